@@ -1,0 +1,75 @@
+"""DAFormer's context-aware decode head, alone (DAFormer, EDAPS) or inside HRDA (also MIC, PiPa)."""
+
+from __future__ import annotations
+
+from hf_lwmm.layouts.table import Component, Layout
+
+DAFORMER_HEAD = Component(
+    name="daformer",
+    kind="head",
+    title="DAFormer head",
+    outline="""
+for i:
+    embed{i}.proj
+for i:
+    aspp{i}.conv
+    aspp{i}.bn
+    aspp{i}.depthwise.conv
+    aspp{i}.depthwise.bn
+    aspp{i}.pointwise.conv
+    aspp{i}.pointwise.bn
+bottleneck.conv
+bottleneck.bn
+classifier (classes)
+""",
+)
+
+_TABLE = """
+conv_seg = classifier
+for i:
+    embed_layers.{i}.proj = embed{i}.proj
+for i:
+    fuse_layer.aspp_modules.{i}.conv = aspp{i}.conv
+    fuse_layer.aspp_modules.{i}.bn = aspp{i}.bn
+    fuse_layer.aspp_modules.{i}.depthwise_conv.conv = aspp{i}.depthwise.conv
+    fuse_layer.aspp_modules.{i}.depthwise_conv.bn = aspp{i}.depthwise.bn
+    fuse_layer.aspp_modules.{i}.pointwise_conv.conv = aspp{i}.pointwise.conv
+    fuse_layer.aspp_modules.{i}.pointwise_conv.bn = aspp{i}.pointwise.bn
+fuse_layer.bottleneck.conv = bottleneck.conv
+fuse_layer.bottleneck.bn = bottleneck.bn
+"""
+
+DAFORMER = Layout(
+    name="daformer/daformer", component=DAFORMER_HEAD, prefixes=("decode_head.",), table=_TABLE
+)
+DAFORMER_IN_HRDA = Layout(
+    name="daformer/hrda", component=DAFORMER_HEAD, prefixes=("decode_head.head.",), table=_TABLE
+)
+
+SCALE_ATTENTION = Component(
+    name="scale_attention",
+    kind="head",
+    title="HRDA scale attention",
+    outline="""
+for i:
+    embed{i}.proj
+fuse.conv
+fuse.bn
+classifier (classes)
+""",
+)
+
+HRDA_SCALE_ATTENTION = Layout(
+    name="scale_attention/hrda",
+    component=SCALE_ATTENTION,
+    prefixes=("decode_head.scale_attention.",),
+    table="""
+conv_seg = classifier
+for i:
+    embed_layers.{i}.proj = embed{i}.proj
+fuse_layer.conv = fuse.conv
+fuse_layer.bn = fuse.bn
+""",
+)
+
+LAYOUTS = (DAFORMER, DAFORMER_IN_HRDA, HRDA_SCALE_ATTENTION)
