@@ -39,12 +39,8 @@ fuse_layer.bottleneck.conv = bottleneck.conv
 fuse_layer.bottleneck.bn = bottleneck.bn
 """
 
-DAFORMER = Layout(
-    name="daformer/daformer", component=DAFORMER_HEAD, prefixes=("decode_head.",), table=_TABLE
-)
-DAFORMER_IN_HRDA = Layout(
-    name="daformer/hrda", component=DAFORMER_HEAD, prefixes=("decode_head.head.",), table=_TABLE
-)
+DAFORMER = Layout(name="daformer/daformer", component=DAFORMER_HEAD, prefixes=("decode_head.",), table=_TABLE)
+DAFORMER_IN_HRDA = Layout(name="daformer/hrda", component=DAFORMER_HEAD, prefixes=("decode_head.head.",), table=_TABLE)
 
 SCALE_ATTENTION = Component(
     name="scale_attention",

@@ -1,0 +1,136 @@
+"""The model card: what was merged from what, how, under which licence, and how to make it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from importlib.resources import files
+from typing import Any
+
+from hf_lwmm._version import __version__
+from hf_lwmm.errors import CardError
+from hf_lwmm.hub import Source
+from hf_lwmm.licences import MergedLicence
+from hf_lwmm.planning import MergePlan
+from hf_lwmm.recipe import Recipe
+
+_REASONS_SHOWN = 12
+_LOAD_TRANSFORMERS = """from transformers import pipeline
+
+segment = pipeline("image-segmentation", model="{model}")
+masks = segment("street.jpg")"""
+_LOAD_STATE_DICT = """from huggingface_hub import hf_hub_download
+from safetensors.torch import load_file
+
+state_dict = load_file(hf_hub_download("{model}", "{file}"))  # names of {layout}"""
+
+
+def render_card(plan: MergePlan, recipe: Recipe, licence: MergedLicence, title: str, repo_id: str | None) -> str:
+    """The card as Markdown with YAML metadata.
+
+    Names only what others can see: local models are shown by their last part, never by a path.
+
+    Raises:
+        CardError: if the metadata is not what the Hub accepts.
+    """
+    from huggingface_hub import ModelCard
+
+    template = files("hf_lwmm").joinpath("card.md.jinja").read_text(encoding="utf-8")
+    anchor = plan.anchor
+    try:
+        card = ModelCard.from_template(
+            _metadata(plan, licence),
+            template_str=template,
+            title=title,
+            repo_id=repo_id,
+            version=__version__,
+            architecture=anchor.slot_map.architecture,
+            models=[_parent(plan, licence, i) for i in range(len(plan.checkpoints))],
+            warnings=licence.warnings,
+            shared_parameters=plan.alignment.shared_parameters,
+            anchor_parameters=plan.alignment.anchor_parameters,
+            positions=plan.alignment.positions,
+            classes=_classes(anchor.classes),
+            unshared=_unshared(plan),
+            knobs=", ".join(f"{k} = {v}" for k, v in plan.knobs.changed().items()) or "the paper's",
+            usage=_usage(plan, recipe, repo_id or title),
+            command=merge_command(plan, recipe),
+        )
+    except (ValueError, TypeError) as error:
+        raise CardError(f"The model card's metadata cannot be written: {error}") from error
+    return str(card)
+
+
+def merge_command(plan: MergePlan, recipe: Recipe) -> str:
+    """The command line that makes the same merge."""
+    parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
+    for name, value in plan.knobs.changed().items():
+        parts += [f"--{name}", str(value)]
+    return shlex.join(parts)
+
+
+def _metadata(plan: MergePlan, licence: MergedLicence) -> Any:
+    from huggingface_hub import ModelCardData
+
+    sources = [checkpoint.source for checkpoint in plan.checkpoints]
+    parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
+    library = "transformers" if "model_type" in plan.anchor.config else "hf-lwmm"
+    extra: dict[str, Any] = {"base_model_relation": "merge"} if parents else {}
+    return ModelCardData(
+        base_model=parents or None,
+        library_name=library,
+        license=licence.licence.id,
+        license_name=licence.licence.name if licence.licence.id == "other" else None,
+        license_link=licence.licence.link if licence.licence.id == "other" else None,
+        pipeline_tag="image-segmentation",
+        tags=["merge", "lwmm", "layer-wise-model-merging", "semantic-segmentation"],
+        datasets=_datasets(sources) or None,
+        **extra,
+    )
+
+
+def _datasets(sources: list[Source]) -> list[str]:
+    found: dict[str, None] = {}
+    for source in sources:
+        stated = source.card.get("datasets") or []
+        found |= dict.fromkeys(map(str, [stated] if isinstance(stated, str) else stated))
+    return list(found)
+
+
+def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, Any]:
+    source = plan.checkpoints[index].source
+    repo_id = source.ref.repo_id
+    link = f"[{repo_id}](https://huggingface.co/{repo_id})" if repo_id else f"`{source.ref.shown}` (a local file)"
+    if source.ref.files and repo_id:
+        link += f" `{'+'.join(source.ref.files)}`"
+    return {
+        "link": link,
+        "commit": f"`{source.sha[:12]}`" if source.sha else "",
+        "anchor": index == plan.alignment.anchor,
+        "first_weight": plan.weights[0, index] if plan.weights.size else float(index == plan.alignment.anchor),
+        "licence": licence.parents[index].shown,
+    }
+
+
+def _classes(names: tuple[str, ...] | None) -> str:
+    if not names:
+        return ""
+    shown = ", ".join(names[:20])
+    return f"{len(names)} classes ({shown}{', ...' if len(names) > 20 else ''})"
+
+
+def _unshared(plan: MergePlan) -> list[dict[str, Any]]:
+    anchors = [u for u in plan.alignment.unshared if u.model == plan.alignment.anchor]
+    counts = Counter(entry.reason for entry in anchors)
+    example = {entry.reason: entry.slot for entry in reversed(anchors)}
+    return [
+        {"count": count, "text": reason, "example": example[reason]}
+        for reason, count in counts.most_common(_REASONS_SHOWN)
+    ]
+
+
+def _usage(plan: MergePlan, recipe: Recipe, model: str) -> str:
+    if "model_type" in plan.anchor.config:
+        return _LOAD_TRANSFORMERS.format(model=model)
+    file = next(name for name in sorted(recipe.output) if name.endswith(".safetensors"))
+    return _LOAD_STATE_DICT.format(model=model, file=file, layout=plan.anchor.slot_map.layout)

@@ -1,0 +1,148 @@
+"""`hf-lwmm merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from hf_lwmm.cli import options
+from hf_lwmm.cli.terminal import note, print_json, progress_bar, warn
+
+EXAMPLES = """Examples:
+
+hf-lwmm merge org/a org/b --anchor org/a --output merged
+
+hf-lwmm merge org/a@v1 org/b:latest.pth --anchor org/a@v1 --push org/merged --private
+
+hf-lwmm merge a.pth b.pth --start 0.5 --ramp cosine --dry-run
+
+hf-lwmm merge --recipe hf_lwmm.yaml"""
+
+
+def merge(
+    context: typer.Context,
+    models: options.Models = None,
+    anchor: options.Anchor = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder to write; <anchor>-lwmm if nothing is pushed.", show_default=False),
+    ] = None,
+    push: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="[REPO]", help="Push to the Hub, to <user>/<anchor>-lwmm if no REPO follows.", show_default=False
+        ),
+    ] = None,
+    private: Annotated[bool, typer.Option(help="Make a new repository private.")] = False,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of committing.")] = False,
+    revision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Branch to push to.", show_default=False),
+    ] = None,
+    commit_message: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Message of the commit.", show_default=False),
+    ] = None,
+    license: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Licence to state instead of the one that follows from the parents'.", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Read models, anchor and knobs from a file such as hf_lwmm.yaml.", show_default=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
+    allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Merge infinities and NaNs too.")] = False,
+    max_shard_size: Annotated[str, typer.Option(help="Split larger weights over several files.")] = "50GB",
+    start: options.Start = 0.0,
+    alpha: options.Alpha = None,
+    ramp: options.Ramp = "linear",
+    granularity: options.Granularity = "parameter",
+    order: options.Order = "depth",
+    share: options.Share = "all",
+    head: options.Head = "shared",
+    dtype: options.Dtype = None,
+    weights: options.Weights = "student",
+    as_json: options.Json = False,
+) -> None:
+    """Merge two or more models layer by layer, into a folder or straight to the Hub."""
+    import hf_lwmm
+    from hf_lwmm.cli.tables import print_plan
+
+    names = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights")
+    knobs: dict[str, Any] = {name: context.params[name] for name in names}
+    models, anchor, knobs = _with_recipe(context, recipe, models or [], anchor, knobs)
+    if dry_run:
+        print_plan(hf_lwmm.plan(models, anchor=anchor, **knobs), as_json=as_json)
+        note("Dry run: nothing was merged.")
+        return
+    with progress_bar() as progress:
+        result = hf_lwmm.merge(
+            models,
+            anchor=anchor,
+            output=output,
+            push=push or push is not None,
+            private=private,
+            create_pr=create_pr,
+            revision=revision,
+            commit_message=commit_message,
+            license=license,
+            overwrite=overwrite,
+            allow_nonfinite=allow_nonfinite,
+            max_shard_size=_bytes(max_shard_size),
+            progress=progress,
+            **knobs,
+        )
+    for warning in result.warnings:
+        warn(warning)
+    alignment, pushed = result.plan.alignment, result.pushed
+    if as_json:
+        print_json(
+            {
+                "models": list(result.recipe.models),
+                "anchor": result.recipe.anchor,
+                "positions": alignment.positions,
+                "shared_parameters": alignment.shared_parameters,
+                "anchor_parameters": alignment.anchor_parameters,
+                "output": str(result.folder) if result.folder else None,
+                "sha256": dict(result.recipe.output),
+                "pushed": vars(pushed) if pushed else None,
+                "warnings": list(result.warnings),
+            }
+        )
+        return
+    part = alignment.shared_parameters / alignment.anchor_parameters
+    print(
+        f"Merged {len(models)} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared."
+    )
+    if result.folder:
+        print(f"Written to {result.folder}")
+    if pushed and not pushed.changed:
+        print(f"{pushed.url} holds exactly this already; nothing was pushed.")
+    elif pushed:
+        print(f"Pushed to {pushed.pull_request or pushed.url}")
+
+
+def _with_recipe(
+    context: typer.Context, path: Path | None, models: list[str], anchor: str | None, knobs: dict[str, Any]
+) -> tuple[list[str], str | None, dict[str, Any]]:
+    """Fill what the command line does not say from a recipe."""
+    if path is None:
+        return models, anchor, knobs
+    from hf_lwmm.merging import load_recipe
+
+    recipe = load_recipe(path)
+    given = {n for n in knobs if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"}
+    knobs = {name: knobs[name] if name in given else getattr(recipe.knobs, name) for name in knobs}
+    return models or list(recipe.models), anchor or (None if models else recipe.anchor), knobs
+
+
+def _bytes(size: str) -> int:
+    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+    number, unit = size[:-2].strip(), size[-2:].upper()
+    if unit not in units or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+        raise typer.BadParameter(f"--max-shard-size {size}: write a size such as 5GB or 500MB.")
+    return int(float(number) * units[unit])

@@ -1,0 +1,32 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+Models = Annotated[
+    Optional[list[str]],  # noqa: UP045  (typer reads it at run time, also on Python 3.10)
+    typer.Argument(help="Models: org/name[@revision][:file[+file]], or a local file or folder.", show_default=False),
+]
+Anchor = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="The model whose task, head and layout the result keeps; the first if not given."),
+]
+Start = Annotated[float, typer.Option(help="Fraction of the depth that keeps the first layer's weights.")]
+Alpha = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="Weight of the anchor in the first layers; 1/M if not given.", show_default=False),
+]
+Ramp = Annotated[str, typer.Option(help="How the others fade: linear, cosine, step or power:P.")]
+Granularity = Annotated[str, typer.Option(help="What has a depth position: parameter, module, block or stage.")]
+Order = Annotated[str, typer.Option(help="Depth order: depth (execution) or file (registration).")]
+Share = Annotated[str, typer.Option(help="Merge slots that all models have, or that the anchor and any other have.")]
+Head = Annotated[str, typer.Option(help="Heads: shared, anchor, or by-label (match classifier rows by class name).")]
+Dtype = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="float16, bfloat16, float32 or float64; the anchor's own if not given.", show_default=False),
+]
+Weights = Annotated[str, typer.Option(help="Of self-training checkpoints: student or teacher.")]
+Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]

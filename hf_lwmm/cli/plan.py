@@ -1,0 +1,40 @@
+"""`hf-lwmm plan`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hf_lwmm.cli import options
+
+EXAMPLES = """Examples:
+
+hf-lwmm plan org/a org/b --anchor org/a
+
+hf-lwmm plan org/a org/b --ramp cosine --json"""
+
+
+def plan(
+    context: typer.Context,
+    models: options.Models = None,
+    anchor: options.Anchor = None,
+    start: options.Start = 0.0,
+    alpha: options.Alpha = None,
+    ramp: options.Ramp = "linear",
+    granularity: options.Granularity = "parameter",
+    order: options.Order = "depth",
+    share: options.Share = "all",
+    head: options.Head = "shared",
+    dtype: options.Dtype = None,
+    weights: options.Weights = "student",
+    full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Print the layer table of a merge: position, slot, shape and weights, and why other tensors are not shared."""
+    import hf_lwmm
+    from hf_lwmm.cli.tables import print_plan
+
+    names = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights")
+    knobs = {name: context.params[name] for name in names}
+    print_plan(hf_lwmm.plan(models or [], anchor=anchor, **knobs), as_json=as_json, full=full)

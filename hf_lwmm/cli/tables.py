@@ -1,0 +1,84 @@
+"""The layer table of a plan, for people and for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from hf_lwmm.cli.terminal import print_json
+from hf_lwmm.planning import MergePlan
+
+_ROWS = 40
+_NAMES = 3
+
+
+def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) -> None:
+    """Print a plan on stdout; of long tables only both ends unless `full`."""
+    if as_json:
+        print_json(plan_data(plan))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    alignment, anchor = plan.alignment, plan.alignment.anchor
+    console = Console(highlight=False)
+    for index, checkpoint in enumerate(plan.checkpoints):
+        role = " (anchor)" if index == anchor else ""
+        console.print(
+            f"{index + 1}. {checkpoint.label}{role}: {checkpoint.slot_map.architecture}, {checkpoint.slot_map.layout}"
+        )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("position", justify="right")
+    table.add_column("slot", overflow="fold")
+    table.add_column("shape")
+    for index in range(len(plan.checkpoints)):
+        table.add_column(f"{index + 1}{'*' if index == anchor else ''}", justify="right")
+    rows = list(alignment.shared)
+    shown = rows if full or len(rows) <= _ROWS else [*rows[: _ROWS // 2], None, *rows[-_ROWS // 2 :]]
+    for shared in shown:
+        if shared is None:
+            table.add_row("...", f"{len(rows) - _ROWS:,} more (--full)", "", *("" for _ in plan.checkpoints))
+            continue
+        weights = plan.slot_weights(shared)
+        cells = [f"{weights[i]:.4f}" if i in weights else "-" for i in range(len(plan.checkpoints))]
+        shape = "x".join(map(str, shared.shape))
+        table.add_row(str(shared.position), shared.slot, shape + (" by label" if shared.rows else ""), *cells)
+    console.print(table)
+    share = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
+    console.print(f"{len(rows):,} slots at {alignment.positions:,} positions; {share:.1%} of the anchor's weights.")
+    counts = Counter((entry.model, entry.reason) for entry in alignment.unshared)
+    if counts:
+        console.print("Not shared:")
+    for (model, reason), count in counts.most_common():
+        names = [entry.slot for entry in alignment.unshared if (entry.model, entry.reason) == (model, reason)]
+        dots = ", ..." if count > _NAMES else ""
+        console.print(
+            f"  {count:,} of {plan.labels[model]}: {reason}: {', '.join(names[:_NAMES])}{dots}", soft_wrap=True
+        )
+
+
+def plan_data(plan: MergePlan) -> dict[str, Any]:
+    """A plan as plain data."""
+    return {
+        "models": list(plan.labels),
+        "anchor": plan.alignment.anchor,
+        "knobs": asdict(plan.knobs),
+        "positions": plan.alignment.positions,
+        "shared_parameters": plan.alignment.shared_parameters,
+        "anchor_parameters": plan.alignment.anchor_parameters,
+        "shared": [
+            {
+                "position": shared.position,
+                "slot": shared.slot,
+                "shape": list(shared.shape),
+                "weights": {plan.labels[model]: weight for model, weight in plan.slot_weights(shared).items()},
+                "by_label": shared.rows is not None,
+            }
+            for shared in plan.alignment.shared
+        ],
+        "unshared": [
+            {"slot": entry.slot, "model": plan.labels[entry.model], "reason": entry.reason}
+            for entry in plan.alignment.unshared
+        ],
+    }

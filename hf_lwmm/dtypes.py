@@ -1,0 +1,62 @@
+"""Element types by their safetensors names, and how floats are widened for arithmetic and narrowed again."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+ITEM_SIZES = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
+FLOATS = ("F16", "BF16", "F32", "F64")
+# What --dtype takes, in torch's words.
+BY_TORCH_NAME = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
+TORCH_NAMES = {name: torch_name for torch_name, name in BY_TORCH_NAME.items()}
+_LARGEST = {"F16": 65504.0, "BF16": 3.3895313892515355e38, "F32": float(np.finfo(np.float32).max)}
+
+Array = npt.NDArray[np.generic]
+Bytes = npt.NDArray[np.uint8]
+
+
+def is_float(dtype: str) -> bool:
+    """Whether tensors of this type are weights that can be merged."""
+    return dtype in FLOATS
+
+
+def accumulator(dtypes: set[str]) -> np.dtype[np.generic]:
+    """The type that a merge of these types is computed in: float32, or float64 if any input has it."""
+    return np.dtype(np.float64 if "F64" in dtypes else np.float32)
+
+
+def widen(raw: Bytes, dtype: str, out: Array) -> None:
+    """Read little-endian floats of `dtype` from bytes into `out` (float32 or float64); exact."""
+    if dtype == "BF16":
+        bits = out.view(np.uint32) if out.dtype == np.float32 else np.empty(out.shape, np.uint32)
+        np.left_shift(raw.view(np.uint16), 16, out=bits, dtype=np.uint32, casting="unsafe")
+        if out.dtype != np.float32:
+            out[...] = bits.view(np.float32)
+    else:
+        out[...] = raw.view({"F16": np.float16, "F32": np.float32, "F64": np.float64}[dtype])
+
+
+def fits(values: Array, dtype: str) -> bool:
+    """Whether every finite value stays finite in `dtype`."""
+    largest = _LARGEST.get(dtype)
+    if largest is None or (dtype in ("F32", "BF16") and values.dtype == np.float32):
+        return True  # bfloat16 has float32's range but for its last rounding step, which `narrow` keeps finite
+    return bool(np.abs(values).max(initial=0) <= largest)
+
+
+def narrow(values: Array, dtype: str) -> Bytes:
+    """Round float32 or float64 values to `dtype` (to nearest, ties to even) and give their bytes."""
+    if dtype != "BF16":
+        target = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[dtype]
+        return np.ascontiguousarray(values.astype(target, copy=False)).view(np.uint8)
+    bits = values.astype(np.float32, copy=False).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1)).astype(np.uint32)) >> 16
+    # Rounding must neither turn a NaN into an infinity nor a large finite value into one.
+    nan = (bits & 0x7FFFFFFF) > 0x7F800000
+    overflow = ((rounded & 0x7FFF) == 0x7F80) & ((bits & 0x7FFFFFFF) < 0x7F800000)
+    rounded = np.where(nan, (bits >> 16) | 0x40, np.where(overflow, rounded - 1, rounded))
+    return rounded.astype(np.uint16).view(np.uint8)

@@ -1,0 +1,355 @@
+"""From references to a merged model folder or repository: the whole way, as one function call."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hf_lwmm import hub
+from hf_lwmm.card import render_card
+from hf_lwmm.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.engine import DEFAULT_SHARD_SIZE, write_merged
+from hf_lwmm.errors import HubError, MergeError, PlanError
+from hf_lwmm.hub import Pushed
+from hf_lwmm.licences import MergedLicence, merged_licence
+from hf_lwmm.planning import Knobs, MergePlan, make_plan
+from hf_lwmm.plots import plot_layer_weights
+from hf_lwmm.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
+from hf_lwmm.refs import ModelRef, parse_ref
+
+Ref = str | Path | ModelRef
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+
+# What a merged model needs besides weights, from the anchor.
+_COMPANIONS = ("config.json", "preprocessor_config.json")
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """A merge that was carried out: where it is, what is in it, and what its user should know."""
+
+    plan: MergePlan = field(repr=False)
+    recipe: Recipe = field(repr=False)
+    card: str = field(repr=False)
+    folder: Path | None
+    pushed: Pushed | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Whether merging again gave the recorded bytes. The mappings are from file name to SHA-256."""
+
+    repo: str
+    same: bool
+    recorded: Mapping[str, str]
+    stored: Mapping[str, str]
+    merged: Mapping[str, str]
+
+
+def _silent(what: str, done: int, total: int) -> None: ...
+
+
+def plan(models: Sequence[Ref], *, anchor: Ref | None = None, **knobs: Any) -> MergePlan:
+    """Decide a merge without carrying it out; of Hub repositories with safetensors only headers are read.
+
+    Args:
+        models: two or more references (`org/name[@revision][:file]`, local file or folder).
+        anchor: which of them gives task, head and layout; the first if None.
+        knobs: as in `Knobs`.
+
+    Raises:
+        HfLwmmError: a subclass that says what is wrong with which model.
+    """
+    with _planned(models, anchor, Knobs(**knobs)) as decided:
+        return decided
+
+
+def merge(
+    models: Sequence[Ref],
+    *,
+    anchor: Ref | None = None,
+    output: str | Path | None = None,
+    push: str | bool = False,
+    private: bool = False,
+    create_pr: bool = False,
+    revision: str | None = None,
+    commit_message: str | None = None,
+    license: str | None = None,
+    overwrite: bool = False,
+    allow_nonfinite: bool = False,
+    max_shard_size: int = DEFAULT_SHARD_SIZE,
+    progress: Progress = _silent,
+    **knobs: Any,
+) -> MergeResult:
+    """Merge models layer by layer into a folder, and push it.
+
+    Args:
+        models: two or more references; `anchor` is one of them (the first if None).
+        output: the folder to write; `<anchor>-lwmm` if None and nothing is pushed.
+        push: True for `<user>/<anchor>-lwmm`, or a repository id.
+        private, create_pr, revision, commit_message: as in `huggingface_hub.HfApi.create_commit`.
+        license: the licence to state instead of the one that follows from the parents'.
+        overwrite: replace an existing `output`, once the new one is complete.
+        allow_nonfinite: merge although a value is infinite or not a number.
+        max_shard_size: bytes above which the weights are split over several files.
+        knobs: as in `Knobs`.
+
+    Raises:
+        HfLwmmError: a subclass; whatever was there before still is, and nothing half-written remains.
+    """
+    settings = Knobs(**knobs)
+    refs = [parse_ref(model) for model in models]
+    chosen = _anchor_index(refs, anchor)
+    repo_id = _push_target(push, refs[chosen]) if push else None
+    if repo_id:
+        hub.check_push(repo_id, create_pr=create_pr)
+    target = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
+    if target is not None and target.exists() and not overwrite:
+        raise MergeError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
+    with _planned(refs, chosen, settings, progress) as decided, _opened(decided, progress) as ready:
+        licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], license)
+        with _staged(target) as folder:
+            total = sum(tensor.info.nbytes for tensor in ready.tensors)
+            done = 0
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                progress("Merging", done, total)
+
+            weights = write_merged(
+                ready,
+                folder,
+                allow_nonfinite=allow_nonfinite,
+                max_shard_size=max_shard_size,
+                progress=advance,
+            )
+            output_hashes = _hashes({name: folder / name for name in weights})
+            recipe = recipe_of(ready, _input_hashes(ready), output_hashes, max_shard_size)
+            card = _dress(folder, ready, recipe, licence, repo_id or (target.name if target else ""), repo_id)
+            pushed = None
+            if repo_id:
+                progress("Pushing", 0, 1)
+                files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+                message = commit_message or f"Merge {len(refs)} models with hf-lwmm"
+                pushed = hub.push_folder(
+                    folder,
+                    files,
+                    repo_id,
+                    message=message,
+                    private=private,
+                    create_pr=create_pr,
+                    revision=revision,
+                )
+    notes = tuple(note for checkpoint in ready.checkpoints for note in checkpoint.notes)
+    return MergeResult(ready, recipe, card, target, pushed, (*_twins(ready.checkpoints), *licence.warnings, *notes))
+
+
+def push(folder: str | Path, repo_id: str, **options: Any) -> Pushed:
+    """Push a folder that `merge` wrote, as one commit.
+
+    Options are `private`, `create_pr`, `revision` and `message`.
+
+    Raises:
+        HubError: if the folder is no merged model, or this user may not write there.
+    """
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
+    hub.check_push(repo_id, create_pr=options.get("create_pr", False))
+    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    return hub.push_folder(folder, files, repo_id, **{"message": "Upload a model merged with hf-lwmm", **options})
+
+
+def reproduce(repo: Ref, *, progress: Progress = _silent) -> Reproduction:
+    """Merge again what a merged repository records, at the same commits, and compare the bytes.
+
+    Raises:
+        PlanError: if it has no recipe, or a parent was a local file.
+        HubError: if a parent is gone.
+    """
+    source = hub.resolve(parse_ref(repo))
+    if FILE_NAME not in source.files:
+        raise PlanError(f"{source.label}: has no {FILE_NAME}, so it was not made by hf-lwmm.")
+    recipe = read_recipe(hub.fetch(source, FILE_NAME).read_text(encoding="utf-8"), f"{source.label}:{FILE_NAME}")
+    if recipe.local:
+        raise PlanError(f"{source.label}: cannot be made again from here: {', '.join(recipe.local)} was a local file.")
+    stored = _hashes({name: hub.fetch(source, name) for name in recipe.output if name in source.files})
+    with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:
+        again = merge(
+            recipe.models,
+            anchor=recipe.anchor,
+            output=Path(folder) / "again",
+            max_shard_size=recipe.max_shard_size,
+            progress=progress,
+            allow_nonfinite=True,
+            **vars(recipe.knobs),
+        )
+    merged = dict(again.recipe.output)
+    return Reproduction(source.label, merged == dict(recipe.output) == stored, recipe.output, stored, merged)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file. Raises PlanError if it cannot be read."""
+    try:
+        return read_recipe(Path(path).read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read: {error}") from None
+
+
+@contextlib.contextmanager
+def _planned(
+    models: Sequence[Ref], anchor: Ref | int | None, knobs: Knobs, progress: Progress = _silent
+) -> Iterator[MergePlan]:
+    refs = [parse_ref(model) for model in models]
+    if len(refs) < 2:
+        raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
+    index = anchor if isinstance(anchor, int) else _anchor_index(refs, anchor)
+    checkpoints: list[Checkpoint] = []
+    try:
+        for done, ref in enumerate(refs):
+            progress("Reading headers", done, len(refs))
+            checkpoints.append(open_checkpoint(hub.resolve(ref), weights=knobs.weights, headers_only=True))
+        yield make_plan(checkpoints, index, knobs)
+    finally:
+        for checkpoint in checkpoints:
+            checkpoint.close()
+
+
+@contextlib.contextmanager
+def _opened(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
+    """The same plan over checkpoints whose weights can be read, downloaded only now that the plan holds."""
+    opened: list[Checkpoint] = []
+    try:
+        for done, checkpoint in enumerate(decided.checkpoints):
+            progress("Fetching weights", done, len(decided.checkpoints))
+            if checkpoint.reader is None:
+                checkpoint = open_checkpoint(checkpoint.source, weights=decided.knobs.weights)
+            opened.append(checkpoint)
+        yield replace(decided, checkpoints=tuple(opened))
+    finally:
+        for checkpoint in opened:
+            checkpoint.close()
+
+
+@contextlib.contextmanager
+def _staged(target: Path | None) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when all went well, and vanishes in any other case."""
+    parent = target.parent if target is not None else None
+    if parent is not None:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MergeError(f"{parent}: cannot be made: {error.strerror}.") from None
+    prefix = f".{target.name}." if target is not None else "hf-lwmm-"
+    try:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+    except OSError as error:
+        raise MergeError(f"{parent}: cannot be written to: {error.strerror}.") from None
+    try:
+        yield folder
+        if target is not None:
+            folder.chmod(0o755)
+            _replace(folder, target)
+    except OSError as error:
+        raise MergeError(f"Could not write {target or folder}: {error.strerror or error}. Nothing was kept.") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _replace(folder: Path, target: Path) -> None:
+    if not target.exists():
+        folder.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")) / "replaced"
+    target.rename(aside)
+    try:
+        folder.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    finally:
+        shutil.rmtree(aside.parent, ignore_errors=True)
+
+
+def _anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
+    if anchor is None:
+        return 0
+    wanted = parse_ref(anchor)
+    exact = [i for i, ref in enumerate(refs) if ref == wanted or str(ref) == str(wanted)]
+    loose = [i for i, ref in enumerate(refs) if wanted.repo_id and ref.repo_id == wanted.repo_id]
+    found = exact or (loose if wanted.revision is None and not wanted.files else [])
+    if not found:
+        raise PlanError(f"The anchor {anchor} is not among the models: {', '.join(map(str, refs))}.")
+    if not exact and len(found) > 1:
+        raise PlanError(f"The anchor {anchor} fits several models; give it as it stands among them, with its revision.")
+    return found[0]
+
+
+def _push_target(push: str | bool, anchor: ModelRef) -> str:
+    if isinstance(push, str) and push:
+        ref = ModelRef(repo_id=push) if "/" in push else ModelRef(repo_id=f"{hub.whoami()['name']}/{push}")
+    else:
+        ref = ModelRef(repo_id=f"{hub.whoami()['name']}/{anchor.name}-lwmm")
+    return str(parse_ref(str(ref.repo_id) if ref.repo_id else "").repo_id)
+
+
+def _twins(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    seen: dict[object, str] = {}
+    warnings = []
+    for checkpoint in checkpoints:
+        source = checkpoint.source
+        key = (source.ref.repo_id, source.sha, source.ref.path and source.ref.path.resolve(), checkpoint.files)
+        if key in seen:
+            warnings.append(f"{checkpoint.label} is merged with itself: the same model is named twice.")
+        seen[key] = checkpoint.label
+    return tuple(warnings)
+
+
+def _hashes(paths: Mapping[str, Path]) -> dict[str, str]:
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(paths, pool.map(hub.sha256, paths.values()), strict=True))
+
+
+def _input_hashes(ready: MergePlan) -> tuple[Mapping[str, str], ...]:
+    every = {(i, name): path for i, c in enumerate(ready.checkpoints) for name, path in c.paths.items()}
+    with ThreadPoolExecutor(2) as pool:
+        digests = dict(zip(every, pool.map(hub.sha256, every.values()), strict=True))
+    return tuple({name: digests[i, name] for name in c.paths} for i, c in enumerate(ready.checkpoints))
+
+
+def _dress(
+    folder: Path, ready: MergePlan, recipe: Recipe, licence: MergedLicence, title: str, repo_id: str | None
+) -> str:
+    """Put everything beside the weights that makes them a model repository; returns the card."""
+    anchor = ready.anchor
+    for name in _COMPANIONS:
+        if name not in anchor.source.files or (anchor.source.ref.path and anchor.source.ref.path.is_file()):
+            continue
+        content = hub.fetch(anchor.source, name).read_bytes()
+        (folder / name).write_bytes(_config(content, ready) if name == "config.json" else content)
+    (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
+    (folder / "plots").mkdir()
+    plot_layer_weights(ready, folder / "plots" / "layer_weights.png")
+    card = render_card(ready, recipe, licence, title, repo_id)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return card
+
+
+def _config(content: bytes, ready: MergePlan) -> bytes:
+    """The anchor's config; only a path of somebody's machine and another dtype are corrected."""
+    config = json.loads(content)
+    changed = config.pop("_name_or_path", None) is not None
+    if ready.knobs.dtype is not None:
+        key = "torch_dtype" if "torch_dtype" in config else "dtype"
+        changed |= config.get(key) != ready.knobs.dtype
+        config[key] = ready.knobs.dtype
+    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode() if changed else content

@@ -1,0 +1,190 @@
+"""The merge plan: every number that a merge will use, decided from headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from hf_lwmm.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align
+from hf_lwmm.checkpoint import Checkpoint
+from hf_lwmm.dtypes import BY_TORCH_NAME, is_float
+from hf_lwmm.errors import PlanError
+from hf_lwmm.safetensors_file import TensorInfo
+from hf_lwmm.schedule import Weights, layerwise_weights
+
+_CHOICES = {"granularity": GRANULARITIES, "order": ORDERS, "share": SHARES, "head": HEADS}
+_WEIGHTS = ("student", "teacher")
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """All choices of a merge besides its models; the defaults are the paper's (method, section 2).
+
+    `alpha` None means 1/M. `dtype` None writes the anchor's own; otherwise a torch name such as float16.
+    `weights` picks student or teacher from checkpoints of self-training runs.
+    """
+
+    start: float = 0.0
+    alpha: float | None = None
+    ramp: str = "linear"
+    granularity: str = "parameter"
+    order: str = "depth"
+    share: str = "all"
+    head: str = "shared"
+    dtype: str | None = None
+    weights: str = "student"
+
+    def __post_init__(self) -> None:
+        for name, choices in (*_CHOICES.items(), ("weights", _WEIGHTS)):
+            if getattr(self, name) not in choices:
+                raise PlanError(f"--{name} {getattr(self, name)} is none of {', '.join(choices)}.")
+        if self.dtype is not None and self.dtype not in BY_TORCH_NAME:
+            raise PlanError(f"--dtype {self.dtype} is none of {', '.join(BY_TORCH_NAME)}.")
+
+    def changed(self) -> dict[str, Any]:
+        """The knobs that differ from the paper's choice."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+@dataclass(frozen=True)
+class Term:
+    """`weight` times `count` elements of a stored tensor of one model, from element `start` on."""
+
+    model: int
+    tensor: str
+    start: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of elements of an output tensor: the weighted sum of its terms, the anchor's first."""
+
+    start: int
+    count: int
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One tensor of the merged file, in the anchor's layout; its segments tile it from start to end."""
+
+    name: str
+    info: TensorInfo
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """A merge, decided but not carried out. `checkpoints` may hold headers only."""
+
+    checkpoints: tuple[Checkpoint, ...] = field(repr=False)
+    knobs: Knobs
+    alignment: Alignment
+
+    @property
+    def anchor(self) -> Checkpoint:
+        return self.checkpoints[self.alignment.anchor]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(checkpoint.label for checkpoint in self.checkpoints)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """H of Equation 1 where all models take part: (positions, models)."""
+        return self._weights(tuple(range(len(self.checkpoints))))
+
+    def slot_weights(self, shared: SharedSlot) -> dict[int, float]:
+        """The weight of each member at a shared slot."""
+        row = self._weights(shared.members)[shared.position - 1]
+        return dict(zip(shared.members, map(float, row), strict=True))
+
+    @cached_property
+    def _tables(self) -> dict[tuple[int, ...], Weights]:
+        return {}
+
+    def _weights(self, members: tuple[int, ...]) -> Weights:
+        if members not in self._tables:
+            self._tables[members] = layerwise_weights(
+                self.alignment.positions,
+                len(members),
+                members.index(self.alignment.anchor),
+                start=self.knobs.start,
+                alpha=self.knobs.alpha,
+                ramp=self.knobs.ramp,
+            )
+        return self._tables[members]
+
+    @cached_property
+    def tensors(self) -> tuple[PlannedTensor, ...]:
+        """Every tensor of the merged file, in the anchor's own order."""
+        shared = {slot.slot: slot for slot in self.alignment.shared}
+        planned = []
+        for name, info in self.anchor.tensors.items():
+            segments: list[Segment] = []
+            for atom in self.anchor.slot_map.atoms[name]:
+                count = int(np.prod(atom.shape))
+                if atom.slot in shared:
+                    segments += self._merged(shared[atom.slot], name, atom.start, count)
+                else:
+                    own = Term(self.alignment.anchor, name, atom.start, 1.0)
+                    segments.append(Segment(atom.start, count, (own,)))
+            dtype = BY_TORCH_NAME[self.knobs.dtype] if self.knobs.dtype and is_float(info.dtype) else info.dtype
+            planned.append(PlannedTensor(name, TensorInfo(dtype, info.shape), tuple(segments)))
+        return tuple(planned)
+
+    def _merged(self, shared: SharedSlot, name: str, start: int, count: int) -> list[Segment]:
+        if shared.rows is None:
+            return [self._segment(shared.members, shared, name, start, {}, count)]
+        # A classifier matched by label: each row is merged among the models that know its class.
+        width = count // shared.shape[0]
+        segments = []
+        for row in range(shared.shape[0]):
+            rows = {model: shared.rows[model][row] if model in shared.rows else row for model in shared.members}
+            members = tuple(model for model in shared.members if rows[model] >= 0)
+            segments.append(self._segment(members, shared, name, start + row * width, rows, width))
+        return segments
+
+    def _segment(
+        self,
+        members: tuple[int, ...],
+        shared: SharedSlot,
+        name: str,
+        start: int,
+        rows: Mapping[int, int],
+        count: int,
+    ) -> Segment:
+        weights = dict(zip(members, map(float, self._weights(members)[shared.position - 1]), strict=True))
+        terms = [Term(self.alignment.anchor, name, start, weights[self.alignment.anchor])]
+        for model in members:
+            # A model of weight 0 is not read: the last layer is the anchor's, bit for bit.
+            if model != self.alignment.anchor and weights[model]:
+                atom = self.checkpoints[model].slot_map.slots[shared.slot]
+                terms.append(Term(model, atom.tensor, atom.start + rows.get(model, 0) * count, weights[model]))
+        return Segment(start, count, tuple(terms))
+
+
+def make_plan(checkpoints: Sequence[Checkpoint], anchor: int, knobs: Knobs) -> MergePlan:
+    """Align checkpoints and decide every weight.
+
+    Raises:
+        AlignmentError: if they share too little.
+        PlanError: if a knob has no meaning here.
+    """
+    alignment = align(
+        checkpoints,
+        anchor,
+        share=knobs.share,
+        head=knobs.head,
+        granularity=knobs.granularity,
+        order=knobs.order,
+    )
+    plan = MergePlan(tuple(checkpoints), knobs, alignment)
+    if plan.weights.shape[0]:
+        plan.slot_weights(alignment.shared[0])
+    return plan
