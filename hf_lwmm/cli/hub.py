@@ -1,9 +1,37 @@
 """`hf-lwmm hub`."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-app = typer.Typer()
+from hf_lwmm.cli.terminal import note
+
+EXAMPLES = """Example:
+
+hf-lwmm hub serve --root ~/local-hub --port 8000"""
+
+app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
-def serve() -> None: ...
+@app.callback()
+def _hub() -> None: ...
+
+
+@app.command(epilog=EXAMPLES)
+def serve(
+    root: Annotated[Path, typer.Option(help="Folder that holds the repositories; made if missing.")],
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
+) -> None:
+    """Serve a folder as a Hub to the stock clients, on this machine only, until interrupted."""
+    from hf_lwmm.localhub import serve as run
+    from hf_lwmm.localhub.store import Store
+
+    user = Store(root).users()[0]
+    note(f"Local Hub of {root} for the user {user.name}, on this machine only (127.0.0.1).")
+    note("It is for try-outs, tests and air-gapped sites: no encryption, no quotas. In another shell:")
+    note(f"  export HF_ENDPOINT=http://127.0.0.1:{port} HF_TOKEN={user.token} HF_HUB_DISABLE_XET=1")
+    note("Ctrl-C stops it; what was pushed stays.")
+    run(root, port)

@@ -1,0 +1,67 @@
+"""Faults on purpose, so that a client's patience is tested over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+@dataclass
+class Fault:
+    """What goes wrong with the next `times` requests whose method and path fit.
+
+    Either an answer of `status` (with `retry_after` seconds), or a `delay` in seconds, or a connection cut after
+    `drop_after_bytes` bytes of the body.
+    """
+
+    path: str
+    method: str = "GET"
+    times: int = 1
+    status: int | None = None
+    retry_after: int | None = None
+    delay: float = 0.0
+    drop_after_bytes: int | None = None
+
+    def fits(self, scope: Scope) -> bool:
+        return self.times > 0 and scope["method"] == self.method and re.search(self.path, scope["path"]) is not None
+
+
+class ConnectionCutError(Exception):
+    """Ends a response in its middle."""
+
+
+class Faults:
+    """ASGI middleware that makes the listed faults happen."""
+
+    def __init__(self, app: ASGIApp, faults: list[Fault]) -> None:
+        self.app, self.faults = app, faults
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fault = next((f for f in self.faults if scope["type"] == "http" and f.fits(scope)), None)
+        if fault is None:
+            await self.app(scope, receive, send)
+            return
+        fault.times -= 1
+        await asyncio.sleep(fault.delay)
+        if fault.status is not None:
+            headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
+            await JSONResponse({"error": "fault on purpose"}, fault.status, headers)(scope, receive, send)
+            return
+        left = fault.drop_after_bytes
+
+        async def cut(message: Message) -> None:
+            nonlocal left
+            if left is None or message["type"] != "http.response.body":
+                await send(message)
+                return
+            body = message.get("body", b"")
+            await send({**message, "body": body[:left], "more_body": True})
+            left -= len(body)
+            if left <= 0:
+                raise ConnectionCutError
+
+        await self.app(scope, receive, cut)

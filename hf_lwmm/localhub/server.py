@@ -1,0 +1,81 @@
+"""Run the local Hub: blocking for people, in a thread for tests."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+import uvicorn
+
+from hf_lwmm.errors import HubError
+from hf_lwmm.localhub.app import create_app
+from hf_lwmm.localhub.faults import Fault
+from hf_lwmm.localhub.store import Store, User
+
+HOST = "127.0.0.1"
+
+
+class LocalHub:
+    """A local Hub in a thread: `with LocalHub(folder) as hub: ... hub.endpoint, hub.token`.
+
+    `faults` lists what shall go wrong; append to it, and clear it. Port 0 takes a free one.
+    """
+
+    def __init__(self, root: Path, port: int = 0) -> None:
+        self.store = Store(root)
+        self.faults: list[Fault] = []
+        self._socket = _bind(port)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(create_app(self.store, self.faults), log_level=logging.CRITICAL, lifespan="off")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def token(self) -> str:
+        """The token of the first user."""
+        return self.store.users()[0].token
+
+    def add_user(self, name: str, *, token: str, role: str = "write", orgs: tuple[str, ...] = ()) -> User:
+        """Add a user, or change one."""
+        return self.store.add_user(User(name, token, role, orgs))
+
+    def __enter__(self) -> LocalHub:
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+
+def serve(root: Path, port: int) -> None:
+    """Serve a folder until interrupted.
+
+    Raises:
+        HubError: if the port is taken.
+    """
+    bound = _bind(port)
+    config = uvicorn.Config(create_app(Store(root), []), log_level=logging.WARNING, lifespan="off")
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bind(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((HOST, port))
+    except OSError as error:
+        raise HubError(f"Port {port} cannot be used ({error.strerror}). Choose another with --port.") from None
+    return bound

@@ -1,0 +1,325 @@
+"""Repositories on disk: content by its hash, commits that never change, refs that point at them. Knows no HTTP.
+
+blobs/ab/abcd...                 content, by SHA-256
+repos/models/org/name/repo.json  visibility, refs, discussions
+repos/models/org/name/commits/   one JSON file a commit: its parent and its files
+users.json                       users, tokens, roles, organisations
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+REPO_TYPES = ("model", "dataset", "space")
+
+
+class StoreError(Exception):
+    """A request that cannot be served; `code` is the Hub's X-Error-Code, `status` the HTTP status."""
+
+    def __init__(self, status: int, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+
+
+@dataclass(frozen=True)
+class User:
+    """A user, by whose token requests are made; `role` is read or write."""
+
+    name: str
+    token: str
+    role: str = "write"
+    orgs: tuple[str, ...] = ()
+
+    def may_write(self, namespace: str) -> bool:
+        return self.role == "write" and (namespace == self.name or namespace in self.orgs)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file in a commit. `blob_id` is git's name for small files and LFS pointers."""
+
+    sha256: str
+    size: int
+    blob_id: str
+    lfs: bool
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A state of a repository."""
+
+    oid: str
+    parent: str | None
+    message: str
+    author: str
+    date: str
+    files: Mapping[str, File] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Repo:
+    """What can change about a repository. `refs` maps main, other branches, `tags/x` and `refs/pr/n` to commits."""
+
+    type: str
+    id: str
+    private: bool
+    gated: bool
+    created: str
+    refs: Mapping[str, str]
+    discussions: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def namespace(self) -> str:
+        return self.id.split("/")[0]
+
+
+class Store:
+    """All repositories under one folder; survives restarts, and serves threads at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._lock = threading.RLock()
+        for folder in ("blobs", "incoming", "repos"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        if not (root / "users.json").exists():
+            self.add_user(User("local", f"hf_{secrets.token_hex(16)}"))
+
+    # users
+
+    def users(self) -> tuple[User, ...]:
+        path = self.root / "users.json"
+        entries = json.loads(path.read_text()) if path.exists() else []
+        return tuple(User(**{**entry, "orgs": tuple(entry["orgs"])}) for entry in entries)
+
+    def add_user(self, user: User) -> User:
+        with self._lock:
+            others = [asdict(other) for other in self.users() if other.name != user.name]
+            self._write_json(self.root / "users.json", [*others, asdict(user)])
+        return user
+
+    def user(self, token: str) -> User | None:
+        return next((u for u in self.users() if secrets.compare_digest(u.token.encode(), token.encode())), None)
+
+    # blobs
+
+    def blob(self, sha256: str) -> Path:
+        return self.root / "blobs" / sha256[:2] / sha256
+
+    def add_content(self, content: bytes) -> File:
+        """Keep small content and describe it as a regular file."""
+        digest = hashlib.sha256(content).hexdigest()
+        path = self.blob(digest)
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            self._write(path, content)
+        return File(digest, len(content), _git_blob_id(content), lfs=False)
+
+    def incoming(self) -> Path:
+        """A new empty file that an upload streams into."""
+        descriptor, name = tempfile.mkstemp(dir=self.root / "incoming")
+        os.close(descriptor)
+        return Path(name)
+
+    def accept(self, path: Path, sha256: str, found: str) -> None:
+        """Make an upload a blob. Raises StoreError if its content is not what was announced."""
+        if found != sha256:
+            path.unlink()
+            raise StoreError(422, f"The content's SHA-256 is {found}, not {sha256}.")
+        self.blob(sha256).parent.mkdir(exist_ok=True)
+        path.replace(self.blob(sha256))
+
+    def lfs_file(self, sha256: str, size: int) -> File:
+        if not self.blob(sha256).is_file() or self.blob(sha256).stat().st_size != size:
+            raise StoreError(400, f"The LFS object {sha256} was not uploaded.")
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+        return File(sha256, size, _git_blob_id(pointer), lfs=True)
+
+    # repositories
+
+    def create(self, type: str, id: str, user: User, *, private: bool = False) -> Repo:
+        with self._lock:
+            folder = self._folder(type, id)
+            if (folder / "repo.json").exists():
+                raise StoreError(409, f"You already created this {type} repo: {id}")
+            folder.mkdir(parents=True, exist_ok=True)
+            attributes = File(**asdict(self.add_content(b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n")))
+            commit = self._new_commit(folder, None, "initial commit", user.name, {".gitattributes": attributes})
+            repo = Repo(type, id, private, False, _now(), {"main": commit.oid})
+            self._save(repo)
+            return repo
+
+    def repo(self, type: str, id: str) -> Repo:
+        path = self._folder(type, id) / "repo.json"
+        if not path.is_file():
+            raise StoreError(404, "Repository not found", "RepoNotFound")
+        entry = json.loads(path.read_text())
+        return Repo(**{**entry, "discussions": tuple(entry["discussions"])})
+
+    def repos(self, type: str) -> list[Repo]:
+        found = (self.root / "repos" / f"{type}s").glob("*/*/repo.json")
+        return [self.repo(type, f"{path.parent.parent.name}/{path.parent.name}") for path in sorted(found)]
+
+    def delete(self, repo: Repo) -> None:
+        shutil.rmtree(self._folder(repo.type, repo.id))
+
+    def change(self, repo: Repo, **values: Any) -> Repo:
+        """Change visibility or gating."""
+        with self._lock:
+            changed = replace(self.repo(repo.type, repo.id), **values)
+            self._save(changed)
+            return changed
+
+    # history
+
+    def commit(self, repo: Repo, revision: str) -> Commit:
+        """The commit that a branch, tag, PR ref or (the start of) a commit's name means."""
+        oid = repo.refs.get(revision) or repo.refs.get(f"tags/{revision}")
+        folder = self._folder(repo.type, repo.id) / "commits"
+        if oid is None and len(revision) >= 7 and all(c in "0123456789abcdef" for c in revision):
+            oid = next((path.stem for path in folder.glob(f"{revision}*.json")), None)
+        if oid is None:
+            raise StoreError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        entry = json.loads((folder / f"{oid}.json").read_text())
+        return Commit(**{**entry, "files": {name: File(**f) for name, f in entry["files"].items()}})
+
+    def history(self, repo: Repo, revision: str) -> list[Commit]:
+        commits = [self.commit(repo, revision)]
+        while commits[-1].parent is not None:
+            commits.append(self.commit(repo, commits[-1].parent))
+        return commits
+
+    def add_commit(
+        self,
+        repo: Repo,
+        revision: str,
+        user: User,
+        message: str,
+        added: Mapping[str, File],
+        deleted: Iterable[str] = (),
+        *,
+        expected_parent: str | None = None,
+        as_pull_request: bool = False,
+    ) -> tuple[Commit, int | None]:
+        """Add a commit to a branch, or as a new pull request (whose number is returned too).
+
+        A commit that changes nothing adds nothing and opens nothing.
+        """
+        for path in added:
+            _check_path(path)
+        with self._lock:
+            repo = self.repo(repo.type, repo.id)
+            head = self.commit(repo, revision)
+            if expected_parent is not None and not head.oid.startswith(expected_parent):
+                raise StoreError(412, "A commit has happened since. Please refresh and try again.")
+            files = dict(head.files)
+            for path in deleted:
+                files = {
+                    name: file
+                    for name, file in files.items()
+                    if name != path and not name.startswith(path.rstrip("/") + "/")
+                }
+            files |= added
+            if files == head.files:
+                return head, None
+            commit = self._new_commit(self._folder(repo.type, repo.id), head.oid, message, user.name, files)
+            if not as_pull_request:
+                self._save(replace(repo, refs={**repo.refs, revision: commit.oid}))
+                return commit, None
+            number = len(repo.discussions) + 1
+            discussion = self._discussion(number, message, user, pull_request=True)
+            refs = {**repo.refs, f"refs/pr/{number}": commit.oid}
+            self._save(replace(repo, refs=refs, discussions=(*repo.discussions, discussion)))
+            return commit, number
+
+    def set_ref(self, repo: Repo, name: str, oid: str | None, *, exist_ok: bool = False) -> None:
+        """Create a ref, or delete it if `oid` is None."""
+        with self._lock:
+            repo = self.repo(repo.type, repo.id)
+            if oid is not None and name in repo.refs and not exist_ok:
+                raise StoreError(409, f"Reference already exists: {name}")
+            if oid is None and name not in repo.refs:
+                raise StoreError(404, f"Invalid rev id: {name}", "RevisionNotFound")
+            refs = {key: value for key, value in repo.refs.items() if key != name}
+            self._save(replace(repo, refs=refs if oid is None else {**refs, name: oid}))
+
+    def open_discussion(self, repo: Repo, title: str, user: User, *, pull_request: bool) -> Mapping[str, Any]:
+        with self._lock:
+            repo = self.repo(repo.type, repo.id)
+            number = len(repo.discussions) + 1
+            discussion = self._discussion(number, title, user, pull_request=pull_request)
+            refs = {**repo.refs, **({f"refs/pr/{number}": repo.refs["main"]} if pull_request else {})}
+            self._save(replace(repo, refs=refs, discussions=(*repo.discussions, discussion)))
+            return discussion
+
+    def _discussion(self, number: int, title: str, user: User, *, pull_request: bool) -> dict[str, Any]:
+        status = "draft" if pull_request and not title else "open"
+        return {
+            "num": number,
+            "title": title,
+            "status": status,
+            "isPullRequest": pull_request,
+            "author": {"name": user.name},
+            "createdAt": _now(),
+        }
+
+    def _new_commit(
+        self, folder: Path, parent: str | None, message: str, author: str, files: Mapping[str, File]
+    ) -> Commit:
+        content = {
+            "parent": parent,
+            "message": message,
+            "author": author,
+            "date": _now(),
+            "files": {name: asdict(file) for name, file in sorted(files.items())},
+        }
+        oid = hashlib.sha1(json.dumps(content).encode() + secrets.token_bytes(8), usedforsecurity=False).hexdigest()
+        (folder / "commits").mkdir(exist_ok=True)
+        self._write_json(folder / "commits" / f"{oid}.json", {"oid": oid, **content})
+        return Commit(oid, parent, message, author, content["date"], files)  # type: ignore[arg-type]
+
+    def _folder(self, type: str, id: str) -> Path:
+        parts = id.split("/")
+        if type not in REPO_TYPES or len(parts) != 2 or any(not _is_name(part) for part in parts):
+            raise StoreError(404, "Repository not found", "RepoNotFound")
+        return self.root / "repos" / f"{type}s" / parts[0] / parts[1]
+
+    def _save(self, repo: Repo) -> None:
+        self._write_json(self._folder(repo.type, repo.id) / "repo.json", asdict(repo))
+
+    def _write_json(self, path: Path, content: Any) -> None:
+        self._write(path, json.dumps(content, indent=1).encode())
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write all or nothing."""
+        temporary = self.incoming()
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
+def _git_blob_id(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def _is_name(part: str) -> bool:
+    return bool(part) and not part.startswith(".") and all(c.isalnum() or c in "-_." for c in part)
+
+
+def _check_path(path: str) -> None:
+    parts = PurePosixPath(path).parts
+    if not path or path.startswith("/") or ".." in parts or ".git" in parts or "\\" in path or "\0" in path:
+        raise StoreError(400, f"Invalid path in repository: {path!r}")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

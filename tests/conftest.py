@@ -1,0 +1,56 @@
+"""Every test runs against a Hub of its own: the project's local one, over real HTTP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The stock client reads these when it is imported, so they are set before anything imports it.
+_HOME = Path(tempfile.mkdtemp(prefix="hf-lwmm-tests-"))
+with socket.socket() as _probe:
+    _probe.bind(("127.0.0.1", 0))
+    _PORT = _probe.getsockname()[1]
+TOKEN = "hf_local_write"
+os.environ.update(
+    HF_HOME=str(_HOME / "hf"),
+    HF_ENDPOINT=f"http://127.0.0.1:{_PORT}",
+    HF_TOKEN=TOKEN,
+    HF_HUB_DISABLE_XET="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    MPLCONFIGDIR=str(_HOME / "matplotlib"),
+)
+os.environ.pop("HF_HUB_OFFLINE", None)
+
+from huggingface_hub import HfApi  # noqa: E402
+
+from hf_lwmm.localhub import LocalHub  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def _served() -> Iterator[LocalHub]:
+    with LocalHub(_HOME / "hub", port=_PORT) as hub:
+        hub.add_user("local", token=TOKEN, orgs=("org",))
+        hub.add_user("reader", token="hf_reader", role="read", orgs=("org",))
+        hub.add_user("stranger", token="hf_stranger")
+        yield hub
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture
+def hub(_served: LocalHub) -> Iterator[LocalHub]:
+    """A running local Hub with the users local (writes to org too), reader (read-only token) and stranger."""
+    yield _served
+    _served.faults.clear()
+
+
+@pytest.fixture
+def api(hub: LocalHub) -> HfApi:
+    """The stock client as the user local."""
+    return HfApi(endpoint=hub.endpoint, token=TOKEN)
