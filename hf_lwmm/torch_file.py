@@ -96,7 +96,7 @@ def _load(path: Path) -> Any:
             "If you trust its author, open it where it was made and save the weights alone: "
             "`safetensors.torch.save_file(model.state_dict(), 'model.safetensors')`."
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged pickle fails in whatever way its next byte happens to mean
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(f"{path.name}: not a readable torch file, or a truncated one ({reason}).") from None
 

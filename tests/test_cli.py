@@ -1,0 +1,390 @@
+"""The command line from pull to pushed card, against the local Hub over real HTTP."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import HfApi, ModelCard, metadata_load
+from manifests import stored, write
+from safetensors.numpy import load_file
+
+from hf_lwmm.cli import main
+from hf_lwmm.localhub import Fault, LocalHub
+
+Run = Callable[..., tuple[int, str, str]]
+_NUMBERS = itertools.count()
+CARD = "---\nlicense: {license}\nlibrary_name: transformers\n---\n# Model\n"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command line in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hf-lwmm", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two small SegFormers of one kind, as transformers saves them."""
+    import torch
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    folders = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        config = SegformerConfig(
+            num_encoder_blocks=2, depths=[1, 1], hidden_sizes=[8, 16], num_attention_heads=[1, 2], sr_ratios=[4, 2],
+            patch_sizes=[7, 3], strides=[4, 2], mlp_ratios=[2, 2], decoder_hidden_size=8,
+            id2label={0: "road", 1: "sky"}, label2id={"road": 0, "sky": 1},
+        )  # fmt: skip
+        folder = tmp_path_factory.mktemp(f"tiny{seed}")
+        SegformerForSemanticSegmentation(config).save_pretrained(folder)
+        SegformerImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+        folders.append(folder)
+    return folders[0], folders[1]
+
+
+@pytest.fixture
+def models(api: HfApi, tiny_folders: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The two SegFormers as fresh repositories of the organisation org."""
+    names = []
+    for letter, folder in zip("ab", tiny_folders, strict=True):
+        name = f"org/{request.node.originalname[5:35].strip('_')}-{next(_NUMBERS)}-{letter}"
+        api.create_repo(name)
+        (folder / "README.md").write_text(CARD.format(license="mit"))
+        api.upload_folder(repo_id=name, folder_path=folder)
+        names.append(name)
+    return names[0], names[1]
+
+
+def test_the_main_job_from_pull_to_pushed_card(run: Run, models: tuple[str, str], api: HfApi, tmp_path: Path) -> None:
+    a, b = models
+    code, out, _ = run("merge", a, b, "--anchor", a, "--push")
+    repo = f"local/{a.split('/')[1]}-lwmm"
+    assert code == 0 and repo in out, out
+    assert set(api.list_repo_files(repo)) == {
+        ".gitattributes", "README.md", "config.json", "hf_lwmm.yaml", "model.safetensors", "plots/layer_weights.png",
+        "preprocessor_config.json",
+    }  # fmt: skip
+    assert [commit.title for commit in api.list_repo_commits(repo)][:-1] == ["Merge 2 models with hf-lwmm"]
+    data = metadata_load(api.hf_hub_download(repo, "README.md"))
+    assert data["base_model"] == [a, b] and data["base_model_relation"] == "merge"
+    assert data["license"] == "mit" and data["pipeline_tag"] == "image-segmentation"
+    assert data["library_name"] == "transformers" and "merge" in data["tags"] and "model-index" not in data
+    card = ModelCard.load(repo)
+    card.validate()
+    for sha in (api.model_info(a).sha, api.model_info(b).sha):
+        assert sha in card.text
+    assert f"hf-lwmm reproduce {repo}" in card.text and "plots/layer_weights.png" in card.text
+    assert str(tmp_path) not in card.content and list(tmp_path.iterdir()) == []
+
+    from PIL import Image
+    from transformers import SegformerForSemanticSegmentation, pipeline
+
+    model, report = SegformerForSemanticSegmentation.from_pretrained(repo, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"] and model.config.id2label[0] == "road"
+    masks = pipeline("image-segmentation", model=repo)(Image.new("RGB", (32, 32)))
+    assert {mask["label"] for mask in masks} <= {"road", "sky"} and masks
+
+    code, out, _ = run("reproduce", repo)
+    assert code == 0 and "the bytes agree" in out
+    code, out, _ = run("merge", a, b, "--anchor", a, "--push")
+    assert code == 0 and "nothing was pushed" in out
+    assert len(api.list_repo_commits(repo)) == 2
+
+
+def test_a_changed_repository_is_not_reproduced(run: Run, models: tuple[str, str], api: HfApi) -> None:
+    repo = f"local/{models[0].split('/')[1]}-tampered"
+    assert run("merge", *models, "--push", repo)[0] == 0
+    path = Path(api.hf_hub_download(repo, "model.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    api.upload_file(path_or_fileobj=bytes(content), path_in_repo="model.safetensors", repo_id=repo)
+    code, out, _ = run("reproduce", repo)
+    assert code == 1 and "DIFFER" in out
+
+
+def test_push_options_reach_the_hub(run: Run, models: tuple[str, str], api: HfApi) -> None:
+    repo = f"org/{models[0].split('/')[1]}-options"
+    options = ("--private", "--revision", "dev", "--commit-message", "Try this", "--license", "cc-by-4.0")
+    assert run("merge", *models, "--push", repo, *options)[0] == 0
+    assert api.model_info(repo).private
+    assert api.list_repo_commits(repo, revision="dev")[0].title == "Try this"
+    assert "model.safetensors" not in api.list_repo_files(repo)
+    assert metadata_load(api.hf_hub_download(repo, "README.md", revision="dev"))["license"] == "cc-by-4.0"
+    code, out, _ = run("merge", *models, "--push", models[0], "--create-pr", "--json")
+    pushed = json.loads(out)["pushed"]
+    assert code == 0 and pushed["pull_request"].endswith("/discussions/1")
+    assert "hf_lwmm.yaml" in api.list_repo_files(models[0], revision="refs/pr/1")
+    assert "hf_lwmm.yaml" not in api.list_repo_files(models[0])
+
+
+def test_without_push_a_folder_named_after_the_anchor_is_written(run: Run, models: tuple[str, str]) -> None:
+    a, b = models
+    code, out, err = run("merge", a, b, "--anchor", b)
+    folder = Path(f"{b.split('/')[1]}-lwmm")
+    assert code == 0 and str(folder) in out and (folder / "model.safetensors").is_file()
+    assert "licence" not in err
+    code, _, err = run("merge", a, b, "--anchor", b)
+    assert code == 1 and "exists already" in err and "--overwrite" in err
+
+
+def test_a_revision_is_fixed_to_its_commit_before_anything_else(
+    run: Run, models: tuple[str, str], api: HfApi, tiny_folders: tuple[Path, Path]
+) -> None:
+    a, b = models
+    api.create_tag(a, tag="v1")
+    sha = api.model_info(a).sha
+    api.upload_file(path_or_fileobj=tiny_folders[1] / "model.safetensors", path_in_repo="model.safetensors", repo_id=a)
+    assert run("merge", f"{a}@v1", b, "--output", "old")[0] == 0
+    assert run("merge", a, b, "--output", "new")[0] == 0
+    recipe = yaml.safe_load(Path("old/hf_lwmm.yaml").read_text())
+    assert recipe["models"][0]["model"] == f"{a}@{sha}" and recipe["anchor"] == f"{a}@{sha}"
+    assert Path("old/model.safetensors").read_bytes() != Path("new/model.safetensors").read_bytes()
+    assert run("merge", "--recipe", "old/hf_lwmm.yaml", "--output", "again")[0] == 0
+    assert Path("old/model.safetensors").read_bytes() == Path("again/model.safetensors").read_bytes()
+
+
+def test_a_recipe_written_by_hand_is_followed_and_a_wrong_one_refused(run: Run, models: tuple[str, str]) -> None:
+    Path("recipe.yaml").write_text(yaml.safe_dump({"models": list(models), "knobs": {"ramp": "cosine"}}))
+    assert run("merge", "--recipe", "recipe.yaml", "--output", "out")[0] == 0
+    assert yaml.safe_load(Path("out/hf_lwmm.yaml").read_text())["knobs"]["ramp"] == "cosine"
+    assert run("merge", "--recipe", "recipe.yaml", "--output", "told", "--ramp", "linear")[0] == 0
+    assert yaml.safe_load(Path("told/hf_lwmm.yaml").read_text())["knobs"]["ramp"] == "linear"
+    for text, says in (
+        ("models: 3", "not a recipe"),
+        ("a: [", "not valid YAML"),
+        ("{models: [a/b], knobs: {x: 1}}", "unknown knobs"),
+    ):
+        Path("bad.yaml").write_text(text)
+        code, _, err = run("merge", "--recipe", "bad.yaml")
+        assert code == 1 and says in err
+    assert run("merge", "--recipe", "none.yaml")[0] == 1
+
+
+def test_plans_and_inspections_download_no_weights(run: Run, models: tuple[str, str], hub: LocalHub) -> None:
+    hub.faults.append(Fault(path=r"model\.safetensors$", method="HEAD", status=404, times=99))
+    code, out, _ = run("plan", *models)
+    assert code == 0 and "mit.stage0.embed.proj.weight" in out and "segformer.classifier.bias" in out
+    code, out, _ = run("plan", *models, "--json")
+    plan = json.loads(out)
+    assert plan["positions"] == max(s["position"] for s in plan["shared"]) and plan["unshared"]
+    assert all(sum(s["weights"].values()) == pytest.approx(1) for s in plan["shared"])
+    code, out, err = run("merge", *models, "--dry-run")
+    assert code == 0 and "nothing was merged" in err and not list(Path().iterdir())
+    code, out, _ = run("inspect", *models, "--json")
+    first = json.loads(out)[0]
+    assert code == 0 and first["layout"] == "mit/transformers + segformer/transformers"
+    assert first["classes"] == ["road", "sky"] and first["license"] == "mit" and first["sha"]
+    assert "road, sky" in run("inspect", models[0])[1]
+
+
+LICENCES = [
+    ("mit", "apache-2.0", "mit", ["differ"]),
+    ("mit", "cc-by-nc-4.0", "cc-by-nc-4.0", ["differ", "commercial"]),
+    ("other\nlicense_name: nvidia\nlicense_link: https://example.org/l", "mit", "other", ["differ", "commercial"]),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "merged", "warned"), LICENCES, ids=["free", "nc", "nvidia"])
+def test_the_strictest_parent_licence_is_stated_and_warned_of(
+    first: str, second: str, merged: str, warned: list[str], run: Run, models: tuple[str, str], api: HfApi
+) -> None:
+    for repo, licence in zip(models, (first, second), strict=True):
+        text = CARD.format(license=licence).encode()
+        api.upload_file(path_or_fileobj=text, path_in_repo="README.md", repo_id=repo)
+    code, _, err = run("merge", *models, "--output", "out")
+    card = Path("out/README.md").read_text()
+    data = metadata_load("out/README.md")
+    assert code == 0 and data["license"] == merged
+    assert all(word in err and word in card for word in warned)
+    if "nvidia" in first:
+        assert data["license_name"] == "nvidia" and data["license_link"] == "https://example.org/l"
+
+
+def test_errors_of_the_hub_are_one_clear_message(run: Run, models: tuple[str, str], hub: LocalHub, api: HfApi) -> None:
+    a, b = models
+    api.create_repo("org/empty", exist_ok=True)
+    for arguments, says in (
+        ((a, "org/nothing"), "no such model on the Hub"),
+        ((a, f"{b}@nowhere"), "has no revision 'nowhere'"),
+        ((a, f"{b}:nothing.pth"), "has no file 'nothing.pth'"),
+        ((a, "org/empty"), "no weights found"),
+        ((a,), "at least two models"),
+        ((), "at least two models"),
+        ((a, b, "--anchor", "org/other"), "not among the models"),
+        ((a, b, "--ramp", "steep"), "--ramp steep is none of"),
+        ((a, b, "--head", "off"), "--head off is none of"),
+        ((a, b, "--dtype", "int8"), "--dtype int8 is none of"),
+        ((a, b, "--alpha", "0.1"), "--alpha 0.1 must be between"),
+        ((a, "no such/thing"), "neither a local path nor a Hub model id"),
+    ):
+        code, _, err = run("merge", *arguments)
+        assert code == 1 and says in err and err.startswith("Error: "), (arguments, err)
+    assert not list(Path().iterdir())
+
+
+def test_private_and_gated_models_say_what_to_do(
+    run: Run, models: tuple[str, str], hub: LocalHub, api: HfApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = models
+    monkeypatch.setenv("HF_TOKEN", "hf_stranger")
+    api.update_repo_settings(b, private=True)
+    code, _, err = run("merge", a, b)
+    assert code == 1 and "private" in err and "hf auth login" in err
+    api.update_repo_settings(b, private=False, gated="auto")
+    code, _, err = run("merge", a, b)
+    assert code == 1 and "gated" in err and "conditions" in err
+
+
+@pytest.mark.parametrize("token", ["hf_reader", "hf_stranger", "hf_wrong"])
+def test_a_token_that_may_not_write_is_found_out_before_any_work(
+    token: str, run: Run, models: tuple[str, str], hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    hub.faults.append(Fault(path="resolve", status=500, times=99))
+    for repo in ("org/new-one", models[0]):
+        code, _, err = run("merge", *models, "--push", repo)
+        assert code == 1 and ("may not" in err or "can only read" in err or "does not accept" in err), err
+    assert not any(fault.times < 99 for fault in hub.faults)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(path="/api/models/", status=429, retry_after=1, times=2),
+        Fault(path="/api/models/", status=500, times=2),
+        Fault(path=r"resolve/.*model\.safetensors", status=503, times=1),
+        Fault(path="/commit/", method="POST", status=500, times=1),
+        Fault(path="/commit/", method="POST", status=429, retry_after=1, times=2),
+        Fault(path=r"resolve/.*model\.safetensors", drop_after_bytes=20_000, times=2),
+        Fault(path="/lfs/", method="PUT", status=500, times=1),
+        Fault(path="/api/", delay=0.3, times=4),
+    ],
+    ids=["429", "500", "503 file", "500 commit", "429 commit", "cut file", "500 upload", "slow"],
+)
+def test_a_hub_that_stumbles_is_waited_for(fault: Fault, run: Run, models: tuple[str, str], hub: LocalHub) -> None:
+    hub.faults.append(fault)
+    repo = f"local/{models[0].split('/')[1]}"[:80].rstrip("-")
+    code, out, err = run("merge", *models, "--push", repo)
+    assert code == 0 and repo in out, err
+    assert fault.times == 0, "the fault never happened"
+
+
+def test_a_hub_that_stays_down_is_reported(
+    run: Run, models: tuple[str, str], hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    hub.faults.append(Fault(path="/api/models/", status=500, times=999))
+    code, _, err = run("merge", *models)
+    assert code == 1 and ("500" in err or "cannot be reached" in err)
+
+
+def offline(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "hf_lwmm", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_offline_mode_works_from_the_cache_and_says_when_it_cannot(
+    run: Run, models: tuple[str, str], tmp_path: Path
+) -> None:
+    without = offline(["merge", *models], tmp_path)
+    assert without.returncode == 1 and "not in the cache" in without.stderr and "Traceback" not in without.stderr
+    assert run("merge", *models, "--output", "online")[0] == 0
+    within = offline(["merge", *models, "--output", "offline"], tmp_path)
+    assert within.returncode == 0, within.stderr
+    assert Path("online/model.safetensors").read_bytes() == Path("offline/model.safetensors").read_bytes()
+
+
+def test_layouts_mix_between_the_hub_and_local_files(run: Run, api: HfApi, tmp_path: Path) -> None:
+    write(tmp_path / "up" / "model.safetensors", stored("smp_segformer_mit_b0", 2))
+    api.create_repo("org/smp-b0", exist_ok=True)
+    api.upload_folder(repo_id="org/smp-b0", folder_path=tmp_path / "up")
+    local = write(tmp_path / "nvidia.safetensors", stored("nvlabs_segformer_b0", 1))
+    code, _, err = run("merge", local, "org/smp-b0", "--anchor", local, "--output", "out")
+    assert code == 0 and "no licence" in err, err
+    result = load_file("out/model.safetensors")
+    assert "backbone.block1.0.attn.kv.weight" in result
+    assert not np.array_equal(
+        result["backbone.block1.0.attn.kv.weight"], load_file(local)["backbone.block1.0.attn.kv.weight"]
+    )
+    card = Path("out/README.md").read_text()
+    assert metadata_load("out/README.md")["base_model"] == ["org/smp-b0"]
+    assert "a local file" in card and str(tmp_path) not in card
+    code, _, err = run("reproduce", "out")
+    assert code == 1 and "nvidia.safetensors was a local file" in err
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("merge",), ("plan",), ("inspect",), ("reproduce",), ("hub",), ("hub", "serve")]
+)
+def test_every_command_explains_itself_with_examples(command: tuple[str, ...], run: Run) -> None:
+    code, out, _ = run(*command, "--help")
+    assert code == 0 and "Usage" in out
+    assert "hf-lwmm" in out and ("Example" in out or command == ("hub",))
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['hf-lwmm', '--help']\n"
+        "try:\n import hf_lwmm.cli; hf_lwmm.cli.main()\nexcept SystemExit: pass\n"
+        "print([m for m in 'torch numpy transformers huggingface_hub matplotlib starlette'.split() if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip().endswith("[]"), done.stdout[-200:]
+
+
+def test_a_taken_port_is_one_line(run: Run, hub: LocalHub, tmp_path: Path) -> None:
+    code, _, err = run("hub", "serve", "--root", tmp_path / "root", "--port", hub.port)
+    assert code == 1 and "--port" in err.splitlines()[-1]
+
+
+def test_hub_serve_serves_until_interrupted(tmp_path: Path) -> None:
+    import signal
+    import socket
+    import time
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "hf_lwmm", "hub", "serve", "--root", str(tmp_path / "root"), "--port", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    user = None
+    for _ in range(100):
+        if (tmp_path / "root" / "users.json").exists():
+            user = json.loads((tmp_path / "root" / "users.json").read_text())[0]
+            try:
+                assert HfApi(endpoint=f"http://127.0.0.1:{port}", token=user["token"]).whoami()["name"] == "local"
+                break
+            except httpx2.ConnectError:
+                pass
+        time.sleep(0.1)
+    else:
+        pytest.fail("the local Hub did not start")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert "127.0.0.1" in err and user["token"] in err and "Traceback" not in err
