@@ -67,7 +67,7 @@ def resolve(ref: ModelRef) -> Source:
         return _local_source(ref, ref.path)
     api, repo_id = _api(), ref.repo_id
     assert repo_id is not None
-    sha = str(_call(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)))
+    sha = _call(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
     from huggingface_hub.constants import is_offline_mode
 
     if is_offline_mode():

@@ -106,7 +106,7 @@ def merge(
         HfLwmmError: a subclass; whatever was there before still is, and nothing half-written remains.
     """
     settings = Knobs(**knobs)
-    refs = [parse_ref(model) for model in models]
+    refs = _read_refs(models)
     chosen = _anchor_index(refs, anchor)
     repo_id = _push_target(push, refs[chosen]) if push else None
     if repo_id:
@@ -209,9 +209,7 @@ def load_recipe(path: str | Path) -> Recipe:
 def _planned(
     models: Sequence[Ref], anchor: Ref | int | None, knobs: Knobs, progress: Progress = _silent
 ) -> Iterator[MergePlan]:
-    refs = [parse_ref(model) for model in models]
-    if len(refs) < 2:
-        raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
+    refs = _read_refs(models)
     index = anchor if isinstance(anchor, int) else _anchor_index(refs, anchor)
     checkpoints: list[Checkpoint] = []
     try:
@@ -278,6 +276,12 @@ def _replace(folder: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(aside.parent, ignore_errors=True)
+
+
+def _read_refs(models: Sequence[Ref]) -> list[ModelRef]:
+    if len(models) < 2:
+        raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
+    return [parse_ref(model) for model in models]
 
 
 def _anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:

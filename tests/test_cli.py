@@ -352,7 +352,8 @@ def test_help_needs_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['hf-lwmm', '--help']\n"
         "try:\n import hf_lwmm.cli; hf_lwmm.cli.main()\nexcept SystemExit: pass\n"
-        "print([m for m in 'torch numpy transformers huggingface_hub matplotlib starlette'.split() if m in sys.modules])"
+        "heavy = 'torch numpy transformers huggingface_hub matplotlib starlette'.split()\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.strip().endswith("[]"), done.stdout[-200:]

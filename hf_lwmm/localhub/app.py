@@ -181,7 +181,15 @@ async def _create(hub: Hub, request: Request) -> Response:
     if not user.may_write(namespace):
         raise StoreError(403, f"You don't have the rights to create a {kind} under the namespace {namespace!r}.")
     private = body.get("visibility") == "private" or bool(body.get("private"))
-    repo = hub.store.create(kind, f"{namespace}/{body['name']}", user, private=private)
+    repo_id = f"{namespace}/{body['name']}"
+    try:
+        repo = hub.store.create(kind, repo_id, user, private=private)
+    except StoreError as error:
+        if error.status != 409:
+            raise
+        # The client, told that an existing repository will do, takes its address from this answer.
+        repo = hub.store.repo(kind, repo_id)
+        return JSONResponse({"error": error.message, "url": _web_url(request, repo)}, 409)
     return JSONResponse({"url": _web_url(request, repo), "name": repo.id, "id": repo.id})
 
 
