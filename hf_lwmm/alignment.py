@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.dtypes import is_float
-from hf_lwmm.errors import AlignmentError
+from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.layouts import place_of, registration_order
 
 GRANULARITIES = ("parameter", "module", "block", "stage")
@@ -45,7 +45,7 @@ class Unshared:
 
 @dataclass(frozen=True)
 class Alignment:
-    """What the models share. `positions` is Np; `shared` is in depth order."""
+    """What the models share. `positions` is Np; `shared` is in depth order; `notes` say what was taken for granted."""
 
     anchor: int
     positions: int
@@ -53,6 +53,7 @@ class Alignment:
     unshared: tuple[Unshared, ...] = field(repr=False)
     shared_parameters: int
     anchor_parameters: int
+    notes: tuple[str, ...] = ()
 
 
 def align(
@@ -63,17 +64,21 @@ def align(
     head: str = "shared",
     granularity: str = "parameter",
     order: str = "depth",
+    keep: Sequence[str] = (),
 ) -> Alignment:
     """Find the shared slots of checkpoints.
 
     `share`: slots that all models have, or the anchor and any other. `head`: merge heads where they are shared,
     keep them the anchor's, or match classifier rows by class name. `granularity` says what has a depth position
     of its own; `order` whether positions follow execution or the anchor's registration order (method, sections 2-4).
+    `keep` names slots, or dotted beginnings of their names, that stay the anchor's.
 
     Raises:
         AlignmentError: if backbones differ, or nothing or only a trivial part is shared.
+        PlanError: if a name in `keep` fits no slot of the anchor.
     """
     _check_backbones(checkpoints, anchor)
+    _check_keep(checkpoints[anchor], keep)
     slots = [checkpoint.slot_map.slots for checkpoint in checkpoints]
     ranked = _ranked(checkpoints[anchor], order)
     shared: list[tuple[str, tuple[int, ...], Mapping[int, tuple[int, ...]] | None]] = []
@@ -84,7 +89,9 @@ def align(
         for model in range(len(checkpoints)):
             if model == anchor:
                 continue
-            reason, matched = _compare(checkpoints, anchor, model, slot, head)
+            reason, matched = _kept(slot, keep), None
+            if reason is None:
+                reason, matched = _compare(checkpoints, anchor, model, slot, head)
             if reason is None:
                 members.append(model)
                 if matched is not None:
@@ -113,7 +120,13 @@ def align(
     ]
     sizes = {slot: _count(slots[anchor][slot].shape) for slot in ranked}
     alignment = Alignment(
-        anchor, len(groups), tuple(merged), tuple(unshared), sum(sizes[s.slot] for s in merged), sum(sizes.values())
+        anchor,
+        len(groups),
+        tuple(merged),
+        tuple(unshared),
+        sum(sizes[s.slot] for s in merged),
+        sum(sizes.values()),
+        _label_notes(checkpoints, anchor, merged),
     )
     _check_enough(checkpoints, alignment)
     return alignment
@@ -175,6 +188,30 @@ def _fixed_reason(checkpoint: Checkpoint, slot: str) -> str | None:
     if slot.endswith((".weight_g", ".weight_v")):
         return "weight-normalised: the average of its two factors is not the average weight"
     return None
+
+
+def _under(slot: str, name: str) -> bool:
+    """Whether a name is the slot's, or its beginning up to a dot: block.2.1 is not the beginning of block.2.10."""
+    return slot == name or slot.startswith(name.rstrip(".") + ".")
+
+
+def _check_keep(anchor: Checkpoint, keep: Sequence[str]) -> None:
+    for name in keep:
+        if not any(_under(slot, name) for slot in anchor.slot_map.slots):
+            raise PlanError(f"--keep {name} fits no slot of {anchor.label}; `hf-lwmm plan --full` lists them.")
+
+
+def _kept(slot: str, keep: Sequence[str]) -> str | None:
+    return next((f"kept as asked (--keep {name})" for name in keep if _under(slot, name)), None)
+
+
+def _label_notes(checkpoints: Sequence[Checkpoint], anchor: int, shared: Sequence[SharedSlot]) -> tuple[str, ...]:
+    silent: dict[str, None] = {}
+    for slot in shared:
+        place = place_of(slot.slot)
+        if place and "classes" in place[1].flags:
+            silent |= dict.fromkeys(checkpoints[m].label for m in slot.members if not checkpoints[m].classes)
+    return tuple(f"{label} does not name its classes; they were taken to be those of the others." for label in silent)
 
 
 def _compare(

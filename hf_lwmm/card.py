@@ -44,15 +44,15 @@ def render_card(plan: MergePlan, recipe: Recipe, licence: MergedLicence, title: 
             title=title,
             repo_id=repo_id,
             version=__version__,
-            architecture=anchor.slot_map.architecture,
+            architecture=anchor.slot_map.architecture if anchor.slot_map.matches else "",
             models=[_parent(plan, licence, i) for i in range(len(plan.checkpoints))],
-            warnings=licence.warnings,
+            warnings=(*licence.warnings, *plan.alignment.notes),
             shared_parameters=plan.alignment.shared_parameters,
             anchor_parameters=plan.alignment.anchor_parameters,
             positions=plan.alignment.positions,
             classes=_classes(anchor.classes),
             unshared=_unshared(plan),
-            knobs=", ".join(f"{k} = {v}" for k, v in plan.knobs.changed().items()) or "the paper's",
+            knobs=", ".join(f"{k} = {_shown(v)}" for k, v in plan.knobs.changed().items()) or "the paper's",
             usage=_usage(plan, recipe, repo_id or title),
             command=merge_command(plan, recipe),
         )
@@ -65,8 +65,13 @@ def merge_command(plan: MergePlan, recipe: Recipe) -> str:
     """The command line that makes the same merge."""
     parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
     for name, value in plan.knobs.changed().items():
-        parts += [f"--{name}", str(value)]
+        for each in value if isinstance(value, tuple) else (value,):
+            parts += [f"--{name}", str(each)]
     return shlex.join(parts)
+
+
+def _shown(value: object) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _metadata(plan: MergePlan, licence: MergedLicence) -> Any:

@@ -41,6 +41,10 @@ class MergeResult:
     folder: Path | None
     pushed: Pushed | None
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def _repr_markdown_(self) -> str:
+        return self.card.split("\n---\n", 1)[-1]
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,8 @@ def merge(
                     revision=revision,
                 )
     notes = tuple(note for checkpoint in ready.checkpoints for note in checkpoint.notes)
-    return MergeResult(ready, recipe, card, target, pushed, (*_twins(ready.checkpoints), *licence.warnings, *notes))
+    warnings = (*_twins(ready.checkpoints), *licence.warnings, *ready.alignment.notes)
+    return MergeResult(ready, recipe, card, target, pushed, warnings, notes)
 
 
 def push(folder: str | Path, repo_id: str, **options: Any) -> Pushed:

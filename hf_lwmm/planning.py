@@ -25,7 +25,8 @@ class Knobs:
     """All choices of a merge besides its models; the defaults are the paper's (method, section 2).
 
     `alpha` None means 1/M. `dtype` None writes the anchor's own; otherwise a torch name such as float16.
-    `weights` picks student or teacher from checkpoints of self-training runs.
+    `weights` picks student or teacher from checkpoints of self-training runs. `keep` names slots, or dotted
+    beginnings of their names, that stay the anchor's.
     """
 
     start: float = 0.0
@@ -37,8 +38,10 @@ class Knobs:
     head: str = "shared"
     dtype: str | None = None
     weights: str = "student"
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", tuple(self.keep or ()))  # a list or None from YAML or a command line
         for name, choices in (*_CHOICES.items(), ("weights", _WEIGHTS)):
             if getattr(self, name) not in choices:
                 raise PlanError(f"--{name} {getattr(self, name)} is none of {', '.join(choices)}.")
@@ -93,6 +96,19 @@ class MergePlan:
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(checkpoint.label for checkpoint in self.checkpoints)
+
+    def _repr_markdown_(self) -> str:
+        alignment = self.alignment
+        share = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
+        rows = ""
+        for index, checkpoint in enumerate(self.checkpoints):
+            role = " **(anchor)**" if index == alignment.anchor else ""
+            slots = checkpoint.slot_map
+            rows += f"| {checkpoint.label}{role} | {slots.architecture} | {slots.layout} |\n"
+        return (
+            f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
+            f"{share:.1%} of the anchor's weights\n\n| model | architecture | layout |\n| --- | --- | --- |\n{rows}"
+        )
 
     @cached_property
     def weights(self) -> Weights:
@@ -183,6 +199,7 @@ def make_plan(checkpoints: Sequence[Checkpoint], anchor: int, knobs: Knobs) -> M
         head=knobs.head,
         granularity=knobs.granularity,
         order=knobs.order,
+        keep=knobs.keep,
     )
     plan = MergePlan(tuple(checkpoints), knobs, alignment)
     if plan.weights.shape[0]:

@@ -45,7 +45,7 @@ class Recipe:
             "method": "layerwise",
             "models": models,
             "anchor": self.anchor,
-            "knobs": asdict(self.knobs),
+            "knobs": {**asdict(self.knobs), "keep": list(self.knobs.keep)},
             "max_shard_size": self.max_shard_size,
             "output": dict(sorted(self.output.items())),
         }

@@ -256,8 +256,13 @@ def test_private_and_gated_models_say_what_to_do(
     code, _, err = run("merge", a, b)
     assert code == 1 and "private" in err and "hf auth login" in err
     api.update_repo_settings(b, private=False, gated="auto")
-    code, _, err = run("merge", a, b)
-    assert code == 1 and "gated" in err and "conditions" in err
+    for token in ("hf_stranger", None):
+        if token is None:
+            monkeypatch.delenv("HF_TOKEN")
+        code, _, err = run("merge", a, b)
+        assert code == 1 and "gated" in err and "conditions" in err
+    code, _, err = run("merge", a, a, "--push")
+    assert code == 1 and "needs a token" in err
 
 
 @pytest.mark.parametrize("token", ["hf_reader", "hf_stranger", "hf_wrong"])

@@ -455,3 +455,33 @@ def test_unused_classifiers_are_the_anchors(tmp_path: Path) -> None:
     result = merged(tmp_path, first, second)
     assert np.array_equal(result["decode_head.conv_seg.weight"], first["decode_head.conv_seg.weight"])
     assert "segformer.unused_classifier.weight" in slot_map("nvlabs_segformer_b0").slots
+
+
+def test_slots_can_be_kept_by_whole_names(tmp_path: Path) -> None:
+    first, second = tiny(1), tiny(2)
+    for number in ("1", "2"):  # block.2.1 and block.2.10, as deep networks have them
+        for model in (first, second):
+            model[f"block.2.{number}.weight"] = model["block.1.conv.weight"] * float(number)
+            model[f"block.2.{number}0.weight"] = model["block.2.conv.weight"] * float(number)
+    result = merged(tmp_path, first, second, keep=["block.2.1"])
+    same = {name for name in result if np.array_equal(result[name], first[name])}
+    assert "block.2.1.weight" in same and not {"block.2.10.weight", "block.2.2.weight"} & same
+    with pytest.raises(PlanError, match=r"block\.7 fits no slot"):
+        merged(tmp_path, first, second, keep=["block.7"])
+    with pytest.raises(PlanError, match="fits no slot"):
+        merged(tmp_path, first, second, keep=["block.2.1.w"])
+
+
+def test_classes_that_nobody_names_are_taken_to_agree_and_said_to_be(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.safetensors", stored("nvlabs_segformer_b0", i)) for i in (1, 2)]
+    result = hf_lwmm.merge(paths, output=tmp_path / "out")
+    assert any("does not name its classes" in warning for warning in result.warnings)
+    assert "does not name its classes" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_plans_and_results_show_themselves_in_notebooks(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.safetensors", tiny(i)) for i in (1, 2)]
+    assert "16 depth positions" in hf_lwmm.plan(paths)._repr_markdown_()
+    result = hf_lwmm.merge(paths, output=tmp_path / "out")
+    assert result._repr_markdown_().strip().startswith("# out")
+    assert len(repr(result)) < 600

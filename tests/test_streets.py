@@ -31,8 +31,9 @@ def test_styles_look_different() -> None:
 
 @pytest.mark.parametrize(("name", "style"), [("streets-day", "gta"), ("streets-synthia", "synthia")])
 def test_the_shipped_models_see_streets(name: str, style: str) -> None:
-    from scripts.quickstart.train import MODELS, mean_iou
     from transformers import SegformerForSemanticSegmentation
+
+    from scripts.quickstart.train import MODELS, mean_iou
 
     assert (MODELS / name / "model.safetensors").stat().st_size < 1_500_000
     model = SegformerForSemanticSegmentation.from_pretrained(MODELS / name).float().eval()

@@ -66,15 +66,14 @@ def merge(
     head: options.Head = "shared",
     dtype: options.Dtype = None,
     weights: options.Weights = "student",
+    keep: options.Keep = None,
     as_json: options.Json = False,
 ) -> None:
     """Merge two or more models layer by layer, into a folder or straight to the Hub."""
     import hf_lwmm
     from hf_lwmm.cli.tables import print_plan
 
-    names = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights")
-    knobs: dict[str, Any] = {name: context.params[name] for name in names}
-    models, anchor, knobs = _with_recipe(context, recipe, models or [], anchor, knobs)
+    models, anchor, knobs = _with_recipe(context, recipe, models or [], anchor, options.knobs_of(context))
     if dry_run:
         print_plan(hf_lwmm.plan(models, anchor=anchor, **knobs), as_json=as_json)
         note("Dry run: nothing was merged.")
@@ -96,6 +95,8 @@ def merge(
             progress=progress,
             **knobs,
         )
+    for text in result.notes:
+        note(text)
     for warning in result.warnings:
         warn(warning)
     alignment, pushed = result.plan.alignment, result.pushed

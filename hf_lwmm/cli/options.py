@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -29,4 +29,15 @@ Dtype = Annotated[
     typer.Option(help="float16, bfloat16, float32 or float64; the anchor's own if not given.", show_default=False),
 ]
 Weights = Annotated[str, typer.Option(help="Of self-training checkpoints: student or teacher.")]
+Keep = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="Slot, or dotted beginning of slots, to keep as in the anchor; may be repeated."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
+
+_KNOBS = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights", "keep")
+
+
+def knobs_of(context: typer.Context) -> dict[str, Any]:
+    """The knobs among a command's options."""
+    return {name: context.params[name] for name in _KNOBS}

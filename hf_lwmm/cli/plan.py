@@ -28,6 +28,7 @@ def plan(
     head: options.Head = "shared",
     dtype: options.Dtype = None,
     weights: options.Weights = "student",
+    keep: options.Keep = None,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -35,6 +36,5 @@ def plan(
     import hf_lwmm
     from hf_lwmm.cli.tables import print_plan
 
-    names = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights")
-    knobs = {name: context.params[name] for name in names}
+    knobs = options.knobs_of(context)
     print_plan(hf_lwmm.plan(models or [], anchor=anchor, **knobs), as_json=as_json, full=full)
