@@ -29,7 +29,8 @@ def plot_layer_weights(plan: MergePlan, path: Path) -> None:
     if 0 < backbone_end < weights.shape[1]:
         axes.axvline(backbone_end + 0.5, color="black", linestyle=":", linewidth=1)
         axes.text(backbone_end, 0.03, "backbone ", ha="right", fontsize=8)
-        axes.text(backbone_end + 1, 0.03, " head", ha="left", fontsize=8)
+        if backbone_end < 0.9 * weights.shape[1]:
+            axes.text(backbone_end + 1, 0.03, " head", ha="left", fontsize=8)
     axes.set(xlim=(1, max(weights.shape[1], 2)), ylim=(0, 1), xlabel="depth position", ylabel="weight")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(order), 2), frameon=False, fontsize=8)
     # Without the writer's version in it, the same plan gives the same file.

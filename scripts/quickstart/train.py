@@ -38,7 +38,7 @@ log = logging.getLogger("train")
 
 
 def build() -> SegformerForSemanticSegmentation:
-    """An untrained SegFormer of half a million weights."""
+    """An untrained SegFormer of 371,000 weights."""
     torch.manual_seed(0)
     return SegformerForSemanticSegmentation(
         SegformerConfig(
@@ -133,7 +133,7 @@ tags: [semantic-segmentation, segformer, synthetic]
 
 # {name}
 
-A SegFormer of half a million weights for trying out hf-lwmm: pre-trained on rendered street scenes of two styles
+A SegFormer of 371,000 weights for trying out hf-lwmm: pre-trained on rendered street scenes of two styles
 ("gta", "synthia"), then fine-tuned on "{STYLE_OF[name]}". Not for any other use. mIoU in percent over 11 classes, on
 60 held-out frames of {SIZE[0]}x{SIZE[1]} of each style; "night" was never trained on:
 
