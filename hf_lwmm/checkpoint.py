@@ -40,7 +40,7 @@ class TensorReader(Protocol):
 class Checkpoint:
     """A model's tensors by stored name, and what its files say about it.
 
-    `reader` is None when only headers were read. `classes` are label names in order, None if unknown. `notes`
+    `reader` is None when only headers were read, over the network. `classes` are label names in order, None if unknown. `notes`
     say which files were chosen and what was left out of them.
     """
 
@@ -90,7 +90,7 @@ def open_checkpoint(source: Source, *, weights: str = "student", headers_only: b
         tensors = _union(source, {name: header.tensors for name, (header, _) in headers.items()})
         paths = {name: path for name, (_, path) in headers.items() if path is not None}
         reader: TensorReader | None = None
-        if not headers_only:
+        if len(paths) == len(headers):
             reader = SafetensorsReader({paths[name]: header for name, (header, _) in headers.items()})
         return Checkpoint(source, shards, tensors, _classes(config), config, notes, reader, paths)
     paths = {name: hub.fetch(source, name) for name in shards}

@@ -121,24 +121,9 @@ def merge(
     with _planned(refs, chosen, settings, progress) as decided, _opened(decided, progress) as ready:
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], license)
         with _staged(target) as folder:
-            total = sum(tensor.info.nbytes for tensor in ready.tensors)
-            done = 0
-
-            def advance(count: int) -> None:
-                nonlocal done
-                done += count
-                progress("Merging", done, total)
-
-            weights = write_merged(
-                ready,
-                folder,
-                allow_nonfinite=allow_nonfinite,
-                max_shard_size=max_shard_size,
-                progress=advance,
-            )
-            output_hashes = _hashes({name: folder / name for name in weights})
-            recipe = recipe_of(ready, _input_hashes(ready), output_hashes, max_shard_size)
-            card = _dress(folder, ready, recipe, licence, repo_id or (target.name if target else ""), repo_id)
+            title = repo_id or (target.name if target else "")
+            options = {"allow_nonfinite": allow_nonfinite, "max_shard_size": max_shard_size}
+            recipe, card = _write_model(ready, folder, licence, title, repo_id, options, progress)
             pushed = None
             if repo_id:
                 progress("Pushing", 0, 1)
@@ -335,22 +320,41 @@ def _input_hashes(ready: MergePlan) -> tuple[Mapping[str, str], ...]:
     return tuple({name: digests[i, name] for name in c.paths} for i, c in enumerate(ready.checkpoints))
 
 
-def _dress(
-    folder: Path, ready: MergePlan, recipe: Recipe, licence: MergedLicence, title: str, repo_id: str | None
-) -> str:
-    """Put everything beside the weights that makes them a model repository; returns the card."""
-    anchor = ready.anchor
+def _write_model(
+    ready: MergePlan,
+    folder: Path,
+    licence: MergedLicence,
+    title: str,
+    repo_id: str | None,
+    options: Mapping[str, Any],
+    progress: Progress,
+) -> tuple[Recipe, str]:
+    """Write the merged weights and everything beside them that makes a model repository."""
+    total = sum(tensor.info.nbytes for tensor in ready.tensors)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("Merging", done, total)
+
+    with ThreadPoolExecutor(1) as pool:
+        # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
+        inputs = pool.submit(_input_hashes, ready)
+        weights = write_merged(ready, folder, progress=advance, **options)
+        outputs = pool.submit(_hashes, {name: folder / name for name in weights})
+        (folder / "plots").mkdir()
+        plot_layer_weights(ready, folder / "plots" / "layer_weights.png")
+        recipe = recipe_of(ready, inputs.result(), outputs.result(), options["max_shard_size"])
+    anchor = ready.anchor.source
     for name in _COMPANIONS:
-        if name not in anchor.source.files or (anchor.source.ref.path and anchor.source.ref.path.is_file()):
-            continue
-        content = hub.fetch(anchor.source, name).read_bytes()
-        (folder / name).write_bytes(_config(content, ready) if name == "config.json" else content)
+        if name in anchor.files and not (anchor.ref.path and anchor.ref.path.is_file()):
+            content = hub.fetch(anchor, name).read_bytes()
+            (folder / name).write_bytes(_config(content, ready) if name == "config.json" else content)
     (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
-    (folder / "plots").mkdir()
-    plot_layer_weights(ready, folder / "plots" / "layer_weights.png")
     card = render_card(ready, recipe, licence, title, repo_id)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    return card
+    return recipe, card
 
 
 def _config(content: bytes, ready: MergePlan) -> bytes:

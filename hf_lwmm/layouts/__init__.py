@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import daformer, mit, segformer
@@ -138,6 +138,7 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     return tuple(Atom(part.slot, name, part.index * size, piece) for part in parts)
 
 
+@lru_cache(maxsize=1 << 16)
 def place_of(slot: str) -> tuple[Component, Place] | None:
     """The component of a slot and its place in the component's outline; None for identity slots."""
     name, _, inner = slot.partition(".")

@@ -73,7 +73,8 @@ def make_checkpoints(folder: Path, count: int) -> list[Path]:
         if not path.exists():
             draw = np.random.default_rng(seed)
             arrays = {
-                name: np.array(seed, np.int64) if "int" in dtype else draw.standard_normal(shape, np.float32)
+                # mergekit refuses models whose BatchNorm counters differ.
+                name: np.array(0, np.int64) if "int" in dtype else draw.standard_normal(shape, np.float32)
                 for name, shape, dtype in keys
             }
             save_file(arrays, path, metadata={"format": "pt"})

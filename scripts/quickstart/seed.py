@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import datasets
 import numpy as np
 from datasets import Dataset, Features, Image
 from huggingface_hub import CommitOperationAdd, HfApi
@@ -36,6 +37,8 @@ def upload_dataset(user: str) -> str:
 
 
 def main() -> None:
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
     api = HfApi()
     user = api.whoami()["name"]
     for folder in sorted(MODELS.iterdir()):
