@@ -40,8 +40,8 @@ class TensorReader(Protocol):
 class Checkpoint:
     """A model's tensors by stored name, and what its files say about it.
 
-    `reader` is None when only headers were read, over the network. `classes` are label names in order, None if unknown. `notes`
-    say which files were chosen and what was left out of them.
+    `reader` is None when only headers were read, over the network. `classes` are label names in order, None if
+    unknown. `notes` say which files were chosen and what was left out of them.
     """
 
     source: Source
