@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import hashlib
+import hmac
 import json
+import secrets
 from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import yaml
 from starlette.applications import Starlette
@@ -17,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from hf_lwmm.localhub.faults import Fault, Faults
+from hf_lwmm.localhub.faults import Fault, Faults, fault_route
 from hf_lwmm.localhub.store import Commit, File, Repo, Store, StoreError, User
 
 _LFS_SUFFIXES = (
@@ -26,12 +29,14 @@ _LFS_SUFFIXES = (
 )  # fmt: skip
 _REGULAR_LIMIT = 10 * 2**20
 _PAGE = 1000
+# The client PUTs large files without its token: as on the Hub, a signed address is the permission.
+_SIGNING_KEY = secrets.token_bytes(32)
 
 Answer = Callable[["Hub", Request], Awaitable[Response]]
 
 
-def create_app(store: Store, faults: list[Fault]) -> Starlette:
-    """The application; `faults` is looked at anew for every request."""
+def create_app(store: Store, faults: list[Fault] | None = None) -> Starlette:
+    """The application; with `faults`, they happen, and /_faults lists, adds and clears them."""
     hub = Hub(store)
 
     def route(path: str, answer: Answer, *methods: str) -> Route:
@@ -77,7 +82,12 @@ def create_app(store: Store, faults: list[Fault]) -> Starlette:
             route(web + "/resolve/{revision}/{path:path}", _resolve, "GET", "HEAD"),
             route(web, _page, "GET"),
         ]
-    return Starlette(routes=routes, middleware=[Middleware(_RevisionInPath), Middleware(Faults, faults=faults)])
+        routes += [route(path, _no_such_repo, "GET") for path in (api + "/{name}", api + "/{name}/revision/{revision}")]
+    middleware = [Middleware(_RevisionInPath)]
+    if faults is not None:
+        routes.insert(0, fault_route(faults))
+        middleware.append(Middleware(Faults, faults=faults))
+    return Starlette(routes=routes, middleware=middleware)
 
 
 class _RevisionInPath:
@@ -90,8 +100,6 @@ class _RevisionInPath:
         if scope["type"] == "http":
             raw = scope.get("raw_path", b"").split(b"?")[0].decode()
             if "%2F" in raw or "%2f" in raw:
-                from urllib.parse import unquote
-
                 scope = {**scope, "path": unquote(raw.replace("%2F", "%252F").replace("%2f", "%252F"))}
         await self.app(scope, receive, send)
 
@@ -115,6 +123,13 @@ class Hub:
         user = self.user(request)
         if user is None:
             raise StoreError(401, "Invalid username or password.")
+        return user
+
+    def writer(self, request: Request) -> User:
+        """Somebody whose token may write somewhere; a read token opens no pull request either."""
+        user = self.signed_in(request)
+        if user.role != "write":
+            raise StoreError(403, "This token may only read")
         return user
 
     def repo(self, request: Request) -> Repo:
@@ -169,7 +184,7 @@ async def _validate_yaml(hub: Hub, request: Request) -> Response:
     content = (await request.json()).get("content", "")
     try:
         card = _card_data(content.encode())
-    except yaml.YAMLError as error:
+    except ValueError as error:
         return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
     warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
     return JSONResponse({"errors": [], "warnings": warnings})
@@ -204,13 +219,15 @@ async def _delete(hub: Hub, request: Request) -> Response:
 
 async def _settings(hub: Hub, request: Request) -> Response:
     (repo, _), body = hub.writable(request), await request.json()
-    values: dict[str, bool] = {}
+    values: dict[str, Any] = {}
     if "visibility" in body or "private" in body:
         values["private"] = body.get("visibility") == "private" or bool(body.get("private"))
     if "gated" in body:
-        values["gated"] = bool(body["gated"])
+        if body["gated"] not in ("auto", "manual", False):
+            raise StoreError(400, "'gated' is auto, manual or false.")
+        values["gated"] = body["gated"] or None
     repo = hub.store.change(repo, **values)
-    return JSONResponse({"private": repo.private, "gated": repo.gated})
+    return JSONResponse({"private": repo.private, "gated": repo.gated or False})
 
 
 async def _auth_check(hub: Hub, request: Request) -> Response:
@@ -235,20 +252,43 @@ async def _list(hub: Hub, request: Request) -> Response:
         info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
         if all(wanted in info["tags"] for wanted in query.getlist("filter")):
             found.append(info)
-    limit = int(query.get("limit", len(found) or 1))
-    return JSONResponse(found[:limit])
+    return _paged(request, found)
+
+
+def _paged(request: Request, items: list[dict[str, Any]]) -> Response:
+    """A page of a listing, with a Link to the next."""
+    query = request.query_params
+    if not all(query.get(name, "0").isdecimal() for name in ("cursor", "limit")):
+        raise StoreError(400, "cursor and limit are numbers.")
+    first, limit = int(query.get("cursor", 0)), max(1, int(query.get("limit", _PAGE)))
+    following = request.url.replace(
+        path=request.scope["raw_path"].decode("latin-1").split("?")[0]
+    ).include_query_params(cursor=first + limit)
+    headers = {"Link": f'<{following}>; rel="next"'} if first + limit < len(items) else {}
+    return JSONResponse(items[first : first + limit], headers=headers)
 
 
 async def _info(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
-    return JSONResponse(_describe(hub, repo, hub.commit(request, repo), blobs="blobs" in request.query_params))
+    info = _describe(hub, repo, hub.commit(request, repo), blobs=_asked(request, "blobs"))
+    wanted = request.query_params.getlist("expand")
+    return JSONResponse({k: v for k, v in info.items() if not wanted or k in ("_id", "id", *wanted)})
+
+
+def _asked(request: Request, name: str) -> bool:
+    return request.query_params.get(name, "").lower() in ("1", "true")
+
+
+async def _no_such_repo(hub: Hub, request: Request) -> Response:
+    """Names without a namespace are the Hub's oldest repositories; a local Hub has none of them."""
+    raise StoreError(404, "Repository not found", "RepoNotFound")
 
 
 def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str, Any]:
     readme = commit.files.get("README.md")
     try:
         card = _card_data(hub.store.blob(readme.sha256).read_bytes()) if readme else {}
-    except yaml.YAMLError:
+    except ValueError:
         card = {}
     tags = [str(tag) for tag in card.get("tags") or []]
     tags += [str(card[key]) for key in ("pipeline_tag", "library_name") if card.get(key)]
@@ -262,7 +302,7 @@ def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str,
         "lastModified": commit.date,
         "createdAt": repo.created,
         "private": repo.private,
-        "gated": "auto" if repo.gated else False,
+        "gated": repo.gated or False,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
@@ -317,14 +357,7 @@ async def _tree(hub: Hub, request: Request) -> Response:
             entries[name] = _file(name, file, commit if expand else None)
     if folder and not entries:
         raise StoreError(404, f"{folder} does not exist", "EntryNotFound")
-    first = int(query.get("cursor", 0))
-    limit = int(query.get("limit", _PAGE))
-    listed = [entries[path] for path in sorted(entries)]
-    headers = {}
-    if first + limit < len(listed):
-        following = request.url.include_query_params(cursor=first + limit)
-        headers["Link"] = f'<{following}>; rel="next"'
-    return JSONResponse(listed[first : first + limit], headers=headers)
+    return _paged(request, [entries[path] for path in sorted(entries)])
 
 
 def _folder(path: str) -> dict[str, Any]:
@@ -383,7 +416,7 @@ async def _preupload(hub: Hub, request: Request) -> Response:
     commit, body = hub.commit(request, repo), await request.json()
     answers = []
     for entry in body["files"]:
-        binary = b"\0" in base64.b64decode(entry.get("sample", ""))
+        binary = _is_binary(base64.b64decode(entry.get("sample", "")))
         large = entry["size"] > _REGULAR_LIMIT or binary or entry["path"].lower().endswith(_LFS_SUFFIXES)
         present = commit.files.get(entry["path"])
         oid = None if present is None else present.sha256 if present.lfs else present.blob_id
@@ -392,31 +425,49 @@ async def _preupload(hub: Hub, request: Request) -> Response:
     return JSONResponse({"files": answers, "commitOid": commit.oid})
 
 
+def _is_binary(sample: bytes) -> bool:
+    """Whether the start of a file (it may end within a character) is not text."""
+    try:
+        return "\0" in codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return True
+
+
 async def _lfs_batch(hub: Hub, request: Request) -> Response:
     body = await request.json()
     if body.get("operation") != "upload":
         raise StoreError(422, "Only uploads are negotiated here.")
-    hub.repo(request)
-    hub.signed_in(request)
+    hub.readable(request)
+    hub.writer(request)
     objects = []
     for entry in body["objects"]:
         answer: dict[str, Any] = {"oid": entry["oid"], "size": entry["size"]}
-        if not hub.store.blob(entry["oid"]).is_file():
-            answer["actions"] = {"upload": {"href": f"{request.base_url}lfs/{entry['oid']}", "header": {}}}
+        if not hub.store.holds(entry["oid"], entry["size"]):
+            query = f"size={entry['size']}&signature={_signature(entry['oid'], entry['size'])}"
+            answer["actions"] = {"upload": {"href": f"{request.base_url}lfs/{entry['oid']}?{query}", "header": {}}}
         objects.append(answer)
     return JSONResponse({"transfer": "basic", "objects": objects})
 
 
+def _signature(sha256: str, size: int) -> str:
+    return hmac.new(_SIGNING_KEY, f"{sha256}:{size}".encode(), hashlib.sha256).hexdigest()
+
+
 async def _lfs_upload(hub: Hub, request: Request) -> Response:
-    digest, path, sha256 = hashlib.sha256(), hub.store.incoming(), request.path_params["sha256"]
-    if len(sha256) != 64 or not all(c in "0123456789abcdef" for c in sha256):
-        raise StoreError(400, "Not an object name.")
+    sha256, size = request.path_params["sha256"], request.query_params.get("size", "")
+    signature = request.query_params.get("signature", "")
+    if not size.isdecimal() or not hmac.compare_digest(signature.encode(), _signature(sha256, int(size)).encode()):
+        raise StoreError(403, "This upload was not asked for, or the Hub was restarted since")
+    digest, path, left = hashlib.sha256(), hub.store.incoming(), int(size)
     try:
         with path.open("wb") as file:
             async for block in request.stream():
+                left -= len(block)
+                if left < 0:
+                    raise StoreError(422, f"More than the announced {size} bytes were sent.")
                 digest.update(block)
                 file.write(block)
-        hub.store.accept(path, sha256, digest.hexdigest())
+        hub.store.accept(path, sha256, int(size), digest.hexdigest())
     finally:
         path.unlink(missing_ok=True)
     return Response()
@@ -426,7 +477,7 @@ async def _commit(hub: Hub, request: Request) -> Response:
     repo, user, as_pull_request = _for_commit(hub, request)
     header: dict[str, Any] = {}
     added: dict[str, File] = {}
-    deleted: list[str] = []
+    deleted: dict[str, list[str]] = {"deletedFile": [], "deletedFolder": []}
     for line in (await request.body()).splitlines():
         entry = json.loads(line)
         value = entry["value"]
@@ -438,9 +489,9 @@ async def _commit(hub: Hub, request: Request) -> Response:
                 base64.b64decode(content) if value.get("encoding") == "base64" else content
             )
         elif entry["key"] == "lfsFile":
-            added[value["path"]] = hub.store.lfs_file(value["oid"], int(value["size"]))
-        elif entry["key"] in ("deletedFile", "deletedFolder"):
-            deleted.append(value["path"])
+            added[value["path"]] = hub.store.lfs_file(value["oid"], value.get("size"))
+        elif entry["key"] in deleted:
+            deleted[entry["key"]].append(value["path"])
         else:
             raise StoreError(400, f"Unknown commit operation {entry['key']}.")
     commit, number = hub.store.add_commit(
@@ -449,22 +500,27 @@ async def _commit(hub: Hub, request: Request) -> Response:
         user,
         header.get("summary", ""),
         added,
-        deleted,
+        deleted["deletedFile"],
+        deleted_folders=deleted["deletedFolder"],
         expected_parent=header.get("parentCommit"),
         as_pull_request=as_pull_request,
     )
     url = _web_url(request, repo)
-    answer = {"success": True, "commitOid": commit.oid, "commitUrl": f"{url}/commit/{commit.oid}", "hookOutput": ""}
-    if number is not None:
-        answer["pullRequestUrl"] = f"{url}/discussions/{number}"
+    answer: dict[str, Any] = {
+        "success": True,
+        "commitOid": commit.oid,
+        "commitUrl": f"{url}/commit/{commit.oid}",
+        "hookOutput": "",
+    }
+    if as_pull_request:  # the client reads the key even when nothing changed and nothing was opened
+        answer["pullRequestUrl"] = f"{url}/discussions/{number}" if number is not None else None
     return JSONResponse(answer)
 
 
 def _for_commit(hub: Hub, request: Request) -> tuple[Repo, User, bool]:
     """Who may commit here: writers, and to a pull request everybody who is signed in and may read."""
     if request.query_params.get("create_pr"):
-        user = hub.signed_in(request)
-        return hub.readable(request), user, True
+        return hub.readable(request), hub.writer(request), True
     repo, user = hub.writable(request)
     return repo, user, False
 
@@ -480,6 +536,8 @@ async def _tag(hub: Hub, request: Request) -> Response:
 async def _change_ref(hub: Hub, request: Request, prefix: str) -> Response:
     repo, _ = hub.writable(request)
     name = _revision(request)
+    if not prefix and name.startswith("tags/"):
+        raise StoreError(400, f"Invalid reference for a branch: {name}")
     if request.method == "DELETE":
         hub.store.set_ref(repo, prefix + name, None)
         return JSONResponse({})
@@ -498,7 +556,7 @@ async def _discussions(hub: Hub, request: Request) -> Response:
         repo = hub.repo(request)
         listed = [_with_repo(repo, d) for d in reversed(repo.discussions)]
         return JSONResponse({"discussions": listed, "count": len(listed), "start": 0})
-    repo, user, body = hub.readable(request), hub.signed_in(request), await request.json()
+    repo, user, body = hub.readable(request), hub.writer(request), await request.json()
     opened = hub.store.open_discussion(repo, body["title"], user, pull_request=bool(body.get("pullRequest")))
     return JSONResponse({"num": opened["num"], "url": f"{_web_url(request, repo)}/discussions/{opened['num']}"})
 
@@ -539,5 +597,11 @@ def _card_data(content: bytes) -> dict[str, Any]:
     if not text.startswith("---"):
         return {}
     parts = text.split("\n---", 1)
-    data = yaml.safe_load(parts[0].removeprefix("---")) if len(parts) == 2 else {}
-    return data if isinstance(data, dict) else {}
+    try:
+        data = yaml.safe_load(parts[0].removeprefix("---")) if len(parts) == 2 else {}
+        # YAML has dates and nan, JSON has not.
+        plain = json.dumps(data if isinstance(data, dict) else {}, default=str, skipkeys=True)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"Invalid YAML in the card's head: {error}") from None
+    card: dict[str, Any] = json.loads(plain, parse_constant=lambda name: None)
+    return card

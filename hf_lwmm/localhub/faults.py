@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from starlette.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+ADMIN = "/_faults"
 
 
 @dataclass
@@ -41,13 +45,16 @@ class Faults:
         self.app, self.faults = app, faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = next((f for f in self.faults if scope["type"] == "http" and f.fits(scope)), None)
+        fault = next(
+            (f for f in self.faults if scope["type"] == "http" and scope["path"] != ADMIN and f.fits(scope)), None
+        )
         if fault is None:
             await self.app(scope, receive, send)
             return
         fault.times -= 1
         await asyncio.sleep(fault.delay)
         if fault.status is not None:
+            await Request(scope, receive).body()  # else the client may meet a closed connection, not the status
             headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
             await JSONResponse({"error": "fault on purpose"}, fault.status, headers)(scope, receive, send)
             return
@@ -59,9 +66,28 @@ class Faults:
                 await send(message)
                 return
             body = message.get("body", b"")
-            await send({**message, "body": body[:left], "more_body": True})
-            left -= len(body)
-            if left <= 0:
+            if len(body) > left:
+                await send({**message, "body": body[:left], "more_body": True})
                 raise ConnectionCutError
+            left -= len(body)
+            await send(message)
 
         await self.app(scope, receive, cut)
+
+
+def fault_route(faults: list[Fault]) -> Route:
+    """`/_faults`: GET lists, POST adds one (a JSON object with a Fault's fields), DELETE clears."""
+
+    async def answer(request: Request) -> Response:
+        if request.method == "POST":
+            try:
+                fault = Fault(**await request.json())
+                re.compile(fault.path)
+            except (ValueError, TypeError, re.error) as error:
+                return JSONResponse({"error": str(error)}, 400)
+            faults.append(fault)
+        elif request.method == "DELETE":
+            faults.clear()
+        return JSONResponse([asdict(fault) for fault in faults])
+
+    return Route(ADMIN, answer, methods=["GET", "POST", "DELETE"])

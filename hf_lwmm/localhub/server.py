@@ -25,12 +25,14 @@ class LocalHub:
     `faults` lists what shall go wrong; append to it, and clear it. Port 0 takes a free one.
     """
 
-    def __init__(self, root: Path, port: int = 0) -> None:
+    def __init__(self, root: Path, port: int = 0, *, faults: bool = True) -> None:
         self.store = Store(root)
         self.faults: list[Fault] = []
         self._socket = _bind(port)
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(create_app(self.store, self.faults), log_level=logging.CRITICAL, lifespan="off")
+        config = uvicorn.Config(
+            create_app(self.store, self.faults if faults else None), log_level=logging.CRITICAL, lifespan="off"
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
@@ -67,7 +69,7 @@ def serve(root: Path, port: int) -> None:
         HubError: if the port is taken.
     """
     bound = _bind(port)
-    config = uvicorn.Config(create_app(Store(root), []), log_level=logging.WARNING, lifespan="off")
+    config = uvicorn.Config(create_app(Store(root)), log_level=logging.WARNING, lifespan="off")
     uvicorn.Server(config).run(sockets=[bound])
 
 

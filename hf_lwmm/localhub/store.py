@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -42,7 +43,10 @@ class User:
     orgs: tuple[str, ...] = ()
 
     def may_write(self, namespace: str) -> bool:
-        return self.role == "write" and (namespace == self.name or namespace in self.orgs)
+        return self.role == "write" and self.belongs_to(namespace)
+
+    def belongs_to(self, namespace: str) -> bool:
+        return namespace == self.name or namespace in self.orgs
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Repo:
     type: str
     id: str
     private: bool
-    gated: bool
+    gated: str | None
     created: str
     refs: Mapping[str, str]
     discussions: tuple[Mapping[str, Any], ...] = ()
@@ -131,17 +135,24 @@ class Store:
         os.close(descriptor)
         return Path(name)
 
-    def accept(self, path: Path, sha256: str, found: str) -> None:
+    def accept(self, path: Path, sha256: str, size: int, found: str) -> None:
         """Make an upload a blob. Raises StoreError if its content is not what was announced."""
+        if path.stat().st_size != size:
+            raise StoreError(422, f"{path.stat().st_size} bytes were sent, not {size}.")
         if found != sha256:
-            path.unlink()
             raise StoreError(422, f"The content's SHA-256 is {found}, not {sha256}.")
         self.blob(sha256).parent.mkdir(exist_ok=True)
         path.replace(self.blob(sha256))
 
-    def lfs_file(self, sha256: str, size: int) -> File:
-        if not self.blob(sha256).is_file() or self.blob(sha256).stat().st_size != size:
+    def holds(self, sha256: str, size: int | None = None) -> bool:
+        path = self.blob(sha256)
+        return path.is_file() and size in (None, path.stat().st_size)
+
+    def lfs_file(self, sha256: str, size: int | None = None) -> File:
+        """An uploaded large file; a commit that copies one does not say its size."""
+        if not _is_sha256(sha256) or not self.holds(sha256, size):
             raise StoreError(400, f"The LFS object {sha256} was not uploaded.")
+        size = self.blob(sha256).stat().st_size
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
         return File(sha256, size, _git_blob_id(pointer), lfs=True)
 
@@ -155,7 +166,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             attributes = File(**asdict(self.add_content(b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n")))
             commit = self._new_commit(folder, None, "initial commit", user.name, {".gitattributes": attributes})
-            repo = Repo(type, id, private, False, _now(), {"main": commit.oid})
+            repo = Repo(type, id, private, None, _now(), {"main": commit.oid})
             self._save(repo)
             return repo
 
@@ -210,26 +221,37 @@ class Store:
         *,
         expected_parent: str | None = None,
         as_pull_request: bool = False,
+        deleted_folders: Iterable[str] = (),
     ) -> tuple[Commit, int | None]:
         """Add a commit to a branch, or as a new pull request (whose number is returned too).
 
-        A commit that changes nothing adds nothing and opens nothing.
+        A commit that changes nothing adds nothing and opens nothing. A pull request starts at `expected_parent`.
+
+        Raises:
+            StoreError: 412 if the branch is elsewhere, 404 if a deleted file is not there, 400 if this is no branch.
         """
         for path in added:
             _check_path(path)
         with self._lock:
             repo = self.repo(repo.type, repo.id)
-            head = self.commit(repo, revision)
+            head = self.commit(repo, (as_pull_request and expected_parent) or revision)
+            if not as_pull_request and (revision not in repo.refs or revision.startswith("tags/")):
+                raise StoreError(400, f"Commits go to a branch or a pull request, and {revision} is neither.")
             if expected_parent is not None and not head.oid.startswith(expected_parent):
                 raise StoreError(412, "A commit has happened since. Please refresh and try again.")
             files = dict(head.files)
             for path in deleted:
-                files = {
-                    name: file
-                    for name, file in files.items()
-                    if name != path and not name.startswith(path.rstrip("/") + "/")
-                }
+                if files.pop(path, None) is None:
+                    raise StoreError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
+            for folder in deleted_folders:
+                inside = [name for name in files if name.startswith(folder.rstrip("/") + "/")]
+                if not inside:
+                    raise StoreError(404, f"A folder with this name doesn't exist: {folder}", "EntryNotFound")
+                for name in inside:
+                    del files[name]
             files |= added
+            if clash := {str(folder) for name in files for folder in PurePosixPath(name).parents} & files.keys():
+                raise StoreError(400, f"{min(clash)!r} would be a file and a folder.")
             if files == head.files:
                 return head, None
             commit = self._new_commit(self._folder(repo.type, repo.id), head.oid, message, user.name, files)
@@ -244,6 +266,10 @@ class Store:
 
     def set_ref(self, repo: Repo, name: str, oid: str | None, *, exist_ok: bool = False) -> None:
         """Create a ref, or delete it if `oid` is None."""
+        if not re.fullmatch(r"(tags/)?(?!refs/|tags/)\w[\w./+-]*", name) or ".." in name:
+            raise StoreError(400, f"Invalid reference for a branch or tag: {name}")
+        if oid is None and name == "main":
+            raise StoreError(403, "The branch main cannot be deleted")
         with self._lock:
             repo = self.repo(repo.type, repo.id)
             if oid is not None and name in repo.refs and not exist_ok:
@@ -307,17 +333,21 @@ class Store:
         temporary.replace(path)
 
 
+def _is_sha256(name: str) -> bool:
+    return re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
 def _git_blob_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _is_name(part: str) -> bool:
-    return bool(part) and not part.startswith(".") and all(c.isalnum() or c in "-_." for c in part)
+    return re.fullmatch(r"\w[\w.-]*", part, re.ASCII) is not None and ".." not in part
 
 
 def _check_path(path: str) -> None:
-    parts = PurePosixPath(path).parts
-    if not path or path.startswith("/") or ".." in parts or ".git" in parts or "\\" in path or "\0" in path:
+    odd = any(part in ("", ".", "..", ".git") for part in path.split("/"))
+    if odd or "\\" in path or any(ord(c) < 32 for c in path):
         raise StoreError(400, f"Invalid path in repository: {path!r}")
 
 
