@@ -1,0 +1,277 @@
+"""Answers that tell: who, what exists, what is in it, the files; and discussions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs
+
+import yaml
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+
+from hf_lwmm.localhub.access import Hub, revision, web_url
+from hf_lwmm.localhub.store import Commit, File, Repo, StoreError
+
+_PAGE = 1000
+
+
+async def whoami(hub: Hub, request: Request) -> Response:
+    user = hub.signed_in(request)
+    orgs = [{"type": "org", "name": name, "fullname": name, "roleInOrg": user.role} for name in user.orgs]
+    token = {"displayName": user.name, "role": user.role, "createdAt": "2026-01-01T00:00:00.000Z"}
+    return JSONResponse(
+        {
+            "type": "user",
+            "id": user.name,
+            "name": user.name,
+            "fullname": user.name,
+            "orgs": orgs,
+            "auth": {"type": "access_token", "accessToken": token},
+        }
+    )
+
+
+async def validate_yaml(hub: Hub, request: Request) -> Response:
+    content = (await request.json()).get("content", "")
+    try:
+        card = _card_data(content.encode())
+    except ValueError as error:
+        return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
+    warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
+    return JSONResponse({"errors": [], "warnings": warnings})
+
+
+async def auth_check(hub: Hub, request: Request) -> Response:
+    hub.readable(request)
+    return JSONResponse({})
+
+
+async def auth_check_write(hub: Hub, request: Request) -> Response:
+    hub.writable(request)
+    return JSONResponse({})
+
+
+async def list_repos(hub: Hub, request: Request) -> Response:
+    kind, query, user = request.url.path.rsplit("/", 1)[1][:-1], request.query_params, hub.user(request)
+    found = []
+    for repo in hub.store.repos(kind):
+        hidden = repo.private and (user is None or repo.namespace not in (user.name, *user.orgs))
+        if hidden or (query.get("author") and repo.namespace != query["author"]):
+            continue
+        if query.get("search", "").lower() not in repo.id.lower():
+            continue
+        info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
+        if all(wanted in info["tags"] for wanted in query.getlist("filter")):
+            found.append(info)
+    return _paged(request, found)
+
+
+def _paged(request: Request, items: list[dict[str, Any]]) -> Response:
+    """A page of a listing, with a Link to the next."""
+    query = request.query_params
+    if not all(query.get(name, "0").isdecimal() for name in ("cursor", "limit")):
+        raise StoreError(400, "cursor and limit are numbers.")
+    first, limit = int(query.get("cursor", 0)), max(1, int(query.get("limit", _PAGE)))
+    following = request.url.replace(
+        path=request.scope["raw_path"].decode("latin-1").split("?")[0]
+    ).include_query_params(cursor=first + limit)
+    headers = {"Link": f'<{following}>; rel="next"'} if first + limit < len(items) else {}
+    return JSONResponse(items[first : first + limit], headers=headers)
+
+
+async def info(hub: Hub, request: Request) -> Response:
+    repo = hub.repo(request)
+    info = _describe(hub, repo, hub.commit(request, repo), blobs=_asked(request, "blobs"))
+    wanted = request.query_params.getlist("expand")
+    return JSONResponse({k: v for k, v in info.items() if not wanted or k in ("_id", "id", *wanted)})
+
+
+def _asked(request: Request, name: str) -> bool:
+    return request.query_params.get(name, "").lower() in ("1", "true")
+
+
+async def no_such_repo(hub: Hub, request: Request) -> Response:
+    """Names without a namespace are the Hub's oldest repositories; a local Hub has none of them."""
+    raise StoreError(404, "Repository not found", "RepoNotFound")
+
+
+def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str, Any]:
+    readme = commit.files.get("README.md")
+    try:
+        card = _card_data(hub.store.blob(readme.sha256).read_bytes()) if readme else {}
+    except ValueError:
+        card = {}
+    tags = [str(tag) for tag in card.get("tags") or []]
+    tags += [str(card[key]) for key in ("pipeline_tag", "library_name") if card.get(key)]
+    tags += [f"license:{card['license']}"] if card.get("license") else []
+    return {
+        "_id": commit.oid[:24],
+        "id": repo.id,
+        "modelId": repo.id,
+        "author": repo.namespace,
+        "sha": commit.oid,
+        "lastModified": commit.date,
+        "createdAt": repo.created,
+        "private": repo.private,
+        "gated": repo.gated or False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "tags": tags,
+        "pipeline_tag": card.get("pipeline_tag"),
+        "library_name": card.get("library_name"),
+        "cardData": card,
+        "siblings": [_sibling(name, file, blobs) for name, file in commit.files.items()],
+    }
+
+
+def _sibling(name: str, file: File, blobs: bool) -> dict[str, Any]:
+    if not blobs:
+        return {"rfilename": name}
+    return {"rfilename": name, "size": file.size, "blobId": file.blob_id, **_lfs(file, "sha256")}
+
+
+def _lfs(file: File, key: str) -> dict[str, Any]:
+    return {"lfs": {key: file.sha256, "size": file.size, "pointerSize": 134}} if file.lfs else {}
+
+
+async def refs(hub: Hub, request: Request) -> Response:
+    repo = hub.repo(request)
+
+    def listed(names: dict[str, str]) -> list[dict[str, str]]:
+        return [{"name": n, "ref": ref, "targetCommit": repo.refs[ref]} for n, ref in names.items()]
+
+    tags = {ref.removeprefix("tags/"): ref for ref in repo.refs if ref.startswith("tags/")}
+    pulls = {ref: ref for ref in repo.refs if ref.startswith("refs/pr/")}
+    branches = {ref: ref for ref in repo.refs if ref not in tags.values() and ref not in pulls}
+    return JSONResponse(
+        {"branches": listed(branches), "tags": listed(tags), "converts": [], "pullRequests": listed(pulls)}
+    )
+
+
+async def tree(hub: Hub, request: Request) -> Response:
+    repo = hub.repo(request)
+    commit, query = hub.commit(request, repo), request.query_params
+    folder = str(request.path_params.get("path", "")).replace("%2F", "/").strip("/")
+    recursive = query.get("recursive", "").lower() in ("1", "true")
+    expand = query.get("expand", "").lower() in ("1", "true")
+    entries: dict[str, dict[str, Any]] = {}
+    for name, file in commit.files.items():
+        if folder and not name.startswith(folder + "/"):
+            continue
+        inner = PurePosixPath(name[len(folder) + 1 :] if folder else name)
+        for parent in reversed(inner.parents[:-1]):
+            path = f"{folder}/{parent}" if folder else str(parent)
+            if recursive or len(parent.parts) == 1:
+                entries[path] = _folder(path)
+        if recursive or len(inner.parts) == 1:
+            entries[name] = _file(name, file, commit if expand else None)
+    if folder and not entries:
+        raise StoreError(404, f"{folder} does not exist", "EntryNotFound")
+    return _paged(request, [entries[path] for path in sorted(entries)])
+
+
+def _folder(path: str) -> dict[str, Any]:
+    return {"type": "directory", "oid": hashlib.sha1(path.encode()).hexdigest(), "size": 0, "path": path}
+
+
+def _file(name: str, file: File, commit: Commit | None) -> dict[str, Any]:
+    last = {"lastCommit": {"id": commit.oid, "title": commit.message, "date": commit.date}} if commit else {}
+    return {"type": "file", "oid": file.blob_id, "size": file.size, "path": name, **_lfs(file, "oid"), **last}
+
+
+async def paths_info(hub: Hub, request: Request) -> Response:
+    repo = hub.repo(request)
+    commit, body = hub.commit(request, repo), await request.body()
+    if "json" in request.headers.get("content-type", ""):
+        form = json.loads(body)
+        paths, expand = form["paths"], bool(form.get("expand"))
+    else:
+        fields = parse_qs(body.decode())
+        paths, expand = fields.get("paths", []), fields.get("expand", [""])[0].lower() == "true"
+    found = []
+    for path in paths:
+        if path in commit.files:
+            found.append(_file(path, commit.files[path], commit if expand else None))
+        elif any(name.startswith(path.rstrip("/") + "/") for name in commit.files):
+            found.append(_folder(path))
+    return JSONResponse(found)
+
+
+async def commits(hub: Hub, request: Request) -> Response:
+    repo = hub.repo(request)
+    return JSONResponse(
+        [
+            {"id": c.oid, "title": c.message, "message": "", "authors": [{"user": c.author}], "date": c.date}
+            for c in hub.store.history(repo, revision(request))
+        ]
+    )
+
+
+async def resolve(hub: Hub, request: Request) -> Response:
+    repo = hub.readable(request)
+    commit = hub.commit(request, repo)
+    path = str(request.path_params["path"]).replace("%2F", "/")
+    file = commit.files.get(path)
+    if file is None:
+        headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": commit.oid}
+        return JSONResponse({"error": "Entry not found"}, 404, headers)
+    headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.sha256 if file.lfs else file.blob_id}"'}
+    if file.lfs:
+        headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
+    return FileResponse(hub.store.blob(file.sha256), headers=headers, media_type="application/octet-stream")
+
+
+async def discussions(hub: Hub, request: Request) -> Response:
+    if request.method == "GET":
+        repo = hub.repo(request)
+        listed = [_with_repo(repo, d) for d in reversed(repo.discussions)]
+        return JSONResponse({"discussions": listed, "count": len(listed), "start": 0})
+    repo, user, body = hub.readable(request), hub.writer(request), await request.json()
+    opened = hub.store.open_discussion(repo, body["title"], user, pull_request=bool(body.get("pullRequest")))
+    return JSONResponse({"num": opened["num"], "url": f"{web_url(request, repo)}/discussions/{opened['num']}"})
+
+
+async def discussion(hub: Hub, request: Request) -> Response:
+    repo = hub.repo(request)
+    number = request.path_params["number"]
+    if not 1 <= number <= len(repo.discussions):
+        raise StoreError(404, "Discussion not found")
+    discussion = _with_repo(repo, repo.discussions[number - 1])
+    changes = {"base": "refs/heads/main", "head": f"refs/pr/{number}"}
+    return JSONResponse({**discussion, "events": [], "filesWithConflicts": [], "changes": changes, "diffUrl": ""})
+
+
+def _with_repo(repo: Repo, discussion: Any) -> dict[str, Any]:
+    return {**discussion, "repo": {"name": repo.id, "type": repo.type}, "repoOwner": {"name": repo.namespace}}
+
+
+async def page(hub: Hub, request: Request) -> Response:
+    """A bare page for people: the card as it is, and the files."""
+    from html import escape
+
+    repo = hub.readable(request)
+    commit = hub.store.commit(repo, "main")
+    readme = commit.files.get("README.md")
+    card = hub.store.blob(readme.sha256).read_text(errors="replace") if readme else ""
+    base = web_url(request, repo)
+    links = "".join(f'<li><a href="{base}/resolve/main/{escape(n)}">{escape(n)}</a></li>' for n in commit.files)
+    return HTMLResponse(f"<title>{repo.id}</title><h1>{repo.id}</h1><ul>{links}</ul><pre>{escape(card)}</pre>")
+
+
+def _card_data(content: bytes) -> dict[str, Any]:
+    text = content.decode(errors="replace")
+    if not text.startswith("---"):
+        return {}
+    parts = text.split("\n---", 1)
+    try:
+        data = yaml.safe_load(parts[0].removeprefix("---")) if len(parts) == 2 else {}
+        # YAML has dates and nan, JSON has not.
+        plain = json.dumps(data if isinstance(data, dict) else {}, default=str, skipkeys=True)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"Invalid YAML in the card's head: {error}") from None
+    card: dict[str, Any] = json.loads(plain, parse_constant=lambda name: None)
+    return card
