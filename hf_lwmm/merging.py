@@ -118,26 +118,22 @@ def merge(
     target = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
     if target is not None and target.exists() and not overwrite:
         raise MergeError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
+
+    def send(folder: Path) -> Pushed:
+        progress("Pushing", 0, 1)
+        message = commit_message or f"Merge {len(refs)} models with hf-lwmm"
+        flags: Any = {"private": private, "create_pr": create_pr, "revision": revision}
+        return hub.push_folder(folder, _files(folder), str(repo_id), message=message, **flags)
+
     with _planned(refs, chosen, settings, progress) as decided, _opened(decided, progress) as ready:
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], license)
         with _staged(target) as folder:
             title = repo_id or (target.name if target else "")
             options = {"allow_nonfinite": allow_nonfinite, "max_shard_size": max_shard_size}
             recipe, card = _write_model(ready, folder, licence, title, repo_id, options, progress)
-            pushed = None
-            if repo_id:
-                progress("Pushing", 0, 1)
-                files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-                message = commit_message or f"Merge {len(refs)} models with hf-lwmm"
-                pushed = hub.push_folder(
-                    folder,
-                    files,
-                    repo_id,
-                    message=message,
-                    private=private,
-                    create_pr=create_pr,
-                    revision=revision,
-                )
+            pushed = send(folder) if repo_id and target is None else None
+        if repo_id and target is not None:
+            pushed = send(target)  # only now, so that a push that fails does not cost the finished merge
     notes = tuple(note for checkpoint in ready.checkpoints for note in checkpoint.notes)
     warnings = (*_twins(ready.checkpoints), *licence.warnings, *ready.alignment.notes)
     return MergeResult(ready, recipe, card, target, pushed, warnings, notes)
@@ -155,8 +151,13 @@ def push(folder: str | Path, repo_id: str, **options: Any) -> Pushed:
     if not (folder / FILE_NAME).is_file():
         raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
     hub.check_push(repo_id, create_pr=options.get("create_pr", False))
-    files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
-    return hub.push_folder(folder, files, repo_id, **{"message": "Upload a model merged with hf-lwmm", **options})
+    return hub.push_folder(
+        folder, _files(folder), repo_id, **{"message": "Upload a model merged with hf-lwmm", **options}
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def reproduce(repo: Ref, *, progress: Progress = _silent) -> Reproduction:

@@ -116,6 +116,21 @@ def test_the_main_job_from_pull_to_pushed_card(run: Run, models: tuple[str, str]
     assert len(api.list_repo_commits(repo)) == 2
 
 
+def test_sharded_and_changed_merges_are_reproduced_too(run: Run, models: tuple[str, str], api: HfApi) -> None:
+    repo = f"local/{models[0].split('/')[1]}-sharded"
+    options = ("--max-shard-size", "10KB", "--keep", "mit.stage0", "--head", "by-label", "--ramp", "power:2")
+    assert run("merge", *models, "--push", repo, *options, "--dtype", "float16")[0] == 0
+    assert sum(name.endswith(".safetensors") for name in api.list_repo_files(repo)) > 1
+    code, out, err = run("reproduce", repo)
+    assert code == 0 and "the bytes agree" in out, (out, err)
+
+
+def test_a_push_that_fails_does_not_cost_the_finished_merge(run: Run, models: tuple[str, str], hub: LocalHub) -> None:
+    hub.faults.append(Fault(path="/commit/", method="POST", status=403, times=9))
+    code, _, err = run("merge", *models, "--output", "out", "--push", "local/refused")
+    assert code == 1 and "403" in err and Path("out/model.safetensors").is_file()
+
+
 def test_a_changed_repository_is_not_reproduced(run: Run, models: tuple[str, str], api: HfApi) -> None:
     repo = f"local/{models[0].split('/')[1]}-tampered"
     assert run("merge", *models, "--push", repo)[0] == 0
