@@ -18,6 +18,7 @@ from huggingface_hub import HfApi, ModelCard, metadata_load
 from manifests import stored, write
 from safetensors.numpy import load_file
 
+import hf_lwmm
 from hf_lwmm.cli import main
 from hf_lwmm.localhub import Fault, LocalHub
 
@@ -123,6 +124,23 @@ def test_sharded_and_changed_merges_are_reproduced_too(run: Run, models: tuple[s
     assert sum(name.endswith(".safetensors") for name in api.list_repo_files(repo)) > 1
     code, out, err = run("reproduce", repo)
     assert code == 0 and "the bytes agree" in out, (out, err)
+
+
+def test_a_merged_folder_can_be_pushed_later_and_nothing_else(
+    run: Run, models: tuple[str, str], api: HfApi, tmp_path: Path
+) -> None:
+    assert run("merge", *models, "--output", "out")[0] == 0
+    pushed = hf_lwmm.push("out", f"local/{models[0].split('/')[1]}-later")
+    assert pushed.changed and "hf_lwmm.yaml" in api.list_repo_files(pushed.repo_id)
+    assert not hf_lwmm.push("out", pushed.repo_id).changed
+    (tmp_path / "other").mkdir()
+    with pytest.raises(hf_lwmm.HfLwmmError, match="not a merged model"):
+        hf_lwmm.push(tmp_path / "other", pushed.repo_id)
+
+
+def test_a_full_plan_names_every_tensor_that_is_not_shared(run: Run, models: tuple[str, str]) -> None:
+    short, full = run("plan", *models, "--head", "anchor")[1], run("plan", *models, "--head", "anchor", "--full")[1]
+    assert ", ..." in short and ", ..." not in full and "segformer.classifier.bias" in full
 
 
 def test_a_push_that_fails_does_not_cost_the_finished_merge(run: Run, models: tuple[str, str], hub: LocalHub) -> None:

@@ -52,9 +52,10 @@ def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) ->
         console.print("Not shared:")
     for (model, reason), count in counts.most_common():
         names = [entry.slot for entry in alignment.unshared if (entry.model, entry.reason) == (model, reason)]
-        dots = ", ..." if count > _NAMES else ""
+        limit = count if full else _NAMES
+        dots = ", ..." if count > limit else ""
         console.print(
-            f"  {count:,} of {plan.labels[model]}: {reason}: {', '.join(names[:_NAMES])}{dots}", soft_wrap=True
+            f"  {count:,} of {plan.labels[model]}: {reason}: {', '.join(names[:limit])}{dots}", soft_wrap=True
         )
 
 
