@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def forward_order(system: str) -> list[str]:
     return list(json.loads(gzip.decompress((_FOLDER / f"{system}.forward_order.json.gz").read_bytes())))
 
 
+@cache
 def slot_map(system: str) -> SlotMap:
     return map_slots({name: shape for name, shape, _ in manifest(system)})
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import combinations
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from manifests import FORWARD_ORDERS, NAMES, forward_order, manifest, slot_map, stored, to_slots
+from seeded import seeded
 
 from hf_lwmm.alignment import depth_order
-from hf_lwmm.layouts import LAYOUTS, map_slots, place_of, registration_order
+from hf_lwmm.layouts import LAYOUTS, SlotMap, map_slots, place_of, registration_order
 from hf_lwmm.layouts.mit import MIT, MIT_NVIDIA
 from hf_lwmm.layouts.table import Pattern, generic
 
@@ -27,19 +32,109 @@ EXPECTED = {
     "smp_segformer_mit_b5": "mit/smp + segformer/smp",
     "smp_fpn_mit_b0": "mit/smp",
     "daformer_mitb5": "mit/nvidia + daformer/daformer",
-    "edaps_mitb5": "mit/nvidia + daformer/daformer",
-    "edaps_bottomup_mitb5": "mit/nvidia",
+    "edaps_mitb5": "mit/nvidia + edaps_instance/edaps + daformer/daformer",
+    "edaps_bottomup_mitb5": "mit/nvidia + edaps_center/edaps-bottomup + daformer/edaps-bottomup",
     "hrda_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
     "mic_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
     "pipa_hrda_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
+    "advent_deeplabv2_r101_multi": "resnet/deeplab-multi + deeplab/layer6",
+    "advent_deeplabv2_r101_single": "resnet/torchvision + deeplab/layer6",
+    "adaptsegnet_deeplab_multi_r101": "resnet/deeplab-multi + deeplab/layer6",
+    "maxsquare_deeplab_multi_r101": "resnet/deeplab-multi + deeplab/layer6",
+    "diga_segmodel_r101": "resnet/diga + diga/diga",
+    "fada_r101": "resnet/fada + deeplab/classifier",
+    "fada_r101_bn": "resnet/fada + deeplab/classifier",
+    "smp_deeplabv3plus_resnet101": "resnet/smp",
+    "timm_resnet101": "resnet/torchvision + imagenet/resnet-torchvision",
+    "torchvision_resnet101": "resnet/torchvision + imagenet/resnet-torchvision",
+    "transformers_resnet101_runtime": "resnet/transformers",
+    "conmix_resnet50": "resnet/conmix + bottleneck/conmix",
+    "glc_sfunida_resnet50": "resnet/glc + bottleneck/glc",
+    "adaptsegnet_deeplab_vgg16": "vgg/adaptsegnet + deeplab/classifier",
+    "fada_vgg16": "vgg/fada + deeplab/classifier",
+    "conmix_vit": "vit/conmix + bottleneck/conmix",
+    "timm_pvt_v2_b2": "pvt/timm + imagenet/pvt-timm",
+    "transformers_pvt_v2_b2": "pvt/transformers",
 }
-# Networks that only the identity layout knows.
-EXPECTED |= {name: "identity" for name in NAMES if name not in EXPECTED}
+# What no layout knows: heads of other networks, and what only training needs.
+UNKNOWN = {"smp_fpn_mit_b0": 31, "smp_deeplabv3plus_resnet101": 61, "pipa_hrda_mitb5": 17, "conmix_vit": 48}
+
+# What the files hold, and how many slots that is.
+PARTS = {
+    "mit-b5": 1156, "mit-b0": 192, "daformer": 58, "attention": 16, "center": 60, "instance": 42,
+    "segformer-256": 16, "segformer-768": 16, "unused": 2, "mmseg-b0": 32, "mmseg-b5": 32,
+    "r101": 520, "r101-counters": 104, "aux": 8, "deeplab": 8, "diga": 29, "imagenet": 2,
+    "r50": 318, "vgg": 30, "dilated": 8, "pvt": 364, "bottleneck": 7, "office-65": 3, "office-15": 3, "vit": 354,
+}  # fmt: skip
+FAMILIES = {
+    "MiT-B5": {
+        "daformer_mitb5": "mit-b5 daformer",
+        "hrda_mitb5": "mit-b5 daformer attention",
+        "mic_mitb5": "mit-b5 daformer attention",
+        "pipa_hrda_mitb5": "mit-b5 daformer attention",
+        "edaps_mitb5": "mit-b5 daformer instance",
+        "edaps_bottomup_mitb5": "mit-b5 daformer center",
+        "nvlabs_segformer_b5": "mit-b5 segformer-768 unused",
+        "transformers_segformer_b5_hub_legacy": "mit-b5 segformer-768",
+        "transformers_segformer_b5_runtime": "mit-b5 segformer-768",
+        "mmseg1x_segformer_b5": "mit-b5 mmseg-b5",
+    },
+    "MiT-B0": {
+        "nvlabs_segformer_b0": "mit-b0 segformer-256 unused",
+        "transformers_segformer_b0_hub_legacy": "mit-b0 segformer-256",
+        "transformers_segformer_b0_runtime": "mit-b0 segformer-256",
+        "smp_segformer_mit_b0": "mit-b0 segformer-256",
+        "smp_fpn_mit_b0": "mit-b0",
+        "mmseg1x_segformer_b0": "mit-b0 mmseg-b0",
+    },
+    "ResNet-101": {
+        "advent_deeplabv2_r101_multi": "r101 r101-counters aux deeplab",
+        "adaptsegnet_deeplab_multi_r101": "r101 r101-counters aux deeplab",
+        "maxsquare_deeplab_multi_r101": "r101 r101-counters aux deeplab",
+        "advent_deeplabv2_r101_single": "r101 r101-counters deeplab",
+        "fada_r101": "r101 deeplab",
+        "fada_r101_bn": "r101 r101-counters deeplab",
+        "diga_segmodel_r101": "r101 r101-counters diga",
+        "smp_deeplabv3plus_resnet101": "r101 r101-counters",
+        "timm_resnet101": "r101 r101-counters imagenet",
+        "torchvision_resnet101": "r101 r101-counters imagenet",
+        "transformers_resnet101_runtime": "r101 r101-counters",
+    },
+    "ResNet-50": {"glc_sfunida_resnet50": "r50 bottleneck office-15", "conmix_resnet50": "r50 bottleneck office-65"},
+    "VGG-16": {"adaptsegnet_deeplab_vgg16": "vgg dilated", "fada_vgg16": "vgg dilated"},
+    "PVTv2-B2": {"timm_pvt_v2_b2": "pvt imagenet", "transformers_pvt_v2_b2": "pvt"},
+    "ViT-B": {"conmix_vit": "vit bottleneck office-65"},
+}
+ROUND_TRIPS = ("nvlabs_segformer_b0", "mmseg1x_segformer_b0", "smp_segformer_mit_b0", "adaptsegnet_deeplab_vgg16")
+ROUND_TRIPS += ("transformers_segformer_b0_hub_legacy", "conmix_resnet50", "timm_pvt_v2_b2", "transformers_pvt_v2_b2")
+PAIRS = [(family, *pair) for family, systems in FAMILIES.items() for pair in combinations(systems, 2)]
+
+
+def known(slots: SlotMap) -> dict[str, tuple[int, ...]]:
+    """Shapes of the slots that a layout knows."""
+    return {slot: atom.shape for slot, atom in slots.slots.items() if place_of(slot)}
+
+
+def on_meta(make: Callable[[], torch.nn.Module]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network that is not initialised."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
 
 
 @pytest.mark.parametrize("system", NAMES)
 def test_each_file_is_recognised_and_no_other(system: str) -> None:
-    assert slot_map(system).layout == EXPECTED[system]
+    slots = slot_map(system)
+    assert slots.layout == EXPECTED[system]
+    assert sum(place_of(slot) is None for slot in slots.slots) == UNKNOWN.get(system, 0)
+
+
+@pytest.mark.parametrize(("family", "one", "other"), PAIRS, ids=lambda name: name)
+def test_two_systems_share_the_parts_that_both_have(family: str, one: str, other: str) -> None:
+    mine, theirs = (known(slot_map(system)) for system in (one, other))
+    parts, others = (set(FAMILIES[family][system].split()) for system in (one, other))
+    assert len(mine) == sum(PARTS[part] for part in parts)
+    shared = [slot for slot, shape in mine.items() if theirs.get(slot) == shape]
+    assert len(shared) == sum(PARTS[part] for part in parts & others)
 
 
 @pytest.mark.parametrize("system", NAMES)
@@ -53,7 +148,7 @@ def test_atoms_tile_every_tensor(system: str) -> None:
         assert end == math.prod(shape), name
 
 
-@pytest.mark.parametrize("system", [name for name in NAMES if EXPECTED[name] != "identity"])
+@pytest.mark.parametrize("system", NAMES)
 def test_slots_lead_back_to_the_stored_names(system: str) -> None:
     for match in slot_map(system).matches:
         for name, _, _ in manifest(system):
@@ -62,18 +157,28 @@ def test_slots_lead_back_to_the_stored_names(system: str) -> None:
                 assert match.layout.stored(part.slot) == (inner, match.layout.slots(inner))
 
 
-@pytest.mark.parametrize("system", [name for name in NAMES if "hub_legacy" not in name and name != "edaps_mitb5"])
+@pytest.mark.parametrize("system", ROUND_TRIPS)
+def test_to_slots_and_back_is_the_same_bytes(system: str) -> None:
+    slots = slot_map(system)
+    for name, shape, dtype in manifest(system):
+        array = seeded(name, shape, dtype)
+        pieces = [array.reshape(-1)[a.start : a.start + math.prod(a.shape)] for a in slots.atoms[name]]
+        match = next(m for m in slots.matches if slots.atoms[name][0].slot.startswith(m.layout.component.name + "."))
+        assert {match.prefix + match.layout.stored(a.slot)[0] for a in slots.atoms[name]} == {name}  # type: ignore[index]
+        assert np.concatenate(pieces).reshape(shape).tobytes() == array.tobytes()
+
+
+# Files on the Hub list names in alphabetical order.
+@pytest.mark.parametrize("system", [name for name in NAMES if "hub_legacy" not in name])
 def test_registration_order_is_the_codes_own(system: str) -> None:
     names = [name for name, _, _ in manifest(system)]
     slots = map_slots({name: shape for name, shape, _ in sorted(manifest(system))})
-    if slots.layout == EXPECTED[system] and not any(atom.slot == name for name in names for atom in slots.atoms[name]):
-        assert registration_order(slots) == names
-    else:
-        known = [name for name in names if slots.atoms[name][0].slot != name]
-        assert registration_order(slots)[: len(known)] == known
+    found = [name for name in names if place_of(slots.atoms[name][0].slot)]
+    order = registration_order(slots)
+    assert order[: len(found)] == found and sorted(order) == sorted(names)
 
 
-@pytest.mark.parametrize("system", [name for name in FORWARD_ORDERS if EXPECTED[name] != "identity"])
+@pytest.mark.parametrize("system", FORWARD_ORDERS)
 def test_depth_order_is_the_order_of_a_forward_pass(system: str) -> None:
     slots = slot_map(system)
     rank = {module: i for i, module in enumerate(forward_order(system))}
@@ -100,17 +205,26 @@ def test_the_classifier_comes_last_and_the_patch_embedding_first() -> None:
     assert order.index("scale_attention.classifier.bias") < order.index("daformer.bottleneck.conv.weight")
 
 
+def test_the_auxiliary_classifier_comes_before_the_stage_after_it() -> None:
+    order = depth_order(slot_map("maxsquare_deeplab_multi_r101").slots)
+    aux = order.index("resnet.stage2.aux.branch0.weight")
+    assert order.index("resnet.stage2.block22.bn3.running_var") < aux < order.index("resnet.stage3.block0.conv1.weight")
+    assert order[0] == "resnet.stem.conv.weight" and order[-1] == "deeplab.branch3.bias"
+
+
 def test_key_and_value_share_a_position_and_query_does_not() -> None:
     query, key, value = (MIT.place(f"stage0.block0.attn.{x}.weight") for x in "qkv")
     assert key and value and query and key.key == value.key != query.key
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_every_slot_of_a_layout_is_in_the_outline(layout) -> None:  # type: ignore[no-untyped-def]
+def test_every_slot_of_a_layout_is_in_the_outline_and_leads_back(layout) -> None:  # type: ignore[no-untyped-def]
     for line in layout.lines:
         for pattern in line.right:
             numbers = dict.fromkeys("sbi", 1)
             assert layout.component.place(pattern.write(numbers, "weight")), pattern
+            found = layout.stored(f"{layout.component.name}.{pattern.write(numbers, 'weight')}")
+            assert found and found[0] == line.left[0].write(numbers, "weight")
 
 
 def test_all_five_layouts_hold_the_same_backbone() -> None:
@@ -154,6 +268,114 @@ def test_the_hub_names_are_those_of_transformers_own_conversion() -> None:
         for rename in renames:
             name = rename.rename_source_key(name)[0]
         assert name == runtime[slot]
+
+
+@pytest.mark.parametrize(("depth", "last"), [(18, 512), (34, 512), (50, 2048), (101, 2048), (152, 2048)])
+def test_each_resnet_is_named(depth: int, last: int) -> None:
+    import torchvision
+
+    tensors = on_meta(lambda: torchvision.models.get_model(f"resnet{depth}"))
+    slots = map_slots(tensors)
+    assert slots.architecture == f"ResNet-{depth}, image classifier"
+    assert slots.slots["resnet.stage3.block0.downsample.conv.weight"].shape[0] == last
+
+
+def test_a_lone_layer5_is_the_main_classifier() -> None:
+    tensors = {name: shape for name, shape, _ in manifest("advent_deeplabv2_r101_single")}
+    renamed = {name.replace("layer6.", "layer5."): shape for name, shape in tensors.items()}
+    slots = map_slots(renamed)
+    assert slots.layout == "resnet/torchvision + deeplab/single-layer5"
+    assert known(slots) == known(slot_map("advent_deeplabv2_r101_single"))
+
+
+def test_a_detector_has_the_backbone_whose_last_stage_is_in_its_box_head() -> None:
+    tensors = {
+        name.removeprefix("netF::"): shape for name, shape, _ in manifest("conmix_resnet50") if name.startswith("netF")
+    }
+    names = {
+        name: "roi_heads.box.feature_extractor.head." + name
+        if name.startswith("layer4")
+        else "backbone.body." + name
+        if name.startswith("layer")
+        else "backbone.body.stem." + name
+        for name in tensors
+    }
+    slots = map_slots({names[name]: shape for name, shape in tensors.items()} | {"rpn.head.conv.weight": (4, 4, 3, 3)})
+    assert slots.layout == "resnet/maskrcnn-c4"
+    assert slots.atoms["rpn.head.conv.weight"][0].slot == "rpn.head.conv.weight"
+    backbone = {s: shape for s, shape in known(slot_map("conmix_resnet50")).items() if s.startswith("resnet.")}
+    assert known(slots) == backbone
+
+
+@pytest.mark.parametrize(
+    "name", ["hrnet_w18_small", "resnet50d", "res2net50_26w_4s", "vgg19", "vgg16_bn", "beit_base_patch16_224"]
+)
+def test_a_network_with_some_of_the_names_is_left_alone(name: str) -> None:
+    import timm
+
+    slots = map_slots(on_meta(lambda: timm.create_model(name)))
+    assert slots.layout == "identity" and set(slots.slots) == set(slots.atoms)
+
+
+def test_torchvisions_vgg_is_timms_and_shares_its_convolutions_with_deeplabs() -> None:
+    import timm
+    import torchvision
+
+    plain = map_slots(on_meta(torchvision.models.vgg16))
+    other = map_slots(on_meta(lambda: timm.create_model("vgg16")))
+    assert (plain.layout, other.layout) == ("vgg/torchvision + vgg_head/torchvision", "vgg/torchvision + vgg_head/timm")
+    assert known(plain) == known(other) and len(known(plain)) == len(plain.atoms) == len(other.atoms) == 32
+    dilated = known(slot_map("fada_vgg16"))
+    assert sum(dilated.get(slot) == shape for slot, shape in known(plain).items()) == 26
+
+
+def test_every_vit_holds_the_same_slots() -> None:
+    import timm
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    runtime = on_meta(lambda: ViTForImageClassification(ViTConfig(num_labels=1000)))
+    expected = known(map_slots(runtime))
+    assert len(expected) == 4 + 12 * 16 + 4 and map_slots(runtime).architecture == "ViT-B, image classifier"
+    slots = map_slots(on_meta(lambda: timm.create_model("vit_base_patch16_224")))
+    assert slots.layout == "vit/timm + imagenet/vit-timm" and known(slots) == expected
+
+    # Names as in files on the Hub, which transformers itself renames to those in memory.
+    layout = next(layout for layout in LAYOUTS if layout.name == "vit/transformers")
+    hub = {slot: layout.stored(slot) for slot in expected if slot.startswith("vit.")}
+    names = {slot: "vit." + found[0] for slot, found in hub.items() if found}
+    assert len(names) == len(hub)
+    in_memory = {slot: atom.tensor for slot, atom in map_slots(runtime).slots.items()}
+    renames = get_checkpoint_conversion_mapping("ViTModel")
+    for slot, name in names.items():
+        renamed = name
+        for rename in renames:
+            renamed = rename.rename_source_key(renamed)[0]
+        assert renamed == in_memory[slot]
+    assert map_slots({name: expected[slot] for slot, name in names.items()}).layout == "vit/transformers"
+
+
+def test_conmix_shares_its_transformer_with_timms_hybrid() -> None:
+    import timm
+
+    hybrid = known(map_slots(on_meta(lambda: timm.create_model("vit_base_r50_s16_224"))))
+    conmix = known(slot_map("conmix_vit"))
+    lacking = {slot for slot in conmix if slot.startswith("vit.") and hybrid.get(slot) != conmix[slot]}
+    assert lacking == {"vit.projection.weight", "vit.projection.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("a.weight", (-0.375998646, -0.649078846)),
+        ("a.bias", (0.001992865, -0.037736662)),
+        ("n.running_var", (0.690492511, 1.235070825)),
+        ("n.running_mean", (0.029271895, 0.04479845)),
+    ],
+)
+def test_seeded_weights_are_those_that_other_programs_draw(name: str, values: tuple[float, float]) -> None:
+    shape = (2, 3) if name == "a.weight" else (2,)
+    assert seeded(name, shape).reshape(-1)[:2] == pytest.approx(values, abs=1e-8)
 
 
 def test_values_keep_their_slot_in_every_layout() -> None:

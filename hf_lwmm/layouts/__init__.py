@@ -11,10 +11,24 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import daformer, mit, segformer
-from hf_lwmm.layouts.table import Component, Key, Layout, Place
+from hf_lwmm.layouts import classifiers, daformer, deeplab, edaps, mit, pvt, resnet, segformer, vgg, vit
+from hf_lwmm.layouts.table import Component, Key, Layout, Place, generic
 
-LAYOUTS: tuple[Layout, ...] = (*mit.LAYOUTS, *segformer.LAYOUTS, *daformer.LAYOUTS)
+# Backbones, then heads, those that are registered first first.
+LAYOUTS: tuple[Layout, ...] = (
+    *mit.LAYOUTS,
+    *resnet.LAYOUTS,
+    *vgg.LAYOUTS,
+    *vit.LAYOUTS,
+    *pvt.LAYOUTS,
+    *segformer.LAYOUTS,
+    *edaps.INSTANCE_LAYOUTS,
+    *daformer.LAYOUTS,
+    *edaps.SEMANTIC_LAYOUTS,
+    *deeplab.LAYOUTS,
+    *classifiers.LAYOUTS,
+    *(head for family in (resnet, vgg, vit, pvt) for head in family.HEADS),
+)
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}
 
 Shape = tuple[int, ...]
@@ -104,16 +118,20 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
 
 
 def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
-    names = list(names)
+    forms: dict[str, list[str]] = {}
+    for name in names:
+        forms.setdefault(generic(name), []).append(name)
     found: list[tuple[int, LayoutMatch]] = []
     for layout in LAYOUTS:
+        if layout.beside and all(match.layout.component is not layout.beside for _, match in found):
+            continue
         for prefix in layout.prefixes:
-            lines = [layout.line_of(name[len(prefix) :]) for name in names if name.startswith(prefix)]
-            present = {id(line) for line in lines if line}
+            if not layout.may_be_in(forms, prefix):
+                continue
+            count, present = _known(layout, prefix, forms)
             if all(line.optional or id(line) in present for line in layout.lines):
-                count = sum(line is not None for line in lines)
                 found.append((count, LayoutMatch(layout, prefix)))
-    # One layout per component, the one that knows most of the file.
+    # One layout per component: the one that knows most of the file, of equals the first listed.
     best: dict[str, tuple[int, LayoutMatch]] = {}
     for count, match in found:
         key = match.layout.component.name
@@ -123,6 +141,18 @@ def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
     return tuple(best[name][1] for name in sorted(best, key=order.index))
 
 
+def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple[int, set[int]]:
+    """How many of a file's names (by generic form) a layout knows, and the ids of the lines that they are in."""
+    count, present = 0, set[int]()
+    for form, names in forms.items():
+        lines = layout.lines_like(form[len(prefix) :]) if form.startswith(prefix) else []
+        for name in names if lines else ():
+            matching = {id(line) for pattern, line in lines if pattern.read(name[len(prefix) :]) is not None}
+            count += bool(matching)
+            present |= matching
+    return count, present
+
+
 def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     if not name.startswith(match.prefix):
         return ()
@@ -130,9 +160,9 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     if not parts or (parts[0].parts > 1 and (not shape or shape[0] % parts[0].parts)):
         return ()
     if parts[0].flat:
-        if len(shape) != 4 or shape[2:] != (1, 1):
+        if len(shape) != 4 or shape[2:] != parts[0].flat:
             return ()
-        shape = shape[:2]
+        shape = (shape[0], _product(shape[1:]))
     piece = (shape[0] // len(parts), *shape[1:]) if len(parts) > 1 else shape
     size = _product(piece)
     return tuple(Atom(part.slot, name, part.index * size, piece) for part in parts)

@@ -13,10 +13,11 @@ order in which that code registers them. Both are text of the same shape:
 | --- | --- |
 | `{s}` `{s+1}` `{3-s}` | the number s, shifted, or counted down |
 | `a = b` | stored module a holds slot b; `a = b | c` holds b above c, stacked along dim 0 |
+| `a` (layout) | stored module a must be in the file, and is registered here; another line or component has its slots |
 | `a & b` (outline) | a and b run side by side and share a depth position |
 | `for i:` / `for i reversed:` / `for i together:` | ascending, descending, all i share a position |
 | `? ` before a line | not every network of the kind has it |
-| `(1x1)` after a line | the stored weight is a 1x1 convolution where the slot is a matrix |
+| `(1x1)`, `(7x7)` after a line | the stored weight is a convolution of this size where the slot is a matrix |
 | `(classes)` (outline) | dim 0 counts classes: shared only between equal label sets |
 | `(unused)` (outline) | stored, but never used by a forward pass |
 | `{leaf}` | where weight, bias, ... stands in the name; at the end after a dot if not written |
@@ -26,7 +27,7 @@ order in which that code registers them. Both are text of the same shape:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -37,7 +38,7 @@ LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var
 # A weight-normalised layer's two tensors are one weight (its direction and its length): one depth position.
 _DEPTH_RANK = {leaf: LEAVES.index(leaf) for leaf in LEAVES} | {"weight_g": 0, "weight_v": 0}
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
-_LINE = re.compile(r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:1x1|classes|unused)\))*)$")
+_LINE = re.compile(r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:\d+x\d+|classes|unused)\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 
 Key = tuple[int, ...]
@@ -81,11 +82,9 @@ class Pattern:
 
     def generics(self) -> Iterator[str]:
         """`generic(name)` of every name that this pattern can match."""
-        if "{leaf}" not in self._full:
-            yield generic(_VARIABLE.sub("0", self._full))
-            return
-        for leaf in LEAVES:
-            yield generic(_VARIABLE.sub("0", self._full.replace("{leaf}", leaf)))
+        form = generic(_VARIABLE.sub(lambda match: "{leaf}" if match["name"] == "leaf" else "0", self._full))
+        for leaf in LEAVES if "{leaf}" in form else ("",):
+            yield form.replace("{leaf}", leaf)
 
     def read(self, name: str) -> tuple[dict[str, int], str] | None:
         """The numbers in a name and its leaf ('' for a parameter of its own), or None if it does not match."""
@@ -118,6 +117,11 @@ class Line:
     flags: frozenset[str]
     optional: bool
     place: tuple[int | str, ...]  # integers, and names of loop variables ('-i' reversed, absent if together)
+
+    @cached_property
+    def window(self) -> Key:
+        """The size of the stored convolution where the slot is a matrix, or ()."""
+        return next((tuple(map(int, flag.split("x"))) for flag in self.flags if flag[0].isdigit()), ())
 
     def key(self, numbers: Mapping[str, int]) -> Key:
         """Where the line stands for these numbers; keys of one table sort in its order."""
@@ -231,7 +235,7 @@ class SlotPart:
     slot: str
     index: int
     parts: int
-    flat: bool  # the stored weight has two trailing dimensions of size 1 that the slot does not have
+    flat: Key  # the two trailing dimensions of the stored weight that the slot's last one takes in, or ()
 
 
 @dataclass(frozen=True)
@@ -239,12 +243,14 @@ class Layout:
     """How one code base names and stacks the parameters of a component.
 
     `prefixes` are what may stand before the table's names in a file; the first is the one that is written.
+    `beside` is the backbone without which names as common as `fc` say nothing.
     """
 
     name: str
     component: Component
     table: str = field(repr=False)
     prefixes: tuple[str, ...] = ("",)
+    beside: Component | None = None
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
@@ -258,22 +264,34 @@ class Layout:
     def _slot_index(self) -> dict[str, list[tuple[Pattern, Line]]]:
         return index_by_generic([(pattern, line) for line in self.lines for pattern in line.right])
 
+    def may_be_in(self, forms: Container[str], prefix: str) -> bool:
+        """Whether every line that is not optional could match one of these `generic` names; quickly said of most."""
+        return all(
+            line.optional or any(prefix + form in forms for form in line.left[0].generics()) for line in self.lines
+        )
+
+    def lines_like(self, form: str) -> list[tuple[Pattern, Line]]:
+        """The lines, with their patterns, that can match names whose `generic` form this is."""
+        return self._index.get(form, [])
+
     def line_of(self, name: str) -> Line | None:
-        """The table's line for a stored name without its prefix."""
+        """The table's line for a stored name without its prefix; the first if there are several."""
+        found = self._read(name)
+        return found[0] if found else None
+
+    def _read(self, name: str) -> tuple[Line, dict[str, int], str] | None:
         for pattern, line in self._index.get(generic(name), ()):
-            if pattern.read(name) is not None:
-                return line
+            if (found := pattern.read(name)) is not None:
+                return (line, *found)
         return None
 
     def slots(self, name: str) -> tuple[SlotPart, ...]:
         """The slots that a stored tensor holds, top to bottom; empty if the table does not have the name."""
-        line = self.line_of(name)
-        if line is None:
+        found = self._read(name)
+        if found is None:
             return ()
-        found = line.left[0].read(name)
-        assert found is not None
-        numbers, leaf = found
-        flat = "1x1" in line.flags and leaf.startswith("weight")
+        line, numbers, leaf = found
+        flat = line.window if leaf.startswith("weight") else ()
         return tuple(
             SlotPart(f"{self.component.name}.{pattern.write(numbers, leaf)}", index, len(line.right), flat)
             for index, pattern in enumerate(line.right)
@@ -290,9 +308,7 @@ class Layout:
 
     def registration_key(self, name: str) -> Key:
         """Sorts stored names (without prefix) into the order in which the layout's own code registers them."""
-        line = self.line_of(name)
-        assert line is not None
-        found = line.left[0].read(name)
+        found = self._read(name)
         assert found is not None
-        numbers, leaf = found
+        line, numbers, leaf = found
         return (*line.key(numbers), LEAVES.index(leaf) if leaf else 0)

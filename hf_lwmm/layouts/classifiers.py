@@ -1,0 +1,48 @@
+"""Image classifiers behind a backbone: ImageNet's, and the bottleneck classifier of GLC and CoNMix."""
+
+from __future__ import annotations
+
+from hf_lwmm.layouts.table import Component, Layout
+
+# Its layouts are in the files of the backbones that they stand beside.
+IMAGENET = Component(
+    name="imagenet",
+    kind="head",
+    title="image classifier",
+    outline="""
+classifier (classes)
+""",
+)
+
+BOTTLENECK = Component(
+    name="bottleneck",
+    kind="head",
+    title="bottleneck classifier",
+    outline="""
+bottleneck
+bn
+classifier (classes)
+""",
+)
+
+BOTTLENECK_GLC = Layout(
+    name="bottleneck/glc",
+    component=BOTTLENECK,
+    table="""
+? feat_embed_layer.bn = bn
+feat_embed_layer.bottleneck = bottleneck
+class_layer.fc = classifier
+""",
+)
+
+BOTTLENECK_CONMIX = Layout(
+    name="bottleneck/conmix",
+    component=BOTTLENECK,
+    table="""
+netB::bn = bn
+netB::bottleneck = bottleneck
+netC::fc = classifier
+""",
+)
+
+LAYOUTS = (BOTTLENECK_GLC, BOTTLENECK_CONMIX)

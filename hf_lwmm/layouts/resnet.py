@@ -1,0 +1,168 @@
+"""ResNet, backbone of the DeepLabV2 methods (ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA, DIGA), GLC, CoNMix, MIC.
+
+Frozen BatchNorm (FADA, MIC's detectors) has no `num_batches_tracked`; nothing else tells it apart.
+"""
+
+from __future__ import annotations
+
+from hf_lwmm.layouts.classifiers import IMAGENET
+from hf_lwmm.layouts.table import Component, Layout, Variant
+
+# DeepLabV2's auxiliary classifier belongs to the backbone: it runs before the next stage.
+RESNET = Component(
+    name="resnet",
+    kind="backbone",
+    title="ResNet",
+    variants=(
+        Variant("ResNet-18", (2, 2, 2, 2)),
+        Variant("ResNet-34", (3, 4, 6, 3), 512),
+        Variant("ResNet-50", (3, 4, 6, 3), 2048),
+        Variant("ResNet-101", (3, 4, 23, 3)),
+        Variant("ResNet-152", (3, 8, 36, 3)),
+    ),
+    width_slot="resnet.stage3.block0.downsample.conv.weight",
+    outline="""
+stem.conv
+stem.bn
+for s:
+    for b:
+        stage{s}.block{b}.conv1
+        stage{s}.block{b}.bn1
+        stage{s}.block{b}.conv2
+        stage{s}.block{b}.bn2
+        stage{s}.block{b}.conv3
+        stage{s}.block{b}.bn3
+        stage{s}.block{b}.downsample.conv
+        stage{s}.block{b}.downsample.bn
+    for i:
+        stage{s}.aux.branch{i} (classes)
+""",
+)
+
+_STAGES = """
+for s:
+    for b:
+        layer{s+1}.{b}.conv1 = stage{s}.block{b}.conv1
+        layer{s+1}.{b}.bn1 = stage{s}.block{b}.bn1
+        layer{s+1}.{b}.conv2 = stage{s}.block{b}.conv2
+        layer{s+1}.{b}.bn2 = stage{s}.block{b}.bn2
+        ? layer{s+1}.{b}.conv3 = stage{s}.block{b}.conv3
+        ? layer{s+1}.{b}.bn3 = stage{s}.block{b}.bn3
+        ? layer{s+1}.{b}.downsample.0 = stage{s}.block{b}.downsample.conv
+        ? layer{s+1}.{b}.downsample.1 = stage{s}.block{b}.downsample.bn
+layer4.{b}.conv1  # HRNet has the names of one stage
+"""
+
+_TABLE = f"""
+conv1 = stem.conv
+bn1 = stem.bn
+{_STAGES}
+"""
+
+RESNET_TORCHVISION = Layout(  # also timm, ADVENT, AdaptSegNet; under the longer prefix torchvision's detectors
+    name="resnet/torchvision", component=RESNET, prefixes=("", "backbone.body."), table=_TABLE
+)
+
+# AdaptSegNet's single-level model calls its main classifier layer5: only beside a layer6 is that the auxiliary one.
+RESNET_DEEPLAB_MULTI = Layout(
+    name="resnet/deeplab-multi",
+    component=RESNET,
+    table=f"""{_TABLE}
+for i:
+    layer5.conv2d_list.{{i}} = stage2.aux.branch{{i}}
+for i:
+    layer6.conv2d_list.{{i}}
+""",
+)
+
+RESNET_FADA = Layout(name="resnet/fada", component=RESNET, prefixes=("feature_extractor.backbone.",), table=_TABLE)
+
+RESNET_BACKBONE = Layout(  # FADA's extractor as a file of its own, torchvision's segmentation models, mmseg
+    name="resnet/backbone", component=RESNET, prefixes=("backbone.",), table=_TABLE
+)
+
+RESNET_GLC = Layout(name="resnet/glc", component=RESNET, prefixes=("backbone_layer.",), table=_TABLE)
+
+RESNET_CONMIX = Layout(name="resnet/conmix", component=RESNET, prefixes=("netF::",), table=_TABLE)
+
+RESNET_SMP = Layout(name="resnet/smp", component=RESNET, prefixes=("encoder.",), table=_TABLE)
+
+RESNET_DIGA = Layout(
+    name="resnet/diga",
+    component=RESNET,
+    table=f"""
+layer0.0 = stem.conv
+layer0.1 = stem.bn
+{_STAGES}
+""",
+)
+
+RESNET_TRANSFORMERS = Layout(
+    name="resnet/transformers",
+    component=RESNET,
+    prefixes=("resnet.", ""),
+    table="""
+embedder.embedder.convolution = stem.conv
+embedder.embedder.normalization = stem.bn
+for s:
+    for b:
+        ? encoder.stages.{s}.layers.{b}.shortcut.convolution = stage{s}.block{b}.downsample.conv
+        ? encoder.stages.{s}.layers.{b}.shortcut.normalization = stage{s}.block{b}.downsample.bn
+        encoder.stages.{s}.layers.{b}.layer.0.convolution = stage{s}.block{b}.conv1
+        encoder.stages.{s}.layers.{b}.layer.0.normalization = stage{s}.block{b}.bn1
+        encoder.stages.{s}.layers.{b}.layer.1.convolution = stage{s}.block{b}.conv2
+        encoder.stages.{s}.layers.{b}.layer.1.normalization = stage{s}.block{b}.bn2
+        ? encoder.stages.{s}.layers.{b}.layer.2.convolution = stage{s}.block{b}.conv3
+        ? encoder.stages.{s}.layers.{b}.layer.2.normalization = stage{s}.block{b}.bn3
+""",
+)
+
+_MASKRCNN_STAGE = """
+for b:
+    ? STAGE.{b}.downsample.0 = SLOT.block{b}.downsample.conv
+    ? STAGE.{b}.downsample.1 = SLOT.block{b}.downsample.bn
+    STAGE.{b}.conv1 = SLOT.block{b}.conv1
+    STAGE.{b}.bn1 = SLOT.block{b}.bn1
+    STAGE.{b}.conv2 = SLOT.block{b}.conv2
+    STAGE.{b}.bn2 = SLOT.block{b}.bn2
+    STAGE.{b}.conv3 = SLOT.block{b}.conv3
+    STAGE.{b}.bn3 = SLOT.block{b}.bn3
+"""
+
+
+def _maskrcnn(last_stage: str) -> str:
+    stem = "backbone.body.stem.conv1 = stem.conv\nbackbone.body.stem.bn1 = stem.bn"
+    stages = [*(f"backbone.body.layer{number}" for number in (1, 2, 3)), last_stage]
+    return stem + "".join(
+        _MASKRCNN_STAGE.replace("STAGE", name).replace("SLOT", f"stage{s}") for s, name in enumerate(stages)
+    )
+
+
+# maskrcnn-benchmark, which MIC's detectors are built on; without a feature pyramid the box head has the last stage.
+RESNET_MASKRCNN_C4 = Layout(
+    name="resnet/maskrcnn-c4", component=RESNET, table=_maskrcnn("roi_heads.box.feature_extractor.head.layer4")
+)
+RESNET_MASKRCNN_FPN = Layout(name="resnet/maskrcnn-fpn", component=RESNET, table=_maskrcnn("backbone.body.layer4"))
+
+IMAGENET_TORCHVISION = Layout(
+    name="imagenet/resnet-torchvision", component=IMAGENET, beside=RESNET, table="fc = classifier"
+)
+
+IMAGENET_TRANSFORMERS = Layout(
+    name="imagenet/resnet-transformers", component=IMAGENET, beside=RESNET, table="classifier.1 = classifier"
+)
+
+LAYOUTS = (
+    RESNET_TORCHVISION,
+    RESNET_DEEPLAB_MULTI,
+    RESNET_FADA,
+    RESNET_BACKBONE,
+    RESNET_GLC,
+    RESNET_CONMIX,
+    RESNET_SMP,
+    RESNET_DIGA,
+    RESNET_TRANSFORMERS,
+    RESNET_MASKRCNN_C4,
+    RESNET_MASKRCNN_FPN,
+)
+HEADS = (IMAGENET_TORCHVISION, IMAGENET_TRANSFORMERS)
