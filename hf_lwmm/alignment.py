@@ -89,9 +89,13 @@ def align(
         for model in range(len(checkpoints)):
             if model == anchor:
                 continue
-            reason, matched = _kept(slot, keep), None
-            if reason is None:
-                reason, matched = _compare(checkpoints, anchor, model, slot, head)
+            reason, matched = None, None
+            for factor in dict.fromkeys((other_factor(slot) or slot, slot)):
+                # Both factors of a weight-normalised layer are shared, or neither is.
+                if reason is None:
+                    reason = _kept(factor, keep)
+                if reason is None:
+                    reason, matched = _compare(checkpoints, anchor, model, factor, head)
             if reason is None:
                 members.append(model)
                 if matched is not None:
@@ -156,7 +160,7 @@ def depth_order(slots: Iterable[str]) -> list[str]:
     return [*sorted(backbone, key=lambda s: backbone[s]), *sorted(behind, key=lambda s: behind[s])]
 
 
-_LEAF_ORDER = {"weight": 0, "bias": 1, "running_mean": 2, "running_var": 3}
+_LEAF_ORDER = {"weight": 0, "weight_g": 0, "weight_v": 0, "bias": 1, "running_mean": 2, "running_var": 3}
 _HEAD = re.compile(r"^(neck|fpn|aspp|psp|decod|auxiliary|aux|.*head|merge|up|seg)", re.IGNORECASE)
 _CLASSIFIER = re.compile(r"^(classifier|class|fc|cls|conv_seg|linear_pred|logits?|out|last|segmentation_head)", re.I)
 
@@ -185,9 +189,20 @@ def _fixed_reason(checkpoint: Checkpoint, slot: str) -> str | None:
     place = place_of(slot)
     if place and "unused" in place[1].flags:
         return "stored, but never used by the network"
-    if slot.endswith((".weight_g", ".weight_v")):
-        return "weight-normalised: the average of its two factors is not the average weight"
+    other = other_factor(slot)
+    if other is not None:
+        slots = checkpoint.slot_map.slots
+        shapes = {name[-1]: slots[name].shape for name in (slot, other) if name in slots}
+        if len(shapes) < 2 or _count(shapes["g"]) != shapes["v"][0]:
+            return "weight-normalised otherwise than row by row"
     return None
+
+
+def other_factor(slot: str) -> str | None:
+    """For a slot that holds the length or the direction of a weight-normalised layer, the slot of the other."""
+    module, _, leaf = slot.rpartition(".")
+    other = {"weight_g": "weight_v", "weight_v": "weight_g"}.get(leaf)
+    return f"{module}.{other}" if other else None
 
 
 def _under(slot: str, name: str) -> bool:
@@ -262,6 +277,7 @@ def _group(slot: str, granularity: str) -> object:
     found = place_of(slot)
     parts = slot.split(".")
     if found is None:
+        parts[-1] = {"weight_g": "weight", "weight_v": "weight"}.get(parts[-1], parts[-1])
         module = parts[:-1] or parts
         length = {"parameter": len(parts), "module": len(module), "block": 3, "stage": 2}[granularity]
         return ".".join(parts if granularity == "parameter" else module[:length])

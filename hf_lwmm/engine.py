@@ -16,16 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hf_lwmm.dtypes import ITEM_SIZES, Array, accumulator, fits, is_float, narrow, widen
+from hf_lwmm.dtypes import ITEM_SIZES, Array, Bytes, accumulator, fits, is_float, narrow, widen
 from hf_lwmm.errors import MergeError
-from hf_lwmm.planning import MergePlan, PlannedTensor, Segment
+from hf_lwmm.planning import MergePlan, PlannedTensor, Segment, WeightNorm
 from hf_lwmm.safetensors_file import encode_header
 
 CHUNK = 1 << 18  # elements: 1 MiB of float32, small enough for the caches, large enough for the disk
 BATCH = 8  # small runs are handed to a thread together
 THREADS = 2
 DEFAULT_SHARD_SIZE = 50_000_000_000  # bytes, the Hub's own limit for one file
+
+
+Float64s = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -143,8 +147,9 @@ def _batches(plan: MergePlan, places: Mapping[str, tuple[int, int]]) -> Iterator
         descriptor, base = places[tensor.name]
         item = ITEM_SIZES[tensor.info.dtype]
         for segment in tensor.segments:
-            for first in range(0, segment.count, CHUNK):
-                count = min(CHUNK, segment.count - first)
+            step = segment.count if segment.weight_norm else CHUNK
+            for first in range(0, segment.count, step or 1):
+                count = min(step, segment.count - first)
                 batch.append(_Run(tensor, segment, first, count, descriptor, base + (segment.start + first) * item))
                 size += count
                 if size >= BATCH * CHUNK:
@@ -157,12 +162,18 @@ class _Buffers:
     """The memory that one thread works in, reused for every run."""
 
     def __init__(self) -> None:
-        self.raw = np.empty(8 * CHUNK, np.uint8)
+        self._raw = np.empty(8 * CHUNK, np.uint8)
         self._floats: dict[np.dtype[np.generic], tuple[Array, Array, Array]] = {}
 
+    def raw(self, size: int) -> Bytes:
+        if size > len(self._raw):
+            self._raw = np.empty(size, np.uint8)
+        return self._raw[:size]
+
     def floats(self, dtype: np.dtype[np.generic], count: int) -> tuple[Array, Array, Array]:
-        if dtype not in self._floats:
-            self._floats[dtype] = (np.empty(CHUNK, dtype), np.empty(CHUNK, dtype), np.empty(CHUNK, dtype))
+        if dtype not in self._floats or count > len(self._floats[dtype][0]):
+            size = max(count, CHUNK)
+            self._floats[dtype] = (np.empty(size, dtype), np.empty(size, dtype), np.empty(size, dtype))
         first, second, third = self._floats[dtype]
         return first[:count], second[:count], third[:count]
 
@@ -173,22 +184,12 @@ def _merge_run(plan: MergePlan, run: _Run, buffers: _Buffers, allow_nonfinite: b
     dtypes = [plan.checkpoints[term.model].tensors[term.tensor].dtype for term in terms]
     target = run.tensor.info.dtype
     if not is_float(target):
-        raw = buffers.raw[: run.count * ITEM_SIZES[target]]
+        raw = buffers.raw(run.count * ITEM_SIZES[target])
         _read(plan, run, 0, dtypes[0], raw)
         return raw.data
-    merged, other, total = buffers.floats(accumulator(set(dtypes)), run.count)
-    _read_floats(plan, run, 0, dtypes[0], merged, buffers)
+    sum_up = _weighted_sum if run.segment.weight_norm is None else _weight_norm_factor
     with np.errstate(all="ignore"):
-        for index, term in enumerate(terms[1:], 1):
-            _read_floats(plan, run, index, dtypes[index], other, buffers)
-            np.subtract(other, merged, out=other)
-            np.multiply(other, merged.dtype.type(term.weight), out=other)
-            if index == 1:
-                total, other = other, total
-            else:
-                np.add(total, other, out=total)
-        if len(terms) > 1:
-            np.add(merged, total, out=merged)
+        merged = sum_up(plan, run, dtypes, buffers)
         if not allow_nonfinite and not np.isfinite(merged.sum()) and not np.isfinite(merged).all():
             _raise_nonfinite(plan, run, dtypes, buffers)
         if not fits(merged, target) and not allow_nonfinite:
@@ -196,26 +197,91 @@ def _merge_run(plan: MergePlan, run: _Run, buffers: _Buffers, allow_nonfinite: b
                 f"{run.tensor.name}: a value does not fit {target}. Choose another --dtype. Nothing was kept."
             )
         if len(terms) == 1 and dtypes[0] == target:
-            raw = buffers.raw[: run.count * ITEM_SIZES[target]]
+            raw = buffers.raw(run.count * ITEM_SIZES[target])
             _read(plan, run, 0, target, raw)
             return raw.data
         return narrow(merged, target).data
+
+
+def _weighted_sum(plan: MergePlan, run: _Run, dtypes: list[str], buffers: _Buffers) -> Array:
+    merged, other, total = buffers.floats(accumulator(set(dtypes)), run.count)
+    _read_floats(plan, run, 0, dtypes[0], merged, buffers)
+    for index, term in enumerate(run.segment.terms[1:], 1):
+        _read_floats(plan, run, index, dtypes[index], other, buffers)
+        np.subtract(other, merged, out=other)
+        np.multiply(other, merged.dtype.type(term.weight), out=other)
+        if index == 1:
+            total, other = other, total
+        else:
+            np.add(total, other, out=total)
+    if len(run.segment.terms) > 1:
+        np.add(merged, total, out=merged)
+    return merged
+
+
+def _weight_norm_factor(plan: MergePlan, run: _Run, dtypes: list[str], buffers: _Buffers) -> Float64s:
+    """Lengths or directions of the merged effective weights; rows in which no model differs stay the anchor's bits.
+
+    Computed in float64, since a norm's rounding depends on the order of its sum.
+    """
+    norm = run.segment.weight_norm
+    assert norm is not None
+    factors = [_effective(plan, run, index, dtype, norm) for index, dtype in enumerate(dtypes)]
+    length, direction = factors[0]
+    anchor = _row_scaled(length, direction)
+    change = np.zeros_like(anchor)
+    for term, (g, v) in zip(run.segment.terms[1:], factors[1:], strict=True):
+        change += term.weight * (_row_scaled(g, v) - anchor)
+    merged = anchor + change
+    lengths = np.linalg.norm(merged, axis=1)
+    changed = change.any(axis=1)
+    if norm.factor == "g":
+        return np.where(changed, lengths, length)
+    # The direction keeps the length that the anchor's had, which the layer divides out again.
+    rescaled = _row_scaled(np.linalg.norm(direction, axis=1), merged)
+    return np.where((changed & (lengths > 0))[:, None], rescaled, direction).reshape(-1)
+
+
+def _row_scaled(lengths: Float64s, directions: Float64s) -> Float64s:
+    norms: Float64s = np.linalg.norm(directions, axis=1)
+    scale: Float64s = np.divide(lengths, norms, out=np.zeros_like(norms), where=norms != 0)
+    return directions * scale[:, None]
+
+
+def _effective(plan: MergePlan, run: _Run, index: int, dtype: str, norm: WeightNorm) -> tuple[Float64s, Float64s]:
+    """A term's two factors as float64: lengths (rows,) and directions (rows, width)."""
+    term = run.segment.terms[index]
+    other, start = norm.others[index]
+    counts = {"g": norm.rows, "v": norm.rows * norm.width}
+    places = {norm.factor: (term.tensor, term.start, dtype)}
+    places["v" if norm.factor == "g" else "g"] = (other, start, plan.checkpoints[term.model].tensors[other].dtype)
+    factors: dict[str, Float64s] = {}
+    for factor, (tensor, first, stored) in places.items():
+        raw = np.empty(counts[factor] * ITEM_SIZES[stored], np.uint8)
+        _read_bytes(plan, term.model, tensor, first * ITEM_SIZES[stored], raw)
+        factors[factor] = np.empty(counts[factor], np.float64)
+        widen(raw, stored, factors[factor])
+    return factors["g"], factors["v"].reshape(norm.rows, norm.width)
 
 
 def _read_floats(plan: MergePlan, run: _Run, index: int, dtype: str, out: Array, buffers: _Buffers) -> None:
     if ITEM_SIZES[dtype] == out.dtype.itemsize:
         _read(plan, run, index, dtype, out.view(np.uint8))
         return
-    raw = buffers.raw[: run.count * ITEM_SIZES[dtype]]
+    raw = buffers.raw(run.count * ITEM_SIZES[dtype])
     _read(plan, run, index, dtype, raw)
     widen(raw, dtype, out)
 
 
 def _read(plan: MergePlan, run: _Run, index: int, dtype: str, out: Array) -> None:
     term = run.segment.terms[index]
-    reader = plan.checkpoints[term.model].reader
+    _read_bytes(plan, term.model, term.tensor, (term.start + run.first) * ITEM_SIZES[dtype], out)
+
+
+def _read_bytes(plan: MergePlan, model: int, tensor: str, first: int, out: Array) -> None:
+    reader = plan.checkpoints[model].reader
     assert reader is not None, "a plan made from headers only cannot be carried out"
-    reader.read(term.tensor, (term.start + run.first) * ITEM_SIZES[dtype], memoryview(out))  # type: ignore[arg-type]
+    reader.read(tensor, first, memoryview(out))  # type: ignore[arg-type]
 
 
 def _raise_nonfinite(plan: MergePlan, run: _Run, dtypes: list[str], buffers: _Buffers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_lwmm.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align
+from hf_lwmm.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align, other_factor
 from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.dtypes import BY_TORCH_NAME, is_float
 from hf_lwmm.errors import PlanError
@@ -64,12 +65,27 @@ class Term:
 
 
 @dataclass(frozen=True)
+class WeightNorm:
+    """What a segment is that holds one factor of a weight-normalised layer: weight = g * v / |v|, row by row.
+
+    The terms' effective weights are merged, and the segment is what the sum has of `factor` ("g", the rows' lengths,
+    or "v", their directions). `others` are tensor and first element of the other factor, term by term.
+    """
+
+    factor: str
+    rows: int
+    width: int  # weights in a row
+    others: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
 class Segment:
     """A run of elements of an output tensor: the weighted sum of its terms, the anchor's first."""
 
     start: int
     count: int
     terms: tuple[Term, ...]
+    weight_norm: WeightNorm | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +198,20 @@ class MergePlan:
             if model != self.alignment.anchor and weights[model]:
                 atom = self.checkpoints[model].slot_map.slots[shared.slot]
                 terms.append(Term(model, atom.tensor, atom.start + rows.get(model, 0) * count, weights[model]))
-        return Segment(start, count, tuple(terms))
+        return Segment(start, count, tuple(terms), self._weight_norm(shared, terms, count))
+
+    def _weight_norm(self, shared: SharedSlot, terms: Sequence[Term], count: int) -> WeightNorm | None:
+        other = other_factor(shared.slot)
+        if other is None:
+            return None
+        factor, width, others = shared.slot[-1], 0, []
+        for term in terms:
+            slots = self.checkpoints[term.model].slot_map.slots
+            mine, partner = slots[shared.slot], slots[other]
+            width = math.prod((partner if factor == "g" else mine).shape[1:])
+            row, of_row = (1, width) if factor == "g" else (width, 1)
+            others.append((partner.tensor, partner.start + (term.start - mine.start) // row * of_row))
+        return WeightNorm(factor, count if factor == "g" else count // width, width, tuple(others))
 
 
 def make_plan(checkpoints: Sequence[Checkpoint], anchor: int, knobs: Knobs) -> MergePlan:

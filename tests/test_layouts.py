@@ -36,7 +36,7 @@ EXPECTED = {
     "edaps_bottomup_mitb5": "mit/nvidia + edaps_center/edaps-bottomup + daformer/edaps-bottomup",
     "hrda_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
     "mic_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
-    "pipa_hrda_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
+    "pipa_hrda_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda + pipa/pipa",
     "advent_deeplabv2_r101_multi": "resnet/deeplab-multi + deeplab/layer6",
     "advent_deeplabv2_r101_single": "resnet/torchvision + deeplab/layer6",
     "adaptsegnet_deeplab_multi_r101": "resnet/deeplab-multi + deeplab/layer6",
@@ -50,18 +50,18 @@ EXPECTED = {
     "transformers_resnet101_runtime": "resnet/transformers",
     "conmix_resnet50": "resnet/conmix + bottleneck/conmix",
     "glc_sfunida_resnet50": "resnet/glc + bottleneck/glc",
-    "adaptsegnet_deeplab_vgg16": "vgg/adaptsegnet + deeplab/classifier",
+    "adaptsegnet_deeplab_vgg16": "vgg/adaptsegnet-vgg + deeplab/classifier",
     "fada_vgg16": "vgg/fada + deeplab/classifier",
     "conmix_vit": "vit/conmix + bottleneck/conmix",
     "timm_pvt_v2_b2": "pvt/timm + imagenet/pvt-timm",
     "transformers_pvt_v2_b2": "pvt/transformers",
 }
 # What no layout knows: heads of other networks, and what only training needs.
-UNKNOWN = {"smp_fpn_mit_b0": 31, "smp_deeplabv3plus_resnet101": 61, "pipa_hrda_mitb5": 17, "conmix_vit": 48}
+UNKNOWN = {"smp_fpn_mit_b0": 31, "smp_deeplabv3plus_resnet101": 61, "conmix_vit": 48}
 
 # What the files hold, and how many slots that is.
 PARTS = {
-    "mit-b5": 1156, "mit-b0": 192, "daformer": 58, "attention": 16, "center": 60, "instance": 42,
+    "mit-b5": 1156, "mit-b0": 192, "daformer": 58, "attention": 16, "pipa": 17, "center": 60, "instance": 42,
     "segformer-256": 16, "segformer-768": 16, "unused": 2, "mmseg-b0": 32, "mmseg-b5": 32,
     "r101": 520, "r101-counters": 104, "aux": 8, "deeplab": 8, "diga": 29, "imagenet": 2,
     "r50": 318, "vgg": 30, "dilated": 8, "pvt": 364, "bottleneck": 7, "office-65": 3, "office-15": 3, "vit": 354,
@@ -71,7 +71,7 @@ FAMILIES = {
         "daformer_mitb5": "mit-b5 daformer",
         "hrda_mitb5": "mit-b5 daformer attention",
         "mic_mitb5": "mit-b5 daformer attention",
-        "pipa_hrda_mitb5": "mit-b5 daformer attention",
+        "pipa_hrda_mitb5": "mit-b5 daformer attention pipa",
         "edaps_mitb5": "mit-b5 daformer instance",
         "edaps_bottomup_mitb5": "mit-b5 daformer center",
         "nvlabs_segformer_b5": "mit-b5 segformer-768 unused",

@@ -121,24 +121,33 @@ def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
     forms: dict[str, list[str]] = {}
     for name in names:
         forms.setdefault(generic(name), []).append(name)
-    found: list[tuple[int, LayoutMatch]] = []
+    found: list[tuple[tuple[int, bool], LayoutMatch]] = []
     for layout in LAYOUTS:
         if layout.beside and all(match.layout.component is not layout.beside for _, match in found):
             continue
-        for prefix in layout.prefixes:
+        for prefix in (*layout.prefixes, *_other_prefixes(layout, forms)):
             if not layout.may_be_in(forms, prefix):
                 continue
             count, present = _known(layout, prefix, forms)
             if all(line.optional or id(line) in present for line in layout.lines):
-                found.append((count, LayoutMatch(layout, prefix)))
-    # One layout per component: the one that knows most of the file, of equals the first listed.
-    best: dict[str, tuple[int, LayoutMatch]] = {}
-    for count, match in found:
+                found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
+    # One layout per component: the one that knows most of the file, of equals one whose prefix is listed, the first.
+    best: dict[str, tuple[tuple[int, bool], LayoutMatch]] = {}
+    for merit, match in found:
         key = match.layout.component.name
-        if key not in best or count > best[key][0]:
-            best[key] = (count, match)
+        if key not in best or merit > best[key][0]:
+            best[key] = (merit, match)
     order = list(COMPONENTS)
     return tuple(best[name][1] for name in sorted(best, key=order.index))
+
+
+def _other_prefixes(layout: Layout, forms: Iterable[str]) -> list[str]:
+    """What stands before a backbone's first name in a network that wraps it in a way of its own."""
+    if layout.component.kind != "backbone":
+        return []
+    firsts = tuple("." + form for form in layout.lines[0].left[0].generics())
+    found = {form[: -len(first) + 1] for form in forms for first in firsts if form.endswith(first)}
+    return sorted(prefix for prefix in found if prefix not in layout.prefixes and "#" not in prefix)
 
 
 def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple[int, set[int]]:

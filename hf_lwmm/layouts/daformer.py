@@ -39,8 +39,12 @@ fuse_layer.bottleneck.conv = bottleneck.conv
 fuse_layer.bottleneck.bn = bottleneck.bn
 """
 
-DAFORMER = Layout(name="daformer/daformer", component=DAFORMER_HEAD, prefixes=("decode_head.",), table=_TABLE)
-DAFORMER_IN_HRDA = Layout(name="daformer/hrda", component=DAFORMER_HEAD, prefixes=("decode_head.head.",), table=_TABLE)
+DAFORMER = Layout(
+    name="daformer/daformer", component=DAFORMER_HEAD, prefixes=("decode_head.",), table=_TABLE, also=("edaps",)
+)
+DAFORMER_IN_HRDA = Layout(
+    name="daformer/hrda", component=DAFORMER_HEAD, prefixes=("decode_head.head.",), table=_TABLE, also=("mic", "pipa")
+)
 
 SCALE_ATTENTION = Component(
     name="scale_attention",
@@ -59,6 +63,7 @@ HRDA_SCALE_ATTENTION = Layout(
     name="scale_attention/hrda",
     component=SCALE_ATTENTION,
     prefixes=("decode_head.scale_attention.",),
+    also=("mic", "pipa"),
     table="""
 conv_seg = classifier
 for i:
@@ -68,4 +73,32 @@ fuse_layer.bn = fuse.bn
 """,
 )
 
-LAYOUTS = (DAFORMER, DAFORMER_IN_HRDA, HRDA_SCALE_ATTENTION)
+# PiPa's heads for its contrastive losses, which no forward pass of the finished model uses.
+CONTRAST_HEADS = Component(
+    name="pipa",
+    kind="head",
+    title="PiPa training heads",
+    outline="""
+cls.conv (unused)
+cls.bn (unused)
+cls.classifier (unused)
+proj.conv (unused)
+proj.bn (unused)
+proj.out (unused)
+""",
+)
+
+PIPA_CONTRAST_HEADS = Layout(
+    name="pipa/pipa",
+    component=CONTRAST_HEADS,
+    table="""
+cls_head.0 = cls.conv
+cls_head.1.0 = cls.bn
+cls_head.3 = cls.classifier
+proj_head.proj.0 = proj.conv
+proj_head.proj.1.0 = proj.bn
+proj_head.proj.2 = proj.out
+""",
+)
+
+LAYOUTS = (DAFORMER, DAFORMER_IN_HRDA, HRDA_SCALE_ATTENTION, PIPA_CONTRAST_HEADS)

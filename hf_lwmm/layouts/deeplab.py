@@ -18,7 +18,10 @@ for i:
 )
 
 DEEPLAB_LAYER6 = Layout(  # ADVENT, MinEnt, AdaptSegNet, MaxSquare
-    name="deeplab/layer6", component=DEEPLAB_HEAD, table="for i:\n    layer6.conv2d_list.{i} = branch{i}"
+    name="deeplab/layer6",
+    component=DEEPLAB_HEAD,
+    table="for i:\n    layer6.conv2d_list.{i} = branch{i}",
+    also=("advent", "minent", "adaptsegnet", "maxsquare"),
 )
 
 # Where both are there layer5 is the auxiliary classifier; both layouts know as much, and the first listed is chosen.
@@ -30,6 +33,7 @@ DEEPLAB_CLASSIFIER = Layout(  # FADA, whose classifier has a file of its own, an
     name="deeplab/classifier",
     component=DEEPLAB_HEAD,
     prefixes=("classifier.", ""),
+    also=("fada", "adaptsegnet-vgg"),
     table="for i:\n    conv2d_list.{i} = branch{i}",
 )
 

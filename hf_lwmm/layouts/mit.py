@@ -106,7 +106,11 @@ for s:
 )
 
 MIT_NVIDIA = Layout(  # also DAFormer, HRDA, MIC, PiPa, EDAPS; without a prefix the ImageNet weights
-    name="mit/nvidia", component=MIT, prefixes=("backbone.", ""), table=_NVIDIA
+    name="mit/nvidia",
+    component=MIT,
+    prefixes=("backbone.", ""),
+    table=_NVIDIA,
+    also=("daformer", "hrda", "mic", "pipa", "edaps", "edaps-bottomup"),
 )
 
 MIT_SMP = Layout(name="mit/smp", component=MIT, prefixes=("encoder.",), table=_NVIDIA)

@@ -85,10 +85,16 @@ for s:
 """,
 )
 
-IMAGENET_TIMM = Layout(name="imagenet/pvt-timm", component=IMAGENET, beside=PVT, table="head = classifier")
+IMAGENET_TIMM = Layout(
+    name="imagenet/pvt-timm", component=IMAGENET, beside=PVT, table="head = classifier", also=("timm",)
+)
 
 IMAGENET_TRANSFORMERS = Layout(
-    name="imagenet/pvt-transformers", component=IMAGENET, beside=PVT, table="classifier = classifier"
+    name="imagenet/pvt-transformers",
+    component=IMAGENET,
+    beside=PVT,
+    table="classifier = classifier",
+    also=("transformers",),
 )
 
 LAYOUTS = (PVT_TIMM, PVT_TRANSFORMERS)

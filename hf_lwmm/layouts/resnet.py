@@ -60,13 +60,18 @@ bn1 = stem.bn
 """
 
 RESNET_TORCHVISION = Layout(  # also timm, ADVENT, AdaptSegNet; under the longer prefix torchvision's detectors
-    name="resnet/torchvision", component=RESNET, prefixes=("", "backbone.body."), table=_TABLE
+    name="resnet/torchvision",
+    component=RESNET,
+    prefixes=("", "backbone.body."),
+    table=_TABLE,
+    also=("timm", "advent", "minent", "adaptsegnet", "maxsquare"),
 )
 
 # AdaptSegNet's single-level model calls its main classifier layer5: only beside a layer6 is that the auxiliary one.
 RESNET_DEEPLAB_MULTI = Layout(
     name="resnet/deeplab-multi",
     component=RESNET,
+    also=("advent", "minent", "adaptsegnet", "maxsquare"),
     table=f"""{_TABLE}
 for i:
     layer5.conv2d_list.{{i}} = stage2.aux.branch{{i}}
@@ -145,11 +150,19 @@ RESNET_MASKRCNN_C4 = Layout(
 RESNET_MASKRCNN_FPN = Layout(name="resnet/maskrcnn-fpn", component=RESNET, table=_maskrcnn("backbone.body.layer4"))
 
 IMAGENET_TORCHVISION = Layout(
-    name="imagenet/resnet-torchvision", component=IMAGENET, beside=RESNET, table="fc = classifier"
+    name="imagenet/resnet-torchvision",
+    component=IMAGENET,
+    beside=RESNET,
+    table="fc = classifier",
+    also=("torchvision", "timm"),
 )
 
 IMAGENET_TRANSFORMERS = Layout(
-    name="imagenet/resnet-transformers", component=IMAGENET, beside=RESNET, table="classifier.1 = classifier"
+    name="imagenet/resnet-transformers",
+    component=IMAGENET,
+    beside=RESNET,
+    table="classifier.1 = classifier",
+    also=("transformers",),
 )
 
 LAYOUTS = (

@@ -242,6 +242,7 @@ class SlotPart:
 class Layout:
     """How one code base names and stacks the parameters of a component.
 
+    `name` is the component's, a slash, and the code base's; `also` are other code bases with the same names.
     `prefixes` are what may stand before the table's names in a file; the first is the one that is written.
     `beside` is the backbone without which names as common as `fc` say nothing.
     """
@@ -251,6 +252,12 @@ class Layout:
     table: str = field(repr=False)
     prefixes: tuple[str, ...] = ("",)
     beside: Component | None = None
+    also: tuple[str, ...] = ()
+
+    @property
+    def code_bases(self) -> tuple[str, ...]:
+        """The code bases that store the component so."""
+        return (self.name.partition("/")[2], *self.also)
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:

@@ -47,9 +47,9 @@ _DILATED = f"""{_FOUR_STAGES}
 31 = dilated1
 """
 
-VGG_TORCHVISION = Layout(name="vgg/torchvision", component=VGG, prefixes=("features.",), table=_PLAIN)
+VGG_TORCHVISION = Layout(name="vgg/torchvision", component=VGG, prefixes=("features.",), table=_PLAIN, also=("timm",))
 VGG_SMP = Layout(name="vgg/smp", component=VGG, prefixes=("encoder.features.",), table=_PLAIN)
-VGG_ADAPTSEGNET = Layout(name="vgg/adaptsegnet", component=VGG, prefixes=("features.",), table=_DILATED)
+VGG_ADAPTSEGNET = Layout(name="vgg/adaptsegnet-vgg", component=VGG, prefixes=("features.",), table=_DILATED)
 VGG_FADA = Layout(  # the shorter prefix is that of its extractor as a file of its own
     name="vgg/fada", component=VGG, prefixes=("feature_extractor.backbone.", "backbone."), table=_DILATED
 )

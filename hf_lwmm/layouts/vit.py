@@ -164,10 +164,16 @@ transformer.encoder.encoder_norm = norm
 """,
 )
 
-IMAGENET_TIMM = Layout(name="imagenet/vit-timm", component=IMAGENET, beside=VIT, table="head = classifier")
+IMAGENET_TIMM = Layout(
+    name="imagenet/vit-timm", component=IMAGENET, beside=VIT, table="head = classifier", also=("timm",)
+)
 
 IMAGENET_TRANSFORMERS = Layout(
-    name="imagenet/vit-transformers", component=IMAGENET, beside=VIT, table="classifier = classifier"
+    name="imagenet/vit-transformers",
+    component=IMAGENET,
+    beside=VIT,
+    table="classifier = classifier",
+    also=("transformers",),
 )
 
 LAYOUTS = (VIT_TIMM, VIT_TRANSFORMERS, VIT_TRANSFORMERS_RUNTIME, VIT_CONMIX)
