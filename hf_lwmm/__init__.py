@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Any
 from hf_lwmm._version import __version__
 
 if TYPE_CHECKING:
+    from hf_lwmm.converting import Conversion, convert
     from hf_lwmm.errors import HfLwmmError
     from hf_lwmm.inspection import ModelInfo, inspect
     from hf_lwmm.merging import MergeResult, Reproduction, merge, plan, push, reproduce
     from hf_lwmm.planning import Knobs, MergePlan
 
 _HOMES = {
+    "Conversion": "converting",
     "HfLwmmError": "errors",
     "Knobs": "planning",
     "MergePlan": "planning",
     "MergeResult": "merging",
     "ModelInfo": "inspection",
     "Reproduction": "merging",
+    "convert": "converting",
     "inspect": "inspection",
     "merge": "merging",
     "plan": "merging",
@@ -34,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Conversion",
     "HfLwmmError",
     "Knobs",
     "MergePlan",
@@ -41,6 +45,7 @@ __all__ = [
     "ModelInfo",
     "Reproduction",
     "__version__",
+    "convert",
     "inspect",
     "merge",
     "plan",

@@ -15,6 +15,7 @@ from hf_lwmm.hub import Source
 from hf_lwmm.layouts import SlotMap, map_slots
 from hf_lwmm.refs import check_inside
 from hf_lwmm.safetensors_file import SafetensorsHeader, SafetensorsReader, TensorInfo, parse_header, read_header
+from hf_lwmm.staging import WEIGHT_SUFFIXES
 from hf_lwmm.torch_file import MemoryReader, read_torch_file
 
 # What transformers looks for, in its order.
@@ -24,7 +25,6 @@ _PREFERRED = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler", "random_states")
 
 
@@ -124,7 +124,9 @@ def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return (preferred[0],), note
     if not candidates:
         have = ", ".join(source.files[:10]) or "nothing"
-        raise CheckpointError(f"{source.label}: no weights found (looked for {', '.join(_SUFFIXES)}); it has {have}.")
+        raise CheckpointError(
+            f"{source.label}: no weights found (looked for {', '.join(WEIGHT_SUFFIXES)}); it has {have}."
+        )
     if len(candidates) > 1:
         raise CheckpointError(
             f"{source.label}: several files could hold the weights: {', '.join(candidates[:10])}. "
@@ -145,7 +147,7 @@ def read_config(source: Source) -> Mapping[str, Any]:
 
 
 def _candidates(source: Source) -> list[str]:
-    names = (name for name in source.files if name.endswith(_SUFFIXES))
+    names = (name for name in source.files if name.endswith(WEIGHT_SUFFIXES))
     return [name for name in names if not PurePosixPath(name).name.startswith(_NOT_WEIGHTS)]
 
 
@@ -171,7 +173,7 @@ def _expand_index(source: Source, chosen: tuple[str, ...]) -> tuple[str, ...]:
             except RefError:
                 raise CheckpointError(f"{source.label}: {name} points outside the repository, to {shard!r}.") from None
             path = str(PurePosixPath(name).parent / str(shard))
-            if path not in source.files or not path.endswith(_SUFFIXES):
+            if path not in source.files or not path.endswith(WEIGHT_SUFFIXES):
                 raise CheckpointError(f"{source.label}: {name} lists {shard!r}, which the repository does not have.")
             shards.append(path)
     return tuple(shards)

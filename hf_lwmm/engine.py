@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.dtypes import ITEM_SIZES, Array, Bytes, accumulator, fits, is_float, narrow, widen
 from hf_lwmm.errors import MergeError
-from hf_lwmm.planning import MergePlan, PlannedTensor, Segment, WeightNorm
+from hf_lwmm.planning import PlannedTensor, Segment, WeightNorm
 from hf_lwmm.safetensors_file import encode_header
 
 CHUNK = 1 << 18  # elements: 1 MiB of float32, small enough for the caches, large enough for the disk
@@ -30,6 +32,16 @@ DEFAULT_SHARD_SIZE = 50_000_000_000  # bytes, the Hub's own limit for one file
 
 
 Float64s = NDArray[np.float64]
+
+
+class Weights(Protocol):
+    """Tensors to write, and the checkpoints that their terms refer to by index."""
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]: ...
+
+    @property
+    def tensors(self) -> tuple[PlannedTensor, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class _Run:
 
 
 def write_merged(
-    plan: MergePlan,
+    plan: Weights,
     folder: Path,
     *,
     allow_nonfinite: bool = False,
@@ -110,7 +122,7 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 def _carry_out(
-    plan: MergePlan,
+    plan: Weights,
     places: Mapping[str, tuple[int, int]],
     allow_nonfinite: bool,
     progress: Callable[[int], None],
@@ -140,7 +152,7 @@ def _carry_out(
             raise
 
 
-def _batches(plan: MergePlan, places: Mapping[str, tuple[int, int]]) -> Iterator[list[_Run]]:
+def _batches(plan: Weights, places: Mapping[str, tuple[int, int]]) -> Iterator[list[_Run]]:
     batch: list[_Run] = []
     size = 0
     for tensor in plan.tensors:
@@ -178,7 +190,7 @@ class _Buffers:
         return first[:count], second[:count], third[:count]
 
 
-def _merge_run(plan: MergePlan, run: _Run, buffers: _Buffers, allow_nonfinite: bool) -> memoryview:
+def _merge_run(plan: Weights, run: _Run, buffers: _Buffers, allow_nonfinite: bool) -> memoryview:
     """The output bytes of a run."""
     terms = run.segment.terms
     dtypes = [plan.checkpoints[term.model].tensors[term.tensor].dtype for term in terms]
@@ -203,7 +215,7 @@ def _merge_run(plan: MergePlan, run: _Run, buffers: _Buffers, allow_nonfinite: b
         return narrow(merged, target).data
 
 
-def _weighted_sum(plan: MergePlan, run: _Run, dtypes: list[str], buffers: _Buffers) -> Array:
+def _weighted_sum(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> Array:
     merged, other, total = buffers.floats(accumulator(set(dtypes)), run.count)
     _read_floats(plan, run, 0, dtypes[0], merged, buffers)
     for index, term in enumerate(run.segment.terms[1:], 1):
@@ -219,7 +231,7 @@ def _weighted_sum(plan: MergePlan, run: _Run, dtypes: list[str], buffers: _Buffe
     return merged
 
 
-def _weight_norm_factor(plan: MergePlan, run: _Run, dtypes: list[str], buffers: _Buffers) -> Float64s:
+def _weight_norm_factor(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> Float64s:
     """Lengths or directions of the merged effective weights; rows in which no model differs stay the anchor's bits.
 
     Computed in float64, since a norm's rounding depends on the order of its sum.
@@ -248,7 +260,7 @@ def _row_scaled(lengths: Float64s, directions: Float64s) -> Float64s:
     return directions * scale[:, None]
 
 
-def _effective(plan: MergePlan, run: _Run, index: int, dtype: str, norm: WeightNorm) -> tuple[Float64s, Float64s]:
+def _effective(plan: Weights, run: _Run, index: int, dtype: str, norm: WeightNorm) -> tuple[Float64s, Float64s]:
     """A term's two factors as float64: lengths (rows,) and directions (rows, width)."""
     term = run.segment.terms[index]
     other, start = norm.others[index]
@@ -264,7 +276,7 @@ def _effective(plan: MergePlan, run: _Run, index: int, dtype: str, norm: WeightN
     return factors["g"], factors["v"].reshape(norm.rows, norm.width)
 
 
-def _read_floats(plan: MergePlan, run: _Run, index: int, dtype: str, out: Array, buffers: _Buffers) -> None:
+def _read_floats(plan: Weights, run: _Run, index: int, dtype: str, out: Array, buffers: _Buffers) -> None:
     if ITEM_SIZES[dtype] == out.dtype.itemsize:
         _read(plan, run, index, dtype, out.view(np.uint8))
         return
@@ -273,18 +285,18 @@ def _read_floats(plan: MergePlan, run: _Run, index: int, dtype: str, out: Array,
     widen(raw, dtype, out)
 
 
-def _read(plan: MergePlan, run: _Run, index: int, dtype: str, out: Array) -> None:
+def _read(plan: Weights, run: _Run, index: int, dtype: str, out: Array) -> None:
     term = run.segment.terms[index]
     _read_bytes(plan, term.model, term.tensor, (term.start + run.first) * ITEM_SIZES[dtype], out)
 
 
-def _read_bytes(plan: MergePlan, model: int, tensor: str, first: int, out: Array) -> None:
+def _read_bytes(plan: Weights, model: int, tensor: str, first: int, out: Array) -> None:
     reader = plan.checkpoints[model].reader
     assert reader is not None, "a plan made from headers only cannot be carried out"
     reader.read(tensor, first, memoryview(out))  # type: ignore[arg-type]
 
 
-def _raise_nonfinite(plan: MergePlan, run: _Run, dtypes: list[str], buffers: _Buffers) -> None:
+def _raise_nonfinite(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> None:
     values = buffers.floats(accumulator(set(dtypes)), run.count)[0]
     for index, term in enumerate(run.segment.terms):
         _read_floats(plan, run, index, dtypes[index], values, buffers)

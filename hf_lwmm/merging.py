@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,13 +15,14 @@ from hf_lwmm import hub
 from hf_lwmm.card import render_card
 from hf_lwmm.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.engine import DEFAULT_SHARD_SIZE, write_merged
-from hf_lwmm.errors import HubError, MergeError, PlanError
+from hf_lwmm.errors import HubError, PlanError
 from hf_lwmm.hub import Pushed
 from hf_lwmm.licences import MergedLicence, merged_licence
 from hf_lwmm.planning import Knobs, MergePlan, make_plan
 from hf_lwmm.plots import plot_layer_weights
 from hf_lwmm.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
 from hf_lwmm.refs import ModelRef, parse_ref
+from hf_lwmm.staging import check_target, staged
 
 Ref = str | Path | ModelRef
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
@@ -116,8 +116,8 @@ def merge(
     if repo_id:
         hub.check_push(repo_id, create_pr=create_pr)
     target = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
-    if target is not None and target.exists() and not overwrite:
-        raise MergeError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
+    if target is not None:
+        check_target(target, overwrite)
 
     def send(folder: Path) -> Pushed:
         progress("Pushing", 0, 1)
@@ -127,7 +127,7 @@ def merge(
 
     with _planned(refs, chosen, settings, progress) as decided, _opened(decided, progress) as ready:
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], license)
-        with _staged(target) as folder:
+        with staged(target) as folder:
             title = repo_id or (target.name if target else "")
             options = {"allow_nonfinite": allow_nonfinite, "max_shard_size": max_shard_size}
             recipe, card = _write_model(ready, folder, licence, title, repo_id, options, progress)
@@ -227,46 +227,6 @@ def _opened(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
     finally:
         for checkpoint in opened:
             checkpoint.close()
-
-
-@contextlib.contextmanager
-def _staged(target: Path | None) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when all went well, and vanishes in any other case."""
-    parent = target.parent if target is not None else None
-    if parent is not None:
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MergeError(f"{parent}: cannot be made: {error.strerror}.") from None
-    prefix = f".{target.name}." if target is not None else "hf-lwmm-"
-    try:
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
-    except OSError as error:
-        raise MergeError(f"{parent}: cannot be written to: {error.strerror}.") from None
-    try:
-        yield folder
-        if target is not None:
-            folder.chmod(0o755)
-            _replace(folder, target)
-    except OSError as error:
-        raise MergeError(f"Could not write {target or folder}: {error.strerror or error}. Nothing was kept.") from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _replace(folder: Path, target: Path) -> None:
-    if not target.exists():
-        folder.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")) / "replaced"
-    target.rename(aside)
-    try:
-        folder.rename(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-    finally:
-        shutil.rmtree(aside.parent, ignore_errors=True)
 
 
 def _read_refs(models: Sequence[Ref]) -> list[ModelRef]:

@@ -142,12 +142,15 @@ class MergePlan:
 
     def _weights(self, members: tuple[int, ...]) -> Weights:
         if members not in self._tables:
+            alpha, count = self.knobs.alpha, len(members)
+            if alpha is not None and count < len(self.checkpoints):
+                alpha = max(alpha, 1 / count)  # among fewer models an equal weighs more
             self._tables[members] = layerwise_weights(
                 self.alignment.positions,
-                len(members),
+                count,
                 members.index(self.alignment.anchor),
                 start=self.knobs.start,
-                alpha=self.knobs.alpha,
+                alpha=alpha,
                 ramp=self.knobs.ramp,
             )
         return self._tables[members]

@@ -162,6 +162,20 @@ def _classes(content: Any) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, (list, tuple)) and names else None
 
 
+def write_torch_file(weights: Path, target: Path) -> None:
+    """Save the tensors of a safetensors file as a state dict; the halves of FADA's networks as it keeps them, apart."""
+    import torch
+    from safetensors.torch import load_file
+
+    state: dict[str, Any] = load_file(weights)
+    if {name.partition(".")[0] for name in state} == set(_SPLIT_KEYS):
+        state = {
+            half: {name[len(half) + 1 :]: tensor for name, tensor in state.items() if name.startswith(half + ".")}
+            for half in _SPLIT_KEYS
+        }
+    torch.save(state, target)
+
+
 class MemoryReader:
     """Reads bytes of tensors that are in memory or mapped into it."""
 

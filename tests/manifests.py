@@ -35,8 +35,13 @@ def forward_order(system: str) -> list[str]:
 
 
 @cache
-def slot_map(system: str) -> SlotMap:
-    return map_slots({name: shape for name, shape, _ in manifest(system)})
+def slot_map(system: str, shrink: int = 1) -> SlotMap:
+    return map_slots({name: shape for name, shape, _ in shrunk(system, shrink)})
+
+
+def shrunk(system: str, factor: int) -> list[tuple[str, tuple[int, ...], str]]:
+    """The manifest of a network whose layers are narrower by a factor; classes and kernels stay what they are."""
+    return [(n, tuple(d // factor if d >= 64 else d for d in shape), dtype) for n, shape, dtype in manifest(system)]
 
 
 def drawn(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -53,11 +58,11 @@ def slot_values(slots: SlotMap, seed: int = 0) -> Arrays:
     return {slot: drawn(slot, atom.shape, seed) for slot, atom in slots.slots.items()}
 
 
-def stored(system: str, seed: int = 0, keep: str = "") -> Arrays:
+def stored(system: str, seed: int = 0, keep: str = "", shrink: int = 1) -> Arrays:
     """The system's tensors with `slot_values`, in its own layout; only names that start with `keep`."""
-    slots = slot_map(system)
+    slots = slot_map(system, shrink)
     arrays: Arrays = {}
-    for name, shape, dtype in manifest(system):
+    for name, shape, dtype in shrunk(system, shrink):
         if not name.startswith(keep):
             continue
         if "int" in dtype:

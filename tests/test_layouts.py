@@ -48,11 +48,11 @@ EXPECTED = {
     "timm_resnet101": "resnet/torchvision + imagenet/resnet-torchvision",
     "torchvision_resnet101": "resnet/torchvision + imagenet/resnet-torchvision",
     "transformers_resnet101_runtime": "resnet/transformers",
-    "conmix_resnet50": "resnet/conmix + bottleneck/conmix",
+    "conmix_resnet50": "resnet/conmix-parts + bottleneck/conmix-parts",
     "glc_sfunida_resnet50": "resnet/glc + bottleneck/glc",
     "adaptsegnet_deeplab_vgg16": "vgg/adaptsegnet-vgg + deeplab/classifier",
     "fada_vgg16": "vgg/fada + deeplab/classifier",
-    "conmix_vit": "vit/conmix + bottleneck/conmix",
+    "conmix_vit": "vit/conmix + bottleneck/conmix-parts",
     "timm_pvt_v2_b2": "pvt/timm + imagenet/pvt-timm",
     "transformers_pvt_v2_b2": "pvt/transformers",
 }

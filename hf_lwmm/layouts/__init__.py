@@ -106,15 +106,18 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
     matches = _detect(tensors)
     atoms: dict[str, tuple[Atom, ...]] = {}
     owner: dict[str, str] = {}
+    known: set[str] = set()  # layouts with a tensor of their own; names as common as `fc` fit more than one
     for name, shape in tensors.items():
-        atoms[name] = next(
-            (found for match in matches if (found := _atoms(match, name, shape))),
-            (Atom(name, name, 0, shape),),
-        )
+        atoms[name] = (Atom(name, name, 0, shape),)
+        for match in matches:
+            if found := _atoms(match, name, shape):
+                atoms[name] = found
+                known.add(match.layout.name)
+                break
         for atom in atoms[name]:
             if owner.setdefault(atom.slot, name) != name:
                 raise LayoutError(f"The tensors {owner[atom.slot]!r} and {name!r} are the same weight, {atom.slot}.")
-    return SlotMap(matches, atoms)
+    return SlotMap(tuple(match for match in matches if match.layout.name in known), atoms)
 
 
 def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:

@@ -35,8 +35,19 @@ class_layer.fc = classifier
 """,
 )
 
+# CoNMix keeps its parts in three files, whose names meet without prefixes when the files are named as one model.
 BOTTLENECK_CONMIX = Layout(
     name="bottleneck/conmix",
+    component=BOTTLENECK,
+    table="""
+bn = bn
+bottleneck = bottleneck
+fc = classifier
+""",
+)
+
+BOTTLENECK_CONMIX_PARTS = Layout(
+    name="bottleneck/conmix-parts",
     component=BOTTLENECK,
     table="""
 netB::bn = bn
@@ -45,4 +56,4 @@ netC::fc = classifier
 """,
 )
 
-LAYOUTS = (BOTTLENECK_GLC, BOTTLENECK_CONMIX)
+LAYOUTS = (BOTTLENECK_GLC, BOTTLENECK_CONMIX, BOTTLENECK_CONMIX_PARTS)

@@ -64,7 +64,7 @@ RESNET_TORCHVISION = Layout(  # also timm, ADVENT, AdaptSegNet; under the longer
     component=RESNET,
     prefixes=("", "backbone.body."),
     table=_TABLE,
-    also=("timm", "advent", "minent", "adaptsegnet", "maxsquare"),
+    also=("timm", "advent", "minent", "adaptsegnet", "maxsquare", "conmix"),
 )
 
 # AdaptSegNet's single-level model calls its main classifier layer5: only beside a layer6 is that the auxiliary one.
@@ -88,7 +88,7 @@ RESNET_BACKBONE = Layout(  # FADA's extractor as a file of its own, torchvision'
 
 RESNET_GLC = Layout(name="resnet/glc", component=RESNET, prefixes=("backbone_layer.",), table=_TABLE)
 
-RESNET_CONMIX = Layout(name="resnet/conmix", component=RESNET, prefixes=("netF::",), table=_TABLE)
+RESNET_CONMIX_PARTS = Layout(name="resnet/conmix-parts", component=RESNET, prefixes=("netF::",), table=_TABLE)
 
 RESNET_SMP = Layout(name="resnet/smp", component=RESNET, prefixes=("encoder.",), table=_TABLE)
 
@@ -171,7 +171,7 @@ LAYOUTS = (
     RESNET_FADA,
     RESNET_BACKBONE,
     RESNET_GLC,
-    RESNET_CONMIX,
+    RESNET_CONMIX_PARTS,
     RESNET_SMP,
     RESNET_DIGA,
     RESNET_TRANSFORMERS,
