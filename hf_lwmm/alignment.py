@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoint import Checkpoint
+from hf_lwmm.datasets.labels import normalise
 from hf_lwmm.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.layouts import place_of, registration_order
@@ -269,7 +270,7 @@ def _compare_labels(
 
 def _row_names(checkpoint: Checkpoint, shape: tuple[int, ...]) -> tuple[str, ...] | None:
     names = checkpoint.classes
-    return tuple(name.strip().lower() for name in names) if names and shape and len(names) == shape[0] else None
+    return tuple(map(normalise, names)) if names and shape and len(names) == shape[0] else None
 
 
 def _group(slot: str, granularity: str) -> object:

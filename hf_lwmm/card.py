@@ -66,12 +66,14 @@ def merge_command(plan: MergePlan, recipe: Recipe) -> str:
     parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
     for name, value in plan.knobs.changed().items():
         for each in value if isinstance(value, tuple) else (value,):
-            parts += [f"--{name}", str(each)]
+            parts += [f"--{name}", ",".join(each) if isinstance(each, tuple) else str(each)]
     return shlex.join(parts)
 
 
 def _shown(value: object) -> str:
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    return " ".join(f"{len(each)} classes" if isinstance(each, tuple) else str(each) for each in value)
 
 
 def _metadata(plan: MergePlan, licence: MergedLicence) -> Any:

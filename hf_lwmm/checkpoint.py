@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from hf_lwmm import hub
+from hf_lwmm.datasets.labels import LabelSet, labels_of_rows
 from hf_lwmm.errors import CheckpointError, RefError
 from hf_lwmm.hub import Source
-from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.layouts import SlotMap, map_slots, place_of
 from hf_lwmm.refs import check_inside
 from hf_lwmm.safetensors_file import SafetensorsHeader, SafetensorsReader, TensorInfo, parse_header, read_header
 from hf_lwmm.staging import WEIGHT_SUFFIXES
@@ -100,6 +101,16 @@ def open_checkpoint(source: Source, *, weights: str = "student", headers_only: b
     classes = next((file.classes for file in files.values() if file.classes), None) or _classes(config)
     notes += tuple(note for file in files.values() for note in file.notes)
     return Checkpoint(source, shards, tensors, classes, config, notes, MemoryReader(data), paths)
+
+
+def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Checkpoint:
+    """The checkpoint, its classes named after the first fitting label set if it does not name them itself."""
+    if checkpoint.classes is not None:
+        return checkpoint
+    slots = checkpoint.slot_map.slots
+    rows = {a.shape[0] for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape}
+    classes = labels_of_rows(rows.pop(), label_sets) if len(rows) == 1 else None
+    return replace(checkpoint, classes=classes) if classes else checkpoint
 
 
 def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -13,7 +13,8 @@ from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.card import render_card
-from hf_lwmm.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoint import Checkpoint, open_checkpoint, with_labels
+from hf_lwmm.datasets.labels import read_label_set
 from hf_lwmm.engine import DEFAULT_SHARD_SIZE, write_merged
 from hf_lwmm.errors import HubError, PlanError
 from hf_lwmm.hub import Pushed
@@ -207,10 +208,22 @@ def _planned(
         for done, ref in enumerate(refs):
             progress("Reading headers", done, len(refs))
             checkpoints.append(open_checkpoint(hub.resolve(ref), weights=knobs.weights, headers_only=True))
-        yield make_plan(checkpoints, index, knobs)
+        yield make_plan(_labelled(checkpoints, knobs), index, knobs)
     finally:
         for checkpoint in checkpoints:
             checkpoint.close()
+
+
+def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoint]:
+    sets = [read_label_set(labels) for labels in knobs.labels]
+    labelled = [with_labels(checkpoint, sets) for checkpoint in checkpoints]
+    for labels in sets:
+        if all(checkpoint.classes != labels.classes for checkpoint in labelled):
+            raise PlanError(
+                f"--labels {labels.name} ({len(labels.classes)} classes) fits no model: none has a classifier with as "
+                "many rows and no class names of its own. `hf-lwmm inspect` shows them."
+            )
+    return labelled
 
 
 @contextlib.contextmanager
@@ -223,7 +236,7 @@ def _opened(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
             if checkpoint.reader is None:
                 checkpoint = open_checkpoint(checkpoint.source, weights=decided.knobs.weights)
             opened.append(checkpoint)
-        yield replace(decided, checkpoints=tuple(opened))
+        yield replace(decided, checkpoints=tuple(_labelled(opened, decided.knobs)))
     finally:
         for checkpoint in opened:
             checkpoint.close()

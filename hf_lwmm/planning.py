@@ -12,6 +12,7 @@ import numpy as np
 
 from hf_lwmm.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align, other_factor
 from hf_lwmm.checkpoint import Checkpoint
+from hf_lwmm.datasets.labels import label_sets, read_label_set
 from hf_lwmm.dtypes import BY_TORCH_NAME, is_float
 from hf_lwmm.errors import PlanError
 from hf_lwmm.safetensors_file import TensorInfo
@@ -27,7 +28,8 @@ class Knobs:
 
     `alpha` None means 1/M. `dtype` None writes the anchor's own; otherwise a torch name such as float16.
     `weights` picks student or teacher from checkpoints of self-training runs. `keep` names slots, or dotted
-    beginnings of their names, that stay the anchor's.
+    beginnings of their names, that stay the anchor's. `labels` are label sets, by name, file or class names: a model
+    that does not name its classes gets those of the first set with as many classes as its classifier has rows.
     """
 
     start: float = 0.0
@@ -40,9 +42,11 @@ class Knobs:
     dtype: str | None = None
     weights: str = "student"
     keep: tuple[str, ...] = ()
+    labels: tuple[str | tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep", tuple(self.keep or ()))  # a list or None from YAML or a command line
+        object.__setattr__(self, "labels", tuple(_portable(labels) for labels in self.labels or ()))
         for name, choices in (*_CHOICES.items(), ("weights", _WEIGHTS)):
             if getattr(self, name) not in choices:
                 raise PlanError(f"--{name} {getattr(self, name)} is none of {', '.join(choices)}.")
@@ -52,6 +56,12 @@ class Knobs:
     def changed(self) -> dict[str, Any]:
         """The knobs that differ from the paper's choice."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:
+    """A label set as it means the same on every machine: its name if it is a known one, else its classes."""
+    found = read_label_set(labels)
+    return found.name if found.name in label_sets() else found.classes
 
 
 @dataclass(frozen=True)

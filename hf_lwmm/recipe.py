@@ -45,11 +45,18 @@ class Recipe:
             "method": "layerwise",
             "models": models,
             "anchor": self.anchor,
-            "knobs": {**asdict(self.knobs), "keep": list(self.knobs.keep)},
+            "knobs": _plain(asdict(self.knobs)),
             "max_shard_size": self.max_shard_size,
             "output": dict(sorted(self.output.items())),
         }
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which YAML knows."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def recipe_of(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from manifests import FORWARD_ORDERS, NAMES, forward_order, manifest, slot_map, stored, to_slots
+from manifests import FORWARD_ORDERS, NAMES, forward_order, manifest, shrunk, slot_map, stored, to_slots
 from seeded import seeded
 
 from hf_lwmm.alignment import depth_order
@@ -105,8 +105,6 @@ FAMILIES = {
     "PVTv2-B2": {"timm_pvt_v2_b2": "pvt imagenet", "transformers_pvt_v2_b2": "pvt"},
     "ViT-B": {"conmix_vit": "vit bottleneck office-65"},
 }
-ROUND_TRIPS = ("nvlabs_segformer_b0", "mmseg1x_segformer_b0", "smp_segformer_mit_b0", "adaptsegnet_deeplab_vgg16")
-ROUND_TRIPS += ("transformers_segformer_b0_hub_legacy", "conmix_resnet50", "timm_pvt_v2_b2", "transformers_pvt_v2_b2")
 PAIRS = [(family, *pair) for family, systems in FAMILIES.items() for pair in combinations(systems, 2)]
 
 
@@ -157,14 +155,18 @@ def test_slots_lead_back_to_the_stored_names(system: str) -> None:
                 assert match.layout.stored(part.slot) == (inner, match.layout.slots(inner))
 
 
-@pytest.mark.parametrize("system", ROUND_TRIPS)
+@pytest.mark.parametrize("system", NAMES)
 def test_to_slots_and_back_is_the_same_bytes(system: str) -> None:
-    slots = slot_map(system)
-    for name, shape, dtype in manifest(system):
+    factor = 1 if "_b0" in system or "_b2" in system else 16  # the large networks in narrow layers
+    slots = slot_map(system, factor)
+    assert slots.layout == EXPECTED[system]
+    prefixes = {match.layout.component.name: match for match in slots.matches}
+    for name, shape, dtype in shrunk(system, factor):
         array = seeded(name, shape, dtype)
-        pieces = [array.reshape(-1)[a.start : a.start + math.prod(a.shape)] for a in slots.atoms[name]]
-        match = next(m for m in slots.matches if slots.atoms[name][0].slot.startswith(m.layout.component.name + "."))
-        assert {match.prefix + match.layout.stored(a.slot)[0] for a in slots.atoms[name]} == {name}  # type: ignore[index]
+        atoms = slots.atoms[name]
+        pieces = [array.reshape(-1)[a.start : a.start + math.prod(a.shape)] for a in atoms]
+        if match := prefixes.get(atoms[0].slot.partition(".")[0]):
+            assert {match.prefix + match.layout.stored(a.slot)[0] for a in atoms} == {name}  # type: ignore[index]
         assert np.concatenate(pieces).reshape(shape).tobytes() == array.tobytes()
 
 

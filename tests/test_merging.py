@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save
 import hf_lwmm
 from hf_lwmm.dtypes import narrow, widen
 from hf_lwmm.errors import AlignmentError, MergeError, PlanError
+from hf_lwmm.recipe import read_recipe
 from hf_lwmm.schedule import layerwise_weights
 
 MIT_B0 = {
@@ -326,6 +327,64 @@ def test_rows_of_a_classifier_are_matched_by_label(tmp_path: Path) -> None:
         mine = first[name][row]
         expected = mine if source is None else mine + (second[name][source] - mine) * np.float32(weight)
         assert np.array_equal(result[row], expected)
+
+
+def test_named_label_sets_tell_gtas_classes_from_synthias(tmp_path: Path) -> None:
+    from hf_lwmm.datasets.labels import label_sets
+
+    system, name = "hrda_mitb5", "decode_head.head.conv_seg.weight"
+    paths, models = [], []
+    for seed, rows in ((1, 19), (2, 16)):
+        arrays = stored(system, seed, shrink=16)
+        arrays = {n: a[:rows] if a.shape[:1] == (19,) else a for n, a in arrays.items()}
+        models.append(arrays)
+        paths.append(write(tmp_path / f"{rows}.safetensors", arrays))
+    unlabelled = hf_lwmm.plan(paths)
+    assert not any("classifier" in s.slot for s in unlabelled.alignment.shared)
+    labels = ["cityscapes19", "synthia16"]
+    excluded = hf_lwmm.plan(paths, labels=labels)
+    reasons = {u.slot: u.reason for u in excluded.alignment.unshared if u.model == 0 and "classifier" in u.slot}
+    assert "another label set (--head by-label" in reasons["daformer.classifier.weight"]
+    command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, paths), "--output", str(tmp_path / "out")]
+    command += ["--head", "by-label", "--ramp", "step", "--labels", "cityscapes19", "--labels", "synthia16"]
+    done = subprocess.run([*command, "--start", "0.98", "--granularity", "block"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = load_file(tmp_path / "out" / "model.safetensors")[name]
+    common = {i for i, c in enumerate(label_sets()["cityscapes19"].classes) if c in label_sets()["synthia16"].classes}
+    assert len(common) == 16 and common == {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15, 17, 18}
+    slot = "daformer.classifier.weight"
+    options = {"head": "by-label", "ramp": "step", "start": 0.98, "granularity": "block", "labels": labels}
+    decided = hf_lwmm.plan(paths, **options)
+    weight = next(decided.slot_weights(s)[1] for s in decided.alignment.shared if s.slot == slot)
+    for row, label in enumerate(label_sets()["cityscapes19"].classes):
+        mine = models[0][name][row]
+        if row in common:
+            theirs = models[1][name][label_sets()["synthia16"].classes.index(label)]
+            mine = mine + (theirs - mine) * np.float32(weight)
+        assert np.array_equal(result[row], mine), label
+
+
+def test_label_sets_come_from_files_too_and_must_fit(tmp_path: Path) -> None:
+    paths = []
+    for seed in (1, 2):
+        arrays = with_classes("transformers_segformer_b0_hub_legacy", seed, 3)
+        paths.append(write(tmp_path / f"{seed}.safetensors", arrays))
+    (tmp_path / "classes.txt").write_text("road\nsky\n\ncar\n")
+    from_file = hf_lwmm.plan(paths, labels=[tmp_path / "classes.txt"])
+    assert from_file.checkpoints[0].classes == ("road", "sky", "car") and not from_file.alignment.notes
+    assert from_file.knobs == hf_lwmm.plan(paths, labels=["road,sky,car"]).knobs
+    hf_lwmm.merge(paths, output=tmp_path / "out", labels=[tmp_path / "classes.txt"])
+    recipe = read_recipe((tmp_path / "out" / "hf_lwmm.yaml").read_text())
+    assert recipe.knobs.labels == (("road", "sky", "car"),)
+    assert "--labels road,sky,car" in (tmp_path / "out" / "README.md").read_text()
+    for labels, message in (
+        (["voc"], r"--labels voc \(21 classes\) fits no model"),
+        (["cityscape"], "cityscape is no label set .*cityscapes19.* no such file"),
+        ([tmp_path / "1.safetensors"], "cannot be read as a file"),
+        (["road,road,car"], "list of classes names a class twice"),
+    ):
+        with pytest.raises(hf_lwmm.HfLwmmError, match=message):
+            hf_lwmm.plan(paths, labels=labels)
 
 
 def test_head_anchor_merges_the_backbone_alone(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def merge(
     dtype: options.Dtype = None,
     weights: options.Weights = "student",
     keep: options.Keep = None,
+    labels: options.Labels = None,
     as_json: options.Json = False,
 ) -> None:
     """Merge two or more models layer by layer, into a folder or straight to the Hub."""

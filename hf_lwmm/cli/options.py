@@ -33,9 +33,17 @@ Keep = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(help="Slot, or dotted beginning of slots, to keep as in the anchor; may be repeated."),
 ]
+Labels = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        metavar="SET|FILE",
+        help="Classes of models that name none: cityscapes19, synthia16, mapillary, voc, ade20k, ... or a file; "
+        "may be repeated, the number of classes decides.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 
-_KNOBS = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights", "keep")
+_KNOBS = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights", "keep", "labels")
 
 
 def knobs_of(context: typer.Context) -> dict[str, Any]:

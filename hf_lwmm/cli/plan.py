@@ -29,6 +29,7 @@ def plan(
     dtype: options.Dtype = None,
     weights: options.Weights = "student",
     keep: options.Keep = None,
+    labels: options.Labels = None,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:

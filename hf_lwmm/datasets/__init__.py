@@ -1,0 +1,1 @@
+"""Label sets, protocols and data sets."""

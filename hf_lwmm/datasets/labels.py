@@ -1,0 +1,95 @@
+"""Label sets: which class names stand behind the rows of a classifier. The table itself is `label_sets.yaml`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_lwmm.errors import PlanError
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Class names in the order of their ids. `things` are the countable ones; `colours` are (red, green, blue)."""
+
+    name: str
+    classes: tuple[str, ...] = field(repr=False)
+    things: tuple[str, ...] = field(default=(), repr=False)
+    colours: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+
+
+@cache
+def label_sets() -> Mapping[str, LabelSet]:
+    """The label sets that are known by name."""
+    content = yaml.safe_load(files(__package__).joinpath("label_sets.yaml").read_text(encoding="utf-8"))
+    return {
+        name: LabelSet(
+            name,
+            tuple(map(str, entry["classes"])),
+            tuple(entry.get("things", ())),
+            tuple((int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in entry.get("colours", ())),
+        )
+        for name, entry in content.items()
+    }
+
+
+def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
+    """A label set by its name, from a file, or as class names, in a list or with commas between.
+
+    A file has one class a line, or is a JSON or YAML list, or a config.json with `id2label`.
+
+    Raises:
+        PlanError: if there is no such set or file, or the file lists no classes.
+    """
+    if not isinstance(name, str | Path):
+        return LabelSet(f"of {len(name)}", _checked(tuple(map(str, name)), "The list of classes"))
+    if str(name) in label_sets():
+        return label_sets()[str(name)]
+    if "," in str(name):
+        return read_label_set([part.strip() for part in str(name).split(",")])
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(label_sets())
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise PlanError(f"{name} is no label set ({known}), and cannot be read as a file: {reason}.") from None
+    return LabelSet(Path(name).name, _checked(_classes_in(text), str(name)))
+
+
+def normalise(name: str) -> str:
+    """A class name as it compares: `Traffic-Light`, `traffic_light` and `traffic light` are the same."""
+    return re.sub(r"[\s_-]+", " ", name.strip().lower())
+
+
+def labels_of_rows(rows: int, label_sets: Iterable[LabelSet]) -> tuple[str, ...] | None:
+    """The classes of the first label set that has as many as a classifier has rows."""
+    return next((labels.classes for labels in label_sets if len(labels.classes) == rows), None)
+
+
+def _checked(classes: tuple[str, ...], where: str) -> tuple[str, ...]:
+    if not classes or len(set(map(normalise, classes))) != len(classes):
+        fault = "names a class twice" if classes else "lists no classes"
+        raise PlanError(f"{where} {fault}. Write one class a line, or give a config.json with id2label.")
+    return classes
+
+
+def _classes_in(text: str) -> tuple[str, ...]:
+    try:
+        content: Any = json.loads(text)
+    except ValueError:
+        return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    if isinstance(content, dict):
+        labels = content.get("id2label", content)
+        try:
+            content = [labels[key] for key in sorted(labels, key=int)] if isinstance(labels, dict) else labels
+        except ValueError:
+            return ()
+    return tuple(map(str, content)) if isinstance(content, list) else ()
