@@ -52,7 +52,11 @@ def render_card(plan: MergePlan, recipe: Recipe, licence: MergedLicence, title: 
             positions=plan.alignment.positions,
             classes=_classes(anchor.classes),
             unshared=_unshared(plan),
-            knobs=", ".join(f"{k} = {_shown(v)}" for k, v in plan.knobs.changed().items()) or "the paper's",
+            method=plan.method,
+            layerwise=plan.knobs.method == "layerwise",
+            base=_link(plan.base.source) if plan.base else "",
+            statistics=[_link(checkpoint.source) for checkpoint in plan.statistics],
+            knobs=_knobs(plan),
             usage=_usage(plan, recipe, repo_id or title),
             command=merge_command(plan, recipe),
         )
@@ -64,10 +68,21 @@ def render_card(plan: MergePlan, recipe: Recipe, licence: MergedLicence, title: 
 def merge_command(plan: MergePlan, recipe: Recipe) -> str:
     """The command line that makes the same merge."""
     parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
-    for name, value in plan.knobs.changed().items():
+    asked: dict[str, Any] = {"base": (recipe.base,) if recipe.base else (), "statistics": recipe.statistics}
+    for name, value in {**asked, **plan.knobs.changed()}.items():
+        if name == "options":
+            parts += [part for option, number in value.items() for part in ("--set", f"{option}={number}")]
+            continue
         for each in value if isinstance(value, tuple) else (value,):
             parts += [f"--{name}", ",".join(each) if isinstance(each, tuple) else str(each)]
     return shlex.join(parts)
+
+
+def _knobs(plan: MergePlan) -> str:
+    changed = {name: value for name, value in plan.knobs.changed().items() if name not in ("method", "options")}
+    if plan.knobs.method != "layerwise":
+        changed = {**plan.method.options, **changed}
+    return ", ".join(f"{name} = {_shown(value)}" for name, value in changed.items()) or "the defaults"
 
 
 def _shown(value: object) -> str:
@@ -106,17 +121,26 @@ def _datasets(sources: list[Source]) -> list[str]:
 
 def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, Any]:
     source = plan.checkpoints[index].source
-    repo_id = source.ref.repo_id
-    link = f"[{repo_id}](https://huggingface.co/{repo_id})" if repo_id else f"`{source.ref.shown}` (a local file)"
-    if source.ref.files and repo_id:
-        link += f" `{'+'.join(source.ref.files)}`"
     return {
-        "link": link,
+        "link": _link(source),
         "commit": f"`{source.sha[:12]}`" if source.sha else "",
         "anchor": index == plan.alignment.anchor,
-        "first_weight": plan.weights[0, index] if plan.weights.size else float(index == plan.alignment.anchor),
+        "first_weight": _first_weight(plan, index),
         "licence": licence.parents[index].shown,
     }
+
+
+def _link(source: Source) -> str:
+    repo_id = source.ref.repo_id
+    link = f"[{repo_id}](https://huggingface.co/{repo_id})" if repo_id else f"`{source.ref.shown}` (a local file)"
+    return f"{link} `{'+'.join(source.ref.files)}`" if source.ref.files and repo_id else link
+
+
+def _first_weight(plan: MergePlan, index: int) -> str:
+    if plan.weights is None:
+        return ""
+    weight = plan.weights[0, index] if plan.weights.size else float(index == plan.alignment.anchor)
+    return f"{weight:.3f}"
 
 
 def _classes(names: tuple[str, ...] | None) -> str:

@@ -13,9 +13,9 @@ from hf_lwmm.engine import write_merged
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import LAYOUTS, Atom, map_slots, place_of, registration_order
 from hf_lwmm.layouts.table import Component, Layout
-from hf_lwmm.planning import PlannedTensor, Segment, Term
 from hf_lwmm.refs import ModelRef, parse_ref
 from hf_lwmm.safetensors_file import TensorInfo
+from hf_lwmm.segments import PlannedTensor, Segment, Term
 from hf_lwmm.staging import WEIGHT_SUFFIXES, check_target, staged
 from hf_lwmm.torch_file import write_torch_file
 
@@ -35,7 +35,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
     @property
-    def checkpoints(self) -> tuple[Checkpoint, ...]:
+    def sources(self) -> tuple[Checkpoint, ...]:
         return (self.source,)
 
 

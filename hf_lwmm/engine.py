@@ -3,6 +3,7 @@
 Each output element is anchor + sum_i H_i * (theta_i - anchor), Equation 1 rearranged since a row of H sums to 1.
 In this form equal inputs give back themselves exactly, and the difference of two close weights is exact. It is
 computed in float32 (float64 if any input is), in the order of the models, so every machine gives the same bytes.
+Methods that are no weighted sum, and weight-normalised layers, take a slot whole, in float64.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from numpy.typing import NDArray
 from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.dtypes import ITEM_SIZES, Array, Bytes, accumulator, fits, is_float, narrow, widen
 from hf_lwmm.errors import MergeError
-from hf_lwmm.planning import PlannedTensor, Segment, WeightNorm
 from hf_lwmm.safetensors_file import encode_header
+from hf_lwmm.segments import PlannedTensor, Segment, Term, WeightNorm
 
 CHUNK = 1 << 18  # elements: 1 MiB of float32, small enough for the caches, large enough for the disk
 BATCH = 8  # small runs are handed to a thread together
@@ -35,10 +36,10 @@ Float64s = NDArray[np.float64]
 
 
 class Weights(Protocol):
-    """Tensors to write, and the checkpoints that their terms refer to by index."""
+    """Tensors to write, and what their terms refer to by index."""
 
     @property
-    def checkpoints(self) -> tuple[Checkpoint, ...]: ...
+    def sources(self) -> tuple[Checkpoint, ...]: ...
 
     @property
     def tensors(self) -> tuple[PlannedTensor, ...]: ...
@@ -159,7 +160,7 @@ def _batches(plan: Weights, places: Mapping[str, tuple[int, int]]) -> Iterator[l
         descriptor, base = places[tensor.name]
         item = ITEM_SIZES[tensor.info.dtype]
         for segment in tensor.segments:
-            step = segment.count if segment.weight_norm else CHUNK
+            step = segment.count if segment.whole else CHUNK
             for first in range(0, segment.count, step or 1):
                 count = min(step, segment.count - first)
                 batch.append(_Run(tensor, segment, first, count, descriptor, base + (segment.start + first) * item))
@@ -193,15 +194,15 @@ class _Buffers:
 def _merge_run(plan: Weights, run: _Run, buffers: _Buffers, allow_nonfinite: bool) -> memoryview:
     """The output bytes of a run."""
     terms = run.segment.terms
-    dtypes = [plan.checkpoints[term.model].tensors[term.tensor].dtype for term in terms]
+    dtypes = [plan.sources[term.source].tensors[term.tensor].dtype for term in terms]
     target = run.tensor.info.dtype
     if not is_float(target):
         raw = buffers.raw(run.count * ITEM_SIZES[target])
         _read(plan, run, 0, dtypes[0], raw)
         return raw.data
-    sum_up = _weighted_sum if run.segment.weight_norm is None else _weight_norm_factor
+    combine = _by_rule if run.segment.whole else _weighted_sum
     with np.errstate(all="ignore"):
-        merged = sum_up(plan, run, dtypes, buffers)
+        merged = combine(plan, run, dtypes, buffers)
         if not allow_nonfinite and not np.isfinite(merged.sum()) and not np.isfinite(merged).all():
             _raise_nonfinite(plan, run, dtypes, buffers)
         if not fits(merged, target) and not allow_nonfinite:
@@ -231,22 +232,29 @@ def _weighted_sum(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers
     return merged
 
 
-def _weight_norm_factor(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> Float64s:
-    """Lengths or directions of the merged effective weights; rows in which no model differs stay the anchor's bits.
+def _by_rule(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> Float64s:
+    """A whole segment in float64: what its rule makes of it, and of weight-normalised rows one factor."""
+    segment = run.segment
+    if segment.weight_norm is not None:
+        return _weight_norm_factor(plan, segment, segment.weight_norm)
+    assert segment.rule is not None
+    arrays = [_float64s(plan, term, run.count) for term in segment.terms]
+    arrays += [_float64s(plan, term, plan.sources[term.source].tensors[term.tensor].count) for term in segment.extras]
+    return segment.rule(arrays)
 
-    Computed in float64, since a norm's rounding depends on the order of its sum.
-    """
-    norm = run.segment.weight_norm
-    assert norm is not None
-    factors = [_effective(plan, run, index, dtype, norm) for index, dtype in enumerate(dtypes)]
+
+def _weight_norm_factor(plan: Weights, segment: Segment, norm: WeightNorm) -> Float64s:
+    """Lengths or directions of the merged effective weights; rows in which no model differs stay the anchor's bits."""
+    factors = [_factors(plan, term, *other, norm) for term, other in zip(segment.terms, norm.others, strict=True)]
     length, direction = factors[0]
-    anchor = _row_scaled(length, direction)
-    change = np.zeros_like(anchor)
-    for term, (g, v) in zip(run.segment.terms[1:], factors[1:], strict=True):
-        change += term.weight * (_row_scaled(g, v) - anchor)
-    merged = anchor + change
+    values = [_row_scaled(g, v) for g, v in factors]
+    if segment.rule is not None:
+        merged = segment.rule([value.reshape(-1) for value in values]).reshape(values[0].shape)
+    else:
+        terms = zip(segment.terms[1:], values[1:], strict=True)
+        merged = values[0] + sum(term.weight * (value - values[0]) for term, value in terms)
     lengths = np.linalg.norm(merged, axis=1)
-    changed = change.any(axis=1)
+    changed = (merged != values[0]).any(axis=1)
     if norm.factor == "g":
         return np.where(changed, lengths, length)
     # The direction keeps the length that the anchor's had, which the layer divides out again.
@@ -260,20 +268,21 @@ def _row_scaled(lengths: Float64s, directions: Float64s) -> Float64s:
     return directions * scale[:, None]
 
 
-def _effective(plan: Weights, run: _Run, index: int, dtype: str, norm: WeightNorm) -> tuple[Float64s, Float64s]:
-    """A term's two factors as float64: lengths (rows,) and directions (rows, width)."""
-    term = run.segment.terms[index]
-    other, start = norm.others[index]
-    counts = {"g": norm.rows, "v": norm.rows * norm.width}
-    places = {norm.factor: (term.tensor, term.start, dtype)}
-    places["v" if norm.factor == "g" else "g"] = (other, start, plan.checkpoints[term.model].tensors[other].dtype)
-    factors: dict[str, Float64s] = {}
-    for factor, (tensor, first, stored) in places.items():
-        raw = np.empty(counts[factor] * ITEM_SIZES[stored], np.uint8)
-        _read_bytes(plan, term.model, tensor, first * ITEM_SIZES[stored], raw)
-        factors[factor] = np.empty(counts[factor], np.float64)
-        widen(raw, stored, factors[factor])
-    return factors["g"], factors["v"].reshape(norm.rows, norm.width)
+def _factors(plan: Weights, term: Term, other: str, start: int, norm: WeightNorm) -> tuple[Float64s, Float64s]:
+    """A term's rows as lengths (rows,) and directions (rows, width)."""
+    partner = Term(term.source, other, start, 1.0)
+    length, direction = (term, partner) if norm.factor == "g" else (partner, term)
+    directions = _float64s(plan, direction, norm.rows * norm.width)
+    return _float64s(plan, length, norm.rows), directions.reshape(norm.rows, norm.width)
+
+
+def _float64s(plan: Weights, term: Term, count: int) -> Float64s:
+    dtype = plan.sources[term.source].tensors[term.tensor].dtype
+    raw = np.empty(count * ITEM_SIZES[dtype], np.uint8)
+    _read_bytes(plan, term.source, term.tensor, term.start * ITEM_SIZES[dtype], raw)
+    values = np.empty(count, np.float64)
+    widen(raw, dtype, values)
+    return values
 
 
 def _read_floats(plan: Weights, run: _Run, index: int, dtype: str, out: Array, buffers: _Buffers) -> None:
@@ -287,11 +296,11 @@ def _read_floats(plan: Weights, run: _Run, index: int, dtype: str, out: Array, b
 
 def _read(plan: Weights, run: _Run, index: int, dtype: str, out: Array) -> None:
     term = run.segment.terms[index]
-    _read_bytes(plan, term.model, term.tensor, (term.start + run.first) * ITEM_SIZES[dtype], out)
+    _read_bytes(plan, term.source, term.tensor, (term.start + run.first) * ITEM_SIZES[dtype], out)
 
 
-def _read_bytes(plan: Weights, model: int, tensor: str, first: int, out: Array) -> None:
-    reader = plan.checkpoints[model].reader
+def _read_bytes(plan: Weights, source: int, tensor: str, first: int, out: Array) -> None:
+    reader = plan.sources[source].reader
     assert reader is not None, "a plan made from headers only cannot be carried out"
     reader.read(tensor, first, memoryview(out))  # type: ignore[arg-type]
 
@@ -302,7 +311,7 @@ def _raise_nonfinite(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buff
         _read_floats(plan, run, index, dtypes[index], values, buffers)
         if not np.isfinite(values).all():
             raise MergeError(
-                f"{plan.checkpoints[term.model].label}: tensor {term.tensor!r} has a value that is not finite. "
+                f"{plan.sources[term.source].label}: tensor {term.tensor!r} has a value that is not finite. "
                 "Nothing was kept. Repair the checkpoint, or merge all the same with --allow-nonfinite."
             )
     raise MergeError(f"{run.tensor.name}: the merged values overflow. Nothing was kept.")

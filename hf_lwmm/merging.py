@@ -62,18 +62,27 @@ class Reproduction:
 def _silent(what: str, done: int, total: int) -> None: ...
 
 
-def plan(models: Sequence[Ref], *, anchor: Ref | None = None, **knobs: Any) -> MergePlan:
+def plan(
+    models: Sequence[Ref],
+    *,
+    anchor: Ref | None = None,
+    base: Ref | None = None,
+    statistics: Sequence[Ref] = (),
+    **knobs: Any,
+) -> MergePlan:
     """Decide a merge without carrying it out; of Hub repositories with safetensors only headers are read.
 
     Args:
         models: two or more references (`org/name[@revision][:file]`, local file or folder).
         anchor: which of them gives task, head and layout; the first if None.
+        base: the pre-training that all models share, for methods that need it.
+        statistics: a file for each model, for methods that need measurements.
         knobs: as in `Knobs`.
 
     Raises:
         HfLwmmError: a subclass that says what is wrong with which model.
     """
-    with _planned(models, anchor, Knobs(**knobs)) as decided:
+    with _planned(models, anchor, Knobs(**knobs), base, statistics) as decided:
         return decided
 
 
@@ -81,6 +90,8 @@ def merge(
     models: Sequence[Ref],
     *,
     anchor: Ref | None = None,
+    base: Ref | None = None,
+    statistics: Sequence[Ref] = (),
     output: str | Path | None = None,
     push: str | bool = False,
     private: bool = False,
@@ -98,6 +109,7 @@ def merge(
 
     Args:
         models: two or more references; `anchor` is one of them (the first if None).
+        base, statistics: as in `plan`.
         output: the folder to write; `<anchor>-lwmm` if None and nothing is pushed.
         push: True for `<user>/<anchor>-lwmm`, or a repository id.
         private, create_pr, revision, commit_message: as in `huggingface_hub.HfApi.create_commit`.
@@ -126,7 +138,10 @@ def merge(
         flags: Any = {"private": private, "create_pr": create_pr, "revision": revision}
         return hub.push_folder(folder, _files(folder), str(repo_id), message=message, **flags)
 
-    with _planned(refs, chosen, settings, progress) as decided, _opened(decided, progress) as ready:
+    with (
+        _planned(refs, chosen, settings, base, statistics, progress) as decided,
+        _opened(decided, progress) as ready,
+    ):
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], license)
         with staged(target) as folder:
             title = repo_id or (target.name if target else "")
@@ -179,6 +194,8 @@ def reproduce(repo: Ref, *, progress: Progress = _silent) -> Reproduction:
         again = merge(
             recipe.models,
             anchor=recipe.anchor,
+            base=recipe.base,
+            statistics=recipe.statistics,
             output=Path(folder) / "again",
             max_shard_size=recipe.max_shard_size,
             progress=progress,
@@ -199,18 +216,26 @@ def load_recipe(path: str | Path) -> Recipe:
 
 @contextlib.contextmanager
 def _planned(
-    models: Sequence[Ref], anchor: Ref | int | None, knobs: Knobs, progress: Progress = _silent
+    models: Sequence[Ref],
+    anchor: Ref | int | None,
+    knobs: Knobs,
+    base: Ref | None = None,
+    statistics: Sequence[Ref] = (),
+    progress: Progress = _silent,
 ) -> Iterator[MergePlan]:
     refs = _read_refs(models)
     index = anchor if isinstance(anchor, int) else _anchor_index(refs, anchor)
-    checkpoints: list[Checkpoint] = []
+    others = [parse_ref(ref) for ref in ([base] if base else []) + list(statistics)]
+    opened: list[Checkpoint] = []
     try:
-        for done, ref in enumerate(refs):
-            progress("Reading headers", done, len(refs))
-            checkpoints.append(open_checkpoint(hub.resolve(ref), weights=knobs.weights, headers_only=True))
-        yield make_plan(_labelled(checkpoints, knobs), index, knobs)
+        for done, ref in enumerate((*refs, *others)):
+            progress("Reading headers", done, len(refs) + len(others))
+            weights = knobs.weights if done < len(refs) else "student"
+            opened.append(open_checkpoint(hub.resolve(ref), weights=weights, headers_only=True))
+        checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
+        yield make_plan(checkpoints, index, knobs, rest[0] if base else None, rest[1:] if base else rest)
     finally:
-        for checkpoint in checkpoints:
+        for checkpoint in opened:
             checkpoint.close()
 
 
@@ -231,12 +256,16 @@ def _opened(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
     """The same plan over checkpoints whose weights can be read, downloaded only now that the plan holds."""
     opened: list[Checkpoint] = []
     try:
-        for done, checkpoint in enumerate(decided.checkpoints):
-            progress("Fetching weights", done, len(decided.checkpoints))
+        for done, checkpoint in enumerate(decided.sources):
+            progress("Fetching weights", done, len(decided.sources))
             if checkpoint.reader is None:
-                checkpoint = open_checkpoint(checkpoint.source, weights=decided.knobs.weights)
+                # The classes that the plan was made with, which may come from --labels.
+                weights = decided.knobs.weights if done < len(decided.checkpoints) else "student"
+                checkpoint = replace(open_checkpoint(checkpoint.source, weights=weights), classes=checkpoint.classes)
             opened.append(checkpoint)
-        yield replace(decided, checkpoints=tuple(_labelled(opened, decided.knobs)))
+        count = len(decided.checkpoints)
+        base, statistics = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])
+        yield replace(decided, checkpoints=tuple(opened[:count]), base=base, statistics=tuple(statistics))
     finally:
         for checkpoint in opened:
             checkpoint.close()
@@ -288,10 +317,10 @@ def _hashes(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 def _input_hashes(ready: MergePlan) -> tuple[Mapping[str, str], ...]:
-    every = {(i, name): path for i, c in enumerate(ready.checkpoints) for name, path in c.paths.items()}
+    every = {(i, name): path for i, c in enumerate(ready.sources) for name, path in c.paths.items()}
     with ThreadPoolExecutor(2) as pool:
         digests = dict(zip(every, pool.map(hub.sha256, every.values()), strict=True))
-    return tuple({name: digests[i, name] for name in c.paths} for i, c in enumerate(ready.checkpoints))
+    return tuple({name: digests[i, name] for name in c.paths} for i, c in enumerate(ready.sources))
 
 
 def _write_model(
@@ -317,8 +346,9 @@ def _write_model(
         inputs = pool.submit(_input_hashes, ready)
         weights = write_merged(ready, folder, progress=advance, **options)
         outputs = pool.submit(_hashes, {name: folder / name for name in weights})
-        (folder / "plots").mkdir()
-        plot_layer_weights(ready, folder / "plots" / "layer_weights.png")
+        if ready.weights is not None:
+            (folder / "plots").mkdir()
+            plot_layer_weights(ready, folder / "plots" / "layer_weights.png")
         recipe = recipe_of(ready, inputs.result(), outputs.result(), options["max_shard_size"])
     anchor = ready.anchor.source
     for name in _COMPANIONS:

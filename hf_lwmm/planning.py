@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from hf_lwmm.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align, other_factor
+from hf_lwmm.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align
 from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.datasets.labels import label_sets, read_label_set
-from hf_lwmm.dtypes import BY_TORCH_NAME, is_float
+from hf_lwmm.dtypes import BY_TORCH_NAME
 from hf_lwmm.errors import PlanError
-from hf_lwmm.safetensors_file import TensorInfo
-from hf_lwmm.schedule import Weights, layerwise_weights
+from hf_lwmm.methods import Method, make_method, uniform
+from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.schedule import Weights
+from hf_lwmm.segments import PlannedTensor, base_atom, is_statistic, planned_tensors
 
 _CHOICES = {"granularity": GRANULARITIES, "order": ORDERS, "share": SHARES, "head": HEADS}
 _WEIGHTS = ("student", "teacher")
+BN_CHOICES = ("linear", "pooled", "anchor")
+_LAYERWISE = ("start", "alpha", "ramp")
 
 
 @dataclass(frozen=True)
 class Knobs:
     """All choices of a merge besides its models; the defaults are the paper's (method, section 2).
 
+    `method` is one of `hf_lwmm.methods.METHODS`, `options` its options; those of layerwise are knobs of their own.
+    `bn` says what becomes of the running statistics of normalisation layers: averaged with the method's weights,
+    pooled as of a mixture of Gaussians, or the anchor's.
     `alpha` None means 1/M. `dtype` None writes the anchor's own; otherwise a torch name such as float16.
     `weights` picks student or teacher from checkpoints of self-training runs. `keep` names slots, or dotted
     beginnings of their names, that stay the anchor's. `labels` are label sets, by name, file or class names: a model
@@ -43,19 +48,39 @@ class Knobs:
     weights: str = "student"
     keep: tuple[str, ...] = ()
     labels: tuple[str | tuple[str, ...], ...] = ()
+    method: str = "layerwise"
+    options: Mapping[str, float] = field(default_factory=dict)
+    bn: str = "linear"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", dict(self.options or {}))
         object.__setattr__(self, "keep", tuple(self.keep or ()))  # a list or None from YAML or a command line
         object.__setattr__(self, "labels", tuple(_portable(labels) for labels in self.labels or ()))
-        for name, choices in (*_CHOICES.items(), ("weights", _WEIGHTS)):
+        for name, choices in (*_CHOICES.items(), ("weights", _WEIGHTS), ("bn", BN_CHOICES)):
             if getattr(self, name) not in choices:
                 raise PlanError(f"--{name} {getattr(self, name)} is none of {', '.join(choices)}.")
         if self.dtype is not None and self.dtype not in BY_TORCH_NAME:
             raise PlanError(f"--dtype {self.dtype} is none of {', '.join(BY_TORCH_NAME)}.")
+        self.merge_method()
+
+    def merge_method(self) -> Method:
+        """The method with its options.
+
+        Raises:
+            PlanError: if there is no such method or option, or a layerwise knob is given to another method.
+        """
+        layerwise = {name: getattr(self, name) for name in _LAYERWISE}
+        if self.method == Layerwise.name:
+            return make_method(self.method, {**layerwise, **self.options})
+        for name in _LAYERWISE:
+            if name in self.changed():
+                raise PlanError(f"--{name} is a knob of layerwise; --method {self.method} has other options.")
+        return make_method(self.method, self.options)
 
     def changed(self) -> dict[str, Any]:
         """The knobs that differ from the paper's choice."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        default: dict[str, Any] = {f.name: {} if f.name == "options" else f.default for f in fields(self)}
+        return {name: getattr(self, name) for name in default if getattr(self, name) != default[name]}
 
 
 def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:
@@ -65,55 +90,26 @@ def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Term:
-    """`weight` times `count` elements of a stored tensor of one model, from element `start` on."""
-
-    model: int
-    tensor: str
-    start: int
-    weight: float
-
-
-@dataclass(frozen=True)
-class WeightNorm:
-    """What a segment is that holds one factor of a weight-normalised layer: weight = g * v / |v|, row by row.
-
-    The terms' effective weights are merged, and the segment is what the sum has of `factor` ("g", the rows' lengths,
-    or "v", their directions). `others` are tensor and first element of the other factor, term by term.
-    """
-
-    factor: str
-    rows: int
-    width: int  # weights in a row
-    others: tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A run of elements of an output tensor: the weighted sum of its terms, the anchor's first."""
-
-    start: int
-    count: int
-    terms: tuple[Term, ...]
-    weight_norm: WeightNorm | None = None
-
-
-@dataclass(frozen=True)
-class PlannedTensor:
-    """One tensor of the merged file, in the anchor's layout; its segments tile it from start to end."""
-
-    name: str
-    info: TensorInfo
-    segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True)
 class MergePlan:
-    """A merge, decided but not carried out. `checkpoints` may hold headers only."""
+    """A merge, decided but not carried out. `checkpoints` may hold headers only.
+
+    `base` is the common pre-training, `statistics` a file for each model, where the method asks for them.
+    """
 
     checkpoints: tuple[Checkpoint, ...] = field(repr=False)
     knobs: Knobs
     alignment: Alignment
+    base: Checkpoint | None = field(default=None, repr=False)
+    statistics: tuple[Checkpoint, ...] = field(default=(), repr=False)
+
+    @property
+    def sources(self) -> tuple[Checkpoint, ...]:
+        """Everything that is read; terms refer to it by index."""
+        return (*self.checkpoints, *((self.base,) if self.base else ()), *self.statistics)
+
+    @cached_property
+    def method(self) -> Method:
+        return self.knobs.merge_method()
 
     @property
     def anchor(self) -> Checkpoint:
@@ -137,103 +133,63 @@ class MergePlan:
         )
 
     @cached_property
-    def weights(self) -> Weights:
-        """H of Equation 1 where all models take part: (positions, models)."""
-        return self._weights(tuple(range(len(self.checkpoints))))
+    def positions(self) -> Mapping[str, int]:
+        """The depth position of each shared slot."""
+        return {shared.slot: shared.position for shared in self.alignment.shared}
 
-    def slot_weights(self, shared: SharedSlot) -> dict[int, float]:
-        """The weight of each member at a shared slot."""
-        row = self._weights(shared.members)[shared.position - 1]
+    @cached_property
+    def weights(self) -> Weights | None:
+        """The models' weights where all take part, (positions, models); None if the method has no such thing."""
+        return self.weights_of(tuple(range(len(self.checkpoints)))) if self.method.convex else None
+
+    def slot_weights(self, shared: SharedSlot) -> dict[int, float] | None:
+        """The weight of each member at a shared slot, None if the method merges it in another way."""
+        statistic = is_statistic(shared.slot)
+        if statistic and self.knobs.bn == "anchor":
+            return {model: float(model == self.alignment.anchor) for model in shared.members}
+        if not self.method.linear and not statistic:
+            return None
+        row = self.weights_of(shared.members, statistic)[shared.position - 1]
         return dict(zip(shared.members, map(float, row), strict=True))
 
     @cached_property
-    def _tables(self) -> dict[tuple[int, ...], Weights]:
+    def _tables(self) -> dict[tuple[tuple[int, ...], bool], Weights]:
         return {}
 
-    def _weights(self, members: tuple[int, ...]) -> Weights:
-        if members not in self._tables:
-            alpha, count = self.knobs.alpha, len(members)
-            if alpha is not None and count < len(self.checkpoints):
-                alpha = max(alpha, 1 / count)  # among fewer models an equal weighs more
-            self._tables[members] = layerwise_weights(
-                self.alignment.positions,
-                count,
-                members.index(self.alignment.anchor),
-                start=self.knobs.start,
-                alpha=alpha,
-                ramp=self.knobs.ramp,
-            )
-        return self._tables[members]
+    def weights_of(self, members: tuple[int, ...], average: bool = False) -> Weights:
+        """The weights of members at every position; `average` for what only a convex method has weights for."""
+        plain = average and not self.method.convex
+        if (members, plain) not in self._tables:
+            method, count, positions = self.method, len(members), self.alignment.positions
+            if isinstance(method, Layerwise) and method.alpha is not None and count < len(self.checkpoints):
+                method = replace(method, alpha=max(method.alpha, 1 / count))  # among fewer an equal weighs more
+            rank = members.index(self.alignment.anchor)
+            table = uniform(positions, count) if plain else method.weights(positions, count, rank)
+            self._tables[members, plain] = table
+        return self._tables[members, plain]
 
     @cached_property
     def tensors(self) -> tuple[PlannedTensor, ...]:
         """Every tensor of the merged file, in the anchor's own order."""
-        shared = {slot.slot: slot for slot in self.alignment.shared}
-        planned = []
-        for name, info in self.anchor.tensors.items():
-            segments: list[Segment] = []
-            for atom in self.anchor.slot_map.atoms[name]:
-                count = int(np.prod(atom.shape))
-                if atom.slot in shared:
-                    segments += self._merged(shared[atom.slot], name, atom.start, count)
-                else:
-                    own = Term(self.alignment.anchor, name, atom.start, 1.0)
-                    segments.append(Segment(atom.start, count, (own,)))
-            dtype = BY_TORCH_NAME[self.knobs.dtype] if self.knobs.dtype and is_float(info.dtype) else info.dtype
-            planned.append(PlannedTensor(name, TensorInfo(dtype, info.shape), tuple(segments)))
-        return tuple(planned)
-
-    def _merged(self, shared: SharedSlot, name: str, start: int, count: int) -> list[Segment]:
-        if shared.rows is None:
-            return [self._segment(shared.members, shared, name, start, {}, count)]
-        # A classifier matched by label: each row is merged among the models that know its class.
-        width = count // shared.shape[0]
-        segments = []
-        for row in range(shared.shape[0]):
-            rows = {model: shared.rows[model][row] if model in shared.rows else row for model in shared.members}
-            members = tuple(model for model in shared.members if rows[model] >= 0)
-            segments.append(self._segment(members, shared, name, start + row * width, rows, width))
-        return segments
-
-    def _segment(
-        self,
-        members: tuple[int, ...],
-        shared: SharedSlot,
-        name: str,
-        start: int,
-        rows: Mapping[int, int],
-        count: int,
-    ) -> Segment:
-        weights = dict(zip(members, map(float, self._weights(members)[shared.position - 1]), strict=True))
-        terms = [Term(self.alignment.anchor, name, start, weights[self.alignment.anchor])]
-        for model in members:
-            # A model of weight 0 is not read: the last layer is the anchor's, bit for bit.
-            if model != self.alignment.anchor and weights[model]:
-                atom = self.checkpoints[model].slot_map.slots[shared.slot]
-                terms.append(Term(model, atom.tensor, atom.start + rows.get(model, 0) * count, weights[model]))
-        return Segment(start, count, tuple(terms), self._weight_norm(shared, terms, count))
-
-    def _weight_norm(self, shared: SharedSlot, terms: Sequence[Term], count: int) -> WeightNorm | None:
-        other = other_factor(shared.slot)
-        if other is None:
-            return None
-        factor, width, others = shared.slot[-1], 0, []
-        for term in terms:
-            slots = self.checkpoints[term.model].slot_map.slots
-            mine, partner = slots[shared.slot], slots[other]
-            width = math.prod((partner if factor == "g" else mine).shape[1:])
-            row, of_row = (1, width) if factor == "g" else (width, 1)
-            others.append((partner.tensor, partner.start + (term.start - mine.start) // row * of_row))
-        return WeightNorm(factor, count if factor == "g" else count // width, width, tuple(others))
+        return planned_tensors(self)
 
 
-def make_plan(checkpoints: Sequence[Checkpoint], anchor: int, knobs: Knobs) -> MergePlan:
+def make_plan(
+    checkpoints: Sequence[Checkpoint],
+    anchor: int,
+    knobs: Knobs,
+    base: Checkpoint | None = None,
+    statistics: Sequence[Checkpoint] = (),
+) -> MergePlan:
     """Align checkpoints and decide every weight.
 
     Raises:
         AlignmentError: if they share too little.
-        PlanError: if a knob has no meaning here.
+        PlanError: if a knob has no meaning here, or the method lacks a base or statistics that fit.
     """
+    method = knobs.merge_method()
+    _check_models(method, len(checkpoints))
+    _check_given(method, base, len(statistics), len(checkpoints))
     alignment = align(
         checkpoints,
         anchor,
@@ -243,7 +199,56 @@ def make_plan(checkpoints: Sequence[Checkpoint], anchor: int, knobs: Knobs) -> M
         order=knobs.order,
         keep=knobs.keep,
     )
-    plan = MergePlan(tuple(checkpoints), knobs, alignment)
-    if plan.weights.shape[0]:
+    plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(statistics))
+    if alignment.shared:
         plan.slot_weights(alignment.shared[0])
+    if base is not None:
+        _check_base(plan)
+    for index in range(len(statistics)):
+        _check_statistics(plan, index)
     return plan
+
+
+def _check_models(method: Method, count: int) -> None:
+    if method.models is not None and count != method.models:
+        raise PlanError(f"--method {method.name} merges {method.models} models, not {count}.")
+
+
+def _check_given(method: Method, base: Checkpoint | None, statistics: int, models: int) -> None:
+    if "base" in method.needs and base is None:
+        raise PlanError(f"--method {method.name} needs --base, the pre-training that all models share.")
+    if "base" not in method.needs and base is not None:
+        raise PlanError(f"--method {method.name} makes no use of --base; leave it out.")
+    wanted = models if {"fisher", "grams"} & method.needs else 0
+    if statistics != wanted:
+        what = f"one file of statistics for each of the {models} models" if wanted else "no statistics"
+        raise PlanError(f"--method {method.name} takes {what} (--statistics), not {statistics}.")
+
+
+def _check_base(plan: MergePlan) -> None:
+    assert plan.base is not None
+    if not any(base_atom(plan, shared.slot) for shared in plan.alignment.shared):
+        raise PlanError(
+            f"{plan.base.label} has none of the shared slots in the same shape, so it is not the models' base "
+            f"({plan.base.slot_map.architecture} against {plan.anchor.slot_map.architecture})."
+        )
+
+
+def _check_statistics(plan: MergePlan, index: int) -> None:
+    """Statistics of another network, or of another model, are refused."""
+    found, model = plan.statistics[index], plan.checkpoints[index]
+    slots = model.slot_map.slots
+    fitting = 0
+    for slot, info in found.tensors.items():
+        if slot not in slots:
+            continue
+        shape = slots[slot].shape
+        expected = shape if "fisher" in plan.method.needs else (math.prod(shape[1:]),) * 2
+        if info.shape != expected:
+            raise PlanError(
+                f"{found.label}: statistics of another network: {slot} is {list(info.shape)} there, but "
+                f"{list(expected)} fits {model.label}."
+            )
+        fitting += 1
+    if not fitting:
+        raise PlanError(f"{found.label}: holds statistics for no slot of {model.label}.")

@@ -11,12 +11,13 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 
 
 def plot_layer_weights(plan: MergePlan, path: Path) -> None:
-    """Write the weights of Equation 1 as stacked areas over depth (paper, Figure 5a) as a PNG."""
+    """Write a convex method's weights as stacked areas over depth (paper, Figure 5a) as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     anchor = plan.alignment.anchor
     order = [anchor, *(model for model in range(len(plan.checkpoints)) if model != anchor)]
+    assert plan.weights is not None
     weights = plan.weights[:, order].T
     positions = range(1, weights.shape[1] + 1)
     names = [plan.labels[model] + (" (anchor)" if model == anchor else "") for model in order]

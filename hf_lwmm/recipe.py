@@ -20,7 +20,8 @@ FILE_NAME = "hf_lwmm.yaml"
 class Recipe:
     """What to merge and how. `sha256` are hashes of each model's weight files, `output` of the merged ones.
 
-    A local model of a finished merge is named by its last part alone and listed in `local`.
+    A local model of a finished merge is named by its last part alone and listed in `local`. `base` and `statistics`
+    are references that the method asks for; their hashes follow those of the models.
     """
 
     models: tuple[str, ...]
@@ -31,21 +32,27 @@ class Recipe:
     sha256: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
     output: Mapping[str, str] = field(default_factory=dict)
     max_shard_size: int = DEFAULT_SHARD_SIZE
+    base: str | None = None
+    statistics: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:
         """The file's text; equal recipes give equal texts."""
-        models = []
-        for index, model in enumerate(self.models):
-            entry: dict[str, Any] = {"local" if model in self.local else "model": model}
+        entries = []
+        for index, ref in enumerate((*self.models, *([self.base] if self.base else []), *self.statistics)):
+            entry: dict[str, Any] = {"local" if ref in self.local else "model": ref}
             if self.sha256:
                 entry["sha256"] = dict(sorted(self.sha256[index].items()))
-            models.append(entry)
+            entries.append(entry)
+        models, rest = entries[: len(self.models)], entries[len(self.models) :]
+        knobs = _plain(asdict(self.knobs))
         content = {
             "hf_lwmm": self.version,
-            "method": "layerwise",
+            "method": knobs.pop("method"),
             "models": models,
             "anchor": self.anchor,
-            "knobs": _plain(asdict(self.knobs)),
+            **({"base": rest.pop(0)} if self.base else {}),
+            **({"statistics": rest} if rest else {}),
+            "knobs": knobs,
             "max_shard_size": self.max_shard_size,
             "output": dict(sorted(self.output.items())),
         }
@@ -63,16 +70,19 @@ def recipe_of(
     plan: MergePlan, sha256: tuple[Mapping[str, str], ...], output: Mapping[str, str], max_shard_size: int
 ) -> Recipe:
     """The recipe of a plan that was carried out."""
-    sources = [checkpoint.source for checkpoint in plan.checkpoints]
-    names = tuple(str(s.ref.at(s.sha)) if s.sha else s.ref.shown for s in sources)
+    sources = [checkpoint.source for checkpoint in plan.sources]
+    every = tuple(str(s.ref.at(s.sha)) if s.sha else s.ref.shown for s in sources)
+    names, rest = every[: len(plan.checkpoints)], every[len(plan.checkpoints) :]
     return Recipe(
         models=names,
         anchor=names[plan.alignment.anchor],
         knobs=plan.knobs,
-        local=tuple(name for name, source in zip(names, sources, strict=True) if source.sha is None),
+        local=tuple(name for name, source in zip(every, sources, strict=True) if source.sha is None),
         sha256=sha256,
         output=output,
         max_shard_size=max_shard_size,
+        base=rest[0] if plan.base else None,
+        statistics=rest[1:] if plan.base else rest,
     )
 
 
@@ -88,23 +98,24 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         raise PlanError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("models"), list):
         raise PlanError(f"{name}: not a recipe; it needs at least a list of `models`.")
-    if content.get("method", "layerwise") != "layerwise":
-        raise PlanError(f"{name}: unknown method {content['method']!r}; this version knows layerwise.")
-    models, local, hashes = [], [], []
-    for entry in content["models"]:
+    base = [content["base"]] if content.get("base") else []
+    statistics = content.get("statistics") or []
+    refs, local, hashes = [], [], []
+    for entry in (*content["models"], *base, *statistics):
         fields_of: dict[str, Any] = {"model": entry} if not isinstance(entry, dict) else entry
-        model = fields_of.get("model") or fields_of.get("local")
-        if not isinstance(model, str):
+        ref = fields_of.get("model") or fields_of.get("local")
+        if not isinstance(ref, str):
             raise PlanError(f"{name}: a model must be a reference such as org/name@revision, not {entry!r}.")
-        models.append(model)
-        local += [model] if "local" in fields_of else []
+        refs.append(ref)
+        local += [ref] if "local" in fields_of else []
         hashes.append(dict(fields_of.get("sha256") or {}))
+    models, rest = refs[: len(content["models"])], refs[len(content["models"]) :]
     knobs, known = content.get("knobs") or {}, {f.name for f in fields(Knobs)}
     if not isinstance(knobs, dict) or (unknown := set(knobs) - known):
         what = ", ".join(map(str, sorted(unknown))) if isinstance(knobs, dict) else repr(knobs)
         raise PlanError(f"{name}: unknown knobs: {what}. Known: {', '.join(sorted(known))}.")
     try:
-        read = Knobs(**knobs)
+        read = Knobs(**{**knobs, "method": content.get("method", "layerwise")})
     except TypeError as error:
         raise PlanError(f"{name}: {error}") from None
     if not models:
@@ -118,4 +129,6 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         sha256=tuple(hashes),
         output=dict(content.get("output") or {}),
         max_shard_size=int(content.get("max_shard_size") or DEFAULT_SHARD_SIZE),
+        base=rest[0] if base else None,
+        statistics=tuple(rest[len(base) :]),
     )

@@ -9,7 +9,7 @@ from types import FrameType
 import typer
 
 from hf_lwmm._version import __version__
-from hf_lwmm.cli import convert, hub, inspect, merge, plan, reproduce
+from hf_lwmm.cli import convert, hub, inspect, merge, methods, plan, reproduce
 
 app = typer.Typer(
     name="hf-lwmm",
@@ -24,6 +24,7 @@ app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
+app.command("methods")(methods.methods)
 app.command("convert", epilog=convert.EXAMPLES)(convert.convert)
 app.add_typer(hub.app, name="hub", help="A local Hub, for try-outs, tests and air-gapped sites.")
 

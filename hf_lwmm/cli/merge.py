@@ -68,21 +68,27 @@ def merge(
     weights: options.Weights = "student",
     keep: options.Keep = None,
     labels: options.Labels = None,
+    method: options.Method = "layerwise",
+    set_option: options.Set = None,
+    bn: options.Bn = "linear",
+    base: options.Base = None,
+    statistics: options.Statistics = None,
     as_json: options.Json = False,
 ) -> None:
     """Merge two or more models layer by layer, into a folder or straight to the Hub."""
     import hf_lwmm
     from hf_lwmm.cli.tables import print_plan
 
-    models, anchor, knobs = _with_recipe(context, recipe, models or [], anchor, options.knobs_of(context))
+    what: dict[str, Any] = {"models": models or [], "anchor": anchor, "base": base, "statistics": statistics or []}
+    what |= options.knobs_of(context)
+    if recipe is not None:
+        what = _with_recipe(context, recipe, what)
     if dry_run:
-        print_plan(hf_lwmm.plan(models, anchor=anchor, **knobs), as_json=as_json)
+        print_plan(hf_lwmm.plan(**what), as_json=as_json)
         note("Dry run: nothing was merged.")
         return
     with progress_bar() as progress:
         result = hf_lwmm.merge(
-            models,
-            anchor=anchor,
             output=output,
             push=push or push is not None,
             private=private,
@@ -94,7 +100,7 @@ def merge(
             allow_nonfinite=allow_nonfinite,
             max_shard_size=_bytes(max_shard_size),
             progress=progress,
-            **knobs,
+            **what,
         )
     for text in result.notes:
         note(text)
@@ -116,10 +122,8 @@ def merge(
             }
         )
         return
-    part = alignment.shared_parameters / alignment.anchor_parameters
-    print(
-        f"Merged {len(models)} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared."
-    )
+    part, count = alignment.shared_parameters / alignment.anchor_parameters, len(result.recipe.models)
+    print(f"Merged {count} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if result.folder:
         print(f"Written to {result.folder}")
     if pushed and not pushed.changed:
@@ -128,18 +132,16 @@ def merge(
         print(f"Pushed to {pushed.pull_request or pushed.url}")
 
 
-def _with_recipe(
-    context: typer.Context, path: Path | None, models: list[str], anchor: str | None, knobs: dict[str, Any]
-) -> tuple[list[str], str | None, dict[str, Any]]:
+def _with_recipe(context: typer.Context, path: Path, what: dict[str, Any]) -> dict[str, Any]:
     """Fill what the command line does not say from a recipe."""
-    if path is None:
-        return models, anchor, knobs
     from hf_lwmm.merging import load_recipe
 
     recipe = load_recipe(path)
-    given = {n for n in knobs if getattr(context.get_parameter_source(n), "name", "") == "COMMANDLINE"}
-    knobs = {name: knobs[name] if name in given else getattr(recipe.knobs, name) for name in knobs}
-    return models or list(recipe.models), anchor or (None if models else recipe.anchor), knobs
+    named = {"options": "set_option"}
+    given = {n for n in what if getattr(context.get_parameter_source(named.get(n, n)), "name", "") == "COMMANDLINE"}
+    recorded = {**vars(recipe.knobs), **{name: getattr(recipe, name) for name in ("models", "base", "statistics")}}
+    recorded["anchor"] = None if what["models"] else recipe.anchor
+    return {name: value if name in given else recorded[name] for name, value in what.items()}
 
 
 def _bytes(size: str) -> int:

@@ -41,11 +41,53 @@ Labels = Annotated[
         "may be repeated, the number of classes decides.",
     ),
 ]
+Base = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="The pre-training that all models share, for methods that work on what was added to it."),
+]
+Statistics = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(help="What was measured of a model (fisher, regmean); one file for each, in the models' order."),
+]
+Method = Annotated[str, typer.Option(help="How to merge; `hf-lwmm methods` lists the ways.")]
+Set = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="NAME=NUMBER", help="An option of the method, such as density=0.2; may be repeated."),
+]
+Bn = Annotated[str, typer.Option(help="Running statistics of BatchNorm: linear, pooled or anchor.")]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 
-_KNOBS = ("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights", "keep", "labels")
+_KNOBS = (
+    "start",
+    "alpha",
+    "ramp",
+    "granularity",
+    "order",
+    "share",
+    "head",
+    "dtype",
+    "weights",
+    "keep",
+    "labels",
+    "method",
+    "bn",
+)
 
 
 def knobs_of(context: typer.Context) -> dict[str, Any]:
     """The knobs among a command's options."""
-    return {name: context.params[name] for name in _KNOBS}
+    return {name: context.params[name] for name in _KNOBS} | {"options": _numbers(context.params["set_option"] or [])}
+
+
+def _numbers(settings: list[str]) -> dict[str, float]:
+    options = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise typer.BadParameter(f"--set {setting}: write NAME=NUMBER, such as density=0.2.")
+        options[name] = int(number) if number == int(number) and "." not in value and "e" not in value else number
+    return options

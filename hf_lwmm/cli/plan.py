@@ -30,6 +30,11 @@ def plan(
     weights: options.Weights = "student",
     keep: options.Keep = None,
     labels: options.Labels = None,
+    method: options.Method = "layerwise",
+    set_option: options.Set = None,
+    bn: options.Bn = "linear",
+    base: options.Base = None,
+    statistics: options.Statistics = None,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -38,4 +43,5 @@ def plan(
     from hf_lwmm.cli.tables import print_plan
 
     knobs = options.knobs_of(context)
-    print_plan(hf_lwmm.plan(models or [], anchor=anchor, **knobs), as_json=as_json, full=full)
+    decided = hf_lwmm.plan(models or [], anchor=anchor, base=base, statistics=statistics or [], **knobs)
+    print_plan(decided, as_json=as_json, full=full)

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from hf_lwmm.alignment import SharedSlot
 from hf_lwmm.cli.terminal import print_json
 from hf_lwmm.planning import MergePlan
 
@@ -41,7 +42,7 @@ def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) ->
             table.add_row("...", f"{len(rows) - _ROWS:,} more (--full)", "", *("" for _ in plan.checkpoints))
             continue
         weights = plan.slot_weights(shared)
-        cells = [f"{weights[i]:.4f}" if i in weights else "-" for i in range(len(plan.checkpoints))]
+        cells = [_cell(shared, weights, model) for model in range(len(plan.checkpoints))]
         shape = "x".join(map(str, shared.shape))
         table.add_row(str(shared.position), shared.slot, shape + (" by label" if shared.rows else ""), *cells)
     console.print(table)
@@ -59,6 +60,18 @@ def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) ->
         )
 
 
+def _cell(shared: SharedSlot, weights: dict[int, float] | None, model: int) -> str:
+    """A model's weight at a slot; a mark if the method has none, a dash if the model takes no part."""
+    if model not in shared.members:
+        return "-"
+    return f"{weights[model]:.4f}" if weights else "*"
+
+
+def _weights_data(plan: MergePlan, shared: SharedSlot) -> dict[str, float] | None:
+    weights = plan.slot_weights(shared)
+    return None if weights is None else {plan.labels[model]: weight for model, weight in weights.items()}
+
+
 def plan_data(plan: MergePlan) -> dict[str, Any]:
     """A plan as plain data."""
     return {
@@ -73,7 +86,8 @@ def plan_data(plan: MergePlan) -> dict[str, Any]:
                 "position": shared.position,
                 "slot": shared.slot,
                 "shape": list(shared.shape),
-                "weights": {plan.labels[model]: weight for model, weight in plan.slot_weights(shared).items()},
+                "models": [plan.labels[model] for model in shared.members],
+                "weights": _weights_data(plan, shared),
                 "by_label": shared.rows is not None,
             }
             for shared in plan.alignment.shared

@@ -1,0 +1,34 @@
+"""DARE: drop and rescale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hf_lwmm.methods.base import Method, Slot, Values
+
+
+@dataclass(frozen=True)
+class Dare(Method):
+    """merged = base + scale * sum_i mask_i (theta_i - base) / density, mask_i random with P(1) = density.
+
+    Source: Yu et al. 2024, "Language models are super Mario". Needs the base. Cost: a random number for each weight;
+    `seed` makes it repeatable.
+    """
+
+    scale: float = 0.4
+    density: float = 0.5
+    seed: int = 0
+
+    name: ClassVar[str] = "dare"
+    summary: ClassVar[str] = "a random part of what each training added to the common base is rescaled and summed"
+    reference: ClassVar[str] = "Yu et al. 2024, arXiv 2311.03099"
+    needs: ClassVar[frozenset[str]] = frozenset({"base"})
+
+    def merge(self, slot: Slot) -> Values:
+        assert slot.base is not None
+        merged: Values = slot.base.copy()
+        for model, vector in enumerate(slot.task_vectors):
+            mask = slot.generator(self.seed, model).random(vector.shape) < self.density
+            merged += self.scale / self.density * mask * vector
+        return merged

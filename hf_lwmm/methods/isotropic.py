@@ -1,0 +1,27 @@
+"""Isotropic merging: the plain average, a uniform model soup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hf_lwmm.methods.base import Method, uniform
+from hf_lwmm.schedule import Weights
+
+
+@dataclass(frozen=True)
+class Isotropic(Method):
+    """merged = 1/M sum_i theta_i on every shared slot, the head included.
+
+    Source: Wortsman et al. 2022, "Model soups" (uniform soup); Table 1 of the paper. Needs nothing but the models.
+    Cost: one pass over the weights.
+    """
+
+    name: ClassVar[str] = "isotropic"
+    summary: ClassVar[str] = "every shared weight is the plain average"
+    reference: ClassVar[str] = "Wortsman et al. 2022, arXiv 2203.05482"
+    linear: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
+
+    def weights(self, positions: int, models: int, anchor: int) -> Weights:
+        return uniform(positions, models)

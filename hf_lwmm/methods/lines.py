@@ -1,0 +1,35 @@
+"""LiNeS: task vectors scaled up with depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hf_lwmm.methods.base import Method
+from hf_lwmm.schedule import Weights
+
+
+@dataclass(frozen=True)
+class Lines(Method):
+    """merged(j) = base + (first + rise (j - 1) / (Np - 1)) sum_i (theta_i - base).
+
+    `first` is the scale at the first position (1/M if None), `rise` what it gains down to the last. Source: Wang et
+    al. 2025, "LiNeS: Post-training layer scaling prevents forgetting and enhances model merging" (alpha and beta
+    there). Needs the base. Cost: one pass over the weights.
+    """
+
+    first: float | None = None
+    rise: float = 0.5
+
+    name: ClassVar[str] = "lines"
+    summary: ClassVar[str] = "what each training added to the common base is summed, scaled up with depth"
+    reference: ClassVar[str] = "Wang et al. 2025, arXiv 2410.17146"
+    linear: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"base"})
+
+    def weights(self, positions: int, models: int, anchor: int) -> Weights:
+        first = 1 / models if self.first is None else self.first
+        depth = np.arange(positions) / max(positions - 1, 1)
+        return np.repeat((first + self.rise * depth)[:, None], models, axis=1)

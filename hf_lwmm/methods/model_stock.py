@@ -1,0 +1,39 @@
+"""Model Stock: from the average towards the base, as far as the task vectors' angle says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import ClassVar
+
+import numpy as np
+
+from hf_lwmm.methods.base import Method, Slot, Values
+
+
+@dataclass(frozen=True)
+class ModelStock(Method):
+    """merged = t mean_i theta_i + (1 - t) base, t = M cos / (1 + (M - 1) cos), for each tensor.
+
+    cos is the mean cosine between task vectors. Source: Jang et al. 2024, "Model Stock: All we need is just a few
+    fine-tuned models" (Equation 7). Needs the base. Cost: M (M - 1) / 2 inner products.
+    """
+
+    name: ClassVar[str] = "model-stock"
+    summary: ClassVar[str] = (
+        "every shared tensor lies between the common base and the average, as far out as the models agree"
+    )
+    reference: ClassVar[str] = "Jang et al. 2024, arXiv 2403.19522"
+    needs: ClassVar[frozenset[str]] = frozenset({"base"})
+
+    def merge(self, slot: Slot) -> Values:
+        assert slot.base is not None
+        vectors, count = slot.task_vectors, len(slot.values)
+        cosine = float(np.mean([_cosine(one, other) for one, other in combinations(vectors, 2)]))
+        t = count * cosine / (1 + (count - 1) * cosine)
+        return slot.base + t * sum(vectors) / count
+
+
+def _cosine(one: Values, other: Values) -> float:
+    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    return float(np.clip((one * other).sum() / lengths, -1, 1)) if lengths else 1.0

@@ -1,0 +1,37 @@
+"""RegMean: linear layers merged so that their outputs agree best with every model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hf_lwmm.methods.base import Method, Slot, Values
+
+
+@dataclass(frozen=True)
+class RegMean(Method):
+    """W = (sum_i W_i G_i) (sum_i G_i)^-1, G_i = X_i^T X_i the Gram matrix of the layer's inputs in model i.
+
+    Off-diagonal elements of G_i are scaled by `shrink`. Convolutions count as linear layers of their windows. Slots
+    without a Gram matrix (biases, norms, depthwise convolutions) are averaged. Source: Jin et al. 2023, "Dataless
+    knowledge fusion by merging weights of language models". Needs unlabelled images (a file keeps the matrices).
+    Cost: a forward pass for each image and model, a linear system for each layer.
+    """
+
+    shrink: float = 0.9
+
+    name: ClassVar[str] = "regmean"
+    summary: ClassVar[str] = "linear layers are merged so that their outputs agree best with every model's"
+    reference: ClassVar[str] = "Jin et al. 2023, arXiv 2212.09849"
+    needs: ClassVar[frozenset[str]] = frozenset({"grams"})
+    data: ClassVar[str] = "unlabelled images"
+
+    def merge(self, slot: Slot) -> Values:
+        anchor = slot.values[0]
+        grams = [self.shrink * gram + (1 - self.shrink) * np.diag(np.diag(gram)) for gram in slot.statistics]
+        shape = (anchor.shape[0], -1)
+        products = sum((value - anchor).reshape(shape) @ gram for value, gram in zip(slot.values, grams, strict=True))
+        change: Values = np.linalg.lstsq(np.sum(grams, axis=0), np.transpose(products), rcond=None)[0].T
+        return anchor + change.reshape(anchor.shape)

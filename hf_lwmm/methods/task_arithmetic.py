@@ -1,0 +1,31 @@
+"""Task arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hf_lwmm.methods.base import Method
+from hf_lwmm.schedule import Weights
+
+
+@dataclass(frozen=True)
+class TaskArithmetic(Method):
+    """merged = base + scale * sum_i (theta_i - base).
+
+    Source: Ilharco et al. 2023, "Editing models with task arithmetic" (scale about 0.4 there). Needs the base: the
+    pre-training that all models share. Cost: one pass over the weights.
+    """
+
+    scale: float = 0.4
+
+    name: ClassVar[str] = "task-arithmetic"
+    summary: ClassVar[str] = "what each training added to the common base is scaled and summed"
+    reference: ClassVar[str] = "Ilharco et al. 2023, arXiv 2212.04089"
+    linear: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"base"})
+
+    def weights(self, positions: int, models: int, anchor: int) -> Weights:
+        return np.full((positions, models), self.scale)

@@ -1,0 +1,58 @@
+"""What the systems' own code computed, and networks filled with the same weights: each is drawn from its name."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from manifests import manifest, slot_map
+from seeded import seeded
+from torch import Tensor, nn
+
+from hf_lwmm.layouts import map_slots
+
+_FOLDER = Path(__file__).parent / "golden" / "reference"
+
+
+@cache
+def reference(system: str) -> dict[str, np.ndarray]:
+    """The golden arrays of a system by name."""
+    with np.load(_FOLDER / f"{system}.npz") as arrays:
+        return dict(arrays)
+
+
+def seeded_image(height: int, width: int) -> Tensor:
+    """(1, 3, height, width) as a network gets it: already normalised."""
+    values = np.random.default_rng(0).standard_normal((1, 3, height, width))
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def zero_image(height: int, width: int) -> Tensor:
+    """An image without contrast, on which the first normalisation's epsilon shows."""
+    return torch.zeros(1, 3, height, width)
+
+
+def fill(model: nn.Module, system: str) -> nn.Module:
+    """Give a network a system's weights, slot by slot; every tensor of the network must get its values."""
+    source = slot_map(system)
+    arrays = {name: seeded(name, shape, dtype).reshape(-1) for name, shape, dtype in manifest(system)}
+    state = model.state_dict()
+    for name, atoms in map_slots({name: tuple(tensor.shape) for name, tensor in state.items()}).atoms.items():
+        for atom in atoms:
+            given = source.slots[atom.slot]
+            assert given.shape == atom.shape, name
+            size = math.prod(atom.shape)
+            values = torch.from_numpy(arrays[given.tensor][given.start : given.start + size])
+            state[name].view(-1)[atom.start : atom.start + size] = values
+    return model.eval()
+
+
+def assert_equals_reference(ours: Tensor, theirs: np.ndarray, name: str = "") -> None:
+    """|a - b| <= 1e-4 |b| + 1e-4 std(b), ten times what float64 changes."""
+    values = ours.detach().numpy()
+    assert values.shape == theirs.shape, name
+    excess = np.abs(values - theirs) / (1e-4 * np.abs(theirs) + 1e-4 * theirs.std())
+    assert excess.max() <= 1, f"{name}: {excess.max():.3g} times the tolerance"
