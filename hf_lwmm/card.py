@@ -73,6 +73,9 @@ def merge_command(plan: MergePlan, recipe: Recipe) -> str:
         if name == "options":
             parts += [part for option, number in value.items() for part in ("--set", f"{option}={number}")]
             continue
+        if value is True:
+            parts.append(f"--{name}")
+            continue
         for each in value if isinstance(value, tuple) else (value,):
             parts += [f"--{name}", ",".join(each) if isinstance(each, tuple) else str(each)]
     return shlex.join(parts)

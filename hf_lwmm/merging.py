@@ -19,6 +19,7 @@ from hf_lwmm.engine import DEFAULT_SHARD_SIZE, write_merged
 from hf_lwmm.errors import HubError, PlanError
 from hf_lwmm.hub import Pushed
 from hf_lwmm.licences import MergedLicence, merged_licence
+from hf_lwmm.permuting import match_units, permuted_checkpoint
 from hf_lwmm.planning import Knobs, MergePlan, make_plan
 from hf_lwmm.plots import plot_layer_weights
 from hf_lwmm.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
@@ -265,10 +266,24 @@ def _opened(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
             opened.append(checkpoint)
         count = len(decided.checkpoints)
         base, statistics = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])
-        yield replace(decided, checkpoints=tuple(opened[:count]), base=base, statistics=tuple(statistics))
+        ready = replace(decided, checkpoints=tuple(opened[:count]), base=base, statistics=tuple(statistics))
+        yield _permuted(ready, progress) if ready.permutes else ready
     finally:
         for checkpoint in opened:
             checkpoint.close()
+
+
+def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
+    """The plan over models whose units stand where the anchor's do."""
+    shared = [slot.slot for slot in ready.alignment.shared]
+    checkpoints = list(ready.checkpoints)
+    for index, checkpoint in enumerate(checkpoints):
+        progress("Matching units", index, len(checkpoints))
+        if index == ready.alignment.anchor:
+            continue
+        matching = match_units(ready.anchor, checkpoint, shared)
+        checkpoints[index] = permuted_checkpoint(checkpoint, matching)
+    return replace(ready, checkpoints=tuple(checkpoints))
 
 
 def _read_refs(models: Sequence[Ref]) -> list[ModelRef]:

@@ -15,6 +15,7 @@ from hf_lwmm.dtypes import BY_TORCH_NAME
 from hf_lwmm.errors import PlanError
 from hf_lwmm.methods import Method, make_method, uniform
 from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.permuting import axes_of
 from hf_lwmm.schedule import Weights
 from hf_lwmm.segments import PlannedTensor, base_atom, is_statistic, planned_tensors
 
@@ -30,7 +31,8 @@ class Knobs:
 
     `method` is one of `hf_lwmm.methods.METHODS`, `options` its options; those of layerwise are knobs of their own.
     `bn` says what becomes of the running statistics of normalisation layers: averaged with the method's weights,
-    pooled as of a mixture of Gaussians, or the anchor's.
+    pooled as of a mixture of Gaussians, or the anchor's. `permute` first permutes every model's units to match the
+    anchor's.
     `alpha` None means 1/M. `dtype` None writes the anchor's own; otherwise a torch name such as float16.
     `weights` picks student or teacher from checkpoints of self-training runs. `keep` names slots, or dotted
     beginnings of their names, that stay the anchor's. `labels` are label sets, by name, file or class names: a model
@@ -51,6 +53,7 @@ class Knobs:
     method: str = "layerwise"
     options: Mapping[str, float] = field(default_factory=dict)
     bn: str = "linear"
+    permute: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", dict(self.options or {}))
@@ -110,6 +113,11 @@ class MergePlan:
     @cached_property
     def method(self) -> Method:
         return self.knobs.merge_method()
+
+    @property
+    def permutes(self) -> bool:
+        """Whether the other models' units are permuted to match the anchor's first."""
+        return self.knobs.permute or self.method.permutes
 
     @property
     def anchor(self) -> Checkpoint:
@@ -202,6 +210,8 @@ def make_plan(
     plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(statistics))
     if alignment.shared:
         plan.slot_weights(alignment.shared[0])
+    if plan.permutes:
+        _check_permutable(plan)
     if base is not None:
         _check_base(plan)
     for index in range(len(statistics)):
@@ -212,6 +222,15 @@ def make_plan(
 def _check_models(method: Method, count: int) -> None:
     if method.models is not None and count != method.models:
         raise PlanError(f"--method {method.name} merges {method.models} models, not {count}.")
+
+
+def _check_permutable(plan: MergePlan) -> None:
+    if plan.base is not None or plan.statistics:
+        raise PlanError(
+            f"--permute moves units away from where the base and the measurements of --method {plan.method.name} have "
+            "them; use it with methods that need only the models."
+        )
+    axes_of(plan.anchor)
 
 
 def _check_given(method: Method, base: Checkpoint | None, statistics: int, models: int) -> None:

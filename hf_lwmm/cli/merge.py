@@ -71,6 +71,7 @@ def merge(
     method: options.Method = "layerwise",
     set_option: options.Set = None,
     bn: options.Bn = "linear",
+    permute: options.Permute = False,
     base: options.Base = None,
     statistics: options.Statistics = None,
     as_json: options.Json = False,

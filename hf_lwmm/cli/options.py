@@ -55,22 +55,14 @@ Set = Annotated[
     typer.Option("--set", metavar="NAME=NUMBER", help="An option of the method, such as density=0.2; may be repeated."),
 ]
 Bn = Annotated[str, typer.Option(help="Running statistics of BatchNorm: linear, pooled or anchor.")]
+Permute = Annotated[
+    bool, typer.Option("--permute", help="First permute every model's units to match the anchor's (Git Re-Basin).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 
 _KNOBS = (
-    "start",
-    "alpha",
-    "ramp",
-    "granularity",
-    "order",
-    "share",
-    "head",
-    "dtype",
-    "weights",
-    "keep",
-    "labels",
-    "method",
-    "bn",
+    *("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights", "keep", "labels"),
+    *("method", "bn", "permute"),
 )
 
 

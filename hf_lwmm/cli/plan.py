@@ -33,6 +33,7 @@ def plan(
     method: options.Method = "layerwise",
     set_option: options.Set = None,
     bn: options.Bn = "linear",
+    permute: options.Permute = False,
     base: options.Base = None,
     statistics: options.Statistics = None,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,

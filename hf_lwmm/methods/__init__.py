@@ -15,6 +15,7 @@ from hf_lwmm.methods.isotropic import Isotropic
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.methods.lines import Lines
 from hf_lwmm.methods.model_stock import ModelStock
+from hf_lwmm.methods.permutation import Permutation
 from hf_lwmm.methods.regmean import RegMean
 from hf_lwmm.methods.slerp import Slerp
 from hf_lwmm.methods.task_arithmetic import TaskArithmetic
@@ -26,6 +27,7 @@ METHODS: Mapping[str, type[Method]] = {
     method.name: method
     for method in (
         Layerwise, Isotropic, Fisher, TaskArithmetic, Ties, Dare, Breadcrumbs, Slerp, ModelStock, Lines, RegMean,
+        Permutation,
     )
 }  # fmt: skip
 

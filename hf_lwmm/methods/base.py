@@ -57,6 +57,7 @@ class Method:
     needs: ClassVar[frozenset[str]] = frozenset()  # of "base", "fisher", "grams"
     data: ClassVar[str] = ""  # what has to be measured first, for the table of methods
     models: ClassVar[int | None] = None  # how many models it takes, if not any number
+    permutes: ClassVar[bool] = False  # whether units are first permuted to match the anchor's
 
     def weights(self, positions: int, models: int, anchor: int) -> Weights:
         """Of a linear method: (positions, models); what a row lacks to 1 is the base's."""

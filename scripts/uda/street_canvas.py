@@ -6,8 +6,10 @@ later lies in front, so callers paint from far to near.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -22,11 +24,11 @@ Point = tuple[float, float, float]
 
 # A pixel's code holds its label (low byte), whether it shines by itself, and its instance.
 GLOW = 1 << 8
-_INSTANCE = 1 << 9
+_INSTANCE_BIT = 9
 
 
 def code(label: int, instance: int = 0, glow: bool = False) -> int:
-    return label | glow * GLOW | instance * _INSTANCE
+    return label | glow * GLOW | instance << _INSTANCE_BIT
 
 
 def labels_of(codes: np.ndarray) -> np.ndarray:
@@ -34,7 +36,7 @@ def labels_of(codes: np.ndarray) -> np.ndarray:
 
 
 def instances_of(codes: np.ndarray) -> np.ndarray:
-    return (codes // _INSTANCE).astype(np.int32)
+    return codes >> _INSTANCE_BIT
 
 
 def glow_of(codes: np.ndarray) -> np.ndarray:
@@ -52,11 +54,12 @@ def _grain(size: int = 256) -> np.ndarray:
 
 
 GRAIN = _grain()
+_RAMP = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
 
 
 def grain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Noise at integer or float coordinates, repeating every 256."""
-    return GRAIN[a.astype(np.int32) & 255, b.astype(np.int32) & 255]
+    """Noise at integer or float coordinates that broadcast together, repeating every 256."""
+    return GRAIN.ravel()[((a.astype(np.int32) & 255) << 8) + (b.astype(np.int32) & 255)]
 
 
 def shade(colour: Colour, factor: float) -> Colour:
@@ -64,7 +67,26 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 def blend(a: Colour, b: Colour, share: float) -> Colour:
-    return tuple(p + (q - p) * share for p, q in zip(a, b, strict=True))
+    return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
+
+
+def choose(rng: np.random.Generator, options: Sequence[Colour], spread: float = 0.12) -> Colour:
+    """One of the colours, lighter or darker by up to `spread` and slightly tinted."""
+    red, green, blue = options[int(rng.random() * len(options))]
+    light = 1 + (2 * rng.random() - 1) * spread
+    tint = rng.standard_normal(3)
+    return (
+        max(0.0, red * light + 4 * float(tint[0])),
+        max(0.0, green * light + 4 * float(tint[1])),
+        max(0.0, blue * light + 4 * float(tint[2])),
+    )
+
+
+Item = TypeVar("Item")
+
+
+def far_to_near(items: Iterable[tuple[float, Item]]) -> list[tuple[float, Item]]:
+    return sorted(items, key=lambda item: -item[0])
 
 
 @dataclass(frozen=True)
@@ -94,9 +116,18 @@ class Patch:
 
     left: int
     top: int
-    along: np.ndarray  # (h, w) metres along the plane
+    along: np.ndarray  # (1, w) metres along the plane
     up: np.ndarray  # (h, w) metres above the road
-    depth: np.ndarray  # (h, w) metres from the camera
+    depth: np.ndarray  # (1, w) metres from the camera
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A shape painted beforehand; the bottom of its picture's middle stands on the ground."""
+
+    light: Image.Image  # L: dark to light
+    cover: Image.Image  # L: opacity
+    outline: Image.Image  # L: 255 where annotators would draw it
 
 
 @dataclass
@@ -115,7 +146,7 @@ class Canvas:
         self._codes = ImageDraw.Draw(self.codes)
 
     def _seen(self, colour: Colour, z: float) -> tuple[int, int, int]:
-        red, green, blue = blend(colour, self.haze, 1 - float(np.exp(-max(z, 0) / self.sight)))
+        red, green, blue = blend(self.haze, colour, math.exp(-max(z, 0) / self.sight))
         return (min(int(red), 255), min(int(green), 255), min(int(blue), 255))
 
     def polygon(self, points: Sequence[Point], colour: Colour, code: int) -> None:
@@ -144,7 +175,7 @@ class Canvas:
         self._codes.line(flat, fill=code, width=pixels)
 
     def dim(self, points: Sequence[Point], share: float) -> None:
-        """A soft-edged shadow: darkens the colours under a ground polygon, and leaves the codes alone."""
+        """A shadow: darkens the colours under a ground polygon, and leaves the codes alone."""
         flat = [self.camera.project(point) for point in points]
         left, top = (int(max(0, min(p[axis] for p in flat) - 2)) for axis in (0, 1))
         right = int(min(self.camera.width, max(p[0] for p in flat) + 3))
@@ -155,6 +186,30 @@ class Canvas:
         ImageDraw.Draw(mask).polygon([(u - left, v - top) for u, v in flat], fill=int(255 * share))
         self.colours.paste((0, 0, 0), (left, top, right, bottom), mask)
 
+    def stamp(self, sprite: Sprite, foot: Point, wide: float, tall: float, colours: tuple[Colour, Colour], code: int):
+        """Paint a sprite of `wide` by `tall` metres standing at `foot`; `colours` are its dark and light."""
+        u, v = self.camera.project(foot)
+        scale = self.camera.focal / foot[2]
+        whole = (u - wide * scale / 2, v - tall * scale, u + wide * scale / 2, v)
+        left, top = max(0, math.floor(whole[0])), max(0, math.floor(whole[1]))
+        right = min(self.camera.width, math.ceil(whole[2]))
+        bottom = min(self.camera.height, math.ceil(whole[3]))
+        if right <= left or bottom <= top:
+            return
+        per_u, per_v = sprite.light.width / (wide * scale), sprite.light.height / (tall * scale)
+        box = (
+            max(0.0, (left - whole[0]) * per_u),
+            max(0.0, (top - whole[1]) * per_v),
+            min(float(sprite.light.width), (right - whole[0]) * per_u),
+            min(float(sprite.light.height), (bottom - whole[1]) * per_v),
+        )
+        size, spot = (right - left, bottom - top), (left, top)
+        light, cover = (part.resize(size, Image.Resampling.BILINEAR, box, 1.0) for part in (sprite.light, sprite.cover))
+        dark, bright = (self._seen(colour, foot[2]) for colour in colours)
+        ramp = (dark + _RAMP * np.subtract(bright, dark)).astype(np.uint8)
+        self.colours.paste(Image.fromarray(ramp[np.asarray(light)]), spot, cover)
+        self.codes.paste(code, (left, top, right, bottom), sprite.outline.resize(size, Image.Resampling.NEAREST, box))
+
     def _ellipse(self, centre: Point, rx: float, ry: float) -> tuple[float, float, float, float]:
         u, v = self.camera.project(centre)
         scale = self.camera.focal / centre[2]
@@ -164,48 +219,49 @@ class Canvas:
         """The pixels of an upright plane along the road at `x`; None when it is out of view."""
         eye = self.camera
         ends = sorted(eye.project((x, 0.0, z))[0] for z in (near, far))
-        left, right = int(max(0, np.ceil(ends[0]))), int(min(eye.width, np.ceil(ends[1])))
+        left, right = max(0, math.ceil(ends[0])), min(eye.width, math.ceil(ends[1]))
         if right <= left:
             return None
         # u = centre + focal * ((x - eye.x) / z + curve * z), solved for z in each column.
-        offset = np.arange(left, right, dtype=np.float32) - eye.centre
+        offset = np.arange(left, right, dtype=np.float32) - np.float32(eye.centre)
         reach = eye.focal * (x - eye.x)
         root = np.sqrt(np.maximum(offset**2 - 4 * eye.focal * eye.curve * reach, 0))
-        z = np.clip(2 * reach / (offset + np.sign(reach) * np.maximum(root, 1e-3)), near, far)
+        z = np.clip(2 * reach / (offset + math.copysign(1, reach) * np.maximum(root, 1e-3)), near, far)
         return self._rows(left, z[None], z[None], height)
 
     def front_plane(self, near_x: float, far_x: float, z: float, height: float) -> Patch | None:
         """The pixels of an upright plane across the road at `z`; None when it is out of view."""
         eye = self.camera
         ends = [eye.project((x, 0.0, z))[0] for x in (near_x, far_x)]
-        left, right = int(max(0, np.ceil(ends[0]))), int(min(eye.width, np.ceil(ends[1])))
+        left, right = max(0, math.ceil(ends[0])), min(eye.width, math.ceil(ends[1]))
         if right <= left:
             return None
-        columns = np.arange(left, right, dtype=np.float32)
-        along = (columns - ends[0]) * (z / eye.focal)
+        along = (np.arange(left, right, dtype=np.float32) - np.float32(ends[0])) * np.float32(z / eye.focal)
         return self._rows(left, along[None], np.full((1, right - left), z, np.float32), height)
 
     def _rows(self, left: int, along: np.ndarray, depth: np.ndarray, height: float) -> Patch | None:
         eye = self.camera
         nearest = float(depth.min())
-        top = int(max(0, np.floor(eye.horizon - eye.focal * (height - eye.above) / nearest)))
-        bottom = int(min(eye.height, np.ceil(eye.horizon + eye.focal * eye.above / nearest) + 1))
+        top = max(0, math.floor(eye.horizon - eye.focal * (height - eye.above) / nearest))
+        bottom = min(eye.height, math.ceil(eye.horizon + eye.focal * eye.above / nearest) + 1)
         if bottom <= top:
             return None
-        rows = np.arange(top, bottom, dtype=np.float32)[:, None]
-        up = eye.above - (rows - eye.horizon) * depth / eye.focal
-        shape = up.shape
-        return Patch(left, top, np.broadcast_to(along, shape), up, np.broadcast_to(depth, shape))
+        rows = np.arange(top, bottom, dtype=np.float32)[:, None] - np.float32(eye.horizon)
+        return Patch(left, top, along, np.float32(eye.above) - rows * (depth / np.float32(eye.focal)), depth)
 
     def paste(self, patch: Patch, colours: np.ndarray, mask: np.ndarray, codes: np.ndarray | int) -> None:
-        """Paint (h, w, 3) float colours and codes where the (h, w) mask holds."""
-        stencil = Image.fromarray(mask.astype(np.uint8) * 255)
-        clear = np.exp(-patch.depth[..., None] / self.sight)
-        seen = colours * clear + np.asarray(self.haze, np.float32) * (1 - clear)
+        """Paint (h, w, 3) float32 colours, which it overwrites, and codes where the (h, w) mask holds."""
+        stencil = Image.fromarray(mask)
+        clear = np.exp(patch.depth[..., None] / np.float32(-self.sight))
+        colours *= clear
+        colours += np.asarray(self.haze, np.float32) * (1 - clear)
+        np.clip(colours, 0, 255, out=colours)
         spot = (patch.left, patch.top)
-        self.colours.paste(Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8)), spot, stencil)
-        painted = np.broadcast_to(np.asarray(codes, np.int32), mask.shape)
-        self.codes.paste(Image.fromarray(np.ascontiguousarray(painted)), spot, stencil)
+        self.colours.paste(Image.fromarray(colours.astype(np.uint8)), spot, stencil)
+        if isinstance(codes, int):
+            self.codes.paste(codes, (*spot, spot[0] + mask.shape[1], spot[1] + mask.shape[0]), stencil)
+        else:
+            self.codes.paste(Image.fromarray(codes), spot, stencil)
 
 
 def frustum(
@@ -225,7 +281,7 @@ def frustum(
     tx0, tx1, tz0, tz1 = top
     if canvas.camera.above > high:
         roof = [(tx0, high, tz0), (tx1, high, tz0), (tx1, high, tz1), (tx0, high, tz1)]
-        canvas.polygon(roof, shade(colour, 1.1), code)
+        canvas.polygon(roof, shade(colour, 1.15), code)
     near = [(bx0, low, bz0), (bx1, low, bz0), (tx1, high, tz0), (tx0, high, tz0)]
     side = None
     for bx, tx, sign in ((bx0, tx0, -1), (bx1, tx1, 1)):
@@ -239,23 +295,9 @@ def frustum(
 
 def panel(face: Sequence[Point], left: float, right: float, low: float, high: float) -> list[Point]:
     """The part of a four-cornered face between the given shares of its width and height."""
-    corners = np.asarray(face)
+    bottom_left, bottom_right, top_right, top_left = face
 
     def at(a: float, b: float) -> Point:
-        bottom = corners[0] + (corners[1] - corners[0]) * a
-        ceiling = corners[3] + (corners[2] - corners[3]) * a
-        return tuple(bottom + (ceiling - bottom) * b)
+        return blend(blend(bottom_left, bottom_right, a), blend(top_left, top_right, a), b)
 
     return [at(left, low), at(right, low), at(right, high), at(left, high)]
-
-
-def choose(rng: np.random.Generator, options: Sequence[Colour], spread: float = 0.12) -> Colour:
-    """One of the colours, lighter or darker by up to `spread` and slightly tinted."""
-    colour = options[int(rng.integers(len(options)))]
-    light = 1 + rng.uniform(-spread, spread)
-    red, green, blue = (max(0.0, c * light + d) for c, d in zip(colour, rng.normal(0, 4, 3), strict=True))
-    return (red, green, blue)
-
-
-def far_to_near(items: Iterable[tuple[float, object]]) -> list[tuple[float, object]]:
-    return sorted(items, key=lambda item: -item[0])

@@ -3,83 +3,112 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from scripts.uda.street_canvas import ROAD, Camera, Canvas, glow_of, labels_of
+from scripts.uda.street_canvas import ROAD, SKY, Camera, Canvas, glow_of, labels_of
 from scripts.uda.street_looks import Look
+
+_NOISE = np.random.default_rng(1).standard_normal(1 << 20, np.float32)  # a sensor's; frames start anywhere in it
 
 
 def finish_by_day(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, look: Look) -> np.ndarray:
-    """(h, w, 3) uint8: tint, exposure and saturation, then lens blur and sensor noise."""
-    return _photograph(np.asarray(canvas.colours, np.float32), canvas.camera, rng, look)
+    """(h, w, 3) uint8: shadows at dusk, tint, exposure and contrast, then lens blur and sensor noise."""
+    scene = canvas.colours
+    if rng.random() < look.dusk:
+        share = rng.uniform(0.3, 0.7)
+        shadow = scene.point([round(tone * share) for tone in range(256)] * 3)
+        scene = Image.composite(scene, shadow, Image.fromarray(labels_of(codes) == SKY))
+    return _photograph(scene, rng, look)
 
 
 def finish_by_night(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, look: Look) -> np.ndarray:
     """(h, w, 3) uint8: what shines keeps its light, spreads it and mirrors on the wet road; the rest is dark."""
-    camera, painted = canvas.camera, np.asarray(canvas.colours, np.float32)
-    shining = painted * glow_of(codes)[..., None]
-    scene = painted * _lamp_light(canvas, rng) * np.asarray((0.86, 0.92, 1.1), np.float32)
-    wet = ((labels_of(codes) == ROAD) * np.float32(rng.uniform(0.25, 0.6)))[..., None]
-    scene = scene * (1 - 0.5 * wet) + _mirror(scene + 1.5 * shining, camera) * wet
-    halo = _blurred(shining, camera.width / 45) * 1.6 + _blurred(shining, camera.width / 130) * 0.9
-    scene = np.maximum(scene, shining * 2) + halo
-    return _photograph(scene + _rain(camera, rng)[..., None], camera, rng, look)
+    size, glow = canvas.colours.size, Image.fromarray(glow_of(codes))
+    cold = canvas.colours.point([round(tone * gain) for gain in (0.86, 0.92, 1.1) for tone in range(256)])
+    light = _lamp_light(canvas, rng).resize(size, Image.Resampling.BILINEAR)
+    scene = ImageChops.multiply(cold, Image.merge("RGB", [light] * 3))
+    scene.paste(canvas.colours, mask=glow)
+    _wet_road(scene, int(canvas.camera.horizon), labels_of(codes) == ROAD, rng)
+    scene = ImageChops.add(scene, _halo(Image.composite(canvas.colours, Image.new("RGB", size), glow)))
+    scene = ImageChops.add(scene, _rain(canvas.camera, rng).convert("RGB"))
+    return _photograph(scene, rng, look)
 
 
-def _lamp_light(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """(h, w, 1) light on everything: dim sky, pools under street lamps, our own headlights."""
+def _wet_road(scene: Image.Image, horizon: int, road: np.ndarray, rng: np.random.Generator) -> None:
+    """Mirror what stands above the horizon, smeared, on the road below it."""
+    width, height = scene.size
+    deep = height - horizon
+    ahead = scene.crop((0, horizon - deep, width, horizon)).resize(
+        (width // 8, max(deep // 8, 1)), Image.Resampling.BOX
+    )
+    mirror = ahead.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((width, deep), Image.Resampling.BILINEAR)
+    darker = scene.crop((0, horizon, width, height)).point([tone // 2 for tone in range(256)] * 3)
+    share = Image.fromarray(road[horizon:] * np.uint8(255 * rng.uniform(0.25, 0.6)))
+    scene.paste(ImageChops.add(mirror, darker), (0, horizon), share)
+
+
+def _lamp_light(canvas: Canvas, rng: np.random.Generator) -> Image.Image:
+    """Light on everything, at an eighth of the resolution: dim sky, street lamps, our own headlights."""
     camera = canvas.camera
-    small_w, small_h = camera.width // 8, camera.height // 8
-    v, u = np.mgrid[0:small_h, 0:small_w].astype(np.float32) * 8 + 4
-    light = np.full((small_h, small_w), rng.uniform(0.7, 1.0), np.float32)
+    wide, tall = camera.width // 8, camera.height // 8
+    v, u = np.arange(tall, dtype=np.float32)[:, None] * 8 + 4, np.arange(wide, dtype=np.float32) * 8 + 4
+    light = np.full((tall, wide), rng.uniform(0.2, 0.5), np.float32)
     for lamp in canvas.lamps:
         foot_u, foot_v = camera.project((lamp[0], 0.0, lamp[2]))
         scale = camera.focal / lamp[2]
-        rise = np.where(v < foot_v, 5.0, 1.2) * scale
-        light += 0.9 * np.exp(-(((u - foot_u) / (5 * scale)) ** 2) - ((v - foot_v) / rise) ** 2)
+        rise = np.where(v < foot_v, np.float32(5 * scale), np.float32(1.2 * scale))
+        light += 0.4 * np.exp(-(((v - foot_v) / rise) ** 2)) * np.exp(-(((u - foot_u) / (5 * scale)) ** 2))
     below = np.maximum(v - camera.horizon, 1)
     depth = camera.focal * camera.above / below
     beam = np.exp(-(((depth - 9) / 9) ** 2)) * np.exp(-(((u - camera.centre) * depth / camera.focal / 4.5) ** 2))
-    light += rng.uniform(0.2, 0.8) * beam * (v > camera.horizon)
-    whole = Image.fromarray(light).resize((camera.width, camera.height), Image.Resampling.BILINEAR)
-    return np.asarray(whole)[..., None]
+    light += np.float32(rng.uniform(0.1, 0.4)) * beam * (v > camera.horizon)
+    return _picture(255 * light)
 
 
-def _mirror(scene: np.ndarray, camera: Camera) -> np.ndarray:
-    """The scene upside down about the horizon, smeared along the rows' direction of travel."""
-    rows = np.clip(2 * int(camera.horizon) - np.arange(camera.height), 0, camera.height - 1)
-    flipped = np.minimum(scene[rows], 400)
-    smear = max(camera.height // 16, 1)
-    total = np.cumsum(np.concatenate([flipped, np.repeat(flipped[-1:], smear, 0)]), 0)
-    return np.concatenate([total[smear : smear + 1], total[smear + 1 :] - total[: -smear - 1]])[: camera.height] / smear
+def _picture(scene: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
 
 
-def _rain(camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """(h, w) brightness of slanted streaks."""
+def _halo(shining: Image.Image) -> Image.Image:
+    """The glow around whatever shines: a wide and a narrow one."""
+    small = shining.reduce(4)
+    wide, narrow = (_twice_blurred(small, small.width / share) for share in (45, 130))
+    glow = 0.7 * np.asarray(wide, np.float32) + 0.6 * np.asarray(narrow, np.float32)
+    return _picture(glow).resize(shining.size, Image.Resampling.BILINEAR)
+
+
+def _twice_blurred(image: Image.Image, radius: float) -> Image.Image:
+    return image.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius))
+
+
+def _rain(camera: Camera, rng: np.random.Generator) -> Image.Image:
+    """Slanted streaks."""
     layer = Image.new("L", (camera.width, camera.height))
     pen, slant = ImageDraw.Draw(layer), rng.uniform(-0.3, 0.3)
-    for _ in range(int(rng.uniform(30, 160) * camera.width / 320)):
-        u, v = rng.uniform(-20, camera.width + 20), rng.uniform(-20, camera.height)
-        length = rng.uniform(0.02, 0.07) * camera.height
-        pen.line([(u, v), (u + slant * length, v + length)], fill=int(rng.uniform(12, 46)))
-    return np.asarray(layer, np.float32)
+    streaks = rng.random((int(rng.uniform(30, 160) * camera.width / 320), 4))
+    for u, v, long, bright in streaks:
+        u, v, length = u * (camera.width + 40) - 20, v * camera.height, (0.02 + 0.05 * long) * camera.height
+        pen.line([(u, v), (u + slant * length, v + length)], fill=int(6 + 18 * bright))
+    return layer
 
 
-def _blurred(light: np.ndarray, radius: float) -> np.ndarray:
-    image = Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius)), np.float32)
-
-
-def _photograph(scene: np.ndarray, camera: Camera, rng: np.random.Generator, look: Look) -> np.ndarray:
-    warmth = rng.uniform(*look.warmth) ** 0.5
-    scene = scene * (np.asarray((warmth, 1.0, 1 / warmth), np.float32) * np.float32(rng.uniform(*look.exposure)))
-    grey = scene.mean(-1, keepdims=True)
-    scene = grey + (scene - grey) * np.float32(rng.uniform(*look.saturation))
-    image = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
-    blur, noise = rng.uniform(*look.blur) * camera.width / 320, np.float32(rng.uniform(*look.noise))
+def _photograph(scene: Image.Image, rng: np.random.Generator, look: Look) -> np.ndarray:
+    warmth, exposure = rng.uniform(*look.warmth) ** 0.5, rng.uniform(*look.exposure)
+    gains = np.asarray((warmth, 1.0, 1 / warmth)) * exposure
+    keep = rng.uniform(*look.saturation)
+    matrix = np.zeros((3, 4))
+    matrix[:, :3] = (keep * np.eye(3) + (1 - keep) / 3) * gains
+    image = scene.convert("RGB", tuple(matrix.ravel().tolist()))
+    contrast = rng.uniform(*look.contrast)
+    tones = np.arange(256) / 255
+    curve = tones + contrast * (tones * tones * (3 - 2 * tones) - tones)
+    image = image.point([round(255 * tone) for tone in curve] * 3)
+    blur, noise = rng.uniform(*look.blur) * scene.width / 320, np.float32(rng.uniform(*look.noise))
     if blur > 0:
-        image = image.filter(ImageFilter.GaussianBlur(blur))
+        image = image.filter(ImageFilter.BoxBlur(blur))
     if noise <= 0:
         return np.array(image)
-    sensor = np.asarray(image, np.float32) + noise * rng.standard_normal(scene.shape, np.float32)
-    return np.clip(sensor, 0, 255).astype(np.uint8)
+    start, values = int(rng.integers(len(_NOISE) // 2)), 3 * image.width * image.height
+    sensor = np.resize(_NOISE[start : start + values], (image.height, image.width, 3)) * noise
+    sensor += np.asarray(image)
+    return np.clip(sensor, 0, 255, out=sensor).astype(np.uint8)

@@ -33,13 +33,17 @@ class Look:
     heights: Range  # of buildings
     rough: float  # texture of road and pavement
     verge: float  # chance of grass beyond the pavement
+    pitched: float  # chance that a low building's roof shows
     planted: float  # chance of trees along the kerb
     crowd: float  # people a scene
+    bare: float = 0.0  # chance of a winter without leaves
+    dusk: float = 0.0  # chance of a dark street under a bright sky
     lit: float = 0.0  # share of lit windows
     night: bool = False
     warmth: Range = (1.0, 1.0)  # red over blue of the light
     exposure: Range = (1.0, 1.0)
     saturation: Range = (1.0, 1.0)
+    contrast: Range = (0.0, 0.0)  # 0 = linear, 1 = deep shadows and blown-out lights
     blur: Range = (0.0, 0.0)  # pixels at 320 wide
     noise: Range = (0.0, 0.0)
 
@@ -53,19 +57,23 @@ LOOKS: dict[str, Look] = {
     "gta": Look(
         eye=(1.3, 1.9),
         focal=(0.75, 1.15),
-        horizon=(0.36, 0.5),
+        horizon=(0.4, 0.55),
         sun=(0.0, 1.0),
         sight=(90, 300),
         skies=(
             ((104, 146, 200), (206, 220, 230)),
+            ((150, 184, 226), (240, 246, 250)),
+            ((196, 214, 236), (250, 252, 252)),
+            ((240, 244, 248), (255, 255, 255)),
             ((150, 160, 172), (214, 216, 216)),
+            ((112, 122, 132), (190, 196, 200)),
             ((140, 150, 180), (236, 208, 176)),
         ),
         cloud=(238, 238, 238),
         clouds=0.5,
-        asphalt=((98, 98, 100), (84, 84, 88), (116, 112, 106)),
-        paving=((150, 144, 136), (136, 134, 132), (166, 154, 138)),
-        marking=((214, 212, 204), (214, 180, 90)),
+        asphalt=((98, 98, 100), (84, 84, 88), (116, 112, 106), (104, 98, 98), (72, 74, 78)),
+        paving=((150, 144, 136), (128, 124, 122), (166, 154, 138), (112, 108, 104), (140, 118, 108)),
+        marking=((214, 212, 204), (232, 232, 228), (190, 190, 186), (240, 240, 240), (214, 180, 90)),
         walls=(
             (158, 104, 80),
             (190, 172, 146),
@@ -74,8 +82,11 @@ LOOKS: dict[str, Look] = {
             (206, 196, 176),
             (112, 116, 122),
             (178, 150, 120),
+            (224, 220, 208),
+            (96, 84, 72),
+            (184, 164, 120),
         ),
-        leaves=((74, 96, 48), (60, 84, 44), (96, 108, 56), (84, 92, 40)),
+        leaves=((74, 96, 48), (60, 84, 44), (96, 108, 56), (84, 92, 40), (52, 60, 40), (98, 96, 62)),
         cars=(
             (30, 32, 36),
             (190, 192, 194),
@@ -89,16 +100,20 @@ LOOKS: dict[str, Look] = {
         metal=((84, 88, 88), (120, 122, 122), (60, 66, 62), (130, 110, 90)),
         fences=((70, 74, 72), (150, 130, 104), (110, 112, 116), (196, 192, 182)),
         plates=_PLATES,
-        heights=(5, 20),
+        heights=(4, 17),
         rough=5.0,
         verge=0.3,
+        pitched=0.6,
+        bare=0.45,
+        dusk=0.2,
+        contrast=(0.1, 0.8),
         planted=0.45,
         crowd=3.5,
         warmth=(0.92, 1.18),
-        exposure=(0.7, 1.15),
-        saturation=(0.75, 1.1),
+        exposure=(0.75, 1.3),
+        saturation=(0.6, 1.1),
         blur=(0.3, 0.8),
-        noise=(1.5, 5.0),
+        noise=(1.0, 5.0),
     ),
     "synthia": Look(
         eye=(1.9, 3.0),
@@ -121,6 +136,8 @@ LOOKS: dict[str, Look] = {
         heights=(8, 26),
         rough=2.0,
         verge=0.2,
+        pitched=0.3,
+        contrast=(0.2, 0.5),
         planted=0.6,
         crowd=4.5,
         warmth=(0.96, 1.06),
@@ -148,12 +165,15 @@ LOOKS: dict[str, Look] = {
         heights=(6, 20),
         rough=4.0,
         verge=0.25,
+        pitched=0.5,
+        bare=0.3,
+        contrast=(0.0, 0.4),
         planted=0.45,
         crowd=3.0,
         lit=0.3,
         night=True,
         warmth=(0.8, 1.1),
-        exposure=(0.32, 0.55),
+        exposure=(0.8, 1.15),
         saturation=(0.6, 0.9),
         blur=(0.5, 1.0),
         noise=(4.0, 9.0),

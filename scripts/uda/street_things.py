@@ -12,7 +12,6 @@ from scripts.uda.street_canvas import (
     PEDESTRIAN,
     POLE,
     SIGN,
-    TREE,
     Canvas,
     Colour,
     Point,
@@ -26,6 +25,7 @@ from scripts.uda.street_canvas import (
 
 GLASS: Colour = (52, 60, 70)
 TYRE: Colour = (26, 26, 28)
+RIM: Colour = (128, 128, 132)
 SKIN: tuple[Colour, ...] = ((224, 182, 150), (196, 146, 112), (140, 96, 70), (92, 62, 46))
 CLOTHES: tuple[Colour, ...] = (
     (40, 42, 50), (60, 70, 100), (120, 40, 40), (170, 165, 150), (70, 90, 70), (190, 60, 40), (220, 215, 205),
@@ -54,8 +54,8 @@ def car(
     oncoming: bool,
     lit: bool,
 ) -> None:
-    """A vehicle of any of the BODIES, its near end at depth z, centred on x."""
-    width, height, length, waist, back, front = BODIES[str(rng.choice(list(BODIES), p=_BODY_SHARES))]
+    """A vehicle of any of the BODIES that goes along the road, its near end at depth z, centred on x."""
+    width, height, length, waist, back, front = _body(rng)
     colour, body, glow = choose(rng, paint), code(CAR, instance), code(CAR, instance, glow=lit)
     tail, nose = (front, back) if oncoming else (back, front)
     x0, x1, z1 = x - width / 2, x + width / 2, z + length
@@ -66,22 +66,64 @@ def car(
     near, side = frustum(canvas, (x0, x1, z, z1), (x0, x1, z, z1), floor, waist, colour, body)
     if side:
         flank = side[0][0]
+        canvas.polygon(panel(side, 0.0, 1.0, 0.86, 1.0), shade(colour, 1.15), body)
         for axle in (z + 0.18 * length, z + 0.8 * length):
             canvas.polygon(_wheel(flank, axle, 0.33), TYRE, body)
-            canvas.polygon(_wheel(flank, axle, 0.17), (120, 120, 124), body)
+            canvas.polygon(_wheel(flank, axle, 0.19), RIM, body)
     cabin_base = (x0 + 0.03, x1 - 0.03, z + tail * 0.6, z1 - nose * 0.6)
     cabin_top = (x0 + 0.16, x1 - 0.16, z + tail * 0.6 + 0.45, z1 - nose * 0.6 - 0.5)
     window, side_window = frustum(canvas, cabin_base, cabin_top, waist, height, shade(colour, 0.96), body)
-    glass = blend(GLASS, canvas.haze, float(rng.uniform(0.05, 0.35)))
+    glass = _glass(canvas, rng)
     canvas.polygon(panel(window, 0.07, 0.93, 0.1, 0.88), glass, body)
+    canvas.polygon(panel(window, 0.2, 0.8, 0.1, 0.3), shade(glass, 0.5), body)
     if side_window:
         for start, end in ((0.08, 0.46), (0.52, 0.9)):
             canvas.polygon(panel(side_window, start, end, 0.08, 0.86), shade(glass, 0.85), body)
-    canvas.polygon(panel(near, 0.0, 1.0, 0.0, 0.22), shade(colour, 0.45), body)
-    canvas.polygon(panel(near, 0.36, 0.64, 0.28, 0.46), (225, 220, 190), body)
     lamp: Colour = (255, 246, 214) if oncoming else ((255, 40, 30) if lit else (176, 28, 28))
     for start, end in ((0.04, 0.2), (0.8, 0.96)):
-        canvas.polygon(panel(near, start, end, 0.52, 0.78), lamp, glow)
+        canvas.polygon(panel(near, start, end, 0.52, 0.82), lamp, glow)
+    if z > 35:  # too small for more
+        return
+    canvas.polygon(panel(near, 0.0, 1.0, 0.9, 1.0), shade(colour, 1.15), body)
+    canvas.polygon(panel(near, 0.0, 1.0, 0.0, 0.22), shade(colour, 0.45), body)
+    if oncoming:
+        canvas.polygon(panel(near, 0.25, 0.75, 0.5, 0.74), TYRE, body)
+    canvas.polygon(panel(near, 0.36, 0.64, 0.28, 0.46), (230, 226, 200) if oncoming else (226, 180, 50), body)
+
+
+def crossing_car(
+    canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, instance: int, paint: Sequence[Colour]
+) -> None:
+    """A vehicle seen from its side, as it turns or stands in a car park: its flank at depth z, centred on x."""
+    width, height, length, waist, back, front = _body(rng)
+    colour, body, way = choose(rng, paint), code(CAR, instance), float(rng.choice((-1, 1)))
+    x0, x1, z1, tail = x - length / 2, x + length / 2, z + width, x - way * length / 2
+    canvas.dim([(x0, 0, z - 0.2), (x1, 0, z - 0.2), (x1 + 0.2, 0, z1 + 0.2), (x0 - 0.2, 0, z1 + 0.2)], 0.62)
+    flank, _ = frustum(canvas, (x0, x1, z, z1), (x0 + 0.1, x1 - 0.1, z, z1), 0.24, waist, colour, body)
+    canvas.polygon(panel(flank, 0.0, 1.0, 0.86, 1.0), shade(colour, 1.15), body)
+    canvas.polygon(panel(flank, 0.0, 1.0, 0.0, 0.18), shade(colour, 0.45), body)
+    for axle in (0.18, 0.8):
+        hub = (x0 + axle * length, 0.32, z - 0.02)
+        canvas.disc(hub, 0.33, 0.33, TYRE, body)
+        canvas.disc(hub, 0.19, 0.19, RIM, body)
+    base = sorted((tail + way * back * 0.6, tail + way * (length - front * 0.7)))
+    roof = sorted((tail + way * (back * 0.6 + 0.35), tail + way * (length - front * 0.7 - 0.7)))
+    cabin, _ = frustum(
+        canvas, (base[0], base[1], z + 0.05, z1), (roof[0], roof[1], z + 0.2, z1 - 0.2), waist, height, colour, body
+    )
+    glass = _glass(canvas, rng)
+    for start, end in ((0.08, 0.47), (0.53, 0.92)):
+        canvas.polygon(panel(cabin, start, end, 0.06, 0.84), glass, body)
+    canvas.polygon(panel(flank, 0.0, 0.06, 0.5, 0.75), (176, 28, 28) if way > 0 else (235, 232, 220), body)
+    canvas.polygon(panel(flank, 0.94, 1.0, 0.5, 0.75), (235, 232, 220) if way > 0 else (176, 28, 28), body)
+
+
+def _body(rng: np.random.Generator) -> tuple[float, float, float, float, float, float]:
+    return BODIES[str(rng.choice(list(BODIES), p=_BODY_SHARES))]
+
+
+def _glass(canvas: Canvas, rng: np.random.Generator) -> Colour:
+    return blend(GLASS, canvas.haze, float(rng.uniform(0.0, 0.4)))
 
 
 def _upright(x: float, width: float, z: float, low: float, high: float) -> list[Point]:
@@ -156,22 +198,6 @@ def bicyclist(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, i
     canvas.disc((head[0], head[1] + 0.07, z), 0.12, 0.08, choose(rng, CLOTHES), body)
 
 
-def tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, leaves: Sequence[Colour]) -> None:
-    """A round or tall crown of many overlapping tufts on a trunk, darker at the bottom."""
-    trunk, spread = rng.uniform(1.6, 3.2), rng.uniform(1.2, 2.6)
-    tall, green, bark = trunk + rng.uniform(1.4, 2.4) * spread, choose(rng, leaves), (74, 60, 48)
-    body = code(TREE)
-    canvas.line([(x, 0, z), (x + rng.uniform(-0.2, 0.2), trunk + 0.6, z)], rng.uniform(0.18, 0.4), bark, body)
-    tufts = int(np.clip(canvas.camera.focal * spread / z * 0.9, 10, 60))
-    for share in np.linspace(0, 1, tufts):
-        angle, reach = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform())
-        up = trunk + (tall - trunk) * (0.5 + 0.5 * reach * np.sin(angle))
-        size = spread * rng.uniform(0.2, 0.42) * (1.2 - 0.55 * share)
-        light = 0.6 + 0.32 * (up - trunk) / (tall - trunk) + 0.25 * share + rng.normal(0, 0.06)
-        spot = (x + spread * 0.8 * reach * np.cos(angle), up, z)
-        canvas.disc(spot, size, size * rng.uniform(0.65, 1.0), shade(green, light), body)
-
-
 def pole(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, lamp: bool, lit: bool, metal: Colour) -> None:
     """A bare post or a street lamp whose arm reaches over the road."""
     tall = float(rng.uniform(5.5, 8.0)) if lamp else float(rng.uniform(2.4, 6.5))
@@ -185,6 +211,24 @@ def pole(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, lamp: 
     colour: Colour = (255, 226, 168) if lit else (206, 206, 200)
     canvas.polygon(_upright(tip, 0.75, z, tall + 0.1, tall + 0.32), colour, code(POLE, glow=lit))
     canvas.lamps.append((float(tip), tall, z))
+
+
+def bollard(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, metal: Colour) -> None:
+    """A knee-high post at the kerb."""
+    canvas.line([(x, 0, z), (x, float(rng.uniform(0.8, 1.1)), z)], 0.15, metal, code(POLE))
+
+
+def hoarding(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
+    """A shop's board or banner on two posts, with lines of text."""
+    wide, low, high = float(rng.uniform(0.6, 2.2)), float(rng.uniform(0.3, 2.4)), float(rng.uniform(1.0, 2.6))
+    face = choose(rng, CLOTHES)
+    for post in (x - wide / 2, x + wide / 2):
+        canvas.line([(post, 0, z), (post, low + high, z)], 0.1, (90, 92, 94), code(POLE))
+    board = _upright(x, wide, z - 0.01, low, low + high)
+    canvas.polygon(board, face, code(SIGN))
+    ink = (236, 234, 228) if sum(face) < 330 else (40, 40, 60)
+    for line in np.arange(0.15, 0.85, 0.22):
+        canvas.polygon(panel(board, 0.12, float(rng.uniform(0.5, 0.9)), line, line + 0.09), ink, code(SIGN))
 
 
 def traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, lit: bool) -> None:

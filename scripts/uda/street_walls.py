@@ -1,4 +1,4 @@
-"""What lines a street: facades with windows, fences and hedges, painted on upright planes."""
+"""What lines a street: facades with windows, shops and roofs, fences, hedges and walls, on upright planes."""
 
 from __future__ import annotations
 
@@ -9,43 +9,64 @@ import numpy as np
 
 from scripts.uda.street_canvas import BUILDING, FENCE, TREE, Canvas, Colour, Patch, choose, code, grain
 
+_WALL, _GLASS, _FRAME, _SHOP, _LEDGE, _ROOF, _FASCIA = range(7)
+
 
 @dataclass(frozen=True)
 class Facade:
     """A building's front: lengths in metres, colours as in daylight."""
 
-    height: float
+    eaves: float
+    roof: float  # height above the eaves
+    gable: float  # width of a house with a gable to the street; 0 = the eaves run along the street
+    chimneys: float
     storey: float
-    ground_floor: float
+    ground_floor: float  # height of the shops; 0 = none
     bay: float  # distance from window to window
     window: tuple[float, float]  # share of a bay's width, share of a storey's height
-    wall: Colour
-    shop: Colour
-    glass: Colour
-    frame: Colour
+    palette: np.ndarray  # (7, 3) float32: wall, glass, frame, shop, ledge, roof, fascia
     rough: float  # how much the wall's texture shows
     bricks: bool
     lit: float  # share of the windows with light on
     seed: int
 
+    @property
+    def height(self) -> float:
+        return self.eaves + self.roof + 1.4 * (self.chimneys > 0)
 
-def facade(rng: np.random.Generator, walls: Sequence[Colour], heights: tuple[float, float], lit: float) -> Facade:
-    storey = float(rng.uniform(2.8, 3.7))
-    storeys = max(1, round(rng.uniform(*heights) / storey))
+
+ROOFS: tuple[Colour, ...] = ((70, 66, 68), (92, 70, 60), (112, 76, 60), (84, 86, 92))
+SHOPS: tuple[Colour, ...] = ((60, 62, 66), (120, 40, 36), (40, 70, 60), (190, 180, 160), (44, 54, 90), (28, 28, 32))
+FASCIAS: tuple[Colour, ...] = (
+    (170, 30, 34), (30, 60, 140), (24, 90, 60), (230, 226, 214), (34, 34, 38), (220, 170, 40), (120, 60, 110),
+)  # fmt: skip
+
+
+def facade(rng: np.random.Generator, walls: Sequence[Colour], tall: float, lit: float, pitched: float) -> Facade:
+    """A front of about `tall` metres; `pitched` is the chance of a roof that shows."""
+    draw = rng.random(12)
+    storey = 2.8 + 0.9 * draw[0]
+    storeys = max(1, round(tall / storey))
     wall = choose(rng, walls)
+    office = draw[1] < 0.15
+    roof = (1.0 + 2.5 * draw[2]) if storeys < 6 and draw[3] < pitched and not office else 0.0
+    glass = choose(rng, ((58, 68, 80), (92, 108, 124), (34, 38, 44), (130, 146, 160)))
+    frame = choose(rng, ((230, 228, 220), (90, 84, 78), wall))
+    ledge = tuple(0.82 * part for part in wall)
+    palette = (wall, glass, frame, choose(rng, (*SHOPS, wall)), ledge, choose(rng, ROOFS), choose(rng, FASCIAS))
     return Facade(
-        height=storeys * storey + rng.uniform(0.6, 1.4),
+        eaves=storeys * storey + 0.6,
+        roof=roof,
+        gable=5 + 5 * draw[4] if roof and draw[5] < 0.35 else 0.0,
+        chimneys=roof and float(draw[6] < 0.6),
         storey=storey,
-        ground_floor=float(rng.choice((0.0, 3.2, 3.8))),
-        bay=float(rng.uniform(1.8, 3.6)),
-        window=(float(rng.uniform(0.35, 0.75)), float(rng.uniform(0.4, 0.65))),
-        wall=wall,
-        shop=choose(rng, ((60, 62, 66), (120, 40, 36), (40, 70, 60), (190, 180, 160), (44, 54, 90), wall)),
-        glass=choose(rng, ((58, 68, 80), (92, 108, 124), (40, 44, 50), (130, 146, 160))),
-        frame=choose(rng, ((230, 228, 220), (90, 84, 78), wall)),
-        rough=float(rng.uniform(3, 9)),
-        bricks=bool(rng.random() < 0.4),
-        lit=lit * float(rng.uniform(0.3, 1.4)),
+        ground_floor=0.0 if draw[7] < 0.4 or storeys < 2 else 3.0 + 0.8 * draw[7],
+        bay=1.6 + 2.0 * draw[8],
+        window=(0.9, 0.55 + 0.3 * draw[9]) if office else (0.32 + 0.4 * draw[9], 0.4 + 0.25 * draw[10]),
+        palette=np.asarray(palette, np.float32),
+        rough=3 + 6 * draw[11],
+        bricks=bool(draw[10] < 0.4),
+        lit=lit * float(0.3 + 1.1 * draw[6]),
         seed=int(rng.integers(1 << 16)),
     )
 
@@ -53,55 +74,79 @@ def facade(rng: np.random.Generator, walls: Sequence[Colour], heights: tuple[flo
 def paint_facade(canvas: Canvas, patch: Patch, front: Facade, light: float) -> None:
     """Paint the front on a plane that faces the sun by `light` (1 = fully)."""
     along, up = patch.along, patch.up
-    column, row = along / front.bay, up / front.storey
-    across, within = column % 1, row % 1
+    column, row = along * np.float32(1 / front.bay), up * np.float32(1 / front.storey)
+    bay, level = np.floor(column), np.floor(row)
+    across, within = np.abs(column - bay - 0.5), row - level
     wide, tall = front.window
-    glazed = (np.abs(across - 0.5) < wide / 2) & (np.abs(within - 0.52) < tall / 2)
-    framed = (np.abs(across - 0.5) < wide / 2 + 0.06) & (np.abs(within - 0.52) < tall / 2 + 0.05)
-    shop = up < front.ground_floor
-    # A shop's window is one pane per two bays under a sign board.
-    pane = shop & (np.abs(column / 2 % 1 - 0.5) < 0.42) & (up > 0.5) & (up < front.ground_floor - 0.9)
-    ledge = (up > front.height - 0.55) | (np.abs(up - front.ground_floor - 0.12) < 0.12)
-    below_eaves = up < front.height - 0.8
-    glazed &= ~shop & below_eaves
-    framed &= ~shop & below_eaves
+    high = np.abs(within - 0.52)
+    parts = np.full(up.shape, _WALL, np.uint8)
+    parts[np.abs(up - front.eaves + 0.15) < 0.15] = _LEDGE
+    parts[(across < wide / 2 + 0.06) & (high < tall / 2 + 0.05)] = _FRAME
+    panes = (across < wide / 2) & (high < tall / 2)
+    parts[panes] = _GLASS
+    parts[up > front.eaves - 0.3] = _LEDGE
+    if front.ground_floor:
+        shop = up < front.ground_floor
+        parts[shop] = _SHOP
+        parts[shop & (across < 0.42) & (up > 0.35)] = _GLASS
+        parts[shop & (up > front.ground_floor - 0.8)] = _FASCIA
+    parts[up > front.eaves] = _ROOF
 
-    texture = front.rough * grain(along * 6 + front.seed, up * 6)
+    # Walls are darker near the ground and stained in large patches; each pane reflects its own piece of sky or room.
+    texture = grain(along * 5 + front.seed, up * 5)
+    lightness = texture * np.float32(front.rough / 160) + np.float32(0.97)
     if front.bricks:
-        texture -= 10 * (((up * 4) % 1 < 0.22) & (patch.depth < 18))
-    colours = np.empty((*along.shape, 3), np.float32)
-    colours[:] = front.wall
-    colours[shop] = front.shop
-    colours[ledge] *= 0.82
-    colours[framed] = front.frame
-    lightness = light * (1 + 0.05 * grain(along * 0.7 + front.seed, up * 0.7)) * (0.86 + 0.14 * np.minimum(up / 3, 1))
-    colours = (colours + texture[..., None]) * lightness[..., None]
-    # Each pane reflects its own piece of sky or room.
-    mirror = 1 + 0.22 * grain(column + front.seed, row * 3 + front.seed) + 0.25 * (within - 0.5)
-    panes = glazed | pane
-    colours[panes] = (np.asarray(front.glass, np.float32) * mirror[..., None])[panes]
+        lightness -= np.float32(0.07) * (((up * 4) % 1 < 0.22) & (patch.depth < 18))
+    if light != 1:
+        lightness *= np.float32(light)
+    mirror = grain(bay + front.seed, level * 3 + front.seed) * np.float32(0.25) + np.float32(0.5 + 0.4 * light)
+    lightness = np.where(parts == _GLASS, np.maximum(mirror + 0.3 * (within - 0.5), 0.25), lightness)
+    colours = front.palette[parts]
+    colours *= lightness[..., None]
 
-    codes = np.full(along.shape, code(BUILDING), np.int32)
+    codes: np.ndarray | int = code(BUILDING)
     if front.lit:
-        shown = (grain(column * 7 + front.seed, row * 7) > 1.3 - 2 * front.lit) & panes
-        warm = 190 + 40 * grain(column * 3, row * 3 + front.seed)
-        colours[shown] = warm[shown][:, None] * np.asarray((1.0, 0.82, 0.5), np.float32)
-        codes[shown] = code(BUILDING, glow=True)
-    canvas.paste(patch, colours, (up >= 0) & (up <= front.height), codes)
+        shown = (grain(bay * 7 + front.seed, level * 7) > 1.3 - 2 * front.lit) & (parts == _GLASS)
+        warm = 190 + 40 * grain(bay * 3, level * 3 + front.seed)
+        colours[shown] = np.broadcast_to(warm, up.shape)[shown][:, None] * np.float32((1.0, 0.82, 0.5))
+        codes = np.where(shown, np.int32(code(BUILDING, glow=True)), np.int32(code(BUILDING)))
+    canvas.paste(patch, colours, (up >= 0) & (up <= _skyline(front, along)), codes)
+
+
+def _skyline(front: Facade, along: np.ndarray) -> np.ndarray:
+    """(1, w) height of the front: eaves, gables and chimneys."""
+    top = np.full(along.shape, front.eaves + front.roof, np.float32)
+    if front.gable:
+        top -= front.roof * np.abs((along / front.gable) % 1 - 0.5) * 2
+    if front.chimneys:
+        top[(along / 6.5 + front.seed / 7) % 1 < 0.16] = front.height
+    return top
 
 
 def paint_fence(canvas: Canvas, patch: Patch, colour: Colour, height: float, slats: float, light: float) -> None:
     """Slats, rails and gaps; the gaps belong to the fence, as annotators have it."""
     slat = (patch.along / slats % 1) < 0.55
     rail = (np.abs(patch.up - 0.25) < 0.08) | (np.abs(patch.up - height + 0.12) < 0.1)
-    lightness = np.where(slat | rail, 1.0, 0.42) * light + 0.05 * grain(patch.along * 9, patch.up * 3)
-    colours = np.asarray(colour, np.float32) * lightness[..., None].astype(np.float32)
-    canvas.paste(patch, colours, (patch.up >= 0) & (patch.up <= height), code(FENCE))
+    lightness = np.where(slat | rail, np.float32(light), np.float32(0.42 * light))
+    lightness += np.float32(0.05) * grain(patch.along * 9, patch.up * 3)
+    _paint_strip(canvas, patch, colour, lightness, patch.up <= height, code(FENCE))
 
 
 def paint_hedge(canvas: Canvas, patch: Patch, colour: Colour, height: float, light: float) -> None:
     """A trimmed hedge with a ragged top."""
-    lightness = light * (0.75 + 0.2 * grain(patch.along * 9, patch.up * 9) + 0.25 * patch.up / height)
-    colours = np.asarray(colour, np.float32) * lightness[..., None].astype(np.float32)
+    lightness = light * (0.7 + 0.25 * grain(patch.along * 9, patch.up * 9) + 0.3 * patch.up / height)
     ragged = height + 0.12 * grain(patch.along * 5, np.zeros_like(patch.along))
-    canvas.paste(patch, colours, (patch.up >= 0) & (patch.up <= ragged), code(TREE))
+    _paint_strip(canvas, patch, colour, lightness, patch.up <= ragged, code(TREE))
+
+
+def paint_low_wall(canvas: Canvas, patch: Patch, colour: Colour, height: float, light: float) -> None:
+    """A garden wall of rough stone with a coping; a wall counts as a building, as in CamVid's eleven classes."""
+    lightness = light * (0.85 + 0.1 * grain(patch.along * 7, patch.up * 12) + 0.2 * (patch.up > height - 0.15))
+    _paint_strip(canvas, patch, colour, lightness, patch.up <= height, code(BUILDING))
+
+
+def _paint_strip(
+    canvas: Canvas, patch: Patch, colour: Colour, lightness: np.ndarray, below: np.ndarray, painted: int
+) -> None:
+    colours = np.asarray(colour, np.float32) * lightness[..., None].astype(np.float32)
+    canvas.paste(patch, colours, (patch.up >= 0) & below, painted)

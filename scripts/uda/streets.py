@@ -11,46 +11,55 @@ reflections). Classes are CamVid's eleven, in its order; 255 is ignored.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from scripts.uda.street_canvas import (
+    BICYCLIST,
     BUILDING,
+    CAR,
     CLASSES,
     FENCE,
-    PAVEMENT,
-    ROAD,
+    PEDESTRIAN,
     SIGN,
     SKY,
-    TREE,
     Camera,
     Canvas,
-    Colour,
     choose,
     code,
     far_to_near,
-    grain,
     instances_of,
     labels_of,
-    shade,
 )
 from scripts.uda.street_finish import finish_by_day, finish_by_night
+from scripts.uda.street_ground import Plot, Street, ground, plan_street, sky
 from scripts.uda.street_looks import LOOKS, Look
-from scripts.uda.street_things import bicyclist, car, pedestrian, pole, sign, traffic_light, tree
-from scripts.uda.street_walls import facade, paint_facade, paint_fence, paint_hedge
+from scripts.uda.street_things import (
+    bicyclist,
+    bollard,
+    car,
+    crossing_car,
+    hoarding,
+    pedestrian,
+    pole,
+    sign,
+    traffic_light,
+)
+from scripts.uda.street_trees import bush, tree
+from scripts.uda.street_walls import facade, paint_facade, paint_fence, paint_hedge, paint_low_wall
 
 __all__ = ["CLASSES", "IGNORE", "STYLES", "THINGS", "Scene", "render"]
 
 STYLES = tuple(LOOKS)
 IGNORE = 255
-THINGS = (8, 9, 10)
+THINGS = (CAR, PEDESTRIAN, BICYCLIST)
 
 _UNLABELLED = {"synthia": (SIGN, FENCE)}
-_FAR = 120.0  # metres to the end of the street
 
 
 @dataclass(frozen=True)
@@ -62,23 +71,6 @@ class Scene:
     instances: np.ndarray  # (h, w) int32
 
 
-@dataclass(frozen=True)
-class Street:
-    """The road's cross-section, symmetric about x = 0, and the light that falls on it."""
-
-    half: float  # carriageway, middle to kerb
-    kerb: float  # width of the pavement
-    parking: bool
-    verge: bool  # grass, not paving, beyond the pavement
-    sun: float  # 1 = clear, 0 = overcast
-    sun_side: int  # -1: the sun stands on the left
-    built: tuple[np.ndarray, np.ndarray]  # far end and height of each plot, left and right
-
-    @property
-    def edge(self) -> float:
-        return self.half + self.kerb
-
-
 def render(style: str, seed: int, size: tuple[int, int] = (320, 240), *, every_class: bool = False) -> Scene:
     """Render one street; the same style, seed and size give the same scene.
 
@@ -86,45 +78,24 @@ def render(style: str, seed: int, size: tuple[int, int] = (320, 240), *, every_c
     """
     look = LOOKS[style]
     rng = np.random.default_rng([STYLES.index(style), seed])
-    street = _street(rng, look)
-    canvas = _open_canvas(rng, look, street, size)
-    _paint_skyline(canvas, rng, look)
-    _paint_plots(canvas, rng, look, street)
-    for _, paint in far_to_near(_furniture(rng, look, street) + _traffic(rng, look, street)):
+    street = plan_street(rng, look)
+    canvas, numbers = _open_canvas(rng, look, street, size), count(1)
+    _paint_skyline(canvas, rng, look, street)
+    for side in (-1, 1):
+        plots = street.plots[(side + 1) // 2]
+        for plot, nearer in reversed(list(zip(plots, (None, *plots), strict=False))):
+            _paint_plot(canvas, rng, look, street, side, plot, nearer, numbers)
+    for _, paint in far_to_near(_furniture(rng, look, street) + _traffic(rng, look, street, numbers)):
         paint(canvas)
     codes = np.asarray(canvas.codes)
     image = (finish_by_night if look.night else finish_by_day)(canvas, codes, rng, look)
     labels, instances = labels_of(codes), instances_of(codes)
     if not every_class:
-        labels[np.isin(labels, _UNLABELLED.get(style, ()))] = IGNORE
+        for label in _UNLABELLED.get(style, ()):
+            labels[labels == label] = IGNORE
     if rng.random() < 0.5:  # half of the world drives on the left
         image, labels, instances = (np.ascontiguousarray(part[:, ::-1]) for part in (image, labels, instances))
     return Scene(image, labels, instances)
-
-
-def _street(rng: np.random.Generator, look: Look) -> Street:
-    parking = bool(rng.random() < 0.6)
-    lanes = int(rng.choice((1, 2), p=(0.75, 0.25)))
-    density = rng.uniform(0.5, 0.97)
-    return Street(
-        half=lanes * rng.uniform(3.0, 3.6) + 2.2 * parking,
-        kerb=float(rng.uniform(1.8, 4.5)),
-        parking=parking,
-        verge=bool(rng.random() < look.verge),
-        sun=float(rng.uniform(*look.sun)),
-        sun_side=int(rng.choice((-1, 1))),
-        built=(_plots(rng, look, density), _plots(rng, look, density)),
-    )
-
-
-def _plots(rng: np.random.Generator, look: Look, density: float) -> np.ndarray:
-    """(plots, 2): where each plot along one side ends, and its building's height, 0 for none."""
-    ends, heights, storeys = [rng.uniform(2, 14)], [], rng.uniform(*look.heights)
-    while ends[-1] < _FAR:
-        ends.append(ends[-1] + rng.uniform(7, 20))
-    for _ in ends:
-        heights.append(storeys * rng.uniform(0.7, 1.4) if rng.random() < density else 0.0)
-    return np.asarray([np.minimum(ends, _FAR), heights], np.float32).T
 
 
 def _open_canvas(rng: np.random.Generator, look: Look, street: Street, size: tuple[int, int]) -> Canvas:
@@ -133,159 +104,116 @@ def _open_canvas(rng: np.random.Generator, look: Look, street: Street, size: tup
         width=width,
         height=height,
         focal=width * rng.uniform(*look.focal),
-        centre=width * rng.uniform(0.4, 0.6),
+        centre=width * rng.uniform(0.32, 0.68),
         horizon=height * rng.uniform(*look.horizon),
-        x=(street.half - 2.2 * street.parking) * rng.uniform(0.35, 0.6),
+        x=street.drive * rng.uniform(0.35, 0.6),
         above=float(rng.uniform(*look.eye)),
         curve=float(rng.normal(0, 0.0004)),
     )
-    zenith, low = look.skies[int(rng.integers(len(look.skies)))]
-    sky = _sky(rng, camera, choose(rng, (zenith,), 0.08), choose(rng, (low,), 0.05), look)
-    colours, codes = _ground(rng, camera, look, street)
-    split = int(np.clip(np.ceil(camera.horizon), 0, height))
-    image = np.concatenate([sky[:split], colours[split:]])
-    labels = np.where(np.arange(height)[:, None] < split, code(SKY), codes).astype(np.int32)
+    zenith, haze = look.skies[int(rng.integers(len(look.skies)))]
+    above = sky(rng, camera, choose(rng, (zenith,), 0.08), choose(rng, (haze,), 0.05), look)
+    below, codes = ground(rng, camera, look, street, haze)
+    colours = np.concatenate([above, below])[:height]
+    np.clip(colours, 0, 255, out=colours)
+    codes = np.concatenate([np.full(above.shape[:2], code(SKY), np.int32), codes])[:height]
     return Canvas(
         camera,
-        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)),
-        Image.fromarray(labels),
-        haze=low,
+        Image.fromarray(colours.astype(np.uint8)),
+        Image.fromarray(codes),
+        haze=haze,
         sight=float(rng.uniform(*look.sight)),
     )
 
 
-def _sky(rng: np.random.Generator, camera: Camera, zenith: Colour, low: Colour, look: Look) -> np.ndarray:
-    """(h, w, 3) gradient with clouds that flatten towards the horizon."""
-    rows = np.clip(np.arange(camera.height, dtype=np.float32) / max(camera.horizon, 1), 0, 1)[:, None, None]
-    sky = np.asarray(zenith, np.float32) * (1 - rows) + np.asarray(low, np.float32) * rows
-    sky = np.broadcast_to(sky, (camera.height, camera.width, 3))
-    cells = Image.fromarray(rng.normal(0, 1, (9, 5)).astype(np.float32))
-    finer = Image.fromarray(rng.normal(0, 0.5, (24, 12)).astype(np.float32))
-    size = (camera.width, camera.height)
-    clouds = sum(np.asarray(part.resize(size, Image.Resampling.BICUBIC)) for part in (cells, finer))
-    cover = np.clip((clouds - rng.uniform(-0.6, 1.2)) * look.clouds, 0, 0.85)[..., None]
-    return sky * (1 - cover) + np.asarray(look.cloud, np.float32) * cover
-
-
-def _ground(rng: np.random.Generator, camera: Camera, look: Look, street: Street) -> tuple[np.ndarray, np.ndarray]:
-    """(h, w, 3) colours and (h, w) codes of road, markings, kerbs, pavements, verges and their shadows."""
-    rows = np.maximum(np.arange(camera.height, dtype=np.float32) - camera.horizon, 0.3)[:, None]
-    z = camera.focal * camera.above / rows
-    columns = np.arange(camera.width, dtype=np.float32)[None] - camera.centre
-    x = columns * z / camera.focal - camera.curve * z**2 + camera.x
-    side = np.abs(x)
-    deep = np.broadcast_to(z, x.shape)
-    road, paved = side < street.half, side < street.edge
-
-    asphalt, paving = np.float32(choose(rng, look.asphalt)), np.float32(choose(rng, look.paving))
-    colours = np.where(road[..., None], asphalt, paving)
-    if street.verge:
-        colours = np.where(paved[..., None], colours, np.float32(choose(rng, look.leaves)))
-    near = np.exp(-z / 14)
-    speckle = grain(deep * 9, x * 14) * near * look.rough
-    wear = grain(deep * 0.8 + rng.uniform(0, 99), x * 3 + 40) * look.rough * 0.9
-    slabs = ((deep / 0.9) % 1 < 0.07) | ((side / 0.7) % 1 < 0.06)
-    colours = colours + (speckle + wear * np.exp(-z / 40) - 16 * (slabs & ~road & paved & (deep < 16)))[..., None]
-    kerb = np.abs(side - street.half - 0.1) < 0.13
-    colours = np.where(kerb[..., None], np.float32(shade(tuple(paving), 1.16)), colours)
-    marks = _markings(rng, street, x, deep)
-    paint = np.float32(choose(rng, look.marking)) * (1 - 0.12 * np.clip(grain(deep * 9, x * 9), 0, 2))[..., None]
-    colours = np.where((marks & road)[..., None], paint, colours)
-    colours = colours * _ground_light(rng, camera, street, x, z)[..., None]
-
-    clear = np.exp(-z / (1.4 * look.sight[1]))[..., None]
-    colours = colours * clear + np.float32(look.skies[0][1]) * (1 - clear)
-    beyond = code(TREE) if street.verge else code(PAVEMENT)
-    return colours, np.where(road, code(ROAD), np.where(paved, code(PAVEMENT), beyond))
-
-
-def _markings(rng: np.random.Generator, street: Street, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(h, w) where the road is painted: middle line, lane and edge lines, perhaps a crossing."""
-    drive = street.half - 2.2 * street.parking
-    dash, phase = rng.uniform(3, 8), rng.uniform(0, 8)
-    dashed = ((z + phase) / dash % 1) < rng.uniform(0.4, 0.6)
-    middle = np.abs(x) < 0.09
-    marks = middle & (dashed | (rng.random() < 0.2))
-    if drive > 5:
-        marks |= (np.abs(np.abs(x) - drive / 2) < 0.08) & dashed
-    if rng.random() < 0.6:
-        marks |= np.abs(np.abs(x) - drive + 0.15) < 0.08
-    if rng.random() < 0.25:
-        crossing = rng.uniform(7, 25)
-        marks |= (np.abs(z - crossing) < 1.5) & ((x / 1.1) % 1 < 0.5)
-    return marks & (z < 80)
-
-
-def _ground_light(rng: np.random.Generator, camera: Camera, street: Street, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(h, w) light on the ground: buildings on the sun's side cast their shadow across the road."""
-    ends, heights = street.built[(street.sun_side + 1) // 2].T
-    tall = heights[np.searchsorted(ends, np.minimum(z + rng.uniform(-6, 6), _FAR - 1))]
-    reach = tall * rng.uniform(0.2, 1.1)
-    shaded = x * street.sun_side > street.edge - reach
-    return np.where(shaded, 1 - 0.45 * street.sun, 1.0).astype(np.float32)
-
-
-def _paint_skyline(canvas: Canvas, rng: np.random.Generator, look: Look) -> None:
-    """Distant blocks and trees, so that the street does not end in the sky."""
-    for _ in range(int(rng.integers(6, 14))):
+def _paint_skyline(canvas: Canvas, rng: np.random.Generator, look: Look, street: Street) -> None:
+    """Distant blocks and trees behind the street, and the row of houses across the crossing that ends it."""
+    for _ in range(int(rng.integers(3, 9))):
         x, z = rng.uniform(-110, 110), rng.uniform(125, 170)
-        wide, tall = rng.uniform(8, 26), rng.uniform(4, 22)
-        wall = choose(rng, look.walls)
+        wide, tall = rng.uniform(8, 26), rng.uniform(3, 18)
         corners = [(x, -1, z), (x + wide, -1, z), (x + wide, tall, z), (x, tall, z)]
-        canvas.polygon(corners, wall, code(BUILDING))
-    green = choose(rng, look.leaves)
-    for _ in range(int(rng.integers(5, 22))):
-        x, z = rng.uniform(-90, 90), rng.uniform(121, 128)
-        canvas.disc((x, 1.5, z), rng.uniform(3, 8), rng.uniform(2.5, 6), shade(green, rng.uniform(0.7, 1)), code(TREE))
+        canvas.polygon(corners, choose(rng, look.walls), code(BUILDING))
+    for _ in range(int(rng.integers(2, 5 if street.ends else 12))):
+        tree(
+            canvas, rng, float(rng.uniform(-90, 90)), float(rng.uniform(121, 128)), leaves=look.leaves, bare=street.bare
+        )
+    if not street.ends:
+        return
+    x, usual = -0.8 * street.length, rng.uniform(*look.heights)
+    density, light = rng.uniform(0.3, 1), 1 - 0.4 * street.sun * rng.random()
+    while x < 0.8 * street.length:
+        wide = rng.uniform(6, 20)
+        if rng.random() < density:
+            front = facade(rng, look.walls, usual * rng.uniform(0.7, 1.3), look.lit, look.pitched)
+            plane = canvas.front_plane(x, x + wide, street.length, front.height)
+            if plane:
+                paint_facade(canvas, plane, front, light)
+        else:
+            for _ in range(rng.integers(1, 4)):
+                tree(canvas, rng, x + wide * rng.random(), street.length, leaves=look.leaves, bare=street.bare)
+        x += wide
 
 
-def _paint_plots(canvas: Canvas, rng: np.random.Generator, look: Look, street: Street) -> None:
-    """Both sides of the street from far to near: facades, and gaps with trees behind a fence or a hedge."""
-    for side, plots in zip((-1, 1), street.built, strict=True):
-        sunlit = 1 - 0.3 * street.sun * (side == street.sun_side)
-        starts = np.concatenate([[2.0], plots[:-1, 0]])
-        for near, (far, tall) in reversed(list(zip(starts, plots, strict=True))):
-            if far - near < 0.5:
-                continue
-            if tall:
-                _paint_building(canvas, rng, look, side * street.edge, (float(near), float(far)), float(tall), sunlit)
-            else:
-                _paint_gap(canvas, rng, look, side * street.edge, (float(near), float(far)), sunlit)
-
-
-def _paint_building(
+def _paint_plot(
     canvas: Canvas,
     rng: np.random.Generator,
     look: Look,
-    x: float,
-    span: tuple[float, float],
-    tall: float,
-    sunlit: float,
+    street: Street,
+    side: int,
+    plot: Plot,
+    nearer: Plot | None,
+    numbers: Iterator[int],
 ) -> None:
-    front = facade(rng, look.walls, (tall, tall), look.lit)
-    near, far = span
+    """One building, or a gap with trees or parked cars; a fence, a hedge or a wall may close it off."""
+    sunlit = 1 - 0.5 * street.sun * (side == street.sun_side)
+    if plot.tall:
+        _paint_building(canvas, rng, look, side * (street.edge + plot.setback), plot, nearer, sunlit)
+    elif not plot.side_road:
+        _paint_gap(canvas, rng, look, street, side, plot, numbers)
+    if not plot.side_road and (plot.setback > 1.5 or not plot.tall):
+        _paint_boundary(canvas, rng, look, side * street.edge, plot, sunlit)
+
+
+def _paint_building(
+    canvas: Canvas, rng: np.random.Generator, look: Look, x: float, plot: Plot, nearer: Plot | None, sunlit: float
+) -> None:
+    front = facade(rng, look.walls, plot.tall, look.lit, look.pitched)
+    hidden = nearer and nearer.tall >= plot.tall and nearer.setback <= plot.setback + 0.5
     outer = x + np.sign(x) * 11
-    end_wall = canvas.front_plane(min(x, outer), max(x, outer), near, front.height)
-    if end_wall:
+    end_wall = canvas.front_plane(min(x, outer), max(x, outer), plot.near, front.height)
+    if end_wall and not hidden:
         paint_facade(canvas, end_wall, front, 0.78)
-    plane = canvas.side_plane(x, near, far, front.height)
+    plane = canvas.side_plane(x, plot.near, plot.far, front.height)
     if plane:
         paint_facade(canvas, plane, front, sunlit)
 
 
 def _paint_gap(
-    canvas: Canvas, rng: np.random.Generator, look: Look, x: float, span: tuple[float, float], sunlit: float
+    canvas: Canvas, rng: np.random.Generator, look: Look, street: Street, side: int, plot: Plot, numbers: Iterator[int]
 ) -> None:
-    near, far = span
-    spots = [(float(rng.uniform(near, far)), float(rng.uniform(2.5, 12))) for _ in range(rng.integers(1, 5))]
-    for z, behind in far_to_near(spots):
-        tree(canvas, rng, x + np.sign(x) * behind, max(z, 3.0), leaves=look.leaves)
-    kind, height = rng.random(), float(rng.uniform(0.9, 1.9))
-    plane = canvas.side_plane(x, near, far, height + 0.3)
+    things: list[tuple[float, Painter]] = []
+    car_park = rng.random() < 0.25
+    for _ in range(rng.integers(1, 6)):
+        z, x = max(3.0, float(rng.uniform(plot.near, plot.far))), side * (street.edge + float(rng.uniform(2, 13)))
+        if car_park:
+            paint = lambda c, x=x, z=z: crossing_car(c, rng, x, z, instance=next(numbers), paint=look.cars)  # noqa: E731
+        elif rng.random() < 0.35:
+            paint = lambda c, x=x, z=z: bush(c, rng, x, z, leaves=look.leaves)  # noqa: E731
+        else:
+            paint = lambda c, x=x, z=z: tree(c, rng, x, z, leaves=look.leaves, bare=street.bare)  # noqa: E731
+        things.append((z, paint))
+    for _, paint in far_to_near(things):
+        paint(canvas)
+
+
+def _paint_boundary(canvas: Canvas, rng: np.random.Generator, look: Look, x: float, plot: Plot, sunlit: float) -> None:
+    kind, height = rng.random(), float(rng.uniform(0.8, 1.9))
+    plane = canvas.side_plane(x, plot.near, plot.far, height + 0.3)
     if plane is None or kind > 0.85:
         return
-    if kind < 0.6:
+    if kind < 0.45:
         paint_fence(canvas, plane, choose(rng, look.fences), height, float(rng.uniform(0.15, 0.4)), sunlit)
+    elif kind < 0.65:
+        paint_low_wall(canvas, plane, choose(rng, look.walls), height, sunlit)
     else:
         paint_hedge(canvas, plane, choose(rng, look.leaves), height, sunlit)
 
@@ -296,23 +224,29 @@ Painter = Callable[[Canvas], None]
 def _furniture(rng: np.random.Generator, look: Look, street: Street) -> list[tuple[float, Painter]]:
     """Street lamps, posts, signs, lights, railings and trees along both kerbs."""
     items: list[tuple[float, Painter]] = []
-    metal = choose(rng, look.metal)
+    metal, last = choose(rng, look.metal), min(95.0, street.length - 3)
     spacing, trees = rng.uniform(14, 32), rng.random() < look.planted
     for side in (-1, 1):
         kerb = side * (street.half + 0.45)
-        for z in np.arange(rng.uniform(4, 18), 95, spacing):
+        for z in np.arange(rng.uniform(4, 18), last, spacing):
             items.append((z, lambda c, x=kerb, z=z: pole(c, rng, x, z, lamp=True, lit=look.night, metal=metal)))
-        for z in rng.uniform(5, 60, rng.poisson(2.2)):
+        for z in rng.uniform(5, min(60, last), rng.poisson(2.2)):
             items.append((z, lambda c, x=kerb, z=z: sign(c, rng, x, z, plates=look.plates)))
-        for z in rng.uniform(5, 50, rng.poisson(0.8)):
+        for z in rng.uniform(5, min(50, last), rng.poisson(0.8)):
             items.append((z, lambda c, x=kerb, z=z: pole(c, rng, x, z, lamp=False, lit=False, metal=metal)))
+        for z in rng.uniform(6, min(40, last), rng.poisson(0.6)):
+            items.append((z, lambda c, x=side * (street.edge - 0.6), z=z: hoarding(c, rng, x, z)))
+        if rng.random() < 0.25:
+            first = rng.uniform(4, 15)
+            for z in np.arange(first, min(first + rng.uniform(6, 20), last), rng.uniform(1.5, 2.5)):
+                items.append((z, lambda c, x=kerb, z=z: bollard(c, rng, x, z, metal=metal)))
         if trees:
-            for z in np.arange(rng.uniform(6, 16), 95, rng.uniform(8, 18)):
-                items.append((z, lambda c, x=kerb + side * 0.5, z=z: tree(c, rng, x, z, leaves=look.leaves)))
+            for z in np.arange(rng.uniform(6, 16), last, rng.uniform(8, 18)):
+                x = kerb + side * 0.5
+                items.append((z, lambda c, x=x, z=z: tree(c, rng, x, z, leaves=look.leaves, bare=street.bare)))
         if rng.random() < 0.3:
             items.append(_railing(rng, look, kerb - side * 0.2))
-        if rng.random() < 0.3:
-            z = float(rng.uniform(8, 35))
+        for z in rng.uniform(6, min(45, last), rng.poisson(0.6)):
             items.append((z, lambda c, x=kerb, z=z: traffic_light(c, rng, x, z, lit=look.night)))
     return items
 
@@ -329,18 +263,23 @@ def _railing(rng: np.random.Generator, look: Look, x: float) -> tuple[float, Pai
     return far, paint
 
 
-def _traffic(rng: np.random.Generator, look: Look, street: Street) -> list[tuple[float, Painter]]:
-    """Parked and driving cars, riders near the kerb, and people on pavements and crossing; numbered from 1."""
-    drive = street.half - 2.2 * street.parking
+def _traffic(
+    rng: np.random.Generator, look: Look, street: Street, numbers: Iterator[int]
+) -> list[tuple[float, Painter]]:
+    """Parked, driving and crossing cars, riders near the kerb, and people on pavements and crossing."""
+    drive, last = street.drive, street.length - 4
     cars: list[tuple[float, float, bool]] = []
     for side in (-1, 1):
         if street.parking:
-            slots = np.arange(rng.uniform(3, 9), 75, rng.uniform(5.6, 7.5))
+            slots = np.arange(rng.uniform(3, 9), min(75, last - 10), rng.uniform(5.6, 7.5))
             taken = slots[rng.random(len(slots)) < rng.uniform(0.2, 0.9)]
             cars += [(side * (street.half - 1.1), z, side < 0) for z in taken]
         lane = side * drive / 2
         first = rng.uniform(7, 30) if side > 0 else rng.uniform(5, 25)
         cars += [(lane, z, side < 0) for z in first + np.cumsum(rng.uniform(8, 30, rng.poisson(1.5)))]
+    turning = [(rng.uniform(-1, 1) * street.half, rng.uniform(10, 35)) for _ in range(rng.poisson(0.35))]
+    if street.ends:
+        turning += [(x, street.length - rng.choice((3.0, 6.0))) for x in rng.uniform(-25, 25, rng.poisson(1.5))]
     riders = [
         (rng.choice((-1, 1)) * drive * rng.uniform(0.3, 0.95), rng.uniform(5, 32), bool(rng.random() < 0.4))
         for _ in range(rng.poisson(1.3))
@@ -352,19 +291,19 @@ def _traffic(rng: np.random.Generator, look: Look, street: Street) -> list[tuple
     people += [(rng.uniform(-drive, drive), rng.uniform(8, 30)) for _ in range(rng.poisson(0.5))]
 
     items: list[tuple[float, Painter]] = []
-    for x, z, oncoming in cars:
-        number = len(items) + 1
+    for lane, z, oncoming in cars:
+        x = lane + rng.uniform(-0.2, 0.2)
         items.append(
-            (z, lambda c, x=x, z=z, o=oncoming, i=number: car(
-                c, rng, x + rng.uniform(-0.2, 0.2), z, instance=i, paint=look.cars, oncoming=o, lit=look.night))
+            (z, lambda c, x=x, z=z, o=oncoming: car(
+                c, rng, x, z, instance=next(numbers), paint=look.cars, oncoming=o, lit=look.night))
         )  # fmt: skip
+    for x, z in turning:
+        items.append((z, lambda c, x=x, z=z: crossing_car(c, rng, x, z, instance=next(numbers), paint=look.cars)))
     for x, z, across in riders:
-        number = len(items) + 1
-        items.append((z, lambda c, x=x, z=z, a=across, i=number: bicyclist(c, rng, x, z, instance=i, across=a)))
+        items.append((z, lambda c, x=x, z=z, a=across: bicyclist(c, rng, x, z, instance=next(numbers), across=a)))
     for x, z in people:
-        number = len(items) + 1
-        items.append((z, lambda c, x=x, z=z, i=number: pedestrian(c, rng, x, z, instance=i)))
-    return items
+        items.append((z, lambda c, x=x, z=z: pedestrian(c, rng, x, z, instance=next(numbers))))
+    return [item for item in items if item[0] < last]
 
 
 def _contact_sheet(frames: int, path: Path) -> None:

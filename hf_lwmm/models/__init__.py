@@ -1,0 +1,1 @@
+"""Networks that transformers and timm lack, as transformers `PreTrainedModel`s."""

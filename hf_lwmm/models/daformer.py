@@ -1,0 +1,167 @@
+"""DAFormer: a MiT backbone with a decode head that sees context (Hoyer et al., CVPR 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts import SlotMap
+from hf_lwmm.models.layers import ConvBNReLU, resize
+from hf_lwmm.models.mit import (
+    MitConfig,
+    MitForSemanticSegmentation,
+    backbone_fields,
+    check_slots,
+    label_fields,
+    require,
+    shapes_of,
+)
+
+_DILATIONS = (1, 6, 12, 18)
+
+
+@strict
+class DAFormerConfig(MitConfig):
+    """A MiT backbone and DAFormer's head.
+
+    Args:
+        embedding_size: channels that each stage is projected to.
+        decoder_hidden_size: channels inside the head.
+        dilations: of the parallel convolutions; those with dilation 1 are plain 1 x 1, the others separable 3 x 3.
+    """
+
+    model_type = "hf-lwmm-daformer"
+
+    embedding_size: int = 256
+    decoder_hidden_size: int = 256
+    dilations: list[int] | tuple[int, ...] = _DILATIONS
+
+
+class Embedding(nn.Module):
+    """One linear map at every pixel; (N, C, H, W) to (N, E, H, W)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(inputs, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        projected: Tensor = self.proj(features.permute(0, 2, 3, 1))
+        return projected.permute(0, 3, 1, 2)
+
+
+class SeparableConv(nn.Module):
+    """A dilated 3 x 3 convolution of each channel, then a 1 x 1 convolution across channels."""
+
+    def __init__(self, inputs: int, outputs: int, dilation: int) -> None:
+        super().__init__()
+        self.depthwise_conv = ConvBNReLU(inputs, inputs, 3, dilation, groups=inputs)
+        self.pointwise_conv = ConvBNReLU(inputs, outputs)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.pointwise_conv(self.depthwise_conv(features))
+        return result
+
+
+class ContextFusion(nn.Module):
+    """Parallel convolutions of several dilations (ASPP), joined by a 3 x 3 convolution."""
+
+    def __init__(self, inputs: int, outputs: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.aspp_modules = nn.ModuleList(
+            ConvBNReLU(inputs, outputs) if dilation == 1 else SeparableConv(inputs, outputs, dilation)
+            for dilation in dilations
+        )
+        self.bottleneck = ConvBNReLU(len(dilations) * outputs, outputs, 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.bottleneck(torch.cat([branch(features) for branch in self.aspp_modules], dim=1))
+        return result
+
+
+def embeddings(widths: Sequence[int], outputs: int) -> nn.ModuleList:
+    return nn.ModuleList(Embedding(width, outputs) for width in widths)
+
+
+def fuse(features: Sequence[Tensor], embed_layers: nn.ModuleList, fuse_layer: nn.Module) -> Tensor:
+    """Project every stage, resize all to the first, concatenate and fuse; (N, channels, H / 4, W / 4)."""
+    size = features[0].shape[-2:]
+    embedded = [resize(embed(stage), size) for embed, stage in zip(embed_layers, features, strict=True)]
+    fused: Tensor = fuse_layer(torch.cat(embedded, dim=1))
+    return fused
+
+
+class FusionHead(nn.Module):
+    """A head that embeds all stages, fuses them by a layer of its own, and classifies every pixel."""
+
+    def __init__(
+        self, config: MitConfig, embedding_size: int, fuse_layer: nn.Module, channels: int, outputs: int
+    ) -> None:
+        super().__init__()
+        self.conv_seg = nn.Conv2d(channels, outputs, 1)
+        self.embed_layers = embeddings(config.hidden_sizes, embedding_size)
+        self.fuse_layer = fuse_layer
+        self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.conv_seg(self.dropout(fuse(features, self.embed_layers, self.fuse_layer)))
+        return logits
+
+
+def context_fusion(config: DAFormerConfig) -> ContextFusion:
+    inputs = len(config.hidden_sizes) * config.embedding_size
+    return ContextFusion(inputs, config.decoder_hidden_size, config.dilations)
+
+
+def daformer_head(config: DAFormerConfig) -> FusionHead:
+    """DAFormer's context-aware decode head; logits (N, num_labels, H / 4, W / 4)."""
+    size, channels = config.embedding_size, config.decoder_hidden_size
+    return FusionHead(config, size, context_fusion(config), channels, config.classes)
+
+
+class DAFormerForSemanticSegmentation(MitForSemanticSegmentation):
+    """DAFormer. In training, gradients reach everything; the original also trains with self-training losses."""
+
+    config: DAFormerConfig
+    config_class = DAFormerConfig  # transformers does not resolve the annotation, a string here
+
+    def __init__(self, config: DAFormerConfig) -> None:
+        super().__init__(config)
+        self.decode_head = daformer_head(config)
+        self.post_init()
+
+
+def head_fields(slot_map: SlotMap) -> dict[str, Any]:
+    """The fields of a `DAFormerConfig` that the shapes of the head's slots tell.
+
+    Raises:
+        LayoutError: if the head has other than four branches; dilations leave no trace in shapes.
+    """
+    shapes = shapes_of(slot_map)
+    channels, joined = shapes["daformer.bottleneck.conv.weight"][:2]
+    if joined != len(_DILATIONS) * channels:
+        raise LayoutError(
+            f"The head joins {joined // channels} branches; DAFormer's has {len(_DILATIONS)}, with the dilations "
+            f"{', '.join(map(str, _DILATIONS))}. A checkpoint does not tell other dilations."
+        )
+    return {"embedding_size": shapes["daformer.embed0.proj.weight"][0], "decoder_hidden_size": channels}
+
+
+def config_for(slot_map: SlotMap, classes: Sequence[str]) -> DAFormerConfig:
+    """The configuration that a checkpoint's slots call for.
+
+    Args:
+        classes: names of the classifier's rows.
+
+    Raises:
+        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+    """
+    require(slot_map, ("mit", "daformer"), "DAFormer")
+    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
+    config = DAFormerConfig(**backbone_fields(slot_map), **head_fields(slot_map), **labels)
+    check_slots(DAFormerForSemanticSegmentation, config, slot_map)
+    return config

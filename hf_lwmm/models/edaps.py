@@ -1,0 +1,440 @@
+"""EDAPS: a MiT backbone shared by DAFormer's head and an instance decoder (Saha et al., ICCV 2023).
+
+The instance decoder is Mask R-CNN's; the bottom-up ablation has one of centres and offsets instead.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+from transformers.modeling_outputs import SemanticSegmenterOutput
+
+from hf_lwmm.datasets.labels import label_sets, normalise
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts import SlotMap
+from hf_lwmm.models.daformer import DAFormerConfig, context_fusion, daformer_head, embeddings, fuse, head_fields
+from hf_lwmm.models.layers import resize, semantic_loss
+from hf_lwmm.models.mit import (
+    MitPreTrainedModel,
+    backbone_fields,
+    check_slots,
+    count,
+    label_fields,
+    require,
+    shapes_of,
+)
+from hf_lwmm.models.panoptic import (
+    anchors,
+    best_boxes,
+    centers_of,
+    instances_of_boxes,
+    instances_of_centers,
+    moved,
+    panoptic_map,
+)
+
+
+@strict
+class EDAPSConfig(DAFormerConfig):
+    """DAFormer's configuration, the instance decoder's, and the original evaluation's thresholds.
+
+    Args:
+        instance_decoder: `boxes` (EDAPS) or `centers` (its bottom-up ablation).
+        thing_ids: class ids of the countable classes, in the order of the box classifier's rows.
+        fpn_hidden_size: channels of the feature pyramid and of the region proposal network.
+        box_hidden_size: channels of the box head.
+        mask_hidden_size, mask_depth: channels and number of the mask head's convolutions.
+        anchor_scale, anchor_ratios: side of the square anchor in strides; height by width of all anchors.
+        proposals_per_level, max_proposals, proposal_iou: best boxes of a pyramid level that are kept before the
+            suppression, best boxes kept after it, and its overlap.
+        box_score, box_iou, max_boxes: least score of a box, overlap for its suppression, most boxes.
+        mask_threshold: of a pixel's probability to be in the mask.
+        instance_score: least score of a box that becomes an instance of the panoptic map.
+        center_score, center_kernel, max_centers: least value of a centre, pixels of its neighbourhood, most centres.
+        stuff_area: least pixels of a stuff class in the panoptic map.
+        label_divisor: the panoptic map has `class * label_divisor + number`, and `255 * label_divisor` where void.
+    """
+
+    model_type = "hf-lwmm-edaps"
+
+    instance_decoder: Literal["boxes", "centers"] = "boxes"
+    thing_ids: list[int] | tuple[int, ...] = (11, 12, 13, 14, 15, 16, 17, 18)
+    fpn_hidden_size: int = 256
+    box_hidden_size: int = 1024
+    mask_hidden_size: int = 256
+    mask_depth: int = 4
+    anchor_scale: float = 8.0
+    anchor_ratios: list[float] | tuple[float, ...] = (0.5, 1.0, 2.0)
+    proposals_per_level: int = 1000
+    max_proposals: int = 1000
+    proposal_iou: float = 0.7
+    box_score: float = 0.05
+    box_iou: float = 0.5
+    max_boxes: int = 100
+    mask_threshold: float = 0.5
+    instance_score: float = 0.95
+    center_score: float = 0.1
+    center_kernel: int = 7
+    max_centers: int = 200
+    stuff_area: int = 2048
+    label_divisor: int = 1000
+
+
+@dataclass
+class EDAPSOutput(SemanticSegmenterOutput):
+    """Semantic logits (N, C, H / 4, W / 4), and in evaluation what the instance decoder found.
+
+    Boxes are x1, y1, x2, y2 in pixels of the input and a score, best first; a tuple has one tensor an image.
+
+    Args:
+        input_size: (H, W).
+        fpn_hidden_states: five levels (N, channels, H / 4, W / 4) to (..., H / 64, W / 64).
+        rpn_logits, rpn_deltas: of each level (N, anchors, h, w) and (N, 4 * anchors, h, w).
+        proposals: (P, 5).
+        boxes: (K, 5).
+        box_labels: (K,) class ids.
+        mask_logits: (K, 28, 28).
+        center_heatmap: (N, 1, H / 4, W / 4), bottom-up only.
+        center_offsets: (N, 2, H / 4, W / 4) dy, dx in pixels of the input, bottom-up only.
+    """
+
+    input_size: tuple[int, int] | None = None
+    fpn_hidden_states: tuple[Tensor, ...] | None = None
+    rpn_logits: tuple[Tensor, ...] | None = None
+    rpn_deltas: tuple[Tensor, ...] | None = None
+    proposals: tuple[Tensor, ...] | None = None
+    boxes: tuple[Tensor, ...] | None = None
+    box_labels: tuple[Tensor, ...] | None = None
+    mask_logits: tuple[Tensor, ...] | None = None
+    center_heatmap: Tensor | None = None
+    center_offsets: Tensor | None = None
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)))
+
+
+class FeaturePyramid(nn.Module):
+    """Every stage with the coarser ones added, and one level more that takes every other pixel of the last."""
+
+    def __init__(self, config: EDAPSConfig) -> None:
+        super().__init__()
+        width = config.fpn_hidden_size
+        self.lateral_convs = nn.ModuleList(_conv(inputs, width, 1) for inputs in config.hidden_sizes)
+        self.fpn_convs = nn.ModuleList(_conv(width, width, 3) for _ in config.hidden_sizes)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        laterals = [conv(stage) for conv, stage in zip(self.lateral_convs, features, strict=True)]
+        for level in range(len(laterals) - 2, -1, -1):
+            above = nn.functional.interpolate(laterals[level + 1], laterals[level].shape[-2:], mode="nearest")
+            laterals[level] = laterals[level] + above
+        levels = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals, strict=True)]
+        return (*levels, nn.functional.max_pool2d(levels[-1], 1, stride=2))
+
+
+class RegionProposals(nn.Module):
+    """Where on each pyramid level there may be a thing."""
+
+    def __init__(self, config: EDAPSConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, ratios = config.fpn_hidden_size, len(config.anchor_ratios)
+        self.rpn_conv = nn.Conv2d(width, width, 3, padding=1)
+        self.rpn_cls = nn.Conv2d(width, ratios, 1)
+        self.rpn_reg = nn.Conv2d(width, 4 * ratios, 1)
+
+    def forward(self, levels: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Logits and deltas of every level."""
+        hidden = [nn.functional.relu(self.rpn_conv(level)) for level in levels]
+        return tuple(self.rpn_cls(level) for level in hidden), tuple(self.rpn_reg(level) for level in hidden)
+
+    def propose(self, logits: Sequence[Tensor], deltas: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        """The best boxes (P, 5) of one image.
+
+        Args:
+            logits, deltas: of every level (anchors, h, w) and (4 * anchors, h, w).
+            size: (H, W) of the image.
+        """
+        config, boxes, scores, groups = self.config, [], [], []
+        for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
+            stride = config.strides[0] << level
+            grid = anchors(
+                level_logits.shape[1:], stride, config.anchor_scale, config.anchor_ratios, level_logits.device
+            )
+            score = level_logits.permute(1, 2, 0).flatten().sigmoid()
+            best = score.topk(min(config.proposals_per_level, len(score))).indices
+            boxes.append(moved(grid[best], level_deltas.permute(1, 2, 0).reshape(-1, 4)[best], size))
+            scores.append(score[best])
+            groups.append(torch.full_like(best, level))
+        box, score, group = torch.cat(boxes), torch.cat(scores), torch.cat(groups)
+        real = (box[:, 2:] > box[:, :2]).all(dim=1)
+        return best_boxes(box[real], score[real], group[real], config.proposal_iou, config.max_proposals)[0]
+
+
+class BoxHead(nn.Module):
+    """The class of a region, the background's last, and for every class how to move the box."""
+
+    def __init__(self, config: EDAPSConfig) -> None:
+        super().__init__()
+        width, things = config.box_hidden_size, len(config.thing_ids)
+        self.fc_cls = nn.Linear(width, things + 1)
+        self.fc_reg = nn.Linear(width, 4 * things)
+        inputs = config.fpn_hidden_size * RoIHead.box_size**2
+        self.shared_fcs = nn.ModuleList([nn.Linear(inputs, width), nn.Linear(width, width)])
+
+    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, channels, 7, 7) to (R, things + 1) logits and (R, 4 * things) deltas."""
+        hidden = regions.flatten(1)
+        for layer in self.shared_fcs:
+            hidden = nn.functional.relu(layer(hidden))
+        return self.fc_cls(hidden), self.fc_reg(hidden)
+
+
+class MaskHead(nn.Module):
+    """Which pixels of a region belong to the thing, for every class."""
+
+    def __init__(self, config: EDAPSConfig) -> None:
+        super().__init__()
+        width = config.mask_hidden_size
+        inputs = [config.fpn_hidden_size, *[width] * (config.mask_depth - 1)]
+        self.convs = nn.ModuleList(_conv(channels, width, 3) for channels in inputs)
+        self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.conv_logits = nn.Conv2d(width, len(config.thing_ids), 1)
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """(R, channels, 14, 14) to (R, things, 28, 28)."""
+        for conv in self.convs:
+            regions = nn.functional.relu(conv(regions))
+        logits: Tensor = self.conv_logits(nn.functional.relu(self.upsample(regions)))
+        return logits
+
+
+class RoIHead(nn.Module):
+    """Boxes and masks of the proposed regions."""
+
+    box_size, mask_size = 7, 14
+    finest = 56  # a region with sides of at least twice this many pixels is pooled from the second level, and so on
+    delta_stds = (0.1, 0.1, 0.2, 0.2)
+
+    def __init__(self, config: EDAPSConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.bbox_head = BoxHead(config)
+        self.mask_head = MaskHead(config)
+
+    def levels_of(self, boxes: Tensor) -> Tensor:
+        """(R,) the pyramid level that each box (R, 4) is pooled from."""
+        side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+        levels = (side / self.finest + 1e-6).log2().floor()
+        return levels.clamp(0, len(self.config.hidden_sizes) - 1).long()
+
+    def pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
+        """(R, channels, size, size) of the boxes (R, 4) of one image, whose levels are (1, channels, h, w)."""
+        of_box = self.levels_of(boxes)
+        pooled = levels[0].new_zeros(len(boxes), levels[0].shape[1], size, size)
+        for level, features in enumerate(levels[: len(self.config.hidden_sizes)]):
+            rows = (of_box == level).nonzero()[:, 0]
+            scale = 1 / (self.config.strides[0] << level)
+            pooled[rows] = roi_align(features, [boxes[rows]], size, scale, sampling_ratio=0, aligned=True)
+        return pooled
+
+    def detect(self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (K, 5), classes (K,) and mask logits (K, 28, 28) of one image.
+
+        Args:
+            levels: the feature pyramid, (1, channels, h, w) each.
+            proposals: (P, 5).
+            size: (H, W) of the image.
+        """
+        config, things = self.config, len(self.config.thing_ids)
+        logits, deltas = self.bbox_head(self.pool(levels, proposals[:, :4], self.box_size))
+        scores = logits.softmax(dim=1)[:, :things]
+        deltas = deltas.unflatten(1, (things, 4)) * deltas.new_tensor(self.delta_stds)
+        regions = moved(proposals[:, None, :4], deltas, size)
+        kept, rows = (scores > config.box_score).nonzero(as_tuple=True)
+        boxes, rows = best_boxes(regions[kept, rows], scores[kept, rows], rows, config.box_iou, config.max_boxes)
+        masks = self.mask_head(self.pool(levels, boxes[:, :4], self.mask_size))
+        labels = torch.tensor(config.thing_ids, device=rows.device)[rows]
+        return boxes, labels, masks[torch.arange(len(rows)), rows]
+
+
+class BottomUpHead(nn.Module):
+    """DAFormer's head twice: for classes, and for centres of things and the way to them."""
+
+    def __init__(self, config: EDAPSConfig) -> None:
+        super().__init__()
+        size, channels = config.embedding_size, config.decoder_hidden_size
+        self.conv_seg = nn.Conv2d(channels, config.classes, 1)
+        self.conv_center = nn.Conv2d(channels, 1, 1)
+        self.conv_offset = nn.Conv2d(channels, 2, 1)
+        self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
+        self.embed_layers_semantic = embeddings(config.hidden_sizes, size)
+        self.fuse_layer_semantic = context_fusion(config)
+        self.embed_layers_instance = embeddings(config.hidden_sizes, size)
+        self.fuse_layer_instance = context_fusion(config)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, C, h, w), heatmap (N, 1, h, w) and offsets (N, 2, h, w)."""
+        semantic = self.dropout(fuse(features, self.embed_layers_semantic, self.fuse_layer_semantic))
+        instance = self.dropout(fuse(features, self.embed_layers_instance, self.fuse_layer_instance))
+        return self.conv_seg(semantic), self.conv_center(instance), self.conv_offset(instance)
+
+
+class EDAPSForPanopticSegmentation(MitPreTrainedModel):
+    """EDAPS. The loss is the semantic one; the instance decoder is for inference."""
+
+    config: EDAPSConfig
+    config_class = EDAPSConfig  # transformers does not resolve the annotation, a string here
+
+    def __init__(self, config: EDAPSConfig) -> None:
+        super().__init__(config)
+        if config.instance_decoder == "boxes":
+            self.neck = FeaturePyramid(config)
+            self.rpn_head = RegionProposals(config)
+            self.roi_head = RoIHead(config)
+            self.decode_head: nn.Module = daformer_head(config)
+        else:
+            self.decode_head = BottomUpHead(config)
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: Any,
+    ) -> EDAPSOutput:
+        """Semantic logits and, in evaluation, instances of normalised RGB images (N, 3, H, W).
+
+        Args:
+            labels: (N, H, W) class ids; with them the answer has the cross-entropy of the semantic logits as `loss`.
+            output_hidden_states: also return the backbone's stages.
+        """
+        features = self.features(pixel_values)
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        found: dict[str, Any] = {}
+        if self.config.instance_decoder == "centers":
+            logits, found["center_heatmap"], found["center_offsets"] = self.decode_head(features)
+        else:
+            logits = self.decode_head(features)
+            if not self.training:
+                found = self._find_instances(features, size)
+        return EDAPSOutput(
+            loss=None if labels is None else semantic_loss(logits, labels, self.config.semantic_loss_ignore_index),
+            logits=logits,
+            hidden_states=features if self.wants_hidden_states(output_hidden_states) else None,
+            input_size=size,
+            **found,
+        )
+
+    def _find_instances(self, features: Sequence[Tensor], size: tuple[int, int]) -> dict[str, Any]:
+        levels = self.neck(features)
+        logits, deltas = self.rpn_head(levels)
+        images = range(len(features[0]))
+        proposals = [self.rpn_head.propose([x[i] for x in logits], [x[i] for x in deltas], size) for i in images]
+        found = [self.roi_head.detect([x[i : i + 1] for x in levels], proposals[i], size) for i in images]
+        boxes, labels, masks = zip(*found, strict=True)
+        return {
+            "fpn_hidden_states": levels,
+            "rpn_logits": logits,
+            "rpn_deltas": deltas,
+            "proposals": tuple(proposals),
+            "boxes": boxes,
+            "box_labels": labels,
+            "mask_logits": masks,
+        }
+
+    def post_process_panoptic(
+        self, outputs: EDAPSOutput, target_sizes: Sequence[Sequence[int]] | None = None
+    ) -> list[Tensor]:
+        """One panoptic map an image, (height, width) int64, by the configuration's thresholds.
+
+        A pixel is `class * label_divisor + number`: number 0 for stuff, from 1 for things; void is
+        `255 * label_divisor`.
+
+        Args:
+            outputs: of `forward` in evaluation.
+            target_sizes: (height, width) of each map; the input's size if None.
+        """
+        assert outputs.logits is not None and outputs.input_size is not None
+        config, maps = self.config, []
+        sizes = target_sizes or [outputs.input_size] * len(outputs.logits)
+        for image, size in enumerate(sizes):
+            semantic = self._at(outputs, outputs.logits, image, size).argmax(dim=0)
+            maps.append(
+                panoptic_map(
+                    semantic,
+                    self._instances(outputs, semantic, image, size),
+                    config.thing_ids,
+                    stuff_area=config.stuff_area,
+                    divisor=config.label_divisor,
+                    void=255 * config.label_divisor,
+                )
+            )
+        return maps
+
+    def _at(self, outputs: EDAPSOutput, values: Tensor, image: int, size: Sequence[int]) -> Tensor:
+        """Maps of one image (C, *size), resized as the original does it: to the input, then to the target."""
+        assert outputs.input_size is not None
+        return resize(resize(values[image : image + 1], outputs.input_size), size)[0]
+
+    def _instances(self, outputs: EDAPSOutput, semantic: Tensor, image: int, size: Sequence[int]) -> Tensor:
+        config = self.config
+        if config.instance_decoder == "centers":
+            assert outputs.center_heatmap is not None and outputs.center_offsets is not None
+            heatmap = self._at(outputs, outputs.center_heatmap, image, size)[0]
+            centers = centers_of(heatmap, config.center_score, config.center_kernel, config.max_centers)
+            instances = instances_of_centers(centers, self._at(outputs, outputs.center_offsets, image, size))
+            return instances * torch.isin(semantic, torch.tensor(config.thing_ids, device=semantic.device))
+        if outputs.boxes is None or outputs.box_labels is None or outputs.mask_logits is None:
+            raise ValueError("There are no instances: the network was in training mode. Call model.eval() first.")
+        assert outputs.input_size is not None
+        boxes = outputs.boxes[image]
+        y, x = (target / given for target, given in zip(size, outputs.input_size, strict=True))
+        boxes = boxes * boxes.new_tensor([x, y, x, y, 1])
+        labels, masks = outputs.box_labels[image], outputs.mask_logits[image]
+        return instances_of_boxes(boxes, labels, masks, size, config.instance_score, config.mask_threshold)
+
+
+def config_for(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str] | None = None) -> EDAPSConfig:
+    """The configuration that a checkpoint's slots call for, with the published thresholds.
+
+    Args:
+        classes: names of the classifier's rows.
+        things: names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if None.
+
+    Raises:
+        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+    """
+    require(slot_map, ("mit", "daformer"), "EDAPS")
+    shapes = shapes_of(slot_map)
+    fields: dict[str, Any] = {"instance_decoder": "centers"}
+    if "edaps_center.center.weight" not in shapes:
+        require(slot_map, ("edaps_instance",), "EDAPS")
+        fields = {
+            "instance_decoder": "boxes",
+            "fpn_hidden_size": shapes["edaps_instance.neck.lateral0.weight"][0],
+            "box_hidden_size": shapes["edaps_instance.box.fc0.weight"][0],
+            "mask_hidden_size": shapes["edaps_instance.mask.conv0.weight"][0],
+            "mask_depth": count(shapes, "edaps_instance.mask.conv{}.weight"),
+        }
+    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
+    ids = _thing_ids(classes, label_sets()["cityscapes19"].things if things is None else things)
+    fields |= backbone_fields(slot_map) | head_fields(slot_map) | labels
+    config = EDAPSConfig(**fields, thing_ids=ids)
+    check_slots(EDAPSForPanopticSegmentation, config, slot_map)
+    return config
+
+
+def _thing_ids(classes: Sequence[str], things: Sequence[str]) -> list[int]:
+    rows = {normalise(name): row for row, name in enumerate(classes)}
+    if unknown := [name for name in things if normalise(name) not in rows]:
+        raise LayoutError(f"The countable classes {', '.join(unknown)} are not among the labels. Name those that are.")
+    return [rows[normalise(name)] for name in things]

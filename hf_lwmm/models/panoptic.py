@@ -1,0 +1,139 @@
+"""From boxes, masks, centres and classes of pixels to one map of things and stuff, as EDAPS's evaluation does it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+
+def anchors(
+    size: Sequence[int], stride: int, scale: float, ratios: Sequence[float], device: torch.device | None = None
+) -> Tensor:
+    """(h * w * len(ratios), 4) boxes x1, y1, x2, y2 around the pixels' corners of a feature map.
+
+    Args:
+        size: (h, w) of the feature map.
+        stride: pixels of the image between two of its pixels.
+        scale: side of a square anchor in strides.
+        ratios: height by width.
+    """
+    root = torch.tensor(ratios, dtype=torch.float32).sqrt()
+    half = torch.stack([stride / root * scale, stride * root * scale], dim=1) / 2
+    y, x = torch.meshgrid(*(torch.arange(length) * stride for length in size), indexing="ij")
+    corners = torch.stack([x, y], dim=-1).reshape(-1, 1, 2)
+    return torch.cat([corners - half, corners + half], dim=-1).reshape(-1, 4).to(device)
+
+
+def moved(boxes: Tensor, deltas: Tensor, size: Sequence[int]) -> Tensor:
+    """Boxes (..., 4) moved by deltas (..., 4) = (dx / w, dy / h, log w, log h) and clipped to an image (height, width).
+
+    A box grows or shrinks by at most 1000 / 16.
+    """
+    corner, extent = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+    limit = float(torch.log(torch.tensor(1000 / 16)))
+    centre = corner + extent / 2 + extent * deltas[..., :2]
+    half = extent * deltas[..., 2:].clamp(-limit, limit).exp() / 2
+    edge = boxes.new_tensor([size[1], size[0]])
+    return torch.cat([(centre - half).clamp(min=0).minimum(edge), (centre + half).clamp(min=0).minimum(edge)], dim=-1)
+
+
+def best_boxes(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, most: int) -> tuple[Tensor, Tensor]:
+    """Non-maximum suppression inside each group: (K, 5) boxes with scores, best first, and their groups (K,)."""
+    kept = batched_nms(boxes, scores, groups, iou)[:most]
+    return torch.cat([boxes[kept], scores[kept, None]], dim=1), groups[kept]
+
+
+def paste_mask(logits: Tensor, box: Tensor, size: Sequence[int], threshold: float) -> Tensor:
+    """A mask (m, m) of logits, stretched over a box (x1, y1, x2, y2) of an image; (height, width) bool."""
+    x1, y1, x2, y2 = box.tolist()
+    top, bottom = max(int(y1) - 1, 0), min(int(-(-y2 // 1)) + 1, size[0])
+    left, right = max(int(x1) - 1, 0), min(int(-(-x2 // 1)) + 1, size[1])
+    mask = torch.zeros(tuple(size), dtype=torch.bool, device=logits.device)
+    if x2 <= x1 or y2 <= y1:
+        return mask
+    y = (torch.arange(top, bottom, device=logits.device, dtype=logits.dtype) + 0.5 - y1) / (y2 - y1) * 2 - 1
+    x = (torch.arange(left, right, device=logits.device, dtype=logits.dtype) + 0.5 - x1) / (x2 - x1) * 2 - 1
+    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    pasted = nn.functional.grid_sample(logits.sigmoid()[None, None], grid[None], align_corners=False)
+    mask[top:bottom, left:right] = pasted[0, 0] >= threshold
+    return mask
+
+
+def instances_of_boxes(
+    boxes: Tensor, labels: Tensor, mask_logits: Tensor, size: Sequence[int], score: float, threshold: float
+) -> Tensor:
+    """Masks painted on one another, class after class, best first; (height, width) int64, 0 where there is none.
+
+    Args:
+        boxes: (K, 5) x1, y1, x2, y2 in pixels of the map, and score, best first.
+        labels: (K,) classes.
+        mask_logits: (K, m, m).
+        score: a box below it is left out.
+        threshold: of a pixel's probability.
+    """
+    instances = torch.zeros(tuple(size), dtype=torch.int64, device=boxes.device)
+    by_class = labels.argsort(stable=True)
+    for number, row in enumerate(by_class[boxes[by_class, 4] >= score], start=1):
+        instances[paste_mask(mask_logits[row], boxes[row, :4], size, threshold)] = number
+    return instances
+
+
+def centers_of(heatmap: Tensor, threshold: float, kernel: int, most: int) -> Tensor:
+    """The peaks (K, 2) y, x of a heatmap (H, W); of `most` or more, those above the value of the `most`-th best."""
+    heatmap = nn.functional.threshold(heatmap, threshold, -1.0)
+    highest = nn.functional.max_pool2d(heatmap[None, None], kernel, stride=1, padding=kernel // 2)[0, 0]
+    peaks = torch.where(heatmap == highest, heatmap, -1.0)
+    if int((peaks > 0).sum()) < most:
+        return (peaks > 0).nonzero()
+    return (peaks > peaks.flatten().topk(most).values[-1]).nonzero()
+
+
+def instances_of_centers(centers: Tensor, offsets: Tensor) -> Tensor:
+    """Every pixel's nearest centre, after moving it by its offset; (H, W) int64 numbers from 1, or 0 without centres.
+
+    Args:
+        centers: (K, 2) y, x.
+        offsets: (2, H, W) dy, dx in pixels.
+    """
+    y, x = (torch.arange(length, device=offsets.device) for length in offsets.shape[1:])
+    to_y, to_x = y[:, None] + offsets[0], x + offsets[1]
+    nearest = torch.full_like(to_y, torch.inf)
+    instances = torch.zeros_like(to_y, dtype=torch.int64)
+    for number, (center_y, center_x) in enumerate(centers.tolist(), start=1):
+        distance = (to_y - center_y) ** 2 + (to_x - center_x) ** 2
+        instances[distance < nearest] = number
+        nearest = torch.minimum(nearest, distance)
+    return instances
+
+
+def panoptic_map(
+    semantic: Tensor, instances: Tensor, things: Sequence[int], *, stuff_area: int, divisor: int, void: int
+) -> Tensor:
+    """One map of `class * divisor + number`; numbers of a thing class count from 1, stuff has 0.
+
+    An instance takes the class that most of its pixels have, among the thing classes. Pixels of things without an
+    instance, of stuff under an instance, and stuff classes smaller than `stuff_area` pixels stay void.
+
+    Args:
+        semantic: (H, W) class ids.
+        instances: (H, W) instance numbers, 0 for none; their order is the order of the numbers in the map.
+        things: ids of the thing classes.
+        void: value of the pixels that stay void.
+    """
+    result = torch.full_like(instances, void)
+    is_thing = torch.isin(semantic, torch.tensor(things, device=semantic.device))
+    numbers = dict.fromkeys(things, 0)
+    for instance in instances.unique().tolist():
+        mask = (instances == instance) & is_thing
+        if instance and mask.any():
+            label = int(semantic[mask].bincount().argmax())
+            numbers[label] += 1
+            result[mask] = label * divisor + numbers[label]
+    for label in semantic.unique().tolist():
+        mask = (semantic == label) & (instances == 0)
+        if label not in numbers and int(mask.sum()) >= stuff_area:
+            result[mask] = label * divisor
+    return result

@@ -1,0 +1,77 @@
+"""SegFormer as MMSegmentation 1.x has it: the same backbone, but another head than NVIDIA's and transformers'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+
+from hf_lwmm.layouts import SlotMap
+from hf_lwmm.models.layers import ConvBNReLU, resize
+from hf_lwmm.models.mit import (
+    MitConfig,
+    MitForSemanticSegmentation,
+    backbone_fields,
+    check_slots,
+    label_fields,
+    require,
+    shapes_of,
+)
+
+
+@strict
+class SegformerMMSegConfig(MitConfig):
+    """A MiT backbone and MMSegmentation's head, which is `decoder_hidden_size` channels wide."""
+
+    model_type = "hf-lwmm-segformer-mmseg"
+
+    embedding_norm_eps: float = 1e-6
+
+
+class SegformerMMSegHead(nn.Module):
+    """Every stage through a 1 x 1 convolution with normalisation, all fused by one more; first stage first."""
+
+    def __init__(self, config: SegformerMMSegConfig) -> None:
+        super().__init__()
+        channels = config.decoder_hidden_size
+        self.conv_seg = nn.Conv2d(channels, config.classes, 1)
+        self.dropout = nn.Dropout2d(config.classifier_dropout_prob)
+        self.convs = nn.ModuleList(ConvBNReLU(width, channels) for width in config.hidden_sizes)
+        self.fusion_conv = ConvBNReLU(len(self.convs) * channels, channels)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        size = features[0].shape[-2:]
+        projected = [resize(conv(stage), size) for conv, stage in zip(self.convs, features, strict=True)]
+        logits: Tensor = self.conv_seg(self.dropout(self.fusion_conv(torch.cat(projected, dim=1))))
+        return logits
+
+
+class SegformerMMSegForSemanticSegmentation(MitForSemanticSegmentation):
+    """SegFormer with MMSegmentation 1.x's decode head."""
+
+    config: SegformerMMSegConfig
+    config_class = SegformerMMSegConfig  # transformers does not resolve the annotation, a string here
+
+    def __init__(self, config: SegformerMMSegConfig) -> None:
+        super().__init__(config)
+        self.decode_head = SegformerMMSegHead(config)
+        self.post_init()
+
+
+def config_for(slot_map: SlotMap, classes: Sequence[str]) -> SegformerMMSegConfig:
+    """The configuration that a checkpoint's slots call for.
+
+    Args:
+        classes: names of the classifier's rows.
+
+    Raises:
+        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+    """
+    require(slot_map, ("mit", "segformer_mmseg"), "MMSegmentation SegFormer")
+    labels = label_fields(slot_map, "segformer_mmseg.classifier.weight", classes)
+    width = shapes_of(slot_map)["segformer_mmseg.fuse.conv.weight"][0]
+    config = SegformerMMSegConfig(**backbone_fields(slot_map), decoder_hidden_size=width, **labels)
+    check_slots(SegformerMMSegForSemanticSegmentation, config, slot_map)
+    return config

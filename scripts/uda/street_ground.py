@@ -1,0 +1,201 @@
+"""The street's plan, and what lies flat or far away: the sky, the road with its markings, pavements and shadows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from scripts.uda.street_canvas import PAVEMENT, ROAD, TREE, Camera, Colour, choose, code, grain, shade
+from scripts.uda.street_looks import Look
+
+FAR = 120.0  # metres to the end of a street that no crossing ends
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A piece of one side of the street, from `near` to `far` metres."""
+
+    near: float
+    far: float
+    tall: float  # height of its building; 0 = none
+    setback: float  # metres from the pavement to the building
+    side_road: bool
+
+
+@dataclass(frozen=True)
+class Street:
+    """The road's cross-section, symmetric about x = 0, what stands along it, and the light that falls on it."""
+
+    half: float  # carriageway, middle to kerb
+    kerb: float  # width of the pavement
+    parking: bool
+    verge: bool  # grass, not paving, beyond the pavement
+    length: float  # to the crossing that ends it, or FAR
+    bare: bool  # winter
+    sun: float  # 1 = clear, 0 = overcast
+    sun_side: int  # -1: the sun stands on the left
+    plots: tuple[tuple[Plot, ...], tuple[Plot, ...]]  # left and right
+
+    @property
+    def edge(self) -> float:
+        return self.half + self.kerb
+
+    @property
+    def drive(self) -> float:
+        """Middle to the edge of the moving traffic."""
+        return self.half - 2.2 * self.parking
+
+    @property
+    def ends(self) -> bool:
+        return self.length < FAR
+
+
+def plan_street(rng: np.random.Generator, look: Look) -> Street:
+    parking = bool(rng.random() < 0.5)
+    lanes = int(rng.choice((1, 2, 3), p=(0.65, 0.27, 0.08)))
+    length = float(rng.uniform(28, 80)) if rng.random() < 0.4 else FAR
+    density = rng.uniform(0.4, 0.97)
+    return Street(
+        half=lanes * rng.uniform(2.8, 3.6) + 2.2 * parking,
+        kerb=float(rng.uniform(1.5, 4.5)),
+        parking=parking,
+        verge=bool(rng.random() < look.verge),
+        length=length,
+        bare=bool(rng.random() < look.bare),
+        sun=float(rng.uniform(*look.sun)),
+        sun_side=int(rng.choice((-1, 1))),
+        plots=(_plots(rng, look, density, length), _plots(rng, look, density, length)),
+    )
+
+
+def _plots(rng: np.random.Generator, look: Look, density: float, length: float) -> tuple[Plot, ...]:
+    plots: list[Plot] = []
+    near, last = 2.0, length - 8 * (length < FAR)
+    usual, setback = rng.uniform(*look.heights), rng.uniform(0, 8) * (rng.random() < 0.35)
+    while near < last - 3:
+        far = min(near + rng.uniform(6, 22), last)
+        side_road = bool(rng.random() < 0.12 and near > 4)
+        built = not side_road and rng.random() < density
+        tall = usual * rng.uniform(0.65, 1.4) if built else 0.0
+        plots.append(Plot(near, far, tall, setback * rng.uniform(0.8, 1.1), side_road))
+        near = far
+    return tuple(plots)
+
+
+def sky(rng: np.random.Generator, camera: Camera, zenith: Colour, low: Colour, look: Look) -> np.ndarray:
+    """(h, w, 3) from the top to the horizon: a gradient with clouds that flatten towards the horizon."""
+    height = int(np.clip(np.ceil(camera.horizon), 1, camera.height))
+    rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    clear = np.float32(zenith) * (1 - rows) + np.float32(low) * rows
+    coarse = Image.fromarray(rng.standard_normal((6, 5), np.float32)).resize((12, 16), Image.Resampling.BICUBIC)
+    clouds = np.asarray(coarse) + 0.5 * rng.standard_normal((16, 12), np.float32) - np.float32(rng.uniform(-0.6, 1.2))
+    whole = Image.fromarray(clouds).resize((camera.width, height), Image.Resampling.BICUBIC)
+    cover = np.clip(np.asarray(whole) * np.float32(look.clouds), 0, 0.85)[..., None]
+    return clear + (np.float32(look.cloud) * np.float32(rng.uniform(0.8, 1.05)) - clear) * cover
+
+
+def ground(
+    rng: np.random.Generator, camera: Camera, look: Look, street: Street, haze: Colour
+) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w, 3) colours and (h, w) codes, from the horizon to the bottom."""
+    top = int(np.clip(np.ceil(camera.horizon), 1, camera.height))
+    rows = np.maximum(np.arange(top, camera.height, dtype=np.float32) - np.float32(camera.horizon), 0.3)[:, None]
+    z = np.float32(camera.focal * camera.above) / rows
+    columns = np.arange(camera.width, dtype=np.float32) - np.float32(camera.centre)
+    x = columns * (z / np.float32(camera.focal)) + (np.float32(camera.x) - np.float32(camera.curve) * z * z)
+    side = np.abs(x)
+
+    parts = np.full(x.shape, 2, np.uint8)  # 0 road, 1 pavement, 2 beyond, 3 kerb, 4 and 5 paint
+    parts[side < street.edge] = 1
+    parts[np.abs(side - street.half - 0.1) < 0.13] = 3
+    parts[side < street.half] = 0
+    for way, plots in zip((-1, 1), street.plots, strict=True):
+        for plot in plots:
+            if plot.side_road:
+                parts[(z > plot.near + 1) & (z < plot.far - 1) & (x * way > street.half - 1)] = 0
+    if street.ends:
+        parts[np.broadcast_to((z > street.length - 8) & (z < street.length - 2), x.shape)] = 0
+    road = parts == 0
+    white, yellow = _markings(rng, street, x, side, z)
+    parts[white & road] = 4
+    parts[yellow & road] = 5
+
+    asphalt, paving = choose(rng, look.asphalt), choose(rng, look.paving)
+    beyond = choose(rng, look.leaves) if street.verge else choose(rng, look.paving)
+    marking = choose(rng, look.marking)
+    palette = np.float32((asphalt, paving, beyond, shade(paving, 1.16), marking, choose(rng, ((214, 180, 90),))))
+    clear = np.exp(z / np.float32(-1.4 * look.sight[1]))
+    colours = palette[parts]
+    colours *= (_lightness(rng, look, street, parts, x, side, z) * clear)[..., None]
+    colours += np.float32(haze) * (1 - clear[..., None])
+    flat = code(TREE) if street.verge else code(PAVEMENT)
+    codes = np.asarray([code(ROAD), code(PAVEMENT), flat, code(PAVEMENT), code(ROAD), code(ROAD)], np.int32)
+    return colours, codes[parts]
+
+
+def _lightness(
+    rng: np.random.Generator,
+    look: Look,
+    street: Street,
+    parts: np.ndarray,
+    x: np.ndarray,
+    side: np.ndarray,
+    z: np.ndarray,
+) -> np.ndarray:
+    """(h, w) texture, wear, joints of the slabs, tyre tracks, and the shadows that buildings and trees cast."""
+    rough = np.float32(look.rough / 110)
+    light = grain(z * 9, x * 14) * (rough * np.exp(z / np.float32(-14)))
+    light += grain(z * 0.8 + rng.uniform(0, 99), x * 3 + 40) * (rough * np.exp(z / np.float32(-40)))
+    light += 1
+    lane = street.drive / max(1, round(street.drive / 3.2))
+    light -= np.float32(rng.uniform(-0.05, 0.12)) * (np.abs((side / lane) % 1 - 0.5) < 0.16) * (parts == 0)
+    slabs = ((z / 0.9) % 1 < 0.07) | ((side / 0.7) % 1 < 0.06)
+    light -= np.float32(0.12) * (slabs & (parts == 1) & (z < 16))
+    patches = grain(z * 0.25 + rng.uniform(0, 99), x * 0.5 + 20) > rng.uniform(0.8, 3)
+    light -= np.float32(rng.uniform(-0.15, 0.2)) * (patches & (parts == 0))
+
+    plots = street.plots[(street.sun_side + 1) // 2]
+    far = np.asarray([plot.far for plot in plots] or [0.0])
+    tall = np.asarray([plot.tall or rng.uniform(0, 7) for plot in plots] or [0.0], np.float32)
+    reach = tall[np.minimum(np.searchsorted(far, z + rng.uniform(-6, 6)), len(tall) - 1)] * rng.uniform(0.2, 1.4)
+    ragged = np.float32(0.25) * grain(z * 6, x * 9) * (tall.min() < 7)
+    shaded = x * street.sun_side + ragged > street.edge - reach
+    light *= 1 - np.float32(0.62 * street.sun) * shaded
+    return np.maximum(light, 0.05)
+
+
+def _markings(
+    rng: np.random.Generator, street: Street, x: np.ndarray, side: np.ndarray, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(h, w) where the road is painted white and where yellow."""
+    drive, draw = street.drive, rng.random(12)
+    dash, phase = rng.uniform(3, 8), rng.uniform(0, 8)
+    dashed = ((z + phase) / dash % 1) < rng.uniform(0.3, 0.6)
+    wander = 0.3 * (np.abs((z / 2) % 2 - 1) - 0.5) if draw[0] < 0.2 else np.zeros_like(z)
+    shift = 0.0 if draw[1] < 0.7 else float(rng.uniform(-1.5, 1.5))
+    white = (np.abs(x - shift + wander) < 0.08) & (dashed | (draw[2] < 0.25))
+    if drive > 5:
+        white |= (np.abs(side - drive / 2) < 0.07) & dashed
+    if draw[3] < 0.4:
+        white |= np.abs(side - drive + 0.2 + wander) < 0.07
+    if draw[4] < 0.25:
+        white |= (np.abs(z - rng.uniform(7, 25)) < 1.5) & ((x / 1.1) % 1 < 0.5)
+    if draw[5] < 0.3:
+        white |= (np.abs(z - rng.uniform(6, 30)) < 0.2) & (x > 0)
+    if draw[6] < 0.35:
+        for middle in (-drive / 2, drive / 2):
+            start = z - rng.uniform(4, 20)
+            off = np.abs(x - middle)
+            white |= (off < 0.09) & (start > 0) & (start < 2.2)
+            white |= (start > 2.2) & (off < (3.6 - start) * 0.28)
+    yellow = np.zeros(x.shape, bool)
+    if draw[7] < 0.4:
+        yellow |= np.abs(np.abs(side - street.half + 0.4) - 0.1) < 0.05
+    if draw[8] < 0.12:
+        start = z - rng.uniform(5, 15)
+        lattice = ((x + z) / 1.8 % 1 < 0.09) | ((x - z) / 1.8 % 1 < 0.09)
+        yellow |= lattice & (start > 0) & (start < 8)
+    near = z < 80
+    return white & near, yellow & near

@@ -1,0 +1,115 @@
+"""Trees, painted once as sprites: leafy crowns and the bare branches of winter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+from scripts.uda.street_canvas import GRAIN, TREE, Canvas, Colour, Sprite, choose, code, shade
+
+_SIZE = 192  # pixels of a sprite
+_KINDS = 14  # sprites of each sort
+BARK: tuple[Colour, ...] = ((74, 62, 52), (58, 52, 46), (92, 80, 66))
+
+
+def tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, leaves: Sequence[Colour], bare: bool) -> None:
+    """A street tree standing at (x, z)."""
+    tall = float(rng.uniform(4.5, 11.0))
+    wide = tall * float(rng.uniform(0.7, 1.05))
+    kind = int(rng.integers(_KINDS))
+    if bare:
+        bark = choose(rng, BARK)
+        canvas.stamp(_bare(kind), (x, 0, z), wide, tall, (shade(bark, 0.45), shade(bark, 1.15)), code(TREE))
+    else:
+        green = choose(rng, leaves)
+        canvas.stamp(_leafy(kind), (x, 0, z), wide, tall, (shade(green, 0.25), shade(green, 1.4)), code(TREE))
+
+
+def bush(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, leaves: Sequence[Colour]) -> None:
+    """A round shrub standing at (x, z)."""
+    green, tall = choose(rng, leaves), float(rng.uniform(0.8, 2.6))
+    ends = (shade(green, 0.25), shade(green, 1.3))
+    canvas.stamp(_shrub(int(rng.integers(_KINDS))), (x, 0, z), tall * float(rng.uniform(1, 2)), tall, ends, code(TREE))
+
+
+@cache
+def _leafy(kind: int) -> Sprite:
+    rng = np.random.default_rng([1, kind])
+    return _crown(rng, trunk=float(rng.uniform(0.18, 0.38)), tufts=int(rng.integers(120, 320)))
+
+
+@cache
+def _shrub(kind: int) -> Sprite:
+    return _crown(np.random.default_rng([2, kind]), trunk=0.0, tufts=160)
+
+
+def _crown(rng: np.random.Generator, trunk: float, tufts: int) -> Sprite:
+    """Overlapping tufts around a few boughs, bright at the top, on a trunk of a share of the height."""
+    light, cover = Image.new("L", (_SIZE, _SIZE)), Image.new("L", (_SIZE, _SIZE))
+    light_pen, cover_pen = ImageDraw.Draw(light), ImageDraw.Draw(cover)
+    middle, thick = _SIZE / 2, _SIZE * rng.uniform(0.018, 0.04)
+    if trunk:
+        post = [middle - thick, _SIZE * 0.5, middle + thick, _SIZE]
+        light_pen.rectangle(post, fill=50)
+        cover_pen.rectangle(post, fill=255)
+    span = 1 - trunk
+    boughs = rng.uniform(-1, 1, (9, 2)) * (0.55, 0.5)
+    for share in np.linspace(0, 1, tufts):
+        bough = boughs[int(rng.integers(len(boughs)))] + rng.normal(0, 0.2, 2)
+        bough *= min(1, 0.86 / max(float(np.hypot(*bough)), 1e-6))
+        u, v = middle * (1 + bough[0]), _SIZE * span * (0.5 - 0.5 * bough[1])
+        size = _SIZE * rng.uniform(0.015, 0.06) * (1.6 - share) * (1.3 if tufts < 200 else 1)
+        tone = 105 + 75 * bough[1] + 60 * (share - 0.5) + rng.normal(0, 22)
+        box = [u - size, v - size * 0.8, u + size, v + size * 0.8]
+        light_pen.ellipse(box, fill=int(np.clip(tone, 0, 255)))
+        cover_pen.ellipse(box, fill=255)
+    return _finished(_rough(light, rng, 16), cover.filter(ImageFilter.GaussianBlur(0.8)), closed=9)
+
+
+@cache
+def _bare(kind: int) -> Sprite:
+    """A trunk that forks seven or eight times."""
+    rng = np.random.default_rng([3, kind])
+    light, cover = Image.new("L", (2 * _SIZE, 2 * _SIZE), 90), Image.new("L", (2 * _SIZE, 2 * _SIZE))
+    pen, side = ImageDraw.Draw(cover), 2.0 * _SIZE
+    spread, upright = rng.uniform(0.3, 0.5), rng.uniform(0.05, 0.25)
+
+    def grow(u: float, v: float, angle: float, length: float, width: float, forks: int) -> None:
+        end_u, end_v = u + length * math.sin(angle), v - length * math.cos(angle)
+        pen.line([u, v, end_u, end_v], fill=255, width=max(1, round(width)))
+        if forks == 0:
+            return
+        for turn in (-1, 1) if forks > 6 else (-1, 1, float(rng.uniform(-0.5, 0.5))):
+            if forks < 3 and rng.random() < 0.35:
+                continue
+            lean = (angle + turn * spread * rng.uniform(0.6, 1.4)) * (1 - upright)
+            grow(end_u, end_v, lean, length * rng.uniform(0.66, 0.86), width * 0.66, forks - 1)
+
+    grow(side / 2, side, 0.0, side * rng.uniform(0.2, 0.26), side * 0.03, 7)
+    size = (_SIZE, _SIZE)
+    cover = cover.resize(size, Image.Resampling.BOX)
+    return _finished(_rough(light.resize(size), rng, 40), cover.point(lambda a: min(255, int(a * 1.5))), closed=13)
+
+
+def _rough(light: Image.Image, rng: np.random.Generator, depth: float) -> Image.Image:
+    du, dv = rng.integers(0, 256 - _SIZE, 2)
+    return Image.fromarray(
+        np.clip(np.asarray(light, np.float32) + depth * GRAIN[du : du + _SIZE, dv : dv + _SIZE], 0, 255).astype(
+            np.uint8
+        )
+    )
+
+
+def _finished(light: Image.Image, cover: Image.Image, closed: int) -> Sprite:
+    """Crop to what is covered; annotators draw around a crown and close gaps of up to `closed` pixels."""
+    solid = cover.point(lambda a: 255 * (a > 90))
+    outline = solid.resize((_SIZE // 2, _SIZE // 2)).filter(ImageFilter.MaxFilter(closed // 4 * 2 + 1))
+    outline = ImageChops.lighter(outline.filter(ImageFilter.MinFilter(closed // 4 * 2 + 1)).resize(solid.size), solid)
+    left, top, right, _ = cover.getbbox() or (0, 0, _SIZE, _SIZE)
+    half = max(_SIZE // 2 - left, right - _SIZE // 2)
+    frame = (_SIZE // 2 - half, top, _SIZE // 2 + half, _SIZE)
+    return Sprite(light.crop(frame), cover.crop(frame), outline.crop(frame))
