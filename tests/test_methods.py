@@ -391,13 +391,13 @@ def test_permuting_leaves_what_a_network_computes_unchanged(tmp_path: Path) -> N
     small = SegformerConfig(
         depths=[1, 2, 1, 1], hidden_sizes=[8, 16, 24, 32], num_attention_heads=[1, 2, 3, 4], decoder_hidden_size=16
     )
-    image = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 64, 64).double()
     for network in (
         SegformerForSemanticSegmentation(small),
         torchvision.models.resnet18(),
         torchvision.models.resnet50(),
     ):
-        network.eval()
+        network.double().eval()
         for parameter in network.parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
         model = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
@@ -407,7 +407,7 @@ def test_permuting_leaves_what_a_network_computes_unchanged(tmp_path: Path) -> N
         network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in other.items()})
         after = network(image)
         first, second = (out if isinstance(out, torch.Tensor) else out.logits for out in (before, after))
-        torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(first, second, rtol=1e-8, atol=1e-8)
 
 
 def test_permuting_is_refused_where_it_has_no_meaning(tmp_path: Path) -> None:

@@ -37,10 +37,8 @@ def finish_by_night(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator,
 def _wet_road(scene: Image.Image, horizon: int, road: np.ndarray, rng: np.random.Generator) -> None:
     """Mirror what stands above the horizon, smeared, on the road below it."""
     width, height = scene.size
-    deep = height - horizon
-    ahead = scene.crop((0, horizon - deep, width, horizon)).resize(
-        (width // 8, max(deep // 8, 1)), Image.Resampling.BOX
-    )
+    small, deep = (width // 8, max(height // 12, 1)), height - horizon
+    ahead = scene.crop((0, 0, width, horizon)).resize(small, Image.Resampling.BOX)
     mirror = ahead.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((width, deep), Image.Resampling.BILINEAR)
     darker = scene.crop((0, horizon, width, height)).point([tone // 2 for tone in range(256)] * 3)
     share = Image.fromarray(road[horizon:] * np.uint8(255 * rng.uniform(0.25, 0.6)))

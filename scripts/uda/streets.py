@@ -279,7 +279,9 @@ def _traffic(
         cars += [(lane, z, side < 0) for z in first + np.cumsum(rng.uniform(8, 30, rng.poisson(1.5)))]
     turning = [(rng.uniform(-1, 1) * street.half, rng.uniform(10, 35)) for _ in range(rng.poisson(0.35))]
     if street.ends:
-        turning += [(x, street.length - rng.choice((3.0, 6.0))) for x in rng.uniform(-25, 25, rng.poisson(1.5))]
+        turning += [
+            (x, street.length - rng.choice((3.0, 6.0))) for x in rng.uniform(-1, 1, rng.poisson(1.5)) * street.edge
+        ]
     riders = [
         (rng.choice((-1, 1)) * drive * rng.uniform(0.3, 0.95), rng.uniform(5, 32), bool(rng.random() < 0.4))
         for _ in range(rng.poisson(1.3))
