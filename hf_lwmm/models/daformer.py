@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
-from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import SlotMap
-from hf_lwmm.models.layers import ConvBNReLU, resize
-from hf_lwmm.models.mit import (
-    MitConfig,
-    MitForSemanticSegmentation,
-    backbone_fields,
-    check_slots,
-    label_fields,
-    require,
-    shapes_of,
-)
+from .layers import ConvBNReLU, resize
+from .mit import MitConfig, MitForSemanticSegmentation
 
-_DILATIONS = (1, 6, 12, 18)
+DILATIONS = (1, 6, 12, 18)
 
 
 @strict
@@ -39,7 +28,7 @@ class DAFormerConfig(MitConfig):
 
     embedding_size: int = 256
     decoder_hidden_size: int = 256
-    dilations: list[int] | tuple[int, ...] = _DILATIONS
+    dilations: list[int] | tuple[int, ...] = DILATIONS
 
 
 class Embedding(nn.Module):
@@ -133,35 +122,3 @@ class DAFormerForSemanticSegmentation(MitForSemanticSegmentation):
         super().__init__(config)
         self.decode_head = daformer_head(config)
         self.post_init()
-
-
-def head_fields(slot_map: SlotMap) -> dict[str, Any]:
-    """The fields of a `DAFormerConfig` that the shapes of the head's slots tell.
-
-    Raises:
-        LayoutError: if the head has other than four branches; dilations leave no trace in shapes.
-    """
-    shapes = shapes_of(slot_map)
-    channels, joined = shapes["daformer.bottleneck.conv.weight"][:2]
-    if joined != len(_DILATIONS) * channels:
-        raise LayoutError(
-            f"The head joins {joined // channels} branches; DAFormer's has {len(_DILATIONS)}, with the dilations "
-            f"{', '.join(map(str, _DILATIONS))}. A checkpoint does not tell other dilations."
-        )
-    return {"embedding_size": shapes["daformer.embed0.proj.weight"][0], "decoder_hidden_size": channels}
-
-
-def config_for(slot_map: SlotMap, classes: Sequence[str]) -> DAFormerConfig:
-    """The configuration that a checkpoint's slots call for.
-
-    Args:
-        classes: names of the classifier's rows.
-
-    Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
-    """
-    require(slot_map, ("mit", "daformer"), "DAFormer")
-    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
-    config = DAFormerConfig(**backbone_fields(slot_map), **head_fields(slot_map), **labels)
-    check_slots(DAFormerForSemanticSegmentation, config, slot_map)
-    return config

@@ -16,21 +16,10 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from hf_lwmm.datasets.labels import label_sets, normalise
-from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import SlotMap
-from hf_lwmm.models.daformer import DAFormerConfig, context_fusion, daformer_head, embeddings, fuse, head_fields
-from hf_lwmm.models.layers import resize, semantic_loss
-from hf_lwmm.models.mit import (
-    MitPreTrainedModel,
-    backbone_fields,
-    check_slots,
-    count,
-    label_fields,
-    require,
-    shapes_of,
-)
-from hf_lwmm.models.panoptic import (
+from .daformer import DAFormerConfig, context_fusion, daformer_head, embeddings, fuse
+from .layers import resize, semantic_loss
+from .mit import MitPreTrainedModel
+from .panoptic import (
     anchors,
     best_boxes,
     centers_of,
@@ -401,40 +390,3 @@ class EDAPSForPanopticSegmentation(MitPreTrainedModel):
         boxes = boxes * boxes.new_tensor([x, y, x, y, 1])
         labels, masks = outputs.box_labels[image], outputs.mask_logits[image]
         return instances_of_boxes(boxes, labels, masks, size, config.instance_score, config.mask_threshold)
-
-
-def config_for(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str] | None = None) -> EDAPSConfig:
-    """The configuration that a checkpoint's slots call for, with the published thresholds.
-
-    Args:
-        classes: names of the classifier's rows.
-        things: names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if None.
-
-    Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
-    """
-    require(slot_map, ("mit", "daformer"), "EDAPS")
-    shapes = shapes_of(slot_map)
-    fields: dict[str, Any] = {"instance_decoder": "centers"}
-    if "edaps_center.center.weight" not in shapes:
-        require(slot_map, ("edaps_instance",), "EDAPS")
-        fields = {
-            "instance_decoder": "boxes",
-            "fpn_hidden_size": shapes["edaps_instance.neck.lateral0.weight"][0],
-            "box_hidden_size": shapes["edaps_instance.box.fc0.weight"][0],
-            "mask_hidden_size": shapes["edaps_instance.mask.conv0.weight"][0],
-            "mask_depth": count(shapes, "edaps_instance.mask.conv{}.weight"),
-        }
-    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
-    ids = _thing_ids(classes, label_sets()["cityscapes19"].things if things is None else things)
-    fields |= backbone_fields(slot_map) | head_fields(slot_map) | labels
-    config = EDAPSConfig(**fields, thing_ids=ids)
-    check_slots(EDAPSForPanopticSegmentation, config, slot_map)
-    return config
-
-
-def _thing_ids(classes: Sequence[str], things: Sequence[str]) -> list[int]:
-    rows = {normalise(name): row for row, name in enumerate(classes)}
-    if unknown := [name for name in things if normalise(name) not in rows]:
-        raise LayoutError(f"The countable classes {', '.join(unknown)} are not among the labels. Name those that are.")
-    return [rows[normalise(name)] for name in things]

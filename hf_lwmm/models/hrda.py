@@ -11,11 +11,10 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from hf_lwmm.layouts import SlotMap
-from hf_lwmm.models.daformer import DAFormerConfig, FusionHead, daformer_head, head_fields
-from hf_lwmm.models.layers import ConvBNReLU, resize, semantic_loss
-from hf_lwmm.models.mit import MitPreTrainedModel, backbone_fields, check_slots, label_fields, require, shapes_of
-from hf_lwmm.models.windows import Box, window_boxes
+from .daformer import DAFormerConfig, FusionHead, daformer_head
+from .layers import ConvBNReLU, resize, semantic_loss
+from .mit import MitPreTrainedModel
+from .windows import Box, window_boxes
 
 
 @strict
@@ -151,21 +150,3 @@ class HRDAForSemanticSegmentation(MitPreTrainedModel):
             return loss
         y1, y2, x1, x2 = box
         return (1 - detail) * loss + detail * semantic_loss(crop_logits, labels[:, y1:y2, x1:x2], ignore)
-
-
-def config_for(slot_map: SlotMap, classes: Sequence[str]) -> HRDAConfig:
-    """The configuration that a checkpoint's slots call for, with the published scales and crops.
-
-    Args:
-        classes: names of the classifier's rows.
-
-    Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
-    """
-    require(slot_map, ("mit", "daformer", "scale_attention"), "HRDA")
-    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
-    width = shapes_of(slot_map)["scale_attention.fuse.conv.weight"][0]
-    fields = backbone_fields(slot_map) | head_fields(slot_map) | labels
-    config = HRDAConfig(**fields, attention_hidden_size=width)
-    check_slots(HRDAForSemanticSegmentation, config, slot_map)
-    return config

@@ -8,17 +8,8 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 
-from hf_lwmm.layouts import SlotMap
-from hf_lwmm.models.layers import ConvBNReLU, resize
-from hf_lwmm.models.mit import (
-    MitConfig,
-    MitForSemanticSegmentation,
-    backbone_fields,
-    check_slots,
-    label_fields,
-    require,
-    shapes_of,
-)
+from .layers import ConvBNReLU, resize
+from .mit import MitConfig, MitForSemanticSegmentation
 
 
 @strict
@@ -58,20 +49,3 @@ class SegformerMMSegForSemanticSegmentation(MitForSemanticSegmentation):
         super().__init__(config)
         self.decode_head = SegformerMMSegHead(config)
         self.post_init()
-
-
-def config_for(slot_map: SlotMap, classes: Sequence[str]) -> SegformerMMSegConfig:
-    """The configuration that a checkpoint's slots call for.
-
-    Args:
-        classes: names of the classifier's rows.
-
-    Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
-    """
-    require(slot_map, ("mit", "segformer_mmseg"), "MMSegmentation SegFormer")
-    labels = label_fields(slot_map, "segformer_mmseg.classifier.weight", classes)
-    width = shapes_of(slot_map)["segformer_mmseg.fuse.conv.weight"][0]
-    config = SegformerMMSegConfig(**backbone_fields(slot_map), decoder_hidden_size=width, **labels)
-    check_slots(SegformerMMSegForSemanticSegmentation, config, slot_map)
-    return config

@@ -1,0 +1,127 @@
+"""From pictures to what a network takes, as each code base does it, and from logits back to maps of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from transformers import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+Picture = Image.Image | NDArray[Any] | Tensor
+
+
+class SegmentationImageProcessor(BaseImageProcessor):
+    """Resizes, orders channels, and normalises: (value * rescale_factor - mean) / std.
+
+    Args:
+        size: {"height", "width"} in pixels, or None to leave images as large as they are.
+        resample: PIL's number of the filter; 2 is bilinear, 3 bicubic.
+        channel_order: "RGB" or "BGR"; mean and std are in this order.
+        rescale_factor: 1 for networks that take values from 0 to 255.
+        align_corners: how logits are resized to the image (bilinear).
+    """
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012  (transformers' own interface)
+
+    def __init__(
+        self,
+        size: Mapping[str, int] | None = None,
+        resample: int = 2,
+        channel_order: str = "RGB",
+        rescale_factor: float = 1.0,
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
+        align_corners: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        # The mixin's own constructor keeps what it does not know; the one between prepares backends that are not used.
+        super(BaseImageProcessor, self).__init__(**kwargs)
+        self.size = dict(size) if size else None
+        self.resample = resample
+        self.channel_order = channel_order
+        self.rescale_factor = rescale_factor
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+        self.align_corners = align_corners
+
+    def to_dict(self) -> dict[str, Any]:
+        """What preprocessor_config.json holds."""
+        return {**vars(self), "image_processor_type": type(self).__name__}
+
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.preprocess(images)
+
+    def preprocess(self, images: Picture | Sequence[Picture], *args: Any, **kwargs: Any) -> BatchFeature:
+        """`pixel_values` (N, 3, H, W) float32 of pictures that are, after resizing, of one size.
+
+        Raises:
+            ValueError: for something that is no picture, or pictures of several sizes.
+        """
+        pictures: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
+        arrays = [self._normalised(as_rgb(picture)) for picture in pictures]
+        if len({array.shape for array in arrays}) > 1:
+            sizes = sorted({f"{array.shape[2]}x{array.shape[1]}" for array in arrays})
+            raise ValueError(f"Images of several sizes ({', '.join(sizes)}) make no batch; give them one by one.")
+        return BatchFeature({"pixel_values": torch.from_numpy(np.stack(arrays))})
+
+    def _normalised(self, picture: Image.Image) -> NDArray[np.float32]:
+        if self.size:
+            picture = picture.resize((self.size["width"], self.size["height"]), self.resample)
+        values = np.asarray(picture, np.float32)
+        if self.channel_order == "BGR":
+            values = values[..., ::-1]
+        scale, mean, std = (np.asarray(x, np.float32) for x in (self.rescale_factor, self.image_mean, self.image_std))
+        return np.ascontiguousarray(((values * scale - mean) / std).transpose(2, 0, 1), np.float32)
+
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[Tensor]:
+        """The best class of every pixel, a (height, width) int64 map for each image.
+
+        Args:
+            outputs: of a network, with `logits` (N, C, h, w).
+            target_sizes: (height, width) for each image; the logits' own if None.
+        """
+        logits = outputs.logits
+        if target_sizes is None:
+            return list(logits.argmax(dim=1))
+        return [
+            nn.functional.interpolate(one[None], size, mode="bilinear", align_corners=self.align_corners)[0].argmax(0)
+            for one, size in zip(logits, map(tuple, target_sizes), strict=True)
+        ]
+
+
+def as_rgb(picture: Picture) -> Image.Image:
+    """Any picture as 8-bit RGB; of 16-bit ones the upper 8 bits, transparency is dropped.
+
+    Raises:
+        ValueError: for something that is no picture.
+    """
+    if isinstance(picture, Image.Image):
+        if picture.mode.startswith("I"):
+            values = np.asarray(picture)
+            picture = Image.fromarray((values >> (8 if values.max(initial=0) > 255 else 0)).astype(np.uint8))
+        return picture.convert("RGB")
+    values = np.asarray(picture)
+    if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4):
+        values = values.transpose(1, 2, 0)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
+        raise ValueError(f"An array of shape {values.shape} is no picture: give (H, W), (H, W, 3) or (3, H, W).")
+    if values.dtype == np.uint16:
+        values = values >> 8
+    elif values.dtype.kind == "f":
+        if values.size and (values.min() < 0 or values.max() > 1):
+            raise ValueError("Pictures of floats have values from 0 to 1; give uint8 for values to 255.")
+        values = np.round(values * 255)
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
