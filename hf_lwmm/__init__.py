@@ -3,12 +3,15 @@
     import hf_lwmm
     result = hf_lwmm.merge(["org/a", "org/b"], anchor="org/a", output="merged")
 
-Names are imported when they are first used, so that `import hf_lwmm` costs nothing.
+Names are imported when they are first used, so that `import hf_lwmm` costs nothing. Its networks are registered with
+transformers' Auto classes when these are imported, before or after.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
@@ -18,18 +21,21 @@ if TYPE_CHECKING:
     from hf_lwmm.errors import HfLwmmError
     from hf_lwmm.inspection import ModelInfo, inspect
     from hf_lwmm.merging import MergeResult, Reproduction, merge, plan, push, reproduce
+    from hf_lwmm.models.loading import LoadedModel, load
     from hf_lwmm.planning import Knobs, MergePlan
 
 _HOMES = {
     "Conversion": "converting",
     "HfLwmmError": "errors",
     "Knobs": "planning",
+    "LoadedModel": "models.loading",
     "MergePlan": "planning",
     "MergeResult": "merging",
     "ModelInfo": "inspection",
     "Reproduction": "merging",
     "convert": "converting",
     "inspect": "inspection",
+    "load": "models.loading",
     "merge": "merging",
     "plan": "merging",
     "push": "merging",
@@ -40,6 +46,7 @@ __all__ = [
     "Conversion",
     "HfLwmmError",
     "Knobs",
+    "LoadedModel",
     "MergePlan",
     "MergeResult",
     "ModelInfo",
@@ -47,6 +54,7 @@ __all__ = [
     "__version__",
     "convert",
     "inspect",
+    "load",
     "merge",
     "plan",
     "push",
@@ -62,3 +70,31 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _RegisterNetworks:
+    """Imports hf_lwmm.models right after transformers' Auto classes, which are to know its networks."""
+
+    module = "transformers.models.auto.modeling_auto"
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != cls.module:
+            return None
+        sys.meta_path.remove(cls)
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def then_register(module: Any) -> None:
+                execute(module)
+                import_module("hf_lwmm.models")
+
+            spec.loader.exec_module = then_register  # type: ignore[method-assign]
+        return spec
+
+
+if _RegisterNetworks.module in sys.modules:
+    import_module("hf_lwmm.models")
+else:
+    sys.meta_path.insert(0, _RegisterNetworks)

@@ -54,7 +54,9 @@ def read_torch_file(path: Path, weights: str = "student") -> TorchFile:
     state, dropped = _unwrap(state, weights, path.name)
     import torch
 
-    names = {getattr(torch, torch_name): name for torch_name, name in _DTYPES.items() if hasattr(torch, torch_name)}
+    names = {
+        getattr(torch, torch_name): name for torch_name, name in TORCH_DTYPES.items() if hasattr(torch, torch_name)
+    }
     tensors, data = {}, {}
     for name, tensor in state.items():
         if tensor.dtype not in names or tensor.layout != torch.strided:
@@ -65,7 +67,7 @@ def read_torch_file(path: Path, weights: str = "student") -> TorchFile:
     return TorchFile(tensors, data, _classes(content), (*notes, *dropped))
 
 
-_DTYPES = {
+TORCH_DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "uint16": "U16", "uint32": "U32", "uint64": "U64",
 }  # fmt: skip

@@ -1,1 +1,52 @@
-"""Networks that transformers and timm lack, as transformers `PreTrainedModel`s."""
+"""Networks of the UDA literature as transformers models; importing this package registers them with the Auto classes.
+
+Modules that define networks import each other relatively and nothing else of this package, so that their code can
+travel with a repository (`trust_remote_code=True`).
+"""
+
+from __future__ import annotations
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageClassification,
+    AutoModelForSemanticSegmentation,
+    AutoModelForUniversalSegmentation,
+)
+
+from .bottleneck import BottleneckConfig, BottleneckForImageClassification
+from .daformer import DAFormerConfig, DAFormerForSemanticSegmentation
+from .deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+from .edaps import EDAPSConfig, EDAPSForPanopticSegmentation
+from .hrda import HRDAConfig, HRDAForSemanticSegmentation
+from .image_processing import SegmentationImageProcessor
+from .segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
+
+__all__ = [
+    "BottleneckConfig",
+    "BottleneckForImageClassification",
+    "DAFormerConfig",
+    "DAFormerForSemanticSegmentation",
+    "DeepLabV2Config",
+    "DeepLabV2ForSemanticSegmentation",
+    "EDAPSConfig",
+    "EDAPSForPanopticSegmentation",
+    "HRDAConfig",
+    "HRDAForSemanticSegmentation",
+    "SegformerMMSegConfig",
+    "SegformerMMSegForSemanticSegmentation",
+    "SegmentationImageProcessor",
+]
+
+for _auto, _config, _model in (
+    (AutoModelForSemanticSegmentation, DAFormerConfig, DAFormerForSemanticSegmentation),
+    (AutoModelForSemanticSegmentation, HRDAConfig, HRDAForSemanticSegmentation),
+    (AutoModelForSemanticSegmentation, SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation),
+    (AutoModelForSemanticSegmentation, DeepLabV2Config, DeepLabV2ForSemanticSegmentation),
+    (AutoModelForSemanticSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation),
+    (AutoModelForUniversalSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation),
+    (AutoModelForImageClassification, BottleneckConfig, BottleneckForImageClassification),
+):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    _auto.register(_config, _model, exist_ok=True)
+    AutoImageProcessor.register(_config, slow_image_processor_class=SegmentationImageProcessor, exist_ok=True)

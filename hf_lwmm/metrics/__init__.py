@@ -1,0 +1,1 @@
+"""Scores of predictions: per-image counts that add up, data set scores from their sums, intervals from their spread."""

@@ -1,0 +1,154 @@
+"""Intersection over union and accuracies of class maps, from integer counts of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_lwmm.metrics.errors import MetricError
+from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
+
+# Pixels counted at a time: few enough for the processor's caches, enough to make NumPy's calls cheap.
+CHUNK = 1 << 19
+
+
+@dataclass(frozen=True)
+class SemanticScores:
+    """Scores over the classes of a protocol, in its order, as fractions; nan for what does not occur.
+
+    `iou` TP / (TP + FP + FN) and `accuracy` TP / (TP + FN) are (len(classes),); `mean_iou` and `mean_accuracy` are
+    their means over the classes that occur; `pixel_accuracy` is the part of the classes' pixels that are right.
+    """
+
+    iou: Values
+    accuracy: Values
+    mean_iou: float
+    mean_accuracy: float
+    pixel_accuracy: float
+
+
+def confusion(
+    label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], classes: int, *, ignore: int = 255
+) -> npt.NDArray[np.int64]:
+    """Pixels of one image by true class (row) and predicted class (column): (classes, classes + 1) int64.
+
+    The last column has the pixels that were predicted as none of the classes: they are misses of their true class.
+    Pixels labelled `ignore` are left out. uint8 maps are fastest, other integers are narrowed first.
+
+    Args:
+        label: (H, W) class ids, or any other shape.
+        prediction: class ids of the same shape.
+        classes: their number, at most 255.
+
+    Raises:
+        MetricError: if the shapes differ, a map does not hold integers, or a label is neither a class nor `ignore`.
+    """
+    if label.shape != prediction.shape:
+        raise MetricError(
+            f"The label is {_size(label)} but the prediction {_size(prediction)}; "
+            "resize the prediction's logits to the label before taking the classes."
+        )
+    if not 1 <= classes <= 255:
+        raise MetricError(f"Class maps are scored over 1 to 255 classes, not {classes}.")
+    if label.dtype.kind not in "iub" or prediction.dtype.kind not in "iub":
+        raise MetricError(f"Class maps hold integers, not {label.dtype} (label) and {prediction.dtype} (prediction).")
+    if label.dtype != np.uint8:
+        ignored = label == ignore
+        outside = label[((label < 0) | (label >= classes)) & ~ignored]
+        if outside.size:
+            raise _outside(int(outside[0]), classes, ignore)
+        label, ignore = np.where(ignored, 255, label), 255
+    truth, guess = _bytes(label), _bytes(prediction)
+    if prediction.dtype != np.uint8:
+        guess[guess != prediction.reshape(-1)] = classes
+    if guess.max(initial=0) > classes:
+        guess = np.minimum(guess, np.uint8(classes))
+    table = _joint_counts(truth, guess, classes + 1)
+    if 0 <= ignore <= 255:
+        table[ignore] = 0
+    if table[classes:].any():
+        raise _outside(classes + int(table[classes:].any(axis=1).argmax()), classes, ignore)
+    return table[:classes]
+
+
+def semantic_counts(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(..., classes, 3) pixels that are true positive, false positive, false negative, of tables by `confusion`."""
+    square = table[..., :-1]
+    hits = np.diagonal(square, axis1=-2, axis2=-1)
+    return np.stack([hits, square.sum(axis=-2) - hits, table.sum(axis=-1) - hits], axis=-1)
+
+
+def semantic_scores(counts: Counts, classes: Classes | None = None) -> SemanticScores:
+    """Scores of a data set from its (C, 3) counts, summed over images, over a protocol's classes or all.
+
+    A pixel of a class outside the protocol still counts against the class that it is taken for: a protocol chooses
+    among the classes' IoUs, as AdaptSegNet and DAFormer score 16 and 13 classes.
+    """
+    part = chosen(counts, classes)
+    hits, true = part[:, 0], part[:, 0] + part[:, 2]
+    accuracy = ratio(hits, true)
+    return SemanticScores(
+        iou(counts, classes),
+        accuracy,
+        float(mean_iou(counts, classes)),
+        float(mean(accuracy)),
+        float(ratio(hits.sum(), true.sum())),
+    )
+
+
+def iou(counts: Counts, classes: Classes | None = None) -> Values:
+    """TP / (TP + FP + FN) of (..., C, 3) counts: (..., classes), nan for a class without truth and prediction."""
+    part = chosen(counts, classes)
+    return ratio(part[..., 0], part.sum(axis=-1))
+
+
+def mean_iou(counts: Counts, classes: Classes | None = None) -> Values:
+    """mIoU of (..., C, 3) counts over the classes that occur in truth or prediction: (...)."""
+    return mean(iou(counts, classes))
+
+
+def _bytes(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(values).reshape(-1).astype(np.uint8, copy=False)
+
+
+def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.int64]:
+    """(256, width) pixels of each pair of values.
+
+    Maps are smooth: of eight pixels in a row nearly always all have one pair of values. Read as one 64-bit word, they
+    are equal if the word is its first byte repeated, and then are counted at once.
+    """
+
+    def count(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        pairs = truth.astype(np.uint16)  # 255 * width + width - 1 fits
+        pairs *= np.uint16(width)
+        pairs += guess
+        return np.bincount(pairs, minlength=256 * width)
+
+    end = truth.size - truth.size % 8
+    total = count(truth[end:], guess[end:])
+    for start in range(0, end, CHUNK):
+        chunk = slice(start, min(start + CHUNK, end))
+        truths, guesses = truth[chunk].view(np.int64), guess[chunk].view(np.int64)
+        first, second = truths & 0xFF, guesses & 0xFF
+        is_mixed = first * 0x0101010101010101 != truths
+        is_mixed |= second * 0x0101010101010101 != guesses
+        mixed = np.flatnonzero(is_mixed)
+        pairs = first
+        pairs *= width
+        pairs += second
+        total += 8 * (np.bincount(pairs, minlength=total.size) - np.bincount(pairs[mixed], minlength=total.size))
+        total += count(truths[mixed].view(np.uint8), guesses[mixed].view(np.uint8))
+    return total.reshape(256, width)
+
+
+def _outside(value: int, classes: int, ignore: int) -> MetricError:
+    return MetricError(
+        f"The label has the value {value}, which is neither one of the {classes} classes nor ignored ({ignore}). "
+        "Map the data set's ids to the classes first."
+    )
+
+
+def _size(values: npt.NDArray[np.integer]) -> str:
+    return "x".join(map(str, values.shape)) or "a single number"

@@ -1,0 +1,222 @@
+"""Any supported checkpoint as a network that runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import (
+    AutoImageProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SegformerConfig,
+    SegformerImageProcessorPil,
+)
+
+from hf_lwmm import hub
+from hf_lwmm.checkpoint import Checkpoint, open_checkpoint, with_labels
+from hf_lwmm.datasets.labels import read_label_set
+from hf_lwmm.dtypes import ITEM_SIZES
+from hf_lwmm.errors import CheckpointError, LayoutError
+from hf_lwmm.hub import Source
+from hf_lwmm.layouts import map_slots
+from hf_lwmm.models.families import Family, family_of, image_settings, rows_of
+from hf_lwmm.models.image_processing import SegmentationImageProcessor
+from hf_lwmm.refs import ModelRef, parse_ref
+from hf_lwmm.torch_file import TORCH_DTYPES
+
+_TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
+_PROCESSOR = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in evaluation mode, and how images come into it.
+
+    `task` is "semantic", "panoptic" or "classification". `notes` say what was assumed and what was left out.
+    """
+
+    model: PreTrainedModel
+    image_processor: Any
+    classes: tuple[str, ...]
+    family: Family = field(repr=False)
+    source: Source = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return self.source.label
+
+    @property
+    def task(self) -> str:
+        return self.family.task
+
+    def save(self, folder: str | Path) -> None:
+        """Write what `from_pretrained` reads: weights, config.json, preprocessor_config.json, and the code."""
+        folder = Path(folder)
+        _carry_code(self)
+        bars = transformers.utils.logging.is_progress_bar_enabled()
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            self.model.save_pretrained(folder)
+            self.image_processor.save_pretrained(folder)
+        finally:
+            if bars:
+                transformers.utils.logging.enable_progress_bar()
+
+
+def load(
+    model: str | Path | ModelRef,
+    *,
+    system: str | None = None,
+    labels: Sequence[Any] = (),
+    weights: str = "student",
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> LoadedModel:
+    """Load a model as a network of transformers or of `hf_lwmm.models`.
+
+    Args:
+        model: a reference, as for `merge`.
+        system: whose arithmetic a DeepLabV2 checkpoint has (`advent`, `adaptsegnet`, ...), which its file does not say.
+        labels: label sets for a model that does not name its classes, as in `Knobs`.
+        weights: of self-training checkpoints, `student` or `teacher`.
+
+    Raises:
+        HfLwmmError: a subclass that says what is wrong, e.g. which tensors are missing.
+    """
+    source = hub.resolve(parse_ref(model))
+    checkpoint = open_checkpoint(source, weights=weights)
+    try:
+        checkpoint = with_labels(checkpoint, [read_label_set(name) for name in labels])
+        return _load(checkpoint, system, dtype, device)
+    finally:
+        checkpoint.close()
+
+
+def _load(checkpoint: Checkpoint, system: str | None, dtype: str, device: str) -> LoadedModel:
+    family = family_of(checkpoint.slot_map, checkpoint.label)
+    notes = list(checkpoint.notes)
+    config = _stored_config(checkpoint, family) if system is None else None
+    if config is None:
+        classes = checkpoint.classes or _placeholders(checkpoint, notes)
+        try:
+            config = family.config_for(checkpoint.slot_map, classes, system)
+        except LayoutError as error:
+            raise LayoutError(f"{checkpoint.label}: {error}") from None
+        if (taken := getattr(config, "system", None)) and system is None:
+            notes.append(f"{checkpoint.label}: taken for {taken}'s arithmetic; --system says otherwise")
+    model = family.model_class(config)
+    notes += fill(model, checkpoint)
+    names: dict[Any, str] = dict(config.id2label or {})
+    classes = tuple(str(names[row]) for row in sorted(names))
+    processor = _stored_processor(checkpoint.source) or _original_processor(config)
+    module: Any = model
+    module = module.to(device=device, dtype=getattr(torch, dtype)).eval()
+    return LoadedModel(module, processor, classes, family, checkpoint.source, tuple(notes))
+
+
+def fill(model: nn.Module, checkpoint: Checkpoint) -> list[str]:
+    """Give a network a checkpoint's weights, slot by slot, whatever layout they come in; notes what was not used.
+
+    Raises:
+        LayoutError: listing the slots that are missing or of another shape.
+    """
+    state = model.state_dict()
+    own = map_slots({name: tuple(tensor.shape) for name, tensor in state.items()})
+    given = checkpoint.slot_map.slots
+    # BatchNorm's counters may be absent, as in frozen ones: no forward pass reads them.
+    missing = [slot for slot in own.slots if slot not in given and not slot.endswith("num_batches_tracked")]
+    wrong = [f"{s} is {list(given[s].shape)}, not {list(a.shape)}" for s, a in own.slots.items()
+             if s in given and given[s].shape != a.shape]  # fmt: skip
+    if missing or wrong:
+        faults = [f"{len(missing)} slots are missing ({_some(missing)})"] if missing else []
+        faults += [f"{len(wrong)} have another shape ({_some(wrong)})"] if wrong else []
+        raise LayoutError(f"{checkpoint.label} does not fit {type(model).__name__}: {'; '.join(faults)}.")
+    for name, atoms in own.atoms.items():
+        flat = state[name].view(-1)
+        for atom in atoms:
+            if atom.slot in given:
+                count = math.prod(atom.shape)
+                flat[atom.start : atom.start + count] = _values(checkpoint, atom.slot, count)
+    unused = [slot for slot in given if slot not in own.slots and not slot.endswith("num_batches_tracked")]
+    return [f"{checkpoint.label}: {len(unused)} tensors are not used ({_some(unused)})"] if unused else []
+
+
+def _values(checkpoint: Checkpoint, slot: str, count: int) -> torch.Tensor:
+    atom = checkpoint.slot_map.slots[slot]
+    stored = checkpoint.tensors[atom.tensor].dtype
+    raw = bytearray(count * ITEM_SIZES[stored])
+    assert checkpoint.reader is not None
+    checkpoint.reader.read(atom.tensor, atom.start * ITEM_SIZES[stored], memoryview(raw))
+    return torch.frombuffer(raw, dtype=_TORCH[stored])
+
+
+def _stored_config(checkpoint: Checkpoint, family: Family) -> PreTrainedConfig | None:
+    """The configuration that the repository has for this very network, if any."""
+    config = dict(checkpoint.config)
+    wanted = family.model_class.config_class
+    if wanted is None or config.get("model_type") != wanted.model_type:
+        return None
+    try:
+        return wanted.from_dict(config)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.label}: its config.json cannot be read: {error}") from None
+
+
+def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
+    rows = rows_of(checkpoint.slot_map)
+    if rows is None:
+        raise LayoutError(f"{checkpoint.label}: its classifier cannot be told; `hf-lwmm inspect` shows its layout.")
+    notes.append(f"{checkpoint.label}: names none of its {rows} classes; --labels does")
+    return tuple(f"LABEL_{row}" for row in range(rows))
+
+
+def _stored_processor(source: Source) -> Any:
+    """The repository's own image processor, None if it has none."""
+    if _PROCESSOR not in source.files or (source.ref.path is not None and source.ref.path.is_file()):
+        return None
+    path = hub.fetch(source, _PROCESSOR)
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("image_processor_type") == SegmentationImageProcessor.__name__:
+        return SegmentationImageProcessor.from_dict(settings)
+    if "reduce_labels" in settings:  # an old name that transformers takes for False, silently
+        settings["do_reduce_labels"] = settings.pop("reduce_labels")
+    kind = settings.get("image_processor_type") or str(settings.get("feature_extractor_type", ""))
+    try:
+        return AutoImageProcessor.from_pretrained(path.parent, backend="pil") if kind else None
+    except (OSError, ValueError, ImportError):
+        return None
+
+
+def _original_processor(config: PreTrainedConfig) -> Any:
+    """What the original evaluation does; for SegFormer in a class that transformers has itself."""
+    if type(config) is SegformerConfig:
+        return SegformerImageProcessorPil(do_resize=False)
+    return SegmentationImageProcessor(**image_settings(config))
+
+
+def _carry_code(loaded: LoadedModel) -> None:
+    """Make `save_pretrained` put the network's code into the repository, for `trust_remote_code=True`."""
+    if not type(loaded.model).__module__.startswith("hf_lwmm."):
+        return
+    auto = {
+        "semantic": "AutoModelForSemanticSegmentation",
+        "panoptic": "AutoModelForUniversalSegmentation",
+        "classification": "AutoModelForImageClassification",
+    }[loaded.task]
+    type(loaded.model).register_for_auto_class(auto)
+    type(loaded.model.config).register_for_auto_class()
+    if isinstance(loaded.image_processor, SegmentationImageProcessor):
+        SegmentationImageProcessor.register_for_auto_class()
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
