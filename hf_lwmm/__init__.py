@@ -19,6 +19,7 @@ from hf_lwmm._version import __version__
 if TYPE_CHECKING:
     from hf_lwmm.converting import Conversion, convert
     from hf_lwmm.errors import HfLwmmError
+    from hf_lwmm.exporting import export
     from hf_lwmm.inspection import ModelInfo, inspect
     from hf_lwmm.merging import MergeResult, Reproduction, merge, plan, push, reproduce
     from hf_lwmm.models.loading import LoadedModel, load
@@ -34,6 +35,7 @@ _HOMES = {
     "ModelInfo": "inspection",
     "Reproduction": "merging",
     "convert": "converting",
+    "export": "exporting",
     "inspect": "inspection",
     "load": "models.loading",
     "merge": "merging",
@@ -53,6 +55,7 @@ __all__ = [
     "Reproduction",
     "__version__",
     "convert",
+    "export",
     "inspect",
     "load",
     "merge",
@@ -73,13 +76,13 @@ def __dir__() -> list[str]:
 
 
 class _RegisterNetworks:
-    """Imports hf_lwmm.models right after transformers' Auto classes, which are to know its networks."""
+    """Imports hf_lwmm.models right after the first of transformers' Auto classes, which are to know its networks."""
 
-    module = "transformers.models.auto.modeling_auto"
+    modules = ("transformers.models.auto.modeling_auto", "transformers.models.auto.image_processing_auto")
 
     @classmethod
     def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != cls.module:
+        if name not in cls.modules:
             return None
         sys.meta_path.remove(cls)
         spec = PathFinder.find_spec(name, path, target)
@@ -94,7 +97,7 @@ class _RegisterNetworks:
         return spec
 
 
-if _RegisterNetworks.module in sys.modules:
+if sys.modules.keys() & set(_RegisterNetworks.modules):
     import_module("hf_lwmm.models")
 else:
     sys.meta_path.insert(0, _RegisterNetworks)

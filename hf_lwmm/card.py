@@ -19,6 +19,10 @@ _LOAD_TRANSFORMERS = """from transformers import pipeline
 
 segment = pipeline("image-segmentation", model="{model}")
 masks = segment("street.jpg")"""
+_LOAD_NETWORK = """import hf_lwmm
+
+loaded = hf_lwmm.load("{model}")  # a network of transformers, its image processor and its classes"""
+_NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
 _LOAD_STATE_DICT = """from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 
@@ -166,5 +170,7 @@ def _unshared(plan: MergePlan) -> list[dict[str, Any]]:
 def _usage(plan: MergePlan, recipe: Recipe, model: str) -> str:
     if "model_type" in plan.anchor.config:
         return _LOAD_TRANSFORMERS.format(model=model)
+    if _NETWORKS & {match.layout.component.name for match in plan.anchor.slot_map.matches}:
+        return _LOAD_NETWORK.format(model=model)
     file = next(name for name in sorted(recipe.output) if name.endswith(".safetensors"))
     return _LOAD_STATE_DICT.format(model=model, file=file, layout=plan.anchor.slot_map.layout)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_lwmm.errors import HubError
-from hf_lwmm.refs import ModelRef
+from hf_lwmm.refs import ModelRef, parse_ref
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -123,6 +123,18 @@ def remote_header(source: Source, name: str) -> tuple[bytes, int, int] | None:
     if length + 8 > len(start):
         start = start[:8] + _call(source.ref, lambda: read(8, 7 + length), name)[0]
     return start[8 : 8 + length], 8 + length, size - 8 - length
+
+
+def target_repo(push: str | bool, default_name: str) -> str:
+    """The repository that `--push [REPO]` means; a bare name is one of this user's.
+
+    Raises:
+        RefError: if it is no repository id.
+        HubError: if nobody is logged in, and the name does not say whose it is.
+    """
+    wanted = push if isinstance(push, str) and push else default_name
+    repo_id = wanted if "/" in wanted else f"{whoami()['name']}/{wanted}"
+    return str(parse_ref(repo_id).repo_id)
 
 
 def check_push(repo_id: str, *, create_pr: bool = False) -> None:

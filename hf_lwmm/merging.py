@@ -126,7 +126,7 @@ def merge(
     settings = Knobs(**knobs)
     refs = _read_refs(models)
     chosen = _anchor_index(refs, anchor)
-    repo_id = _push_target(push, refs[chosen]) if push else None
+    repo_id = hub.target_repo(push, f"{refs[chosen].name}-lwmm") if push else None
     if repo_id:
         hub.check_push(repo_id, create_pr=create_pr)
     target = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
@@ -306,14 +306,6 @@ def _anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
     return found[0]
 
 
-def _push_target(push: str | bool, anchor: ModelRef) -> str:
-    if isinstance(push, str) and push:
-        ref = ModelRef(repo_id=push) if "/" in push else ModelRef(repo_id=f"{hub.whoami()['name']}/{push}")
-    else:
-        ref = ModelRef(repo_id=f"{hub.whoami()['name']}/{anchor.name}-lwmm")
-    return str(parse_ref(str(ref.repo_id) if ref.repo_id else "").repo_id)
-
-
 def _twins(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     seen: dict[object, str] = {}
     warnings = []
@@ -370,6 +362,9 @@ def _write_model(
         if name in anchor.files and not (anchor.ref.path and anchor.ref.path.is_file()):
             content = hub.fetch(anchor, name).read_bytes()
             (folder / name).write_bytes(_config(content, ready) if name == "config.json" else content)
+    if "auto_map" in ready.anchor.config:  # a network whose code travels with it; it is copied, never run
+        for name in (name for name in anchor.files if name.endswith(".py") and "/" not in name):
+            (folder / name).write_bytes(hub.fetch(anchor, name).read_bytes())
     (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
     card = render_card(ready, recipe, licence, title, repo_id)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -54,9 +54,7 @@ def read_torch_file(path: Path, weights: str = "student") -> TorchFile:
     state, dropped = _unwrap(state, weights, path.name)
     import torch
 
-    names = {
-        getattr(torch, torch_name): name for torch_name, name in TORCH_DTYPES.items() if hasattr(torch, torch_name)
-    }
+    names = {getattr(torch, own): name for own, name in TORCH_DTYPES.items() if hasattr(torch, own)}
     tensors, data = {}, {}
     for name, tensor in state.items():
         if tensor.dtype not in names or tensor.layout != torch.strided:

@@ -58,6 +58,11 @@ Bn = Annotated[str, typer.Option(help="Running statistics of BatchNorm: linear, 
 Permute = Annotated[
     bool, typer.Option("--permute", help="First permute every model's units to match the anchor's (Git Re-Basin).")
 ]
+System = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Whose DeepLabV2 a checkpoint is, which its file does not say: advent, adaptsegnet, fada, ..."),
+]
+Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, mps.")]
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 
 _KNOBS = (

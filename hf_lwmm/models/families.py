@@ -39,9 +39,11 @@ _CAFFE: Settings = {
     "align_corners": True,
 }
 
-# Image settings of the original evaluations, by system; "" is what every MiT network does.
+# Image settings of the original evaluations, by system or model type; MiT networks take ImageNet's RGB statistics.
 IMAGE_SETTINGS: Mapping[str, Settings] = {
-    "": {},
+    "hf-lwmm-daformer": {"size": _CITY},
+    "hf-lwmm-hrda": {"window": (1024, 1024), "stride": (512, 512)},
+    "hf-lwmm-segformer-mmseg": {"window": (1024, 1024), "stride": (768, 768)},
     "advent": _CAFFE,
     "minent": _CAFFE,
     "adaptsegnet": _CAFFE,
@@ -149,6 +151,6 @@ def image_settings(config: PreTrainedConfig) -> Settings:
     if isinstance(config, BottleneckConfig):
         return IMAGE_SETTINGS["bottleneck"]
     if not isinstance(config, DeepLabV2Config):
-        return IMAGE_SETTINGS[""]
+        return IMAGE_SETTINGS.get(config.model_type, {})
     vgg = f"{config.system}-{config.backbone}"
     return IMAGE_SETTINGS.get(vgg, IMAGE_SETTINGS[config.system])

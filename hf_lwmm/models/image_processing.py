@@ -28,6 +28,8 @@ class SegmentationImageProcessor(BaseImageProcessor):
         channel_order: "RGB" or "BGR"; mean and std are in this order.
         rescale_factor: 1 for networks that take values from 0 to 255.
         align_corners: how logits are resized to the image (bilinear).
+        window, stride: (height, width) of the sliding windows that the network looks through, and the step between
+            them; None for the whole image at once.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012  (transformers' own interface)
@@ -41,6 +43,8 @@ class SegmentationImageProcessor(BaseImageProcessor):
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
         align_corners: bool = False,
+        window: Sequence[int] | None = None,
+        stride: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         # The mixin's own constructor keeps what it does not know; the one between prepares backends that are not used.
@@ -52,6 +56,8 @@ class SegmentationImageProcessor(BaseImageProcessor):
         self.image_mean = list(image_mean)
         self.image_std = list(image_std)
         self.align_corners = align_corners
+        self.window = list(window) if window else None
+        self.stride = list(stride) if stride else None
 
     def to_dict(self) -> dict[str, Any]:
         """What preprocessor_config.json holds."""

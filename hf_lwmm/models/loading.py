@@ -23,7 +23,7 @@ from transformers import (
 from hf_lwmm import hub
 from hf_lwmm.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.datasets.labels import read_label_set
-from hf_lwmm.dtypes import ITEM_SIZES
+from hf_lwmm.dtypes import ITEM_SIZES, TORCH_NAMES
 from hf_lwmm.errors import CheckpointError, LayoutError
 from hf_lwmm.hub import Source
 from hf_lwmm.layouts import map_slots
@@ -88,6 +88,7 @@ def load(
         system: whose arithmetic a DeepLabV2 checkpoint has (`advent`, `adaptsegnet`, ...), which its file does not say.
         labels: label sets for a model that does not name its classes, as in `Knobs`.
         weights: of self-training checkpoints, `student` or `teacher`.
+        dtype: a torch name such as float16; `stored` for what the checkpoint has.
 
     Raises:
         HfLwmmError: a subclass that says what is wrong, e.g. which tensors are missing.
@@ -118,9 +119,20 @@ def _load(checkpoint: Checkpoint, system: str | None, dtype: str, device: str) -
     names: dict[Any, str] = dict(config.id2label or {})
     classes = tuple(str(names[row]) for row in sorted(names))
     processor = _stored_processor(checkpoint.source) or _original_processor(config)
+    if dtype == "stored":
+        dtype = _float_type(checkpoint)
     module: Any = model
     module = module.to(device=device, dtype=getattr(torch, dtype)).eval()
     return LoadedModel(module, processor, classes, family, checkpoint.source, tuple(notes))
+
+
+def _float_type(checkpoint: Checkpoint) -> str:
+    """The torch name of the type that most of a checkpoint's weights have."""
+    counts: dict[str, int] = {}
+    for info in checkpoint.tensors.values():
+        if info.dtype in TORCH_NAMES:
+            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
+    return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
 
 
 def fill(model: nn.Module, checkpoint: Checkpoint) -> list[str]:
