@@ -138,6 +138,7 @@ def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], wi
         pairs = first
         pairs *= width
         pairs += second
+        # Counting all words and taking the mixed ones off is faster than selecting the others.
         total += 8 * (np.bincount(pairs, minlength=total.size) - np.bincount(pairs[mixed], minlength=total.size))
         total += count(truths[mixed].view(np.uint8), guesses[mixed].view(np.uint8))
     return total.reshape(256, width)
