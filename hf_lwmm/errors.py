@@ -37,3 +37,11 @@ class MergeError(HfLwmmError):
 
 class CardError(HfLwmmError):
     """A model card cannot be written from what is known."""
+
+
+class MetricError(HfLwmmError):
+    """Maps that cannot be scored: other sizes, ids outside the classes."""
+
+
+class DatasetError(HfLwmmError):
+    """A data set cannot be found, read, or matched with a model's classes."""

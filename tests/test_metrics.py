@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.bootstrap import bootstrap, bootstrap_difference
 from hf_lwmm.metrics.classification import (
     average_accuracy,
@@ -24,7 +25,6 @@ from hf_lwmm.metrics.classification import (
     overall_accuracy,
 )
 from hf_lwmm.metrics.detection import Boxes, detection_scores
-from hf_lwmm.metrics.errors import MetricError
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts, panoptic_scores
 from hf_lwmm.metrics.semantic import confusion, iou, mean_iou, semantic_counts, semantic_scores
 

@@ -1,4 +1,4 @@
-"""The rendered streets, and the shipped models that were trained on them."""
+"""The rendered streets, the shipped models that were trained on them, and the benchmark's trainers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scripts.uda import train as trainer  # noqa: E402
+from scripts.uda.data import Batch, Frames, View, draw_batch, folder_of_images, rendered  # noqa: E402
+from scripts.uda.losses import STRATEGIES, mix_classes  # noqa: E402
 from scripts.uda.streets import CLASSES, IGNORE, STYLES, THINGS, render  # noqa: E402
 
 
@@ -70,3 +75,106 @@ def test_the_shipped_models_see_streets(name: str, style: str) -> None:
     assert (MODELS / name / "model.safetensors").stat().st_size < 1_500_000
     model = SegformerForSemanticSegmentation.from_pretrained(MODELS / name).float().eval()
     assert mean_iou(model, style, count=10) > 0.3
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def source(cache: Path) -> Frames:
+    return rendered(cache, "gta", 0, 6, (96, 64))
+
+
+@pytest.fixture(scope="module")
+def target(cache: Path) -> Frames:
+    return Frames(rendered(cache, "night", 0, 4, (96, 64)).images)
+
+
+def test_cached_frames_are_the_rendered_ones(cache: Path, source: Frames) -> None:
+    scene = render("gta", 2, (96, 64))
+    for frames in (source, rendered(cache, "gta", 0, 6, (96, 64))):
+        assert np.array_equal(frames.images[2], scene.image) and np.array_equal(frames.labels[2], scene.labels)
+        assert np.array_equal(frames.instances[2], scene.instances)
+    assert np.allclose(source.shares.sum(1), 1)
+    assert len(list(cache.glob("gta-0-6-96x64-*"))) == 1
+
+
+def test_a_folder_gives_labels_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for part, array in (("images", np.zeros((4, 6, 3), np.uint8)), ("labels", np.full((4, 6), 11, np.uint8))):
+        (tmp_path / part).mkdir()
+        Image.fromarray(array).save(tmp_path / part / "a.png")
+    assert folder_of_images(tmp_path, labelled=False).labels is None
+    assert (folder_of_images(tmp_path, labelled=True).labels == IGNORE).all()
+
+
+def test_batches_follow_the_seed(source: Frames, target: Frames) -> None:
+    view = View(size=(32, 48), zoom=(0.7, 1.3), rarity=0.2, jitter=0.3, transfer=0.5)
+
+    def batch(seed: int) -> Batch:
+        torch.manual_seed(seed)
+        return draw_batch(source, target, 3, view, np.random.default_rng(seed))
+
+    one, again, other = batch(1), batch(1), batch(2)
+    assert torch.equal(one.images, again.images) and torch.equal(one.target, again.target)
+    assert not torch.equal(one.images, other.images)
+    assert one.images.shape == one.target.shape == (3, 3, 32, 48)
+    assert one.labels.shape == one.instances.shape == (3, 32, 48)
+    assert one.images.min() >= 0 and one.images.max() <= 1
+
+
+def test_mixing_pastes_whole_classes(source: Frames, target: Frames) -> None:
+    batch = draw_batch(source, target, 3, View(size=(32, 48)), np.random.default_rng(0))
+    images, labels, weight = mix_classes(batch, torch.full_like(batch.labels, 7), torch.full(batch.labels.shape, 0.5))
+    for i in range(3):
+        pasted = weight[i] == 1
+        assert torch.equal(images[i][:, pasted], batch.images[i][:, pasted])
+        assert torch.equal(images[i][:, ~pasted], batch.target[i][:, ~pasted])
+        assert (labels[i][~pasted] == 7).all()
+        assert not set(batch.labels[i][pasted].tolist()) & set(batch.labels[i][~pasted].tolist())
+
+
+BENCH = yaml.safe_load((ROOT / "scripts" / "uda" / "bench.yaml").read_text())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_interrupted_run_goes_on_as_if_it_had_not_stopped(
+    strategy: str, cache: Path, target: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = "edaps" if "panoptic" in strategy else "hrda" if "consistency" in strategy else "daformer"
+    small = {"hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2], "depths": [1, 1, 1, 1]}
+    if kind == "hrda":
+        small |= {"detail_crop_size": [32, 32], "detail_crop_stride": [32, 32]}
+    run = {**BENCH["defaults"], "strategy": strategy, "network": BENCH["networks"][kind] | small}
+    run |= {"frames": 4, "batch": 2, "steps": 4, "view": {"size": [64, 64], "jitter": 0.2}}
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 2)
+    whole = trainer.train("a", run, tmp_path, cache, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(STRATEGIES[strategy], "after_step", _stop_at(3, STRATEGIES[strategy].after_step))
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train("b", run, tmp_path, cache, target)
+    resumed = trainer.train("b", run, tmp_path, cache, target)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {*(f"quarter-{i}" for i in range(1, 5)), "state.pt"}
+
+
+def _stop_at(last: int, after_step):  # type: ignore[no-untyped-def]
+    def stopped(self, network, step: int) -> None:  # type: ignore[no-untyped-def]
+        if step == last:
+            raise KeyboardInterrupt
+        after_step(self, network, step)
+
+    return stopped
+
+
+def test_every_run_of_the_benchmark_is_described_in_full() -> None:
+    runs = trainer.read_runs(ROOT / "scripts" / "uda" / "bench.yaml")
+    for name, run in runs.items():
+        assert run["strategy"] in STRATEGIES and set(run["sources"]) <= set(STYLES), name
+        assert run["network"]["kind"] in trainer.NETWORKS and run.get("start", name) in runs, name
+        View(**run["view"])

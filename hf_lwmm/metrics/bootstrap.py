@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hf_lwmm.metrics.errors import MetricError
+from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Counts, Values
 
 Statistic = Callable[[Values], Values]  # (..., C, K) counts -> (...), such as `mean_iou`

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hf_lwmm.metrics.errors import MetricError
+from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Values, mean
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hf_lwmm.metrics.errors import MetricError
+from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
 
 # Pixels counted at a time: few enough for the processor's caches, enough to make NumPy's calls cheap.
