@@ -19,6 +19,7 @@ from hf_lwmm._version import __version__
 if TYPE_CHECKING:
     from hf_lwmm.converting import Conversion, convert
     from hf_lwmm.errors import HfLwmmError
+    from hf_lwmm.evaluation import EvaluationReport, evaluate
     from hf_lwmm.exporting import export
     from hf_lwmm.inspection import ModelInfo, inspect
     from hf_lwmm.merging import MergeResult, Reproduction, merge, plan, push, reproduce
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hf_lwmm.planning import Knobs, MergePlan
 
 _HOMES = {
+    "EvaluationReport": "evaluation",
     "Conversion": "converting",
     "HfLwmmError": "errors",
     "Knobs": "planning",
@@ -35,6 +37,7 @@ _HOMES = {
     "ModelInfo": "inspection",
     "Reproduction": "merging",
     "convert": "converting",
+    "evaluate": "evaluation",
     "export": "exporting",
     "inspect": "inspection",
     "load": "models.loading",
@@ -46,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "Conversion",
+    "EvaluationReport",
     "HfLwmmError",
     "Knobs",
     "LoadedModel",
@@ -55,6 +59,7 @@ __all__ = [
     "Reproduction",
     "__version__",
     "convert",
+    "evaluate",
     "export",
     "inspect",
     "load",

@@ -11,19 +11,32 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import DatasetError, PlanError
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Class names in the order of their ids. `things` are the countable ones; `colours` are (red, green, blue)."""
+    """Class names in the order of their ids. `things` are the countable ones; `colours` are (red, green, blue).
+
+    `ids` are, by data set, the raw ids of each class in its label files.
+    """
 
     name: str
     classes: tuple[str, ...] = field(repr=False)
     things: tuple[str, ...] = field(default=(), repr=False)
     colours: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    ids: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
+
+    def table(self, scheme: str) -> NDArray[np.uint8]:
+        """From the raw ids 0..255 of a data set to class ids, 255 for what is ignored: (256,)."""
+        table = np.full(256, 255, np.uint8)
+        for index, raw in enumerate(self.ids[scheme]):
+            table[list(raw)] = index
+        return table
 
 
 @cache
@@ -36,9 +49,26 @@ def label_sets() -> Mapping[str, LabelSet]:
             tuple(map(str, entry["classes"])),
             tuple(entry.get("things", ())),
             tuple((int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in entry.get("colours", ())),
+            {
+                scheme: tuple((raw,) if isinstance(raw, int) else tuple(raw) for raw in ids)
+                for scheme, ids in entry.get("ids", {}).items()
+            },
         )
         for name, entry in content.items()
     }
+
+
+def label_set_of_ids(scheme: str) -> LabelSet:
+    """The label set that a data set's raw ids lead to.
+
+    Raises:
+        DatasetError: if no label set knows the scheme.
+    """
+    for labels in label_sets().values():
+        if scheme in labels.ids:
+            return labels
+    known = ", ".join(name for labels in label_sets().values() for name in labels.ids)
+    raise DatasetError(f"--ids {scheme} is none of {known}.")
 
 
 def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
