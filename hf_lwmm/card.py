@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections import Counter
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
 from hf_lwmm.errors import CardError
@@ -13,6 +14,9 @@ from hf_lwmm.hub import Source
 from hf_lwmm.licences import MergedLicence
 from hf_lwmm.planning import MergePlan
 from hf_lwmm.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hf_lwmm.evaluation import EvaluationReport
 
 _REASONS_SHOWN = 12
 _LOAD_TRANSFORMERS = """from transformers import pipeline
@@ -29,7 +33,14 @@ from safetensors.torch import load_file
 state_dict = load_file(hf_hub_download("{model}", "{file}"))  # names of {layout}"""
 
 
-def render_card(plan: MergePlan, recipe: Recipe, licence: MergedLicence, title: str, repo_id: str | None) -> str:
+def render_card(
+    plan: MergePlan,
+    recipe: Recipe,
+    licence: MergedLicence,
+    title: str,
+    repo_id: str | None,
+    report: EvaluationReport | None = None,
+) -> str:
     """The card as Markdown with YAML metadata.
 
     Names only what others can see: local models are shown by their last part, never by a path.
@@ -43,7 +54,7 @@ def render_card(plan: MergePlan, recipe: Recipe, licence: MergedLicence, title: 
     anchor = plan.anchor
     try:
         card = ModelCard.from_template(
-            _metadata(plan, licence),
+            _metadata(plan, licence, title, report),
             template_str=template,
             title=title,
             repo_id=repo_id,
@@ -61,6 +72,7 @@ def render_card(plan: MergePlan, recipe: Recipe, licence: MergedLicence, title: 
             base=_link(plan.base.source) if plan.base else "",
             statistics=[_link(checkpoint.source) for checkpoint in plan.statistics],
             knobs=_knobs(plan),
+            scores=report.to_markdown() if report else "",
             usage=_usage(plan, recipe, repo_id or title),
             command=merge_command(plan, recipe),
         )
@@ -98,13 +110,15 @@ def _shown(value: object) -> str:
     return " ".join(f"{len(each)} classes" if isinstance(each, tuple) else str(each) for each in value)
 
 
-def _metadata(plan: MergePlan, licence: MergedLicence) -> Any:
+def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: EvaluationReport | None) -> Any:
     from huggingface_hub import ModelCardData
 
     sources = [checkpoint.source for checkpoint in plan.checkpoints]
     parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
     library = "transformers" if "model_type" in plan.anchor.config else "hf-lwmm"
     extra: dict[str, Any] = {"base_model_relation": "merge"} if parents else {}
+    if report is not None:
+        extra |= {"eval_results": _eval_results(report), "model_name": title}
     return ModelCardData(
         base_model=parents or None,
         library_name=library,
@@ -116,6 +130,28 @@ def _metadata(plan: MergePlan, licence: MergedLicence) -> Any:
         datasets=_datasets(sources) or None,
         **extra,
     )
+
+
+def _eval_results(report: EvaluationReport) -> list[Any]:
+    """The merge's own scores, the last model's, for the Hub's `model-index`."""
+    from huggingface_hub import EvalResult
+
+    merged = report.models[-1]
+    name, _, split = report.dataset.partition(", split ")
+    common: dict[str, Any] = {
+        "task_type": "image-segmentation",
+        "dataset_type": name.split("@")[0],
+        "dataset_name": name,
+        "dataset_split": split,
+        "dataset_args": {"protocol": report.protocol},
+    }
+    mean = round(merged.scores.mean_iou, 6)
+    found = [EvalResult(metric_type="mean_iou", metric_value=mean, metric_name="mIoU", **common)]
+    for label, value in zip(report.classes, merged.scores.iou.tolist(), strict=True):
+        if not math.isnan(value):
+            one = {"metric_type": "iou", "metric_value": round(value, 6), "metric_name": f"IoU {label}"}
+            found.append(EvalResult(metric_config=f"class:{label}", **one, **common))
+    return found
 
 
 def _datasets(sources: list[Source]) -> list[str]:

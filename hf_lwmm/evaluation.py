@@ -221,6 +221,7 @@ def evaluate(
     counts = np.stack([records[index] for index in range(images.count)], axis=1)
     rate = fresh * world / max(time.perf_counter() - started, 1e-9)
     notes += [note for each in loaded for note in each.notes]
+    notes += _strangers(contenders, space, chosen)
     return report(images.name, [c.name for c in contenders], counts, space, chosen, protocol, rate, notes)
 
 
@@ -286,6 +287,16 @@ def _classes(
     if lacking := [name for name in wanted.classes if normalise(name) not in rows]:
         raise DatasetError(f"{images.name}: has no class {lacking[0]!r}, which the protocol {wanted.name} scores.")
     return space, [rows[normalise(name)] for name in wanted.classes], notes
+
+
+def _strangers(contenders: Sequence[Contender], space: Sequence[str], chosen: Sequence[int]) -> list[str]:
+    """Which scored classes a model does not know at all; they score 0."""
+    notes = []
+    for contender in contenders:
+        known = {normalise(name) for member in contender.members for name in member.classes}
+        if lacking := [space[index] for index in chosen if normalise(space[index]) not in known]:
+            notes.append(f"{contender.name}: has no class named {', '.join(lacking)}, so these score 0")
+    return notes
 
 
 def _sub_protocols(space: Sequence[str]) -> dict[str, list[int]]:

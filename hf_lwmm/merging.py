@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
 from hf_lwmm.card import render_card
@@ -18,13 +18,16 @@ from hf_lwmm.datasets.labels import read_label_set
 from hf_lwmm.engine import DEFAULT_SHARD_SIZE, write_merged
 from hf_lwmm.errors import HubError, PlanError
 from hf_lwmm.hub import Pushed
-from hf_lwmm.licences import MergedLicence, merged_licence
+from hf_lwmm.licences import merged_licence
 from hf_lwmm.permuting import match_units, permuted_checkpoint
 from hf_lwmm.planning import Knobs, MergePlan, make_plan
 from hf_lwmm.plots import plot_layer_weights
 from hf_lwmm.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
 from hf_lwmm.refs import ModelRef, parse_ref
 from hf_lwmm.staging import check_target, staged
+
+if TYPE_CHECKING:
+    from hf_lwmm.evaluation import EvaluationReport
 
 Ref = str | Path | ModelRef
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
@@ -44,6 +47,7 @@ class MergeResult:
     pushed: Pushed | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    evaluation: EvaluationReport | None = field(default=None, repr=False)
 
     def _repr_markdown_(self) -> str:
         return self.card.split("\n---\n", 1)[-1]
@@ -103,6 +107,8 @@ def merge(
     overwrite: bool = False,
     allow_nonfinite: bool = False,
     max_shard_size: int = DEFAULT_SHARD_SIZE,
+    evaluate: str | Path | None = None,
+    evaluation: Mapping[str, Any] | None = None,
     progress: Progress = _silent,
     **knobs: Any,
 ) -> MergeResult:
@@ -118,6 +124,8 @@ def merge(
         overwrite: replace an existing `output`, once the new one is complete.
         allow_nonfinite: merge although a value is infinite or not a number.
         max_shard_size: bytes above which the weights are split over several files.
+        evaluate: a data set to score the merge and its parents on; the card shows the scores.
+        evaluation: options of `hf_lwmm.evaluate`, such as `split` and `protocol`.
         knobs: as in `Knobs`.
 
     Raises:
@@ -147,13 +155,18 @@ def merge(
         with staged(target) as folder:
             title = repo_id or (target.name if target else "")
             options = {"allow_nonfinite": allow_nonfinite, "max_shard_size": max_shard_size}
-            recipe, card = _write_model(ready, folder, licence, title, repo_id, options, progress)
+            recipe = _write_model(ready, folder, options, progress)
+            report = _evaluate(ready, folder, title, evaluate, evaluation or {}, progress) if evaluate else None
+            card = render_card(ready, recipe, licence, title, repo_id, report)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            if report is not None:
+                (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n")
             pushed = send(folder) if repo_id and target is None else None
         if repo_id and target is not None:
             pushed = send(target)  # only now, so that a push that fails does not cost the finished merge
     notes = tuple(note for checkpoint in ready.checkpoints for note in checkpoint.notes)
     warnings = (*_twins(ready.checkpoints), *licence.warnings, *ready.alignment.notes)
-    return MergeResult(ready, recipe, card, target, pushed, warnings, notes)
+    return MergeResult(ready, recipe, card, target, pushed, warnings, notes, report)
 
 
 def push(folder: str | Path, repo_id: str, **options: Any) -> Pushed:
@@ -330,16 +343,35 @@ def _input_hashes(ready: MergePlan) -> tuple[Mapping[str, str], ...]:
     return tuple({name: digests[i, name] for name in c.paths} for i, c in enumerate(ready.sources))
 
 
-def _write_model(
-    ready: MergePlan,
-    folder: Path,
-    licence: MergedLicence,
-    title: str,
-    repo_id: str | None,
-    options: Mapping[str, Any],
-    progress: Progress,
-) -> tuple[Recipe, str]:
-    """Write the merged weights and everything beside them that makes a model repository."""
+def _evaluate(
+    ready: MergePlan, folder: Path, title: str, dataset: str | Path, options: Mapping[str, Any], progress: Progress
+) -> EvaluationReport:
+    """Scores of the anchor, which the others are compared with, the other parents, and the merge."""
+    from hf_lwmm.evaluation import evaluate
+    from hf_lwmm.models.loading import load
+
+    chosen = ready.alignment.anchor
+    order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]
+    names = ("labels", "system", "device", "dtype")
+    loading = {"labels": ready.knobs.labels, **{name: options[name] for name in names if name in options}}
+    parents = [load(_exact(ready.checkpoints[i]), weights=ready.knobs.weights, **loading) for i in order]
+    if ready.anchor.classes:
+        loading["labels"] = [ready.anchor.classes]
+    merged = replace(load(folder, **loading), name=title)
+    rest = {name: value for name, value in options.items() if name not in names}
+    report = evaluate([*parents, merged], dataset, progress=progress, **rest)
+    assert report is not None, "merge --evaluate runs in one process"
+    return report
+
+
+def _exact(checkpoint: Checkpoint) -> ModelRef:
+    """The reference with its commit, so that no later one is scored."""
+    source = checkpoint.source
+    return source.ref.at(source.sha) if source.sha else source.ref
+
+
+def _write_model(ready: MergePlan, folder: Path, options: Mapping[str, Any], progress: Progress) -> Recipe:
+    """Write the merged weights and everything beside them that makes a model repository, but the card."""
     total = sum(tensor.info.nbytes for tensor in ready.tensors)
     done = 0
 
@@ -366,9 +398,7 @@ def _write_model(
         for name in (name for name in anchor.files if name.endswith(".py") and "/" not in name):
             (folder / name).write_bytes(hub.fetch(anchor, name).read_bytes())
     (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
-    card = render_card(ready, recipe, licence, title, repo_id)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    return recipe, card
+    return recipe
 
 
 def _config(content: bytes, ready: MergePlan) -> bytes:

@@ -56,3 +56,15 @@ def assert_equals_reference(ours: Tensor, theirs: np.ndarray, name: str = "") ->
     assert values.shape == theirs.shape, name
     excess = np.abs(values - theirs) / (1e-4 * np.abs(theirs) + 1e-4 * theirs.std())
     assert excess.max() <= 1, f"{name}: {excess.max():.3g} times the tolerance"
+
+
+def compare(system: str, arrays: dict[str, Tensor]) -> None:
+    """Every golden array of a system; some are kept as a mean over channels and the first eight of them."""
+    golden = dict(reference(system))
+    for name, ours in arrays.items():
+        if name in golden:
+            assert_equals_reference(ours, golden.pop(name), name)
+        else:
+            assert_equals_reference(ours.mean(dim=1), golden.pop(f"{name}_mean"), f"{name}_mean")
+            assert_equals_reference(ours[:, :8], golden.pop(f"{name}_c8"), f"{name}_c8")
+    assert not golden

@@ -53,6 +53,24 @@ def merge(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Read models, anchor and knobs from a file such as hf_lwmm.yaml.", show_default=False),
     ] = None,
+    evaluate: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DATASET", help="Score merge and parents on it, into the card.", show_default=False),
+    ] = None,
+    split: Annotated[str, typer.Option(help="With --evaluate: the split.")] = "validation",
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --evaluate: the classes to score, as for evaluate.", show_default=False),
+    ] = None,
+    ids: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="With --evaluate: the raw ids of the label files.", show_default=False),
+    ] = None,
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="With --evaluate: only so many images.", show_default=False),
+    ] = None,
+    system: options.System = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
     allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Merge infinities and NaNs too.")] = False,
@@ -100,6 +118,8 @@ def merge(
             overwrite=overwrite,
             allow_nonfinite=allow_nonfinite,
             max_shard_size=_bytes(max_shard_size),
+            evaluate=evaluate,
+            evaluation={"split": split, "protocol": protocol, "ids": ids, "limit": limit, "system": system},
             progress=progress,
             **what,
         )
@@ -120,11 +140,14 @@ def merge(
                 "sha256": dict(result.recipe.output),
                 "pushed": vars(pushed) if pushed else None,
                 "warnings": list(result.warnings),
+                "evaluation": result.evaluation.to_dict() if result.evaluation else None,
             }
         )
         return
     part, count = alignment.shared_parameters / alignment.anchor_parameters, len(result.recipe.models)
     print(f"Merged {count} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
+    for model in result.evaluation.models if result.evaluation else ():
+        print(f"  {model.name}: {100 * model.scores.mean_iou:.2f} mIoU")
     if result.folder:
         print(f"Written to {result.folder}")
     if pushed and not pushed.changed:

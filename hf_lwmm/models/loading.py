@@ -49,10 +49,12 @@ class LoadedModel:
     family: Family = field(repr=False)
     source: Source = field(repr=False)
     notes: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def label(self) -> str:
-        return self.source.label
+        """What messages and reports call it: its name, or the reference that it was loaded from."""
+        return self.name or self.source.label
 
     @property
     def task(self) -> str:

@@ -1,0 +1,294 @@
+"""Evaluation on data sets of the Hub and in folders, against scores counted by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Image as ImageFeature
+from huggingface_hub import HfApi
+from PIL import Image
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+import hf_lwmm
+from hf_lwmm.datasets.labels import label_sets
+from hf_lwmm.datasets.loading import open_images
+from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.evaluation import report
+from hf_lwmm.inference import segment
+
+NAMES = ("road", "sky", "car")
+
+
+def model(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
+    torch.manual_seed(seed)
+    config = SegformerConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 16, 24, 32],
+        num_attention_heads=[1, 2, 3, 4],
+        decoder_hidden_size=16,
+        id2label=dict(enumerate(names)),
+        layer_norm_eps=1e-6,
+    )
+    network = SegformerForSemanticSegmentation(config)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor += 0.3 * torch.randn_like(tensor).abs()
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return model(folder / "one", 1), model(folder / "two", 2)
+
+
+def scene(seed: int) -> tuple[Image.Image, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    small = draw.integers(0, 4, (6, 8), np.uint8)
+    small[small == 3] = 255
+    colours = draw.integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(colours).resize((64, 48), 0), np.kron(small, np.ones((8, 8), np.uint8))
+
+
+def tree(root: Path, count: int = 5, images: str = "images", labels: str = "labels") -> Path:
+    for seed in range(count):
+        image, label = scene(seed)
+        for name, picture in ((images, image), (labels, Image.fromarray(label))):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            picture.save(root / name / f"{seed}.png")
+    return root
+
+
+def by_hand(loaded: Any, count: int, classes: int = 3) -> np.ndarray:
+    """IoU of each class over all scenes."""
+    hits, either = np.zeros(classes), np.zeros(classes)
+    for seed in range(count):
+        image, label = scene(seed)
+        guess = segment([loaded], image)
+        for c in range(classes):
+            valid = label != 255
+            hits[c] += ((guess == c) & (label == c)).sum()
+            either[c] += (((guess == c) | (label == c)) & valid).sum()
+    return hits / either
+
+
+def test_scores_are_those_counted_by_hand(models: tuple[Path, Path], tmp_path: Path) -> None:
+    found = hf_lwmm.evaluate(models, tree(tmp_path / "data"), ensemble=True)
+    assert found is not None and found.images == 5 and found.classes == NAMES
+    for path, scored in zip(models, found.models, strict=False):
+        iou = by_hand(hf_lwmm.load(path), 5)
+        np.testing.assert_allclose(scored.scores.iou, iou, rtol=1e-12)
+        assert (
+            scored.scores.mean_iou == pytest.approx(iou.mean())
+            and scored.interval.low <= iou.mean() <= scored.interval.high
+        )
+    anchor, other, both = found.models
+    assert anchor.difference is None and other.difference == pytest.approx(
+        other.scores.mean_iou - anchor.scores.mean_iou
+    )
+    assert other.difference_interval is not None and other.difference_interval.low <= other.difference
+    assert both.name == "ensemble of 2" and np.isfinite(both.scores.mean_iou)
+    assert any("does not name its classes; its ids were taken for one's" in note for note in found.notes)
+    text = found.to_markdown()
+    assert f"| two | {100 * other.scores.mean_iou:.2f} |" in text and "| car |" in text
+
+
+def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tree(tmp_path / "data")
+    whole = hf_lwmm.evaluate(models, data, partial=tmp_path / "whole")
+    calls: list[int] = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        calls.append(done)
+        if done == 3:
+            raise KeyboardInterrupt
+
+    from hf_lwmm import evaluation
+
+    evaluation._KEEP_EVERY, kept = 0.0, evaluation._KEEP_EVERY
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            hf_lwmm.evaluate(models, data, partial=tmp_path / "partial", progress=stop)
+    finally:
+        evaluation._KEEP_EVERY = kept
+    image = data / "images" / "0.png"
+    image.write_bytes(b"gone")  # what was counted is not read again
+    again = hf_lwmm.evaluate(models, data, partial=tmp_path / "partial")
+    assert whole is not None and again is not None
+    assert np.array_equal(whole.counts, again.counts) and whole.models[1].interval == again.models[1].interval
+    with pytest.raises(DatasetError, match=r"0\.png: cannot be decoded"):
+        hf_lwmm.evaluate(models, data, partial=tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_give_the_same_numbers(processes: int, models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tree(tmp_path / "data")
+    alone = hf_lwmm.evaluate(models, data, partial=tmp_path / "alone")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += ["-m", "hf_lwmm", "evaluate", *map(str, models), "--dataset", str(data), "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert alone is not None
+    for mine, theirs in zip(alone.to_dict()["models"], found["models"], strict=True):
+        assert mine == theirs
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, list[Any]]:
+    scenes = [scene(seed) for seed in range(4)]
+    return {"image": [image for image, _ in scenes], "annotation": [Image.fromarray(label) for _, label in scenes]}
+
+
+def test_data_sets_of_the_hub_are_read_by_type_and_usual_names(
+    hub: Any, api: HfApi, models: tuple[Path, Path], rows: dict[str, list[Any]], tmp_path: Path
+) -> None:
+    features = Features({"image": ImageFeature(), "annotation": ImageFeature()})
+    Dataset.from_dict(rows, features=features).push_to_hub("local/scenes", split="validation")
+    (tmp_path / "id2label.json").write_text(json.dumps(dict(enumerate(("sky", "road", "car")))))
+    api.upload_file(path_or_fileobj=tmp_path / "id2label.json", path_in_repo="id2label.json", repo_id="local/scenes",
+                    repo_type="dataset")  # fmt: skip
+    images = open_images("local/scenes")
+    assert images.count == 4 and images.classes == ("sky", "road", "car")
+    assert np.array_equal(images.read(2).label, scene(2)[1])
+    found = hf_lwmm.evaluate(models[:1], "local/scenes")
+    # Ids are the data set's, whose names stand in another order.
+    assert found is not None and found.classes == ("sky", "road", "car")
+    hits = sum(((segment([hf_lwmm.load(models[0])], scene(s)[0]) == 1) & (scene(s)[1] == 0)).sum() for s in range(4))
+    assert found.counts[0, :, 0, 0].sum() == hits
+    with pytest.raises(DatasetError, match="local/scenes, split test: cannot be opened"):
+        open_images("local/scenes", "test")
+    with pytest.raises(DatasetError, match=r"no such data set|cannot be opened"):
+        open_images("local/nothing-here")
+    with pytest.raises(DatasetError, match="has no column 'x'"):
+        open_images("local/scenes", label_column="x")
+
+
+def test_palette_masks_keep_their_ids_and_columns_can_be_ambiguous(hub: Any, rows: dict[str, list[Any]]) -> None:
+    masks = [mask.convert("P") for mask in rows["annotation"]]
+    for mask, source in zip(masks, rows["annotation"], strict=True):
+        mask.putdata(list(source.getdata()))
+        mask.putpalette([value for colour in label_sets()["cityscapes19"].colours for value in colour])
+    features = Features({"pixel_values": ImageFeature(), "first": ImageFeature(), "second": ImageFeature()})
+    data = Dataset.from_dict({"pixel_values": rows["image"], "first": masks, "second": masks}, features=features)
+    data.push_to_hub("local/palette", split="validation")
+    with pytest.raises(DatasetError, match=r"several columns could be it \(first, second\).*--label-column"):
+        open_images("local/palette")
+    images = open_images("local/palette", label_column="second")
+    assert np.array_equal(images.read(1).label, scene(1)[1])
+
+
+def test_what_has_no_masks_is_refused(hub: Any, models: tuple[Path, Path], rows: dict[str, list[Any]]) -> None:
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["a", "b"])})
+    data = Dataset.from_dict({"image": rows["image"], "label": [0, 1, 0, 1]}, features=features)
+    data.push_to_hub("local/classes", split="validation")
+    assert open_images("local/classes").task == "classification"
+    with pytest.raises(DatasetError, match="labels whole images, not pixels"):
+        hf_lwmm.evaluate(models[:1], "local/classes")
+    features = Features({"image": ImageFeature(), "caption": Value("string")})
+    Dataset.from_dict({"image": rows["image"], "caption": ["x"] * 4}, features=features).push_to_hub(
+        "local/captions", split="validation"
+    )
+    with pytest.raises(DatasetError, match=r"no column is plainly the label: it has image, caption"):
+        open_images("local/captions")
+
+
+def test_trees_are_read_as_they_are_downloaded(tmp_path: Path) -> None:
+    city = tmp_path / "city"
+    raw = np.full(256, 3, np.uint8)  # id 3 is ignored
+    raw[:3] = (7, 23, 26)  # road, sky, car
+    for seed in range(3):
+        image, label = scene(seed)
+        for kind, picture in (("leftImg8bit", image), ("gtFine", Image.fromarray(raw[label]))):
+            folder = city / kind / "val" / "ulm"
+            folder.mkdir(parents=True, exist_ok=True)
+            ending = "leftImg8bit" if kind == "leftImg8bit" else "gtFine_labelIds"
+            picture.save(folder / f"ulm_{seed}_{ending}.png")
+    images = open_images(city)
+    assert images.ids == "cityscapes" and images.count == 3
+    table = label_sets()["cityscapes19"].table("cityscapes")
+    assert np.array_equal(table[images.read(0).label], np.array([0, 10, 13, *[255] * 253], np.uint8)[scene(0)[1]])
+    synthia = tree(tmp_path / "synthia", 2, "RGB", "GT/LABELS")
+    assert open_images(synthia).ids == "synthia"
+    assert open_images(tree(tmp_path / "vistas" / "validation", 2)).count == 2
+    assert open_images(tmp_path / "vistas").count == 2
+    with pytest.raises(DatasetError, match="no images with labels of the split validation"):
+        open_images(tmp_path)
+    (synthia / "GT" / "LABELS" / "1.png").unlink()
+    with pytest.raises(DatasetError, match=r"has no label for 1\.png \(1 of 2"):
+        open_images(synthia)
+
+
+def test_protocols_choose_classes_by_name_in_one_pass(tmp_path: Path) -> None:
+    city = label_sets()["cityscapes19"].classes
+    path = model(tmp_path / "city", 3, city)
+    data = tree(tmp_path / "data", 3)
+    found = hf_lwmm.evaluate([path], data, protocol="synthia16")
+    assert found is not None and found.classes == label_sets()["synthia16"].classes
+    assert set(found.models[0].other_protocols) == {"cityscapes19", "synthia13"}
+    whole = hf_lwmm.evaluate([path], data, protocol="cityscapes19")
+    assert whole is not None
+    rows = [city.index(name) for name in found.classes]
+    np.testing.assert_array_equal(found.models[0].scores.iou, whole.models[0].scores.iou[rows])
+    assert whole.models[0].other_protocols["synthia16"] == pytest.approx(found.models[0].scores.mean_iou)
+
+
+def test_what_does_not_match_is_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tree(tmp_path / "data", 2)
+    with pytest.raises(DatasetError, match=r"share no class name. --labels names a model's classes"):
+        hf_lwmm.evaluate([model(tmp_path / "other", 4, ("a", "b", "c"))], data, protocol="camvid11")
+    with pytest.raises(DatasetError, match="--ids kitti is none of cityscapes, gta, synthia, mapillary"):
+        hf_lwmm.evaluate(models[:1], data, ids="kitti")
+    with pytest.raises(PlanError, match="at least one model"):
+        hf_lwmm.evaluate([], data)
+    (tmp_path / "data" / "id2label.json").write_text('{"0": "road", "1": "sky"}')
+    with pytest.raises(DatasetError, match=r"has the id 2, but there are 2 classes and 255"):
+        hf_lwmm.evaluate(models[:1], data)
+    (tmp_path / "data" / "id2label.json").unlink()
+    Image.fromarray(np.zeros((10, 64), np.uint8)).save(data / "labels" / "0.png")
+    with pytest.raises(DatasetError, match=r"0\.png: the label is 64x10, but the image 64x48"):
+        hf_lwmm.evaluate(models[:1], data)
+    empty = tmp_path / "empty"
+    (empty / "images").mkdir(parents=True)
+    (empty / "labels").mkdir()
+    with pytest.raises(DatasetError, match="the split has no images"):
+        hf_lwmm.evaluate(models[:1], empty)
+
+
+def test_classes_that_do_not_occur_are_left_out_of_the_mean() -> None:
+    counts = np.zeros((1, 2, 3, 3), np.int64)
+    counts[0, :, 0] = (5, 5, 0)
+    counts[0, :, 1] = (10, 0, 0)
+    found = report("d", ["m"], counts, NAMES, [0, 1, 2], None, 1.0)
+    assert found.models[0].scores.mean_iou == 0.75 and np.isnan(found.models[0].scores.iou[2])
+    assert found.to_dict()["models"][0]["iou"]["car"] is None and "| car | - |" in found.to_markdown()
+
+
+def test_a_merge_shows_its_scores_and_its_parents_in_the_card(models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tree(tmp_path / "data", 3)
+    command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, models), "--output", str(tmp_path / "merged")]
+    done = subprocess.run([*command, "--evaluate", str(data)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "merged" / "evaluation.json").read_text())
+    assert [entry["model"] for entry in scores["models"]] == ["one", "two", "merged"]
+    card = (tmp_path / "merged" / "README.md").read_text()
+    mean = scores["models"][2]["mean_iou"]
+    assert f"| merged | {100 * mean:.2f} |" in card and "## Scores" in card and str(tmp_path) not in card
+    from huggingface_hub import ModelCard
+
+    results = ModelCard(card).data.eval_results
+    assert results[0].metric_type == "mean_iou" and results[0].metric_value == pytest.approx(mean, abs=1e-6)
+    assert {r.metric_config for r in results[1:]} <= {f"class:{name}" for name in NAMES}
+    merged = hf_lwmm.evaluate([tmp_path / "merged"], data)
+    assert merged is not None and merged.models[0].scores.mean_iou == pytest.approx(mean)
