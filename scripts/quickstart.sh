@@ -23,17 +23,20 @@ export HF_TOKEN
 
 .venv/bin/python -m scripts.quickstart.seed
 echo
-echo '$ hf-lwmm merge local/streets-day local/streets-synthia --anchor local/streets-day --push'
-.venv/bin/hf-lwmm merge local/streets-day local/streets-synthia --anchor local/streets-day --push
+merge=(hf-lwmm merge local/streets-day local/streets-synthia --anchor local/streets-day
+    --evaluate local/streets --split night --push)
+echo "\$ ${merge[*]}"
+".venv/bin/${merge[0]}" "${merge[@]:1}"
 echo
 echo '$ hf-lwmm reproduce local/streets-day-lwmm'
 .venv/bin/hf-lwmm reproduce local/streets-day-lwmm
 echo
-echo "The card, $HF_ENDPOINT/local/streets-day-lwmm, begins:"
+echo "The card, $HF_ENDPOINT/local/streets-day-lwmm, says:"
 echo
 .venv/bin/python -c "
 from huggingface_hub import hf_hub_download
 text = open(hf_hub_download('local/streets-day-lwmm', 'README.md')).read()
-print('\n'.join('  ' + line for line in text.splitlines()[:30]))"
+lines = text.split('\n---\n', 1)[1].splitlines()
+print('\n'.join('  ' + line for line in lines[1:44]))"
 echo
 echo "To look around:  .venv/bin/hf-lwmm hub serve --root $root --port $port"

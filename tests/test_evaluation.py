@@ -292,3 +292,63 @@ def test_a_merge_shows_its_scores_and_its_parents_in_the_card(models: tuple[Path
     assert {r.metric_config for r in results[1:]} <= {f"class:{name}" for name in NAMES}
     merged = hf_lwmm.evaluate([tmp_path / "merged"], data)
     assert merged is not None and merged.models[0].scores.mean_iou == pytest.approx(mean)
+
+
+# Measurements for methods
+
+
+def test_fisher_information_is_the_mean_squared_gradient(models: tuple[Path, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    data = tree(tmp_path / "data", 3)
+    loaded = hf_lwmm.load(models[0])
+    command = [sys.executable, "-m", "hf_lwmm", "measure", str(models[0]), "--dataset", str(data), "--count", "2"]
+    done = subprocess.run([*command, "--output", str(tmp_path / "f.safetensors")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = load_file(tmp_path / "f.safetensors")
+    squares = []
+    for seed in range(2):
+        image, label = scene(seed)
+        pixels = loaded.image_processor(image, return_tensors="pt")["pixel_values"]
+        logits = torch.nn.functional.interpolate(loaded.model(pixels).logits, label.shape, mode="bilinear")
+        target = torch.from_numpy(label.astype(np.int64))[None]
+        loss = torch.nn.functional.cross_entropy(logits, target, ignore_index=255)
+        weight = loaded.model.decode_head.classifier.weight
+        squares.append(torch.autograd.grad(loss, weight)[0] ** 2)
+    torch.testing.assert_close(found["segformer.classifier.weight"], torch.stack(squares).mean(0), rtol=1e-3, atol=1e-9)
+    other = tmp_path / "g.safetensors"
+    hf_lwmm_measure(models[1], data, other)
+    paths = list(models)
+    plan = hf_lwmm.merge(
+        paths, method="fisher", statistics=[tmp_path / "f.safetensors", other], output=tmp_path / "merged"
+    ).plan
+    assert plan.method.name == "fisher" and hf_lwmm.load(tmp_path / "merged").classes == NAMES
+    with pytest.raises(PlanError, match="--kind hessian is none of fisher, grams"):
+        hf_lwmm_measure(models[0], data, tmp_path / "h.safetensors", kind="hessian")
+
+
+def hf_lwmm_measure(path: Path, data: Path, target: Path, **options: Any) -> int:
+    from hf_lwmm.measuring import measure
+
+    return measure(hf_lwmm.load(path), open_images(data), target, count=2, **options)
+
+
+def test_gram_matrices_are_of_the_layers_inputs(models: tuple[Path, Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    data = tree(tmp_path / "data", 3)
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    for path, target in zip(models, files, strict=True):
+        assert hf_lwmm_measure(path, data, target, kind="grams") == 2
+    found = load_file(files[0])
+    loaded = hf_lwmm.load(models[0])
+    inputs: list[torch.Tensor] = []
+    loaded.model.decode_head.classifier.register_forward_pre_hook(lambda layer, given: inputs.append(given[0]))
+    total = 0
+    for seed in range(2):
+        loaded.model(loaded.image_processor(scene(seed)[0], return_tensors="pt")["pixel_values"])
+        rows = inputs[-1][0].flatten(1).T
+        total = total + rows.T @ rows / 2
+    torch.testing.assert_close(found["segformer.classifier.weight"], total, rtol=1e-3, atol=1e-3)
+    hf_lwmm.merge(models, method="regmean", statistics=files, output=tmp_path / "merged")
+    assert hf_lwmm.load(tmp_path / "merged").classes == NAMES

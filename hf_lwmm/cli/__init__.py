@@ -9,7 +9,7 @@ from types import FrameType
 import typer
 
 from hf_lwmm._version import __version__
-from hf_lwmm.cli import convert, evaluate, hub, inspect, merge, methods, plan, predict, reproduce
+from hf_lwmm.cli import convert, evaluate, hub, inspect, measure, merge, methods, plan, predict, reproduce
 
 app = typer.Typer(
     name="hf-lwmm",
@@ -25,6 +25,7 @@ app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
 app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("methods")(methods.methods)
+app.command("measure", epilog=measure.EXAMPLES)(measure.measure)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
 app.command("predict", epilog=predict.EXAMPLES)(predict.predict)
 app.command("convert", epilog=convert.EXAMPLES)(convert.convert)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import datasets
@@ -26,13 +27,15 @@ def upload_model(api: HfApi, folder: Path, user: str) -> str:
 
 
 def upload_dataset(user: str) -> str:
-    """Upload rendered frames with their masks: one split for each style."""
+    """Upload rendered frames with their masks, one split for each style, and the names of the masks' ids."""
     repo_id = f"{user}/streets"
     features = Features({"image": Image(), "label": Image()})
     for style in ("gta", "synthia", "night"):
         scenes = [render(style, 200_000 + i) for i in range(FRAMES)]
         rows = {"image": [s.image for s in scenes], "label": [np.asarray(s.labels) for s in scenes]}
         Dataset.from_dict(rows, features=features).push_to_hub(repo_id, split=style)
+    names = json.dumps(json.loads((MODELS / "streets-day" / "config.json").read_text())["id2label"]).encode()
+    HfApi().upload_file(path_or_fileobj=names, path_in_repo="id2label.json", repo_id=repo_id, repo_type="dataset")
     return repo_id
 
 

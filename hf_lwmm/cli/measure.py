@@ -1,0 +1,48 @@
+"""`hf-lwmm measure`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from hf_lwmm.cli import options
+from hf_lwmm.cli.terminal import note, progress_bar
+
+EXAMPLES = """Example:
+
+hf-lwmm measure org/a --dataset org/cityscapes --split train --output a.safetensors
+
+hf-lwmm merge org/a org/b --method fisher --statistics a.safetensors --statistics b.safetensors"""
+
+
+def measure(
+    model: Annotated[str, typer.Argument(help="Model: org/name[@revision][:file[+file]], or a local file or folder.")],
+    output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
+    dataset: Annotated[str, typer.Option(help="org/name[@revision] on the Hub, or a folder.")],
+    kind: Annotated[str, typer.Option(help="fisher (labelled images), or grams for regmean (no labels).")] = "fisher",
+    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
+    split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    protocol: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The label set that the images' ids stand for, if the data set does not name it."),
+    ] = None,
+    labels: options.Labels = None,
+    system: options.System = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Measure what the methods fisher and regmean must know of a model, on images of its source domain."""
+    import hf_lwmm
+    from hf_lwmm.datasets.loading import open_images
+    from hf_lwmm.measuring import measure as run
+
+    loaded = hf_lwmm.load(model, labels=labels or [], system=system)
+    for text in loaded.notes:
+        note(text)
+    images = open_images(dataset, split)
+    with progress_bar() as progress:
+        used = run(
+            loaded, images, output, kind=kind, count=count, protocol=protocol, overwrite=overwrite, progress=progress
+        )
+    print(f"Measured {kind} on {used} images; written to {output}")
