@@ -145,11 +145,13 @@ def _eval_results(report: EvaluationReport) -> list[Any]:
         "dataset_split": split,
         "dataset_args": {"protocol": report.protocol},
     }
-    mean = round(merged.scores.mean_iou, 6)
-    found = [EvalResult(metric_type="mean_iou", metric_value=mean, metric_name="mIoU", **common)]
-    for label, value in zip(report.classes, merged.scores.iou.tolist(), strict=True):
+    metric, mean = report.metric, round(merged.mean, 6)
+    kind = "mean_iou" if metric.task == "semantic" else metric.name.lower().replace(" ", "_")
+    found = [EvalResult(metric_type=kind, metric_value=mean, metric_name=metric.name, **common)]
+    for label, value in zip(report.classes, merged.by_class.tolist(), strict=True):
         if not math.isnan(value):
-            one = {"metric_type": "iou", "metric_value": round(value, 6), "metric_name": f"IoU {label}"}
+            name = metric.of_class
+            one = {"metric_type": name.lower(), "metric_value": round(value, 6), "metric_name": f"{name} {label}"}
             found.append(EvalResult(metric_config=f"class:{label}", **one, **common))
     return found
 

@@ -18,12 +18,19 @@ from hf_lwmm._version import __version__
 from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, normalise, read_label_set
 from hf_lwmm.datasets.loading import LabelledImages, Sample, match_classes, open_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.inference import View, segment, views
+from hf_lwmm.inference import View, classify, panoptic, segment, views
 from hf_lwmm.metrics.bootstrap import Interval, bootstrap, bootstrap_difference
-from hf_lwmm.metrics.semantic import SemanticScores, confusion, mean_iou, semantic_counts, semantic_scores
+from hf_lwmm.metrics.classification import (
+    average_accuracy,
+    classification_counts,
+    classification_scores,
+    overall_accuracy,
+)
+from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts, panoptic_scores, pq
+from hf_lwmm.metrics.semantic import confusion, iou, mean_iou, semantic_counts, semantic_scores
 from hf_lwmm.models.loading import LoadedModel, load
 
-IntCounts = NDArray[np.int64]
+Counts = NDArray[Any]  # int64, or float64 of panoptic counts, whose first column sums IoUs
 Progress = Callable[[str, int, int], None]
 _KEEP_EVERY = 20.0  # seconds between two writes of the partial result
 # Their ids are Cityscapes': a protocol of 16 or 13 classes chooses among the 19.
@@ -31,14 +38,59 @@ _PARTS_OF_CITYSCAPES = ("synthia16", "synthia13")
 
 
 @dataclass(frozen=True)
-class ModelScores:
-    """One model's scores over the protocol's classes, with 95 % intervals over images.
+class Metric:
+    """What a task is scored by: per-image counts (classes, K), a score of each class, and their mean.
 
-    `difference` is to the anchor, the first model, in mIoU; the interval is paired. None for the anchor itself.
+    `extras` are further scores by name, of counts summed over images and a protocol's classes.
+    """
+
+    task: str
+    name: str  # of the mean
+    of_class: str
+    by_class: Callable[[Any, Sequence[int]], Any]
+    mean: Callable[[Any, Sequence[int]], Any]
+    extras: Callable[[Any, Sequence[int]], dict[str, float]]
+
+
+def _semantic_extras(counts: Any, classes: Sequence[int]) -> dict[str, float]:
+    scores = semantic_scores(counts, classes)
+    return {"mean accuracy": scores.mean_accuracy, "pixel accuracy": scores.pixel_accuracy}
+
+
+def _panoptic_extras(counts: Any, classes: Sequence[int]) -> dict[str, float]:
+    scores = panoptic_scores(counts, classes)
+    return {"mean SQ": scores.mean_sq, "mean RQ": scores.mean_rq}
+
+
+METRICS = {
+    metric.task: metric
+    for metric in (
+        Metric("semantic", "mIoU", "IoU", iou, mean_iou, _semantic_extras),
+        Metric("panoptic", "mean PQ", "PQ", pq, mean_pq, _panoptic_extras),
+        Metric(
+            "classification",
+            "average accuracy",
+            "accuracy",
+            lambda counts, classes: classification_scores(counts, classes).accuracy,
+            average_accuracy,
+            lambda counts, classes: {"overall accuracy": float(overall_accuracy(counts, classes))},
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """One model's scores over the protocol's classes, as fractions, with 95 % intervals over images.
+
+    `mean` and `by_class` are the task's metric, nan for a class that does not occur. `difference` is to the mean of
+    the anchor, the first model; its interval is paired. None for the anchor itself.
     """
 
     name: str
-    scores: SemanticScores
+    mean: float
+    by_class: NDArray[np.float64]
+    extras: dict[str, float]
     interval: Interval
     difference: float | None
     difference_interval: Interval | None
@@ -47,20 +99,23 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What models scored on a split. `classes` are the protocol's; `counts` (models, images, all classes, 3)."""
+    """What models scored on a split. `classes` are the protocol's; `counts` (models, images, all classes, K)."""
 
+    metric: Metric
     dataset: str
     protocol: str
     classes: tuple[str, ...]
     images: int
     models: tuple[ModelScores, ...]
     images_per_second: float
-    counts: IntCounts = field(repr=False)
+    counts: Counts = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; fractions, not per cent; None where a class does not occur."""
         return {
+            "task": self.metric.task,
+            "metric": self.metric.name,
             "dataset": self.dataset,
             "protocol": self.protocol,
             "images": self.images,
@@ -69,13 +124,12 @@ class EvaluationReport:
             "models": [
                 {
                     "model": model.name,
-                    "mean_iou": model.scores.mean_iou,
-                    "mean_iou_interval": list(model.interval),
-                    "mean_accuracy": model.scores.mean_accuracy,
-                    "pixel_accuracy": model.scores.pixel_accuracy,
+                    "mean": model.mean,
+                    "interval": list(model.interval),
+                    **{name.replace(" ", "_"): value for name, value in model.extras.items()},
                     "difference": model.difference,
                     "difference_interval": list(model.difference_interval) if model.difference_interval else None,
-                    "iou": {c: _known(v) for c, v in zip(self.classes, model.scores.iou.tolist(), strict=True)},
+                    "by_class": {c: _known(v) for c, v in zip(self.classes, model.by_class.tolist(), strict=True)},
                     "other_protocols": model.other_protocols,
                 }
                 for model in self.models
@@ -84,27 +138,28 @@ class EvaluationReport:
         }
 
     def to_markdown(self) -> str:
-        """Two tables, in per cent: the models' mIoU, and the classes with differences to the anchor."""
+        """Two tables, in per cent: the models, and the classes with differences to the anchor."""
+        extras = list(self.models[0].extras)
         lines = [
             f"{self.images} images of {self.dataset}, {len(self.classes)} classes ({self.protocol}). Intervals are "
             "95 % over images.",
             "",
-            "| model | mIoU | interval | to the anchor | interval | pixel accuracy |",
-            "| --- | --- | --- | --- | --- | --- |",
+            f"| model | {self.metric.name} | interval | to the anchor | interval | {' | '.join(extras)} |",
+            "| --- | --- | --- | --- | --- |" + " --- |" * len(extras),
         ]
         for model in self.models:
             change, spread = "", ""
             if model.difference is not None and model.difference_interval is not None:
                 change, spread = f"{100 * model.difference:+.2f}", _span(model.difference_interval, signed=True)
+            further = " | ".join(f"{100 * model.extras[name]:.2f}" for name in extras)
             lines.append(
-                f"| {model.name} | {100 * model.scores.mean_iou:.2f} | {_span(model.interval)} | {change} | {spread} "
-                f"| {100 * model.scores.pixel_accuracy:.2f} |"
+                f"| {model.name} | {100 * model.mean:.2f} | {_span(model.interval)} | {change} | {spread} | {further} |"
             )
         names = " | ".join(model.name for model in self.models)
-        lines += ["", f"| IoU | {names} |", "| --- |" + " --- |" * len(self.models)]
+        lines += ["", f"| {self.metric.of_class} | {names} |", "| --- |" + " --- |" * len(self.models)]
         for index, name in enumerate(self.classes):
-            anchor = self.models[0].scores.iou[index]
-            cells = [_cell(model.scores.iou[index], anchor if rank else None) for rank, model in enumerate(self.models)]
+            anchor = self.models[0].by_class[index]
+            cells = [_cell(model.by_class[index], anchor if rank else None) for rank, model in enumerate(self.models)]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
@@ -195,16 +250,13 @@ def evaluate(
         raise PlanError("Name at least one model to evaluate.")
     options: dict[str, Any] = {"labels": labels, "system": system, "device": device, "dtype": dtype}
     loaded = [m if isinstance(m, LoadedModel) else load(m, **options) for m in models]
-    for each in loaded:
-        if each.task == "classification":
-            raise PlanError(f"{each.label} classifies whole images; evaluate scores segmentation.")
     contenders = [Contender(name, (each,)) for name, each in zip(_names(loaded), loaded, strict=True)]
     if ensemble:
         contenders.append(Contender(f"ensemble of {len(loaded)}", tuple(loaded)))
     images = open_images(dataset, split, config=config, image_column=image_column, label_column=label_column)
     images = replace(images, ids=ids or images.ids)
-    if images.task != "semantic":
-        raise DatasetError(f"{images.name}: labels whole images, not pixels; evaluate scores segmentation.")
+    for each in loaded:
+        _check_task(each, images, ensemble)
     if limit is not None:
         images = replace(images, count=min(limit, images.count))
     space, chosen, notes = _classes(images, loaded[0], protocol)
@@ -222,41 +274,53 @@ def evaluate(
     rate = fresh * world / max(time.perf_counter() - started, 1e-9)
     notes += [note for each in loaded for note in each.notes]
     notes += _strangers(contenders, space, chosen)
-    return report(images.name, [c.name for c in contenders], counts, space, chosen, protocol, rate, notes)
+    metric, names = METRICS[images.task], [contender.name for contender in contenders]
+    return report(metric, images.name, names, counts, space, chosen, protocol, rate, notes)
+
+
+def _check_task(loaded: LoadedModel, images: LabelledImages, ensemble: bool) -> None:
+    if images.task == "semantic" and loaded.task == "panoptic":
+        return  # a panoptic network has a semantic head
+    if loaded.task != images.task:
+        raise DatasetError(f"{images.name}: has {images.task} labels, but {loaded.label} is a {loaded.task} network.")
+    if images.task == "panoptic" and ensemble:
+        raise PlanError("--ensemble averages class probabilities, which panoptic maps do not have.")
 
 
 def report(
+    metric: Metric,
     dataset: str,
     names: Sequence[str],
-    counts: IntCounts,
+    counts: Counts,
     space: Sequence[str],
     chosen: Sequence[int],
     protocol: str | None,
     rate: float,
     notes: Sequence[str] = (),
 ) -> EvaluationReport:
-    """Scores from per-image counts (models, images, classes, 3) of a space of classes, of which some are chosen."""
+    """Scores from per-image counts (models, images, classes, K) of a space of classes, of which some are chosen."""
     results = []
 
     def statistic(values: Any) -> Any:
-        return mean_iou(values, chosen)
+        return metric.mean(values, chosen)
 
     for index, name in enumerate(names):
-        scores = semantic_scores(counts[index].sum(axis=0), chosen)
-        difference, spread = None, None
+        total = counts[index].sum(axis=0)
+        mean, difference, spread = float(metric.mean(total, chosen)), None, None
         if index:
-            anchor = semantic_scores(counts[0].sum(axis=0), chosen).mean_iou
-            difference = scores.mean_iou - anchor
+            difference = mean - float(metric.mean(counts[0].sum(axis=0), chosen))
             spread = bootstrap_difference(counts[index], counts[0], statistic)
         others = {
-            other: float(mean_iou(counts[index].sum(axis=0), rows))
+            other: float(metric.mean(total, rows))
             for other, rows in _sub_protocols(space).items()
             if list(rows) != list(chosen)
         }
-        results.append(ModelScores(name, scores, bootstrap(counts[index], statistic), difference, spread, others))
+        by_class, extras = np.asarray(metric.by_class(total, chosen)), metric.extras(total, chosen)
+        interval = bootstrap(counts[index], statistic)
+        results.append(ModelScores(name, mean, by_class, extras, interval, difference, spread, others))
     classes = tuple(space[index] for index in chosen)
     return EvaluationReport(
-        dataset, protocol or "all classes", classes, counts.shape[1], tuple(results), rate, counts, tuple(notes)
+        metric, dataset, protocol or "all classes", classes, counts.shape[1], tuple(results), rate, counts, tuple(notes)
     )
 
 
@@ -318,30 +382,69 @@ def _count(
     path: Path,
     part: range,
     progress: Progress,
-) -> tuple[dict[int, IntCounts], int]:
+) -> tuple[dict[int, Counts], int]:
     """Counts (models, classes, 3) of each of a process's images, and how many were computed now."""
-    tables = [match_classes(c.members[0].classes, space, c.name, images.name) for c in contenders]
+    tables = [match_classes(each.members[0].classes, space, each.name, images.name) for each in contenders]
     raw = label_set_of_ids(images.ids).table(images.ids) if images.ids else None
+    run = _Run(contenders, tables, raw, len(space), looks, images.name)
+    score = {"semantic": _score_pixels, "panoptic": _score_segments, "classification": _score_image}[images.task]
     records = _read_partial(path)
     fresh, kept = 0, time.monotonic()
     for done, index in enumerate(part):
         progress("Evaluating", done, len(part))
         if index in records:
             continue
-        sample = images.read(index)
-        label = _label(sample, raw, len(space), images.name)
-        size = (label.shape[0], label.shape[1])
-        rows = []
-        for contender, table in zip(contenders, tables, strict=True):
-            prediction = table[segment(contender.members, sample.image, size, looks)]
-            rows.append(semantic_counts(confusion(label, prediction, len(space))))
-        records[index] = np.stack(rows)
+        records[index] = score(images.read(index), run)
         fresh += 1
         if time.monotonic() - kept > _KEEP_EVERY:
             _write_partial(path, records)
             kept = time.monotonic()
     _write_partial(path, records)
     return {index: records[index] for index in part}, fresh
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What every image of an evaluation is scored with.
+
+    `tables` lead from each contender's class ids to the data set's, `raw` from the ids of label files to them.
+    """
+
+    contenders: Sequence[Contender]
+    tables: Sequence[NDArray[np.uint8]]
+    raw: NDArray[np.uint8] | None
+    classes: int
+    looks: Sequence[View]
+    dataset: str
+
+
+def _score_pixels(sample: Sample, run: _Run) -> Counts:
+    label = _label(sample, run.raw, run.classes, run.dataset)
+    size = (label.shape[0], label.shape[1])
+    pairs = zip(run.contenders, run.tables, strict=True)
+    maps = [table[segment(contender.members, sample.image, size, run.looks)] for contender, table in pairs]
+    return np.stack([semantic_counts(confusion(label, guess, run.classes)) for guess in maps])
+
+
+def _score_segments(sample: Sample, run: _Run) -> Counts:
+    truth = sample.segments
+    assert truth is not None
+    rows = []
+    for contender, table in zip(run.contenders, run.tables, strict=True):
+        network = contender.members[0]
+        divisor = int(network.model.config.label_divisor)
+        codes = panoptic(network, sample.image, (truth.ids.shape[0], truth.ids.shape[1]))
+        found = table[np.clip(codes // divisor, 0, 255)].astype(np.int64)
+        ours = np.where(found == 255, 255 * divisor, found * divisor + codes % divisor)
+        rows.append(panoptic_counts(truth, PanopticMap.of_codes(ours, divisor, 255 * divisor), run.classes))
+    return np.stack(rows)
+
+
+def _score_image(sample: Sample, run: _Run) -> Counts:
+    label = np.array([sample.label])
+    pairs = zip(run.contenders, run.tables, strict=True)
+    guesses = [table[classify(contender.members, sample.image, run.looks)] for contender, table in pairs]
+    return np.stack([classification_counts(label, np.array([int(guess)]), run.classes)[0] for guess in guesses])
 
 
 def _label(sample: Sample, raw: NDArray[np.uint8] | None, classes: int, dataset: str) -> NDArray[np.integer[Any]]:
@@ -383,7 +486,7 @@ def _cache() -> Path:
     return Path(HF_HOME) / "hf-lwmm" / "evaluations"
 
 
-def _read_partial(path: Path) -> dict[int, IntCounts]:
+def _read_partial(path: Path) -> dict[int, Counts]:
     if not path.is_file():
         return {}
     try:
@@ -393,7 +496,7 @@ def _read_partial(path: Path) -> dict[int, IntCounts]:
         return {}  # cut off while it was written, by an older version that did not rename
 
 
-def _write_partial(path: Path, records: dict[int, IntCounts]) -> None:
+def _write_partial(path: Path, records: dict[int, Counts]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     with part.open("wb") as file:
@@ -401,7 +504,7 @@ def _write_partial(path: Path, records: dict[int, IntCounts]) -> None:
     part.replace(path)
 
 
-def _gather(own: dict[int, IntCounts], rank: int, world: int) -> dict[int, IntCounts] | None:
+def _gather(own: dict[int, Counts], rank: int, world: int) -> dict[int, Counts] | None:
     """All processes' records in the first process, None in the others."""
     if world == 1:
         return own

@@ -154,6 +154,21 @@ def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
 
 
 @torch.inference_mode()
+def classify(models: Sequence[LoadedModel], picture: Image.Image, looks: Sequence[View] = PLAIN) -> int:
+    """The most probable class of a whole picture, by one network or the average of several networks' softmax."""
+    total: Tensor | None = None
+    for loaded in models:
+        rows = rows_of_classes(models[0], loaded)
+        for view in looks:
+            weights: Tensor = loaded.model(_pixels(loaded, picture, view)).logits[0].float().softmax(0)
+            if rows is not None:
+                weights = torch.where(rows >= 0, weights[rows.clamp(min=0)], 0)
+            total = weights if total is None else total + weights
+    assert total is not None
+    return int(total.argmax())
+
+
+@torch.inference_mode()
 def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None) -> NDArray[np.int64]:
     """The panoptic map of a picture, (height, width): class * label_divisor + number, 255 * label_divisor for void."""
     model: Any = loaded.model

@@ -22,7 +22,7 @@ import hf_lwmm
 from hf_lwmm.datasets.labels import label_sets
 from hf_lwmm.datasets.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.evaluation import report
+from hf_lwmm.evaluation import METRICS, report
 from hf_lwmm.inference import segment
 
 NAMES = ("road", "sky", "car")
@@ -87,20 +87,15 @@ def test_scores_are_those_counted_by_hand(models: tuple[Path, Path], tmp_path: P
     assert found is not None and found.images == 5 and found.classes == NAMES
     for path, scored in zip(models, found.models, strict=False):
         iou = by_hand(hf_lwmm.load(path), 5)
-        np.testing.assert_allclose(scored.scores.iou, iou, rtol=1e-12)
-        assert (
-            scored.scores.mean_iou == pytest.approx(iou.mean())
-            and scored.interval.low <= iou.mean() <= scored.interval.high
-        )
+        np.testing.assert_allclose(scored.by_class, iou, rtol=1e-12)
+        assert scored.mean == pytest.approx(iou.mean()) and scored.interval.low <= iou.mean() <= scored.interval.high
     anchor, other, both = found.models
-    assert anchor.difference is None and other.difference == pytest.approx(
-        other.scores.mean_iou - anchor.scores.mean_iou
-    )
+    assert anchor.difference is None and other.difference == pytest.approx(other.mean - anchor.mean)
     assert other.difference_interval is not None and other.difference_interval.low <= other.difference
-    assert both.name == "ensemble of 2" and np.isfinite(both.scores.mean_iou)
+    assert both.name == "ensemble of 2" and np.isfinite(both.mean)
     assert any("does not name its classes; its ids were taken for one's" in note for note in found.notes)
     text = found.to_markdown()
-    assert f"| two | {100 * other.scores.mean_iou:.2f} |" in text and "| car |" in text
+    assert f"| two | {100 * other.mean:.2f} |" in text and "| car |" in text
 
 
 def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -194,7 +189,7 @@ def test_what_has_no_masks_is_refused(hub: Any, models: tuple[Path, Path], rows:
     data = Dataset.from_dict({"image": rows["image"], "label": [0, 1, 0, 1]}, features=features)
     data.push_to_hub("local/classes", split="validation")
     assert open_images("local/classes").task == "classification"
-    with pytest.raises(DatasetError, match="labels whole images, not pixels"):
+    with pytest.raises(DatasetError, match="has classification labels, but one is a semantic network"):
         hf_lwmm.evaluate(models[:1], "local/classes")
     features = Features({"image": ImageFeature(), "caption": Value("string")})
     Dataset.from_dict({"image": rows["image"], "caption": ["x"] * 4}, features=features).push_to_hub(
@@ -240,8 +235,8 @@ def test_protocols_choose_classes_by_name_in_one_pass(tmp_path: Path) -> None:
     whole = hf_lwmm.evaluate([path], data, protocol="cityscapes19")
     assert whole is not None
     rows = [city.index(name) for name in found.classes]
-    np.testing.assert_array_equal(found.models[0].scores.iou, whole.models[0].scores.iou[rows])
-    assert whole.models[0].other_protocols["synthia16"] == pytest.approx(found.models[0].scores.mean_iou)
+    np.testing.assert_array_equal(found.models[0].by_class, whole.models[0].by_class[rows])
+    assert whole.models[0].other_protocols["synthia16"] == pytest.approx(found.models[0].mean)
 
 
 def test_what_does_not_match_is_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -270,9 +265,9 @@ def test_classes_that_do_not_occur_are_left_out_of_the_mean() -> None:
     counts = np.zeros((1, 2, 3, 3), np.int64)
     counts[0, :, 0] = (5, 5, 0)
     counts[0, :, 1] = (10, 0, 0)
-    found = report("d", ["m"], counts, NAMES, [0, 1, 2], None, 1.0)
-    assert found.models[0].scores.mean_iou == 0.75 and np.isnan(found.models[0].scores.iou[2])
-    assert found.to_dict()["models"][0]["iou"]["car"] is None and "| car | - |" in found.to_markdown()
+    found = report(METRICS["semantic"], "d", ["m"], counts, NAMES, [0, 1, 2], None, 1.0)
+    assert found.models[0].mean == 0.75 and np.isnan(found.models[0].by_class[2])
+    assert found.to_dict()["models"][0]["by_class"]["car"] is None and "| car | - |" in found.to_markdown()
 
 
 def test_a_merge_shows_its_scores_and_its_parents_in_the_card(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -283,7 +278,7 @@ def test_a_merge_shows_its_scores_and_its_parents_in_the_card(models: tuple[Path
     scores = json.loads((tmp_path / "merged" / "evaluation.json").read_text())
     assert [entry["model"] for entry in scores["models"]] == ["one", "two", "merged"]
     card = (tmp_path / "merged" / "README.md").read_text()
-    mean = scores["models"][2]["mean_iou"]
+    mean = scores["models"][2]["mean"]
     assert f"| merged | {100 * mean:.2f} |" in card and "## Scores" in card and str(tmp_path) not in card
     from huggingface_hub import ModelCard
 
@@ -291,7 +286,74 @@ def test_a_merge_shows_its_scores_and_its_parents_in_the_card(models: tuple[Path
     assert results[0].metric_type == "mean_iou" and results[0].metric_value == pytest.approx(mean, abs=1e-6)
     assert {r.metric_config for r in results[1:]} <= {f"class:{name}" for name in NAMES}
     merged = hf_lwmm.evaluate([tmp_path / "merged"], data)
-    assert merged is not None and merged.models[0].scores.mean_iou == pytest.approx(mean)
+    assert merged is not None and merged.models[0].mean == pytest.approx(mean)
+
+
+def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, tmp_path: Path) -> None:
+    from hf_lwmm.inference import panoptic
+    from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
+    from hf_lwmm.models import EDAPSConfig, EDAPSForPanopticSegmentation
+
+    torch.manual_seed(0)
+    config = EDAPSConfig(
+        depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], num_attention_heads=[1, 2, 3, 4], embedding_size=8,
+        decoder_hidden_size=8, fpn_hidden_size=8, box_hidden_size=16, mask_hidden_size=8, thing_ids=(2,),
+        stuff_area=1, instance_score=0.0, id2label=dict(enumerate(NAMES)),
+    )  # fmt: skip
+    network = EDAPSForPanopticSegmentation(config)
+    for tensor in network.state_dict().values():
+        if tensor.is_floating_point():
+            tensor += 0.3 * torch.randn_like(tensor).abs()
+    network.save_pretrained(tmp_path / "edaps")
+    loaded = hf_lwmm.load(tmp_path / "edaps")
+    truths, rows = [], {"image": [], "label": [], "segments_info": []}
+    for seed in range(3):
+        image, label = scene(seed)
+        ids = np.where(label == 255, 0, label.astype(np.int64) + 300)
+        infos = [{"id": int(i), "category_id": int(i) - 300, "iscrowd": 0} for i in np.unique(ids) if i]
+        truths.append(PanopticMap(ids, {info["id"]: info["category_id"] for info in infos}))
+        colours = np.stack([ids % 256, ids // 256, 0 * ids], axis=-1).astype(np.uint8)
+        for name, value in (("image", image), ("label", Image.fromarray(colours)), ("segments_info", infos)):
+            rows[name].append(value)
+    record = [{"id": Value("int64"), "category_id": Value("int64"), "iscrowd": Value("int64")}]
+    features = Features({"image": ImageFeature(), "label": ImageFeature(), "segments_info": record})
+    Dataset.from_dict(rows, features=features).push_to_hub("local/segments", split="validation")
+    found = hf_lwmm.evaluate([loaded], "local/segments")
+    assert found is not None and found.metric.name == "mean PQ"
+    codes = [panoptic(loaded, scene(seed)[0]) for seed in range(3)]
+    counts = [panoptic_counts(t, PanopticMap.of_codes(c, 1000, 255000), 3) for t, c in zip(truths, codes, strict=True)]
+    assert found.models[0].mean == pytest.approx(float(mean_pq(np.sum(counts, axis=0))))
+    assert set(found.models[0].extras) == {"mean SQ", "mean RQ"} and "| PQ |" in found.to_markdown()
+    with pytest.raises(PlanError, match="panoptic maps do not have"):
+        hf_lwmm.evaluate([loaded], "local/segments", ensemble=True)
+    semantic = hf_lwmm.evaluate([loaded], tree(tmp_path / "data", 2))  # its semantic head alone
+    assert semantic is not None and semantic.metric.name == "mIoU"
+
+
+def test_classifiers_are_scored_by_average_accuracy(hub: Any, tmp_path: Path) -> None:
+    from hf_lwmm.inference import classify
+    from hf_lwmm.models import BottleneckConfig, BottleneckForImageClassification
+
+    paths = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        config = BottleneckConfig(
+            depths=(1, 1, 1, 1), width=8, block="basic", bottleneck_size=8, id2label=dict(enumerate(NAMES))
+        )
+        BottleneckForImageClassification(config).save_pretrained(tmp_path / str(seed))
+        paths.append(tmp_path / str(seed))
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=["car", "road", "sky"])})
+    truth = [0, 0, 0, 1, 2, 2]
+    data = Dataset.from_dict({"image": [scene(s)[0] for s in range(6)], "label": truth}, features=features)
+    data.push_to_hub("local/pictures", split="validation")
+    found = hf_lwmm.evaluate(paths, "local/pictures", ensemble=True)
+    assert found is not None and found.metric.name == "average accuracy" and found.classes == ("car", "road", "sky")
+    order = {0: 1, 1: 2, 2: 0}  # road, sky, car as the data set counts them
+    for path, scored in zip(paths, found.models, strict=False):
+        right = [order[classify([hf_lwmm.load(path)], scene(s)[0])] == truth[s] for s in range(6)]
+        by_class = [np.mean(right[:3]), np.mean(right[3:4]), np.mean(right[4:])]
+        assert scored.mean == pytest.approx(np.mean(by_class))
+        assert scored.extras["overall accuracy"] == pytest.approx(np.mean(right))
 
 
 # Measurements for methods

@@ -146,8 +146,9 @@ def merge(
         return
     part, count = alignment.shared_parameters / alignment.anchor_parameters, len(result.recipe.models)
     print(f"Merged {count} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
-    for model in result.evaluation.models if result.evaluation else ():
-        print(f"  {model.name}: {100 * model.scores.mean_iou:.2f} mIoU")
+    if report := result.evaluation:
+        for model in report.models:
+            print(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")
     if result.folder:
         print(f"Written to {result.folder}")
     if pushed and not pushed.changed:

@@ -15,10 +15,12 @@ from PIL import Image
 
 from hf_lwmm.datasets.labels import normalise
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.metrics.panoptic import PanopticMap
 from hf_lwmm.models.image_processing import as_rgb
 
 IMAGES = ("image", "pixel_values", "img")
 LABELS = ("label", "annotation", "mask", "semantic_segmentation", "labels", "segmentation", "label_bitmap")
+SEGMENTS = "segments_info"
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Folders of images and, beside them, of labels, in trees as they are downloaded.
 _PAIRS = (("images", "labels"), ("images", "masks"), ("images", "annotations"), ("images", "v1.2/labels"))
@@ -26,12 +28,16 @@ _PAIRS = (("images", "labels"), ("images", "masks"), ("images", "annotations"), 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with what is known of it. `label` is (height, width) of ids, or a class id of the whole image."""
+    """One image with what is known of it. `label` is (height, width) of ids, or a class id of the whole image.
+
+    `segments` are, in panoptic data sets, the same ids with the class of each.
+    """
 
     index: int
     name: str
     image: Image.Image = field(repr=False)
     label: NDArray[np.integer[Any]] | int = field(repr=False)
+    segments: PanopticMap | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,8 @@ def _open_hub(
     for name in (image, label):
         if name not in features:
             raise DatasetError(f"{data}: has no column {name!r}; it has {', '.join(features)}.")
-    rows = rows.select_columns([image, label])
+    is_panoptic = SEGMENTS in features
+    rows = rows.select_columns([image, label, *([SEGMENTS] if is_panoptic else [])])
     for name in (image, label):
         if isinstance(features[name], datasets.Image):
             rows = rows.cast_column(name, datasets.Image(decode=False))
@@ -132,13 +139,16 @@ def _open_hub(
         picture = _decode(row[image], f"{where} ({_path_of(row[image])})")
         if label in classes_of:
             return Sample(index, _path_of(row[image]) or str(index), as_rgb(picture), int(row[label]))
-        return Sample(
-            index, _path_of(row[image]) or str(index), as_rgb(picture), _mask(row[label], f"{where}, its label")
-        )
+        name = _path_of(row[image]) or str(index)
+        if is_panoptic:
+            segments = _segments(row[label], row[SEGMENTS], f"{where}, its label")
+            return Sample(index, name, as_rgb(picture), segments.ids, segments)
+        return Sample(index, name, as_rgb(picture), _mask(row[label], f"{where}, its label"))
 
     if label in classes_of:
         return LabelledImages(shown, len(rows), read, "classification", tuple(features[label].names))
-    return LabelledImages(shown, len(rows), read, classes=_names_beside(repo, revision or None))
+    task = "panoptic" if is_panoptic else "semantic"
+    return LabelledImages(shown, len(rows), read, task, _names_beside(repo, revision or None))
 
 
 def _column(data: str, what: str, usual: Sequence[str], candidates: Sequence[str], features: Any) -> str:
@@ -149,6 +159,20 @@ def _column(data: str, what: str, usual: Sequence[str], candidates: Sequence[str
         return candidates[0]
     found = f"several columns could be it ({', '.join(candidates)})" if candidates else f"it has {', '.join(features)}"
     raise DatasetError(f"{data}: no column is plainly the {what}: {found}. Say which with --{what}-column.")
+
+
+def _segments(value: Any, infos: Any, where: str) -> PanopticMap:
+    """A panoptic label: ids as R + 256 G + 65536 B, or in one channel, and a list of {id, category_id, iscrowd}."""
+    stored = np.asarray(_decode(value, where)).astype(np.int64)
+    ids = stored if stored.ndim == 2 else stored[..., 0] + 256 * stored[..., 1] + 65536 * stored[..., 2]
+    if isinstance(infos, dict):  # a sequence of records, as datasets stores it, column by column
+        infos = [dict(zip(infos, row, strict=True)) for row in zip(*infos.values(), strict=True)]
+    try:
+        classes = {int(info["id"]): int(info["category_id"]) for info in infos}
+        crowds = frozenset(int(info["id"]) for info in infos if info.get("iscrowd"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{where}: its segments_info needs id and category_id in every record ({error}).") from None
+    return PanopticMap(ids, classes, crowds)
 
 
 def _path_of(value: Any) -> str:

@@ -74,9 +74,8 @@ def main() -> None:
         measure(options.names[0], (height, width), options.threads)
         return
     print(f"One image of {height}x{width} pixels, float32, {options.threads} threads; HRDA in windows of 1024x1024.\n")
-    print(
-        "| network | million parameters | seconds | peak GiB | of it the forward pass |\n| --- | --- | --- | --- | --- |"
-    )
+    print("| network | million parameters | seconds | peak GiB | of it the forward pass |")
+    print("| --- | --- | --- | --- | --- |")
     for name in options.names or networks():
         command = [sys.executable, __file__, name, "--size", options.size, "--threads", str(options.threads), "--alone"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
