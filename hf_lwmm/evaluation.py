@@ -218,6 +218,7 @@ def evaluate(
     flip: bool = False,
     scales: Sequence[float] = (1.0,),
     limit: int | None = None,
+    streaming: bool = False,
     labels: Sequence[Any] = (),
     system: str | None = None,
     device: str = "cpu",
@@ -235,10 +236,11 @@ def evaluate(
         dataset, split, config, image_column, label_column: as for `open_images`.
         protocol: the label set whose classes are scored (`cityscapes19`, `synthia16`, ...); all that the data set or
             the first model names if None.
-        ids: the raw ids that label files follow (`cityscapes`, `gta`, `synthia`, `mapillary`); class ids if None.
+        ids: the raw ids that label files follow (`cityscapes`, `gta`, `synthia`, ...); class ids if None.
         ensemble: also score the average of all models' softmax outputs (paper, Table 1).
         flip, scales: views of each image that a model's softmax is averaged over.
         limit: only so many images.
+        streaming: read rows of the Hub as they are needed, in place of keeping the whole split.
         labels, system, device, dtype: as for `load`.
         partial: the folder for partial results; one in the cache if None.
 
@@ -253,8 +255,8 @@ def evaluate(
     contenders = [Contender(name, (each,)) for name, each in zip(_names(loaded), loaded, strict=True)]
     if ensemble:
         contenders.append(Contender(f"ensemble of {len(loaded)}", tuple(loaded)))
-    images = open_images(dataset, split, config=config, image_column=image_column, label_column=label_column)
-    images = replace(images, ids=ids or images.ids)
+    columns = {"image_column": image_column, "label_column": label_column}
+    images = open_images(dataset, split, config=config, ids=ids, streaming=streaming, **columns)
     for each in loaded:
         _check_task(each, images, ensemble)
     if limit is not None:

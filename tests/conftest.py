@@ -25,6 +25,7 @@ os.environ.update(
     HF_HUB_DISABLE_TELEMETRY="1",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
     MPLCONFIGDIR=str(_HOME / "matplotlib"),
+    OMP_NUM_THREADS="1",  # a test process for each core already
 )
 os.environ.pop("HF_HUB_OFFLINE", None)
 

@@ -218,8 +218,9 @@ def test_trees_are_read_as_they_are_downloaded(tmp_path: Path) -> None:
     assert open_images(synthia).ids == "synthia"
     assert open_images(tree(tmp_path / "vistas" / "validation", 2)).count == 2
     assert open_images(tmp_path / "vistas").count == 2
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(DatasetError, match="no images with labels of the split validation"):
-        open_images(tmp_path)
+        open_images(tmp_path / "nothing")
     (synthia / "GT" / "LABELS" / "1.png").unlink()
     with pytest.raises(DatasetError, match=r"has no label for 1\.png \(1 of 2"):
         open_images(synthia)

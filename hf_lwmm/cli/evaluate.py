@@ -34,7 +34,9 @@ def evaluate(
     ] = None,
     ids: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Raw ids of the label files: cityscapes, gta, synthia or mapillary; class ids if not given."),
+        typer.Option(
+            help="Raw ids of the label files: cityscapes, gta, synthia, mapillary, camvid, ... (class ids if not given)."
+        ),
     ] = None,
     image_column: Annotated[Optional[str], typer.Option(help="Column of the images.", show_default=False)] = None,  # noqa: UP045
     label_column: Annotated[Optional[str], typer.Option(help="Column of the labels.", show_default=False)] = None,  # noqa: UP045
@@ -42,6 +44,7 @@ def evaluate(
     flip: Annotated[bool, typer.Option("--flip", help="Average each image with its mirror image.")] = False,
     scales: Annotated[str, typer.Option(help="Average over these sizes of an image, e.g. 0.5,1,1.5.")] = "1",
     limit: Annotated[Optional[int], typer.Option(min=1, help="Only so many images.", show_default=False)] = None,  # noqa: UP045
+    streaming: Annotated[bool, typer.Option("--streaming", help="Read images of the Hub as they are needed.")] = False,
     labels: options.Labels = None,
     system: options.System = None,
     device: options.Device = "cpu",
@@ -76,6 +79,7 @@ def evaluate(
             flip=flip,
             scales=sizes,
             limit=limit,
+            streaming=streaming,
             labels=labels or [],
             system=system,
             device=device,

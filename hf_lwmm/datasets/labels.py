@@ -17,6 +17,20 @@ from numpy.typing import NDArray
 
 from hf_lwmm.errors import DatasetError, PlanError
 
+# Names that data sets give to the same thing, and the one that stands for all of them here.
+_SYNONYMS = {
+    "pedestrian": "person",
+    "motorbike": "motorcycle",
+    "minibike": "motorcycle",
+    "bike": "bicycle",
+    "pavement": "sidewalk",
+    "tree": "vegetation",
+    "sign symbol": "traffic sign",
+    "traffic sign (front)": "traffic sign",
+    "on rails": "train",
+    "aeroplane": "airplane",
+}
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -49,13 +63,18 @@ def label_sets() -> Mapping[str, LabelSet]:
             tuple(map(str, entry["classes"])),
             tuple(entry.get("things", ())),
             tuple((int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in entry.get("colours", ())),
-            {
-                scheme: tuple((raw,) if isinstance(raw, int) else tuple(raw) for raw in ids)
-                for scheme, ids in entry.get("ids", {}).items()
-            },
+            {scheme: _raw_ids(ids) for scheme, ids in entry.get("ids", {}).items()},
         )
         for name, entry in content.items()
     }
+
+
+def _raw_ids(ids: str | Sequence[int | Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """One group of raw ids a class, from a list, or from the first and last of ids that follow each other."""
+    if isinstance(ids, str):
+        first, last = map(int, ids.split("-"))
+        ids = range(first, last + 1)
+    return tuple((raw,) if isinstance(raw, int) else tuple(raw) for raw in ids)
 
 
 def label_set_of_ids(scheme: str) -> LabelSet:
@@ -97,6 +116,32 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
 def normalise(name: str) -> str:
     """A class name as it compares: `Traffic-Light`, `traffic_light` and `traffic light` are the same."""
     return re.sub(r"[\s_-]+", " ", name.strip().lower())
+
+
+def meaning(name: str) -> str:
+    """What a class name stands for, in one data set's words where data sets call one thing by several names."""
+    return _SYNONYMS.get(normalise(name), normalise(name))
+
+
+def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, data_name: str) -> NDArray[np.uint8]:
+    """For each of a model's classes the data set's class of the same name or meaning, 255 where it has none: (256,).
+
+    Raises:
+        DatasetError: if fewer than a quarter of the classes of the smaller set are found in the other.
+    """
+    rows = {meaning(name): index for index, name in enumerate(data)}
+    rows |= {normalise(name): index for index, name in enumerate(data)}
+    table = np.full(256, 255, np.uint8)
+    for index, name in enumerate(model):
+        table[index] = rows.get(normalise(name), rows.get(meaning(name), 255))
+    shared = [data[row] for row in np.unique(table[table != 255])]
+    if 4 * len(shared) < min(len(model), len(data)) or not shared:
+        only = f"only {' and '.join(shared)} as class names" if shared else "no class name"
+        raise DatasetError(
+            f"{model_name} ({', '.join(model[:4])}, ...) and {data_name} ({', '.join(data[:4])}, ...) share {only}. "
+            "--labels names a model's classes, --protocol the data set's."
+        )
+    return table
 
 
 def labels_of_rows(rows: int, label_sets: Iterable[LabelSet]) -> tuple[str, ...] | None:

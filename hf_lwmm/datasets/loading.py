@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from hf_lwmm.datasets.labels import normalise
+from hf_lwmm.datasets.decoding import VOID, Colour, Ids, classes_of, decode, label_ids, segments_of
+from hf_lwmm.datasets.folders import FOLDERS, Tree, find_tree
+from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.metrics.panoptic import PanopticMap
 from hf_lwmm.models.image_processing import as_rgb
 
+__all__ = ["LabelledImages", "Sample", "match_classes", "open_images"]
+
 IMAGES = ("image", "pixel_values", "img")
 LABELS = ("label", "annotation", "mask", "semantic_segmentation", "labels", "segmentation", "label_bitmap")
 SEGMENTS = "segments_info"
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-# Folders of images and, beside them, of labels, in trees as they are downloaded.
-_PAIRS = (("images", "labels"), ("images", "masks"), ("images", "annotations"), ("images", "v1.2/labels"))
+_NAMES = "id2label.json"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with what is known of it. `label` is (height, width) of ids, or a class id of the whole image.
+    """One image with what is known of it.
 
-    `segments` are, in panoptic data sets, the same ids with the class of each.
+    `label` is (height, width) of class ids, or the class id of the whole image. `segments` are, in panoptic data
+    sets, what each pixel belongs to.
     """
 
     index: int
     name: str
     image: Image.Image = field(repr=False)
-    label: NDArray[np.integer[Any]] | int = field(repr=False)
+    label: Ids | int = field(repr=False)
     segments: PanopticMap | None = field(default=None, repr=False)
 
 
@@ -44,8 +45,8 @@ class Sample:
 class LabelledImages:
     """A split of a data set.
 
-    `classes` are the names of its ids where it tells them, `ids` the scheme of raw ids that its label files follow.
-    `read` gives a sample by its number.
+    `task` is what the labels are for: "semantic", "panoptic" or "classification". `classes` are the names of its ids
+    where it tells them, `ids` the scheme of raw ids that its label files follow. `read` gives a sample by its number.
     """
 
     name: str
@@ -70,85 +71,175 @@ def open_images(
     config: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    ids: str | None = None,
+    streaming: bool = False,
 ) -> LabelledImages:
     """Open a split of a data set.
 
     Args:
         data: `org/name[@revision]` on the Hub, or a folder: images/ and labels/ (or masks/, annotations/), with or
-            without the split between, or the tree of Cityscapes, SYNTHIA or Mapillary Vistas.
+            without the split between; the tree of Cityscapes, its foggy copy, GTA, SYNTHIA, Mapillary Vistas or
+            CamVid; or any that `datasets` reads (a folder of images for each class, parquet files, ...).
         split: the split's name; of a folder the name of a sub-folder, if it has one.
-        config: of data sets on the Hub that have several.
+        config: of data sets that have several.
         image_column, label_column: where they are not to be found by type and usual names.
+        ids: the raw ids that label files follow, where the tree does not tell them.
+        streaming: read rows of the Hub as they are needed, in place of keeping the whole split in the cache.
 
     Raises:
         DatasetError: if there is no such data set or split, it is gated, empty, or has no labels.
     """
+    if ids is not None:
+        label_set_of_ids(ids)
     path = Path(data)
-    images = (
-        _open_folder(path, split) if path.is_dir() else _open_hub(str(data), split, config, image_column, label_column)
-    )
+    tree = find_tree(path, split) if path.is_dir() else None
+    if tree is not None:
+        images = _of_tree(tree, path, split, ids)
+    else:
+        images = _of_rows(str(data), split, config, image_column, label_column, ids, streaming)
     if not images.count:
         raise DatasetError(f"{images.name}: the split has no images.")
     return images
 
 
-# The Hub
+# Folders
 
 
-def _open_hub(
-    data: str, split: str, config: str | None, image_column: str | None, label_column: str | None
-) -> LabelledImages:
-    import datasets
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    repo, _, revision = data.partition("@")
-    if repo.count("/") != 1:
-        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
-    try:
-        rows = datasets.load_dataset(repo, config, split=split, revision=revision or None)
-    except GatedRepoError:
-        raise DatasetError(f"{data}: is gated; ask for access on its page, then log in with `hf auth login`.") from None
-    except RepositoryNotFoundError:
-        raise DatasetError(f"{data}: no such data set, or it is private and you are not logged in.") from None
-    except HfHubHTTPError as error:
-        raise DatasetError(f"{data}: the Hub did not give it: {error}") from None
-    except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "gated" in str(error).lower():
-            text = "it is gated; ask for access on its page, then log in with `hf auth login`"
-        raise DatasetError(f"{data}, split {split}: cannot be opened: {text}") from None
-    features = rows.features
-    pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    image = image_column or _column(data, "image", IMAGES, [n for n in pictures if n not in LABELS], features)
-    classes_of = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    candidates = [name for name in (*pictures, *classes_of) if name != image]
-    label = label_column or _column(data, "label", LABELS, candidates, features)
-    for name in (image, label):
-        if name not in features:
-            raise DatasetError(f"{data}: has no column {name!r}; it has {', '.join(features)}.")
-    is_panoptic = SEGMENTS in features
-    rows = rows.select_columns([image, label, *([SEGMENTS] if is_panoptic else [])])
-    for name in (image, label):
-        if isinstance(features[name], datasets.Image):
-            rows = rows.cast_column(name, datasets.Image(decode=False))
-    shown = f"{data}, split {split}"
+def _of_tree(tree: Tree, root: Path, split: str, ids: str | None) -> LabelledImages:
+    names = root / _NAMES
+    numbers = named_ids(names.read_text(encoding="utf-8"), str(names)) if names.is_file() else {}
+    scheme = ids or tree.ids
+    colours = _colours(scheme)
 
     def read(index: int) -> Sample:
-        row = rows[index]
-        where = f"{shown}, image {index}"
-        picture = _decode(row[image], f"{where} ({_path_of(row[image])})")
-        if label in classes_of:
-            return Sample(index, _path_of(row[image]) or str(index), as_rgb(picture), int(row[label]))
-        name = _path_of(row[image]) or str(index)
-        if is_panoptic:
-            segments = _segments(row[label], row[SEGMENTS], f"{where}, its label")
-            return Sample(index, name, as_rgb(picture), segments.ids, segments)
-        return Sample(index, name, as_rgb(picture), _mask(row[label], f"{where}, its label"))
+        picture, label = tree.pairs[index]
+        values = _numbered(label_ids(label, str(label), colours), numbers, str(label))
+        return Sample(index, picture.name, as_rgb(decode(picture, str(picture))), values)
 
-    if label in classes_of:
-        return LabelledImages(shown, len(rows), read, "classification", tuple(features[label].names))
-    task = "panoptic" if is_panoptic else "semantic"
-    return LabelledImages(shown, len(rows), read, task, _names_beside(repo, revision or None))
+    classes = tree.classes or tuple(numbers.values()) or None
+    return LabelledImages(f"{root.resolve().name}, split {split}", len(tree.pairs), read, classes=classes, ids=scheme)
+
+
+# The Hub, and folders that `datasets` reads
+
+
+class _Stream:
+    """Rows of a stream by number; quick while the numbers go up, as those of a part do."""
+
+    def __init__(self, rows: Any, count: int, shown: str) -> None:
+        self._rows, self._count, self._shown = rows, count, shown
+        self._next: Iterator[Any] = iter(())
+        self._place = count
+
+    def __getitem__(self, index: int) -> Any:
+        if index < self._place:
+            self._next, self._place = iter(self._rows.skip(index)), index
+        place, self._place = self._place, self._count  # what breaks the stream off has it opened anew
+        for row in self._next:
+            place += 1
+            if place > index:
+                self._place = place
+                return row
+        raise DatasetError(f"{self._shown}: ends after {place} rows, though its card says {self._count}.")
+
+
+def _of_rows(
+    data: str,
+    split: str,
+    config: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    ids: str | None,
+    streaming: bool,
+) -> LabelledImages:
+    import datasets
+
+    folder = Path(data).is_dir()
+    name, _, revision = (data, "", "") if folder else data.partition("@")
+    if not folder and name.count("/") != 1:
+        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+    try:
+        rows = datasets.load_dataset(name, config, split=split, revision=revision or None, streaming=streaming)
+    except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
+        raise DatasetError(_not_opened(data, split, folder, error)) from None
+    image, label = _columns(data, rows.features or {}, image_column, label_column)
+    shown = f"{Path(data).resolve().name if folder else data}, split {split}"
+    count = _rows_in_card(rows, data, split) if streaming else len(rows)
+    if isinstance(rows.features[label], datasets.ClassLabel):
+        classes = tuple(rows.features[label].names)
+        if folder and FOLDERS & set(classes):
+            raise DatasetError(_no_tree(data, split))
+        task, extras, numbers = "classification", [], dict(enumerate(classes))
+    else:
+        extras = [SEGMENTS] if SEGMENTS in rows.features else []
+        task, numbers = "panoptic" if extras else "semantic", _names_beside(name, revision or None, folder)
+    rows = rows.select_columns([image, label, *extras])
+    for column in (image, label) if task != "classification" else (image,):
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+    source, colours = _Stream(rows, count, shown) if streaming else rows, _colours(ids)
+
+    def read(index: int) -> Sample:
+        where = f"{shown}, image {index}"
+        row = _row(source, index, where)
+        file = _file_of(row[image])
+        picture = as_rgb(decode(_stored(row[image], where), f"{where} ({file})"))
+        where = f"{where}, its label"
+        segments, found = None, row[label]
+        if task == "panoptic":
+            segments = segments_of(_stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
+            found = classes_of(segments)
+        elif task == "semantic":
+            found = _numbered(label_ids(_stored(found, where), where, colours), numbers, where)
+        return Sample(index, file or str(index), picture, found, segments)
+
+    return LabelledImages(shown, count, read, task, tuple(numbers.values()) or None, ids)
+
+
+def _columns(data: str, features: Mapping[str, Any], image: str | None, label: str | None) -> tuple[str, str]:
+    """The columns of images and of labels, pictures or class ids: as they are given, else by type and usual names."""
+    import datasets
+
+    pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    counted = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    image = image or _column(data, "image", IMAGES, [n for n in pictures if n not in LABELS], features)
+    masks = [name for name in pictures if name != image]
+    label = label or _column(data, "label", LABELS, masks or counted, features)
+    for name, known in ((image, pictures), (label, pictures + counted)):
+        if name not in features:
+            raise DatasetError(f"{data}: has no column {name!r}; it has {', '.join(features)}.")
+        if name not in known:
+            raise DatasetError(f"{data}: the column {name!r} holds neither pictures nor classes.")
+    return image, label
+
+
+def _row(rows: Any, index: int, where: str) -> Any:
+    try:
+        return rows[index]
+    except DatasetError:
+        raise
+    except Exception as error:  # a connection that datasets has given up on, a damaged file
+        raise DatasetError(f"{where}: cannot be read: {_first_line(error)} Run it again to go on here.") from None
+
+
+def _not_opened(data: str, split: str, folder: bool, error: Exception) -> str:
+    if "gated" in str(error).lower():
+        return f"{data}: is gated; ask for access on its page, then log in with `hf auth login`."
+    if folder:
+        return _no_tree(data, split, _first_line(error))
+    return f"{data}, split {split}: cannot be opened: {_first_line(error)}"
+
+
+def _no_tree(data: str, split: str, reason: str = "") -> str:
+    return (
+        f"{data}: no images with labels of the split {split} in it. Known are images/ beside labels/, masks/ or "
+        "annotations/, the trees of Cityscapes, GTA, SYNTHIA, Mapillary Vistas and CamVid, and what datasets reads"
+        + (f" ({reason.rstrip('.')})." if reason else ".")
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).splitlines()[0].strip() if str(error).strip() else type(error).__name__
+    return text if text.endswith(".") else text + "."
 
 
 def _column(data: str, what: str, usual: Sequence[str], candidates: Sequence[str], features: Any) -> str:
@@ -161,135 +252,83 @@ def _column(data: str, what: str, usual: Sequence[str], candidates: Sequence[str
     raise DatasetError(f"{data}: no column is plainly the {what}: {found}. Say which with --{what}-column.")
 
 
-def _segments(value: Any, infos: Any, where: str) -> PanopticMap:
-    """A panoptic label: ids as R + 256 G + 65536 B, or in one channel, and a list of {id, category_id, iscrowd}."""
-    stored = np.asarray(_decode(value, where)).astype(np.int64)
-    ids = stored if stored.ndim == 2 else stored[..., 0] + 256 * stored[..., 1] + 65536 * stored[..., 2]
-    if isinstance(infos, dict):  # a sequence of records, as datasets stores it, column by column
-        infos = [dict(zip(infos, row, strict=True)) for row in zip(*infos.values(), strict=True)]
-    try:
-        classes = {int(info["id"]): int(info["category_id"]) for info in infos}
-        crowds = frozenset(int(info["id"]) for info in infos if info.get("iscrowd"))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{where}: its segments_info needs id and category_id in every record ({error}).") from None
-    return PanopticMap(ids, classes, crowds)
+def _rows_in_card(rows: Any, data: str, split: str) -> int:
+    """How many rows a stream has, which only the card's `dataset_info` tells beforehand."""
+    size = (rows.info.splits or {}).get(split)
+    if size is None or size.num_examples is None:
+        raise DatasetError(f"{data}: its card does not tell how many rows {split} has; do without streaming.")
+    return int(size.num_examples)
 
 
-def _path_of(value: Any) -> str:
-    path = value.get("path") if isinstance(value, dict) else None
-    return Path(path).name if path else ""
+def _stored(value: Mapping[str, Any] | None, where: str) -> bytes | Path:
+    if value and value.get("bytes"):
+        return bytes(value["bytes"])
+    if value and value.get("path"):
+        return Path(value["path"])
+    raise DatasetError(f"{where}: is missing.")
 
 
-def _names_beside(repo: str, revision: str | None) -> tuple[str, ...] | None:
+def _file_of(value: Mapping[str, Any] | None) -> str:
+    return Path(value["path"]).name if value and value.get("path") else ""
+
+
+# Names and numbers
+
+
+def _names_beside(name: str, revision: str | None, folder: bool) -> dict[int, str]:
     """Class names from an id2label.json beside the data, as several data sets on the Hub have it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        path = hf_hub_download(repo, "id2label.json", repo_type="dataset", revision=revision)
-        labels = json.loads(Path(path).read_text(encoding="utf-8"))
-        return tuple(str(labels[key]) for key in sorted(labels, key=int))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError, AttributeError):
-        return None
+        path = Path(name, _NAMES) if folder else hf_hub_download(name, _NAMES, repo_type="dataset", revision=revision)
+        return named_ids(Path(path).read_text(encoding="utf-8"), f"{name}, {_NAMES}")
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        return {}
 
 
-def _decode(value: Any, where: str) -> Image.Image:
-    try:
-        source = io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]
-        picture = Image.open(source)
-        picture.load()
-        return picture
-    except (OSError, ValueError, SyntaxError, TypeError, AttributeError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{where}: cannot be decoded: {error}") from None
-
-
-def _mask(value: Any, where: str) -> NDArray[np.integer[Any]]:
-    """Ids as they are stored; of a palette picture its indices, of a colour picture the first channel."""
-    values = np.asarray(_decode(value, where))
-    return values[..., 0] if values.ndim == 3 else values
-
-
-# Folders
-
-
-def _open_folder(root: Path, split: str) -> LabelledImages:
-    pairs, ids = _pairs_in(root, split)
-    shown = f"{root.name}, split {split}"
-
-    def read(index: int) -> Sample:
-        picture, label = pairs[index]
-        image = as_rgb(_decode({"path": picture}, str(picture)))
-        return Sample(index, picture.name, image, _mask({"path": label}, str(label)))
-
-    return LabelledImages(shown, len(pairs), read, classes=_names_in(root), ids=ids)
-
-
-def _pairs_in(root: Path, split: str) -> tuple[list[tuple[Path, Path]], str | None]:
-    """(image, label) files of a folder, and the scheme of the label files' ids."""
-    splits = {"validation": ("validation", "val"), "train": ("train", "training")}.get(split, (split,))
-    for name in splits:
-        if (root / "leftImg8bit" / name).is_dir():
-            return _cityscapes(root, name)
-        if (root / "RGB").is_dir() and (root / "GT" / "LABELS").is_dir():
-            return _matched(root / "RGB", root / "GT" / "LABELS"), "synthia"
-        for images, labels in _PAIRS:
-            for base in (root / name, root):
-                if (base / images).is_dir() and (base / labels).is_dir():
-                    return _matched(base / images, base / labels), None
-            if (root / images / name).is_dir() and (root / labels / name).is_dir():
-                return _matched(root / images / name, root / labels / name), None
-    raise DatasetError(
-        f"{root}: no images with labels of the split {split} in it. Known are images/ beside labels/, masks/ or "
-        "annotations/, and the trees of Cityscapes, SYNTHIA and Mapillary Vistas."
-    )
-
-
-def _cityscapes(root: Path, split: str) -> tuple[list[tuple[Path, Path]], str | None]:
-    pictures = sorted((root / "leftImg8bit" / split).rglob("*_leftImg8bit.png"))
-    for ending, ids in (("labelTrainIds", None), ("labelIds", "cityscapes")):
-        labels = [
-            root / "gtFine" / split / p.parent.name / p.name.replace("_leftImg8bit", f"_gtFine_{ending}")
-            for p in pictures
-        ]
-        if labels and all(label.is_file() for label in labels):
-            return list(zip(pictures, labels, strict=True)), ids
-    raise DatasetError(
-        f"{root}: gtFine has no labels for all images of {split} (*_labelTrainIds.png or *_labelIds.png)."
-    )
-
-
-def _matched(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Images and labels of one name up to the ending."""
-    known = {path.stem: path for path in labels.rglob("*") if path.suffix.lower() in _PICTURES}
-    pictures = sorted(path for path in images.rglob("*") if path.suffix.lower() in _PICTURES)
-    if lacking := [path.name for path in pictures if path.stem not in known]:
-        raise DatasetError(
-            f"{labels}: has no label for {lacking[0]} ({len(lacking)} of {len(pictures)} images lack one)."
-        )
-    return [(path, known[path.stem]) for path in pictures]
-
-
-def _names_in(root: Path) -> tuple[str, ...] | None:
-    path = root / "id2label.json"
-    if not path.is_file():
-        return None
-    labels = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(str(labels[key]) for key in sorted(labels, key=int))
-
-
-def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, data_name: str) -> NDArray[np.uint8]:
-    """For each of a model's classes the data set's class of the same name, 255 where it has none: (256,).
+def named_ids(text: str, where: str) -> dict[int, str]:
+    """The names of ids in an id2label.json, in the ids' order.
 
     Raises:
-        DatasetError: if not a single name is the same.
+        DatasetError: if it is not one.
     """
-    rows = {normalise(name): index for index, name in enumerate(data)}
-    table = np.full(256, 255, np.uint8)
-    for index, name in enumerate(model):
-        table[index] = rows.get(normalise(name), 255)
-    if (table == 255).all():
-        raise DatasetError(
-            f"{model_name} ({', '.join(model[:4])}, ...) and {data_name} ({', '.join(data[:4])}, ...) share no class "
-            "name. --labels names a model's classes, --protocol the data set's."
-        )
-    return table
+    try:
+        labels = {int(key): str(name) for key, name in json.loads(text).items()}
+    except (ValueError, AttributeError):
+        raise DatasetError(f"{where}: is no id2label.json, which is an object of ids and class names.") from None
+    return dict(sorted(labels.items()))
+
+
+def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
+    """Ids as indices of the names, where the named ids do not count from 0; unnamed 0 is ignored as 255 is.
+
+    Raises:
+        DatasetError: if another id has no name.
+    """
+    if list(numbers) == list(range(len(numbers))):
+        return label
+    known = np.array([*numbers])
+    index = np.searchsorted(known, label).clip(max=len(known) - 1)
+    named = known[index] == label
+    if (outside := ~named & (label != 0) & (label != VOID)).any():
+        raise DatasetError(f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name.")
+    return np.where(named, index, VOID)
+
+
+def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str, Any]]:
+    """The entries of `segments_info`, their categories as indices of the names."""
+    if isinstance(infos, Mapping):  # a column of lists, as older versions of datasets store it
+        infos = [dict(zip(infos, values, strict=True)) for values in zip(*infos.values(), strict=True)]
+    if not numbers:
+        return list(infos)
+    index = {number: position for position, number in enumerate(numbers)}
+    try:
+        return [{**info, "category_id": index[info["category_id"]]} for info in infos]
+    except KeyError as error:
+        raise DatasetError(f"{where}: {SEGMENTS} has the category {error}, which {_NAMES} does not name.") from None
+
+
+def _colours(scheme: str | None) -> tuple[Colour, ...]:
+    """The colours that label files of a scheme have in place of ids, where it is a label set of colours."""
+    return label_sets()[scheme].colours if scheme and scheme in label_sets() else ()
