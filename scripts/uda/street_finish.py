@@ -15,7 +15,7 @@ def finish_by_day(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, l
     """(h, w, 3) uint8: shadows at dusk, tint, exposure and contrast, then lens blur and sensor noise."""
     scene = canvas.colours
     if rng.random() < look.dusk:
-        share = rng.uniform(0.3, 0.7)
+        share = rng.uniform(0.4, 0.8)
         shadow = scene.point([round(tone * share) for tone in range(256)] * 3)
         scene = Image.composite(scene, shadow, Image.fromarray(labels_of(codes) == SKY))
     return _photograph(scene, rng, look)

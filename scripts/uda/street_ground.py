@@ -35,6 +35,7 @@ class Street:
     length: float  # to the crossing that ends it, or FAR
     bare: bool  # winter
     sun: float  # 1 = clear, 0 = overcast
+    facing: float  # light on walls, which the sky behind them outshines
     sun_side: int  # -1: the sun stands on the left
     plots: tuple[tuple[Plot, ...], tuple[Plot, ...]]  # left and right
 
@@ -54,17 +55,18 @@ class Street:
 
 def plan_street(rng: np.random.Generator, look: Look) -> Street:
     parking = bool(rng.random() < 0.5)
-    lanes = int(rng.choice((1, 2, 3), p=(0.65, 0.27, 0.08)))
+    lanes = int(rng.choice((1, 2, 3), p=(0.75, 0.2, 0.05)))
     length = float(rng.uniform(28, 80)) if rng.random() < 0.4 else FAR
     density = rng.uniform(0.4, 0.97)
     return Street(
         half=lanes * rng.uniform(2.8, 3.6) + 2.2 * parking,
-        kerb=float(rng.uniform(1.5, 4.5)),
+        kerb=float(rng.uniform(1.8, 5.5)),
         parking=parking,
         verge=bool(rng.random() < look.verge),
         length=length,
         bare=bool(rng.random() < look.bare),
         sun=float(rng.uniform(*look.sun)),
+        facing=float(rng.uniform(*look.facing)),
         sun_side=int(rng.choice((-1, 1))),
         plots=(_plots(rng, look, density, length), _plots(rng, look, density, length)),
     )

@@ -18,6 +18,7 @@ class Look:
     horizon: Range  # share of the image's height
     sun: Range  # 0 = overcast, 1 = clear
     sight: Range
+    facing: Range  # light on the walls, as a share of full light
     skies: tuple[tuple[Colour, Colour], ...]  # zenith, horizon
     cloud: Colour
     clouds: float
@@ -60,6 +61,7 @@ LOOKS: dict[str, Look] = {
         horizon=(0.4, 0.55),
         sun=(0.0, 1.0),
         sight=(90, 300),
+        facing=(0.45, 1.0),
         skies=(
             ((104, 146, 200), (206, 220, 230)),
             ((150, 184, 226), (240, 246, 250)),
@@ -104,14 +106,14 @@ LOOKS: dict[str, Look] = {
         rough=5.0,
         verge=0.3,
         pitched=0.6,
-        bare=0.45,
+        bare=0.6,
         dusk=0.2,
-        contrast=(0.1, 0.8),
+        contrast=(0.2, 1.0),
         planted=0.45,
-        crowd=3.5,
-        warmth=(0.92, 1.18),
+        crowd=5.0,
+        warmth=(0.8, 1.1),
         exposure=(0.75, 1.3),
-        saturation=(0.6, 1.1),
+        saturation=(0.35, 1.0),
         blur=(0.3, 0.8),
         noise=(1.0, 5.0),
     ),
@@ -121,6 +123,7 @@ LOOKS: dict[str, Look] = {
         horizon=(0.28, 0.42),
         sun=(0.5, 1.0),
         sight=(300, 900),
+        facing=(0.9, 1.05),
         skies=(((70, 140, 226), (176, 212, 240)), ((110, 168, 232), (214, 232, 244))),
         cloud=(250, 250, 252),
         clouds=0.9,
@@ -150,6 +153,7 @@ LOOKS: dict[str, Look] = {
         horizon=(0.36, 0.5),
         sun=(0.0, 0.0),
         sight=(60, 160),
+        facing=(0.9, 1.0),
         skies=(((52, 58, 76), (96, 96, 104)), ((44, 46, 62), (110, 98, 90))),
         cloud=(80, 80, 88),
         clouds=0.5,

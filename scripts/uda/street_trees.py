@@ -13,17 +13,17 @@ from scripts.uda.street_canvas import GRAIN, TREE, Canvas, Colour, Sprite, choos
 
 _SIZE = 192  # pixels of a sprite
 _KINDS = 14  # sprites of each sort
-BARK: tuple[Colour, ...] = ((74, 62, 52), (58, 52, 46), (92, 80, 66))
+BARK: tuple[Colour, ...] = ((74, 62, 52), (58, 52, 46), (92, 80, 66), (116, 100, 82), (132, 114, 94), (104, 96, 88))
 
 
 def tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, leaves: Sequence[Colour], bare: bool) -> None:
     """A street tree standing at (x, z)."""
-    tall = float(rng.uniform(4.5, 11.0))
+    tall = float(rng.uniform(4.5, 14.0))
     wide = tall * float(rng.uniform(0.7, 1.05))
     kind = int(rng.integers(_KINDS))
-    if bare:
+    if bare and rng.random() < 0.9:  # the others are evergreen
         bark = choose(rng, BARK)
-        canvas.stamp(_bare(kind), (x, 0, z), wide, tall, (shade(bark, 0.45), shade(bark, 1.15)), code(TREE))
+        canvas.stamp(_bare(kind), (x, 0, z), wide, tall, (shade(bark, 0.3), shade(bark, 1.7)), code(TREE))
     else:
         green = choose(rng, leaves)
         canvas.stamp(_leafy(kind), (x, 0, z), wide, tall, (shade(green, 0.25), shade(green, 1.4)), code(TREE))
@@ -72,27 +72,34 @@ def _crown(rng: np.random.Generator, trunk: float, tufts: int) -> Sprite:
 
 @cache
 def _bare(kind: int) -> Sprite:
-    """A trunk that forks seven or eight times."""
+    """A trunk that forks again and again into a haze of twigs, each as bright as the sun happens to make it."""
     rng = np.random.default_rng([3, kind])
-    light, cover = Image.new("L", (2 * _SIZE, 2 * _SIZE), 90), Image.new("L", (2 * _SIZE, 2 * _SIZE))
-    pen, side = ImageDraw.Draw(cover), 2.0 * _SIZE
-    spread, upright = rng.uniform(0.3, 0.5), rng.uniform(0.05, 0.25)
+    light, cover = Image.new("L", (2 * _SIZE, 2 * _SIZE), 110), Image.new("L", (2 * _SIZE, 2 * _SIZE))
+    light_pen, cover_pen, side = ImageDraw.Draw(light), ImageDraw.Draw(cover), 2.0 * _SIZE
+    spread, upright, dense = rng.uniform(0.3, 0.5), rng.uniform(0.05, 0.25), int(rng.integers(2, 7))
+
+    def stroke(u: float, v: float, angle: float, length: float, width: float) -> tuple[float, float]:
+        line = [u, v, u + length * math.sin(angle), v - length * math.cos(angle)]
+        light_pen.line(line, fill=int(np.clip(rng.normal(130, 55), 0, 255)), width=max(2, round(width)))
+        cover_pen.line(line, fill=255, width=max(1, round(width)))
+        return line[2], line[3]
 
     def grow(u: float, v: float, angle: float, length: float, width: float, forks: int) -> None:
-        end_u, end_v = u + length * math.sin(angle), v - length * math.cos(angle)
-        pen.line([u, v, end_u, end_v], fill=255, width=max(1, round(width)))
+        u, v = stroke(u, v, angle, length, width)
         if forks == 0:
+            for _ in range(dense):
+                stroke(u, v, angle + rng.normal(0, 0.9), side * rng.uniform(0.01, 0.05), 1)
             return
         for turn in (-1, 1) if forks > 6 else (-1, 1, float(rng.uniform(-0.5, 0.5))):
-            if forks < 3 and rng.random() < 0.35:
+            if forks < 3 and rng.random() < 0.3:
                 continue
             lean = (angle + turn * spread * rng.uniform(0.6, 1.4)) * (1 - upright)
-            grow(end_u, end_v, lean, length * rng.uniform(0.66, 0.86), width * 0.66, forks - 1)
+            grow(u, v, lean, length * rng.uniform(0.66, 0.86), width * 0.66, forks - 1)
 
-    grow(side / 2, side, 0.0, side * rng.uniform(0.2, 0.26), side * 0.03, 7)
+    grow(side / 2, side, 0.0, side * rng.uniform(0.15, 0.2), side * 0.03, 7)
     size = (_SIZE, _SIZE)
-    cover = cover.resize(size, Image.Resampling.BOX)
-    return _finished(_rough(light.resize(size), rng, 40), cover.point(lambda a: min(255, int(a * 1.5))), closed=13)
+    cover = cover.resize(size, Image.Resampling.BOX).point(lambda a: min(255, int(a * 1.4)))
+    return _finished(_rough(light.resize(size, Image.Resampling.BOX), rng, 10), cover, closed=13)
 
 
 def _rough(light: Image.Image, rng: np.random.Generator, depth: float) -> Image.Image:
@@ -108,7 +115,8 @@ def _finished(light: Image.Image, cover: Image.Image, closed: int) -> Sprite:
     """Crop to what is covered; annotators draw around a crown and close gaps of up to `closed` pixels."""
     solid = cover.point(lambda a: 255 * (a > 90))
     outline = solid.resize((_SIZE // 2, _SIZE // 2)).filter(ImageFilter.MaxFilter(closed // 4 * 2 + 1))
-    outline = ImageChops.lighter(outline.filter(ImageFilter.MinFilter(closed // 4 * 2 + 1)).resize(solid.size), solid)
+    outline = outline.filter(ImageFilter.MinFilter(closed // 4 * 2 + 1)).resize(solid.size, Image.Resampling.NEAREST)
+    outline = ImageChops.lighter(outline, solid).point(lambda a: 255 * (a > 127))
     left, top, right, _ = cover.getbbox() or (0, 0, _SIZE, _SIZE)
     half = max(_SIZE // 2 - left, right - _SIZE // 2)
     frame = (_SIZE // 2 - half, top, _SIZE // 2 + half, _SIZE)

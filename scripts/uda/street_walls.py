@@ -9,7 +9,7 @@ import numpy as np
 
 from scripts.uda.street_canvas import BUILDING, FENCE, TREE, Canvas, Colour, Patch, choose, code, grain
 
-_WALL, _GLASS, _FRAME, _SHOP, _LEDGE, _ROOF, _FASCIA = range(7)
+_WALL, _GLASS, _FRAME, _SHOP, _LEDGE, _ROOF, _FASCIA, _LAMP = range(8)
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Facade:
     ground_floor: float  # height of the shops; 0 = none
     bay: float  # distance from window to window
     window: tuple[float, float]  # share of a bay's width, share of a storey's height
-    palette: np.ndarray  # (7, 3) float32: wall, glass, frame, shop, ledge, roof, fascia
+    palette: np.ndarray  # (8, 3) float32: wall, glass, frame, shop, ledge, roof, fascia, lit glass
     rough: float  # how much the wall's texture shows
     bricks: bool
     lit: float  # share of the windows with light on
@@ -53,7 +53,8 @@ def facade(rng: np.random.Generator, walls: Sequence[Colour], tall: float, lit: 
     glass = choose(rng, ((58, 68, 80), (92, 108, 124), (34, 38, 44), (130, 146, 160)))
     frame = choose(rng, ((230, 228, 220), (90, 84, 78), wall))
     ledge = tuple(0.82 * part for part in wall)
-    palette = (wall, glass, frame, choose(rng, (*SHOPS, wall)), ledge, choose(rng, ROOFS), choose(rng, FASCIAS))
+    shop, cover, fascia = choose(rng, (*SHOPS, wall)), choose(rng, ROOFS), choose(rng, FASCIAS)
+    palette = (wall, glass, frame, shop, ledge, cover, fascia, (225.0, 184.0, 112.0))
     return Facade(
         eaves=storeys * storey + 0.6,
         roof=roof,
@@ -92,24 +93,24 @@ def paint_facade(canvas: Canvas, patch: Patch, front: Facade, light: float) -> N
         parts[shop & (up > front.ground_floor - 0.8)] = _FASCIA
     parts[up > front.eaves] = _ROOF
 
-    # Walls are darker near the ground and stained in large patches; each pane reflects its own piece of sky or room.
-    texture = grain(along * 5 + front.seed, up * 5)
-    lightness = texture * np.float32(front.rough / 160) + np.float32(0.97)
+    # Walls are stained in large patches; each pane reflects its own piece of sky or room, or has its own lamp.
+    lightness = grain(along * 5 + front.seed, up * 5) * np.float32(front.rough / 160)
+    lightness += np.float32(0.97)
     if front.bricks:
         lightness -= np.float32(0.07) * (((up * 4) % 1 < 0.22) & (patch.depth < 18))
     if light != 1:
         lightness *= np.float32(light)
-    mirror = grain(bay + front.seed, level * 3 + front.seed) * np.float32(0.25) + np.float32(0.5 + 0.4 * light)
-    lightness = np.where(parts == _GLASS, np.maximum(mirror + 0.3 * (within - 0.5), 0.25), lightness)
-    colours = front.palette[parts]
-    colours *= lightness[..., None]
-
+    glass = parts == _GLASS
+    room = grain(bay + front.seed, level * 3 + front.seed)
+    mirror = room * np.float32(0.25) + np.float32(0.5 + 0.4 * light) + np.float32(0.3) * (within - np.float32(0.5))
+    np.copyto(lightness, np.maximum(mirror, np.float32(0.25)), where=glass)
     codes: np.ndarray | int = code(BUILDING)
     if front.lit:
-        shown = (grain(bay * 7 + front.seed, level * 7) > 1.3 - 2 * front.lit) & (parts == _GLASS)
-        warm = 190 + 40 * grain(bay * 3, level * 3 + front.seed)
-        colours[shown] = np.broadcast_to(warm, up.shape)[shown][:, None] * np.float32((1.0, 0.82, 0.5))
+        shown = (room > 1.3 - 2 * front.lit) & glass
+        parts[shown] = _LAMP
         codes = np.where(shown, np.int32(code(BUILDING, glow=True)), np.int32(code(BUILDING)))
+    colours = front.palette[parts]
+    colours *= lightness[..., None]
     canvas.paste(patch, colours, (up >= 0) & (up <= _skyline(front, along)), codes)
 
 

@@ -1,7 +1,7 @@
 """Rendered driving scenes with semantic and instance labels, from a seed and nothing else.
 
     scene = render("gta", seed=7)          # Scene(image, labels, instances), 320x240
-    python -m scripts.uda.streets 12 /tmp/sheet.png   # a contact sheet of every style
+    python -m scripts.uda.streets 12 sheet.png   # a contact sheet of every style
 
 Three styles share one world and differ in camera, palette, light and weather: "gta" (day, photographic),
 "synthia" (raised camera, flat bright colours, 9 of the 11 classes labelled) and "night" (rain, lamps and
@@ -132,14 +132,14 @@ def _paint_skyline(canvas: Canvas, rng: np.random.Generator, look: Look, street:
         wide, tall = rng.uniform(8, 26), rng.uniform(3, 18)
         corners = [(x, -1, z), (x + wide, -1, z), (x + wide, tall, z), (x, tall, z)]
         canvas.polygon(corners, choose(rng, look.walls), code(BUILDING))
-    for _ in range(int(rng.integers(2, 5 if street.ends else 12))):
+    for _ in range(int(rng.integers(2, 4 if street.ends else 10))):
         tree(
             canvas, rng, float(rng.uniform(-90, 90)), float(rng.uniform(121, 128)), leaves=look.leaves, bare=street.bare
         )
     if not street.ends:
         return
     x, usual = -0.8 * street.length, rng.uniform(*look.heights)
-    density, light = rng.uniform(0.3, 1), 1 - 0.4 * street.sun * rng.random()
+    density, light = rng.uniform(0.3, 1), street.facing * (1 - 0.4 * street.sun * rng.random())
     while x < 0.8 * street.length:
         wide = rng.uniform(6, 20)
         if rng.random() < density:
@@ -164,7 +164,7 @@ def _paint_plot(
     numbers: Iterator[int],
 ) -> None:
     """One building, or a gap with trees or parked cars; a fence, a hedge or a wall may close it off."""
-    sunlit = 1 - 0.5 * street.sun * (side == street.sun_side)
+    sunlit = street.facing * (1 - 0.5 * street.sun * (side == street.sun_side))
     if plot.tall:
         _paint_building(canvas, rng, look, side * (street.edge + plot.setback), plot, nearer, sunlit)
     elif not plot.side_road:
@@ -181,7 +181,7 @@ def _paint_building(
     outer = x + np.sign(x) * 11
     end_wall = canvas.front_plane(min(x, outer), max(x, outer), plot.near, front.height)
     if end_wall and not hidden:
-        paint_facade(canvas, end_wall, front, 0.78)
+        paint_facade(canvas, end_wall, front, 0.85 * sunlit)
     plane = canvas.side_plane(x, plot.near, plot.far, front.height)
     if plane:
         paint_facade(canvas, plane, front, sunlit)
@@ -206,16 +206,17 @@ def _paint_gap(
 
 
 def _paint_boundary(canvas: Canvas, rng: np.random.Generator, look: Look, x: float, plot: Plot, sunlit: float) -> None:
-    kind, height = rng.random(), float(rng.uniform(0.8, 1.9))
+    kind, height, slats = rng.random(), float(rng.uniform(0.8, 1.9)), float(rng.uniform(0.15, 0.4))
+    colour = choose(rng, look.fences if kind < 0.45 else look.walls if kind < 0.65 else look.leaves)
     plane = canvas.side_plane(x, plot.near, plot.far, height + 0.3)
     if plane is None or kind > 0.85:
         return
     if kind < 0.45:
-        paint_fence(canvas, plane, choose(rng, look.fences), height, float(rng.uniform(0.15, 0.4)), sunlit)
+        paint_fence(canvas, plane, colour, height, slats, sunlit)
     elif kind < 0.65:
-        paint_low_wall(canvas, plane, choose(rng, look.walls), height, sunlit)
+        paint_low_wall(canvas, plane, colour, height, sunlit)
     else:
-        paint_hedge(canvas, plane, choose(rng, look.leaves), height, sunlit)
+        paint_hedge(canvas, plane, colour, height, sunlit)
 
 
 Painter = Callable[[Canvas], None]
@@ -284,7 +285,7 @@ def _traffic(
         ]
     riders = [
         (rng.choice((-1, 1)) * drive * rng.uniform(0.3, 0.95), rng.uniform(5, 32), bool(rng.random() < 0.4))
-        for _ in range(rng.poisson(1.3))
+        for _ in range(rng.poisson(1.6))
     ]
     people = [
         (rng.choice((-1, 1)) * rng.uniform(street.half + 0.3, street.edge - 0.2), rng.uniform(4, 40))

@@ -1,0 +1,337 @@
+"""Adaptation strategies as losses of a network on a batch of labelled source and unlabelled target images.
+
+A strategy yields its losses one by one; the training loop backpropagates each before it asks for the next, so that a
+step's memory is one loss's. What a strategy learns or remembers (discriminators, a teacher) are its parameters and
+buffers. `STRATEGIES` names them all.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scripts.uda.data import Batch, jitter
+from scripts.uda.instances import instance_loss
+from scripts.uda.streets import CLASSES, IGNORE
+
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+
+def see(network: nn.Module, images: Tensor) -> Any:
+    """A network's output for images in [0, 1]."""
+    return network((images - MEAN) / STD)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean over the labels' pixels of the (weighted, (N, h, w)) cross-entropy of logits resized to them."""
+    logits = functional.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+    losses = functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    return (losses if weight is None else losses * weight).mean()
+
+
+def segmentation_loss(output: Any, labels: Tensor, weight: Tensor) -> Tensor:
+    """The weighted cross-entropy, for HRDA with that of its detail crop (Hoyer et al., ECCV 2022, Eq. 9)."""
+    loss = cross_entropy(output.logits, labels, weight)
+    if "detail_logits" not in output:
+        return loss
+    y1, y2, x1, x2 = output.detail_boxes[0].tolist()
+    crop = output.detail_logits[..., y1 // 4 : y2 // 4, x1 // 4 : x2 // 4]
+    return 0.9 * loss + 0.1 * cross_entropy(crop, labels[:, y1:y2, x1:x2], weight[:, y1:y2, x1:x2])
+
+
+class SourceOnly(nn.Module):
+    """Supervised on the source; every other strategy adds to it.
+
+    `class_weight` (classes,) is the weight of a pixel by its label.
+    """
+
+    def __init__(self, network: nn.Module, class_weight: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("class_weight", torch.cat([class_weight, torch.zeros(IGNORE + 1 - len(class_weight))]))
+
+    def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        yield self.supervised(see(network, batch.images), batch.labels)
+
+    def supervised(self, output: Any, labels: Tensor) -> Tensor:
+        return segmentation_loss(output, labels, self.class_weight[labels])
+
+    def after_step(self, network: nn.Module, step: int) -> None:
+        """Called when the optimiser has moved the network; `step` counts from 0."""
+
+
+class MinEnt(SourceOnly):
+    """Low entropy of the predictions on the target (Vu et al., CVPR 2019, Eq. 3)."""
+
+    def __init__(self, network: nn.Module, class_weight: Tensor, weight: float = 0.01) -> None:
+        super().__init__(network, class_weight)
+        self.weight = weight
+
+    def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        yield from super().losses(network, batch)
+        yield self.weight * self.uncertainty(see(network, batch.target).logits)
+
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        return self_information(logits).sum(1).mean()
+
+
+class MaxSquare(MinEnt):
+    """Large squares of the probabilities, classes weighted within each image (Chen et al., ICCV 2019, Eq. 9)."""
+
+    def uncertainty(self, logits: Tensor) -> Tensor:
+        shares = logits.softmax(1)
+        classes = functional.one_hot(shares.argmax(1), shares.shape[1]).flatten(1, 2).sum(1).float()
+        per_class = classes.pow(0.2) * classes.sum(1, keepdim=True).pow(0.8)
+        return -((shares**2).sum((2, 3)) / (2 * per_class.clamp(min=1))).sum(1).mean() / shares.shape[1]
+
+
+def self_information(logits: Tensor) -> Tensor:
+    """(N, C, h, w) -p log p, over the entropy of a uniform guess."""
+    return -logits.softmax(1) * logits.log_softmax(1) / math.log(logits.shape[1])
+
+
+class AdaptSegNet(SourceOnly):
+    """A discriminator of the output space (Tsai et al., CVPR 2018)."""
+
+    def __init__(self, network: nn.Module, class_weight: Tensor, weight: float = 0.005, width: int = 32) -> None:
+        super().__init__(network, class_weight)
+        self.weight = weight
+        self.discriminator = discriminator(self.channels(), width, 1)
+
+    def channels(self) -> int:
+        return len(CLASSES)
+
+    def shown(self, output: Any) -> Tensor:
+        """What the discriminator sees."""
+        return output.logits.softmax(1)
+
+    def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        source, target = see(network, batch.images), see(network, batch.target)
+        fooled = self.judged(self.shown(target), is_source=True)
+        yield self.supervised(source, batch.labels) + self.weight * fooled
+        # The discriminator learns from the next two alone.
+        self.discriminator.zero_grad()
+        yield 0.5 * self.judged(self.shown(source).detach(), is_source=True)
+        yield 0.5 * self.judged(self.shown(target).detach(), is_source=False)
+
+    def judged(self, shown: Tensor, *, is_source: bool) -> Tensor:
+        verdict = self.discriminator(shown)
+        return functional.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, float(not is_source)))
+
+
+class Advent(AdaptSegNet):
+    """A discriminator of the weighted self-information (Vu et al., CVPR 2019, Eq. 5 to 7)."""
+
+    def shown(self, output: Any) -> Tensor:
+        return self_information(output.logits)
+
+
+def discriminator(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for wide in (width, 2 * width, 4 * width):
+        layers += [nn.Conv2d(inputs, wide, 4, 2, 1), nn.LeakyReLU(0.2)]
+        inputs = wide
+    return nn.Sequential(*layers, nn.Conv2d(inputs, outputs, 3, 1, 1))
+
+
+class FADA(SourceOnly):
+    """A discriminator of features that also tells classes apart (Wang et al., ECCV 2020, Eq. 3 to 7)."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        class_weight: Tensor,
+        weight: float = 0.001,
+        temperature: float = 1.8,
+        width: int = 64,
+    ) -> None:
+        super().__init__(network, class_weight)
+        self.weight, self.temperature = weight, temperature
+        with torch.no_grad():
+            deepest = network.eval()(torch.zeros(1, 3, 64, 64), output_hidden_states=True).hidden_states[-1]
+        layers = [
+            nn.Conv2d(deepest.shape[1], width, 3, 1, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(width, 2 * len(CLASSES), 3, 1, 1),
+        ]
+        self.discriminator = nn.Sequential(*layers)
+
+    def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        source, target = (
+            network((images - MEAN) / STD, output_hidden_states=True) for images in (batch.images, batch.target)
+        )
+        deep_source, deep_target = source.hidden_states[-1], target.hidden_states[-1]
+        fooled = self.judged(deep_target, target.logits, is_source=True)
+        yield self.supervised(source, batch.labels) + self.weight * fooled
+        self.discriminator.zero_grad()
+        yield 0.5 * self.judged(deep_source.detach(), source.logits, is_source=True)
+        yield 0.5 * self.judged(deep_target.detach(), target.logits, is_source=False)
+
+    def judged(self, features: Tensor, logits: Tensor, *, is_source: bool) -> Tensor:
+        """Cross-entropy with soft class labels in the domain's half of the outputs."""
+        verdict = self.discriminator(features).log_softmax(1)
+        small = functional.interpolate(logits.detach(), verdict.shape[-2:], mode="bilinear", align_corners=False)
+        classes = (small / self.temperature).softmax(1)
+        half = verdict[:, : len(CLASSES)] if is_source else verdict[:, len(CLASSES) :]
+        return -(classes * half).sum(1).mean()
+
+
+class SelfTraining(SourceOnly):
+    """Pseudo-labels of an averaged teacher on images mixed by class (Hoyer et al., DAFormer, CVPR 2022, Sec. 3.1)."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        class_weight: Tensor,
+        momentum: float = 0.99,
+        confident: float = 0.8,
+        strength: float = 0.3,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__(network, class_weight)
+        self.momentum, self.confident, self.strength, self.weight = momentum, confident, strength, weight
+        self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
+
+    def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        yield from super().losses(network, batch)
+        pseudo, trust = self.pseudo_labels(batch.target)
+        images, labels, trusted = mix_classes(batch, pseudo, trust)
+        mixed = see(network, jitter(images, self.strength))
+        yield self.weight * segmentation_loss(mixed, labels, trusted * self.class_weight[labels])
+        yield from self.more(network, batch.target, pseudo, trust)
+
+    def more(self, network: nn.Module, target: Tensor, pseudo: Tensor, trust: Tensor) -> Iterator[Tensor]:
+        """Further losses, given the teacher's labels of the target and how far to trust them."""
+        yield from ()
+
+    def semantic_logits(self, network: nn.Module, images: Tensor) -> Tensor:
+        logits: Tensor = see(network, images).logits
+        return logits
+
+    @torch.no_grad()
+    def pseudo_labels(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, h, w) classes, and (N, h, w) 1 where the teacher is sure of them, else 0.
+
+        DAFormer trusts all pixels of an image, by the share of sure ones; small networks are too often wrong about
+        the others.
+        """
+        logits = self.semantic_logits(self.teacher.eval(), target)
+        logits = functional.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
+        certainty, classes = logits.softmax(1).max(1)
+        return classes, (certainty > self.confident).float()
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module, step: int) -> None:
+        keep = min(1 - 1 / (step + 1), self.momentum)
+        for mine, other in zip(self.teacher.parameters(), network.parameters(), strict=True):
+            mine.lerp_(other, 1 - keep)
+        for mine, other in zip(self.teacher.buffers(), network.buffers(), strict=True):
+            mine.copy_(other)
+
+
+def mix_classes(batch: Batch, pseudo: Tensor, trust: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Half of each source image's classes pasted on a target image (Olsson et al., ClassMix, WACV 2021)."""
+    pasted = []
+    for labels in batch.labels:
+        present = labels.unique()
+        present = present[present != IGNORE]
+        chosen = present[torch.randperm(len(present))[: (len(present) + 1) // 2]]
+        pasted.append(torch.isin(labels, chosen))
+    mask = torch.stack(pasted)
+    images = torch.where(mask[:, None], batch.images, batch.target)
+    return images, torch.where(mask, batch.labels, pseudo), torch.where(mask, torch.ones_like(trust), trust)
+
+
+class MaskedConsistency(SelfTraining):
+    """Also the pseudo-labels from target images with most blocks hidden (Hoyer et al., MIC, CVPR 2023, Sec. 3.2)."""
+
+    def __init__(
+        self, network: nn.Module, class_weight: Tensor, block: int = 16, hidden: float = 0.6, **knobs: float
+    ) -> None:
+        super().__init__(network, class_weight, **knobs)
+        self.block, self.hidden = block, hidden
+
+    def more(self, network: nn.Module, target: Tensor, pseudo: Tensor, trust: Tensor) -> Iterator[Tensor]:
+        count, _, height, width = target.shape
+        blocks = torch.rand(count, 1, height // self.block, width // self.block) > self.hidden
+        shown = functional.interpolate(blocks.float(), (height, width), mode="nearest")
+        weight = trust * self.class_weight[pseudo]
+        yield segmentation_loss(see(network, jitter(target, self.strength) * shown), pseudo, weight)
+
+
+class PixelContrast(SelfTraining):
+    """Also features of one class closer to each other than to others (Chen et al., PiPa, ACM MM 2023, Eq. 5).
+
+    Pixels of target images take part with their pseudo-labels, where the teacher is sure of them.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        class_weight: Tensor,
+        contrast: float = 0.1,
+        temperature: float = 0.1,
+        pixels: int = 512,
+        **knobs: float,
+    ) -> None:
+        super().__init__(network, class_weight, **knobs)
+        self.contrast, self.temperature, self.pixels = contrast, temperature, pixels
+        width = network.config.hidden_sizes[1]
+        self.projection = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, 32, 1))
+
+    def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        yield from super().losses(network, batch)
+        yield self.contrast * self.contrasted(network, batch.images, batch.labels)
+
+    def more(self, network: nn.Module, target: Tensor, pseudo: Tensor, trust: Tensor) -> Iterator[Tensor]:
+        yield self.contrast * self.contrasted(network, target, torch.where(trust > 0, pseudo, IGNORE))
+
+    def contrasted(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """InfoNCE between sampled pixels, each class as often as the others."""
+        features = self.projection(network.features((images - MEAN) / STD)[1])
+        small = functional.interpolate(labels[:, None].float(), features.shape[-2:], mode="nearest")[:, 0].long()
+        flat, classes = features.permute(0, 2, 3, 1).flatten(0, 2), small.flatten()
+        counts = torch.bincount(classes, minlength=IGNORE + 1).float()
+        # Unlabelled pixels are drawn only where there are no others.
+        chance = ((classes != IGNORE) / counts[classes]).clamp(min=1e-12)
+        drawn = torch.multinomial(chance, self.pixels, replacement=True)
+        points, classes = functional.normalize(flat[drawn], dim=1), classes[drawn]
+        alike = (classes[:, None] == classes).float().fill_diagonal_(0)
+        scores = (points @ points.T / self.temperature).fill_diagonal_(-1e4)
+        chances = scores.log_softmax(1)
+        return -((alike * chances).sum(1) / alike.sum(1).clamp(min=1)).mean()
+
+
+class PanopticSelfTraining(SelfTraining):
+    """EDAPS: self-training of the semantic decoder, and the instance decoder on the source (Saha et al., ICCV 2023)."""
+
+    def __init__(self, network: nn.Module, class_weight: Tensor, instances: float = 0.5, **knobs: float) -> None:
+        super().__init__(network, class_weight, **knobs)
+        self.instances = instances
+
+    def semantic_logits(self, network: nn.Module, images: Tensor) -> Tensor:
+        logits: Tensor = network.decode_head(network.features((images - MEAN) / STD))
+        return logits
+
+    def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        yield from super().losses(network, batch)
+        yield self.instances * instance_loss(network, (batch.images - MEAN) / STD, batch.labels, batch.instances)
+
+
+STRATEGIES: dict[str, type[SourceOnly]] = {
+    "source-only": SourceOnly,
+    "minent": MinEnt,
+    "maxsquare": MaxSquare,
+    "adaptsegnet": AdaptSegNet,
+    "advent": Advent,
+    "fada": FADA,
+    "self-training": SelfTraining,
+    "masked-consistency": MaskedConsistency,
+    "pixel-contrast": PixelContrast,
+    "panoptic-self-training": PanopticSelfTraining,
+}
