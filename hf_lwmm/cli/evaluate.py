@@ -35,7 +35,7 @@ def evaluate(
     ids: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="Raw ids of the label files: cityscapes, gta, synthia, mapillary, camvid, ... (class ids if not given)."
+            help="Raw ids that label files follow: cityscapes, gta, synthia, camvid, ... (class ids if not given)."
         ),
     ] = None,
     image_column: Annotated[Optional[str], typer.Option(help="Column of the images.", show_default=False)] = None,  # noqa: UP045

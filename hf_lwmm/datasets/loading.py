@@ -323,10 +323,9 @@ def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str
     if not numbers:
         return list(infos)
     index = {number: position for position, number in enumerate(numbers)}
-    try:
-        return [{**info, "category_id": index[info["category_id"]]} for info in infos]
-    except KeyError as error:
-        raise DatasetError(f"{where}: {SEGMENTS} has the category {error}, which {_NAMES} does not name.") from None
+    if unnamed := [info.get("category_id") for info in infos if info.get("category_id") not in index]:
+        raise DatasetError(f"{where}: {SEGMENTS} has the category {unnamed[0]}, which {_NAMES} does not name.")
+    return [{**info, "category_id": index[info["category_id"]]} for info in infos]
 
 
 def _colours(scheme: str | None) -> tuple[Colour, ...]:
