@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
-from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, normalise, read_label_set
-from hf_lwmm.datasets.loading import LabelledImages, Sample, match_classes, open_images
+from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
+from hf_lwmm.datasets.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.inference import View, classify, panoptic, segment, views
 from hf_lwmm.metrics.bootstrap import Interval, bootstrap, bootstrap_difference

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hf_lwmm._version import __version__
-from hf_lwmm.datasets.labels import read_label_set
-from hf_lwmm.datasets.loading import LabelledImages, match_classes
+from hf_lwmm.datasets.labels import label_set_of_ids, match_classes, read_label_set
+from hf_lwmm.datasets.loading import LabelledImages
 from hf_lwmm.errors import PlanError
 from hf_lwmm.layouts import Atom, map_slots
 from hf_lwmm.models.loading import LoadedModel
@@ -75,7 +75,11 @@ def fisher(
     """
     model: Any = loaded.model
     space = read_label_set(protocol).classes if protocol else images.classes or loaded.classes
-    rows = match_classes(space, loaded.classes, images.name, loaded.label)  # data set's id -> the model's row
+    raw = np.arange(256, dtype=np.uint8)
+    if images.ids:
+        labels = label_set_of_ids(images.ids)
+        space, raw = labels.classes, labels.table(images.ids)
+    rows = match_classes(space, loaded.classes, images.name, loaded.label)[raw]  # stored id -> the model's row
     squares = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     for index in range(count):
         progress("Measuring", index, count)

@@ -239,9 +239,11 @@ def test_synthias_16_bit_labels_keep_their_classes(tmp_path: Path) -> None:
     pairs(tmp_path, "RGB", "GT/LABELS")
     for seed in range(3):
         label = scene(seed)[1].astype(np.uint16)
-        channels = np.stack([label + 300 * (seed == 2), label + 300, 0 * label], axis=-1)  # class, instance, nothing
+        channels = np.stack([label, label + 300, 0 * label], axis=-1)  # class, instance, nothing
         (tmp_path / "GT" / "LABELS" / f"{seed}.png").write_bytes(png_of_16_bits(channels))
     check(open_images(tmp_path))
+    (tmp_path / "GT" / "LABELS" / "0.png").write_bytes(png_of_16_bits(channels[..., [1, 0, 2]]))
+    assert np.array_equal(open_images(tmp_path).read(0).label, scene(2)[1] + np.uint16(300))
 
 
 def test_camvids_colours_are_its_32_classes(tmp_path: Path) -> None:
@@ -336,6 +338,10 @@ def test_folders_and_names_that_are_no_data_sets_are_refused(tmp_path: Path) -> 
         for split in ("validation", "train"):
             with pytest.raises(DatasetError, match=f"no images with labels of the split {split} in it. Known are"):
                 open_images(root, split)
+    pairs(tmp_path / "many" / "one", "validation/images", "validation/labels")
+    write(tmp_path / "many" / "validation" / "0.png", scene(0)[0])
+    with pytest.raises(DatasetError, match=r"and what datasets reads \(which finds images without labels\)"):
+        open_images(tmp_path / "many")
     (tmp_path / "empty" / "images").mkdir(parents=True)
     (tmp_path / "empty" / "labels").mkdir()
     with pytest.raises(DatasetError, match="the split has no images"):
@@ -504,11 +510,11 @@ def test_panoptic_labels_are_segments_with_classes(hub: LocalHub, api: HfApi) ->
     code = Image.fromarray(np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8))
     listed = [{"id": 70_000, "category_id": 7, "iscrowd": 0}, {"id": 300, "category_id": 200, "iscrowd": 1}]
     record = [{"id": Value("int64"), "category_id": Value("int64"), "iscrowd": Value("int64")}]
-    wrong = [{**listed[0], "id": 5}]
+    unknown, unnamed = [{**listed[0], "id": 5}], [{**listed[0], "category_id": 8}]
     name = push("org/panoptic", {
-        "image": (ImageFeature(), [scene(0)[0]] * 2),
-        "label": (ImageFeature(), [code] * 2),
-        "segments_info": (record, [listed, wrong]),
+        "image": (ImageFeature(), [scene(0)[0]] * 3),
+        "label": (ImageFeature(), [code] * 3),
+        "segments_info": (record, [listed, unknown, unnamed]),
     })  # fmt: skip
     names = json.dumps({"7": "car", "200": "road"}).encode()
     api.upload_file(path_or_fileobj=names, path_in_repo="id2label.json", repo_id=name, repo_type="dataset")
@@ -520,3 +526,5 @@ def test_panoptic_labels_are_segments_with_classes(hub: LocalHub, api: HfApi) ->
     assert sample.label[0].tolist() == [255, 255, 0, 0, 1, 1]
     with pytest.raises(DatasetError, match="segments_info lists the segment 5, which the label does not have"):
         images.read(1)
+    with pytest.raises(DatasetError, match=r"has the category 8, which id2label\.json does not name"):
+        images.read(2)

@@ -28,6 +28,10 @@ def measure(
         Optional[str],  # noqa: UP045
         typer.Option(help="The label set that the images' ids stand for, if the data set does not name it."),
     ] = None,
+    ids: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Raw ids that label files follow: cityscapes, gta, synthia, camvid, ..."),
+    ] = None,
     labels: options.Labels = None,
     system: options.System = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
@@ -40,7 +44,7 @@ def measure(
     loaded = hf_lwmm.load(model, labels=labels or [], system=system)
     for text in loaded.notes:
         note(text)
-    images = open_images(dataset, split)
+    images = open_images(dataset, split, ids=ids)
     with progress_bar() as progress:
         used = run(
             loaded, images, output, kind=kind, count=count, protocol=protocol, overwrite=overwrite, progress=progress

@@ -45,11 +45,11 @@ def label_ids(stored: bytes | Path, where: str, colours: Sequence[Colour] = ()) 
     picture = decode(stored, where)
     if picture.format == "JPEG":
         raise DatasetError(f"{where}: is a JPEG, which does not keep ids exactly. Labels are PNG files.")
-    values = np.asarray(picture)
+    values: NDArray[Any] = np.asarray(picture)
     if picture.mode in ("RGB", "RGBA"):
         content = stored if isinstance(stored, bytes) else stored.read_bytes()
         if _is_deep_colour(content):
-            return values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
+            values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
     if values.ndim == 3:
         values = _of_colours(values, where, colours)
     if values.dtype.kind not in "bui":
@@ -97,7 +97,7 @@ def _low_bytes(content: bytes) -> NDArray[np.uint8]:
     """Of a picture with 16 bits a channel the bytes that Pillow leaves out, by telling it the other byte order."""
     with Image.open(io.BytesIO(content)) as picture:
         tiles = [(codec, extents, offset, f"{picture.mode};16L") for codec, extents, offset, _ in picture.tile]
-        picture.tile = tiles  # type: ignore[assignment]
+        picture.tile = tiles
         return np.asarray(picture)
 
 

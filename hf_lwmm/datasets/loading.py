@@ -162,6 +162,8 @@ def _of_rows(
         rows = datasets.load_dataset(name, config, split=split, revision=revision or None, streaming=streaming)
     except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
         raise DatasetError(_not_opened(data, split, folder, error)) from None
+    if folder and list(rows.features or {}) == ["image"]:
+        raise DatasetError(_no_tree(data, split, "which finds images without labels"))
     image, label = _columns(data, rows.features or {}, image_column, label_column)
     shown = f"{Path(data).resolve().name if folder else data}, split {split}"
     count = _rows_in_card(rows, data, split) if streaming else len(rows)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
-from .resnet import ResNet
+from .resnet import ResNet, resnet_stages
 
 _ATROUS = (6, 12, 18, 24)
 
@@ -180,7 +180,6 @@ class DeepLabV2ForSemanticSegmentation(PreTrainedModel):
                 config.ceil_mode,
                 config.batch_norm_eps,
             )
-            self._stages = body.forward  # the modules below are its own, under their own names
             for name, module in body.named_children():
                 self.add_module(name, module)
             if config.multi_level:
@@ -208,7 +207,7 @@ class DeepLabV2ForSemanticSegmentation(PreTrainedModel):
             stages: tuple[Tensor, ...] = (self.features(pixel_values),)
             logits = self.classifier(stages[-1])
         else:
-            stages = self._stages(pixel_values)
+            stages = resnet_stages(self, pixel_values)
             logits = self.final(stages[-1]) if self.config.head == "diga" else self.layer6(stages[-1])
         auxiliary = self.layer5(stages[2]) if self.config.multi_level else None
         loss = None

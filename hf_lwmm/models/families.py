@@ -41,7 +41,7 @@ _CAFFE: Settings = {
 
 # Image settings of the original evaluations, by system or model type; MiT networks take ImageNet's RGB statistics.
 IMAGE_SETTINGS: Mapping[str, Settings] = {
-    "hf-lwmm-daformer": {"size": _CITY},
+    "hf-lwmm-daformer": {"size": {"shortest_edge": 512, "longest_edge": 1024}},
     "hf-lwmm-hrda": {"window": (1024, 1024), "stride": (512, 512)},
     "hf-lwmm-segformer-mmseg": {"window": (1024, 1024), "stride": (768, 768)},
     "advent": _CAFFE,
@@ -63,7 +63,7 @@ IMAGE_SETTINGS: Mapping[str, Settings] = {
         "image_std": (128, 128, 128),
         "align_corners": True,
     },
-    "bottleneck": {"size": {"height": 224, "width": 224}},
+    "bottleneck": {"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}},
 }
 
 

@@ -18,18 +18,25 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 Picture = Image.Image | NDArray[Any] | Tensor
 
+_SIZES = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
+
 
 class SegmentationImageProcessor(BaseImageProcessor):
-    """Resizes, orders channels, and normalises: (value * rescale_factor - mean) / std.
+    """Resizes, crops, orders channels, and normalises: (value * rescale_factor - mean) / std.
 
     Args:
-        size: {"height", "width"} in pixels, or None to leave images as large as they are.
+        size: {"height", "width"} in pixels; {"shortest_edge"}, perhaps with a {"longest_edge"} that it must not exceed,
+            to keep proportions; None to leave images as large as they are.
         resample: PIL's number of the filter; 2 is bilinear, 3 bicubic.
+        crop_size: {"height", "width"} of the centre that is kept after resizing; None to keep all.
         channel_order: "RGB" or "BGR"; mean and std are in this order.
         rescale_factor: 1 for networks that take values from 0 to 255.
         align_corners: how logits are resized to the image (bilinear).
         window, stride: (height, width) of the sliding windows that the network looks through, and the step between
             them; None for the whole image at once.
+
+    Raises:
+        ValueError: for another order of channels, or a size that says something else.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012  (transformers' own interface)
@@ -38,6 +45,7 @@ class SegmentationImageProcessor(BaseImageProcessor):
         self,
         size: Mapping[str, int] | None = None,
         resample: int = 2,
+        crop_size: Mapping[str, int] | None = None,
         channel_order: str = "RGB",
         rescale_factor: float = 1.0,
         image_mean: Sequence[float] = IMAGENET_MEAN,
@@ -49,8 +57,15 @@ class SegmentationImageProcessor(BaseImageProcessor):
     ) -> None:
         # The mixin's own constructor keeps what it does not know; the one between prepares backends that are not used.
         super(BaseImageProcessor, self).__init__(**kwargs)
+        if channel_order not in ("RGB", "BGR"):
+            raise ValueError(f"channel_order is {channel_order!r}; it can be RGB or BGR.")
+        if size and set(size) not in _SIZES:
+            raise ValueError(f"size has {', '.join(size)}; it can have height and width, or shortest_edge.")
+        if crop_size and set(crop_size) != _SIZES[0]:
+            raise ValueError(f"crop_size has {', '.join(crop_size)}; it can have height and width.")
         self.size = dict(size) if size else None
         self.resample = resample
+        self.crop_size = dict(crop_size) if crop_size else None
         self.channel_order = channel_order
         self.rescale_factor = rescale_factor
         self.image_mean = list(image_mean)
@@ -81,7 +96,11 @@ class SegmentationImageProcessor(BaseImageProcessor):
 
     def _normalised(self, picture: Image.Image) -> NDArray[np.float32]:
         if self.size:
-            picture = picture.resize((self.size["width"], self.size["height"]), self.resample)
+            picture = picture.resize(_resized(picture.size, self.size), self.resample)
+        if self.crop_size:
+            width, height = self.crop_size["width"], self.crop_size["height"]
+            left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
+            picture = picture.crop((left, top, left + width, top + height))
         values = np.asarray(picture, np.float32)
         if self.channel_order == "BGR":
             values = values[..., ::-1]
@@ -106,28 +125,50 @@ class SegmentationImageProcessor(BaseImageProcessor):
         ]
 
 
+def _resized(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int]:
+    """(width, height) of an image after resizing; proportions are kept up to rounding halves up, as mmcv does."""
+    if "height" in wanted:
+        return wanted["width"], wanted["height"]
+    scale = wanted["shortest_edge"] / min(size)
+    if "longest_edge" in wanted:
+        scale = min(scale, wanted["longest_edge"] / max(size))
+    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+
+
 def as_rgb(picture: Picture) -> Image.Image:
     """Any picture as 8-bit RGB; of 16-bit ones the upper 8 bits, transparency is dropped.
 
+    Integers are 16-bit if their type is, or if one of them is over 255; floats are from 0 to 1.
+
     Raises:
-        ValueError: for something that is no picture.
+        ValueError: for something that is no picture, or values that no picture has.
     """
-    if isinstance(picture, Image.Image):
-        if picture.mode.startswith("I"):
-            values = np.asarray(picture)
-            picture = Image.fromarray((values >> (8 if values.max(initial=0) > 255 else 0)).astype(np.uint8))
+    if isinstance(picture, Image.Image) and picture.mode[0] not in "IF":
         return picture.convert("RGB")
+    if isinstance(picture, Tensor):
+        picture = picture.detach().cpu()
+        picture = picture.float() if picture.is_floating_point() else picture
     values = np.asarray(picture)
     if values.ndim == 3 and values.shape[0] in (1, 3, 4) and values.shape[2] not in (1, 3, 4):
         values = values.transpose(1, 2, 0)
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
-    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)) or not values.size:
         raise ValueError(f"An array of shape {values.shape} is no picture: give (H, W), (H, W, 3) or (3, H, W).")
-    if values.dtype == np.uint16:
-        values = values >> 8
-    elif values.dtype.kind == "f":
-        if values.size and (values.min() < 0 or values.max() > 1):
+    return Image.fromarray(_as_bytes(values)).convert("RGB")
+
+
+def _as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"An array of type {values.dtype} is no picture: give integers, or floats from 0 to 1.")
+    low, high = values.min(), values.max()
+    if values.dtype.kind in "bf":
+        if not (low >= 0 and high <= 1):  # so written, it refuses NaN too
             raise ValueError("Pictures of floats have values from 0 to 1; give uint8 for values to 255.")
-        values = np.round(values * 255)
-    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+        return np.round(values * 255.0).astype(np.uint8)
+    if low < 0 or high > 65535:
+        raise ValueError(f"A picture has values from 0 to 255, or to 65535; this one has some from {low} to {high}.")
+    deep = high > 255 or (values.dtype.kind == "u" and values.dtype.itemsize == 2)
+    return (values >> 8 if deep else values).astype(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -108,9 +109,14 @@ class ResNet(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """The stages' outputs (N, channels[s], h_s, w_s)."""
-        features: Tensor = self.maxpool(nn.functional.relu(self.bn1(self.conv1(pixel_values))))
-        stages = []
-        for index in range(len(self.channels)):
-            features = getattr(self, f"layer{index + 1}")(features)
-            stages.append(features)
-        return tuple(stages)
+        return resnet_stages(self, pixel_values)
+
+
+def resnet_stages(network: Any, pixel_values: Tensor) -> tuple[Tensor, ...]:
+    """What `ResNet.forward` gives, of any network that has a ResNet's modules under their names."""
+    features: Tensor = network.maxpool(nn.functional.relu(network.bn1(network.conv1(pixel_values))))
+    stages = []
+    for layer in (network.layer1, network.layer2, network.layer3, network.layer4):
+        features = layer(features)
+        stages.append(features)
+    return tuple(stages)
