@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ def align(
         )
         for slot, members, matched in shared
     ]
-    sizes = {slot: _count(slots[anchor][slot].shape) for slot in ranked}
+    sizes = {slot: math.prod(slots[anchor][slot].shape) for slot in ranked}
     alignment = Alignment(
         anchor,
         len(groups),
@@ -194,7 +195,7 @@ def _fixed_reason(checkpoint: Checkpoint, slot: str) -> str | None:
     if other is not None:
         slots = checkpoint.slot_map.slots
         shapes = {name[-1]: slots[name].shape for name in (slot, other) if name in slots}
-        if len(shapes) < 2 or _count(shapes["g"]) != shapes["v"][0]:
+        if len(shapes) < 2 or math.prod(shapes["g"]) != shapes["v"][0]:
             return "weight-normalised otherwise than row by row"
     return None
 
@@ -321,10 +322,3 @@ def _refuse(checkpoints: Sequence[Checkpoint], anchor: int, model: int, what: st
     ]
     lines += [f"  {slot}: {a or 'no such slot'} against {b or 'no such slot'}" for slot, a, b in differing[:4]]
     raise AlignmentError("\n".join([*lines, f"  ({len(differing):,} slots differ) Look with `hf-lwmm inspect`."]))
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

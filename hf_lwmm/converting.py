@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -170,14 +171,7 @@ def _planned(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], shape: t
         raise LayoutError(f"{checkpoint.label}: {name} would stack {' and '.join(sorted(dtypes))}.")
     segments, start = [], 0
     for piece in pieces:
-        count = _count(piece.shape)
+        count = math.prod(piece.shape)
         segments.append(Segment(start, count, (Term(0, piece.tensor, piece.start, 1.0),)))
         start += count
     return PlannedTensor(name, TensorInfo(dtypes.pop(), shape), tuple(segments))
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

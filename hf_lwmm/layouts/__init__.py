@@ -5,6 +5,7 @@ Everything that knows a code base's own names is a table in this package; nothin
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -174,9 +175,9 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     if parts[0].flat:
         if len(shape) != 4 or shape[2:] != parts[0].flat:
             return ()
-        shape = (shape[0], _product(shape[1:]))
+        shape = (shape[0], math.prod(shape[1:]))
     piece = (shape[0] // len(parts), *shape[1:]) if len(parts) > 1 else shape
-    size = _product(piece)
+    size = math.prod(piece)
     return tuple(Atom(part.slot, name, part.index * size, piece) for part in parts)
 
 
@@ -199,10 +200,3 @@ def registration_order(slot_map: SlotMap) -> list[str]:
                 if match.layout.line_of(inner):
                     keys[name] = (rank, match.layout.registration_key(inner))
     return sorted(slot_map.atoms, key=lambda name: keys.get(name, (len(slot_map.matches), ())))
-
-
-def _product(shape: Shape) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hf_lwmm.layouts.classifiers import IMAGENET
+from hf_lwmm.layouts.mit import MIT
 from hf_lwmm.layouts.table import Component, Layout, Variant
 
 PVT = Component(
@@ -18,23 +19,7 @@ PVT = Component(
         Variant("PVTv2-B5", (3, 6, 40, 3), 64),
     ),
     width_slot="pvt.stage0.embed.proj.weight",
-    outline="""
-for s:
-    stage{s}.embed.proj
-    stage{s}.embed.norm
-    for b:
-        stage{s}.block{b}.norm1
-        stage{s}.block{b}.attn.q
-        stage{s}.block{b}.attn.sr
-        stage{s}.block{b}.attn.norm
-        stage{s}.block{b}.attn.k & stage{s}.block{b}.attn.v
-        stage{s}.block{b}.attn.proj
-        stage{s}.block{b}.norm2
-        stage{s}.block{b}.mlp.fc1
-        stage{s}.block{b}.mlp.dwconv
-        stage{s}.block{b}.mlp.fc2
-    stage{s}.norm
-""",
+    outline=MIT.outline,  # MiT took PVTv2's blocks
 )
 
 PVT_TIMM = Layout(
