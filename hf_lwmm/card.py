@@ -101,7 +101,7 @@ def _knobs(plan: MergePlan) -> str:
     changed = {name: value for name, value in plan.knobs.changed().items() if name not in ("method", "options")}
     if plan.knobs.method != "layerwise":
         changed = {**plan.method.options, **changed}
-    return ", ".join(f"{name} = {_shown(value)}" for name, value in changed.items()) or "the defaults"
+    return ", ".join(f"{name} = {_shown(value)}" for name, value in changed.items()) or "the paper's"
 
 
 def _shown(value: object) -> str:

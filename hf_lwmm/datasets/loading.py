@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,6 +159,8 @@ def _of_rows(
     name, _, revision = (data, "", "") if folder else data.partition("@")
     if not folder and name.count("/") != 1:
         raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
     try:
         rows = datasets.load_dataset(name, config, split=split, revision=revision or None, streaming=streaming)
     except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
