@@ -103,13 +103,19 @@ def open_checkpoint(source: Source, *, weights: str = "student", headers_only: b
     return Checkpoint(source, shards, tensors, classes, config, notes, MemoryReader(data), paths)
 
 
+def classifier_rows(slot_map: SlotMap) -> int | None:
+    """How many classes the classifiers tell apart, None if that cannot be told."""
+    slots = slot_map.slots
+    rows = {a.shape[0] for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape}
+    return rows.pop() if len(rows) == 1 else None
+
+
 def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Checkpoint:
     """The checkpoint, its classes named after the first fitting label set if it does not name them itself."""
     if checkpoint.classes is not None:
         return checkpoint
-    slots = checkpoint.slot_map.slots
-    rows = {a.shape[0] for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape}
-    classes = labels_of_rows(rows.pop(), label_sets) if len(rows) == 1 else None
+    rows = classifier_rows(checkpoint.slot_map)
+    classes = labels_of_rows(rows, label_sets) if rows is not None else None
     return replace(checkpoint, classes=classes) if classes else checkpoint
 
 

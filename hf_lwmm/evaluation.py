@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
-from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
+from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes, meaning, normalise, read_label_set
 from hf_lwmm.datasets.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.inference import View, classify, panoptic, segment, views
@@ -270,6 +270,7 @@ def evaluate(
     path = folder / f"{key}-{rank}-of-{world}.npz"
     own, fresh = _count(contenders, images, space, looks, path, images.part(rank, world), progress)
     records = _gather(own, rank, world)
+    path.unlink(missing_ok=True)  # a finished run is counted anew the next time: the data may have changed
     if records is None:
         return None
     counts = np.stack([records[index] for index in range(images.count)], axis=1)
@@ -359,8 +360,8 @@ def _strangers(contenders: Sequence[Contender], space: Sequence[str], chosen: Se
     """Which scored classes a model does not know at all; they score 0."""
     notes = []
     for contender in contenders:
-        known = {normalise(name) for member in contender.members for name in member.classes}
-        if lacking := [space[index] for index in chosen if normalise(space[index]) not in known]:
+        known = {meaning(name) for member in contender.members for name in member.classes}
+        if lacking := [space[index] for index in chosen if meaning(space[index]) not in known]:
             notes.append(f"{contender.name}: has no class named {', '.join(lacking)}, so these score 0")
     return notes
 

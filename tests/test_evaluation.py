@@ -120,6 +120,7 @@ def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_pa
     image.write_bytes(b"gone")  # what was counted is not read again
     again = hf_lwmm.evaluate(models, data, partial=tmp_path / "partial")
     assert whole is not None and again is not None
+    assert not any((tmp_path / "partial").iterdir())  # a finished run is never taken for an answer about other data
     assert np.array_equal(whole.counts, again.counts) and whole.models[1].interval == again.models[1].interval
     with pytest.raises(DatasetError, match=r"0\.png: cannot be decoded"):
         hf_lwmm.evaluate(models, data, partial=tmp_path / "fresh")

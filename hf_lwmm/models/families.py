@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig, PreTrainedModel, SegformerForSemanticSegmentation
 
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import SlotMap, place_of
+from hf_lwmm.layouts import SlotMap
 from hf_lwmm.models.bottleneck import BottleneckConfig, BottleneckForImageClassification
 from hf_lwmm.models.daformer import DAFormerForSemanticSegmentation
 from hf_lwmm.models.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
@@ -134,16 +134,6 @@ def family_of(slot_map: SlotMap, label: str) -> Family:
     raise LayoutError(
         f"{label}: there is no network for {slot_map.architecture} ({slot_map.layout}). There are: {known}."
     )
-
-
-def rows_of(slot_map: SlotMap) -> int | None:
-    """How many rows the main classifier has, None if that cannot be told."""
-    rows = {
-        atom.shape[0]
-        for slot, atom in slot_map.slots.items()
-        if (place := place_of(slot)) and "classes" in place[1].flags and atom.shape
-    }
-    return rows.pop() if len(rows) == 1 else None
 
 
 def image_settings(config: PreTrainedConfig) -> Settings:

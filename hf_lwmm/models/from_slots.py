@@ -197,7 +197,9 @@ def edaps_config(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str
 def _thing_ids(classes: Sequence[str], things: Sequence[str]) -> list[int]:
     rows = {normalise(name): row for row, name in enumerate(classes)}
     if unknown := [name for name in things if normalise(name) not in rows]:
-        raise LayoutError(f"The countable classes {', '.join(unknown)} are not among the labels. Name those that are.")
+        raise LayoutError(
+            f"The countable classes {', '.join(unknown)} are not among the labels; --labels names the classes."
+        )
     return [rows[normalise(name)] for name in things]
 
 

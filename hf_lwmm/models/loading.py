@@ -21,13 +21,13 @@ from transformers import (
 )
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoint import Checkpoint, open_checkpoint, with_labels
+from hf_lwmm.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
 from hf_lwmm.datasets.labels import read_label_set
 from hf_lwmm.dtypes import ITEM_SIZES, TORCH_NAMES
 from hf_lwmm.errors import CheckpointError, LayoutError
 from hf_lwmm.hub import Source
 from hf_lwmm.layouts import map_slots
-from hf_lwmm.models.families import Family, family_of, image_settings, rows_of
+from hf_lwmm.models.families import Family, family_of, image_settings
 from hf_lwmm.models.image_processing import SegmentationImageProcessor
 from hf_lwmm.refs import ModelRef, parse_ref
 from hf_lwmm.torch_file import TORCH_DTYPES
@@ -186,7 +186,7 @@ def _stored_config(checkpoint: Checkpoint, family: Family) -> PreTrainedConfig |
 
 
 def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
-    rows = rows_of(checkpoint.slot_map)
+    rows = classifier_rows(checkpoint.slot_map)
     if rows is None:
         raise LayoutError(f"{checkpoint.label}: its classifier cannot be told; `hf-lwmm inspect` shows its layout.")
     notes.append(f"{checkpoint.label}: names none of its {rows} classes; --labels does")
@@ -201,8 +201,6 @@ def _stored_processor(source: Source) -> Any:
     settings = json.loads(path.read_text(encoding="utf-8"))
     if settings.get("image_processor_type") == SegmentationImageProcessor.__name__:
         return SegmentationImageProcessor.from_dict(settings)
-    if "reduce_labels" in settings:  # an old name that transformers takes for False, silently
-        settings["do_reduce_labels"] = settings.pop("reduce_labels")
     kind = settings.get("image_processor_type") or str(settings.get("feature_extractor_type", ""))
     try:
         return AutoImageProcessor.from_pretrained(path.parent, backend="pil") if kind else None
