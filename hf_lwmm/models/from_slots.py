@@ -81,21 +81,26 @@ def label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> 
 def check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map: SlotMap) -> None:
     """Check that a checkpoint has every slot of a network, in the network's shapes. Allocates no weights.
 
-    BatchNorm's counters may be absent: no forward pass reads them.
-
     Raises:
         LayoutError: listing what is absent and what has another shape.
     """
     with torch.device("meta"):
         tensors = model(config).state_dict()
-    needed = shapes_of(map_slots({name: tuple(tensor.shape) for name, tensor in tensors.items()}))
-    given = shapes_of(slot_map)
+    if faults := misfits(map_slots({name: tuple(tensor.shape) for name, tensor in tensors.items()}), slot_map):
+        raise LayoutError(f"The checkpoint does not fit a {model.__name__}: {faults}.")
+
+
+def misfits(network: SlotMap, checkpoint: SlotMap) -> str:
+    """Which slots of a network a checkpoint lacks or has in another shape, in words; empty if it fits.
+
+    BatchNorm's counters may be absent, as in frozen ones: no forward pass reads them.
+    """
+    needed, given = shapes_of(network), shapes_of(checkpoint)
     absent = [slot for slot in needed if slot not in given and not slot.endswith("num_batches_tracked")]
     other = [f"{s} is {given[s]}, not {shape}" for s, shape in needed.items() if given.get(s, shape) != shape]
-    if absent or other:
-        faults = [f"{len(absent)} slots are absent ({_some(absent)})"] if absent else []
-        faults += [f"{len(other)} have another shape ({_some(other)})"] if other else []
-        raise LayoutError(f"The checkpoint does not fit a {model.__name__}: {'; '.join(faults)}.")
+    faults = [f"{len(absent)} slots are absent ({some(absent)})"] if absent else []
+    faults += [f"{len(other)} have another shape ({some(other)})"] if other else []
+    return "; ".join(faults)
 
 
 def shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:
@@ -110,7 +115,8 @@ def count(shapes: Mapping[str, Shape], slot: str) -> int:
     return number
 
 
-def _some(items: Sequence[str]) -> str:
+def some(items: Sequence[str]) -> str:
+    """The first few of a list, for a message."""
     return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
 
 

@@ -28,6 +28,7 @@ from hf_lwmm.errors import CheckpointError, LayoutError
 from hf_lwmm.hub import Source
 from hf_lwmm.layouts import map_slots
 from hf_lwmm.models.families import Family, family_of, image_settings
+from hf_lwmm.models.from_slots import misfits, some
 from hf_lwmm.models.image_processing import SegmentationImageProcessor
 from hf_lwmm.refs import ModelRef, parse_ref
 from hf_lwmm.torch_file import TORCH_DTYPES
@@ -146,14 +147,8 @@ def fill(model: nn.Module, checkpoint: Checkpoint) -> list[str]:
     state = model.state_dict()
     own = map_slots({name: tuple(tensor.shape) for name, tensor in state.items()})
     given = checkpoint.slot_map.slots
-    # BatchNorm's counters may be absent, as in frozen ones: no forward pass reads them.
-    missing = [slot for slot in own.slots if slot not in given and not slot.endswith("num_batches_tracked")]
-    wrong = [f"{s} is {list(given[s].shape)}, not {list(a.shape)}" for s, a in own.slots.items()
-             if s in given and given[s].shape != a.shape]  # fmt: skip
-    if missing or wrong:
-        faults = [f"{len(missing)} slots are missing ({_some(missing)})"] if missing else []
-        faults += [f"{len(wrong)} have another shape ({_some(wrong)})"] if wrong else []
-        raise LayoutError(f"{checkpoint.label} does not fit {type(model).__name__}: {'; '.join(faults)}.")
+    if faults := misfits(own, checkpoint.slot_map):
+        raise LayoutError(f"{checkpoint.label} does not fit {type(model).__name__}: {faults}.")
     for name, atoms in own.atoms.items():
         flat = state[name].view(-1)
         for atom in atoms:
@@ -161,7 +156,7 @@ def fill(model: nn.Module, checkpoint: Checkpoint) -> list[str]:
                 count = math.prod(atom.shape)
                 flat[atom.start : atom.start + count] = _values(checkpoint, atom.slot, count)
     unused = [slot for slot in given if slot not in own.slots and not slot.endswith("num_batches_tracked")]
-    return [f"{checkpoint.label}: {len(unused)} tensors are not used ({_some(unused)})"] if unused else []
+    return [f"{checkpoint.label}: {len(unused)} tensors are not used ({some(unused)})"] if unused else []
 
 
 def _values(checkpoint: Checkpoint, slot: str, count: int) -> torch.Tensor:
@@ -228,7 +223,3 @@ def _carry_code(loaded: LoadedModel) -> None:
     type(loaded.model.config).register_for_auto_class()
     if isinstance(loaded.image_processor, SegmentationImageProcessor):
         SegmentationImageProcessor.register_for_auto_class()
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
