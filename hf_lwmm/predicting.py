@@ -86,7 +86,7 @@ def predict(
 def _predict_one(
     loaded: LoadedModel, path: Path, picture: Image.Image, target: Path, colours: Colours, opacity: float
 ) -> Prediction:
-    labels = segment([loaded], picture)
+    labels = segment([loaded], [picture])[0]
     files = [Path(f"{target}_overlay.png"), Path(f"{target}_labels.png")]
     overlay = np.asarray(picture) * (1 - opacity) + colours[labels] * opacity
     Image.fromarray(overlay.round().astype(np.uint8)).save(files[0])

@@ -355,9 +355,12 @@ def test_folders_and_names_that_are_no_data_sets_are_refused(tmp_path: Path) -> 
 @given(st.integers(0, 50), st.integers(1, 9))
 def test_parts_share_out_every_image_once(count: int, world: int) -> None:
     images = LabelledImages("d", count, read=lambda index: None)  # type: ignore[arg-type, return-value]
-    parts = [images.part(rank, world) for rank in range(world)]
-    assert sorted(index for part in parts for index in part) == list(range(count))
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    for batch in (1, 3):
+        parts = [images.part(rank, world, batch) for rank in range(world)]
+        assert sorted(index for part in parts for each in part for index in each) == list(range(count))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        # The batches are those of a single process, so what passes a network together is the same.
+        assert sorted(map(tuple, sum(parts, []))) == sorted(map(tuple, images.part(0, 1, batch)))
 
 
 # The Hub
@@ -383,7 +386,7 @@ def test_rows_of_the_hub_are_numbered_alike_streamed_or_cached(pushed: str, stre
         assert np.array_equal(images.read(index).label, scene(index)[1])
     parts = [open_images(pushed, streaming=streaming) for _ in range(3)]
     for rank, part in enumerate(parts):
-        assert [part.read(i).label.tolist() for i in part.part(rank, 3)] == [
+        assert [part.read(i).label.tolist() for batch in part.part(rank, 3) for i in batch] == [
             scene(i)[1].tolist() for i in range(rank, 10, 3)
         ]
 
@@ -482,7 +485,7 @@ def test_columns_are_found_by_type_before_name(hub: LocalHub) -> None:
     assert images.task == "semantic" and np.array_equal(images.read(0).label, scene(0)[1])
     images = open_images(name, label_column="label")
     assert images.task == "classification" and images.classes == ("day", "night") and images.read(0).label == 1
-    with pytest.raises(DatasetError, match="the column 'caption' holds neither pictures nor classes"):
+    with pytest.raises(DatasetError, match="the column 'caption' holds neither pictures nor boxes nor classes"):
         open_images(name, label_column="caption")
     with pytest.raises(DatasetError, match="has no column 'masks'; it has pixel_values, semantic_segmentation"):
         open_images(name, label_column="masks")

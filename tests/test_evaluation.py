@@ -74,7 +74,7 @@ def by_hand(loaded: Any, count: int, classes: int = 3) -> np.ndarray:
     hits, either = np.zeros(classes), np.zeros(classes)
     for seed in range(count):
         image, label = scene(seed)
-        guess = segment([loaded], image)
+        guess = segment([loaded], [image])[0]
         for c in range(classes):
             valid = label != 255
             hits[c] += ((guess == c) & (label == c)).sum()
@@ -108,22 +108,21 @@ def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_pa
         if done == 3:
             raise KeyboardInterrupt
 
-    from hf_lwmm import evaluation
-
-    evaluation._KEEP_EVERY, kept = 0.0, evaluation._KEEP_EVERY
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            hf_lwmm.evaluate(models, data, partial=tmp_path / "partial", progress=stop)
-    finally:
-        evaluation._KEEP_EVERY = kept
-    image = data / "images" / "0.png"
-    image.write_bytes(b"gone")  # what was counted is not read again
-    again = hf_lwmm.evaluate(models, data, partial=tmp_path / "partial")
+    with pytest.raises(KeyboardInterrupt):
+        hf_lwmm.evaluate(models, data, partial=tmp_path / "partial", progress=stop)
+    starts: list[int] = []
+    again = hf_lwmm.evaluate(
+        models, data, partial=tmp_path / "partial", progress=lambda what, done, total: starts.append(done)
+    )
+    assert starts[0] == 3  # what was counted is not counted again
     assert whole is not None and again is not None
     assert not any((tmp_path / "partial").iterdir())  # a finished run is never taken for an answer about other data
     assert np.array_equal(whole.counts, again.counts) and whole.models[1].interval == again.models[1].interval
+    with pytest.raises(KeyboardInterrupt):
+        hf_lwmm.evaluate(models, data, partial=tmp_path / "partial", progress=stop)
+    (data / "images" / "0.png").write_bytes(b"no picture")  # what was counted before is of other data now
     with pytest.raises(DatasetError, match=r"0\.png: cannot be decoded"):
-        hf_lwmm.evaluate(models, data, partial=tmp_path / "fresh")
+        hf_lwmm.evaluate(models, data, partial=tmp_path / "partial")
 
 
 @pytest.mark.parametrize("processes", [2, 3])
@@ -161,7 +160,9 @@ def test_data_sets_of_the_hub_are_read_by_type_and_usual_names(
     found = hf_lwmm.evaluate(models[:1], "local/scenes")
     # Ids are the data set's, whose names stand in another order.
     assert found is not None and found.classes == ("sky", "road", "car")
-    hits = sum(((segment([hf_lwmm.load(models[0])], scene(s)[0]) == 1) & (scene(s)[1] == 0)).sum() for s in range(4))
+    hits = sum(
+        ((segment([hf_lwmm.load(models[0])], [scene(s)[0]])[0] == 1) & (scene(s)[1] == 0)).sum() for s in range(4)
+    )
     assert found.counts[0, :, 0, 0].sum() == hits
     with pytest.raises(DatasetError, match="local/scenes, split test: cannot be opened"):
         open_images("local/scenes", "test")
@@ -352,7 +353,7 @@ def test_classifiers_are_scored_by_average_accuracy(hub: Any, tmp_path: Path) ->
     assert found is not None and found.metric.name == "average accuracy" and found.classes == ("car", "road", "sky")
     order = {0: 1, 1: 2, 2: 0}  # road, sky, car as the data set counts them
     for path, scored in zip(paths, found.models, strict=False):
-        right = [order[classify([hf_lwmm.load(path)], scene(s)[0])] == truth[s] for s in range(6)]
+        right = [order[classify([hf_lwmm.load(path)], [scene(s)[0]])[0]] == truth[s] for s in range(6)]
         by_class = [np.mean(right[:3]), np.mean(right[3:4]), np.mean(right[4:])]
         assert scored.mean == pytest.approx(np.mean(by_class))
         assert scored.extras["overall accuracy"] == pytest.approx(np.mean(right))

@@ -251,10 +251,11 @@ def test_strips_are_what_resizing_at_once_gives(corners: bool, given: tuple[int,
     logits = torch.randn(4, *given)
     whole = torch.nn.functional.interpolate(logits[None], wanted, mode="bilinear", align_corners=corners)[0]
     strips = [
-        resized_rows(Scores(logits, corners), wanted, slice(i, min(i + 7, wanted[0]))) for i in range(0, wanted[0], 7)
+        resized_rows(Scores((logits,), corners), wanted, slice(i, min(i + 7, wanted[0])))
+        for i in range(0, wanted[0], 7)
     ]
     torch.testing.assert_close(torch.cat(strips, dim=1), whole, rtol=1e-4, atol=1e-5)
-    assert (best_classes([Scores(logits, corners)], wanted) == whole.argmax(0).numpy()).mean() > 0.999
+    assert (best_classes([Scores((logits,), corners)], wanted) == whole.argmax(0).numpy()).mean() > 0.999
 
 
 def test_several_networks_average_their_softmax_by_class_name(tmp_path: Path) -> None:
@@ -263,36 +264,54 @@ def test_several_networks_average_their_softmax_by_class_name(tmp_path: Path) ->
     other_network.config.id2label = {0: "car", 1: "road", 2: "bus"}
     other = hf_lwmm.load(saved(other_network, tmp_path / "two"))
     size = (64, 96)
-    one, two = (look(loaded, picture()) for loaded in (first, other))
-    a, b = (torch.nn.functional.interpolate(s.logits[None], size, mode="bilinear")[0].softmax(0) for s in (one, two))
+    (one,), (two,) = (look(loaded, [picture()]) for loaded in (first, other))
+    a, b = (torch.nn.functional.interpolate(s.logits[0][None], size, mode="bilinear")[0].softmax(0) for s in (one, two))
     expected = torch.stack([(a[0] + b[1]) / 2, a[1], (a[2] + b[0]) / 2]).argmax(0).numpy()
-    assert (segment([first, other], picture()) == expected).mean() > 0.999
+    assert (segment([first, other], [picture()])[0] == expected).mean() > 0.999
     stranger = network("segformer", 3)
     stranger.config.id2label = {0: "x", 1: "y", 2: "z"}
     with pytest.raises(PlanError, match="share no class name"):
-        segment([first, hf_lwmm.load(saved(stranger, tmp_path / "three"))], picture())
+        segment([first, hf_lwmm.load(saved(stranger, tmp_path / "three"))], [picture()])
 
 
 def test_mirrored_and_scaled_views_are_averaged(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
     looks = views(flip=True, scales=(1.0, 0.5))
     assert len(looks) == 4
-    plain, mirrored = look(loaded, picture()), look(loaded, picture().transpose(0), looks[1])
-    torch.testing.assert_close(plain.logits, mirrored.logits.flip(-1))
+    (plain,), (mirrored,) = look(loaded, [picture()]), look(loaded, [picture().transpose(0)], looks[1])
+    torch.testing.assert_close(plain.logits[0], mirrored.logits[0].flip(-1))
     symmetric = Image.fromarray(np.concatenate([np.asarray(picture()), np.asarray(picture())[:, ::-1]], axis=1))
-    result = segment([loaded], symmetric, looks=views(flip=True))
+    (result,) = segment([loaded], [symmetric], looks=views(flip=True))
     assert (result == result[:, ::-1]).mean() > 0.99
 
 
 def test_windows_are_asked_for_by_the_image_processor(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
-    whole = look(loaded, picture())
+    (whole,) = look(loaded, [picture()])
     processor = SegmentationImageProcessor(window=(64, 64), stride=(32, 32))
     windowed = hf_lwmm.LoadedModel(loaded.model, processor, loaded.classes, loaded.family, loaded.source)
-    result = look(windowed, picture())
-    assert whole.logits.shape[-2:] == (16, 24) and result.logits.shape[-2:] == (64, 96)
-    small = look(windowed, picture(size=(48, 40)))
-    assert small.logits.shape[-2:] == (40, 48)
+    result, mirrored = (look(windowed, [picture()], view)[0] for view in views(flip=True))
+    assert whole.logits[0].shape[-2:] == (16, 24)
+    assert result.boxes == ((0, 64, 0, 64), (0, 64, 32, 96)) and mirrored.boxes == ((0, 64, 32, 96), (0, 64, 0, 64))
+    (small,) = look(windowed, [picture(size=(48, 40))])
+    assert small.boxes == ((0, 40, 0, 48),)
+    # Windows are averaged at the picture's size, then resized: as one map, whatever rows are asked for.
+    total, count = torch.zeros(3, 64, 96), torch.zeros(64, 96)
+    for logits, (y1, y2, x1, x2) in zip(result.logits, result.boxes, strict=True):
+        total[:, y1:y2, x1:x2] += torch.nn.functional.interpolate(logits[None], (y2 - y1, x2 - x1), mode="bilinear")[0]
+        count[y1:y2, x1:x2] += 1
+    for size in ((64, 96), (100, 150)):
+        expected = torch.nn.functional.interpolate((total / count)[None], size, mode="bilinear")[0]
+        strips = [resized_rows(result, size, slice(i, min(i + 7, size[0]))) for i in range(0, size[0], 7)]
+        torch.testing.assert_close(torch.cat(strips, dim=1), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_in_a_batch_are_segmented_as_they_are_alone(tmp_path: Path) -> None:
+    loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
+    pictures = [picture(), picture(size=(48, 40)), picture().transpose(0)]
+    alone = [segment([loaded], [each])[0] for each in pictures]
+    for mine, batched in zip(alone, segment([loaded], pictures), strict=True):
+        assert mine.shape == batched.shape and (mine == batched).mean() > 0.999
 
 
 def test_pictures_of_every_kind_become_rgb() -> None:
@@ -328,7 +347,7 @@ def test_predict_writes_overlay_labels_and_segments(tmp_path: Path) -> None:
     labels = Image.open(tmp_path / "out" / "street_labels.png")
     assert labels.mode == "P" and labels.size == (96, 64) and np.asarray(labels).max() < 3
     loaded = hf_lwmm.load(tmp_path / "model")
-    assert np.array_equal(np.asarray(labels), segment([loaded], picture()))
+    assert np.array_equal(np.asarray(labels), segment([loaded], [picture()])[0])
     segments = json.loads((tmp_path / "out" / "street_segments.json").read_text())
     rgb = np.asarray(Image.open(tmp_path / "out" / "street_segments.png")).astype(int)
     ids = rgb[..., 0] + 256 * rgb[..., 1] + 65536 * rgb[..., 2]
@@ -352,4 +371,4 @@ def test_hugging_faces_own_segformer_keeps_its_image_processor(tmp_path: Path) -
     saved(network("segformer"), tmp_path / "model")
     SegformerImageProcessorPil(size={"height": 32, "width": 48}).save_pretrained(tmp_path / "model")
     loaded = hf_lwmm.load(tmp_path / "model")
-    assert look(loaded, picture()).logits.shape[-2:] == (8, 12)
+    assert look(loaded, [picture()])[0].logits[0].shape[-2:] == (8, 12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,14 +18,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from hf_lwmm.errors import MetricError
-from hf_lwmm.metrics.bootstrap import bootstrap, bootstrap_difference
+from hf_lwmm.metrics.bootstrap import bootstrap, bootstrap_difference, summed
 from hf_lwmm.metrics.classification import (
     average_accuracy,
     classification_counts,
     classification_scores,
     overall_accuracy,
 )
-from hf_lwmm.metrics.detection import Boxes, detection_scores
+from hf_lwmm.metrics.detection import THRESHOLDS, Boxes, average_precision, detection_counts, mean_ap
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts, panoptic_scores
 from hf_lwmm.metrics.semantic import confusion, iou, mean_iou, semantic_counts, semantic_scores
 
@@ -316,31 +317,86 @@ LEFT, RIGHT, FAR = [0.0, 0, 100, 100], [200.0, 0, 300, 100], [500.0, 500, 600, 6
 )
 def test_average_precision_is_cocos(found: list[tuple[int, list[float], float]], ap: float | None, ap50: float) -> None:
     truth = boxes((0, LEFT, 1), (0, RIGHT, 1))
-    scores = detection_scores([truth, boxes()], [boxes(*found), boxes()], 2)
-    assert scores.ap50[0] == pytest.approx(ap50) and scores.mean_ap50 == pytest.approx(scores.ap50[0])
+    ap_of_classes, ap50_of_classes = average_precision(counted([truth, boxes()], [boxes(*found), boxes()], 2), [0, 1])
+    assert ap50_of_classes[0] == pytest.approx(ap50)
     # An overlap of 0.63 is a match at 3 of the 10 thresholds; above them precision is 1/2 from the second box on.
     expected = ap if ap is not None else (3 * 1 + 7 * 0.5 * 51 / 101) / 10
-    assert scores.ap[0] == pytest.approx(expected) and scores.mean_ap == pytest.approx(scores.ap[0])
-    assert np.isnan(scores.ap[1]) and np.isnan(scores.ap50[1])
+    assert ap_of_classes[0] == pytest.approx(expected)
+    assert np.isnan(ap_of_classes[1]) and np.isnan(ap50_of_classes[1])
+
+
+def counted(truths: list[Boxes], found: list[Boxes], classes: int) -> np.ndarray:
+    """(images, rows, 4), filled up with rows of no class."""
+    images = [detection_counts(truth, guess, classes) for truth, guess in zip(truths, found, strict=True)]
+    counts = np.full((len(images), max(map(len, images)), 4), -1.0)
+    for row, image in zip(counts, images, strict=True):
+        row[: len(image)] = image
+    return counts
 
 
 def test_boxes_on_a_crowd_are_no_mistakes() -> None:
     truth = boxes((0, LEFT, 1), (0, FAR, 1), crowds=[False, True])
     found = boxes((0, FAR, 0.9), (0, [510.0, 510, 550, 550], 0.85), (0, LEFT, 0.8))
-    assert detection_scores([truth], [found], 1).mean_ap == pytest.approx(1)
+    assert average_precision(counted([truth], [found], 1), [0])[0][0] == pytest.approx(1)
+
+
+corner = st.integers(0, 30)
+objects = st.lists(st.tuples(st.integers(0, 2), corner, corner, st.integers(2, 40), st.integers(2, 40)), max_size=5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(objects, objects), min_size=1, max_size=4), st.integers(0, 2**31))
+def test_average_precision_is_pycocotools(images: list[tuple[list[Any], list[Any]]], seed: int) -> None:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    draw = np.random.default_rng(seed)
+    sides: tuple[list[Boxes], list[Boxes]] = ([], [])
+    listed: tuple[list[Any], list[Any]] = ([], [])
+    for number, pair in enumerate(images):
+        for side, rows in enumerate(pair):
+            scores = draw.integers(0, 5, len(rows)) / 4  # with ties
+            crowds = draw.random(len(rows)) < (0.2 if side == 0 else 0)
+            corners = np.array([(x, y, x + w, y + h) for _, x, y, w, h in rows], float).reshape(-1, 4)
+            sides[side].append(Boxes(corners, np.array([row[0] for row in rows], int), scores, crowds))
+            for (label, x, y, w, h), score, crowd in zip(rows, scores, crowds, strict=True):
+                facts = {"image_id": number, "category_id": label, "iscrowd": int(crowd), "score": score}
+                facts |= {"id": len(listed[side]) + 1, "bbox": [x, y, w, h], "area": w * h}
+                listed[side].append(facts)
+    indices = []
+    for rows in listed:
+        index = COCO()
+        index.dataset = {"images": [{"id": i} for i in range(len(images))], "annotations": rows,
+                         "categories": [{"id": i} for i in range(3)]}  # fmt: skip
+        index.createIndex()
+        indices.append(index)
+    whole = COCOeval(*indices, "bbox")
+    whole.evaluate()
+    whole.accumulate()
+    precision = whole.eval["precision"][:, :, :, 0, -1]
+    expected = np.where(precision < 0, np.nan, precision).mean(axis=1).T
+    counts = counted(*sides, 3)
+    ap, ap50 = average_precision(counts, [0, 1, 2])
+    np.testing.assert_allclose(ap, expected.mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(ap50, expected[:, 0], rtol=1e-12)
+    # An image drawn twice is one that stands there twice.
+    often = draw.integers(0, 3, len(images))
+    repeated = mean_ap(counts[np.repeat(np.arange(len(images)), often)], np.ones((1, often.sum())), [0, 1, 2])
+    np.testing.assert_allclose(mean_ap(counts, often[None].astype(float), [0, 1, 2]), repeated, rtol=1e-12)
+    assert len(THRESHOLDS) == 10
 
 
 def test_without_its_library_average_precision_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(MetricError, match=r"hf-lwmm\[eval\]"):
-        detection_scores([boxes()], [boxes()], 1)
+        detection_counts(boxes(), boxes(), 1)
 
 
 def test_detections_that_cannot_be_scored_are_refused() -> None:
-    with pytest.raises(MetricError, match="1 images with objects but predictions for 0"):
-        detection_scores([boxes()], [], 1)
     with pytest.raises(MetricError, match="scores"):
-        detection_scores([boxes()], [Boxes(np.zeros((0, 4)), np.zeros(0, int))], 1)
+        detection_counts(boxes(), Boxes(np.zeros((0, 4)), np.zeros(0, int)), 1)
+    with pytest.raises(MetricError, match="box of the truth has a class outside 0 to 0"):
+        detection_counts(boxes((1, LEFT, 1)), boxes(), 1)
 
 
 per_image = arrays(np.int64, st.tuples(st.integers(1, 12), st.just(4), st.just(3)), elements=st.integers(0, 1000))
@@ -361,14 +417,14 @@ def test_statistics_hold_for_one_data_set_and_for_many(counts: np.ndarray) -> No
 @given(per_image, st.integers(0, 3))
 def test_an_interval_lies_between_the_best_and_the_worst_image_of_one_class(counts: np.ndarray, seed: int) -> None:
     first = counts[:, :1] + 1
-    low, high = bootstrap(first, mean_iou, samples=50, seed=seed)
+    low, high = bootstrap(first, summed(mean_iou), samples=50, seed=seed)
     assert mean_iou(first).min() - 1e-12 <= low <= high <= mean_iou(first).max() + 1e-12
-    assert (low, high) == bootstrap(first, mean_iou, samples=50, seed=seed)
+    assert (low, high) == bootstrap(first, summed(mean_iou), samples=50, seed=seed)
 
 
 @given(per_image)
 def test_a_model_does_not_differ_from_itself(counts: np.ndarray) -> None:
-    low, high = bootstrap_difference(counts + 1, counts + 1, mean_iou, samples=20)
+    low, high = bootstrap_difference(counts + 1, counts + 1, summed(mean_iou), samples=20)
     assert (low, high) == (0, 0)
 
 
@@ -377,26 +433,27 @@ def test_intervals_have_the_width_that_theory_gives() -> None:
     right = random.random(2000) < 0.8
     labels = np.zeros(2000, int)
     counts = classification_counts(labels, np.where(right, 0, 1), 2)
-    low, high = bootstrap(counts, overall_accuracy, samples=2000)
+    low, high = bootstrap(counts, summed(overall_accuracy), samples=2000)
     half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 2000)
     assert low == pytest.approx(right.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(right.mean() + half, abs=0.1 * half)
     # A second model that is right on 20 images more: far from 0 in pairs, within the noise on its own.
     better = right.copy()
     better[np.flatnonzero(~right)[:20]] = True
-    low, high = bootstrap_difference(classification_counts(labels, np.where(better, 0, 1), 2), counts, overall_accuracy)
+    others = classification_counts(labels, np.where(better, 0, 1), 2)
+    low, high = bootstrap_difference(others, counts, summed(overall_accuracy))
     assert 0 < low < 0.01 < high < 0.02
 
 
 def test_samples_without_a_score_are_left_out() -> None:
     counts = np.zeros((3, 1, 3), np.int64)
-    assert np.isnan(bootstrap(counts, mean_iou)).all()
+    assert np.isnan(bootstrap(counts, summed(mean_iou))).all()
     counts[0] = [[1, 1, 0]]
-    assert bootstrap(counts, mean_iou) == (0.5, 0.5)
+    assert bootstrap(counts, summed(mean_iou)) == (0.5, 0.5)
 
 
 def test_intervals_need_images_and_pairs() -> None:
     with pytest.raises(MetricError, match="at least one"):
-        bootstrap(np.zeros((0, 2, 3), int), mean_iou)
+        bootstrap(np.zeros((0, 2, 3), int), summed(mean_iou))
     with pytest.raises(MetricError, match="3 and 2"):
-        bootstrap_difference(np.ones((3, 2, 3), int), np.ones((2, 2, 3), int), mean_iou)
+        bootstrap_difference(np.ones((3, 2, 3), int), np.ones((2, 2, 3), int), summed(mean_iou))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +18,14 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_lwmm.datasets.labels import label_sets
 from hf_lwmm.errors import LayoutError
+from hf_lwmm.inference import resized_rows, see
 from hf_lwmm.layouts import SlotMap, map_slots
 from hf_lwmm.models import from_slots
 from hf_lwmm.models.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
 from hf_lwmm.models.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.models.hrda import HRDAConfig, HRDAForSemanticSegmentation
 from hf_lwmm.models.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
-from hf_lwmm.models.windows import slide_inference, window_boxes
+from hf_lwmm.models.windows import window_boxes
 
 CITYSCAPES = label_sets()["cityscapes19"].classes
 MIT_B5 = {
@@ -109,6 +111,12 @@ def test_mmsegmentations_segformer_computes_what_the_original_does() -> None:
     compare("mmseg1x_segformer_b0", features_and_logits(model))
 
 
+def slide(model: Any, image: Tensor, window: tuple[int, int], stride: tuple[int, int] = (64, 64)) -> Tensor:
+    """Logits at the size of the image, averaged over windows: (1, C, H, W)."""
+    (scores,) = see(model, image, window, stride)
+    return resized_rows(scores, scores.size, slice(0, scores.size[0]))[None]
+
+
 def test_hrda_computes_what_the_original_does() -> None:
     config = from_slots.hrda_config(slot_map("hrda_mitb5"), CITYSCAPES)
     config.detail_crop_size, config.detail_crop_stride = [64, 64], [32, 32]
@@ -121,8 +129,8 @@ def test_hrda_computes_what_the_original_does() -> None:
         "attention": output.attention,
         "lr_logits_weighted": (1 - output.attention) * output.context_logits,
         "logits": output.logits,
-        "encode_decode_sub": slide_inference(lambda window: output, image, (128, 192), (64, 64))[..., ::4, ::4],
-        "slide_inference_sub": slide_inference(model, image, (128, 128), (64, 64))[..., ::4, ::4],
+        "encode_decode_sub": slide(lambda window: output, image, (128, 192))[..., ::4, ::4],
+        "slide_inference_sub": slide(model, image, (128, 128))[..., ::4, ::4],
         "hr_crop_boxes_y1y2x1x2": output.detail_boxes,
     }
     for stage in range(4):
@@ -279,7 +287,7 @@ def test_sliding_averages_the_windows_that_see_a_pixel() -> None:
         calls.append(tuple(window.shape))
         return Answer(torch.full((1, 2, 2, 2), float(len(calls))))
 
-    logits = slide_inference(numbered, seeded_image(4, 10), (4, 4), (4, 3))
+    logits = slide(numbered, seeded_image(4, 10), (4, 4), (4, 3))
     assert calls == [(1, 3, 4, 4)] * 3
     assert logits.shape == (1, 2, 4, 10)
     assert logits[0, 0, 0].tolist() == [1, 1, 1, 1.5, 2, 2, 2.5, 3, 3, 3]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,10 +46,9 @@ def find_tree(root: Path, split: str) -> Tree | None:
     Raises:
         DatasetError: if images of the split lack their labels.
     """
-    for name in _SPLITS.get(split, (split,)):
-        for kind in ("leftImg8bit", "leftImg8bit_foggy"):
-            if (root / kind / name).is_dir():
-                return _cityscapes(root, root / kind / name)
+    for name in split_names(split):
+        if frames := cityscapes_images(root, name):
+            return _cityscapes(root, name, frames)
         for images, labels, ids in _PAIRS:
             pictures, masks = root / images.format(split=name), root / labels.format(split=name)
             if pictures.is_dir() and masks.is_dir():
@@ -58,21 +57,32 @@ def find_tree(root: Path, split: str) -> Tree | None:
     return None
 
 
-def _cityscapes(root: Path, pictures: Path) -> Tree:
-    """Cityscapes, and its foggy copy with the densest fog, beta 0.02."""
-    images = {
-        f"{path.parent.name}/{path.name.partition('_leftImg8bit')[0]}": path
-        for path in sorted(pictures.rglob("*.png"))
-        if "_foggy_beta_" not in path.name or path.name.endswith("_foggy_beta_0.02.png")
-    }
-    folder = root / "gtFine" / pictures.name
+def split_names(split: str) -> tuple[str, ...]:
+    """What trees call a split."""
+    return _SPLITS.get(split, (split,))
+
+
+def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
+    """Images of Cityscapes, or of its foggy copy with the densest fog, beta 0.02, by city/frame."""
+    for kind in ("leftImg8bit", "leftImg8bit_foggy"):
+        if (root / kind / split).is_dir():
+            return {
+                f"{path.parent.name}/{path.name.partition('_leftImg8bit')[0]}": path
+                for path in sorted((root / kind / split).rglob("*.png"))
+                if "_foggy_beta_" not in path.name or path.name.endswith("_foggy_beta_0.02.png")
+            }
+    return {}
+
+
+def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
+    folder = root / "gtFine" / split
     for ending, ids in (("labelIds", "cityscapes"), ("labelTrainIds", None)):
         labels = [folder / f"{frame}_gtFine_{ending}.png" for frame in images]
         if all(label.is_file() for label in labels):
             classes = None if ids else label_sets()["cityscapes19"].classes
             return Tree(tuple(zip(images.values(), labels, strict=True)), ids, classes)
     raise DatasetError(
-        f"{root}: gtFine has no labels for all images of {pictures.name} (*_labelIds.png or *_labelTrainIds.png)."
+        f"{root}: gtFine has no labels for all images of {split} (*_labelIds.png or *_labelTrainIds.png)."
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ from PIL import Image
 from hf_lwmm.datasets.decoding import VOID, Colour, Ids, classes_of, decode, label_ids, segments_of
 from hf_lwmm.datasets.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes
+from hf_lwmm.datasets.listed import Listed, boxes_of, find_listed
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
 from hf_lwmm.models.image_processing import as_rgb
 
 __all__ = ["LabelledImages", "Sample", "match_classes", "open_images"]
 
 IMAGES = ("image", "pixel_values", "img")
+OBJECTS = ("objects",)
 LABELS = ("label", "annotation", "mask", "semantic_segmentation", "labels", "segmentation", "label_bitmap")
 SEGMENTS = "segments_info"
 _NAMES = "id2label.json"
@@ -32,7 +36,7 @@ class Sample:
     """One image with what is known of it.
 
     `label` is (height, width) of class ids, or the class id of the whole image. `segments` are, in panoptic data
-    sets, what each pixel belongs to.
+    sets, what each pixel belongs to, `boxes` the objects, where a data set has boxes.
     """
 
     index: int
@@ -40,14 +44,16 @@ class Sample:
     image: Image.Image = field(repr=False)
     label: Ids | int = field(repr=False)
     segments: PanopticMap | None = field(default=None, repr=False)
+    boxes: Boxes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
 class LabelledImages:
     """A split of a data set.
 
-    `task` is what the labels are for: "semantic", "panoptic" or "classification". `classes` are the names of its ids
-    where it tells them, `ids` the scheme of raw ids that its label files follow. `read` gives a sample by its number.
+    `task` is what the labels are for: "semantic", "panoptic", "classification" or "detection". `classes` are the names
+    of its ids where it tells them, `ids` the scheme of raw ids that its label files follow. `read` gives a sample by
+    its number. `commit` is the data set's on the Hub; `identity` changes where the data do.
     """
 
     name: str
@@ -56,10 +62,13 @@ class LabelledImages:
     task: str = "semantic"
     classes: tuple[str, ...] | None = field(default=None, repr=False)
     ids: str | None = None
+    commit: str | None = None
+    identity: str = ""
 
-    def part(self, rank: int, world: int) -> range:
-        """The numbers of a process's samples; parts differ by at most one in length."""
-        return range(rank, self.count, world)
+    def part(self, rank: int, world: int, batch: int = 1) -> list[range]:
+        """A process's batches of sample numbers; the batches are the same for any number of processes."""
+        starts = range(0, self.count, batch)[rank::world]
+        return [range(start, min(start + batch, self.count)) for start in starts]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self.read(index) for index in range(self.count))
@@ -73,6 +82,7 @@ def open_images(
     image_column: str | None = None,
     label_column: str | None = None,
     ids: str | None = None,
+    task: str = "semantic",
     streaming: bool = False,
 ) -> LabelledImages:
     """Open a split of a data set.
@@ -85,6 +95,7 @@ def open_images(
         config: of data sets that have several.
         image_column, label_column: where they are not to be found by type and usual names.
         ids: the raw ids that label files follow, where the tree does not tell them.
+        task: the kind of labels to read where a tree has several.
         streaming: read rows of the Hub as they are needed, in place of keeping the whole split in the cache.
 
     Raises:
@@ -93,14 +104,26 @@ def open_images(
     if ids is not None:
         label_set_of_ids(ids)
     path = Path(data)
-    tree = find_tree(path, split) if path.is_dir() else None
-    if tree is not None:
+    listed = find_listed(path, split, task) if path.is_dir() else None
+    tree = find_tree(path, split) if path.is_dir() and listed is None else None
+    if listed is None and tree is None and path.is_dir():
+        listed = find_listed(path, split, "panoptic")  # whose classes do for class maps, too
+    if listed is not None:
+        images = _of_list(listed, path, split)
+    elif tree is not None:
         images = _of_tree(tree, path, split, ids)
     else:
         images = _of_rows(str(data), split, config, image_column, label_column, ids, streaming)
     if not images.count:
         raise DatasetError(f"{images.name}: the split has no images.")
-    return images
+    return replace(images, identity=_stamp(path) if path.is_dir() else images.commit or "")
+
+
+def _stamp(folder: Path) -> str:
+    """What changes when a file in a folder does."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    text = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # Folders
@@ -119,6 +142,20 @@ def _of_tree(tree: Tree, root: Path, split: str, ids: str | None) -> LabelledIma
 
     classes = tree.classes or tuple(numbers.values()) or None
     return LabelledImages(f"{root.resolve().name}, split {split}", len(tree.pairs), read, classes=classes, ids=scheme)
+
+
+def _of_list(listed: Listed, root: Path, split: str) -> LabelledImages:
+    def read(index: int) -> Sample:
+        picture = listed.images[index]
+        image = as_rgb(decode(picture, str(picture)))
+        if listed.task == "detection":
+            return Sample(index, picture.name, image, 0, boxes=listed.boxes[index]())
+        label, entries = listed.segments[index]
+        segments = segments_of(label, entries, str(label))
+        return Sample(index, picture.name, image, classes_of(segments), segments)
+
+    name = f"{root.resolve().name}, split {split}"
+    return LabelledImages(name, len(listed.images), read, listed.task, listed.classes)
 
 
 # The Hub, and folders that `datasets` reads
@@ -170,16 +207,20 @@ def _of_rows(
     image, label = _columns(data, rows.features or {}, image_column, label_column)
     shown = f"{Path(data).resolve().name if folder else data}, split {split}"
     count = _rows_in_card(rows, data, split) if streaming else len(rows)
-    if isinstance(rows.features[label], datasets.ClassLabel):
+    extras: list[str] = []
+    if _object_fields(rows.features[label]):
+        task, numbers = "detection", _object_classes(rows.features[label])
+        numbers = numbers or _names_beside(name, revision or None, folder)
+    elif isinstance(rows.features[label], datasets.ClassLabel):
         classes = tuple(rows.features[label].names)
         if folder and FOLDERS & set(classes):
             raise DatasetError(_no_tree(data, split))
-        task, extras, numbers = "classification", [], dict(enumerate(classes))
+        task, numbers = "classification", dict(enumerate(classes))
     else:
         extras = [SEGMENTS] if SEGMENTS in rows.features else []
         task, numbers = "panoptic" if extras else "semantic", _names_beside(name, revision or None, folder)
     rows = rows.select_columns([image, label, *extras])
-    for column in (image, label) if task != "classification" else (image,):
+    for column in (image, label) if task in ("semantic", "panoptic") else (image,):
         rows = rows.cast_column(column, datasets.Image(decode=False))
     source, colours = _Stream(rows, count, shown) if streaming else rows, _colours(ids)
 
@@ -190,6 +231,8 @@ def _of_rows(
         picture = as_rgb(decode(_stored(row[image], where), f"{where} ({file})"))
         where = f"{where}, its label"
         segments, found = None, row[label]
+        if task == "detection":
+            return Sample(index, file or str(index), picture, 0, boxes=boxes_of(_objects(found, numbers), where))
         if task == "panoptic":
             segments = segments_of(_stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
             found = classes_of(segments)
@@ -197,7 +240,48 @@ def _of_rows(
             found = _numbered(label_ids(_stored(found, where), where, colours), numbers, where)
         return Sample(index, file or str(index), picture, found, segments)
 
-    return LabelledImages(shown, count, read, task, tuple(numbers.values()) or None, ids)
+    commit = None if folder else _commit(name, revision or None)
+    return LabelledImages(shown, count, read, task, tuple(numbers.values()) or None, ids, commit)
+
+
+def _commit(name: str, revision: str | None) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return HfApi().dataset_info(name, revision=revision).sha
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+        return None  # read from the cache, without a connection
+
+
+def _object_fields(feature: Any) -> Mapping[str, Any] | None:
+    """The fields of a column of objects with boxes, None for any other column."""
+    inner = getattr(feature, "feature", feature)
+    return inner if isinstance(inner, Mapping) and "bbox" in inner else None
+
+
+def _category_field(fields: Mapping[str, Any]) -> str | None:
+    return next((name for name in ("category", "category_id", "label", "categories", "labels") if name in fields), None)
+
+
+def _object_classes(feature: Any) -> dict[int, str]:
+    fields = _object_fields(feature) or {}
+    kind = fields.get(_category_field(fields) or "")
+    names = getattr(getattr(kind, "feature", kind), "names", None)
+    return dict(enumerate(names or ()))
+
+
+def _objects(found: Any, numbers: Mapping[int, str]) -> list[dict[str, Any]]:
+    """A row's objects, one by one, their categories as indices of the names."""
+    if isinstance(found, Mapping):
+        found = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+    index = {number: position for position, number in enumerate(numbers)}
+    entries = []
+    for entry in found:
+        category = entry.get(_category_field(entry) or "")
+        crowd = entry.get("iscrowd", 0)
+        entries.append({"bbox": entry["bbox"], "category": index.get(category, category), "crowd": crowd})
+    return entries
 
 
 def _columns(data: str, features: Mapping[str, Any], image: str | None, label: str | None) -> tuple[str, str]:
@@ -206,14 +290,15 @@ def _columns(data: str, features: Mapping[str, Any], image: str | None, label: s
 
     pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
     counted = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
+    boxed = [name for name, feature in features.items() if _object_fields(feature)]
     image = image or _column(data, "image", IMAGES, [n for n in pictures if n not in LABELS], features)
     masks = [name for name in pictures if name != image]
-    label = label or _column(data, "label", LABELS, masks or counted, features)
-    for name, known in ((image, pictures), (label, pictures + counted)):
+    label = label or _column(data, "label", (*LABELS, *OBJECTS), masks or boxed or counted, features)
+    for name, known in ((image, pictures), (label, pictures + boxed + counted)):
         if name not in features:
             raise DatasetError(f"{data}: has no column {name!r}; it has {', '.join(features)}.")
         if name not in known:
-            raise DatasetError(f"{data}: the column {name!r} holds neither pictures nor classes.")
+            raise DatasetError(f"{data}: the column {name!r} holds neither pictures nor boxes nor classes.")
     return image, label
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Counts, Values
 
-Statistic = Callable[[Values], Values]  # (..., C, K) counts -> (...), such as `mean_iou`
+# From every image's counts (N, ...), and how often each image was drawn (samples, N), a score of each sample.
+Statistic = Callable[[Counts, Values], Values]
 
 
 class Interval(NamedTuple):
@@ -20,21 +21,31 @@ class Interval(NamedTuple):
     high: float
 
 
+def summed(score: Callable[[Values], Values]) -> Statistic:
+    """The statistic of a score, such as `mean_iou`, that takes counts (..., C, K) summed over images."""
+
+    def statistic(counts: Counts, weights: Values) -> Values:
+        flat = counts.reshape(len(counts), -1).astype(np.float64)
+        return score((weights @ flat).reshape(len(weights), *counts.shape[1:]))
+
+    return statistic
+
+
 def bootstrap(counts: Counts, statistic: Statistic, *, samples: int = 1000, seed: int = 0) -> Interval:
-    """95% interval of a statistic over images, from every image's counts (N, C, K).
+    """95% interval of a statistic over images, from every image's counts (N, ...).
 
     Samples in which the statistic is nan are left out.
 
     Raises:
         MetricError: if there are no images.
     """
-    return _middle(statistic(_resampled(counts, samples, seed)))
+    return _middle(statistic(counts, _draws(len(counts), samples, seed)))
 
 
 def bootstrap_difference(
     counts: Counts, reference: Counts, statistic: Statistic, *, samples: int = 1000, seed: int = 0
 ) -> Interval:
-    """95% interval of statistic(counts) - statistic(reference), two models' counts (N, C, K) of the same images.
+    """95% interval of the statistic of counts less that of reference, two models' counts (N, ...) of the same images.
 
     Both are resampled with the same images, so that what makes an image hard for both cancels out.
 
@@ -43,20 +54,19 @@ def bootstrap_difference(
     """
     if len(counts) != len(reference):
         raise MetricError(f"A paired interval needs the same images, not {len(counts)} and {len(reference)}.")
-    return _middle(statistic(_resampled(counts, samples, seed)) - statistic(_resampled(reference, samples, seed)))
+    weights = _draws(len(counts), samples, seed)
+    return _middle(statistic(counts, weights) - statistic(reference, weights))
 
 
-def _resampled(counts: Counts, samples: int, seed: int) -> Values:
-    """Sums (samples, C, K) of the counts of N images drawn with replacement; the draws depend on N and seed alone."""
-    images = len(counts)
+def _draws(images: int, samples: int, seed: int) -> Values:
+    """(samples, images) how often each image is in a sample drawn with replacement."""
     if not images:
         raise MetricError("An interval over images needs at least one image.")
-    flat = counts.reshape(images, -1).astype(np.float64)
     random = np.random.default_rng(seed)
-    sums = np.empty((samples, flat.shape[1]))
-    for row in sums:
-        row[:] = np.bincount(random.integers(images, size=images), minlength=images) @ flat
-    return sums.reshape(samples, *counts.shape[1:])
+    weights = np.empty((samples, images))
+    for row in weights:
+        row[:] = np.bincount(random.integers(images, size=images), minlength=images)
+    return weights
 
 
 def _middle(values: Values) -> Interval:
