@@ -52,7 +52,7 @@ def evaluate(
     dtype: str = "float32",
     batch_size: int = 1,
     compile: bool = False,
-    void: str | None = None,
+    edaps_void: bool = False,
     qualitative: int = 0,
     partial: str | Path | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -76,7 +76,7 @@ def evaluate(
         labels, system, device, dtype: as for `load`.
         batch_size: images that pass a network together, where they have one size.
         compile: compile the networks first (torch.compile), which pays off over many images of one size.
-        void: the class that pixels count as where panoptic maps are void, as EDAPS's own evaluation has "road".
+        edaps_void: count void pixels of panoptic maps as the data set's first class, as EDAPS's own evaluation does.
         qualitative: for so many images, on which the last model and the anchor differ most, a picture of what each
             model sees, in the report's `examples`.
         partial: the folder for partial results; one in the cache if None.
@@ -105,9 +105,7 @@ def evaluate(
     tables = [match_classes(each.members[0].classes, space, each.name, images.name) for each in contenders]
     raw = label_set_of_ids(images.ids).table(images.ids) if images.ids else None
     looks = views(flip, tuple(scales))
-    setting = Setting(
-        contenders, tables, images.task, images.name, space, raw, looks, None if void is None else _row(void, space)
-    )
+    setting = Setting(contenders, tables, images.task, images.name, space, raw, looks, 0 if edaps_void else None)
     if compile:
         for each in loaded:
             each.model.compile()
@@ -136,13 +134,6 @@ def evaluate(
 
 def _example(sample: Sample, setting: Setting, differs: float) -> Example:
     return Example(sample.name, differs, draw_example(sample, setting))
-
-
-def _row(name: str, space: Sequence[str]) -> int:
-    rows = [normalise(each) for each in space]
-    if normalise(name) not in rows:
-        raise DatasetError(f"The data set has no class {name!r} for void pixels; it has {', '.join(space)}.")
-    return rows.index(normalise(name))
 
 
 def _check_task(loaded: LoadedModel, images: LabelledImages, ensemble: bool) -> None:

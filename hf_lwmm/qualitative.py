@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hf_lwmm.inference import classify
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
 from hf_lwmm.predicting import class_colours
+from hf_lwmm.scores import EvaluationReport
 from hf_lwmm.scoring import CONFIDENT, NOTHING, Setting, boxes_in, class_maps, label_of, segments_in
 
 WIDTH = 360  # of one picture
@@ -49,6 +51,16 @@ def draw_example(sample: Sample, setting: Setting) -> Image.Image:
             panels.append(Image.fromarray(_difference(maps[0], first, last, colours)))
             titles.append("where they differ")
     return _row([picture, *panels], titles)
+
+
+def save_examples(report: EvaluationReport, folder: Path) -> list[Path]:
+    """Write a report's examples into a folder, in their order; nothing if it has none."""
+    paths = []
+    for number, example in enumerate(report.examples, start=1):
+        folder.mkdir(parents=True, exist_ok=True)
+        paths.append(folder / f"{number:02d}_{Path(example.name).stem}.png")
+        example.picture.save(paths[-1])
+    return paths
 
 
 def _maps(sample: Sample, setting: Setting) -> list[NDArray[np.int64]]:

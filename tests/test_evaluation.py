@@ -417,3 +417,160 @@ def test_gram_matrices_are_of_the_layers_inputs(models: tuple[Path, Path], tmp_p
     torch.testing.assert_close(found["segformer.classifier.weight"], total, rtol=1e-3, atol=1e-3)
     hf_lwmm.merge(models, method="regmean", statistics=files, output=tmp_path / "merged")
     assert hf_lwmm.load(tmp_path / "merged").classes == NAMES
+
+
+# Boxes, listed segments, pictures, batches
+
+
+def detector(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
+    from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+    torch.manual_seed(seed)
+    config = YolosConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=[48, 64],
+        num_detection_tokens=8, use_mid_position_embeddings=False, id2label=dict(enumerate(names)),
+    )  # fmt: skip
+    YolosForObjectDetection(config).save_pretrained(folder)
+    YolosImageProcessor(do_resize=False, do_pad=False).save_pretrained(folder)
+    return folder
+
+
+def objects(seed: int) -> list[tuple[int, list[int]]]:
+    """Class and x, y, width, height."""
+    draw = np.random.default_rng(seed)
+    return [(int(draw.integers(0, 3)), [int(v) for v in draw.integers(1, 30, 4)]) for _ in range(3)]
+
+
+def test_detectors_are_scored_by_average_precision(hub: Any, tmp_path: Path) -> None:
+    from hf_lwmm.inference import detect
+    from hf_lwmm.metrics.detection import Boxes, average_precision, detection_counts
+    from hf_lwmm.scoring import padded
+
+    paths = [detector(tmp_path / str(seed), seed) for seed in (1, 2)]
+    record = [{"bbox": [Value("float32")], "category": ClassLabel(names=[*NAMES]), "iscrowd": Value("bool")}]
+    features = Features({"image": ImageFeature(), "objects": record})
+    rows: dict[str, list[Any]] = {"image": [], "objects": []}
+    for seed in range(4):
+        rows["image"].append(scene(seed)[0])
+        rows["objects"].append([{"bbox": b, "category": c, "iscrowd": False} for c, b in objects(seed)])
+    Dataset.from_dict(rows, features=features).push_to_hub("local/objects", split="validation")
+    found = hf_lwmm.evaluate(paths, "local/objects", qualitative=2)
+    assert found is not None and found.metric.name == "mean AP" and found.classes == NAMES and found.commit
+    for path, scored in zip(paths, found.models, strict=True):
+        loaded, counts = hf_lwmm.load(path), []
+        for seed in range(4):
+            corners = np.array([[x, y, x + w, y + h] for _, (x, y, w, h) in objects(seed)], float)
+            truth = Boxes(corners, np.array([c for c, _ in objects(seed)]))
+            counts.append(detection_counts(truth, detect(loaded, scene(seed)[0]), 3))
+        ap, ap50 = average_precision(padded(counts, 0), range(3))
+        np.testing.assert_allclose(scored.by_class, ap)
+        assert scored.extras["mean AP50"] == pytest.approx(np.nanmean(ap50))
+    assert len(found.examples) == 2 and found.examples[0].picture.width > 4 * 300
+    with pytest.raises(PlanError, match="which boxes do not have"):
+        hf_lwmm.evaluate(paths, "local/objects", ensemble=True)
+    # The same from COCO's lists, and from Cityscapes' instances.
+    coco = tmp_path / "coco"
+    (coco / "annotations").mkdir(parents=True)
+    (coco / "val2017").mkdir()
+    entries = [
+        {"id": 10 * s + k, "image_id": s, "category_id": 5 + c, "bbox": b, "area": b[2] * b[3], "iscrowd": 0}
+        for s in range(4)
+        for k, (c, b) in enumerate(objects(s))
+    ]
+    listed = {
+        "images": [{"id": s, "file_name": f"{s}.png"} for s in range(4)],
+        "categories": [{"id": 5 + c, "name": name} for c, name in enumerate(NAMES)],
+        "annotations": entries,
+    }
+    (coco / "annotations" / "instances_val2017.json").write_text(json.dumps(listed))
+    for seed in range(4):
+        scene(seed)[0].save(coco / "val2017" / f"{seed}.png")
+    again = hf_lwmm.evaluate(paths, coco)
+    assert again is not None
+    assert [m.mean for m in again.models] == pytest.approx([m.mean for m in found.models], nan_ok=True)
+    entries[0]["bbox"] = [1, 1, 0, 5]
+    (coco / "annotations" / "instances_val2017.json").write_text(json.dumps(listed))
+    with pytest.raises(DatasetError, match="has no extent"):
+        hf_lwmm.evaluate(paths, coco)
+
+
+def test_boxes_of_cityscapes_are_around_its_instances(tmp_path: Path) -> None:
+    ids = np.full((48, 64), 7, np.uint16)
+    ids[10:20, 5:15], ids[30:40, 30:33], ids[5:9, 40:50] = 26001, 24000, 26  # a car, a person, a group of cars
+    for kind, name in (("leftImg8bit_foggy", "leftImg8bit_foggy_beta_0.02"), ("gtFine", "gtFine_instanceIds")):
+        folder = tmp_path / kind / "val" / "ulm"
+        folder.mkdir(parents=True)
+        picture = scene(0)[0] if kind != "gtFine" else Image.fromarray(ids)
+        picture.save(folder / f"ulm_0_{name}.png")
+    images = open_images(tmp_path, task="detection")
+    boxes = images.read(0).boxes
+    assert images.classes == label_sets()["cityscapes19"].things and boxes is not None
+    found = {images.classes[c]: b for c, b in zip(boxes.labels, boxes.boxes.tolist(), strict=True)}
+    assert found == {"car": [5, 10, 15, 20], "person": [30, 30, 33, 40]}
+
+
+def test_segments_in_cocos_lists_are_read_with_their_classes(tmp_path: Path) -> None:
+    (tmp_path / "annotations" / "panoptic_val2017").mkdir(parents=True)
+    (tmp_path / "val2017").mkdir()
+    annotations = []
+    for seed in range(2):
+        image, label = scene(seed)
+        image.save(tmp_path / "val2017" / f"{seed}.png")
+        ids = np.where(label == 255, 0, label.astype(int) + 300)
+        Image.fromarray(np.stack([ids % 256, ids // 256, 0 * ids], -1).astype(np.uint8)).save(
+            tmp_path / "annotations" / "panoptic_val2017" / f"{seed}.png"
+        )
+        infos = [{"id": int(i), "category_id": int(i) - 300 + 7, "iscrowd": 0} for i in np.unique(ids) if i]
+        annotations.append({"image_id": seed, "file_name": f"{seed}.png", "segments_info": infos})
+    listed = {
+        "images": [{"id": s, "file_name": f"{s}.png"} for s in range(2)],
+        "categories": [{"id": 7 + c, "name": name} for c, name in enumerate(NAMES)],
+        "annotations": annotations,
+    }
+    (tmp_path / "annotations" / "panoptic_val2017.json").write_text(json.dumps(listed))
+    images = open_images(tmp_path, task="panoptic")
+    assert images.task == "panoptic" and images.classes == NAMES
+    for seed in range(2):
+        assert np.array_equal(images.read(seed).label, scene(seed)[1])
+    # A semantic network is scored on the segments' classes.
+    found = hf_lwmm.evaluate([model(tmp_path / "model", 1)], tmp_path)
+    assert found is not None and found.metric.name == "mIoU" and found.images == 2
+    (tmp_path / "val2017" / "1.png").unlink()
+    with pytest.raises(DatasetError, match=r"1\.png, which is not there \(1 of 2 images\)"):
+        open_images(tmp_path, task="panoptic")
+
+
+def test_batches_and_compiled_networks_give_the_same_scores(models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tree(tmp_path / "data")
+    one = hf_lwmm.evaluate(models, data)
+    batched = hf_lwmm.evaluate(models, data, batch_size=2)
+    assert one is not None and batched is not None
+    np.testing.assert_allclose(one.counts, batched.counts, atol=3)  # pixels whose two best classes are a rounding apart
+    assert one.confusion is not None and one.confusion.shape == (2, 3, 4)
+    valid = sum((scene(seed)[1] != 255).sum() for seed in range(5))
+    assert one.confusion.sum(axis=(1, 2)).tolist() == [valid, valid]
+
+
+def test_pictures_are_of_the_images_where_the_models_differ_most(models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = tree(tmp_path / "data")
+    first, last = (hf_lwmm.load(path) for path in models)
+    parts = []
+    for seed in range(5):
+        image, label = scene(seed)
+        a, b = (segment([loaded], [image])[0] for loaded in (first, last))
+        parts.append(((a != b) & (label != 255)).sum() / (label != 255).sum())
+    command = [sys.executable, "-m", "hf_lwmm", "evaluate", *map(str, models), "--dataset", str(data), "--ensemble"]
+    command += ["--qualitative", "2", "--pictures", str(tmp_path / "shown"), "--batch-size", "3"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    order = np.argsort(-np.array(parts), kind="stable")[:2]
+    assert [path.name for path in sorted((tmp_path / "shown").iterdir())] == [
+        f"{number:02d}_{seed}.png" for number, seed in enumerate(order, start=1)
+    ]
+    from hf_lwmm.predicting import class_colours
+
+    shown = np.asarray(Image.open(tmp_path / "shown" / f"01_{order[0]}.png"))
+    # Image, labels, both models, their ensemble, the difference; the labels are in Cityscapes' colours.
+    assert shown.shape[1] == 6 * 364 - 4
+    labels = {tuple(pixel) for pixel in shown[30:-5, 370:720].reshape(-1, 3)}
+    assert labels <= {tuple(colour) for colour in class_colours(NAMES)}

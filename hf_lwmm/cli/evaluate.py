@@ -49,6 +49,17 @@ def evaluate(
     system: options.System = None,
     device: options.Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that pass a network together.")] = 1,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the networks first (torch.compile).")] = False,
+    edaps_void: Annotated[
+        bool, typer.Option("--edaps-void", help="Count void panoptic pixels as the first class, as EDAPS does.")
+    ] = False,
+    qualitative: Annotated[
+        int, typer.Option(min=0, help="Draw so many images on which the last model and the first differ most.")
+    ] = 0,
+    pictures: Annotated[Path, typer.Option(help="With --qualitative: the folder for the pictures.")] = Path(
+        "qualitative"
+    ),
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Also write the report here, as .json or .md.", show_default=False),
@@ -58,6 +69,7 @@ def evaluate(
     """Score models on a labelled data set in one pass; the first is the anchor that the others are compared with."""
     from hf_lwmm.errors import PlanError
     from hf_lwmm.evaluation import evaluate as run
+    from hf_lwmm.qualitative import save_examples
 
     if not dataset:
         raise PlanError("--dataset is missing: org/name on the Hub, or a folder of images and labels.")
@@ -84,6 +96,10 @@ def evaluate(
             system=system,
             device=device,
             dtype=dtype,
+            batch_size=batch_size,
+            compile=compile,
+            edaps_void=edaps_void,
+            qualitative=qualitative,
             progress=progress,
         )
     if found is None:
@@ -93,6 +109,8 @@ def evaluate(
     if output is not None:
         data = json.dumps(found.to_dict(), indent=2) if output.suffix == ".json" else found.to_markdown()
         output.write_text(data + "\n", encoding="utf-8")
+    for path in save_examples(found, pictures):
+        note(f"Drawn: {path}")
     if as_json:
         print_json(found.to_dict())
         return

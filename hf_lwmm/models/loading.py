@@ -26,8 +26,8 @@ from hf_lwmm.datasets.labels import read_label_set
 from hf_lwmm.dtypes import ITEM_SIZES, TORCH_NAMES
 from hf_lwmm.errors import CheckpointError, LayoutError
 from hf_lwmm.hub import Source
-from hf_lwmm.layouts import map_slots
-from hf_lwmm.models.families import Family, family_of, image_settings
+from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.models.families import FAMILIES, Family, family_of, image_settings
 from hf_lwmm.models.from_slots import misfits, some
 from hf_lwmm.models.image_processing import SegmentationImageProcessor
 from hf_lwmm.refs import ModelRef, parse_ref
@@ -35,13 +35,19 @@ from hf_lwmm.torch_file import TORCH_DTYPES
 
 _TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
 _PROCESSOR = "preprocessor_config.json"
+_TASKS = {
+    "ForSemanticSegmentation": "semantic",
+    "ForImageClassification": "classification",
+    "ForObjectDetection": "detection",
+}
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A network in evaluation mode, and how images come into it.
 
-    `task` is "semantic", "panoptic" or "classification". `notes` say what was assumed and what was left out.
+    `task` is "semantic", "panoptic", "classification" or "detection". `notes` say what was assumed and what was left
+    out.
     """
 
     model: PreTrainedModel
@@ -106,6 +112,8 @@ def load(
 
 
 def _load(checkpoint: Checkpoint, system: str | None, dtype: str, device: str) -> LoadedModel:
+    if (hosted := _of_transformers(checkpoint)) is not None:
+        return _from_pretrained(checkpoint, hosted, dtype, device)
     family = family_of(checkpoint.slot_map, checkpoint.label)
     notes = list(checkpoint.notes)
     config = _stored_config(checkpoint, family) if system is None else None
@@ -127,6 +135,47 @@ def _load(checkpoint: Checkpoint, system: str | None, dtype: str, device: str) -
     module: Any = model
     module = module.to(device=device, dtype=getattr(torch, dtype)).eval()
     return LoadedModel(module, processor, classes, family, checkpoint.source, tuple(notes))
+
+
+def _of_transformers(checkpoint: Checkpoint) -> Family | None:
+    """The network that transformers itself has for a repository, None where there is a family of ours or no such."""
+    named = next(iter(checkpoint.config.get("architectures") or ()), "")
+    task = next((task for ending, task in _TASKS.items() if named.endswith(ending)), None)
+    model_class = getattr(transformers, named, None)
+    if (
+        task is None
+        or checkpoint.source.ref.files
+        or model_class is None
+        or any(family.model_class is model_class for family in FAMILIES)
+    ):
+        return None
+    return Family(f"transformers' {named}", model_class, (), _no_config, task)
+
+
+def _no_config(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> PreTrainedConfig:
+    raise LayoutError("The configuration of a network of transformers is its repository's config.json.")
+
+
+def _from_pretrained(checkpoint: Checkpoint, family: Family, dtype: str, device: str) -> LoadedModel:
+    """A network of transformers by its own `from_pretrained`, from files alone and without running code of theirs."""
+    source = checkpoint.source
+    folder = source.ref.path if source.ref.path is not None else hub.fetch(source, "config.json").parent
+    for name in source.files if source.ref.path is None else ():
+        if name in checkpoint.files or name == _PROCESSOR or name.endswith(".index.json"):
+            hub.fetch(source, name)
+    loaded: Any = family.model_class
+    try:
+        model = loaded.from_pretrained(folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint.label}: {str(error).splitlines()[0]}") from None
+    names: dict[Any, str] = dict(model.config.id2label or {})
+    if sorted(names) != list(range(len(names))):
+        raise CheckpointError(f"{checkpoint.label}: its config.json does not name the classes 0, 1, 2, ... in turn.")
+    stored = _float_type(checkpoint) if dtype == "stored" else dtype
+    module = model.to(device=device, dtype=getattr(torch, stored)).eval()
+    classes = tuple(str(names[row]) for row in sorted(names))
+    return LoadedModel(module, processor, classes, family, source, tuple(checkpoint.notes))
 
 
 def _float_type(checkpoint: Checkpoint) -> str:
