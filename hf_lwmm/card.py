@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
 from hf_lwmm.errors import CardError
+from hf_lwmm.eval_results import model_index
 from hf_lwmm.hub import Source
 from hf_lwmm.licences import MergedLicence
 from hf_lwmm.planning import MergePlan
@@ -40,8 +41,9 @@ def render_card(
     title: str,
     repo_id: str | None,
     report: EvaluationReport | None = None,
+    pictures: Sequence[str] = (),
 ) -> str:
-    """The card as Markdown with YAML metadata.
+    """The card as Markdown with YAML metadata; `pictures` are files beside it that show what the models see.
 
     Names only what others can see: local models are shown by their last part, never by a path.
 
@@ -73,6 +75,7 @@ def render_card(
             statistics=[_link(checkpoint.source) for checkpoint in plan.statistics],
             knobs=_knobs(plan),
             scores=report.to_markdown() if report else "",
+            pictures=pictures,
             usage=_usage(plan, recipe, repo_id or title),
             command=merge_command(plan, recipe),
         )
@@ -118,7 +121,7 @@ def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: Evalu
     library = "transformers" if "model_type" in plan.anchor.config else "hf-lwmm"
     extra: dict[str, Any] = {"base_model_relation": "merge"} if parents else {}
     if report is not None:
-        extra |= {"eval_results": _eval_results(report), "model_name": title}
+        extra |= {"eval_results": model_index(report), "model_name": title}
     return ModelCardData(
         base_model=parents or None,
         library_name=library,
@@ -130,30 +133,6 @@ def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: Evalu
         datasets=_datasets(sources) or None,
         **extra,
     )
-
-
-def _eval_results(report: EvaluationReport) -> list[Any]:
-    """The merge's own scores, the last model's, for the Hub's `model-index`."""
-    from huggingface_hub import EvalResult
-
-    merged = report.models[-1]
-    name, _, split = report.dataset.partition(", split ")
-    common: dict[str, Any] = {
-        "task_type": "image-segmentation",
-        "dataset_type": name.split("@")[0],
-        "dataset_name": name,
-        "dataset_split": split,
-        "dataset_args": {"protocol": report.protocol},
-    }
-    metric, mean = report.metric, round(merged.mean, 6)
-    kind = "mean_iou" if metric.task == "semantic" else metric.name.lower().replace(" ", "_")
-    found = [EvalResult(metric_type=kind, metric_value=mean, metric_name=metric.name, **common)]
-    for label, value in zip(report.classes, merged.by_class.tolist(), strict=True):
-        if not math.isnan(value):
-            name = metric.of_class
-            one = {"metric_type": name.lower(), "metric_value": round(value, 6), "metric_name": f"{name} {label}"}
-            found.append(EvalResult(metric_config=f"class:{label}", **one, **common))
-    return found
 
 
 def _datasets(sources: list[Source]) -> list[str]:

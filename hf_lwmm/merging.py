@@ -17,6 +17,7 @@ from hf_lwmm.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.datasets.labels import read_label_set
 from hf_lwmm.engine import DEFAULT_SHARD_SIZE, write_merged
 from hf_lwmm.errors import HubError, PlanError
+from hf_lwmm.eval_results import eval_results_file
 from hf_lwmm.hub import Pushed
 from hf_lwmm.licences import merged_licence
 from hf_lwmm.permuting import match_units, permuted_checkpoint
@@ -157,10 +158,9 @@ def merge(
             options = {"allow_nonfinite": allow_nonfinite, "max_shard_size": max_shard_size}
             recipe = _write_model(ready, folder, options, progress)
             report = _evaluate(ready, folder, title, evaluate, evaluation or {}, progress) if evaluate else None
-            card = render_card(ready, recipe, licence, title, repo_id, report)
+            pictures = _write_scores(report, folder) if report else []
+            card = render_card(ready, recipe, licence, title, repo_id, report, pictures)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            if report is not None:
-                (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n")
             pushed = send(folder) if repo_id and target is None else None
         if repo_id and target is not None:
             pushed = send(target)  # only now, so that a push that fails does not cost the finished merge
@@ -362,6 +362,18 @@ def _evaluate(
     report = evaluate([*parents, merged], dataset, progress=progress, **rest)
     assert report is not None, "merge --evaluate runs in one process"
     return report
+
+
+def _write_scores(report: EvaluationReport, folder: Path) -> list[str]:
+    """Write the scores for programs and for the Hub, and the pictures, whose names are returned."""
+    from hf_lwmm.qualitative import save_examples
+
+    (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    if (found := eval_results_file(report)) is not None:
+        name, text = found
+        (folder / name).parent.mkdir()
+        (folder / name).write_text(text, encoding="utf-8")
+    return [path.relative_to(folder).as_posix() for path in save_examples(report, folder / "plots")]
 
 
 def _exact(checkpoint: Checkpoint) -> ModelRef:

@@ -129,8 +129,10 @@ def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_pa
 def test_several_processes_give_the_same_numbers(processes: int, models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data")
     alone = hf_lwmm.evaluate(models, data, partial=tmp_path / "alone")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
     command += ["-m", "hf_lwmm", "evaluate", *map(str, models), "--dataset", str(data), "--json"]
+    # Each its own port: the tests run beside each other.
+    command[3:3] = ["--main_process_port", str(29600 + processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -290,6 +292,26 @@ def test_a_merge_shows_its_scores_and_its_parents_in_the_card(models: tuple[Path
     assert {r.metric_config for r in results[1:]} <= {f"class:{name}" for name in NAMES}
     merged = hf_lwmm.evaluate([tmp_path / "merged"], data)
     assert merged is not None and merged.models[0].mean == pytest.approx(mean)
+
+
+def test_scores_on_a_data_set_of_the_hub_are_pushed_as_the_hub_reads_them(
+    hub: Any, api: HfApi, models: tuple[Path, Path], rows: dict[str, list[Any]]
+) -> None:
+    import yaml
+    from huggingface_hub import parse_eval_result_entries
+
+    features = Features({"image": ImageFeature(), "annotation": ImageFeature()})
+    Dataset.from_dict(rows, features=features).push_to_hub("local/scored", split="validation")
+    done = hf_lwmm.merge(models, push="local/merged", evaluate="local/scored", evaluation={"qualitative": 1})
+    assert done.evaluation is not None
+    path = api.hf_hub_download("local/merged", ".eval_results/local--scored.yaml")
+    (entry,) = parse_eval_result_entries(yaml.safe_load(Path(path).read_text()))
+    assert entry.dataset_id == "local/scored" and entry.value == pytest.approx(
+        done.evaluation.models[-1].mean, abs=1e-6
+    )
+    assert entry.dataset_revision == api.dataset_info("local/scored").sha
+    pictures = [name for name in api.list_repo_files("local/merged") if name.startswith("plots/01_")]
+    assert len(pictures) == 1 and f"]({pictures[0]})" in done.card
 
 
 def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, tmp_path: Path) -> None:

@@ -70,6 +70,9 @@ def merge(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="With --evaluate: only so many images.", show_default=False),
     ] = None,
+    qualitative: Annotated[
+        int, typer.Option(min=0, help="With --evaluate: draw so many images where merge and anchor differ most.")
+    ] = 0,
     system: options.System = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
@@ -119,7 +122,14 @@ def merge(
             allow_nonfinite=allow_nonfinite,
             max_shard_size=_bytes(max_shard_size),
             evaluate=evaluate,
-            evaluation={"split": split, "protocol": protocol, "ids": ids, "limit": limit, "system": system},
+            evaluation={
+                "split": split,
+                "protocol": protocol,
+                "ids": ids,
+                "limit": limit,
+                "qualitative": qualitative,
+                "system": system,
+            },
             progress=progress,
             **what,
         )
