@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.metrics.panoptic import PanopticMap
+from hf_lwmm.metrics.panoptic import PanopticMap, ids_in, run_ends
 
 Ids = NDArray[np.integer[Any]]
 Colour = tuple[int, int, int]
@@ -63,13 +63,12 @@ def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where
     Raises:
         DatasetError: if it cannot be decoded, or its list has no classes, or a segment that it does not show.
     """
-    values = np.asarray(decode(stored, where))
-    ids = values.astype(np.int32) if values.ndim == 2 else values[..., :3].astype(np.int32) @ np.array([1, 256, 65536])
+    ids = _segment_ids(decode(stored, where))
     try:
         classes = {int(segment["id"]): int(segment["category_id"]) for segment in listed}
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{where}: its segments_info needs id and category_id in every record ({error}).") from None
-    if lacking := classes.keys() - set(np.unique(ids).tolist()):
+    if lacking := classes.keys() - set(ids_in(ids).tolist()):
         raise DatasetError(f"{where}: segments_info lists the segment {min(lacking)}, which the label does not have.")
     crowds = frozenset(int(segment["id"]) for segment in listed if segment.get("iscrowd"))
     return PanopticMap(ids, classes, crowds)
@@ -77,9 +76,18 @@ def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where
 
 def classes_of(segments: PanopticMap) -> NDArray[np.int32]:
     """The class of each pixel of a panoptic map, `VOID` where no listed segment is: (height, width)."""
-    ids, inverse = np.unique(segments.ids, return_inverse=True)
+    ends = run_ends(segments.ids)
+    ids, inverse = np.unique(segments.ids.reshape(-1)[ends], return_inverse=True)
     table = np.array([segments.classes.get(number, VOID) for number in ids.tolist()], np.int32)
-    return table[inverse].reshape(segments.ids.shape)
+    return np.repeat(table[inverse], np.diff(ends, prepend=-1)).reshape(segments.ids.shape)
+
+
+def _segment_ids(picture: Image.Image) -> NDArray[np.int32]:
+    if picture.mode not in ("RGB", "RGBA"):
+        return np.asarray(picture).astype(np.int32)
+    # Four bytes a pixel are one number, without arithmetic on the channels.
+    words = np.frombuffer(picture.convert("RGB").tobytes("raw", "RGBX"), "<u4").reshape(picture.height, picture.width)
+    return (words & 0xFFFFFF).astype(np.int32)
 
 
 def _without_address(error: Exception) -> str:

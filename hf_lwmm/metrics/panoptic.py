@@ -29,7 +29,7 @@ class PanopticMap:
     @classmethod
     def of_codes(cls, codes: Ids, divisor: int, void: int) -> PanopticMap:
         """From (H, W) `class * divisor + number`, `void` where there is no segment."""
-        found = np.unique(codes.reshape(-1)[_run_ends(codes)]).tolist()
+        found = ids_in(codes).tolist()
         return cls(codes, {code: code // divisor for code in found if code != void}, void=void)
 
 
@@ -141,7 +141,7 @@ def _joint_areas(first: Ids, second: Ids) -> tuple[Ids, Ids, npt.NDArray[np.int6
     if first.shape != second.shape:
         sizes = ("x".join(map(str, ids.shape)) for ids in (first, second))
         raise MetricError("The true map is {} but the predicted one {}; they must have one size.".format(*sizes))
-    ends = _run_ends(first, second)
+    ends = run_ends(first, second)
     rows, row = np.unique(first.reshape(-1)[ends], return_inverse=True)
     columns, column = np.unique(second.reshape(-1)[ends], return_inverse=True)
     lengths = np.diff(ends, prepend=-1)
@@ -149,7 +149,12 @@ def _joint_areas(first: Ids, second: Ids) -> tuple[Ids, Ids, npt.NDArray[np.int6
     return rows, columns, joint.astype(np.int64).reshape(rows.size, columns.size)
 
 
-def _run_ends(*maps: Ids) -> npt.NDArray[np.intp]:
+def ids_in(ids: Ids) -> Ids:
+    """The ids that occur in a map, sorted."""
+    return np.unique(ids.reshape(-1)[run_ends(ids)])
+
+
+def run_ends(*maps: Ids) -> npt.NDArray[np.intp]:
     """Where, in reading order, runs of pixels end in which no map changes."""
     flat = [ids.reshape(-1) for ids in maps]
     changes = np.ones(flat[0].size, dtype=bool)

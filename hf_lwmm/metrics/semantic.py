@@ -117,14 +117,17 @@ def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], wi
     """(256, width) pixels of each pair of values.
 
     Maps are smooth: of eight pixels in a row nearly always all have one pair of values. Read as one 64-bit word, they
-    are equal if the word is its first byte repeated, and then are counted at once.
+    are equal if the word is its first byte repeated, and then are counted at once. Single pixels are counted by torch,
+    which unlike NumPy takes small integers as they are.
     """
+    from torch import bincount, from_numpy
 
     def count(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        pairs = truth.astype(np.uint16)  # 255 * width + width - 1 fits
-        pairs *= np.uint16(width)
+        pairs = truth.astype(np.int16 if width < 128 else np.int32)
+        pairs *= width
         pairs += guess
-        return np.bincount(pairs, minlength=256 * width)
+        found: npt.NDArray[np.int64] = bincount(from_numpy(pairs), minlength=256 * width).numpy()
+        return found
 
     end = truth.size - truth.size % 8
     total = count(truth[end:], guess[end:])
@@ -135,6 +138,8 @@ def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], wi
         is_mixed = first * 0x0101010101010101 != truths
         is_mixed |= second * 0x0101010101010101 != guesses
         mixed = np.flatnonzero(is_mixed)
+        if 3 * mixed.size > is_mixed.size:  # noise, and so is the rest
+            return (total + count(truth[start:end], guess[start:end])).reshape(256, width)
         pairs = first
         pairs *= width
         pairs += second
