@@ -75,7 +75,8 @@ def evaluate(
         streaming: read rows of the Hub as they are needed, in place of keeping the whole split.
         labels, system, device, dtype: as for `load`.
         batch_size: images that pass a network together, where they have one size.
-        compile: compile the networks first (torch.compile), which pays off over many images of one size.
+        compile: compile the networks first (torch.compile), for many images of one size on a GPU; on a CPU it takes
+            minutes and was not seen to pay off.
         edaps_void: count void pixels of panoptic maps as the data set's first class, as EDAPS's own evaluation does.
         qualitative: for so many images, on which the last model and the anchor differ most, a picture of what each
             model sees, in the report's `examples`.
@@ -107,8 +108,7 @@ def evaluate(
     looks = views(flip, tuple(scales))
     setting = Setting(contenders, tables, images.task, images.name, space, raw, looks, 0 if edaps_void else None)
     if compile:
-        for each in loaded:
-            each.model.compile()
+        _compile(loaded)
     facts = [str(dataset), config, images.name, images.count, images.ids, images.identity, dtype, batch_size]
     key = _key(setting, facts)
     folder = Path(partial) if partial is not None else _cache()
@@ -134,6 +134,15 @@ def evaluate(
 
 def _example(sample: Sample, setting: Setting, differs: float) -> Example:
     return Example(sample.name, differs, draw_example(sample, setting))
+
+
+def _compile(loaded: Sequence[LoadedModel]) -> None:
+    import torch
+
+    # A machine without a C++ compiler, or a network that cannot be compiled, goes on as without.
+    torch._dynamo.config.suppress_errors = True
+    for each in loaded:
+        each.model.compile()
 
 
 def _check_task(loaded: LoadedModel, images: LabelledImages, ensemble: bool) -> None:

@@ -50,7 +50,9 @@ def evaluate(
     device: options.Device = "cpu",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     batch_size: Annotated[int, typer.Option(min=1, help="Images that pass a network together.")] = 1,
-    compile: Annotated[bool, typer.Option("--compile", help="Compile the networks first (torch.compile).")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the networks first (torch.compile), for GPUs.")
+    ] = False,
     edaps_void: Annotated[
         bool, typer.Option("--edaps-void", help="Count void panoptic pixels as the first class, as EDAPS does.")
     ] = False,
