@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +20,7 @@ from hf_lwmm._version import __version__
 from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes, meaning, normalise, read_label_set
 from hf_lwmm.datasets.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.inference import views
+from hf_lwmm.inference import View, views
 from hf_lwmm.models.loading import LoadedModel, load
 from hf_lwmm.qualitative import draw_example
 from hf_lwmm.scores import METRICS, PARTS_OF_CITYSCAPES, EvaluationReport, Example, report
@@ -106,10 +107,22 @@ def evaluate(
     tables = [match_classes(each.members[0].classes, space, each.name, images.name) for each in contenders]
     raw = label_set_of_ids(images.ids).table(images.ids) if images.ids else None
     looks = views(flip, tuple(scales))
+    _check_options(images, looks, edaps_void)
     setting = Setting(contenders, tables, images.task, images.name, space, raw, looks, 0 if edaps_void else None)
     if compile:
         _compile(loaded)
-    facts = [str(dataset), config, images.name, images.count, images.ids, images.identity, dtype, batch_size]
+    facts = [
+        str(dataset),
+        config,
+        image_column,
+        label_column,
+        images.name,
+        images.count,
+        images.ids,
+        images.identity,
+        dtype,
+        batch_size,
+    ]
     key = _key(setting, facts)
     folder = Path(partial) if partial is not None else _cache()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -117,7 +130,8 @@ def evaluate(
     path = folder / f"{key}-{rank}-of-{world}.npz"
     own, fresh = _score(images, setting, images.part(rank, world, batch_size), path, progress)
     tallies = _gather(own, rank, world)
-    path.unlink(missing_ok=True)  # a finished run is counted anew the next time: the data may have changed
+    with contextlib.suppress(OSError):
+        path.unlink()  # a finished run is counted anew the next time: the data may have changed
     if tallies is None:
         return None
     counts, differs, confusion = _joined(tallies, images.count)
@@ -126,14 +140,25 @@ def evaluate(
     notes += _strangers(contenders, space, chosen)
     names = [contender.name for contender in contenders]
     found = report(METRICS[images.task], images.name, names, counts, space, chosen, protocol, rate, notes)
+    if np.isnan(found.models[0].mean):
+        raise DatasetError(f"{images.name}: has no labelled pixel or object of the classes that are scored.")
     last = len(loaded) - 1  # of the single models
     order = np.argsort(-differs[last], kind="stable")[:qualitative]
     examples = tuple(_example(images.read(int(index)), setting, float(differs[last, index])) for index in order)
-    return replace(found, commit=images.commit, confusion=confusion, examples=examples)
+    return replace(found, commit=images.commit, confusion=_chosen(confusion, chosen), examples=examples)
 
 
 def _example(sample: Sample, setting: Setting, differs: float) -> Example:
     return Example(sample.name, differs, draw_example(sample, setting))
+
+
+def _chosen(confusion: NDArray[np.int64] | None, chosen: Sequence[int]) -> NDArray[np.int64] | None:
+    """The protocol's classes of confusions, in the last column the pixels that were taken for any other."""
+    if confusion is None:
+        return None
+    rows = confusion[:, list(chosen)]
+    square = rows[..., list(chosen)]
+    return np.concatenate([square, rows.sum(axis=-1, keepdims=True) - square.sum(axis=-1, keepdims=True)], axis=-1)
 
 
 def _compile(loaded: Sequence[LoadedModel]) -> None:
@@ -143,6 +168,13 @@ def _compile(loaded: Sequence[LoadedModel]) -> None:
     torch._dynamo.config.suppress_errors = True
     for each in loaded:
         each.model.compile()
+
+
+def _check_options(images: LabelledImages, looks: Sequence[View], edaps_void: bool) -> None:
+    if images.task in ("panoptic", "detection") and len(looks) > 1:
+        raise PlanError("--flip and --scales average class probabilities; segments and boxes have none to average.")
+    if edaps_void and images.task != "panoptic":
+        raise PlanError(f"--edaps-void is about panoptic maps; {images.name} has {images.task} labels.")
 
 
 def _check_task(loaded: LoadedModel, images: LabelledImages, ensemble: bool) -> None:
@@ -224,19 +256,20 @@ class _Tally:
         """Keep it for another run; a file under this name is whole."""
         if not self.counts:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
         counts = list(self.counts.values())
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file,
-                index=np.array([*self.counts]),
-                counts=np.concatenate(counts, axis=1),
-                rows=np.array([each.shape[1] for each in counts]),
-                differs=np.stack([*self.differs.values()]),
-                confusion=np.empty(0) if self.confusion is None else self.confusion,
-            )
-        part.replace(path)
+        arrays: dict[str, Any] = {
+            "index": np.array([*self.counts]),
+            "counts": np.concatenate(counts, axis=1),
+            "rows": np.array([each.shape[1] for each in counts]),
+            "differs": np.stack([*self.differs.values()]),
+            "confusion": np.empty(0) if self.confusion is None else self.confusion,
+        }
+        with contextlib.suppress(OSError):  # no place to keep it costs no more than the chance to go on after a kill
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{os.getpid()}")
+            with part.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            part.replace(path)
 
 
 def _score(

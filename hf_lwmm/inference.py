@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from hf_lwmm.datasets.labels import normalise
+from hf_lwmm.datasets.labels import meaning, normalise
 from hf_lwmm.errors import PlanError
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.models.loading import LoadedModel
@@ -49,7 +50,13 @@ class Scores:
 
 
 def views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, ...]:
-    """Every scale, with its mirror image if `flip`."""
+    """Every scale, with its mirror image if `flip`.
+
+    Raises:
+        PlanError: if a scale is no positive number.
+    """
+    if not scales or not all(0 < scale < math.inf for scale in scales):
+        raise PlanError(f"--scales {','.join(map(str, scales))}: a scale is a positive number, such as 0.5 or 1.5.")
     return tuple(View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
 
 
@@ -104,7 +111,7 @@ def _batches(pixels: Sequence[Tensor]) -> list[tuple[list[int], Tensor]]:
 def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
     pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
     if view.scale != 1:
-        size = [round(length * view.scale) for length in pixels.shape[-2:]]
+        size = [max(1, round(length * view.scale)) for length in pixels.shape[-2:]]
         pixels = nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
     weight: Any = next(loaded.model.parameters())
     return (pixels.flip(-1) if view.mirrored else pixels).to(weight.device, weight.dtype)
@@ -216,7 +223,8 @@ def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
     mine, theirs = ([normalise(name) for name in loaded.classes] for loaded in (first, other))
     if mine == theirs:
         return None
-    rows = [theirs.index(name) if name in theirs else -1 for name in mine]
+    known = {meaning(name): row for row, name in enumerate(theirs)} | {name: row for row, name in enumerate(theirs)}
+    rows = [known.get(name, known.get(meaning(name), -1)) for name in mine]
     if max(rows) < 0:
         raise PlanError(f"{first.label} and {other.label} share no class name, so their outputs cannot be averaged.")
     return torch.tensor(rows)
@@ -227,16 +235,15 @@ def classify(
     models: Sequence[LoadedModel], pictures: Sequence[Image.Image], looks: Sequence[View] = PLAIN
 ) -> list[int]:
     """The most probable class of each whole picture, by one network or the average of several networks' softmax."""
-    totals: dict[int, Tensor] = {}
+    found: list[list[Tensor]] = [[] for _ in pictures]
+    gather: list[Tensor | None] = []
     for loaded in models:
-        rows = rows_of_classes(models[0], loaded)
         for view in looks:
+            gather.append(rows_of_classes(models[0], loaded))
             for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
-                logits = loaded.model(pixels).logits.float()
-                for member, weights in zip(members, logits.softmax(1), strict=True):
-                    known = weights if rows is None else torch.where(rows >= 0, weights[rows.clamp(min=0)], 0)
-                    totals[member] = totals[member] + known if member in totals else known
-    return [int(totals[index].argmax()) for index in range(len(pictures))]
+                for member, logits in zip(members, loaded.model(pixels).logits.float().cpu(), strict=True):
+                    found[member].append(logits[:, None, None])
+    return [int(_average(each, gather).argmax()) for each in found]
 
 
 @torch.inference_mode()

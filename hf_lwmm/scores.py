@@ -128,7 +128,7 @@ class EvaluationReport:
 
     `classes` are the protocol's; `counts` (models, images, rows, K) are what the metric takes, a row for each of the
     data set's classes or, of detectors, for each box. `confusion` (models, classes, classes + 1) has the pixels of
-    class maps by true and predicted class over all of the data set's classes, None for other tasks.
+    class maps by true and predicted class, in the last column those taken for any other; None for other tasks.
     """
 
     metric: Metric
@@ -158,13 +158,13 @@ class EvaluationReport:
             "models": [
                 {
                     "model": model.name,
-                    "mean": model.mean,
-                    "interval": list(model.interval),
-                    **{name.replace(" ", "_"): value for name, value in model.extras.items()},
-                    "difference": model.difference,
-                    "difference_interval": list(model.difference_interval) if model.difference_interval else None,
+                    "mean": _known(model.mean),
+                    "interval": [_known(value) for value in model.interval],
+                    **{name.replace(" ", "_"): _known(value) for name, value in model.extras.items()},
+                    "difference": None if model.difference is None else _known(model.difference),
+                    "difference_interval": [_known(v) for v in model.difference_interval or ()] or None,
                     "by_class": {c: _known(v) for c, v in zip(self.classes, model.by_class.tolist(), strict=True)},
-                    "other_protocols": model.other_protocols,
+                    "other_protocols": {name: _known(value) for name, value in model.other_protocols.items()},
                 }
                 for model in self.models
             ],

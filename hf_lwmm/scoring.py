@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_lwmm.datasets.decoding import classes_of
 from hf_lwmm.datasets.loading import Sample
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.inference import View, classify, detect, panoptic, segment
@@ -108,11 +109,10 @@ def label_of(sample: Sample, setting: Setting) -> NDArray[np.integer[Any]]:
     label, classes = sample.label, len(setting.space)
     assert not isinstance(label, int)
     where = f"{setting.dataset}, {sample.name}"
-    if abs(label.shape[0] / label.shape[1] - sample.image.height / sample.image.width) > 0.02:
-        size = f"{sample.image.width}x{sample.image.height}"
-        raise DatasetError(f"{where}: the label is {label.shape[1]}x{label.shape[0]}, but the image {size}.")
+    _check_size(label, sample, where)
     if setting.raw is not None:
-        mapped: NDArray[np.integer[Any]] = setting.raw[np.clip(label, 0, 255)]
+        known = (label >= 0) & (label <= NOTHING)
+        mapped: NDArray[np.integer[Any]] = np.where(known, setting.raw[np.where(known, label, 0)], np.uint8(NOTHING))
         return mapped
     outside = label[(label >= classes) & (label != NOTHING)]
     if outside.size:
@@ -121,6 +121,15 @@ def label_of(sample: Sample, setting: Setting) -> NDArray[np.integer[Any]]:
             "ignored. --protocol names the data set's classes, --ids its raw ids."
         )
     return label
+
+
+def _check_size(label: NDArray[Any], sample: Sample, where: str) -> None:
+    """A label is as large as its image, or one of them is the other made larger by a whole number."""
+    mine, image = label.shape[:2], (sample.image.height, sample.image.width)
+    larger, smaller = max(mine, image), min(mine, image)
+    if larger[0] * smaller[1] != larger[1] * smaller[0] or larger[0] % smaller[0]:
+        shown = f"{image[1]}x{image[0]}"
+        raise DatasetError(f"{where}: the label is {mine[1]}x{mine[0]}, but the image {shown}.")
 
 
 def _score_maps(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
@@ -136,6 +145,10 @@ def _score_maps(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
 
 
 def _score_images(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
+    for sample in samples:
+        if not isinstance(sample.label, int) or not 0 <= sample.label < len(setting.space):
+            where = f"{setting.dataset}, {sample.name}"
+            raise DatasetError(f"{where}: has no class (some splits hide their labels); --split chooses another.")
     pictures, truth = [sample.image for sample in samples], np.array([sample.label for sample in samples])
     pairs = zip(setting.contenders, setting.tables, strict=True)
     guesses = np.stack([table[classify(each.members, pictures, setting.looks)].astype(int) for each, table in pairs])
@@ -162,10 +175,12 @@ def segments_in(sample: Sample, setting: Setting) -> list[PanopticMap]:
 
 def _score_segments(sample: Sample, setting: Setting) -> Outcome:
     assert sample.segments is not None
+    _check_size(sample.segments.ids, sample, f"{setting.dataset}, {sample.name}")
     maps = segments_in(sample, setting)
     counts = np.stack([panoptic_counts(sample.segments, each, len(setting.space)) for each in maps])
     labelled = sample.segments.ids != sample.segments.void
-    differs = [float((each.ids != maps[0].ids)[labelled].sum()) / max(int(labelled.sum()), 1) for each in maps]
+    seen = [classes_of(each)[labelled] for each in maps]  # segments may be numbered otherwise and yet be the same
+    differs = [float((each != seen[0]).sum()) / max(int(labelled.sum()), 1) for each in seen]
     return Outcome(counts, np.array(differs))
 
 
@@ -183,6 +198,13 @@ def boxes_in(sample: Sample, setting: Setting) -> list[Boxes]:
 
 def _score_boxes(sample: Sample, setting: Setting) -> Outcome:
     assert sample.boxes is not None
+    beyond = (sample.boxes.boxes[:, 2:] > np.array([sample.image.width, sample.image.height]) + 2).any(axis=1)
+    if beyond.any():
+        where, corner = f"{setting.dataset}, {sample.name}", sample.boxes.boxes[beyond][0, 2:].tolist()
+        size = f"{sample.image.width}x{sample.image.height}"
+        raise DatasetError(
+            f"{where}: a box ends at {corner}, outside the image of {size}; a bbox is x, y, width, height."
+        )
     rows = [detection_counts(sample.boxes, found, len(setting.space)) for found in boxes_in(sample, setting)]
     counts = padded(rows, 0)
     confident = (counts[..., 1] >= CONFIDENT) & (counts[..., 2].astype(int) & 1 > 0)

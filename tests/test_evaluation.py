@@ -460,7 +460,7 @@ def detector(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
 def objects(seed: int) -> list[tuple[int, list[int]]]:
     """Class and x, y, width, height."""
     draw = np.random.default_rng(seed)
-    return [(int(draw.integers(0, 3)), [int(v) for v in draw.integers(1, 30, 4)]) for _ in range(3)]
+    return [(int(draw.integers(0, 3)), [int(v) for v in draw.integers(1, 24, 4)]) for _ in range(3)]
 
 
 def test_detectors_are_scored_by_average_precision(hub: Any, tmp_path: Path) -> None:
@@ -582,13 +582,17 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(models: tuple[P
         a, b = (segment([loaded], [image])[0] for loaded in (first, last))
         parts.append(((a != b) & (label != 255)).sum() / (label != 255).sum())
     command = [sys.executable, "-m", "hf_lwmm", "evaluate", *map(str, models), "--dataset", str(data), "--ensemble"]
-    command += ["--qualitative", "2", "--pictures", str(tmp_path / "shown"), "--batch-size", "3"]
+    command += ["--qualitative", "2", "--plot", str(tmp_path / "shown"), "--batch-size", "3"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     order = np.argsort(-np.array(parts), kind="stable")[:2]
     assert [path.name for path in sorted((tmp_path / "shown").iterdir())] == [
-        f"{number:02d}_{seed}.png" for number, seed in enumerate(order, start=1)
+        *(f"{number:02d}_{seed}.png" for number, seed in enumerate(order, start=1)),
+        *(f"confusion_{number}.png" for number in (1, 2, 3)),
+        "scores.png",
     ]
+    without = subprocess.run([*command[:-6], "--qualitative", "2"], capture_output=True, text=True)
+    assert without.returncode == 1 and "name it with --plot FOLDER" in without.stderr
     from hf_lwmm.predicting import class_colours
 
     shown = np.asarray(Image.open(tmp_path / "shown" / f"01_{order[0]}.png"))
@@ -596,3 +600,44 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(models: tuple[P
     assert shown.shape[1] == 6 * 364 - 4
     labels = {tuple(pixel) for pixel in shown[30:-5, 370:720].reshape(-1, 3)}
     assert labels <= {tuple(colour) for colour in class_colours(NAMES)}
+
+
+def test_odd_input_is_refused_in_a_line(models: tuple[Path, Path], tmp_path: Path) -> None:
+    def said(*arguments: str) -> str:
+        command = [sys.executable, "-m", "hf_lwmm", "evaluate", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        return done.stderr
+
+    data, one = str(tree(tmp_path / "data", 2)), str(models[0])
+    assert "name a file, .json or .md, in a folder that exists" in said(one, "--dataset", data, "--output", data)
+    assert "--device nowhere: cannot be used here" in said(one, "--dataset", data, "--device", "nowhere")
+    for arguments, message in (
+        ({"dtype": "int8"}, "--dtype int8 is none of"),
+        ({"scales": [0.0]}, "a scale is a positive number"),
+        ({"edaps_void": True}, "--edaps-void is about panoptic maps"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            hf_lwmm.evaluate([one], data, **arguments)
+    split = tree(tmp_path / "split", 2, "images/train", "labels/train")
+    with pytest.raises(DatasetError, match="no images with labels of the split validation"):
+        hf_lwmm.evaluate([one], split)  # the training images are not taken for another split
+    void = tmp_path / "data" / "labels"
+    for path in void.iterdir():
+        Image.fromarray(np.full((48, 64), 255, np.uint8)).save(path)
+    with pytest.raises(DatasetError, match="has no labelled pixel"):
+        hf_lwmm.evaluate([one], data)
+    Image.fromarray(np.zeros((49, 64), np.uint8)).save(void / "0.png")
+    with pytest.raises(DatasetError, match="the label is 64x49, but the image 64x48"):
+        hf_lwmm.evaluate([one], data)
+
+
+def test_synonyms_meet_in_an_ensemble(tmp_path: Path) -> None:
+    from hf_lwmm.inference import rows_of_classes
+
+    first, other = (
+        hf_lwmm.load(model(tmp_path / str(seed), seed, names))
+        for seed, names in ((1, ("road", "person", "sky")), (2, ("sky", "pedestrian", "road")))
+    )
+    rows = rows_of_classes(first, other)
+    assert rows is not None and rows.tolist() == [2, 1, 0]

@@ -59,9 +59,12 @@ def evaluate(
     qualitative: Annotated[
         int, typer.Option(min=0, help="Draw so many images on which the last model and the first differ most.")
     ] = 0,
-    pictures: Annotated[Path, typer.Option(help="With --qualitative: the folder for the pictures.")] = Path(
-        "qualitative"
-    ),
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            metavar="FOLDER", help="Draw scores by class, confusions and --qualitative's images.", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Also write the report here, as .json or .md.", show_default=False),
@@ -71,10 +74,15 @@ def evaluate(
     """Score models on a labelled data set in one pass; the first is the anchor that the others are compared with."""
     from hf_lwmm.errors import PlanError
     from hf_lwmm.evaluation import evaluate as run
+    from hf_lwmm.plots.scores import save_plots
     from hf_lwmm.qualitative import save_examples
 
     if not dataset:
         raise PlanError("--dataset is missing: org/name on the Hub, or a folder of images and labels.")
+    if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
+        raise PlanError(f"--output {output}: name a file, .json or .md, in a folder that exists.")
+    if qualitative and plot is None:
+        raise PlanError("--qualitative draws into a folder: name it with --plot FOLDER.")
     try:
         sizes = [float(size) for size in scales.split(",")]
     except ValueError:
@@ -111,8 +119,9 @@ def evaluate(
     if output is not None:
         data = json.dumps(found.to_dict(), indent=2) if output.suffix == ".json" else found.to_markdown()
         output.write_text(data + "\n", encoding="utf-8")
-    for path in save_examples(found, pictures):
-        note(f"Drawn: {path}")
+    if plot is not None:
+        for path in (*save_plots(found, plot), *save_examples(found, plot)):
+            note(f"Drew {path}")
     if as_json:
         print_json(found.to_dict())
         return

@@ -104,7 +104,7 @@ def _is_deep_colour(content: bytes) -> bool:
 def _low_bytes(content: bytes) -> NDArray[np.uint8]:
     """Of a picture with 16 bits a channel the bytes that Pillow leaves out, by telling it the other byte order."""
     with Image.open(io.BytesIO(content)) as picture:
-        tiles = [(codec, extents, offset, f"{picture.mode};16L") for codec, extents, offset, _ in picture.tile]
+        tiles: Any = [(codec, extents, offset, f"{picture.mode};16L") for codec, extents, offset, _ in picture.tile]
         picture.tile = tiles
         return np.asarray(picture)
 

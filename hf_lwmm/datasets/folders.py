@@ -10,7 +10,7 @@ from hf_lwmm.datasets.labels import label_sets
 from hf_lwmm.errors import DatasetError
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-_SPLITS = {"validation": ("validation", "val"), "train": ("train", "training")}
+_SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}
 # Folders of images and of labels, the scheme of raw ids; `{split}` is the split's folder.
 _PAIRS = (
     ("701_StillsRaw_full", "LabeledApproved_full", "camvid32"),
@@ -28,6 +28,7 @@ _PAIRS = (
         for kind in ("labels", "masks", "annotations")
     ),
 )
+_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of a tree that is cut into splits
 FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, labels) for part in path.split("/"))
 
 
@@ -51,7 +52,8 @@ def find_tree(root: Path, split: str) -> Tree | None:
             return _cityscapes(root, name, frames)
         for images, labels, ids in _PAIRS:
             pictures, masks = root / images.format(split=name), root / labels.format(split=name)
-            if pictures.is_dir() and masks.is_dir():
+            parts = "{split}" not in images and [part for part in _PARTS if (pictures / part).is_dir()]
+            if pictures.is_dir() and masks.is_dir() and not parts:
                 pairs = _matched(pictures, masks)
                 return Tree(pairs, ids or _ids_of(pairs, root))
     return None
@@ -99,7 +101,9 @@ def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES)
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+    )
 
 
 def _name(path: Path, folder: Path) -> str:

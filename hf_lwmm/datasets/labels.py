@@ -129,6 +129,9 @@ def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, da
     Raises:
         DatasetError: if fewer than a quarter of the classes of the smaller set are found in the other.
     """
+    if max(len(model), len(data)) > 255:
+        larger, count = (model_name, len(model)) if len(model) > 255 else (data_name, len(data))
+        raise DatasetError(f"{larger}: has {count} classes; up to 255 can be scored.")
     rows = {meaning(name): index for index, name in enumerate(data)}
     rows |= {normalise(name): index for index, name in enumerate(data)}
     table = np.full(256, 255, np.uint8)

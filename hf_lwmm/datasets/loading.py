@@ -131,8 +131,9 @@ def _stamp(folder: Path) -> str:
 
 def _of_tree(tree: Tree, root: Path, split: str, ids: str | None) -> LabelledImages:
     names = root / _NAMES
-    numbers = named_ids(names.read_text(encoding="utf-8"), str(names)) if names.is_file() else {}
-    scheme = ids or tree.ids
+    scheme = ids or tree.ids  # says what label files hold, whatever names stand beside them
+    has_names = names.is_file() and not scheme
+    numbers = named_ids(names.read_text(encoding="utf-8"), str(names)) if has_names else {}
     colours = _colours(scheme)
 
     def read(index: int) -> Sample:
@@ -218,7 +219,8 @@ def _of_rows(
         task, numbers = "classification", dict(enumerate(classes))
     else:
         extras = [SEGMENTS] if SEGMENTS in rows.features else []
-        task, numbers = "panoptic" if extras else "semantic", _names_beside(name, revision or None, folder)
+        task = "panoptic" if extras else "semantic"
+        numbers = {} if ids else _names_beside(name, revision or None, folder)  # with ids these say what labels hold
     rows = rows.select_columns([image, label, *extras])
     for column in (image, label) if task in ("semantic", "panoptic") else (image,):
         rows = rows.cast_column(column, datasets.Image(decode=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
 from hf_lwmm.datasets.labels import read_label_set
 from hf_lwmm.dtypes import ITEM_SIZES, TORCH_NAMES
-from hf_lwmm.errors import CheckpointError, LayoutError
+from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
 from hf_lwmm.hub import Source
 from hf_lwmm.layouts import SlotMap, map_slots
 from hf_lwmm.models.families import FAMILIES, Family, family_of, image_settings
@@ -102,6 +103,9 @@ def load(
     Raises:
         HfLwmmError: a subclass that says what is wrong, e.g. which tensors are missing.
     """
+    _check_place(dtype, device)
+    if device == "cuda" and "LOCAL_RANK" in os.environ:  # a process for each GPU
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
     source = hub.resolve(parse_ref(model))
     checkpoint = open_checkpoint(source, weights=weights)
     try:
@@ -109,6 +113,15 @@ def load(
         return _load(checkpoint, system, dtype, device)
     finally:
         checkpoint.close()
+
+
+def _check_place(dtype: str, device: str) -> None:
+    if dtype not in ("stored", "float32", "bfloat16", "float16", "float64"):
+        raise PlanError(f"--dtype {dtype} is none of float32, bfloat16, float16, float64, stored.")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PlanError(f"--device {device}: cannot be used here: {str(error).splitlines()[0]}") from None
 
 
 def _load(checkpoint: Checkpoint, system: str | None, dtype: str, device: str) -> LoadedModel:

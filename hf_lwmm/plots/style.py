@@ -1,0 +1,125 @@
+"""The one style of all pictures: colours, sizes, and files that are the same bytes for the same data."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_lwmm.errors import HfLwmmError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers; the anchor has the first.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+GREY = "#D9D9D9"
+WIDTH = 7.2  # inches: twice the 720 pixels that a model card shows, at DPI
+DPI = 200
+SUFFIXES = (".png", ".svg", ".pdf")
+
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4,
+    "svg.hashsalt": "hf-lwmm",
+}
+# What would make two files of one picture differ: the writer's version and the time.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": None},
+    ".svg": {"Creator": None, "Date": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+
+
+class PlotError(HfLwmmError):
+    """A picture cannot be drawn from this data, or written under this name."""
+
+
+@contextlib.contextmanager
+def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
+    """A figure of the card's width and a height in inches to draw into, which is then written.
+
+    The suffix of `path` says what is written: PNG, SVG or PDF; into memory it is PNG.
+
+    Raises:
+        PlotError: for another suffix, or if the file cannot be written.
+    """
+    suffix = ".png" if isinstance(path, io.BytesIO) else check_suffix(path).suffix.lower()
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with style.context(["default", _STYLE]):  # whatever the user's own style is
+        figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        try:
+            figure.savefig(path, format=suffix[1:], metadata=_METADATA[suffix])
+        except OSError as error:
+            raise PlotError(f"{path}: cannot be written: {error.strerror or error}.") from None
+
+
+def check_suffix(path: str | Path) -> Path:
+    """The path of a picture that is to be written.
+
+    Raises:
+        PlotError: for a suffix that no picture has.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise PlotError(f"{path}: a picture's name ends in {', '.join(SUFFIXES)}.")
+    return path
+
+
+def inline(draw: Callable[[io.BytesIO], None]) -> str:
+    """What `draw` writes, as an image of a card's width inside an HTML text."""
+    file = io.BytesIO()
+    draw(file)
+    return f'<img width="720" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def colour(index: int) -> str:
+    """The colour of the index-th model."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def legend_above(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+    """The legend of `axes` above everything, in as many columns as the names leave room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=_legend_columns(names))
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """The inches that `legend_above` takes."""
+    return 0.17 * math.ceil(len(names) / _legend_columns(names))
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    return max(1, min(len(names), 110 // (max(map(len, names)) + 6)))
+
+
+def mark_boundary(axes: Axes, position: int, positions: int) -> None:
+    """A dotted line behind the backbone's last position, named above the frame; none without a head or a backbone."""
+    if not 0 < position < positions:
+        return
+    axes.axvline(position + 0.5, color="black", linestyle=":", linewidth=1)
+    where: dict[str, Any] = {"y": 1.01, "va": "bottom", "fontsize": 8, "transform": axes.get_xaxis_transform()}
+    axes.text(x=position + 0.5, s="backbone ", ha="right", **where)
+    axes.text(x=position + 0.5, s=" head", ha="left", **where)
