@@ -18,6 +18,7 @@ from hf_lwmm._version import __version__
 
 if TYPE_CHECKING:
     from hf_lwmm.converting import Conversion, convert
+    from hf_lwmm.discrepancy import Discrepancy, diff
     from hf_lwmm.errors import HfLwmmError
     from hf_lwmm.evaluation import EvaluationReport, evaluate
     from hf_lwmm.exporting import export
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from hf_lwmm.merging import MergeResult, Reproduction, merge, plan, push, reproduce
     from hf_lwmm.models.loading import LoadedModel, load
     from hf_lwmm.planning import Knobs, MergePlan
+    from hf_lwmm.searching import Search, search
 
 _HOMES = {
     "EvaluationReport": "evaluation",
     "Conversion": "converting",
+    "Discrepancy": "discrepancy",
     "HfLwmmError": "errors",
     "Knobs": "planning",
     "LoadedModel": "models.loading",
@@ -36,7 +39,9 @@ _HOMES = {
     "MergeResult": "merging",
     "ModelInfo": "inspection",
     "Reproduction": "merging",
+    "Search": "searching",
     "convert": "converting",
+    "diff": "discrepancy",
     "evaluate": "evaluation",
     "export": "exporting",
     "inspect": "inspection",
@@ -45,10 +50,12 @@ _HOMES = {
     "plan": "merging",
     "push": "merging",
     "reproduce": "merging",
+    "search": "searching",
 }
 
 __all__ = [
     "Conversion",
+    "Discrepancy",
     "EvaluationReport",
     "HfLwmmError",
     "Knobs",
@@ -57,8 +64,10 @@ __all__ = [
     "MergeResult",
     "ModelInfo",
     "Reproduction",
+    "Search",
     "__version__",
     "convert",
+    "diff",
     "evaluate",
     "export",
     "inspect",
@@ -67,6 +76,7 @@ __all__ = [
     "plan",
     "push",
     "reproduce",
+    "search",
 ]
 
 

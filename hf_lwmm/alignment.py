@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -56,6 +57,16 @@ class Alignment:
     shared_parameters: int
     anchor_parameters: int
     notes: tuple[str, ...] = ()
+
+    def _repr_markdown_(self) -> str:
+        share = self.shared_parameters / max(self.anchor_parameters, 1)
+        reasons = Counter((entry.model, entry.reason) for entry in self.unshared)
+        rows = "".join(f"| {model + 1} | {count:,} | {why} |\n" for (model, why), count in reasons.most_common())
+        table = f"\n\n| model | slots | not shared, because |\n| --- | --- | --- |\n{rows}" if rows else "\n"
+        return (
+            f"**Alignment**: {len(self.shared):,} slots at {self.positions:,} depth positions, {share:.1%} of the "
+            f"anchor's weights (model {self.anchor + 1}){table}"
+        )
 
 
 def align(

@@ -9,7 +9,20 @@ from types import FrameType
 import typer
 
 from hf_lwmm._version import __version__
-from hf_lwmm.cli import convert, evaluate, hub, inspect, measure, merge, methods, plan, predict, reproduce
+from hf_lwmm.cli import (
+    convert,
+    diff,
+    evaluate,
+    hub,
+    inspect,
+    measure,
+    merge,
+    methods,
+    plan,
+    predict,
+    reproduce,
+    search,
+)
 
 app = typer.Typer(
     name="hf-lwmm",
@@ -23,6 +36,8 @@ app = typer.Typer(
 app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
 app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
 app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
+app.command("search", epilog=search.EXAMPLES)(search.search)
+app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
 app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("methods")(methods.methods)
 app.command("measure", epilog=measure.EXAMPLES)(measure.measure)
@@ -55,7 +70,7 @@ def main() -> None:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("Interrupted; nothing was kept.", file=sys.stderr)
+        print("Interrupted; nothing half-written remains.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

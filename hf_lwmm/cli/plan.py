@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Optional
 
 import typer
 
 from hf_lwmm.cli import options
+from hf_lwmm.cli.terminal import note
 
 EXAMPLES = """Examples:
 
@@ -36,13 +38,24 @@ def plan(
     permute: options.Permute = False,
     base: options.Base = None,
     statistics: options.Statistics = None,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Draw the weights over depth (.png, .svg, .pdf).", show_default=False),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Print the layer table of a merge: position, slot, shape and weights, and why other tensors are not shared."""
     import hf_lwmm
     from hf_lwmm.cli.tables import print_plan
+    from hf_lwmm.plots import plot_layer_weights
+    from hf_lwmm.plots.style import check_suffix
 
+    if plot is not None:
+        check_suffix(plot)
     knobs = options.knobs_of(context)
     decided = hf_lwmm.plan(models or [], anchor=anchor, base=base, statistics=statistics or [], **knobs)
     print_plan(decided, as_json=as_json, full=full)
+    if plot is not None:
+        plot_layer_weights(decided, plot)
+        note(f"Drew {plot}")

@@ -28,6 +28,8 @@ async def whoami(hub: Hub, request: Request) -> Response:
             "id": user.name,
             "name": user.name,
             "fullname": user.name,
+            "avatarUrl": "",
+            "isPro": False,
             "orgs": orgs,
             "auth": {"type": "access_token", "accessToken": token},
         }
@@ -64,9 +66,17 @@ async def list_repos(hub: Hub, request: Request) -> Response:
         if query.get("search", "").lower() not in repo.id.lower():
             continue
         info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
+        if query.get("pipeline_tag", info["pipeline_tag"]) != info["pipeline_tag"]:
+            continue
         if all(wanted in info["tags"] for wanted in query.getlist("filter")):
-            found.append(info)
+            found.append(_expanded(request, info))
     return _paged(request, found)
+
+
+def _expanded(request: Request, info: dict[str, Any]) -> dict[str, Any]:
+    """Of a description what was asked for, all if nothing was."""
+    wanted = request.query_params.getlist("expand")
+    return {key: value for key, value in info.items() if not wanted or key in ("_id", "id", *wanted)}
 
 
 def _paged(request: Request, items: list[dict[str, Any]]) -> Response:
@@ -85,8 +95,7 @@ def _paged(request: Request, items: list[dict[str, Any]]) -> Response:
 async def info(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
     info = _describe(hub, repo, hub.commit(request, repo), blobs=_asked(request, "blobs"))
-    wanted = request.query_params.getlist("expand")
-    return JSONResponse({k: v for k, v in info.items() if not wanted or k in ("_id", "id", *wanted)})
+    return JSONResponse(_expanded(request, info))
 
 
 def _asked(request: Request, name: str) -> bool:
@@ -104,8 +113,10 @@ def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str,
         card = _card_data(hub.store.blob(readme.sha256).read_bytes()) if readme else {}
     except ValueError:
         card = {}
+    config = _model_config(hub, commit)
     tags = [str(tag) for tag in card.get("tags") or []]
     tags += [str(card[key]) for key in ("pipeline_tag", "library_name") if card.get(key)]
+    tags += [str(config["model_type"])] if config.get("model_type") else []
     tags += [f"license:{card['license']}"] if card.get("license") else []
     return {
         "_id": commit.oid[:24],
@@ -124,8 +135,19 @@ def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str,
         "pipeline_tag": card.get("pipeline_tag"),
         "library_name": card.get("library_name"),
         "cardData": card,
+        "config": config,
         "siblings": [_sibling(name, file, blobs) for name, file in commit.files.items()],
     }
+
+
+def _model_config(hub: Hub, commit: Commit) -> dict[str, Any]:
+    """What the Hub tells of a model's config.json."""
+    file = commit.files.get("config.json")
+    try:
+        content = json.loads(hub.store.blob(file.sha256).read_bytes()) if file else {}
+    except ValueError:
+        content = {}
+    return {key: content[key] for key in ("architectures", "model_type") if key in content}
 
 
 def _sibling(name: str, file: File, blobs: bool) -> dict[str, Any]:

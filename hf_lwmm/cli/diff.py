@@ -1,0 +1,106 @@
+"""`hf-lwmm diff`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from hf_lwmm.cli import options
+from hf_lwmm.cli.terminal import note, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from hf_lwmm.discrepancy import Discrepancy, LayerDifference
+
+EXAMPLES = """Examples:
+
+hf-lwmm diff org/a org/b --granularity block
+
+hf-lwmm diff org/a org/b --tau 10 --tau 100 --plot diff.png"""
+
+_ROWS = 40
+
+
+def diff(
+    first: Annotated[str, typer.Argument(help="Model: org/name[@revision][:file[+file]], or a local file or folder.")],
+    second: Annotated[str, typer.Argument(help="The model that it is compared with.")],
+    tau: Annotated[
+        Optional[list[float]],  # noqa: UP045
+        typer.Option(
+            metavar="TAU", help="A tensor that moved by 1/TAU of its norm changed; may be repeated. 10 if not given."
+        ),
+    ] = None,
+    granularity: Annotated[str, typer.Option(help="What is a layer: module, block or stage.")] = "module",
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Draw it (.png, .svg, .pdf).", show_default=False),
+    ] = None,
+    weights: options.Weights = "student",
+    full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Compare two models layer by layer: how far apart, in which layers, and whether from the same pre-training."""
+    import hf_lwmm
+    from hf_lwmm.plots import plot_discrepancy
+    from hf_lwmm.plots.style import check_suffix
+
+    if plot is not None:
+        check_suffix(plot)
+    with progress_bar() as progress:
+        report = hf_lwmm.diff(
+            first, second, taus=tau or [10.0], granularity=granularity, weights=weights, progress=progress
+        )
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        _print(report, full)
+    if plot is not None:
+        plot_discrepancy(report, plot)
+        note(f"Drew {plot}")
+
+
+def _print(report: Discrepancy, full: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hf_lwmm.discrepancy import KINDS
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console.print(f"a. {report.models[0]}\nb. {report.models[1]}", soft_wrap=True)
+    layers = report.layers
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    table.add_column(report.granularity, overflow="fold")
+    for title in ("parameters", "cosine", "|a-b|/|a|", *KINDS):
+        table.add_column(title, justify="right", no_wrap=True)
+    shown = layers if full or len(layers) <= _ROWS else [*layers[: _ROWS // 2], None, *layers[-_ROWS // 2 :]]
+    for layer in shown:
+        if layer is None:
+            table.add_row("...", f"{len(layers) - _ROWS:,} more (--full)")
+            continue
+        table.add_row(
+            str(layer.position),
+            layer.name,
+            f"{layer.parameters:,}",
+            "-" if layer.cosine is None else f"{layer.cosine:.4f}",
+            "-" if layer.relative is None else f"{layer.relative:.4f}",
+            *(_changed(layer, kind) for kind in KINDS),
+            end_section=layer.position == report.boundary,
+        )
+    console.print(table)
+    changed = ", ".join(f"|a|/{tau:g}" for tau in report.taus)
+    console.print(
+        f"weights, biases, statistics: how many tensors moved by {changed} or more / of how many.", soft_wrap=True
+    )
+    for reason, slots in report.reasons.items():
+        dots = ", ..." if len(slots) > 3 and not full else ""
+        names = ", ".join(slots if full else slots[:3])
+        console.print(f"Not compared: {len(slots):,}: {reason}: {names}{dots}", soft_wrap=True)
+    console.print(report.pretraining.message, soft_wrap=True)
+
+
+def _changed(layer: LayerDifference, kind: str) -> str:
+    count = layer.tensors[kind]
+    return f"{','.join(map(str, layer.changed[kind]))}/{count}" if count else ""

@@ -1,0 +1,61 @@
+"""`hf-lwmm search`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from hf_lwmm.cli import options
+from hf_lwmm.cli.terminal import note, print_json, progress_bar
+
+EXAMPLES = """Examples:
+
+hf-lwmm search --backbone mit-b5 --labels cityscapes19
+
+hf-lwmm search --like org/model --limit 5"""
+
+_NAMES = 5
+
+
+def search(
+    backbone: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="NAME", help="A size such as mit-b5 or resnet-101, or a family: mit.", show_default=False),
+    ] = None,
+    like: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="MODEL", help="A model that the others shall merge with.", show_default=False),
+    ] = None,
+    labels: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="SET|FILE", help="Tell which models have these classes.", show_default=False),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Stop when so many are found.")] = 20,
+    scan: Annotated[int, typer.Option(min=1, help="Look at so many repositories at most.")] = 200,
+    as_json: options.Json = False,
+) -> None:
+    """Find models of the Hub that can merge with a backbone or a model. Weights are not downloaded."""
+    import hf_lwmm
+
+    with progress_bar() as progress:
+        found = hf_lwmm.search(backbone, like=like, labels=labels, limit=limit, scan=scan, progress=progress)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from hf_lwmm.searching import COLUMNS, table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    for name in COLUMNS:
+        shown.add_column(name, justify="right" if name in ("downloads", "shared") else "left", overflow="fold")
+    for cells in table(found):
+        shown.add_row(*cells)
+    if found.candidates:
+        Console(highlight=False).print(shown)
+    note(f"{len(found.candidates)} of {found.looked_at} models looked at can merge with {found.wanted}.")
+    if found.unread:
+        names = ", ".join(list(found.unread)[:_NAMES]) + (", ..." if len(found.unread) > _NAMES else "")
+        note(f"Not checked without downloading them: {len(found.unread)} ({names}); --json tells why.")

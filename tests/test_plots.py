@@ -1,0 +1,204 @@
+"""Pictures: written in every format, the same bytes for the same data, with every name on them."""
+
+from __future__ import annotations
+
+import html
+import io
+import itertools
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+import hf_lwmm
+from hf_lwmm.cli import main
+from hf_lwmm.plots import (
+    plot_class_scores,
+    plot_confusion,
+    plot_discrepancy,
+    plot_knob,
+    plot_layer_weights,
+    plot_subsets,
+)
+from hf_lwmm.plots.style import COLOURS, PlotError
+
+MODELS = Path(__file__).parents[1] / "scripts" / "quickstart" / "models"
+DAY, SYNTHIA = MODELS / "streets-day", MODELS / "streets-synthia"
+LONG = "nvidia/segformer-b5-finetuned-cityscapes-1024-1024"
+NAMES = ("org/advent", "org/minent", LONG)
+CLASSES = ("road", "sidewalk", "building", "traffic light")
+SCORES = np.array([[0.9, 0.5, np.nan, 0.3], [0.92, 0.45, np.nan, 0.35], [0.91, 0.6, np.nan, 0.2]])
+COUNTS = np.array([[90, 5, 0, 5], [20, 60, 10, 10], [0, 0, 0, 0], [0, 1, 0, 3]])
+
+
+def merges() -> list[dict[str, Any]]:
+    """Rows as a sweep's Parquet file has them, of all subsets, with an ensemble."""
+    rows: list[dict[str, Any]] = []
+    knobs = {"start": None, "alpha": None, "ramp": None, "bn": None}
+    for count in (1, 2, 3):
+        for members in itertools.combinations(NAMES, count):
+            for anchor in members if count > 1 else members[:1]:
+                score = 0.4 + 0.02 * count + 0.001 * len(rows)
+                row = {"models": members, "anchor": anchor, "method": None, **knobs, "score": score}
+                if count == 1:
+                    rows.append({**row, "low": score - 0.01, "high": score + 0.02})
+                    continue
+                rows.append({**row, "method": "isotropic"})
+                for start, ramp in itertools.product((0.0, 0.25, 0.5), ("linear", "cosine")):
+                    layerwise = {
+                        "method": "layerwise",
+                        "start": start,
+                        "alpha": 1 / count,
+                        "ramp": ramp,
+                        "bn": "linear",
+                    }
+                    rows.append({**row, **layerwise, "score": score - 0.02 * start, "low": 0.4, "high": 0.6})
+    rows.append({"models": NAMES, "anchor": None, "method": None, **knobs, "score": 0.5})
+    return rows
+
+
+def layers(path: Any) -> None:
+    plot_layer_weights(hf_lwmm.plan([DAY, SYNTHIA], ramp="cosine"), path)
+
+
+def discrepancy(path: Any) -> None:
+    plot_discrepancy(hf_lwmm.diff(DAY, SYNTHIA, taus=(5, 20), granularity="block"), path)
+
+
+def knob(name: str) -> Callable[[Any], None]:
+    return lambda path: plot_knob(merges(), name, path)
+
+
+def class_scores(path: Any) -> None:
+    spread = np.stack([SCORES - 0.02, SCORES + 0.01], axis=-1)
+    differences = SCORES - SCORES[:1]
+    around = np.stack([differences - 0.01, differences + 0.02], axis=-1)
+    plot_class_scores(CLASSES, NAMES, SCORES, path, intervals=spread, difference_intervals=around)
+
+
+PICTURES: dict[str, tuple[Callable[[Any], None], tuple[str, ...]]] = {
+    "layers": (layers, ("streets-day (anchor)", "streets-synthia", "backbone", "head", "depth position")),
+    "discrepancy": (
+        discrepancy,
+        ("weights", "biases", "statistics", "1/5", "1/20", "backbone", "block, in depth order; a is streets-day"),
+    ),
+    "start": (knob("start"), ("0.25", "mIoU in %", "ramp linear", f"{NAMES[0]}*, {NAMES[1]}", f"{LONG}*")),
+    "ramp": (knob("ramp"), ("linear", "cosine", "start 0.5", "the best 8 of 27 lines")),
+    "subsets": (
+        lambda path: plot_subsets(merges(), path),
+        ("single model", "isotropic", "layerwise", "ensemble", *NAMES[:2], "nvidia/segformer-b5-finetuned-"),
+    ),
+    "classes": (class_scores, (*CLASSES, *NAMES, "IoU in %", f"points more than {NAMES[0]}")),
+    "confusion": (
+        lambda path: plot_confusion(CLASSES, COUNTS, path),
+        (*CLASSES, "predicted", "true", "90", "75", "does not occur"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_picture_has_all_its_names_and_always_the_same_bytes(name: str, tmp_path: Path) -> None:
+    draw, texts = PICTURES[name]
+    for suffix in ("png", "svg"):
+        for copy in ("one", "two"):
+            draw(tmp_path / f"{copy}.{suffix}")
+        written = (tmp_path / f"one.{suffix}").read_bytes()
+        assert written == (tmp_path / f"two.{suffix}").read_bytes(), suffix
+        assert matplotlib.__version__.encode() not in written
+    # In an SVG every text is a comment before its outlines.
+    shown = "\n".join(html.unescape(text) for text in re.findall("<!-- (.*?) -->", (tmp_path / "one.svg").read_text()))
+    for text in texts:
+        assert text in shown, text
+    pixels = np.asarray(Image.open(tmp_path / "one.png").convert("L"))
+    assert pixels.shape[1] == 1440 and len(np.unique(pixels)) > 20
+    for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]):
+        assert edge.min() == 255, "something is cut off"
+
+
+def test_a_pdf_has_no_date(tmp_path: Path) -> None:
+    layers(tmp_path / "layers.pdf")
+    written = (tmp_path / "layers.pdf").read_bytes()
+    assert written.startswith(b"%PDF") and b"CreationDate" not in written
+
+
+def test_a_style_of_the_users_own_changes_nothing(tmp_path: Path) -> None:
+    layers(tmp_path / "plain.png")
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "none"}):
+        layers(tmp_path / "own.png")
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "own.png").read_bytes()
+
+
+def test_weights_over_depth_fill_the_frame(tmp_path: Path) -> None:
+    """At the left both models have half the height, at the right the anchor has all of it."""
+    plot_layer_weights(hf_lwmm.plan([DAY, SYNTHIA]), tmp_path / "layers.png")
+    pixels = np.asarray(Image.open(tmp_path / "layers.png").convert("RGB")).astype(int)
+    anchor, other = (np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) for colour in COLOURS[:2])
+    frame = pixels[80:]  # below the legend
+    columns = np.flatnonzero((frame == anchor).all(-1).any(0))
+    sides = (columns.min() + 5, columns.max() - 5)
+    parts = [(frame[:, x] == colour).all(-1).sum() for x in sides for colour in (anchor, other)]
+    assert parts[0] == pytest.approx(parts[1], rel=0.05) and parts[3] <= 5
+    assert parts[2] == pytest.approx(parts[0] + parts[1], rel=0.05)
+
+
+def test_into_memory_it_is_a_png() -> None:
+    file = io.BytesIO()
+    layers(file)
+    assert file.getvalue().startswith(b"\x89PNG")
+
+
+def test_one_model_has_no_differences(tmp_path: Path) -> None:
+    plot_class_scores(CLASSES, NAMES[:1], SCORES[:1], tmp_path / "one.svg")
+    assert "points more" not in (tmp_path / "one.svg").read_text()
+
+
+def test_a_column_of_pixels_without_a_class_is_shown(tmp_path: Path) -> None:
+    plot_confusion(CLASSES, np.hstack([COUNTS, np.full((4, 1), 4)]), tmp_path / "confusion.svg")
+    assert "<!-- none -->" in (tmp_path / "confusion.svg").read_text()
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    refusals: list[tuple[Callable[[], None], str]] = [
+        (lambda: layers(tmp_path / "picture.gif"), r"ends in \.png, \.svg, \.pdf"),
+        (lambda: layers(tmp_path / "no" / "folder.png"), "cannot be written"),
+        (lambda: plot_layer_weights(hf_lwmm.plan([DAY, SYNTHIA], method="slerp"), path), "no weights of whole layers"),
+        (lambda: plot_knob(merges()[:4], "start", path), "No two of the 4 merges differ in start alone"),
+        (lambda: plot_subsets([], path), "no merges"),
+        (lambda: plot_class_scores(CLASSES, NAMES, SCORES[:2], path), "3 models on 4 classes"),
+        (lambda: plot_class_scores(CLASSES, NAMES, SCORES, path, intervals=SCORES), "Intervals of shape"),
+        (lambda: plot_confusion(CLASSES, COUNTS[:3], path), "no confusion matrix of 4 classes"),
+    ]
+    for draw, message in refusals:
+        with pytest.raises(PlotError, match=message):
+            draw()
+    assert not path.exists()
+
+
+def test_plan_draws_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*options: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["hf-lwmm", "plan", str(DAY), str(SYNTHIA), *options])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0), capsys.readouterr().err
+
+    picture = tmp_path / "plan.png"
+    assert run("--plot", str(picture)) == (0, f"Drew {picture}\n")
+    layers(tmp_path / "cosine.png")
+    assert picture.read_bytes() != (tmp_path / "cosine.png").read_bytes()
+    code, err = run("--method", "slerp", "--plot", str(picture))
+    assert code == 1 and err.startswith("Error: --method slerp")
+
+
+def test_matplotlib_is_imported_when_something_is_drawn() -> None:
+    code = "import sys, hf_lwmm.plots, hf_lwmm.merging; print('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
