@@ -128,9 +128,9 @@ def test_batches_follow_the_seed(source: Frames, target: Frames) -> None:
 
 def test_mixing_pastes_whole_classes(source: Frames, target: Frames) -> None:
     batch = draw_batch(source, target, 3, View(size=(32, 48)), np.random.default_rng(0))
-    images, labels, weight = mix_classes(batch, torch.full_like(batch.labels, 7), torch.full(batch.labels.shape, 0.5))
+    images, labels, masks = mix_classes(batch, torch.full_like(batch.labels, 7))
     for i in range(3):
-        pasted = weight[i] == 1
+        pasted = masks[i]
         assert torch.equal(images[i][:, pasted], batch.images[i][:, pasted])
         assert torch.equal(images[i][:, ~pasted], batch.target[i][:, ~pasted])
         assert (labels[i][~pasted] == 7).all()

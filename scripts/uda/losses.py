@@ -189,20 +189,21 @@ class SelfTraining(SourceOnly):
         network: nn.Module,
         class_weight: Tensor,
         momentum: float = 0.99,
-        confident: float = 0.8,
         strength: float = 0.3,
         weight: float = 1.0,
     ) -> None:
         super().__init__(network, class_weight)
-        self.momentum, self.confident, self.strength, self.weight = momentum, confident, strength, weight
+        self.momentum, self.strength, self.weight = momentum, strength, weight
+        self.register_buffer("certainty", torch.full((len(CLASSES),), 0.5))
         self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
 
     def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
         yield from super().losses(network, batch)
         pseudo, trust = self.pseudo_labels(batch.target)
-        images, labels, trusted = mix_classes(batch, pseudo, trust)
+        images, labels, pasted = mix_classes(batch, pseudo)
         mixed = see(network, jitter(images, self.strength))
-        yield self.weight * segmentation_loss(mixed, labels, trusted * self.class_weight[labels])
+        # Rare classes weigh no more among pseudo-labels: that would make the teacher see ever more of them.
+        yield self.weight * segmentation_loss(mixed, labels, torch.where(pasted, self.class_weight[labels], trust))
         yield from self.more(network, batch.target, pseudo, trust)
 
     def more(self, network: nn.Module, target: Tensor, pseudo: Tensor, trust: Tensor) -> Iterator[Tensor]:
@@ -215,15 +216,19 @@ class SelfTraining(SourceOnly):
 
     @torch.no_grad()
     def pseudo_labels(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, h, w) classes, and (N, h, w) 1 where the teacher is sure of them, else 0.
+        """(N, h, w) classes, and (N, h, w) 1 where the teacher is surer of them than it is of the class on average.
 
         DAFormer trusts all pixels of an image, by the share of sure ones; small networks are too often wrong about
-        the others.
+        the others. One threshold for all classes leaves out most of the hard ones, which are then seen ever less
+        (Zou et al., CBST, ECCV 2018, Sec. 4.1).
         """
         logits = self.semantic_logits(self.teacher.eval(), target)
         logits = functional.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
         certainty, classes = logits.softmax(1).max(1)
-        return classes, (certainty > self.confident).float()
+        count = torch.bincount(classes.flatten(), minlength=len(CLASSES))
+        total = torch.bincount(classes.flatten(), certainty.flatten(), minlength=len(CLASSES))
+        self.certainty.lerp_(torch.where(count > 0, total / count.clamp(min=1), self.certainty), 0.1)
+        return classes, (certainty > self.certainty[classes]).float()
 
     @torch.no_grad()
     def after_step(self, network: nn.Module, step: int) -> None:
@@ -234,8 +239,11 @@ class SelfTraining(SourceOnly):
             mine.copy_(other)
 
 
-def mix_classes(batch: Batch, pseudo: Tensor, trust: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Half of each source image's classes pasted on a target image (Olsson et al., ClassMix, WACV 2021)."""
+def mix_classes(batch: Batch, pseudo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Half of each source image's classes pasted on a target image (Olsson et al., ClassMix, WACV 2021).
+
+    Gives the images, their labels, and (N, h, w) where they are the source's.
+    """
     pasted = []
     for labels in batch.labels:
         present = labels.unique()
@@ -244,7 +252,7 @@ def mix_classes(batch: Batch, pseudo: Tensor, trust: Tensor) -> tuple[Tensor, Te
         pasted.append(torch.isin(labels, chosen))
     mask = torch.stack(pasted)
     images = torch.where(mask[:, None], batch.images, batch.target)
-    return images, torch.where(mask, batch.labels, pseudo), torch.where(mask, torch.ones_like(trust), trust)
+    return images, torch.where(mask, batch.labels, pseudo), mask
 
 
 class MaskedConsistency(SelfTraining):
@@ -260,8 +268,7 @@ class MaskedConsistency(SelfTraining):
         count, _, height, width = target.shape
         blocks = torch.rand(count, 1, height // self.block, width // self.block) > self.hidden
         shown = functional.interpolate(blocks.float(), (height, width), mode="nearest")
-        weight = trust * self.class_weight[pseudo]
-        yield segmentation_loss(see(network, jitter(target, self.strength) * shown), pseudo, weight)
+        yield segmentation_loss(see(network, jitter(target, self.strength) * shown), pseudo, trust)
 
 
 class PixelContrast(SelfTraining):

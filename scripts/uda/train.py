@@ -2,6 +2,7 @@
 
     python -m scripts.uda.train RUN --target CAMVID --out DIR        # goes on where an interrupted run stopped
     python -m scripts.uda.train RUN --target CAMVID --out DIR --score val
+    python -m scripts.uda.train RUN@2 --target CAMVID --out DIR              # another seed
 
 Runs are described in bench.yaml. Each leaves its network after every quarter of the steps, in DIR/RUN/quarter-1 to
 quarter-4 (Hub model folders). Two runs can share a machine; `--threads` says how many cores each takes.
@@ -53,6 +54,12 @@ def read_runs(path: Path) -> dict[str, dict[str, Any]]:
     for run in runs.values():
         run["network"] = bench["networks"][run["network"]]
     return runs
+
+
+def run_of(runs: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+    """A run by its name; RUN@SEED is the same from another seed, with the pre-training that it starts from."""
+    base, _, seed = name.partition("@")
+    return {**runs[base], "seed": int(seed)} if seed else runs[base]
 
 
 def build(network: dict[str, Any]) -> PreTrainedModel:
@@ -198,7 +205,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     runs = read_runs(options.bench)
     for name in options.runs:
-        run = runs[name]
+        run = run_of(runs, name)
         model = train(name, run, options.out, options.cache, target_frames(run, options.target, options.cache))
         if options.score:
             ious = class_ious(model, scored_frames(run, options.target / options.score, options.cache))
