@@ -103,7 +103,7 @@ def evaluate(
         _check_task(each, images, ensemble)
     if limit is not None:
         images = replace(images, count=min(limit, images.count))
-    space, chosen, notes = _classes(images, loaded[0], protocol)
+    space, chosen, notes = scored_classes(images, loaded[0], protocol)
     tables = [match_classes(each.members[0].classes, space, each.name, images.name) for each in contenders]
     raw = label_set_of_ids(images.ids).table(images.ids) if images.ids else None
     looks = views(flip, tuple(scales))
@@ -111,19 +111,8 @@ def evaluate(
     setting = Setting(contenders, tables, images.task, images.name, space, raw, looks, 0 if edaps_void else None)
     if compile:
         _compile(loaded)
-    facts = [
-        str(dataset),
-        config,
-        image_column,
-        label_column,
-        images.name,
-        images.count,
-        images.ids,
-        images.identity,
-        dtype,
-        batch_size,
-    ]
-    key = _key(setting, facts)
+    data = (str(dataset), config, image_column, label_column, images.name, images.count, images.ids, images.identity)
+    key = _key(setting, [*data, dtype, batch_size])
     folder = Path(partial) if partial is not None else _cache()
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     started = time.perf_counter()
@@ -138,6 +127,7 @@ def evaluate(
     rate = fresh * world / max(time.perf_counter() - started, 1e-9)
     notes += [note for each in loaded for note in each.notes]
     notes += _strangers(contenders, space, chosen)
+    notes += _rare(confusion, images.ids)
     names = [contender.name for contender in contenders]
     found = report(METRICS[images.task], images.name, names, counts, space, chosen, protocol, rate, notes)
     if np.isnan(found.models[0].mean):
@@ -193,10 +183,14 @@ def _names(loaded: Sequence[LoadedModel]) -> list[str]:
     return [f"{label} ({index + 1})" if labels.count(label) > 1 else label for index, label in enumerate(labels)]
 
 
-def _classes(
+def scored_classes(
     images: LabelledImages, first: LoadedModel, protocol: str | None
 ) -> tuple[tuple[str, ...], list[int], list[str]]:
-    """The classes that ids stand for, which of them are scored, and what was assumed."""
+    """The classes that ids stand for, which of them are scored, and what was assumed.
+
+    Raises:
+        DatasetError: if the protocol has a class that the data set lacks.
+    """
     notes: list[str] = []
     wanted = read_label_set(protocol) if protocol else None
     if images.ids is not None:
@@ -224,6 +218,19 @@ def _strangers(contenders: Sequence[Contender], space: Sequence[str], chosen: Se
         if lacking := [space[index] for index in chosen if meaning(space[index]) not in known]:
             notes.append(f"{contender.name}: has no class named {', '.join(lacking)}, so these score 0")
     return notes
+
+
+def _rare(confusion: NDArray[np.int64] | None, ids: str | None) -> list[str]:
+    """Raw ids that may be those of another scheme."""
+    if ids is None or confusion is None:
+        return []
+    occur, classes = int(confusion[0].any(axis=1).sum()), confusion.shape[1]
+    if 2 * occur >= classes:
+        return []
+    return [
+        f"only {occur} of {classes} classes occur in the labels, which were read as raw ids of {ids}; if they hold "
+        "class ids or other raw ones, --ids is wrong"
+    ]
 
 
 @dataclass

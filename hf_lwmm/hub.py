@@ -234,6 +234,13 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def stamp(path: Path) -> str:
+    """What changes when a file, or any file in a folder, does: its name, size and time."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    text = "\n".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _content_ids(path: Path) -> tuple[str, str]:
     """The two names that the Hub gives to content: SHA-256 for large files, git's blob id for the others."""
     blob = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)

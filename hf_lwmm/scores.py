@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
 from hf_lwmm.datasets.labels import label_sets, normalise
-from hf_lwmm.metrics.bootstrap import Interval, Statistic, bootstrap, bootstrap_difference, summed
-from hf_lwmm.metrics.classification import average_accuracy, classification_scores, overall_accuracy
+from hf_lwmm.metrics.bootstrap import Interval, Statistic, interval, resampled, summed
+from hf_lwmm.metrics.classification import class_accuracy, overall_accuracy
 from hf_lwmm.metrics.detection import average_precision, mean_ap
-from hf_lwmm.metrics.panoptic import mean_pq, panoptic_scores, pq
+from hf_lwmm.metrics.panoptic import panoptic_scores, pq
 from hf_lwmm.metrics.ratios import mean
-from hf_lwmm.metrics.semantic import iou, mean_iou, semantic_scores
+from hf_lwmm.metrics.semantic import iou, semantic_scores
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,7 +31,7 @@ class Metric:
     """What a task is scored by, from images' counts (N, rows, K) and the indices of a protocol's classes.
 
     `by_class` is a score of each class, nan for one that does not occur; the model's score is their mean, and
-    `resampled` is that of resampled data sets. `extras` are further scores by name.
+    `statistic` is that of resampled data sets. `extras` are further scores by name.
     """
 
     task: str
@@ -39,50 +39,51 @@ class Metric:
     of_class: str
     by_class: Callable[[Counts, Sequence[int]], Any]
     extras: Callable[[Counts, Sequence[int]], dict[str, float]]
-    resampled: Callable[[Sequence[int]], Statistic]
+    statistic: Callable[[Sequence[int]], Statistic]
 
     def mean(self, counts: Counts, classes: Sequence[int]) -> float:
         """The mean of the classes' scores."""
         return float(mean(np.asarray(self.by_class(counts, classes))))
 
 
-def _semantic_extras(counts: Counts, classes: Sequence[int]) -> dict[str, float]:
-    scores = semantic_scores(counts.sum(axis=0), classes)
+def _summed(
+    task: str,
+    name: str,
+    of_class: str,
+    by_class: Callable[[Counts, Sequence[int]], Any],
+    extras: Callable[[Counts, Sequence[int]], dict[str, float]],
+) -> Metric:
+    """A metric of counts (..., classes, K) that are summed over images first."""
+    return Metric(
+        task,
+        name,
+        of_class,
+        lambda counts, classes: by_class(counts.sum(axis=0), classes),
+        lambda counts, classes: extras(counts.sum(axis=0), classes),
+        lambda classes: summed(lambda totals: mean(by_class(totals, classes))),
+    )
+
+
+def _semantic_extras(totals: Counts, classes: Sequence[int]) -> dict[str, float]:
+    scores = semantic_scores(totals, classes)
     return {"mean accuracy": scores.mean_accuracy, "pixel accuracy": scores.pixel_accuracy}
 
 
-def _panoptic_extras(counts: Counts, classes: Sequence[int]) -> dict[str, float]:
-    scores = panoptic_scores(counts.sum(axis=0), classes)
+def _panoptic_extras(totals: Counts, classes: Sequence[int]) -> dict[str, float]:
+    scores = panoptic_scores(totals, classes)
     return {"mean SQ": scores.mean_sq, "mean RQ": scores.mean_rq}
+
+
+def _classification_extras(totals: Counts, classes: Sequence[int]) -> dict[str, float]:
+    return {"overall accuracy": float(overall_accuracy(totals, classes))}
 
 
 METRICS = {
     metric.task: metric
     for metric in (
-        Metric(
-            "semantic",
-            "mIoU",
-            "IoU",
-            lambda counts, classes: iou(counts.sum(axis=0), classes),
-            _semantic_extras,
-            lambda classes: summed(lambda totals: mean_iou(totals, classes)),
-        ),
-        Metric(
-            "panoptic",
-            "mean PQ",
-            "PQ",
-            lambda counts, classes: pq(counts.sum(axis=0), classes),
-            _panoptic_extras,
-            lambda classes: summed(lambda totals: mean_pq(totals, classes)),
-        ),
-        Metric(
-            "classification",
-            "average accuracy",
-            "accuracy",
-            lambda counts, classes: classification_scores(counts.sum(axis=0), classes).accuracy,
-            lambda counts, classes: {"overall accuracy": float(overall_accuracy(counts.sum(axis=0), classes))},
-            lambda classes: summed(lambda totals: average_accuracy(totals, classes)),
-        ),
+        _summed("semantic", "mIoU", "IoU", iou, _semantic_extras),
+        _summed("panoptic", "mean PQ", "PQ", pq, _panoptic_extras),
+        _summed("classification", "average accuracy", "accuracy", class_accuracy, _classification_extras),
         Metric(
             "detection",
             "mean AP",
@@ -100,7 +101,8 @@ class ModelScores:
     """One model's scores over the protocol's classes, as fractions, with 95 % intervals over images.
 
     `mean` and `by_class` are the task's metric, nan for a class that does not occur. `difference` is to the mean of
-    the anchor, the first model; its interval is paired. None for the anchor itself.
+    the anchor, the first model; its interval is paired. None for the anchor itself. `resampled`
+    are the means of resampled data sets, which draw the same images for every model.
     """
 
     name: str
@@ -111,6 +113,7 @@ class ModelScores:
     difference: float | None
     difference_interval: Interval | None
     other_protocols: dict[str, float] = field(default_factory=dict)
+    resampled: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
 
 
 @dataclass(frozen=True)
@@ -230,24 +233,22 @@ def report(
 ) -> EvaluationReport:
     """Scores from images' counts (models, images, rows, K) of a space of classes, of which some are chosen."""
     results: list[ModelScores] = []
-    statistic = metric.resampled(chosen)
+    statistic = metric.statistic(chosen)
     others = {name: rows for name, rows in _sub_protocols(space).items() if list(rows) != list(chosen)}
-    for index, name in enumerate(names):
-        own = counts[index]
-        mean, difference, spread = metric.mean(own, chosen), None, None
-        if index:
-            difference = mean - results[0].mean
-            spread = bootstrap_difference(own, counts[0], statistic)
+    for name, own in zip(names, counts, strict=True):
+        by_class, values = np.asarray(metric.by_class(own, chosen)), resampled(own, statistic)
+        anchor = results[0] if results else None
         results.append(
             ModelScores(
                 name,
-                mean,
-                np.asarray(metric.by_class(own, chosen)),
+                float(mean(by_class)),
+                by_class,
                 metric.extras(own, chosen),
-                bootstrap(own, statistic),
-                difference,
-                spread,
+                interval(values),
+                float(mean(by_class)) - anchor.mean if anchor else None,
+                interval(values - anchor.resampled) if anchor else None,
                 {other: metric.mean(own, rows) for other, rows in others.items()},
+                values,
             )
         )
     classes = tuple(space[index] for index in chosen)

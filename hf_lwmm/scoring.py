@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_lwmm import hub
 from hf_lwmm.datasets.decoding import classes_of
 from hf_lwmm.datasets.loading import Sample
-from hf_lwmm.errors import DatasetError
+from hf_lwmm.errors import DatasetError, MetricError
 from hf_lwmm.inference import View, classify, detect, panoptic, segment
 from hf_lwmm.metrics.classification import classification_counts
 from hf_lwmm.metrics.detection import Boxes, detection_counts
@@ -35,15 +36,12 @@ class Contender:
     @property
     def identity(self) -> list[str]:
         """What tells this network from any other, for partial results."""
-        return [
-            f"{m.source.ref.shown}@{m.source.sha or _stamp(m)} {m.model.config.to_json_string()}" for m in self.members
-        ]
+        return [f"{_version(member)} {member.model.config.to_json_string()}" for member in self.members]
 
 
-def _stamp(loaded: LoadedModel) -> str:
-    path = loaded.source.ref.path
-    files = [path] if path is not None and path.is_file() else sorted(path.rglob("*")) if path is not None else []
-    return " ".join(f"{file.name}:{file.stat().st_mtime_ns}:{file.stat().st_size}" for file in files if file.is_file())
+def _version(loaded: LoadedModel) -> str:
+    ref, sha = loaded.source.ref, loaded.source.sha
+    return f"{ref.shown}@{sha or (hub.stamp(ref.path) if ref.path is not None else '')}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,13 @@ def score(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
     if setting.task == "classification":
         return _score_images(samples, setting)
     one = {"panoptic": _score_segments, "detection": _score_boxes}[setting.task]
-    return [one(sample, setting) for sample in samples]
+    outcomes = []
+    for sample in samples:
+        try:
+            outcomes.append(one(sample, setting))
+        except MetricError as error:
+            raise DatasetError(f"{setting.dataset}, {sample.name}: {error}") from None
+    return outcomes
 
 
 def class_maps(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], setting: Setting) -> list[list[Labels]]:

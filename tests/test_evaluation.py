@@ -242,6 +242,10 @@ def test_protocols_choose_classes_by_name_in_one_pass(tmp_path: Path) -> None:
     rows = [city.index(name) for name in found.classes]
     np.testing.assert_array_equal(found.models[0].by_class, whole.models[0].by_class[rows])
     assert whole.models[0].other_protocols["synthia16"] == pytest.approx(found.models[0].mean)
+    for label in (data / "labels").iterdir():
+        Image.fromarray(np.asarray(Image.open(label)) + np.uint8(7)).save(label)
+    strange = hf_lwmm.evaluate([path], data, ids="cityscapes")
+    assert strange is not None and "only 2 of 19 classes occur" in " ".join(strange.notes)
 
 
 def test_what_does_not_match_is_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -611,6 +615,8 @@ def test_odd_input_is_refused_in_a_line(models: tuple[Path, Path], tmp_path: Pat
 
     data, one = str(tree(tmp_path / "data", 2)), str(models[0])
     assert "name a file, .json or .md, in a folder that exists" in said(one, "--dataset", data, "--output", data)
+    assert "name a folder; a file is in its place" in said(one, "--dataset", data, "--plot", f"{data}/labels/0.png")
+    assert "where --streaming has no meaning" in said(one, "--dataset", data, "--streaming")
     assert "--device nowhere: cannot be used here" in said(one, "--dataset", data, "--device", "nowhere")
     for arguments, message in (
         ({"dtype": "int8"}, "--dtype int8 is none of"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hf_lwmm import hub
 from hf_lwmm.datasets.decoding import VOID, Colour, Ids, classes_of, decode, label_ids, segments_of
 from hf_lwmm.datasets.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes
@@ -108,6 +108,9 @@ def open_images(
     tree = find_tree(path, split) if path.is_dir() and listed is None else None
     if listed is None and tree is None and path.is_dir():
         listed = find_listed(path, split, "panoptic")  # whose classes do for class maps, too
+    if listed is not None or tree is not None:
+        columns = {"image_column": image_column, "label_column": label_column}
+        _check_of_rows(path, config=config, streaming=streaming, **columns)
     if listed is not None:
         images = _of_list(listed, path, split)
     elif tree is not None:
@@ -116,14 +119,13 @@ def open_images(
         images = _of_rows(str(data), split, config, image_column, label_column, ids, streaming)
     if not images.count:
         raise DatasetError(f"{images.name}: the split has no images.")
-    return replace(images, identity=_stamp(path) if path.is_dir() else images.commit or "")
+    return replace(images, identity=hub.stamp(path) if path.is_dir() else images.commit or "")
 
 
-def _stamp(folder: Path) -> str:
-    """What changes when a file in a folder does."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    text = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _check_of_rows(where: Path, **given: Any) -> None:
+    """Options that only mean something to data sets that `datasets` reads."""
+    if useless := [name.replace("_", "-") for name, value in given.items() if value]:
+        raise DatasetError(f"{where}: is a folder of images and labels, where --{useless[0]} has no meaning.")
 
 
 # Folders

@@ -31,31 +31,23 @@ def summed(score: Callable[[Values], Values]) -> Statistic:
     return statistic
 
 
-def bootstrap(counts: Counts, statistic: Statistic, *, samples: int = 1000, seed: int = 0) -> Interval:
-    """95% interval of a statistic over images, from every image's counts (N, ...).
+def resampled(counts: Counts, statistic: Statistic, *, samples: int = 1000, seed: int = 0) -> Values:
+    """(samples,) what a statistic is on images drawn with replacement, from every image's counts (N, ...).
 
-    Samples in which the statistic is nan are left out.
+    The same images are drawn for any counts of N images: the difference of two models' values is a paired one, in
+    which what makes an image hard for both cancels out.
 
     Raises:
         MetricError: if there are no images.
     """
-    return _middle(statistic(counts, _draws(len(counts), samples, seed)))
+    return statistic(counts, _draws(len(counts), samples, seed))
 
 
-def bootstrap_difference(
-    counts: Counts, reference: Counts, statistic: Statistic, *, samples: int = 1000, seed: int = 0
-) -> Interval:
-    """95% interval of the statistic of counts less that of reference, two models' counts (N, ...) of the same images.
-
-    Both are resampled with the same images, so that what makes an image hard for both cancels out.
-
-    Raises:
-        MetricError: if there are no images, or the numbers of images differ.
-    """
-    if len(counts) != len(reference):
-        raise MetricError(f"A paired interval needs the same images, not {len(counts)} and {len(reference)}.")
-    weights = _draws(len(counts), samples, seed)
-    return _middle(statistic(counts, weights) - statistic(reference, weights))
+def interval(values: Values) -> Interval:
+    """The 95% interval of resampled values, or of the differences of two models'; those that are nan are left out."""
+    known = values[~np.isnan(values)]
+    low, high = np.quantile(known, [0.025, 0.975]) if known.size else (np.nan, np.nan)
+    return Interval(float(low), float(high))
 
 
 def _draws(images: int, samples: int, seed: int) -> Values:
@@ -67,9 +59,3 @@ def _draws(images: int, samples: int, seed: int) -> Values:
     for row in weights:
         row[:] = np.bincount(random.integers(images, size=images), minlength=images)
     return weights
-
-
-def _middle(values: Values) -> Interval:
-    known = values[~np.isnan(values)]
-    low, high = np.quantile(known, [0.025, 0.975]) if known.size else (np.nan, np.nan)
-    return Interval(float(low), float(high))

@@ -43,16 +43,22 @@ def classification_counts(
 
 def classification_scores(counts: Counts, classes: Classes | None = None) -> ClassificationScores:
     """Scores of a data set from its (C, 2) counts, summed over images."""
-    accuracy = ratio(chosen(counts, classes)[:, 0], chosen(counts, classes).sum(axis=1))
     return ClassificationScores(
-        accuracy, float(average_accuracy(counts, classes)), float(overall_accuracy(counts, classes))
+        class_accuracy(counts, classes),
+        float(average_accuracy(counts, classes)),
+        float(overall_accuracy(counts, classes)),
     )
+
+
+def class_accuracy(counts: Counts, classes: Classes | None = None) -> Values:
+    """The part of each class's images that is right, of (..., C, 2) counts: (..., classes), nan without images."""
+    part = chosen(counts, classes)
+    return ratio(part[..., 0], part.sum(axis=-1))
 
 
 def average_accuracy(counts: Counts, classes: Classes | None = None) -> Values:
     """The mean of the classes' accuracies of (..., C, 2) counts: (...)."""
-    part = chosen(counts, classes)
-    return mean(ratio(part[..., 0], part.sum(axis=-1)))
+    return mean(class_accuracy(counts, classes))
 
 
 def overall_accuracy(counts: Counts, classes: Classes | None = None) -> Values:

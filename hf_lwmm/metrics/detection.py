@@ -81,7 +81,10 @@ def average_precision(counts: Counts, classes: Classes) -> tuple[Values, Values]
 
 
 def mean_ap(counts: Counts, weights: Values, classes: Classes) -> Values:
-    """The classes' mean AP of data sets in which each image is so often, (samples, N): (samples,)."""
+    """The classes' mean AP of data sets in which each image is so often, (samples, N): (samples,).
+
+    A box is followed by its copies; boxes of equal scores stand in the images' order.
+    """
     return mean(np.stack([_precision(counts, weights, index).mean(axis=-1) for index in classes], axis=-1))
 
 

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hf_lwmm.metrics.bootstrap import bootstrap, summed
+from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
 
@@ -330,7 +330,7 @@ def main() -> None:
     counts = np.random.default_rng(0).integers(1, 10_000, size=(500, CLASSES, 3))
     measure(
         "Interval, 1000 samples of 500 images",
-        {"hf-lwmm bootstrap of mIoU": lambda: lambda: float(bootstrap(counts, summed(mean_iou)).low)},
+        {"hf-lwmm bootstrap of mIoU": lambda: lambda: interval(resampled(counts, summed(mean_iou))).low},
         min(arguments.runs, 5),
     )
     if not arguments.no_inference:
