@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hf_lwmm.models.loading import LoadedModel, load
     from hf_lwmm.planning import Knobs, MergePlan
     from hf_lwmm.searching import Search, search
+    from hf_lwmm.sweeping import sweep
 
 _HOMES = {
     "EvaluationReport": "evaluation",
@@ -51,6 +52,7 @@ _HOMES = {
     "push": "merging",
     "reproduce": "merging",
     "search": "searching",
+    "sweep": "sweeping",
 }
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "push",
     "reproduce",
     "search",
+    "sweep",
 ]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hf_lwmm._version import __version__
 from hf_lwmm.errors import CardError
 from hf_lwmm.eval_results import model_index
+from hf_lwmm.facts import ImageFacts
 from hf_lwmm.hub import Source
 from hf_lwmm.licences import MergedLicence
 from hf_lwmm.planning import MergePlan
@@ -73,6 +74,9 @@ def render_card(
             layerwise=plan.knobs.method == "layerwise",
             base=_link(plan.base.source) if plan.base else "",
             statistics=[_link(checkpoint.source) for checkpoint in plan.statistics],
+            tuned=_images(plan.tuning.images) if plan.tuning and plan.tuning.images else "",
+            how=plan.tuning.notes if plan.tuning else (),
+            recalibrated=_images(recipe.recalibration) if recipe.recalibration else "",
             knobs=_knobs(plan),
             scores=report.to_markdown() if report else "",
             pictures=pictures,
@@ -88,6 +92,10 @@ def merge_command(plan: MergePlan, recipe: Recipe) -> str:
     """The command line that makes the same merge."""
     parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
     asked: dict[str, Any] = {"base": (recipe.base,) if recipe.base else (), "statistics": recipe.statistics}
+    for name, facts in (("tune", plan.tuning and plan.tuning.images), ("bn", recipe.recalibration)):
+        if facts:
+            asked |= {f"{name}-data": facts.ref, f"{name}-split": facts.split, f"{name}-limit": facts.images}
+            asked |= facts.options
     for name, value in {**asked, **plan.knobs.changed()}.items():
         if name == "options":
             parts += [part for option, number in value.items() for part in ("--set", f"{option}={number}")]
@@ -158,6 +166,13 @@ def _link(source: Source) -> str:
     repo_id = source.ref.repo_id
     link = f"[{repo_id}](https://huggingface.co/{repo_id})" if repo_id else f"`{source.ref.shown}` (a local file)"
     return f"{link} `{'+'.join(source.ref.files)}`" if source.ref.files and repo_id else link
+
+
+def _images(facts: ImageFacts) -> str:
+    commit = f" `{facts.commit[:12]}`" if facts.commit else ""
+    link = f"[{facts.name}](https://huggingface.co/datasets/{facts.name}){commit}"
+    where = f"`{facts.name}` (a local folder)" if facts.local else link
+    return f"{where}, split {facts.split} ({facts.images} images)"
 
 
 def _first_weight(plan: MergePlan, index: int) -> str:

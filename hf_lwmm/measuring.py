@@ -13,10 +13,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hf_lwmm import hub
 from hf_lwmm._version import __version__
+from hf_lwmm.checkpoint import open_checkpoint
 from hf_lwmm.datasets.labels import label_set_of_ids, match_classes, read_label_set
 from hf_lwmm.datasets.loading import LabelledImages
+from hf_lwmm.datasets.pictures import Images
 from hf_lwmm.errors import PlanError
+from hf_lwmm.facts import Measured
 from hf_lwmm.layouts import Atom, map_slots
 from hf_lwmm.models.loading import LoadedModel
 from hf_lwmm.staging import check_target, staged
@@ -28,7 +32,7 @@ Progress = Callable[[str, int, int], None]
 
 def measure(
     loaded: LoadedModel,
-    images: LabelledImages,
+    images: Images,
     target: str | Path,
     *,
     kind: str = "fisher",
@@ -39,7 +43,10 @@ def measure(
 ) -> int:
     """Measure a model on the first images of a data set and write a file for `--statistics`; gives their number.
 
+    The file records which model it was measured of, so that it is not taken for another's.
+
     Args:
+        images: of `open_images`; for `grams` also of `open_pictures`.
         kind: `fisher` (labelled images and gradients; slots' shapes) or `grams` (images alone; (inputs, inputs)).
         count: how many images.
         protocol: the label set that the images' ids stand for, if the data set does not name it.
@@ -50,20 +57,29 @@ def measure(
     """
     if kind not in KINDS:
         raise PlanError(f"--kind {kind} is none of {', '.join(KINDS)}.")
-    if kind == "fisher" and images.task != "semantic":
+    labelled = images if isinstance(images, LabelledImages) and images.task == "semantic" else None
+    if kind == "fisher" and labelled is None:
         raise PlanError(f"{images.name}: has no pixel labels, which Fisher information needs.")
     path = Path(target)
     if path.suffix != ".safetensors":
         raise PlanError(f"{path}: name a file that ends in .safetensors.")
     check_target(path, overwrite)
     used = min(count, images.count)
-    measured = (
-        fisher(loaded, images, used, protocol, progress) if kind == "fisher" else grams(loaded, images, used, progress)
-    )
-    metadata = {"format": "pt", "hf_lwmm": __version__, "kind": kind, "model": loaded.label, "images": str(used)}
+    if kind == "fisher" and labelled is not None:
+        measured = fisher(loaded, labelled, used, protocol, progress)
+    else:
+        measured = grams(loaded, images, used, progress)
+    metadata = {"format": "pt", "hf_lwmm": __version__, "kind": kind, "images": str(used)}
+    metadata |= Measured(loaded.label, _weight_hashes(loaded)).to_metadata()
     with staged(path) as folder:
         save_file({slot: tensor.contiguous() for slot, tensor in measured.items()}, folder / path.name, metadata)
     return used
+
+
+def _weight_hashes(loaded: LoadedModel) -> dict[str, str]:
+    checkpoint = open_checkpoint(loaded.source)
+    checkpoint.close()
+    return {name: hub.sha256(path) for name, path in checkpoint.paths.items()}
 
 
 def fisher(
@@ -98,7 +114,7 @@ def fisher(
 
 
 @torch.no_grad()
-def grams(loaded: LoadedModel, images: LabelledImages, count: int, progress: Progress) -> dict[str, Tensor]:
+def grams(loaded: LoadedModel, images: Images, count: int, progress: Progress) -> dict[str, Tensor]:
     """X^T X of every linear layer's and convolution's inputs, mean over images, by the slot of its weight.
 
     Source: Jin et al. 2023 (RegMean); a convolution's inputs are its windows. Depthwise convolutions and layers of

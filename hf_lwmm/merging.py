@@ -15,9 +15,11 @@ from hf_lwmm import hub
 from hf_lwmm.card import render_card
 from hf_lwmm.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.datasets.labels import read_label_set
-from hf_lwmm.engine import DEFAULT_SHARD_SIZE, write_merged
+from hf_lwmm.discrepancy import pretraining_warnings
+from hf_lwmm.engine import DEFAULT_SHARD_SIZE
 from hf_lwmm.errors import HubError, PlanError
 from hf_lwmm.eval_results import eval_results_file
+from hf_lwmm.facts import ImageFacts, Tuning, measured_of
 from hf_lwmm.hub import Pushed
 from hf_lwmm.licences import merged_licence
 from hf_lwmm.permuting import match_units, permuted_checkpoint
@@ -26,15 +28,13 @@ from hf_lwmm.plots import plot_layer_weights
 from hf_lwmm.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
 from hf_lwmm.refs import ModelRef, parse_ref
 from hf_lwmm.staging import check_target, staged
+from hf_lwmm.writing import write_network
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation import EvaluationReport
 
 Ref = str | Path | ModelRef
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
-
-# What a merged model needs besides weights, from the anchor.
-_COMPANIONS = ("config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -74,21 +74,25 @@ def plan(
     anchor: Ref | None = None,
     base: Ref | None = None,
     statistics: Sequence[Ref] = (),
+    tuning: Tuning | None = None,
     **knobs: Any,
 ) -> MergePlan:
     """Decide a merge without carrying it out; of Hub repositories with safetensors only headers are read.
+
+    Weights that a method decides on images are left open, unless `tuning` has them.
 
     Args:
         models: two or more references (`org/name[@revision][:file]`, local file or folder).
         anchor: which of them gives task, head and layout; the first if None.
         base: the pre-training that all models share, for methods that need it.
         statistics: a file for each model, for methods that need measurements.
+        tuning: weights that were decided before, such as a recipe's.
         knobs: as in `Knobs`.
 
     Raises:
         HfLwmmError: a subclass that says what is wrong with which model.
     """
-    with _planned(models, anchor, Knobs(**knobs), base, statistics) as decided:
+    with _planned(models, anchor, Knobs(**knobs), base, statistics, tuning) as decided:
         return decided
 
 
@@ -110,6 +114,11 @@ def merge(
     max_shard_size: int = DEFAULT_SHARD_SIZE,
     evaluate: str | Path | None = None,
     evaluation: Mapping[str, Any] | None = None,
+    tune_data: str | Path | None = None,
+    tune_options: Mapping[str, Any] | None = None,
+    tuning: Tuning | None = None,
+    bn_data: str | Path | None = None,
+    bn_options: Mapping[str, Any] | None = None,
     progress: Progress = _silent,
     **knobs: Any,
 ) -> MergeResult:
@@ -127,12 +136,18 @@ def merge(
         max_shard_size: bytes above which the weights are split over several files.
         evaluate: a data set to score the merge and its parents on; the card shows the scores.
         evaluation: options of `hf_lwmm.evaluate`, such as `split` and `protocol`.
+        tune_data: the images that greedy-soup (with labels) and adaptive (without) decide their weights on.
+        tune_options: as `options` of `hf_lwmm.tuning.tune`.
+        tuning: such weights, if they were decided before; no images are then needed.
+        bn_data: the images, without labels, on which `bn="recalibrate"` estimates BatchNorm's statistics.
+        bn_options: as `options` of `hf_lwmm.recalibration.recalibrate`.
         knobs: as in `Knobs`.
 
     Raises:
         HfLwmmError: a subclass; whatever was there before still is, and nothing half-written remains.
     """
     settings = Knobs(**knobs)
+    _check_images(settings, tune_data, tuning, bn_data)
     refs = _read_refs(models)
     chosen = _anchor_index(refs, anchor)
     repo_id = hub.target_repo(push, f"{refs[chosen].name}-lwmm") if push else None
@@ -149,14 +164,16 @@ def merge(
         return hub.push_folder(folder, _files(folder), str(repo_id), message=message, **flags)
 
     with (
-        _planned(refs, chosen, settings, base, statistics, progress) as decided,
-        _opened(decided, progress) as ready,
+        _planned(refs, chosen, settings, base, statistics, None if tune_data else tuning, progress) as decided,
+        _opened(decided, progress) as opened,
     ):
+        doubts = (*_check_measured(opened), *pretraining_warnings(opened))
+        ready = _tuned(opened, tune_data, tune_options, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], license)
         with staged(target) as folder:
             title = repo_id or (target.name if target else "")
             options = {"allow_nonfinite": allow_nonfinite, "max_shard_size": max_shard_size}
-            recipe = _write_model(ready, folder, options, progress)
+            recipe = _write_model(ready, folder, options, (bn_data, bn_options), progress)
             report = _evaluate(ready, folder, title, evaluate, evaluation or {}, progress) if evaluate else None
             pictures = _write_scores(report, folder) if report else []
             card = render_card(ready, recipe, licence, title, repo_id, report, pictures)
@@ -164,8 +181,8 @@ def merge(
             pushed = send(folder) if repo_id and target is None else None
         if repo_id and target is not None:
             pushed = send(target)  # only now, so that a push that fails does not cost the finished merge
-    notes = tuple(note for checkpoint in ready.checkpoints for note in checkpoint.notes)
-    warnings = (*_twins(ready.checkpoints), *licence.warnings, *ready.alignment.notes)
+    notes = (*(note for checkpoint in ready.checkpoints for note in checkpoint.notes), *_decided(ready))
+    warnings = (*_twins(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
     return MergeResult(ready, recipe, card, target, pushed, warnings, notes, report)
 
 
@@ -193,6 +210,9 @@ def _files(folder: Path) -> list[str]:
 def reproduce(repo: Ref, *, progress: Progress = _silent) -> Reproduction:
     """Merge again what a merged repository records, at the same commits, and compare the bytes.
 
+    Weights that were decided on images are the recorded ones. BatchNorm's statistics that were estimated on images are
+    estimated again, with floating-point sums that may end in other bits on another machine.
+
     Raises:
         PlanError: if it has no recipe, or a parent was a local file.
         HubError: if a parent is gone.
@@ -203,6 +223,12 @@ def reproduce(repo: Ref, *, progress: Progress = _silent) -> Reproduction:
     recipe = read_recipe(hub.fetch(source, FILE_NAME).read_text(encoding="utf-8"), f"{source.label}:{FILE_NAME}")
     if recipe.local:
         raise PlanError(f"{source.label}: cannot be made again from here: {', '.join(recipe.local)} was a local file.")
+    recalibration = recipe.recalibration
+    if recalibration is not None and recalibration.local:
+        raise PlanError(
+            f"{source.label}: cannot be made again from here: BatchNorm's statistics were estimated on the images of "
+            f"{recalibration.name}, which was a local folder."
+        )
     stored = _hashes({name: hub.fetch(source, name) for name in recipe.output if name in source.files})
     with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:
         again = merge(
@@ -210,6 +236,9 @@ def reproduce(repo: Ref, *, progress: Progress = _silent) -> Reproduction:
             anchor=recipe.anchor,
             base=recipe.base,
             statistics=recipe.statistics,
+            tuning=recipe.tuning,
+            bn_data=recalibration.ref if recalibration else None,
+            bn_options=recalibration.reading if recalibration else None,
             output=Path(folder) / "again",
             max_shard_size=recipe.max_shard_size,
             progress=progress,
@@ -235,6 +264,7 @@ def _planned(
     knobs: Knobs,
     base: Ref | None = None,
     statistics: Sequence[Ref] = (),
+    tuning: Tuning | None = None,
     progress: Progress = _silent,
 ) -> Iterator[MergePlan]:
     refs = _read_refs(models)
@@ -247,7 +277,7 @@ def _planned(
             weights = knobs.weights if done < len(refs) else "student"
             opened.append(open_checkpoint(hub.resolve(ref), weights=weights, headers_only=True))
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
-        yield make_plan(checkpoints, index, knobs, rest[0] if base else None, rest[1:] if base else rest)
+        yield make_plan(checkpoints, index, knobs, rest[0] if base else None, rest[1:] if base else rest, tuning)
     finally:
         for checkpoint in opened:
             checkpoint.close()
@@ -297,6 +327,59 @@ def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
         matching = match_units(ready.anchor, checkpoint, shared)
         checkpoints[index] = permuted_checkpoint(checkpoint, matching)
     return replace(ready, checkpoints=tuple(checkpoints))
+
+
+def _check_images(
+    knobs: Knobs, tune_data: str | Path | None, tuning: Tuning | None, bn_data: str | Path | None
+) -> None:
+    method = knobs.merge_method()
+    if method.tuned and not tune_data and tuning is None:
+        labels = "labelled" if "labels" in method.needs else "unlabelled"
+        raise PlanError(f"--method {method.name} decides its weights on {labels} images: name them with --tune-data.")
+    if not method.tuned and tune_data:
+        raise PlanError(f"--method {method.name} decides nothing on images; leave out --tune-data.")
+    if knobs.bn == "recalibrate" and not bn_data:
+        raise PlanError("--bn recalibrate estimates BatchNorm's statistics on images: name them with --bn-data.")
+    if knobs.bn != "recalibrate" and bn_data:
+        raise PlanError(f"--bn {knobs.bn} looks at no images; leave out --bn-data, or use --bn recalibrate.")
+
+
+def _tuned(
+    ready: MergePlan, data: str | Path | None, options: Mapping[str, Any] | None, progress: Progress
+) -> MergePlan:
+    """The plan with all weights decided."""
+    if not ready.undecided:
+        return ready
+    from hf_lwmm.tuning import tune
+
+    assert data is not None
+    return tune(ready, data, options, progress)
+
+
+def _decided(ready: MergePlan) -> tuple[str, ...]:
+    """How the weights were decided, in words."""
+    if ready.tuning is None:
+        return ()
+    return (*([f"Weights decided on {ready.tuning.images}:"] if ready.tuning.images else []), *ready.tuning.notes)
+
+
+def _check_measured(ready: MergePlan) -> tuple[str, ...]:
+    """Refuse statistics that were measured of another model; warnings about those that do not say of which.
+
+    Raises:
+        PlanError: naming both models.
+    """
+    warnings = []
+    for found, model in zip(ready.statistics, ready.checkpoints, strict=False):
+        record = measured_of(*found.paths.values()) if len(found.paths) == 1 else None
+        if record is None:
+            warnings.append(f"{found.label} does not say which model it was measured of; only its shapes were checked.")
+        elif sorted(record.sha256.values()) != sorted(_hashes(model.paths).values()):
+            raise PlanError(
+                f"{found.label} was measured of {record.model}, not of {model.label}. Give one file for each model, in "
+                "the models' order, or measure this one (`hf-lwmm measure`)."
+            )
+    return tuple(warnings)
 
 
 def _read_refs(models: Sequence[Ref]) -> list[ModelRef]:
@@ -382,8 +465,17 @@ def _exact(checkpoint: Checkpoint) -> ModelRef:
     return source.ref.at(source.sha) if source.sha else source.ref
 
 
-def _write_model(ready: MergePlan, folder: Path, options: Mapping[str, Any], progress: Progress) -> Recipe:
-    """Write the merged weights and everything beside them that makes a model repository, but the card."""
+def _write_model(
+    ready: MergePlan,
+    folder: Path,
+    options: Mapping[str, Any],
+    images: tuple[str | Path | None, Mapping[str, Any] | None],
+    progress: Progress,
+) -> Recipe:
+    """Write the merged weights and everything beside them that makes a model repository, but the card.
+
+    `images` are data and options for BatchNorm's statistics, if these are to be estimated.
+    """
     total = sum(tensor.info.nbytes for tensor in ready.tensors)
     done = 0
 
@@ -395,30 +487,24 @@ def _write_model(ready: MergePlan, folder: Path, options: Mapping[str, Any], pro
     with ThreadPoolExecutor(1) as pool:
         # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
         inputs = pool.submit(_input_hashes, ready)
-        weights = write_merged(ready, folder, progress=advance, **options)
+        weights = write_network(ready, folder, progress=advance, **options)
+        recalibration = _recalibrated(ready, folder, *images, progress)
         outputs = pool.submit(_hashes, {name: folder / name for name in weights})
         if ready.weights is not None:
             (folder / "plots").mkdir()
             plot_layer_weights(ready, folder / "plots" / "layer_weights.png")
-        recipe = recipe_of(ready, inputs.result(), outputs.result(), options["max_shard_size"])
-    anchor = ready.anchor.source
-    for name in _COMPANIONS:
-        if name in anchor.files and not (anchor.ref.path and anchor.ref.path.is_file()):
-            content = hub.fetch(anchor, name).read_bytes()
-            (folder / name).write_bytes(_config(content, ready) if name == "config.json" else content)
-    if "auto_map" in ready.anchor.config:  # a network whose code travels with it; it is copied, never run
-        for name in (name for name in anchor.files if name.endswith(".py") and "/" not in name):
-            (folder / name).write_bytes(hub.fetch(anchor, name).read_bytes())
+        recipe = recipe_of(ready, inputs.result(), outputs.result(), options["max_shard_size"], recalibration)
     (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
     return recipe
 
 
-def _config(content: bytes, ready: MergePlan) -> bytes:
-    """The anchor's config; only a path of somebody's machine and another dtype are corrected."""
-    config = json.loads(content)
-    changed = config.pop("_name_or_path", None) is not None
-    if ready.knobs.dtype is not None:
-        key = "torch_dtype" if "torch_dtype" in config else "dtype"
-        changed |= config.get(key) != ready.knobs.dtype
-        config[key] = ready.knobs.dtype
-    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode() if changed else content
+def _recalibrated(
+    ready: MergePlan, folder: Path, data: str | Path | None, options: Mapping[str, Any] | None, progress: Progress
+) -> ImageFacts | None:
+    """Estimate BatchNorm's statistics in the written files, if they are to be; gives on which images."""
+    if ready.knobs.bn != "recalibrate":
+        return None
+    from hf_lwmm.recalibration import recalibrate
+
+    assert data is not None
+    return recalibrate(ready, folder, data, options, progress)

@@ -13,6 +13,7 @@ from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.datasets.labels import label_sets, read_label_set
 from hf_lwmm.dtypes import BY_TORCH_NAME
 from hf_lwmm.errors import PlanError
+from hf_lwmm.facts import Tuning
 from hf_lwmm.methods import Method, make_method, uniform
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.permuting import axes_of
@@ -21,7 +22,7 @@ from hf_lwmm.segments import PlannedTensor, base_atom, is_statistic, planned_ten
 
 _CHOICES = {"granularity": GRANULARITIES, "order": ORDERS, "share": SHARES, "head": HEADS}
 _WEIGHTS = ("student", "teacher")
-BN_CHOICES = ("linear", "pooled", "anchor")
+BN_CHOICES = ("linear", "pooled", "anchor", "recalibrate")
 _LAYERWISE = ("start", "alpha", "ramp")
 
 
@@ -31,8 +32,8 @@ class Knobs:
 
     `method` is one of `hf_lwmm.methods.METHODS`, `options` its options; those of layerwise are knobs of their own.
     `bn` says what becomes of the running statistics of normalisation layers: averaged with the method's weights,
-    pooled as of a mixture of Gaussians, or the anchor's. `permute` first permutes every model's units to match the
-    anchor's.
+    pooled as of a mixture of Gaussians, the anchor's, or re-estimated on images when all else is merged. `permute`
+    first permutes every model's units to match the anchor's.
     `alpha` None means 1/M. `dtype` None writes the anchor's own; otherwise a torch name such as float16.
     `weights` picks student or teacher from checkpoints of self-training runs. `keep` names slots, or dotted
     beginnings of their names, that stay the anchor's. `labels` are label sets, by name, file or class names: a model
@@ -96,7 +97,8 @@ def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:
 class MergePlan:
     """A merge, decided but not carried out. `checkpoints` may hold headers only.
 
-    `base` is the common pre-training, `statistics` a file for each model, where the method asks for them.
+    `base` is the common pre-training, `statistics` a file for each model, where the method asks for them. `tuning` has
+    the weights of a method that decides them on images; it is None before they are decided.
     """
 
     checkpoints: tuple[Checkpoint, ...] = field(repr=False)
@@ -104,6 +106,7 @@ class MergePlan:
     alignment: Alignment
     base: Checkpoint | None = field(default=None, repr=False)
     statistics: tuple[Checkpoint, ...] = field(default=(), repr=False)
+    tuning: Tuning | None = None
 
     @property
     def sources(self) -> tuple[Checkpoint, ...]:
@@ -118,6 +121,11 @@ class MergePlan:
     def permutes(self) -> bool:
         """Whether the other models' units are permuted to match the anchor's first."""
         return self.knobs.permute or self.method.permutes
+
+    @property
+    def undecided(self) -> bool:
+        """Whether its weights are still to be decided on images (`hf_lwmm.tuning`); such a plan has no tensors."""
+        return self.method.tuned and self.tuning is None
 
     @property
     def anchor(self) -> Checkpoint:
@@ -147,15 +155,17 @@ class MergePlan:
 
     @cached_property
     def weights(self) -> Weights | None:
-        """The models' weights where all take part, (positions, models); None if the method has no such thing."""
-        return self.weights_of(tuple(range(len(self.checkpoints)))) if self.method.convex else None
+        """The models' weights where all take part, (positions, models); None if there is no such thing, or not yet."""
+        if not self.method.convex or self.undecided:
+            return None
+        return self.weights_of(tuple(range(len(self.checkpoints))))
 
     def slot_weights(self, shared: SharedSlot) -> dict[int, float] | None:
-        """The weight of each member at a shared slot, None if the method merges it in another way."""
+        """The weight of each member at a shared slot, None if it is merged in another way, or not decided yet."""
         statistic = is_statistic(shared.slot)
         if statistic and self.knobs.bn == "anchor":
             return {model: float(model == self.alignment.anchor) for model in shared.members}
-        if not self.method.linear and not statistic:
+        if (not self.method.linear and not statistic) or self.undecided:
             return None
         row = self.weights_of(shared.members, statistic)[shared.position - 1]
         return dict(zip(shared.members, map(float, row), strict=True))
@@ -165,16 +175,32 @@ class MergePlan:
         return {}
 
     def weights_of(self, members: tuple[int, ...], average: bool = False) -> Weights:
-        """The weights of members at every position; `average` for what only a convex method has weights for."""
+        """The weights of members at every position; `average` for what only a convex method has weights for.
+
+        Raises:
+            PlanError: if they are not decided yet.
+        """
         plain = average and not self.method.convex
         if (members, plain) not in self._tables:
             method, count, positions = self.method, len(members), self.alignment.positions
             if isinstance(method, Layerwise) and method.alpha is not None and count < len(self.checkpoints):
                 method = replace(method, alpha=max(method.alpha, 1 / count))  # among fewer an equal weighs more
             rank = members.index(self.alignment.anchor)
-            table = uniform(positions, count) if plain else method.weights(positions, count, rank)
+            if method.tuned:
+                table = self._decided(members, rank)
+            else:
+                table = uniform(positions, count) if plain else method.weights(positions, count, rank)
             self._tables[members, plain] = table
         return self._tables[members, plain]
+
+    def _decided(self, members: tuple[int, ...], rank: int) -> Weights:
+        """Of the decided weights the members' columns; what lacks a slot leaves its part to the anchor."""
+        if self.tuning is None:
+            raise PlanError(f"--method {self.method.name} has no weights before they are decided on images.")
+        table = self.tuning.weights[:, members]
+        if len(members) < len(self.checkpoints):
+            table[:, rank] += 1 - table.sum(axis=1)
+        return table
 
     @cached_property
     def tensors(self) -> tuple[PlannedTensor, ...]:
@@ -188,8 +214,11 @@ def make_plan(
     knobs: Knobs,
     base: Checkpoint | None = None,
     statistics: Sequence[Checkpoint] = (),
+    tuning: Tuning | None = None,
 ) -> MergePlan:
-    """Align checkpoints and decide every weight.
+    """Align checkpoints and decide every weight, but for those that a method decides on images.
+
+    `tuning` has such weights, if they were decided before.
 
     Raises:
         AlignmentError: if they share too little.
@@ -207,7 +236,11 @@ def make_plan(
         order=knobs.order,
         keep=knobs.keep,
     )
-    plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(statistics))
+    plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(statistics), tuning)
+    if tuning is not None:
+        _check_tuning(plan, tuning)
+    if knobs.bn == "recalibrate" and not any(map(is_statistic, plan.anchor.slot_map.slots)):
+        raise PlanError(f"{plan.anchor.label}: has no BatchNorm, so --bn recalibrate has nothing to do; leave it out.")
     if alignment.shared:
         plan.slot_weights(alignment.shared[0])
     if plan.permutes:
@@ -222,6 +255,18 @@ def make_plan(
 def _check_models(method: Method, count: int) -> None:
     if method.models is not None and count != method.models:
         raise PlanError(f"--method {method.name} merges {method.models} models, not {count}.")
+
+
+def _check_tuning(plan: MergePlan, tuning: Tuning) -> None:
+    if not plan.method.tuned:
+        raise PlanError(f"--method {plan.method.name} has weights of its own; decided ones mean nothing to it.")
+    shape = (plan.alignment.positions, len(plan.checkpoints))
+    if tuning.weights.shape != shape:
+        of = "{} positions and {} models"
+        raise PlanError(
+            f"The decided weights are for {of.format(*tuning.weights.shape)}, but this merge has {of.format(*shape)}; "
+            "decide them anew with --tune-data."
+        )
 
 
 def _check_permutable(plan: MergePlan) -> None:

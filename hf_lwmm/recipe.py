@@ -11,6 +11,7 @@ import yaml
 from hf_lwmm._version import __version__
 from hf_lwmm.engine import DEFAULT_SHARD_SIZE
 from hf_lwmm.errors import PlanError
+from hf_lwmm.facts import ImageFacts, Tuning, read_image_facts, read_tuning
 from hf_lwmm.planning import Knobs, MergePlan
 
 FILE_NAME = "hf_lwmm.yaml"
@@ -21,7 +22,8 @@ class Recipe:
     """What to merge and how. `sha256` are hashes of each model's weight files, `output` of the merged ones.
 
     A local model of a finished merge is named by its last part alone and listed in `local`. `base` and `statistics`
-    are references that the method asks for; their hashes follow those of the models.
+    are references that the method asks for; their hashes follow those of the models. `tuning` has the weights that the
+    method decided on images, `recalibration` the images that BatchNorm's statistics were estimated on.
     """
 
     models: tuple[str, ...]
@@ -34,6 +36,8 @@ class Recipe:
     max_shard_size: int = DEFAULT_SHARD_SIZE
     base: str | None = None
     statistics: tuple[str, ...] = ()
+    tuning: Tuning | None = field(default=None, repr=False)
+    recalibration: ImageFacts | None = None
 
     def to_yaml(self) -> str:
         """The file's text; equal recipes give equal texts."""
@@ -53,6 +57,8 @@ class Recipe:
             **({"base": rest.pop(0)} if self.base else {}),
             **({"statistics": rest} if rest else {}),
             "knobs": knobs,
+            **({"tuning": self.tuning.to_dict()} if self.tuning else {}),
+            **({"recalibration": self.recalibration.to_dict()} if self.recalibration else {}),
             "max_shard_size": self.max_shard_size,
             "output": dict(sorted(self.output.items())),
         }
@@ -67,7 +73,11 @@ def _plain(value: Any) -> Any:
 
 
 def recipe_of(
-    plan: MergePlan, sha256: tuple[Mapping[str, str], ...], output: Mapping[str, str], max_shard_size: int
+    plan: MergePlan,
+    sha256: tuple[Mapping[str, str], ...],
+    output: Mapping[str, str],
+    max_shard_size: int,
+    recalibration: ImageFacts | None = None,
 ) -> Recipe:
     """The recipe of a plan that was carried out."""
     sources = [checkpoint.source for checkpoint in plan.sources]
@@ -83,6 +93,8 @@ def recipe_of(
         max_shard_size=max_shard_size,
         base=rest[0] if plan.base else None,
         statistics=rest[1:] if plan.base else rest,
+        tuning=plan.tuning,
+        recalibration=recalibration,
     )
 
 
@@ -131,4 +143,8 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         max_shard_size=int(content.get("max_shard_size") or DEFAULT_SHARD_SIZE),
         base=rest[0] if base else None,
         statistics=tuple(rest[len(base) :]),
+        tuning=read_tuning(content["tuning"], f"{name}, tuning") if "tuning" in content else None,
+        recalibration=(
+            read_image_facts(content["recalibration"], f"{name}, recalibration") if "recalibration" in content else None
+        ),
     )

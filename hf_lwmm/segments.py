@@ -192,8 +192,9 @@ def _segment(
     if pooled:
         terms = tuple(_term(plan, model, name, rows, count) for name in (slot, mean) for model in order)
         return Segment(start, count, terms, rule=PooledVariance(tuple(weights[model] for model in order)))
-    # A model of weight 0 is not read: the last layer is the anchor's, bit for bit.
-    used = [model for model in order if model == anchor or weights[model]]
+    # A model of weight 0 is not read: the last layer is the anchor's, bit for bit. Nor is the anchor beside a 1.
+    alone = [model for model in order if method.convex and weights[model] == 1]
+    used = alone or [model for model in order if model == anchor or weights[model]]
     rest = tuple(replace(term, weight=1 - math.fsum(weights.values())) for term in base)
     terms = (*(_term(plan, model, slot, rows, count, weights[model]) for model in used), *rest)
     return Segment(start, count, terms, _weight_norm(plan, slot, terms, count))

@@ -21,6 +21,7 @@ import hf_lwmm
 from hf_lwmm import hub
 from hf_lwmm.checkpoint import open_checkpoint
 from hf_lwmm.errors import PlanError
+from hf_lwmm.facts import Tuning
 from hf_lwmm.methods import METHODS, Slot, make_method
 from hf_lwmm.permuting import Matching, axes_of, permuted_checkpoint
 from hf_lwmm.refs import parse_ref
@@ -210,6 +211,13 @@ def test_models_that_are_the_base_stay_it(name: str, base: np.ndarray) -> None:
     np.testing.assert_allclose(applied(name, [base, base], base, {}), base, rtol=1e-12, atol=1e-12)
 
 
+def test_tiny_and_opposite_task_vectors_do_not_break_a_formula() -> None:
+    base, step = np.zeros(2), np.array([1.0, -2.0])
+    kept_one = applied("ties", [step, step], base, {"density": 0.2})  # a fifth of two elements is none
+    assert np.array_equal(kept_one, [0, -2])
+    assert np.array_equal(applied("model-stock", [step, -step], base, {}), base)
+
+
 # BatchNorm
 
 
@@ -259,6 +267,9 @@ def test_methods_give_the_same_slots_whatever_the_layout(method: str, tmp_path: 
         if METHODS[method].needs & {"fisher", "grams"}:
             kind = "fisher" if "fisher" in METHODS[method].needs else "grams"
             options[kind] = [statistics(to_slots(model), kind) for model in models]
+        if METHODS[method].needs & {"labels", "images"}:
+            share = np.random.default_rng(4).uniform(0, 1, positions(tmp_path, models))
+            options["tuning"] = Tuning(np.stack([share, 1 - share], axis=1))
         results.append(to_slots(merge(tmp_path, models, **options)))
     for result in results[1:]:
         for name, values in results[0].items():
@@ -267,6 +278,11 @@ def test_methods_give_the_same_slots_whatever_the_layout(method: str, tmp_path: 
     assert not np.array_equal(
         results[0]["mit.stage1.block0.mlp.fc1.weight"], to_slots(models[0])["mit.stage1.block0.mlp.fc1.weight"]
     )
+
+
+def positions(tmp_path: Path, models: list[Arrays]) -> int:
+    paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(models)]
+    return hf_lwmm.plan(paths, head="anchor").alignment.positions
 
 
 def statistics(slots: Arrays, kind: str) -> Arrays:
@@ -343,7 +359,10 @@ def test_methods_are_listed_with_what_they_need() -> None:
     done = subprocess.run([sys.executable, "-m", "hf_lwmm", "methods", "--json"], capture_output=True, check=True)
     rows = {row["method"]: row for row in json.loads(done.stdout)}
     assert set(rows) == set(METHODS) and rows["ties"]["needs"] == ["base"]
-    assert rows["fisher"]["needs"] == ["labelled images, gradients"] and rows["dare"]["options"]["density"] == 0.5
+    assert (
+        rows["fisher"]["needs"] == ["labelled images, gradients (--statistics)"]
+        and rows["dare"]["options"]["density"] == 0.5
+    )
 
 
 # Permutations

@@ -22,6 +22,7 @@ from hf_lwmm.cli import (
     predict,
     reproduce,
     search,
+    sweep,
 )
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("methods")(methods.methods)
 app.command("measure", epilog=measure.EXAMPLES)(measure.measure)
 app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
+app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
 app.command("predict", epilog=predict.EXAMPLES)(predict.predict)
 app.command("convert", epilog=convert.EXAMPLES)(convert.convert)
 app.add_typer(hub.app, name="hub", help="A local Hub, for try-outs, tests and air-gapped sites.")

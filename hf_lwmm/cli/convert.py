@@ -20,7 +20,7 @@ hf-lwmm convert timm/resnet101.a1_in1k resnet101.pth --to advent --backbone-only
 
 
 def convert(
-    source: Annotated[str, typer.Argument(help="Model: org/name[@revision][:file[+file]], or a local file or folder.")],
+    source: Annotated[str, typer.Argument(help=options.MODEL)],
     target: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Argument(help="Folder or file to write (.safetensors, .pth, .pt, .bin, .ckpt).", show_default=False),

@@ -25,7 +25,7 @@ accelerate launch --num_processes 4 -m hf_lwmm evaluate org/merged --dataset org
 
 def evaluate(
     models: options.Models = None,
-    dataset: Annotated[str, typer.Option(help="org/name[@revision] on the Hub, or a folder.")] = "",
+    dataset: Annotated[str, typer.Option(help=options.DATASET)] = "",
     split: Annotated[str, typer.Option(help="Which split of it.")] = "validation",
     config: Annotated[Optional[str], typer.Option(help="Which of its configurations.", show_default=False)] = None,  # noqa: UP045
     protocol: Annotated[
@@ -83,6 +83,7 @@ def evaluate(
         raise PlanError(f"--output {output}: name a file, .json or .md, in a folder that exists.")
     if qualitative and plot is None:
         raise PlanError("--qualitative draws into a folder: name it with --plot FOLDER.")
+    options.check_folder("--plot", plot)
     try:
         sizes = [float(size) for size in scales.split(",")]
     except ValueError:

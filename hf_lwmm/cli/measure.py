@@ -18,9 +18,9 @@ hf-lwmm merge org/a org/b --method fisher --statistics a.safetensors --statistic
 
 
 def measure(
-    model: Annotated[str, typer.Argument(help="Model: org/name[@revision][:file[+file]], or a local file or folder.")],
+    model: Annotated[str, typer.Argument(help=options.MODEL)],
     output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
-    dataset: Annotated[str, typer.Option(help="org/name[@revision] on the Hub, or a folder.")],
+    dataset: Annotated[str, typer.Option(help=options.DATASET)],
     kind: Annotated[str, typer.Option(help="fisher (labelled images), or grams for regmean (no labels).")] = "fisher",
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
@@ -39,12 +39,13 @@ def measure(
     """Measure what the methods fisher and regmean must know of a model, on images of its source domain."""
     import hf_lwmm
     from hf_lwmm.datasets.loading import open_images
+    from hf_lwmm.datasets.pictures import Images, open_pictures
     from hf_lwmm.measuring import measure as run
 
     loaded = hf_lwmm.load(model, labels=labels or [], system=system)
     for text in loaded.notes:
         note(text)
-    images = open_images(dataset, split, ids=ids)
+    images: Images = open_pictures(dataset, split) if kind == "grams" else open_images(dataset, split, ids=ids)
     with progress_bar() as progress:
         used = run(
             loaded, images, output, kind=kind, count=count, protocol=protocol, overwrite=overwrite, progress=progress

@@ -18,6 +18,8 @@ hf-lwmm merge org/a@v1 org/b:latest.pth --anchor org/a@v1 --push org/merged --pr
 
 hf-lwmm merge a.pth b.pth --start 0.5 --ramp cosine --dry-run
 
+hf-lwmm merge org/a org/b --method adaptive --tune-data org/cityscapes --bn recalibrate --bn-data org/cityscapes
+
 hf-lwmm merge --recipe hf_lwmm.yaml"""
 
 
@@ -60,11 +62,13 @@ def merge(
     split: Annotated[str, typer.Option(help="With --evaluate: the split.")] = "validation",
     protocol: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="With --evaluate: the classes to score, as for evaluate.", show_default=False),
+        typer.Option(
+            help="With --evaluate and greedy-soup: the classes to score, as for evaluate.", show_default=False
+        ),
     ] = None,
     ids: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="With --evaluate: the raw ids of the label files.", show_default=False),
+        typer.Option(help="With --evaluate and greedy-soup: the raw ids of the label files.", show_default=False),
     ] = None,
     limit: Annotated[
         Optional[int],  # noqa: UP045
@@ -74,6 +78,7 @@ def merge(
         int, typer.Option(min=0, help="With --evaluate: draw so many images where merge and anchor differ most.")
     ] = 0,
     system: options.System = None,
+    device: options.Device = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output folder.")] = False,
     allow_nonfinite: Annotated[bool, typer.Option("--allow-nonfinite", help="Merge infinities and NaNs too.")] = False,
@@ -95,20 +100,30 @@ def merge(
     permute: options.Permute = False,
     base: options.Base = None,
     statistics: options.Statistics = None,
+    tune_data: options.TuneData = None,
+    tune_split: options.TuneSplit = None,
+    tune_limit: options.TuneLimit = None,
+    bn_data: options.BnData = None,
+    bn_split: options.BnSplit = "train",
+    bn_limit: options.BnLimit = None,
     as_json: options.Json = False,
 ) -> None:
     """Merge two or more models layer by layer, into a folder or straight to the Hub."""
     import hf_lwmm
+    from hf_lwmm.cli.plan import note_undecided
     from hf_lwmm.cli.tables import print_plan
 
     what: dict[str, Any] = {"models": models or [], "anchor": anchor, "base": base, "statistics": statistics or []}
-    what |= options.knobs_of(context)
+    what |= {"tuning": None, **options.knobs_of(context)}
     if recipe is not None:
         what = _with_recipe(context, recipe, what)
     if dry_run:
-        print_plan(hf_lwmm.plan(**what), as_json=as_json)
+        decided = hf_lwmm.plan(**what)
+        print_plan(decided, as_json=as_json)
+        note_undecided(decided)
         note("Dry run: nothing was merged.")
         return
+    network, labels_read = {"system": system, "device": device}, {"protocol": protocol, "ids": ids}
     with progress_bar() as progress:
         result = hf_lwmm.merge(
             output=output,
@@ -124,12 +139,15 @@ def merge(
             evaluate=evaluate,
             evaluation={
                 "split": split,
-                "protocol": protocol,
-                "ids": ids,
                 "limit": limit,
                 "qualitative": qualitative,
-                "system": system,
+                **labels_read,
+                **network,
             },
+            tune_data=tune_data,
+            tune_options={"split": tune_split, "limit": tune_limit, **labels_read, **network},
+            bn_data=bn_data,
+            bn_options={"split": bn_split, "limit": bn_limit, **network},
             progress=progress,
             **what,
         )
@@ -176,6 +194,7 @@ def _with_recipe(context: typer.Context, path: Path, what: dict[str, Any]) -> di
     given = {n for n in what if getattr(context.get_parameter_source(named.get(n, n)), "name", "") == "COMMANDLINE"}
     recorded = {**vars(recipe.knobs), **{name: getattr(recipe, name) for name in ("models", "base", "statistics")}}
     recorded["anchor"] = None if what["models"] else recipe.anchor
+    recorded["tuning"] = recipe.tuning if given <= {"dtype", "bn"} else None  # of another merge it means nothing
     return {name: value if name in given else recorded[name] for name, value in what.items()}
 
 

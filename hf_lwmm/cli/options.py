@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
+from hf_lwmm.errors import PlanError
+
+MODEL = r"Model: org/name\[@revision][:file[+file]], or a local file or folder."  # \[ is no markup
+DATASET = r"org/name\[@revision] on the Hub, or a folder."
+
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads it at run time, also on Python 3.10)
-    typer.Argument(help="Models: org/name[@revision][:file[+file]], or a local file or folder.", show_default=False),
+    typer.Argument(help=MODEL.replace("Model", "Models"), show_default=False),
 ]
 Anchor = Annotated[
     Optional[str],  # noqa: UP045
@@ -54,7 +60,32 @@ Set = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--set", metavar="NAME=NUMBER", help="An option of the method, such as density=0.2; may be repeated."),
 ]
-Bn = Annotated[str, typer.Option(help="Running statistics of BatchNorm: linear, pooled or anchor.")]
+Bn = Annotated[str, typer.Option(help="Running statistics of BatchNorm: linear, pooled, anchor or recalibrate.")]
+TuneData = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        metavar="DATASET",
+        help="Images that greedy-soup (labelled) and adaptive (unlabelled) decide their weights on.",
+        show_default=False,
+    ),
+]
+TuneSplit = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Their split; validation of labelled images, train of others.", show_default=False),
+]
+TuneLimit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Only so many of them.", show_default=False),
+]
+BnData = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="DATASET", help="With --bn recalibrate: the images, without labels.", show_default=False),
+]
+BnSplit = Annotated[str, typer.Option(help="Their split.")]
+BnLimit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(min=1, help="Only so many of them.", show_default=False),
+]
 Permute = Annotated[
     bool, typer.Option("--permute", help="First permute every model's units to match the anchor's (Git Re-Basin).")
 ]
@@ -88,3 +119,9 @@ def _numbers(settings: list[str]) -> dict[str, float]:
             raise typer.BadParameter(f"--set {setting}: write NAME=NUMBER, such as density=0.2.")
         options[name] = int(number) if number == int(number) and "." not in value and "e" not in value else number
     return options
+
+
+def check_folder(option: str, folder: Path | None) -> None:
+    """Refuse a folder that a file is in the way of, before any work is done for it."""
+    if folder is not None and not next(part for part in (folder, *folder.absolute().parents) if part.exists()).is_dir():
+        raise PlanError(f"{option} {folder}: name a folder; a file is in its place.")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import note
+
+if TYPE_CHECKING:
+    from hf_lwmm.planning import MergePlan
 
 EXAMPLES = """Examples:
 
@@ -56,6 +59,14 @@ def plan(
     knobs = options.knobs_of(context)
     decided = hf_lwmm.plan(models or [], anchor=anchor, base=base, statistics=statistics or [], **knobs)
     print_plan(decided, as_json=as_json, full=full)
+    note_undecided(decided)
     if plot is not None:
         plot_layer_weights(decided, plot)
         note(f"Drew {plot}")
+
+
+def note_undecided(plan: MergePlan) -> None:
+    """Say of weights that a plan does not have that they come later, and of what."""
+    if plan.undecided:
+        labels = "labelled" if "labels" in plan.method.needs else "unlabelled"
+        note(f"{plan.method.name} decides the weights on {labels} images (--tune-data) when it merges.")

@@ -18,7 +18,7 @@ hf-lwmm predict org/daformer:latest.pth photos/ --labels cityscapes19 --output s
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="Model: org/name[@revision][:file[+file]], or a local file or folder.")],
+    model: Annotated[str, typer.Argument(help=options.MODEL)],
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     output: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("predictions"),
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours over the picture.")] = 0.6,

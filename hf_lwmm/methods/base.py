@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm.schedule import Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Values = NDArray[np.float64]
 
@@ -41,12 +45,35 @@ class Slot:
         return np.random.default_rng([seed, zlib.crc32(self.name.encode()), model])
 
 
+class Trials(Protocol):
+    """What a method may try out on images before it decides its weights, which are (positions, models) matrices."""
+
+    names: Sequence[str]  # of the models
+    anchor: int
+    positions: int
+    progress: Callable[[str, int, int], None]
+
+    @property
+    def count(self) -> int:
+        """How many images there are."""
+
+    def score(self, weights: Weights) -> float:
+        """What the merge scores on the labelled images, a fraction: mIoU, mean PQ, average accuracy or mean AP."""
+
+    def pixels(self, image: int) -> Tensor:
+        """An image as it comes to the network: (1, 3, H, W)."""
+
+    def logits(self, weights: Tensor, pixels: Tensor) -> Tensor:
+        """The merge's logits (1, C, h, w), differentiable in the weights."""
+
+
 class Method:
     """A way to merge. Subclasses are frozen dataclasses whose fields are the method's options.
 
-    A *linear* method gives one weight for each model and depth position; the engine streams it. Any other merges
-    whole slots. Statistics of normalisation layers have no gradient and no task vector: methods that are no convex
-    combination average them (`--bn` chooses otherwise).
+    A *linear* method gives one weight for each model and depth position; the engine streams it. A *tuned* one is
+    linear, too, and decides its weights on images first. Any other merges whole slots. Statistics of normalisation
+    layers have no gradient and no task vector: methods that are no convex combination average them (`--bn` chooses
+    otherwise).
     """
 
     name: ClassVar[str]
@@ -54,8 +81,8 @@ class Method:
     reference: ClassVar[str]
     linear: ClassVar[bool] = False
     convex: ClassVar[bool] = False  # linear, and a row of weights sums to 1
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "base", "fisher", "grams"
-    data: ClassVar[str] = ""  # what has to be measured first, for the table of methods
+    needs: ClassVar[frozenset[str]] = frozenset()  # of "base", "fisher", "grams", "labels", "images"
+    data: ClassVar[str] = ""  # what has to be measured or given, for the table of methods
     models: ClassVar[int | None] = None  # how many models it takes, if not any number
     permutes: ClassVar[bool] = False  # whether units are first permuted to match the anchor's
 
@@ -66,6 +93,15 @@ class Method:
     def merge(self, slot: Slot) -> Values:
         """Of any other method: the merged values, shaped as the slot's."""
         raise NotImplementedError
+
+    def decide(self, trials: Trials) -> tuple[Weights, tuple[str, ...]]:
+        """Of a tuned method: its weights, (positions, models), rows summing to 1, and notes on how it found them."""
+        raise NotImplementedError
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its weights are decided on images, labelled or not."""
+        return bool({"labels", "images"} & self.needs)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Fisher(Method):
     summary: ClassVar[str] = "every shared weight is an average in which each model counts by its Fisher information"
     reference: ClassVar[str] = "Matena & Raffel 2022, arXiv 2111.09832"
     needs: ClassVar[frozenset[str]] = frozenset({"fisher"})
-    data: ClassVar[str] = "labelled images, gradients"
+    data: ClassVar[str] = "labelled images, gradients (--statistics)"
 
     def merge(self, slot: Slot) -> Values:
         total, weight = np.zeros_like(slot.values[0]), np.zeros_like(slot.values[0])

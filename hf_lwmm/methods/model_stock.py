@@ -30,7 +30,8 @@ class ModelStock(Method):
         assert slot.base is not None
         vectors, count = slot.task_vectors, len(slot.values)
         cosine = float(np.mean([_cosine(one, other) for one, other in combinations(vectors, 2)]))
-        t = count * cosine / (1 + (count - 1) * cosine)
+        spread = 1 + (count - 1) * cosine  # 0 where the task vectors cancel out
+        t = count * cosine / spread if spread > 0 else 0.0
         return slot.base + t * sum(vectors) / count
 
 

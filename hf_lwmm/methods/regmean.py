@@ -26,7 +26,7 @@ class RegMean(Method):
     summary: ClassVar[str] = "linear layers are merged so that their outputs agree best with every model's"
     reference: ClassVar[str] = "Jin et al. 2023, arXiv 2212.09849"
     needs: ClassVar[frozenset[str]] = frozenset({"grams"})
-    data: ClassVar[str] = "unlabelled images"
+    data: ClassVar[str] = "unlabelled images (--statistics)"
 
     def merge(self, slot: Slot) -> Values:
         anchor = slot.values[0]

@@ -40,8 +40,8 @@ class Ties(Method):
 
 
 def trim(vector: Values, density: float) -> Values:
-    """The vector with all but its `density` largest magnitudes set to zero; earlier elements win ties."""
-    count = kept(vector.size, density)
+    """The vector with all but its `density` largest magnitudes, at least one, set to zero; earlier ones win ties."""
+    count = max(kept(vector.size, density), 1)
     order = np.argsort(-np.abs(vector).reshape(-1), kind="stable")
     trimmed = np.zeros(vector.size)
     trimmed[order[:count]] = vector.reshape(-1)[order[:count]]

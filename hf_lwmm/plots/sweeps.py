@@ -7,6 +7,7 @@ interval `low` to `high`, as fractions; of layerwise merges also `start`, `alpha
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import textwrap
@@ -110,6 +111,18 @@ def plot_subsets(rows: Sequence[Row], path: str | Path | io.BytesIO, metric: str
         for side in ("left", "bottom"):
             lower.spines[side].set_visible(False)
         legend_above(figure, upper, methods)
+
+
+def save_plots(rows: Sequence[Row], folder: Path, metric: str = "mIoU") -> list[Path]:
+    """Write subsets.png, and start.png, alpha.png and ramp.png of those that vary, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "subsets.png"]
+    plot_subsets(rows, paths[0], metric)
+    for knob in KNOBS:
+        with contextlib.suppress(PlotError):  # no merges differ in it alone
+            plot_knob(rows, knob, folder / f"{knob}.png", metric)
+            paths.append(folder / f"{knob}.png")
+    return paths
 
 
 def _draw(axes: Axes, values: Sequence[float], rows: Sequence[Row], index: int, name: str, line: str) -> None:

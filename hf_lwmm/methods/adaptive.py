@@ -1,0 +1,122 @@
+"""Adaptive layer-wise merging: Equation 1's weights, adapted to unlabelled images of the target domain."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from hf_lwmm.methods.base import Method, Trials
+from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.schedule import Weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DIGITS = 6  # of a weight, so that a recipe can be read
+TINY = 1e-12  # a probability below which nothing is added to an entropy
+
+
+@dataclass(frozen=True)
+class Adaptive(Method):
+    """merged(j) = sum_i w_i(j) theta_i(j), w_i(j) = H_i(j) exp(z_i(j)) / sum_k H_k(j) exp(z_k(j)), H as in Equation 1.
+
+    The logits z, one for each depth position and model but the anchor (`--granularity block` has one for each block),
+    start at 0 and minimise, over `images` unlabelled images,
+
+        mean over images of [mean over pixels of h(p) - balance * h(mean over pixels of p)]
+        + penalty * mean over j of KL(w(j) || H(j)),
+
+    where p are the merge's softmax outputs and h is the entropy, divided by that of equal probabilities. The first term
+    asks for certain pixels, the second that an image's pixels are not all of one class (together, for balance 1, the
+    negative mutual information of place and class), the third that the weights stay near Equation 1's. Where H is 0,
+    at the last position, it stays so. L-BFGS takes about `passes` forward and backward passes; images are cut to
+    `crop` x `crop` pixels at random places. BatchNorm's running statistics go with the weights.
+
+    Source: ours; entropy as an objective for merging weights is from Yang et al. 2024, "AdaMerging" (arXiv 2310.02575),
+    its balance from Krause et al. 2010, "Discriminative clustering by regularized information maximization". Needs
+    unlabelled images of the target domain and a segmentation network of ours; gradients only in the weights' logits.
+    Cost: `passes` forward and backward passes, memory for M models.
+    """
+
+    images: int = 32
+    passes: int = 400
+    penalty: float = 0.1
+    balance: float = 1.0
+    crop: int = 512
+    seed: int = 0
+
+    name: ClassVar[str] = "adaptive"
+    summary: ClassVar[str] = (
+        "the weights of layer-wise merging are adapted to unlabelled images of the target domain, so that the merge is "
+        "certain of its pixels but not of one class alone"
+    )
+    reference: ClassVar[str] = "this package; after AdaMerging, Yang et al. 2024, arXiv 2310.02575"
+    linear: ClassVar[bool] = True
+    convex: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"images"})
+    data: ClassVar[str] = "unlabelled images (--tune-data), gradients"
+
+    def decide(self, trials: Trials) -> tuple[Weights, tuple[str, ...]]:
+        import torch
+
+        draw = np.random.default_rng(self.seed)
+        chosen = np.sort(draw.permutation(trials.count)[: self.images])
+        pictures = [self._cut(trials.pixels(int(image)), draw) for image in chosen]
+        evaluations = max(self.passes // len(pictures), 1)
+        start = torch.from_numpy(Layerwise().weights(trials.positions, len(trials.names), trials.anchor))
+        others = [model for model in range(len(trials.names)) if model != trials.anchor]
+        z = torch.zeros(trials.positions, len(others), dtype=torch.float64, requires_grad=True)
+        found: list[tuple[float, float, Weights]] = []  # objective, uncertainty and weights of each evaluation
+
+        def weights() -> tuple[Tensor, Tensor]:
+            """The weights, and their mean Kullback-Leibler divergence from Equation 1's."""
+            tilt = torch.zeros_like(start).index_copy(1, torch.tensor(others), z)
+            total = (start.log() + tilt).logsumexp(dim=1, keepdim=True)
+            now = (start.log() + tilt - total).exp()
+            return now, (now * (tilt - total)).sum(dim=1).mean()
+
+        def objective() -> float:
+            z.grad = None
+            value = 0.0
+            for done, pixels in enumerate(pictures):  # one by one, for the memory's sake
+                trials.progress("Adapting", len(found) * len(pictures) + done, evaluations * len(pictures))
+                part: Any = self._uncertainty(trials.logits(weights()[0].float(), pixels)) / len(pictures)
+                if part.requires_grad:  # equal models have nothing to learn
+                    part.backward()
+                value += float(part.detach())
+            now, distance = weights()
+            penalty: Any = self.penalty * distance
+            penalty.backward()
+            found.append((value + float(penalty.detach()), value, now.detach().numpy()))
+            return found[-1][0]
+
+        search: Any = torch.optim.LBFGS([z], max_iter=evaluations, max_eval=evaluations, line_search_fn="strong_wolfe")
+        search.step(objective)
+        _, uncertainty, decided = min(found, key=lambda each: each[0])
+        decided[:, others] = np.floor(decided[:, others] * 10**DIGITS) / 10**DIGITS
+        decided[:, trials.anchor] = (1 - decided[:, others].sum(axis=1)).round(DIGITS)
+        moved = float(np.abs(decided - start.numpy()).sum(axis=1).mean()) / 2
+        return decided, (
+            f"the uncertainty of {len(pictures)} of the images fell from {found[0][1]:.4f} to {uncertainty:.4f}",
+            f"{moved:.3f} of the weight left where Equation 1 has it, on average over {trials.positions} positions",
+        )
+
+    def _uncertainty(self, logits: Tensor) -> Tensor:
+        """From an image's logits (1, C, h, w): its pixels' mean entropy, less `balance` times that of their mean."""
+        p = logits.softmax(dim=1)
+        pixels, together = _entropy(p).mean(), _entropy(p.mean(dim=(2, 3)))[0]
+        return (pixels - self.balance * together) / math.log(p.shape[1])
+
+    def _cut(self, pixels: Tensor, draw: np.random.Generator) -> Tensor:
+        """A random part of an image, at most `crop` high and wide."""
+        height, width = pixels.shape[-2:]
+        y, x = (int(draw.integers(max(length - self.crop, 0) + 1)) for length in (height, width))
+        return pixels[..., y : y + self.crop, x : x + self.crop]
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """Of probabilities along dim 1, in nats."""
+    return -(p * p.clamp(min=TINY).log()).sum(dim=1)

@@ -1,0 +1,284 @@
+"""The ranked table of a sweep: scores with intervals, and how far apart candidates are beyond the images' chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_lwmm._version import __version__
+from hf_lwmm.metrics.bootstrap import Interval, interval
+from hf_lwmm.metrics.ratios import Values
+from hf_lwmm.scores import METRICS, report
+from hf_lwmm.scoring import padded
+from hf_lwmm.sweeping.bench import Data, Scored
+from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """One candidate's place; scores are fractions, intervals 95 % over images.
+
+    `difference` is to the best single model, `behind` to the best candidate; their intervals are paired. None where a
+    candidate is compared with itself, or no single model was scored.
+    """
+
+    rank: int
+    name: str
+    candidate: Candidate
+    score: float
+    interval: Interval
+    difference: float | None
+    difference_interval: Interval | None
+    behind: float | None
+    behind_interval: Interval | None
+    by_class: Values = field(repr=False)
+    seconds: float = 0.0
+
+    @property
+    def ties_with_best(self) -> bool:
+        """Whether other images could as well have put it first."""
+        return self.behind_interval is None or self.behind_interval.high >= 0
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """All candidates of a sweep, the best first, and what was left out with the reason.
+
+    `labels` are the models' names, in the order that candidates count them.
+    """
+
+    metric: str
+    of_class: str
+    data: Data
+    protocol: str
+    labels: tuple[str, ...]
+    rows: tuple[SweepRow, ...]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    output: Path
+
+    @property
+    def best(self) -> SweepRow:
+        return self.rows[0]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the best is distinguishable from the next, and how far its score can be trusted."""
+        texts = []
+        if len(self.rows) > 1:
+            following, ties = self.rows[1], sum(row.ties_with_best for row in self.rows[1:])
+            assert following.behind is not None and following.behind_interval is not None
+            by = f"{100 * abs(following.behind):.2f} points ({_span(following.behind_interval, -1)})"
+            if following.ties_with_best:
+                texts.append(f"{self.best.name} leads {following.name} by {by}: these images do not tell them apart.")
+            else:
+                texts.append(f"{self.best.name} leads {following.name} by {by}.")
+            if ties > 1:
+                texts.append(f"{ties} candidates are not distinguishable from the best (marked =).")
+        count = len(self.rows)
+        texts.append(
+            f"The best of {count} was chosen by these very scores, so its own is optimistic: score it on other images."
+        )
+        return " ".join(texts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; fractions, not per cent; None where something does not occur."""
+        return {
+            "metric": self.metric,
+            "dataset": self.data.name,
+            "commit": self.data.commit,
+            "protocol": self.protocol,
+            "images": self.data.images,
+            "hf_lwmm": __version__,
+            "models": list(self.labels),
+            "candidates": [
+                {
+                    "rank": row.rank,
+                    "candidate": row.name,
+                    "kind": row.candidate.kind,
+                    "models": [self.labels[model] for model in row.candidate.models],
+                    "anchor": None if row.candidate.kind == "ensemble" else self.labels[row.candidate.anchor],
+                    "knobs": dict(row.candidate.knobs),
+                    "trial": row.candidate.trial,
+                    "score": _known(row.score),
+                    "interval": list(row.interval),
+                    "difference": row.difference,
+                    "difference_interval": list(row.difference_interval) if row.difference_interval else None,
+                    "behind": row.behind,
+                    "behind_interval": list(row.behind_interval) if row.behind_interval else None,
+                    "by_class": dict(zip(self.data.classes, map(_known, row.by_class.tolist()), strict=True)),
+                    "seconds": round(row.seconds, 3),
+                }
+                for row in self.rows
+            ],
+            "skipped": [
+                {"candidate": each.candidate.name(self.labels), "reason": each.reason} for each in self.skipped
+            ],
+            "verdict": self.verdict,
+            "notes": list(self.notes),
+        }
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The table's rows as text, in per cent; = marks what is not distinguishable from the best."""
+        return [
+            (
+                f"{row.rank}{' =' if row.rank > 1 and row.ties_with_best else ''}",
+                row.name,
+                f"{100 * row.score:.2f}",
+                _span(row.interval),
+                "" if row.difference is None else f"{100 * row.difference:+.2f}",
+                "" if row.difference_interval is None else _span(row.difference_interval, signed=True),
+            )
+            for row in self.rows
+        ]
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The table's columns."""
+        return ("rank", "candidate", self.metric, "interval", "to the best model", "interval")
+
+    def skipped_by_reason(self) -> dict[str, list[str]]:
+        """The names of what was left out, by the reason."""
+        found: dict[str, list[str]] = {}
+        for each in self.skipped:
+            found.setdefault(each.reason, []).append(each.candidate.name(self.labels))
+        return found
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row of plain data for each candidate, the best first; the package's own text says what each entry is."""
+        return [_record(row, self) for row in self.rows]
+
+    def to_markdown(self) -> str:
+        """The ranked table, the verdict, and what was skipped."""
+        lines = [
+            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(self.data.chosen)} "
+            f"classes ({self.protocol}). Intervals are 95 % over images.",
+            "",
+            f"| {' | '.join(self.header)} |",
+            "|" + " --- |" * len(self.header),
+            *(f"| {' | '.join(cells)} |" for cells in self.cells()),
+            "",
+            self.verdict,
+        ]
+        if self.skipped:
+            lines += ["", f"Skipped ({len(self.skipped)}):", ""]
+            lines += [f"- {reason} ({'; '.join(names)})" for reason, names in self.skipped_by_reason().items()]
+        return "\n".join(lines)
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
+def rank(
+    scored: Sequence[Scored],
+    skipped: Sequence[Skipped],
+    data: Data,
+    protocol: str | None,
+    labels: Sequence[str],
+    output: Path,
+) -> SweepReport:
+    """Rank candidates by their scores; of equal ones models and then merges of few models come first."""
+    metric = METRICS[scored[0].task]
+    counts: dict[str, Values] = dict(
+        zip([each.candidate.key for each in scored], padded([each.counts for each in scored], axis=1), strict=True)
+    )
+    score = {key: metric.mean(each, data.chosen) for key, each in counts.items()}
+    order = sorted(scored, key=lambda each: (-np.nan_to_num(score[each.candidate.key], nan=-1.0), *_place(each)))
+    single = next((each for each in order if each.candidate.kind == "model"), order[0])
+    reference = [single, *(each for each in order if each is not single)]
+    names = [each.candidate.name(labels) for each in reference]
+    stacked = np.stack([counts[each.candidate.key] for each in reference])
+    found = report(metric, data.name, names, stacked, data.space, data.chosen, protocol, 0.0)
+    scores = {each.candidate.key: own for each, own in zip(reference, found.models, strict=True)}
+    best = scores[order[0].candidate.key]
+    rows = []
+    for place, each in enumerate(order, 1):
+        own, first = scores[each.candidate.key], place == 1
+        rows.append(
+            SweepRow(
+                place,
+                own.name,
+                each.candidate,
+                own.mean,
+                own.interval,
+                own.difference if single.candidate.kind == "model" else None,
+                own.difference_interval if single.candidate.kind == "model" else None,
+                None if first else own.mean - best.mean,
+                None if first else interval(own.resampled - best.resampled),
+                own.by_class,
+                each.seconds,
+            )
+        )
+    said = [note for each in scored if each.candidate.kind == "model" for note in each.notes]
+    notes = tuple(dict.fromkeys([*data.notes, *(note for note in said if not note.startswith(f"{data.name}: "))]))
+    return SweepReport(
+        metric.name, metric.of_class, data, found.protocol, tuple(labels), tuple(rows), tuple(skipped), notes, output
+    )
+
+
+def _place(scored: Scored) -> tuple[int, int, str]:
+    """An order that does not depend on which candidate was done first."""
+    candidate = scored.candidate
+    return KINDS.index(candidate.kind), len(candidate.models), candidate.key
+
+
+def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
+    from hf_lwmm.planning import Knobs
+
+    candidate = row.candidate
+    knobs = Knobs(**candidate.knobs) if candidate.kind == "merge" else None
+    layerwise = knobs if knobs is not None and knobs.method == "layerwise" else None
+    return {
+        "rank": row.rank,
+        "candidate": row.name,
+        "kind": candidate.kind,
+        "models": [found.labels[model] for model in candidate.models],
+        "anchor": None if candidate.kind == "ensemble" else found.labels[candidate.anchor],
+        "method": candidate.method,
+        "start": layerwise and layerwise.start,
+        "alpha": layerwise and (1 / len(candidate.models) if layerwise.alpha is None else layerwise.alpha),
+        "ramp": layerwise and layerwise.ramp,
+        "bn": knobs and knobs.bn,
+        "options": knobs and {name: float(value) for name, value in knobs.options.items()},
+        "trial": candidate.trial,
+        "metric": found.metric,
+        "score": row.score,
+        **_ends("low", "high", row.interval),
+        "difference": row.difference,
+        **_ends("difference_low", "difference_high", row.difference_interval),
+        "behind": row.behind,
+        **_ends("behind_low", "behind_high", row.behind_interval),
+        "by_class": row.by_class.tolist(),
+    }
+
+
+def _ends(low: str, high: str, interval: Interval | None) -> dict[str, float | None]:
+    return {low: None, high: None} if interval is None else {low: interval.low, high: interval.high}
+
+
+def columns(found: SweepReport) -> Mapping[str, Any]:
+    """What the Parquet file has beside the raw counts: the records, column by column."""
+    import pyarrow as pa
+
+    rows = found.records()
+    kinds = dict.fromkeys(rows[0], pa.float64())
+    kinds |= dict.fromkeys(("rank", "trial"), pa.int64())
+    kinds |= dict.fromkeys(("candidate", "kind", "anchor", "method", "ramp", "bn", "metric"), pa.string())
+    kinds |= {"models": pa.list_(pa.string()), "by_class": pa.list_(pa.float64())}
+    kinds["options"] = pa.map_(pa.string(), pa.float64())
+    for row in rows:
+        row["options"] = None if row["options"] is None else list(row["options"].items())
+    return {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _span(interval: Interval, sign: int = 1, signed: bool = False) -> str:
+    low, high = sorted(100 * sign * end + 0.0 for end in interval)  # no -0.00
+    return f"{low:+.2f} to {high:+.2f}" if signed or sign < 0 else f"{low:.2f} to {high:.2f}"

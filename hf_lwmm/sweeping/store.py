@@ -1,0 +1,132 @@
+"""The Parquet file of a sweep, and the rows that a sweep leaves behind while it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hf_lwmm.metrics.ratios import Values
+from hf_lwmm.sweeping.bench import Scored
+from hf_lwmm.sweeping.grid import Skipped, read_candidate
+from hf_lwmm.sweeping.workers import SweepError
+
+_META = b"hf_lwmm.sweep"
+_RAW = pa.schema(
+    [
+        ("definition", pa.string()),
+        ("task", pa.string()),
+        ("classes", pa.list_(pa.string())),
+        ("notes", pa.list_(pa.string())),
+        ("seconds", pa.float64()),
+        ("counts", pa.list_(pa.float64())),
+        ("counts_shape", pa.list_(pa.int64())),
+    ]
+)
+
+
+class Store:
+    """The results of one sweep. `study` is what they are results of: a file with those of another is refused.
+
+    What is None in a study, such as a base that no method needed, does not tell it from others.
+
+    While the sweep runs, every row is a file of its own in a hidden folder beside the Parquet file, so that a killed
+    sweep has lost nothing but what it was at.
+
+    Raises:
+        SweepError: if the file, or what a killed sweep left, holds results of something else.
+    """
+
+    def __init__(self, path: Path, study: Mapping[str, Any]) -> None:
+        self.path, self.study = path, dict(study)
+        self._parts = path.parent / f".{path.name}.parts"
+        self.rows: dict[str, Scored] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files = [path, *sorted(self._parts.glob("*.parquet"))]
+            for file in (file for file in files if file.is_file()):
+                self.rows |= {row.candidate.key: row for row in self._read(file)}
+        except OSError as error:
+            raise SweepError(f"{path}: cannot be used: {error.strerror or error}.") from None
+
+    def _read(self, file: Path) -> list[Scored]:
+        try:
+            table = pq.read_table(file, partitioning=None)
+        except pa.ArrowInvalid:
+            raise SweepError(f"{file}: not a Parquet file. Choose another --output.") from None
+        meta = json.loads((table.schema.metadata or {}).get(_META, b"{}"))
+        if not meta:
+            raise SweepError(f"{file}: not the results of a sweep. Choose another --output.")
+        for name, known in meta["study"].items():
+            given = self.study.get(name)
+            if None not in (known, given) and known != given:
+                raise SweepError(
+                    f"{self.path}: holds a sweep that differs in its {name}. Choose another --output, or delete it."
+                )
+        self.study = {name: meta["study"].get(name) if own is None else own for name, own in self.study.items()}
+        counts = table.column("counts")
+        rows = table.select([name for name in _RAW.names if name != "counts"]).to_pylist()
+        return [_scored(row, counts[place].values.to_numpy()) for place, row in enumerate(rows)]
+
+    def keep(self, row: Scored) -> None:
+        """Keep a row that was just scored; it appears whole or not at all.
+
+        Raises:
+            SweepError: if the disk is full, or the folder may not be written.
+        """
+        self.rows[row.candidate.key] = row
+        name = hashlib.sha256(row.candidate.key.encode()).hexdigest()[:24] + ".parquet"
+        try:
+            self._parts.mkdir(exist_ok=True)
+            _write(pa.Table.from_pylist([_plain(row)], _RAW), self._parts / name, {"study": self.study})
+        except OSError as error:
+            raise SweepError(f"{self._parts}: cannot be written: {error.strerror or error}.") from None
+
+    def finish(self, columns: Mapping[str, pa.Array], order: Sequence[str], skipped: Sequence[Skipped]) -> None:
+        """Write all rows, in an order of keys, with more columns before the raw ones, as the Parquet file.
+
+        Raises:
+            SweepError: if it cannot be written; the single rows are then still there.
+        """
+        raw = pa.Table.from_pylist([_plain(self.rows[key]) for key in order], _RAW)
+        table = pa.table({**columns, **dict(zip(raw.column_names, raw.columns, strict=True))})
+        reasons = [{"candidate": json.loads(each.candidate.to_json()), "reason": each.reason} for each in skipped]
+        try:
+            _write(table, self.path, {"study": self.study, "skipped": reasons})
+            shutil.rmtree(self._parts, ignore_errors=True)
+        except OSError as error:
+            raise SweepError(f"{self.path}: cannot be written: {error.strerror or error}.") from None
+
+
+def _plain(row: Scored) -> dict[str, Any]:
+    return {
+        "definition": row.candidate.to_json(),
+        "task": row.task,
+        "classes": list(row.classes),
+        "notes": list(row.notes),
+        "seconds": row.seconds,
+        "counts": row.counts.reshape(-1),
+        "counts_shape": list(row.counts.shape),
+    }
+
+
+def _scored(row: Mapping[str, Any], counts: Values) -> Scored:
+    candidate, shaped = read_candidate(row["definition"]), counts.reshape(row["counts_shape"])
+    return Scored(candidate, shaped, row["seconds"], row["task"], tuple(row["classes"]), tuple(row["notes"]))
+
+
+def _write(table: pa.Table, path: Path, meta: Mapping[str, Any]) -> None:
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), _META: json.dumps(meta).encode()})
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, aside, compression="zstd")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

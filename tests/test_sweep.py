@@ -1,0 +1,339 @@
+"""Sweeps: every candidate's score is that of the merge itself, and a sweep can be killed, spread and extended."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from test_evaluation import NAMES, tree
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from typer.testing import CliRunner
+
+import hf_lwmm
+from hf_lwmm import sweeping
+from hf_lwmm.cli import app
+from hf_lwmm.errors import PlanError
+from hf_lwmm.sweeping import SweepError, SweepReport
+from hf_lwmm.sweeping.bench import Data, Scored
+from hf_lwmm.sweeping.grid import Axes, Candidate, Skipped, merges, read_candidate
+from hf_lwmm.sweeping.ranking import rank
+
+
+def model(folder: Path, seed: int) -> Path:
+    """A network of the same beginnings as the others, with a classifier that sees more than one class."""
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], hidden_sizes=[8, 16], num_attention_heads=[1, 2], sr_ratios=[4, 2],
+        patch_sizes=[7, 3], strides=[4, 2], mlp_ratios=[2, 2], decoder_hidden_size=8, layer_norm_eps=1e-6,
+        id2label=dict(enumerate(NAMES)),
+    )  # fmt: skip
+    network = SegformerForSemanticSegmentation(config)
+    torch.manual_seed(seed)
+    for parameter in network.parameters():
+        parameter.data += 0.2 * torch.randn_like(parameter)
+    network.decode_head.classifier.bias.data.zero_()
+    network.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three models, their base, and data."""
+    folder = tmp_path_factory.mktemp("world")
+    for seed, name in enumerate(("base", "one", "two", "three")):
+        model(folder / name, seed)
+    tree(folder / "data", 4)
+    return folder
+
+
+def paths(world: Path, *names: str) -> list[Path]:
+    return [world / name for name in names or ("one", "two", "three")]
+
+
+def rows(found: SweepReport) -> list[tuple[Any, ...]]:
+    """What does not depend on the machine."""
+    return [(row.rank, row.name, row.score, row.interval, row.difference_interval) for row in found.rows]
+
+
+def test_a_score_is_that_of_the_merge_itself(world: Path, tmp_path: Path) -> None:
+    found = hf_lwmm.sweep(
+        paths(world),
+        world / "data",
+        tmp_path / "sweep.parquet",
+        methods=["layerwise", "task-arithmetic", "permutation"],
+        start=[0, 0.5],
+        options={"scale": [0.3]},
+        base=world / "base",
+        ensemble=True,
+        subsets="whole",
+    )
+    # 3 models, an ensemble, and for each of 3 anchors 2 starts and 2 other methods
+    assert len(found.rows) == 3 + 1 + 3 * 4 and not found.skipped
+    by_name = {row.name: row for row in found.rows}
+    merges: dict[str, dict[str, Any]] = {
+        "layerwise of one, two*, three, start=0.5": {"start": 0.5},
+        "task-arithmetic of one, two*, three, scale=0.3": {
+            "method": "task-arithmetic", "options": {"scale": 0.3}, "base": world / "base"
+        },
+        "permutation of one, two*, three": {"method": "permutation"},
+    }  # fmt: skip
+    names = ["one", "two", "three"]
+    for number, how in enumerate(merges.values()):
+        hf_lwmm.merge(paths(world), anchor=world / "two", output=tmp_path / str(number), **how)
+    evaluated = hf_lwmm.evaluate(
+        [*paths(world), *(tmp_path / str(number) for number in range(3))], world / "data", ensemble=True
+    )
+    alone = hf_lwmm.evaluate(paths(world), world / "data", ensemble=True)
+    assert evaluated is not None and alone is not None
+    for scored, name in zip(evaluated.models, [*names, *merges], strict=False):
+        assert by_name[name].score == scored.mean and by_name[name].interval == scored.interval, name
+        np.testing.assert_array_equal(by_name[name].by_class, scored.by_class)
+    assert by_name["ensemble of one, two, three"].score == alone.models[-1].mean
+    assert len({row.score for row in found.rows}) > 5  # the models differ in what they see
+    assert [row.score for row in found.rows] == sorted((row.score for row in found.rows), reverse=True)
+    best = max(names, key=lambda name: by_name[name].score)
+    assert by_name[best].difference is None
+    assert all(row.difference == pytest.approx(row.score - by_name[best].score) for row in found.rows if row.difference)
+
+
+@pytest.mark.parametrize(
+    ("subsets", "anchors", "count"),
+    [("all", "all", 3 * 2 + 3), ("all", "first", 4), ("pairs", "all", 6), ("pairs", "first", 3), ("whole", "all", 3)],
+)
+def test_a_grid_has_every_combination_once(subsets: str, anchors: str, count: int) -> None:
+    axes = Axes(
+        subsets, anchors, ("layerwise", "isotropic", "ties"), (0, 0.5), (None, 0.6), bn=("linear", "anchor"),
+        options={"density": (0.2, 0.4, 0.6)},
+    )  # fmt: skip
+    found = merges(3, axes)
+    assert len(found) == len({each.key for each in found}) == count * (2 * 2 * 2 + 2 + 3 * 2)
+    assert len({each.name("abc") for each in found}) == len(found)
+    assert all(each.anchor in each.models and read_candidate(each.to_json()) == each for each in found)
+
+
+def test_the_parquet_file_has_the_columns_that_are_told(world: Path, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.parquet"
+    found = hf_lwmm.sweep(
+        paths(world), world / "data", file, anchors="first", methods=["layerwise", "ties"], alpha=[None, 0.7],
+        options={"density": [0.5]}, base=world / "base", ensemble=True, limit=2,
+    )  # fmt: skip
+    table = pq.read_table(file)
+    told = re.findall(r"^\| ([\w, ]+) \| (?!type)", str(sweeping.__doc__), flags=re.M)
+    assert table.column_names == [name.strip() for names in told for name in names.split(",")]
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.parquet"]
+    entries = table.to_pylist()
+    assert [entry["candidate"] for entry in entries] == [row.name for row in found.rows]
+    by_name = {entry["candidate"]: entry for entry in entries}
+    pair = by_name["layerwise of one*, two"]
+    assert (pair["anchor"], pair["models"], pair["method"]) == ("one", ["one", "two"], "layerwise")
+    assert (pair["start"], pair["alpha"], pair["ramp"], pair["bn"]) == (0, 0.5, "linear", "linear")
+    assert by_name["layerwise of one*, two, alpha=0.7"]["alpha"] == 0.7
+    ties = by_name["ties of one*, two, density=0.5"]
+    assert dict(ties["options"]) == {"density": 0.5} and ties["start"] is None
+    for name, kind in (
+        ("one", "model"),
+        ("ensemble of one, two", "ensemble"),
+        ("ties of one*, three, density=0.5", "merge"),
+    ):
+        assert by_name[name]["kind"] == kind
+    assert by_name["one"]["method"] is None and by_name["ensemble of one, two"]["anchor"] is None
+    for entry, row in zip(entries, found.rows, strict=True):
+        assert entry["score"] == row.score and (entry["low"], entry["high"]) == tuple(row.interval)
+        counts = np.reshape(entry["counts"], entry["counts_shape"])
+        assert counts.shape[:2] == (2, len(NAMES)) and entry["classes"] == list(NAMES)
+        np.testing.assert_array_equal(entry["by_class"], row.by_class)
+
+
+def test_a_killed_sweep_goes_on_where_it_stopped(world: Path, tmp_path: Path) -> None:
+    models, data = paths(world, "one", "two"), world / "data"
+    whole = hf_lwmm.sweep(models, data, tmp_path / "whole.parquet")
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "killed.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        hf_lwmm.sweep(models, data, file, progress=stop)
+    assert not file.exists()
+    seen: list[int] = []
+    again = hf_lwmm.sweep(models, data, file, progress=lambda what, done, total: seen.append(done))
+    assert seen == [3, 4] and rows(again) == rows(whole)
+    # A further sweep adds to the table.
+    seen.clear()
+    more = hf_lwmm.sweep(models, data, file, methods=["isotropic"], progress=lambda w, done, total: seen.append(done))
+    assert seen == [2, 3, 4] and len(more.rows) == 6
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "killed.parquet"}
+
+
+def test_results_of_other_things_are_never_mixed(world: Path, tmp_path: Path) -> None:
+    file, data = tmp_path / "sweep.parquet", world / "data"
+    hf_lwmm.sweep(paths(world, "one", "two"), data, file, base=world / "base", anchors="first", limit=1)
+    kept = file.read_bytes()
+    for message, names, options in (
+        ("models", ("one", "three"), {"limit": 1}),
+        ("data set", ("one", "two"), {"limit": 2}),
+        ("way of scoring", ("one", "two"), {"limit": 1, "flip": True}),
+        ("base", ("one", "two"), {"limit": 1, "base": world / "three"}),
+    ):
+        with pytest.raises(SweepError, match=f"sweep.parquet: holds a sweep that differs in its {message}. Choose"):
+            hf_lwmm.sweep(paths(world, *names), data, file, **options)
+    assert file.read_bytes() == kept
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
+    with pytest.raises(SweepError, match="not the results of a sweep"):
+        hf_lwmm.sweep(paths(world), data, tmp_path / "other.parquet")
+    (tmp_path / "text.parquet").write_text("text")
+    with pytest.raises(SweepError, match="not a Parquet file"):
+        hf_lwmm.sweep(paths(world), data, tmp_path / "text.parquet")
+
+
+def test_what_cannot_be_is_listed_with_the_reason(world: Path, tmp_path: Path) -> None:
+    found = hf_lwmm.sweep(
+        paths(world), world / "data", tmp_path / "a.parquet", subsets="whole", anchors="first", limit=1,
+        methods=["layerwise", "slerp", "ties"], alpha=[0.2, 0.5],
+    )  # fmt: skip
+    assert {row.name for row in found.rows} == {"one", "two", "three", "layerwise of one*, two, three, alpha=0.5"}
+    reasons = {each.candidate.name(found.labels): each.reason for each in found.skipped}
+    assert "--method slerp merges 2 models, not 3." in reasons["slerp of one*, two, three"]
+    assert "--method ties needs --base" in reasons["ties of one*, two, three"]
+    assert "--alpha 0.2 must be between 1/3" in reasons["layerwise of one*, two, three, alpha=0.2"]
+    assert len(reasons) == 3 and all(reason in found.to_markdown() for reason in reasons.values())
+    assert {each["reason"] for each in found.to_dict()["skipped"]} == set(reasons.values())
+    told = json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"hf_lwmm.sweep"])["skipped"]
+    assert {each["reason"] for each in told} == set(reasons.values())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param({"jobs": 2}, id="processes"),
+        pytest.param({"ray": "local", "jobs": 1}, id="ray", marks=pytest.mark.slow),  # a cluster starts first
+    ],
+)
+def test_spread_candidates_give_the_same_results(how: dict[str, Any], world: Path, tmp_path: Path) -> None:
+    models, data = paths(world, "one", "two"), world / "data"
+    options: dict[str, Any] = {"methods": ["layerwise", "isotropic"], "ensemble": True, "limit": 2}
+    alone = hf_lwmm.sweep(models, data, tmp_path / "alone.parquet", **options)
+    spread = hf_lwmm.sweep(models, data, tmp_path / "spread.parquet", **options, **how)
+    assert rows(alone) == rows(spread)
+    one, other = (pq.read_table(tmp_path / f"{name}.parquet").drop(["seconds"]) for name in ("alone", "spread"))
+    assert one.to_pylist() == other.to_pylist()
+
+
+def test_a_search_is_seeded_and_goes_on(world: Path, tmp_path: Path) -> None:
+    models, data = paths(world), world / "data"
+    found = hf_lwmm.sweep(models, data, tmp_path / "a.parquet", search=4, seed=1, limit=2)
+    trials = {row.candidate.trial: row for row in found.rows if row.candidate.trial is not None}
+    assert sorted(trials) == [0, 1, 2, 3] and len(found.rows) == 7
+    assert trials[0].name == "layerwise of one*, two, three"  # the paper's choice comes first
+    assert all(row.candidate.knobs.get("alpha", 1) > 1 / 3 for row in trials.values())
+    seen: list[tuple[int, int]] = []
+    more = hf_lwmm.sweep(
+        models, data, tmp_path / "a.parquet", search=6, seed=1, limit=2, progress=lambda w, d, t: seen.append((d, t))
+    )
+    assert seen[0] == (3, 9) and (7, 9) in seen and seen[-1] == (9, 9)  # four trials are told from the file
+    assert {row.name for row in found.rows} < {row.name for row in more.rows} and len(more.rows) == 9
+    fresh = hf_lwmm.sweep(models, data, tmp_path / "b.parquet", search=6, seed=1, limit=2)
+    assert rows(fresh) == rows(more)
+    other = hf_lwmm.sweep(models, data, tmp_path / "c.parquet", search=2, seed=2, limit=2)
+    assert len({row.name for row in other.rows} - {row.name for row in more.rows}) == 1
+
+
+def ranked(*hits: list[int]) -> SweepReport:
+    """A report over candidates that get so many of 10 pixels of each image right, all of one class."""
+    scored = []
+    for place, own in enumerate(hits):
+        counts = np.zeros((len(own), 2, 3))
+        counts[:, 0] = [(hit, 10 - hit, 0) for hit in own]
+        candidate = (
+            Candidate("model", (place,), place) if place < 2 else Candidate("merge", (0, 1), 0, {"start": 0.1 * place})
+        )
+        scored.append(Scored(candidate, counts, 1.0, "semantic", NAMES[:2]))
+    data = Data("d", len(hits[0]), "", None, NAMES[:2], (0, 1))
+    skipped = [Skipped(Candidate("merge", (0, 1), 1), "no")]
+    return rank(scored, skipped, data, None, ["a", "b"], Path("x"))
+
+
+def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
+    near = ranked([5, 6, 5, 6], [1, 1, 1, 1], [6, 5, 6, 6], [5, 6, 6, 5])
+    assert near.best.name == "layerwise of a*, b, start=0.2" and near.rows[1].ties_with_best
+    assert "these images do not tell them apart" in near.verdict
+    assert "2 candidates are not distinguishable from the best (marked =)" in near.verdict
+    assert "The best of 4 was chosen by these very scores" in near.verdict
+    assert [cells[0] for cells in near.cells()] == ["1", "2 =", "3 =", "4"]
+    assert not near.rows[-1].ties_with_best and "- no (layerwise of a, b*)" in near.to_markdown()
+    far = ranked([2, 2, 3, 2], [1, 1, 1, 1], [8, 9, 8, 9])
+    assert "tell them apart" not in far.verdict and "leads a by" in far.verdict
+    assert far.rows[1].difference is None and far.best.difference == pytest.approx(34 / 40 - 9 / 40)
+
+
+def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
+    data, file = world / "data", tmp_path / "x.parquet"
+    for message, count, options in (
+        ("A sweep needs at least two models", 1, {}),
+        ("--subsets triples is none of all, pairs, whole", 2, {"subsets": "triples"}),
+        ("--anchors last is none of all, first", 2, {"anchors": "last"}),
+        ("--methods soup is none of layerwise", 2, {"methods": ["soup"]}),
+        ("--set density: none of the methods layerwise has this option", 2, {"options": {"density": [1]}}),
+        ("--start lists nothing", 2, {"start": []}),
+        ("None of these merges can be: --method ties needs --base", 2, {"methods": ["ties"]}),
+        ("--search tries start, alpha and ramp of layerwise itself", 2, {"search": 2, "start": [0.5]}),
+        ("--statistics takes one file for each of the 2 models, not 1", 2, {"statistics": [world / "base"]}),
+    ):
+        with pytest.raises(PlanError, match=re.escape(message)):
+            hf_lwmm.sweep(paths(world)[:count], data, file, **options)
+    with pytest.raises(SweepError, match="--ray nowhere:1: no cluster there"):
+        hf_lwmm.sweep(paths(world), data, file, ray="nowhere:1")
+    assert not file.exists()
+
+
+def test_models_that_name_their_classes_differently_need_a_protocol(world: Path, tmp_path: Path) -> None:
+    network = SegformerForSemanticSegmentation.from_pretrained(world / "two")
+    network.config.id2label = {0: "car", 1: "road", 2: "sky"}
+    network.save_pretrained(tmp_path / "turned")
+    with pytest.raises(hf_lwmm.HfLwmmError, match="--protocol says which classes"):
+        hf_lwmm.sweep(
+            [world / "one", tmp_path / "turned"],
+            world / "data",
+            tmp_path / "x.parquet",
+            knobs={"head": "anchor"},
+            limit=1,
+        )
+
+
+def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hf_lwmm", "sweep", *map(str, paths(world, "one", "two")), "--limit", "1"]
+    command += [
+        "--dataset",
+        str(world / "data"),
+        "--methods",
+        "layerwise,slerp",
+        "--start",
+        "0,0.5",
+        "--set",
+        "t=0.2,0.4",
+    ]
+    command += ["--anchors", "first", "--output", str(tmp_path / "r.parquet")]
+    done = subprocess.run([*command, "--report", str(tmp_path / "r.md")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (tmp_path / "r.md").read_text() and "| rank | candidate | mIoU |" in done.stdout
+    assert "6 candidates on 1 images" in done.stdout and "slerp of one*, two, t=0.4" in done.stdout
+    command = command[3:]
+    again = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "plots")])
+    assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["start.png", "subsets.png"]
+    found = json.loads(again.stdout)
+    assert [entry["rank"] for entry in found["candidates"]] == list(range(1, 7))
+    assert found["models"] == ["one", "two"] and "optimistic" in found["verdict"]
+    bad = CliRunner().invoke(app, [*command, "--start", "0,x"])
+    assert bad.exit_code != 0 and "write numbers with commas between" in bad.output
+    missing = CliRunner().invoke(app, ["sweep", "a", "b"])
+    assert isinstance(missing.exception, PlanError) and str(missing.exception).startswith("--dataset is missing")
