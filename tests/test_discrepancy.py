@@ -241,6 +241,8 @@ def test_a_merge_is_warned_of_models_with_another_past(tmp_path: Path) -> None:
     assert warning.startswith("a.safetensors and c.safetensors do not look like")
     checkpoints = [opened(DAY), opened(SYNTHIA)]
     assert pretraining_warnings(make_plan(checkpoints, 0, Knobs(permute=True))) == ()
+    merged = hf_lwmm.merge([tmp_path / "a.safetensors", tmp_path / "c.safetensors"], output=tmp_path / "merged")
+    assert "a.safetensors and c.safetensors do not look like" in " ".join(merged.warnings)
 
 
 def test_a_report_is_plain_data_and_shows_itself() -> None:
