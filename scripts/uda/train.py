@@ -24,7 +24,7 @@ import transformers
 import yaml
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_lwmm.models.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
 from hf_lwmm.models.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
@@ -40,6 +40,7 @@ NETWORKS: dict[str, tuple[type, type[PreTrainedModel]]] = {
     "edaps": (EDAPSConfig, EDAPSForPanopticSegmentation),
     "daformer": (DAFormerConfig, DAFormerForSemanticSegmentation),
     "hrda": (HRDAConfig, HRDAForSemanticSegmentation),
+    "segformer": (SegformerConfig, SegformerForSemanticSegmentation),
 }
 HEADS = ("decode_head.", "neck.", "rpn_head.", "roi_head.", "layer5.", "layer6.")
 QUARTERS = 4

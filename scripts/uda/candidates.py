@@ -1,0 +1,258 @@
+"""Candidates of the benchmark's tables: single models, ensembles and merges, each scored once and then remembered.
+
+A model is named RUN/QUARTER, e.g. `hrda-gta/4`. What a candidate scored is kept as counts of each image, so that
+means, differences and intervals need no network any more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import hf_lwmm
+from hf_lwmm.datasets.labels import match_classes
+from hf_lwmm.datasets.loading import LabelledImages, Sample
+from hf_lwmm.hub import sha256
+from hf_lwmm.inference import PLAIN, Scores, best_classes, look, rows_of_classes
+from hf_lwmm.measuring import measure
+from hf_lwmm.metrics.bootstrap import interval, resampled, summed
+from hf_lwmm.metrics.classification import average_accuracy
+from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_scores
+from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
+from hf_lwmm.scoring import Contender, Setting, score
+from scripts.uda.data import Frames
+from scripts.uda.streets import CLASSES, IGNORE
+
+log = logging.getLogger("tables")
+Counts = NDArray[Any]
+FISHER_IMAGES = 64
+_DIVISOR = 1000
+_CUT = " without "  # a run with this suffix lacks the classes named after it
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is scored under one name; the first of `models` is the anchor.
+
+    `method` is None for the single model, "ensemble", or one of `hf_lwmm.methods.METHODS`.
+    """
+
+    models: tuple[str, ...]
+    method: str | None = None
+    knobs: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.method is None) != (len(self.models) == 1):
+            raise ValueError(f"One model is a candidate of its own, several need a method: {self}")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate's counts of each image: (images, classes, K), and the mean over classes that follows, in per cent."""
+
+    counts: Counts = field(repr=False)
+    mean: float
+
+    def gain(self, over: Scored) -> tuple[float, float, float]:
+        """The difference to another candidate on the same images, and its 95 % interval over images."""
+        statistic = summed(MEANS[self.counts.shape[-1]])
+        low, high = interval(resampled(self.counts, statistic) - resampled(over.counts, statistic))
+        return self.mean - over.mean, 100 * low, 100 * high
+
+
+# The score of summed counts, by how many numbers they have for a class.
+MEANS: Mapping[int, Callable[[Counts], Any]] = {2: average_accuracy, 3: mean_iou, 4: mean_pq}
+
+
+@dataclass
+class Bench:
+    """Trained runs under a folder, and the data that they are scored on by name.
+
+    `data` gives, for each name, labelled frames, or crops with a class each.
+    """
+
+    out: Path
+    data: Mapping[str, Callable[[], Frames]]
+    _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
+    _seen: dict[tuple[str, str], list[Scores]] = field(default_factory=dict, repr=False)
+    _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def frames(self, name: str) -> Frames:
+        if name not in self._frames:
+            self._frames[name] = self.data[name]()
+        return self._frames[name]
+
+    def folder(self, model: str) -> Path:
+        """Where a model is; a model without some classes is made when it is first asked for."""
+        run, quarter, names = _parts(model)
+        whole = self.out / run / f"quarter-{quarter}"
+        if not names:
+            return whole
+        folder = self.out / "cut" / model.replace("/", "-").replace(" ", "-")
+        if not folder.exists():
+            cut_classes(whole, folder, names)
+        return folder
+
+    def missing(self, *models: str) -> list[str]:
+        """The runs that were not trained as far as these models need."""
+        parts = [_parts(model) for model in models]
+        absent = [run for run, quarter, _ in parts if not (self.out / run / f"quarter-{quarter}").exists()]
+        return list(dict.fromkeys(absent))
+
+    def load(self, model: str) -> Any:
+        if model not in self._loaded:
+            self._loaded[model] = hf_lwmm.load(self.folder(model))
+        return self._loaded[model]
+
+    def score(self, candidate: Candidate, on: str, task: str = "semantic") -> Scored:
+        """Score a candidate, or remember what it scored."""
+        stored = self.out / "scores" / on / f"{self._key(candidate, on, task)}.npz"
+        if stored.exists():
+            counts = np.load(stored)["counts"]
+        else:
+            started = time.perf_counter()
+            counts = self._counts(candidate, on, task)
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            working = stored.with_suffix(f".{os.getpid()}.npz")
+            np.savez_compressed(working, counts=counts, candidate=str(candidate))
+            working.replace(stored)
+            log.info("%s on %s: %.1f s", candidate, on, time.perf_counter() - started)
+        return Scored(counts, 100 * float(MEANS[counts.shape[-1]](counts.sum(axis=0))))
+
+    def _key(self, candidate: Candidate, on: str, task: str) -> str:
+        digests = [self._digest(model) for model in candidate.models]
+        text = json.dumps([candidate.method, candidate.knobs, digests, on, task])
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+    def _digest(self, model: str) -> str:
+        return sha256(self.folder(model) / "model.safetensors")[:12]
+
+    def _counts(self, candidate: Candidate, on: str, task: str) -> Counts:
+        if candidate.method in (None, "ensemble"):
+            return self._counted([self.load(model) for model in candidate.models], on, task, candidate.models)
+        with tempfile.TemporaryDirectory() as folder:
+            hf_lwmm.merge(
+                [self.folder(model) for model in candidate.models],
+                output=Path(folder) / "merged",
+                method=candidate.method,
+                statistics=[self.fisher(m) for m in candidate.models] if candidate.method == "fisher" else (),
+                **dict(candidate.knobs),
+            )
+            return self._counted([hf_lwmm.load(Path(folder) / "merged")], on, task)
+
+    def _counted(self, loaded: Sequence[Any], on: str, task: str, names: Sequence[str] = ()) -> Counts:
+        frames = self.frames(on)
+        assert frames.labels is not None
+        if task != "semantic":
+            space = loaded[0].classes if task == "classification" else CLASSES
+            table = match_classes(loaded[0].classes, space, loaded[0].label, on)
+            setting = Setting([Contender(on, tuple(loaded))], [table], task, on, space, None, PLAIN)
+            samples = [_sample(frames, index) for index in range(len(frames))]
+            return np.stack([outcome.counts[0] for outcome in score(samples, setting)])
+        pictures = [Image.fromarray(image) for image in frames.images]
+        table = match_classes(loaded[0].classes, CLASSES, loaded[0].label, on)
+        seen = [self._look(each, pictures, on, name) for each, name in zip(loaded, names or [""], strict=True)]
+        gather = [rows_of_classes(loaded[0], each) for each in loaded]
+        counts = []
+        for index, truth in enumerate(frames.labels):
+            guess = best_classes([scores[index] for scores in seen], (truth.shape[0], truth.shape[1]), gather)
+            counts.append(semantic_counts(confusion(truth, table[guess], len(CLASSES))))
+        return np.stack(counts)
+
+    def _look(self, loaded: Any, pictures: Sequence[Image.Image], on: str, name: str) -> list[Scores]:
+        """Logits of every picture; those of trained models are kept, for ensembles."""
+        if (name, on) in self._seen:
+            return self._seen[name, on]
+        seen = [look(loaded, [picture])[0] for picture in pictures]
+        if name:
+            self._seen[name, on] = seen
+        return seen
+
+    def fisher(self, model: str) -> Path:
+        """A model's Fisher information on labelled images of the source, measured when it is first asked for."""
+        path = self.out / "fisher" / f"{model.replace('/', '-')}-{self._digest(model)}.safetensors"
+        if not path.exists():
+            frames = self.frames("source")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            images = LabelledImages("source", len(frames), lambda index: _sample(frames, index), classes=CLASSES)
+            measure(self.load(model), images, path, count=FISHER_IMAGES)
+        return path
+
+    def seconds(self, models: Sequence[str], on: str, images: int = 8) -> list[float]:
+        """The median time that each model takes for an image, or what it was when it was first asked for.
+
+        The models take turns, so that whatever else the machine does slows all of them.
+        """
+        stored = self.out / "seconds" / on / f"{'-'.join(self._digest(model) for model in models)}.json"
+        if not stored.exists():
+            loaded = [self.load(model) for model in models]
+            pictures = [Image.fromarray(image) for image in self.frames(on).images[:images]]
+            times = [[_seconds(each, picture) for each in loaded] for picture in pictures]
+            stored.parent.mkdir(parents=True, exist_ok=True)
+            stored.write_text(json.dumps(np.median(times, axis=0).tolist()))
+        medians: list[float] = json.loads(stored.read_text())
+        return medians
+
+
+def cut_classes(source: Path, target: Path, names: Sequence[str]) -> None:
+    """A semantic model without some classes: their rows of its classifier are left out."""
+    config = json.loads((source / "config.json").read_text())
+    classes = [config["id2label"][str(row)] for row in range(len(config["id2label"]))]
+    rows = torch.tensor([row for row, name in enumerate(classes) if name not in names])
+    kept = [classes[row] for row in rows]
+    tensors = load_file(source / "model.safetensors")
+    for name, tensor in tensors.items():
+        if tensor.ndim and len(tensor) == len(classes) and "conv_seg" in name:
+            tensors[name] = tensor[rows].contiguous()
+    config["id2label"] = {str(row): name for row, name in enumerate(kept)}
+    config["label2id"] = {name: row for row, name in enumerate(kept)}
+    working = target.with_name(f"{target.name}.{os.getpid()}")
+    working.mkdir(parents=True)
+    (working / "config.json").write_text(json.dumps(config, indent=2))
+    (working / "preprocessor_config.json").write_bytes((source / "preprocessor_config.json").read_bytes())
+    save_file(tensors, working / "model.safetensors", {"format": "pt"})
+    working.rename(target)
+
+
+def _parts(model: str) -> tuple[str, str, list[str]]:
+    """Run, quarter, and the classes that are cut."""
+    run, quarter = model.split("/")
+    whole, _, names = run.partition(_CUT)
+    return whole, quarter, names.split("+") if names else []
+
+
+def _seconds(loaded: Any, picture: Image.Image) -> float:
+    started = time.perf_counter()
+    look(loaded, [picture])
+    return time.perf_counter() - started
+
+
+def _sample(frames: Frames, index: int) -> Sample:
+    assert frames.labels is not None
+    image, labels, segments = Image.fromarray(frames.images[index]), np.asarray(frames.labels[index]), None
+    if frames.instances is not None:
+        codes = np.where(
+            labels == IGNORE, IGNORE * _DIVISOR, labels.astype(np.int64) * _DIVISOR + frames.instances[index]
+        )
+        segments = PanopticMap.of_codes(codes, _DIVISOR, IGNORE * _DIVISOR)
+    return Sample(index, str(index), image, labels if labels.ndim else int(labels), segments)
+
+
+def panoptic_means(scored: Scored) -> tuple[float, float, float]:
+    """mSQ, mRQ and mPQ in per cent."""
+    scores = panoptic_scores(scored.counts.sum(axis=0))
+    return 100 * scores.mean_sq, 100 * scores.mean_rq, 100 * scores.mean_pq
