@@ -94,22 +94,31 @@ def __dir__() -> list[str]:
 
 
 class _RegisterNetworks:
-    """Imports hf_lwmm.models right after the first of transformers' Auto classes, which are to know its networks."""
+    """Imports hf_lwmm.models after the first of transformers' Auto classes, which are to know its networks.
+
+    Not before the outermost import of transformers is through: until then its modules are not whole.
+    """
 
     modules = ("transformers.models.auto.modeling_auto", "transformers.models.auto.image_processing_auto")
+    depth = 0
 
     @classmethod
     def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name not in cls.modules:
+        if not name.startswith("transformers."):
             return None
-        sys.meta_path.remove(cls)
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def then_register(module: Any) -> None:
-                execute(module)
-                import_module("hf_lwmm.models")
+                cls.depth += 1
+                try:
+                    execute(module)
+                finally:
+                    cls.depth -= 1
+                if not cls.depth and sys.modules.keys() & set(cls.modules) and cls in sys.meta_path:
+                    sys.meta_path.remove(cls)
+                    import_module("hf_lwmm.models")
 
             spec.loader.exec_module = then_register  # type: ignore[method-assign]
         return spec

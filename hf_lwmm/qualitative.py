@@ -1,4 +1,4 @@
-"""Rows of pictures: an image, its labels, what each model sees, and where the last model and the anchor differ."""
+"""Sheets of pictures: an image, its labels, what each model sees, and where the last model and the anchor differ."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from hf_lwmm.predicting import class_colours
 from hf_lwmm.scores import EvaluationReport
 from hf_lwmm.scoring import CONFIDENT, NOTHING, Setting, boxes_in, class_maps, label_of, segments_in
 
-WIDTH = 360  # of one picture
-_TITLE, _GAP = 22, 4
+WIDTH, COLUMNS = 360, 3  # of one picture, and how many stand beside each other
+_TITLE, _GAP = 24, 4
 _AGREES = 230  # grey
 Pixels = NDArray[np.uint8]
 
 
 def draw_example(sample: Sample, setting: Setting) -> Image.Image:
-    """One row: image, labels, every model, and for more than one model where the last single one and the anchor differ.
+    """A sheet: image, labels, every model, and of more than one model where the last single one and the anchor differ.
 
     Class maps are in Cityscapes' colours where they have its classes, segments are outlined, boxes drawn.
     """
@@ -50,7 +50,7 @@ def draw_example(sample: Sample, setting: Setting) -> Image.Image:
             first, last = maps[1], maps[1 + singles[-1]]
             panels.append(Image.fromarray(_difference(maps[0], first, last, colours)))
             titles.append("where they differ")
-    return _row([picture, *panels], titles)
+    return _sheet([picture, *panels], titles)
 
 
 def save_examples(report: EvaluationReport, folder: Path) -> list[Path]:
@@ -120,13 +120,23 @@ def _plate(size: tuple[int, int], label: int, space: Sequence[str], colours: Pix
     return plate
 
 
-def _row(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+def _sheet(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """Panels of one size in rows, each below its title."""
     height = round(WIDTH * panels[0].height / panels[0].width)
-    sheet = Image.new("RGB", (len(panels) * (WIDTH + _GAP) - _GAP, height + _TITLE), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    columns = min(len(panels), COLUMNS)
+    rows = -(-len(panels) // columns)
+    sheet = Image.new("RGB", (columns * (WIDTH + _GAP) - _GAP, rows * (height + _TITLE + _GAP) - _GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
     for index, (panel, title) in enumerate(zip(panels, titles, strict=True)):
-        left = index * (WIDTH + _GAP)
+        left, top = index % columns * (WIDTH + _GAP), index // columns * (height + _TITLE + _GAP)
         way = Image.Resampling.LANCZOS if index == 0 else Image.Resampling.NEAREST
-        sheet.paste(panel.resize((WIDTH, height), way), (left, _TITLE))
-        pen.text((left + 2, 3), title, fill="black", font=font)
+        sheet.paste(panel.resize((WIDTH, height), way), (left, top + _TITLE))
+        pen.text((left + 2, top + 3), _fitted(title, font), fill="black", font=font)
     return sheet
+
+
+def _fitted(title: str, font: Any) -> str:
+    """The title, or its end if it is wider than a picture."""
+    while font.getlength(title) > WIDTH - 4:
+        title = "\u2026" + title[2:]
+    return title

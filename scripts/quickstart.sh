@@ -23,19 +23,19 @@ export HF_TOKEN
 
 .venv/bin/python -m scripts.quickstart.seed
 echo
-merge=(hf-lwmm merge local/streets-day local/streets-synthia --anchor local/streets-day
+merge=(hf-lwmm merge local/gta-to-night local/synthia-to-night --anchor local/gta-to-night
     --evaluate local/streets --split night --push)
 echo "\$ ${merge[*]}"
 ".venv/bin/${merge[0]}" "${merge[@]:1}"
 echo
-echo '$ hf-lwmm reproduce local/streets-day-lwmm'
-.venv/bin/hf-lwmm reproduce local/streets-day-lwmm
+echo '$ hf-lwmm reproduce local/gta-to-night-lwmm'
+.venv/bin/hf-lwmm reproduce local/gta-to-night-lwmm
 echo
-echo "The card, $HF_ENDPOINT/local/streets-day-lwmm, says:"
+echo "The card, $HF_ENDPOINT/local/gta-to-night-lwmm, says:"
 echo
 .venv/bin/python -c "
 from huggingface_hub import hf_hub_download
-text = open(hf_hub_download('local/streets-day-lwmm', 'README.md')).read()
+text = open(hf_hub_download('local/gta-to-night-lwmm', 'README.md')).read()
 lines = text.split('\n---\n', 1)[1].splitlines()
 print('\n'.join('  ' + line for line in lines[1:44]))"
 echo

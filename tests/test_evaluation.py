@@ -600,9 +600,9 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(models: tuple[P
     from hf_lwmm.predicting import class_colours
 
     shown = np.asarray(Image.open(tmp_path / "shown" / f"01_{order[0]}.png"))
-    # Image, labels, both models, their ensemble, the difference; the labels are in Cityscapes' colours.
-    assert shown.shape[1] == 6 * 364 - 4
-    labels = {tuple(pixel) for pixel in shown[30:-5, 370:720].reshape(-1, 3)}
+    # Image, labels, a model; the other, their ensemble, the difference; the labels are in Cityscapes' colours.
+    assert shown.shape[:2] == (2 * (24 + 270 + 4) - 4, 3 * 364 - 4)
+    labels = {tuple(pixel) for pixel in shown[30:285, 370:720].reshape(-1, 3)}
     assert labels <= {tuple(colour) for colour in class_colours(NAMES)}
 
 

@@ -372,3 +372,13 @@ def test_hugging_faces_own_segformer_keeps_its_image_processor(tmp_path: Path) -
     SegformerImageProcessorPil(size={"height": 32, "width": 48}).save_pretrained(tmp_path / "model")
     loaded = hf_lwmm.load(tmp_path / "model")
     assert look(loaded, [picture()])[0].logits[0].shape[-2:] == (8, 12)
+
+
+@pytest.mark.parametrize("name", ["SegformerForSemanticSegmentation", "PreTrainedModel"])
+def test_whatever_of_transformers_is_imported_first_its_auto_classes_know_our_networks(name: str) -> None:
+    code = f"""
+import hf_lwmm
+from transformers import {name}, AutoConfig
+print(AutoConfig.for_model("daformer").model_type)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "daformer\n", done.stderr

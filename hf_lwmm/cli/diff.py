@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, progress_bar
+from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
 
 if TYPE_CHECKING:
     from hf_lwmm.discrepancy import Discrepancy, LayerDifference
@@ -24,7 +23,7 @@ _ROWS = 40
 
 
 def diff(
-    first: Annotated[str, typer.Argument(help="Model: org/name[@revision][:file[+file]], or a local file or folder.")],
+    first: Annotated[str, typer.Argument(help=options.MODEL)],
     second: Annotated[str, typer.Argument(help="The model that it is compared with.")],
     tau: Annotated[
         Optional[list[float]],  # noqa: UP045
@@ -62,13 +61,12 @@ def diff(
 
 
 def _print(report: Discrepancy, full: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from hf_lwmm.discrepancy import KINDS
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(f"a. {report.models[0]}\nb. {report.models[1]}", soft_wrap=True)
+    out = console(120)
+    out.print(f"a. {report.models[0]}\nb. {report.models[1]}", soft_wrap=True)
     layers = report.layers
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
@@ -89,16 +87,16 @@ def _print(report: Discrepancy, full: bool) -> None:
             *(_changed(layer, kind) for kind in KINDS),
             end_section=layer.position == report.boundary,
         )
-    console.print(table)
+    out.print(table)
     changed = ", ".join(f"|a|/{tau:g}" for tau in report.taus)
-    console.print(
+    out.print(
         f"weights, biases, statistics: how many tensors moved by {changed} or more / of how many.", soft_wrap=True
     )
     for reason, slots in report.reasons.items():
         dots = ", ..." if len(slots) > 3 and not full else ""
         names = ", ".join(slots if full else slots[:3])
-        console.print(f"Not compared: {len(slots):,}: {reason}: {names}{dots}", soft_wrap=True)
-    console.print(report.pretraining.message, soft_wrap=True)
+        out.print(f"Not compared: {len(slots):,}: {reason}: {names}{dots}", soft_wrap=True)
+    out.print(report.pretraining.message, soft_wrap=True)
 
 
 def _changed(layer: LayerDifference, kind: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, progress_bar
+from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation import EvaluationReport
@@ -130,12 +130,11 @@ def evaluate(
 
 
 def _print_tables(found: EvaluationReport) -> None:
-    from rich.console import Console
     from rich.markdown import Markdown
 
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print(Markdown(found.to_markdown()))
+    out = console()
+    if out.is_terminal:
+        out.print(Markdown(found.to_markdown()))
     else:
         print(found.to_markdown())
     print(f"\n{found.images_per_second:.2f} images/s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import print_json
+from hf_lwmm.cli.terminal import console, print_json
 
 if TYPE_CHECKING:
     from hf_lwmm.methods import Method
@@ -29,7 +29,6 @@ def methods(as_json: options.Json = False) -> None:
             ]
         )
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -38,7 +37,7 @@ def methods(as_json: options.Json = False) -> None:
     for method in METHODS.values():
         shown = ", ".join(f"{name}={value}" for name, value in method().options.items())
         table.add_row(method.name, ", ".join(_needs(method)) or "-", shown or "-", method.reference)
-    Console(highlight=False).print(table)
+    console().print(table)
 
 
 def _needs(method: type[Method]) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, progress_bar
+from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
 
 EXAMPLES = """Examples:
 
@@ -16,6 +16,7 @@ hf-lwmm search --backbone mit-b5 --labels cityscapes19
 hf-lwmm search --like org/model --limit 5"""
 
 _NAMES = 5
+_WIDE = 140  # columns that the table takes with whole names
 
 
 def search(
@@ -43,18 +44,20 @@ def search(
     if as_json:
         print_json(found.to_dict())
         return
-    from rich.console import Console
     from rich.table import Table
 
     from hf_lwmm.searching import COLUMNS, table
 
+    out = console(_WIDE)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for name in COLUMNS:
-        shown.add_column(name, justify="right" if name in ("downloads", "shared") else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if name in ("downloads", "shared") else "left"
+        whole = name == "model" and out.width >= _WIDE  # a repository's name is there to be copied
+        shown.add_column(name, justify=justify, min_width=len(name), no_wrap=whole, overflow="fold")
     for cells in table(found):
         shown.add_row(*cells)
     if found.candidates:
-        Console(highlight=False).print(shown)
+        out.print(shown)
     note(f"{len(found.candidates)} of {found.looked_at} models looked at can merge with {found.wanted}.")
     if found.unread:
         names = ", ".join(list(found.unread)[:_NAMES]) + (", ..." if len(found.unread) > _NAMES else "")

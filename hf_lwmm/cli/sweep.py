@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, progress_bar
+from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
 
 if TYPE_CHECKING:
     from hf_lwmm.sweeping import SweepReport
@@ -166,11 +166,10 @@ def sweep(
 
 
 def _print_table(found: SweepReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
+    out = console()
+    if not out.is_terminal:
         print(found.to_markdown())
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -178,13 +177,13 @@ def _print_table(found: SweepReport) -> None:
         table.add_column(column, overflow="fold", justify="left" if place == 1 else "right")
     for cells in found.cells():
         table.add_row(*cells)
-    console.print(table)
-    console.print(found.verdict, style="bold")
+    out.print(table)
+    out.print(found.verdict, style="bold")
     if found.skipped:
-        console.print(f"Skipped ({len(found.skipped)}):")
+        out.print(f"Skipped ({len(found.skipped)}):")
     for reason, names in found.skipped_by_reason().items():
-        console.print(f"  {reason} ({'; '.join(names)})")
-    console.print(f"Written to {found.output}")
+        out.print(f"  {reason} ({'; '.join(names)})")
+    out.print(f"Written to {found.output}")
 
 
 def _listed(option: str, text: str, kind: Callable[[str], _T]) -> tuple[_T, ...]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hf_lwmm.alignment import SharedSlot
-from hf_lwmm.cli.terminal import print_json
+from hf_lwmm.cli.terminal import console, print_json
 from hf_lwmm.planning import MergePlan
 
 _ROWS = 40
@@ -19,14 +19,13 @@ def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) ->
     if as_json:
         print_json(plan_data(plan))
         return
-    from rich.console import Console
     from rich.table import Table
 
     alignment, anchor = plan.alignment, plan.alignment.anchor
-    console = Console(highlight=False)
+    out = console()
     for index, checkpoint in enumerate(plan.checkpoints):
         role = " (anchor)" if index == anchor else ""
-        console.print(
+        out.print(
             f"{index + 1}. {checkpoint.label}{role}: {checkpoint.slot_map.architecture}, {checkpoint.slot_map.layout}"
         )
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -45,19 +44,17 @@ def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) ->
         cells = [_cell(shared, weights, model) for model in range(len(plan.checkpoints))]
         shape = "x".join(map(str, shared.shape))
         table.add_row(str(shared.position), shared.slot, shape + (" by label" if shared.rows else ""), *cells)
-    console.print(table)
+    out.print(table)
     share = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
-    console.print(f"{len(rows):,} slots at {alignment.positions:,} positions; {share:.1%} of the anchor's weights.")
+    out.print(f"{len(rows):,} slots at {alignment.positions:,} positions; {share:.1%} of the anchor's weights.")
     counts = Counter((entry.model, entry.reason) for entry in alignment.unshared)
     if counts:
-        console.print("Not shared:")
+        out.print("Not shared:")
     for (model, reason), count in counts.most_common():
         names = [entry.slot for entry in alignment.unshared if (entry.model, entry.reason) == (model, reason)]
         limit = count if full else _NAMES
         dots = ", ..." if count > limit else ""
-        console.print(
-            f"  {count:,} of {plan.labels[model]}: {reason}: {', '.join(names[:limit])}{dots}", soft_wrap=True
-        )
+        out.print(f"  {count:,} of {plan.labels[model]}: {reason}: {', '.join(names[:limit])}{dots}", soft_wrap=True)
 
 
 def _cell(shared: SharedSlot, weights: dict[int, float] | None, model: int) -> str:

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console(width: int | None = None) -> Console:
+    """Where tables are printed, on stdout; names are shown as they are, whatever brackets and colons they have.
+
+    `width` is that of a file or a pipe, unless COLUMNS tells it.
+    """
+    from rich.console import Console
+
+    sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, markup=False, emoji=False, width=None if sized else width)
 
 
 def print_json(data: Any) -> None:

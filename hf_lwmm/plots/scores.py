@@ -69,14 +69,15 @@ def plot_class_scores(
             axes.tick_params(axis="y", left=False)
         if count > 1:
             panels[1].axvline(0, color="black", linewidth=0.8)
-            panels[1].set_xlabel(
-                f"points more than {models[0]}" if len(models[0]) < 28 else "points more than the first"
-            )
+            first = models[0] if len(models[0]) <= 18 else "the first"
+            panels[1].set_xlabel(f"points more than {first}")
         legend_above(figure, panels[0], models)
 
 
-def plot_confusion(classes: Sequence[str], counts: ArrayLike, path: str | Path | io.BytesIO) -> None:
-    """Write a confusion matrix, each row (a true class) in per cent of its pixels.
+def plot_confusion(
+    classes: Sequence[str], counts: ArrayLike, path: str | Path | io.BytesIO, *, model: str = ""
+) -> None:
+    """Write a confusion matrix, titled by its model, each row (a true class) in per cent of its pixels.
 
     Args:
         classes: K names.
@@ -98,7 +99,7 @@ def plot_confusion(classes: Sequence[str], counts: ArrayLike, path: str | Path |
         image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         axes.set_xticks(range(len(predicted)), predicted, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(classes)), list(classes))
-        axes.set(xlabel="predicted", ylabel="true")
+        axes.set(xlabel="predicted", ylabel="true", title=model)
         axes.tick_params(length=0)
         for row, column in np.argwhere(parts >= 0.5).tolist():
             part = parts[row, column]
@@ -115,9 +116,10 @@ def save_plots(report: EvaluationReport, folder: Path) -> list[Path]:
     paths, names = [folder / "scores.png"], [model.name for model in report.models]
     by_class = [model.by_class for model in report.models]
     plot_class_scores(report.classes, names, by_class, paths[0], metric=report.metric.of_class)
-    for number, table in enumerate([] if report.confusion is None else report.confusion, start=1):
-        paths.append(folder / f"confusion_{number}.png")
-        plot_confusion(report.classes, table, paths[-1])
+    if report.confusion is not None:
+        for number, (name, table) in enumerate(zip(names, report.confusion, strict=True), start=1):
+            paths.append(folder / f"confusion_{number}.png")
+            plot_confusion(report.classes, table, paths[-1], model=name)
     return paths
 
 

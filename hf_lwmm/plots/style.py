@@ -80,9 +80,11 @@ def check_suffix(path: str | Path) -> Path:
     """The path of a picture that is to be written.
 
     Raises:
-        PlotError: for a suffix that no picture has.
+        PlotError: for a suffix that no picture has, or a folder that does not exist.
     """
     path = Path(path)
+    if not path.absolute().parent.is_dir():
+        raise PlotError(f"{path}: there is no folder {path.parent}.")
     if path.suffix.lower() not in SUFFIXES:
         raise PlotError(f"{path}: a picture's name ends in {', '.join(SUFFIXES)}.")
     return path

@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
-from transformers import PreTrainedModel, SegformerForSemanticSegmentation
+from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoint import Checkpoint, open_checkpoint
@@ -25,9 +26,12 @@ from hf_lwmm.discrepancy import same_pretraining
 from hf_lwmm.models.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 from hf_lwmm.permuting import Matching, axes_of, permuted_checkpoint
 from hf_lwmm.refs import parse_ref
-from scripts.quickstart.train import CLASSES, build, frames
+from scripts.uda.losses import see
+from scripts.uda.streets import CLASSES, render
 
 FRAMES, BATCH = 160, 8
+SIZE = (160, 120)  # width, height
+LABELS = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name in enumerate(CLASSES)}}
 
 
 class Run(NamedTuple):
@@ -61,23 +65,35 @@ PAIRS = {
 
 
 def segformer(seed: int) -> PreTrainedModel:
-    """The quick start's network of 0.4 million weights, LayerNorm throughout the backbone."""
-    config = build().config
+    """A SegFormer of 0.4 million weights, LayerNorm throughout the backbone."""
     torch.manual_seed(seed)
+    config = SegformerConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[16, 32, 64, 128],
+        num_attention_heads=[1, 2, 4, 8],
+        mlp_ratios=[2, 2, 2, 2],
+        decoder_hidden_size=64,
+        classifier_dropout_prob=0.0,
+        **LABELS,
+    )
     return SegformerForSemanticSegmentation(config)
 
 
 def deeplab(seed: int) -> PreTrainedModel:
     """A DeepLabV2 of 0.7 million weights, BatchNorm throughout the backbone."""
-    names = dict(enumerate(CLASSES))
     torch.manual_seed(seed)
-    config = DeepLabV2Config(
-        depths=(2, 2, 2, 2), width=16, block="basic", id2label=names, label2id={name: i for i, name in names.items()}
-    )
+    config = DeepLabV2Config(depths=(2, 2, 2, 2), width=16, block="basic", **LABELS)
     return DeepLabV2ForSemanticSegmentation(config)
 
 
 NETWORKS: dict[str, Callable[[int], PreTrainedModel]] = {"segformer": segformer, "deeplab": deeplab}
+
+
+def frames(style: str) -> tuple[Tensor, Tensor]:
+    """Images (FRAMES, 3, H, W) in [0, 1] and labels (FRAMES, H, W) int64, 255 where unlabelled."""
+    scenes = [render(style, seed, SIZE) for seed in range(FRAMES)]
+    images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
+    return images.float() / 255, torch.from_numpy(np.stack([scene.labels for scene in scenes])).long()
 
 
 def train(network: str, name: str, work: Path) -> Path:
@@ -88,7 +104,7 @@ def train(network: str, name: str, work: Path) -> Path:
     model = NETWORKS[network](run.start if isinstance(run.start, int) else 0)
     if isinstance(run.start, str):
         model = type(model).from_pretrained(train(network, run.start, work))
-    sets = [frames(style, 0, FRAMES) for style in run.styles]
+    sets = [frames(style) for style in run.styles]
     optimizer = torch.optim.AdamW(model.parameters(), lr=run.rate, weight_decay=0.01)
     draw = np.random.default_rng(run.order)
     model.train()
@@ -97,7 +113,7 @@ def train(network: str, name: str, work: Path) -> Path:
         index = torch.from_numpy(draw.choice(FRAMES, BATCH, replace=False))
         for group in optimizer.param_groups:
             group["lr"] = run.rate * min(1, (step + 1) / 50) * (1 - step / run.steps) ** 0.9
-        logits = model(images[index]).logits
+        logits = see(model, images[index]).logits
         target = functional.interpolate(labels[index][:, None].float(), logits.shape[-2:], mode="nearest")[:, 0].long()
         loss = functional.cross_entropy(logits, target, ignore_index=255)
         optimizer.zero_grad()

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset, Features, Image
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from scripts.uda.streets import render
+from scripts.uda.streets import CLASSES, STYLES, render
 
 MODELS = Path(__file__).parent / "models"
 FRAMES = 16  # of each style
@@ -26,17 +26,17 @@ def upload_model(api: HfApi, folder: Path, user: str) -> str:
     return repo_id
 
 
-def upload_dataset(user: str) -> str:
-    """Upload rendered frames with their masks, one split for each style, and the names of the masks' ids."""
-    repo_id = f"{user}/streets"
-    features = Features({"image": Image(), "label": Image()})
-    for style in ("gta", "synthia", "night"):
-        scenes = [render(style, 200_000 + i) for i in range(FRAMES)]
-        rows = {"image": [s.image for s in scenes], "label": [np.asarray(s.labels) for s in scenes]}
-        Dataset.from_dict(rows, features=features).push_to_hub(repo_id, split=style)
-    names = json.dumps(json.loads((MODELS / "streets-day" / "config.json").read_text())["id2label"]).encode()
+def upload_scenes(repo_id: str, style: str, frames: int) -> None:
+    """Upload rendered frames with their masks as a split of a dataset."""
+    scenes = [render(style, 200_000 + i) for i in range(frames)]
+    rows = {"image": [s.image for s in scenes], "label": [np.asarray(s.labels) for s in scenes]}
+    Dataset.from_dict(rows, features=Features({"image": Image(), "label": Image()})).push_to_hub(repo_id, split=style)
+
+
+def upload_names(repo_id: str) -> None:
+    """Upload the names of the masks' ids."""
+    names = json.dumps(dict(enumerate(CLASSES))).encode()
     HfApi().upload_file(path_or_fileobj=names, path_in_repo="id2label.json", repo_id=repo_id, repo_type="dataset")
-    return repo_id
 
 
 def main() -> None:
@@ -47,7 +47,9 @@ def main() -> None:
     for folder in sorted(MODELS.iterdir()):
         print(f"model    {upload_model(api, folder, user)}")
     if not api.repo_exists(f"{user}/streets", repo_type="dataset"):
-        upload_dataset(user)
+        for style in STYLES:
+            upload_scenes(f"{user}/streets", style, FRAMES)
+        upload_names(f"{user}/streets")
     print(f"dataset  {user}/streets")
 
 

@@ -1,0 +1,63 @@
+"""A Hub on this machine for the notebooks: two small trained SegFormers and labelled street scenes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the clone, whose scripts render scenes and hold the models
+
+
+def start(styles: tuple[str, ...] = ("night",), frames: int = 4) -> str:
+    """Start it, point the stock clients to it, fill it, and give its user's name; a second call starts no second one.
+
+    Call it before anything imports huggingface_hub. The data set has a split for each style, `gta` (day) or `night`.
+
+    Raises:
+        RuntimeError: if huggingface_hub was imported before, and so talks to another Hub.
+    """
+    user = _serve()
+    for style in styles:
+        _upload_scenes(f"{user}/streets", style, frames)
+    return user
+
+
+@cache
+def _serve() -> str:
+    if "huggingface_hub" in sys.modules:
+        raise RuntimeError("huggingface_hub is in use already: restart the kernel and run this cell first.")
+    from hf_lwmm.localhub import LocalHub
+
+    folder = Path(tempfile.mkdtemp(prefix="hf-lwmm-notebook-"))
+    hub = LocalHub(folder / "hub", faults=False)
+    hub.__enter__()  # until the kernel ends
+    os.environ.update(
+        HF_ENDPOINT=hub.endpoint,
+        HF_TOKEN=hub.token,
+        HF_HOME=str(folder / "hf"),
+        HF_HUB_DISABLE_XET="1",
+        HF_HUB_DISABLE_PROGRESS_BARS="1",
+    )
+    import datasets
+    from huggingface_hub import HfApi
+
+    from scripts.quickstart.seed import MODELS, upload_model, upload_names
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    user = str(HfApi().whoami()["name"])
+    for model in sorted(MODELS.iterdir()):
+        upload_model(HfApi(), model, user)
+    HfApi().create_repo(f"{user}/streets", repo_type="dataset")
+    upload_names(f"{user}/streets")
+    return user
+
+
+@cache
+def _upload_scenes(repo_id: str, style: str, frames: int) -> None:
+    from scripts.quickstart.seed import upload_scenes
+
+    upload_scenes(repo_id, style, frames)
