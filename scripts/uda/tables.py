@@ -35,10 +35,11 @@ CNN = ("cnn-gta-fada", "cnn-gta-maxsquare", "cnn-gta-minent", "cnn-gta-advent", 
 HRDA = ("mic-gta", "pipa-gta", "hrda-gta", "hrda-gta@2", "mic-gta@2")
 # Runs, with the source-only runs that they are compared with: the first that exists.
 FAMILIES = {
-    ("daformer-gta-source", "mit-unseen"): (
-        "mit-unseen", "daformer-gta-source", "mit", "daformer-gta", "hrda-gta", "mic-gta", "pipa-gta",
+    ("mit-unseen", "daformer-gta-source"): (
+        "mit-unseen", "daformer-gta-source", "mit", "daformer-both-source", "daformer-both", "daformer-gta",
+        "hrda-gta", "mic-gta", "pipa-gta",
     ),
-    ("cnn-gta-source", "cnn-unseen"): ("cnn-unseen", "cnn-gta-source", "cnn", *CNN),
+    ("cnn-unseen", "cnn-gta-source"): ("cnn-unseen", "cnn-gta-source", "cnn", *CNN),
 }  # fmt: skip
 SEEDS = (1, 2, 3)
 STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
@@ -411,10 +412,10 @@ weight matching, then isotropic merging. The ensemble averages softmax outputs, 
 """
 
 CONTROLS_NOTE = (
-    "`mit-unseen`, `cnn-unseen` and the `-source` runs that start from them never see an image of the target. `mit` "
-    "and `cnn` are the same pre-training with the colour statistics of target images on half of the source images; "
-    "the adapted runs start from them. The last column compares with the `-source` run, or with `-unseen` if there is "
-    "none."
+    "`mit-unseen`, `cnn-unseen` and the `-gta-source` runs that start from them never see an image of the target. "
+    "`mit` and `cnn` are the same pre-training with the colour statistics of target images on half of the source "
+    "images; the adapted runs start from them, and so does `daformer-both-source`, which goes on like `daformer-both` "
+    "but without pseudo-labels. The last column compares with `-unseen`."
 )
 
 
