@@ -99,7 +99,9 @@ class _RegisterNetworks:
     Not before the outermost import of transformers is through: until then its modules are not whole.
     """
 
-    modules = ("transformers.models.auto.modeling_auto", "transformers.models.auto.image_processing_auto")
+    modules = tuple(
+        f"transformers.models.auto.{kind}_auto" for kind in ("configuration", "modeling", "image_processing")
+    )
     depth = 0
 
     @classmethod

@@ -275,6 +275,8 @@ def test_an_alignment_shows_why_slots_are_not_shared(tmp_path: Path) -> None:
 def test_the_command_prints_draws_and_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+
     def run(*options: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hf-lwmm", "diff", str(GTA), str(SYNTHIA), *map(str, options)])
         with pytest.raises(SystemExit) as stopped:

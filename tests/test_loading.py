@@ -379,6 +379,6 @@ def test_whatever_of_transformers_is_imported_first_its_auto_classes_know_our_ne
     code = f"""
 import hf_lwmm
 from transformers import {name}, AutoConfig
-print(AutoConfig.for_model("daformer").model_type)"""
+print(AutoConfig.for_model("hf-lwmm-daformer").model_type)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "daformer\n", done.stderr
+    assert done.stdout == "hf-lwmm-daformer\n", done.stderr

@@ -168,7 +168,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     refusals: list[tuple[Callable[[], None], str]] = [
         (lambda: layers(tmp_path / "picture.gif"), r"ends in \.png, \.svg, \.pdf"),
-        (lambda: layers(tmp_path / "no" / "folder.png"), "cannot be written"),
+        (lambda: layers(tmp_path / "no" / "folder.png"), "there is no folder"),
         (lambda: plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA], method="slerp"), path), "no weights of whole layers"),
         (lambda: plot_knob(merges()[:4], "start", path), "No two of the 4 merges differ in start alone"),
         (lambda: plot_subsets([], path), "no merges"),
