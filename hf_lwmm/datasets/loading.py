@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from hf_lwmm.datasets.decoding import VOID, Colour, Ids, classes_of, decode, lab
 from hf_lwmm.datasets.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes
 from hf_lwmm.datasets.listed import Listed, boxes_of, find_listed
+from hf_lwmm.datasets.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
@@ -164,26 +164,6 @@ def _of_list(listed: Listed, root: Path, split: str) -> LabelledImages:
 # The Hub, and folders that `datasets` reads
 
 
-class _Stream:
-    """Rows of a stream by number; quick while the numbers go up, as those of a part do."""
-
-    def __init__(self, rows: Any, count: int, shown: str) -> None:
-        self._rows, self._count, self._shown = rows, count, shown
-        self._next: Iterator[Any] = iter(())
-        self._place = count
-
-    def __getitem__(self, index: int) -> Any:
-        if index < self._place:
-            self._next, self._place = iter(self._rows.skip(index)), index
-        place, self._place = self._place, self._count  # what breaks the stream off has it opened anew
-        for row in self._next:
-            place += 1
-            if place > index:
-                self._place = place
-                return row
-        raise DatasetError(f"{self._shown}: ends after {place} rows, though its card says {self._count}.")
-
-
 def _of_rows(
     data: str,
     split: str,
@@ -196,66 +176,44 @@ def _of_rows(
     import datasets
 
     folder = Path(data).is_dir()
-    name, _, revision = (data, "", "") if folder else data.partition("@")
-    if not folder and name.count("/") != 1:
-        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        rows = datasets.load_dataset(name, config, split=split, revision=revision or None, streaming=streaming)
-    except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
-        raise DatasetError(_not_opened(data, split, folder, error)) from None
-    if folder and list(rows.features or {}) == ["image"]:
+    unopened = (lambda reason: _no_tree(data, split, reason)) if folder else None
+    rows = open_rows(data, split, config, streaming, unopened)
+    if folder and list(rows.features) == ["image"]:
         raise DatasetError(_no_tree(data, split, "which finds images without labels"))
-    image, label = _columns(data, rows.features or {}, image_column, label_column)
-    shown = f"{Path(data).resolve().name if folder else data}, split {split}"
-    count = _rows_in_card(rows, data, split) if streaming else len(rows)
+    image, label = _columns(data, rows.features, image_column, label_column)
     extras: list[str] = []
     if _object_fields(rows.features[label]):
         task, numbers = "detection", _object_classes(rows.features[label])
-        numbers = numbers or _names_beside(name, revision or None, folder)
+        numbers = numbers or _names_beside(rows)
     elif isinstance(rows.features[label], datasets.ClassLabel):
-        classes = tuple(rows.features[label].names)
-        if folder and FOLDERS & set(classes):
+        names = tuple(rows.features[label].names)
+        if folder and FOLDERS & set(names):
             raise DatasetError(_no_tree(data, split))
-        task, numbers = "classification", dict(enumerate(classes))
+        task, numbers = "classification", dict(enumerate(names))
     else:
         extras = [SEGMENTS] if SEGMENTS in rows.features else []
         task = "panoptic" if extras else "semantic"
-        numbers = {} if ids else _names_beside(name, revision or None, folder)  # with ids these say what labels hold
-    rows = rows.select_columns([image, label, *extras])
-    for column in (image, label) if task in ("semantic", "panoptic") else (image,):
-        rows = rows.cast_column(column, datasets.Image(decode=False))
-    source, colours = _Stream(rows, count, shown) if streaming else rows, _colours(ids)
+        numbers = {} if ids else _names_beside(rows)  # with ids these say what labels hold
+    maps = [label] if task in ("semantic", "panoptic") else []
+    read_row, colours = rows.reader([image, label, *extras], [image, *maps]), _colours(ids)
 
     def read(index: int) -> Sample:
-        where = f"{shown}, image {index}"
-        row = _row(source, index, where)
-        file = _file_of(row[image])
-        picture = as_rgb(decode(_stored(row[image], where), f"{where} ({file})"))
+        where, row = f"{rows.shown}, image {index}", read_row(index)
+        file = file_of(row[image])
+        picture = as_rgb(decode(stored(row[image], where), f"{where} ({file})"))
         where = f"{where}, its label"
         segments, found = None, row[label]
         if task == "detection":
             return Sample(index, file or str(index), picture, 0, boxes=boxes_of(_objects(found, numbers), where))
         if task == "panoptic":
-            segments = segments_of(_stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
+            segments = segments_of(stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
             found = classes_of(segments)
         elif task == "semantic":
-            found = _numbered(label_ids(_stored(found, where), where, colours), numbers, where)
+            found = _numbered(label_ids(stored(found, where), where, colours), numbers, where)
         return Sample(index, file or str(index), picture, found, segments)
 
-    commit = None if folder else _commit(name, revision or None)
-    return LabelledImages(shown, count, read, task, tuple(numbers.values()) or None, ids, commit)
-
-
-def _commit(name: str, revision: str | None) -> str | None:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return HfApi().dataset_info(name, revision=revision).sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-        return None  # read from the cache, without a connection
+    classes = tuple(numbers.values()) or None
+    return LabelledImages(rows.shown, rows.count, read, task, classes, ids, rows.commit)
 
 
 def _object_fields(feature: Any) -> Mapping[str, Any] | None:
@@ -306,34 +264,12 @@ def _columns(data: str, features: Mapping[str, Any], image: str | None, label: s
     return image, label
 
 
-def _row(rows: Any, index: int, where: str) -> Any:
-    try:
-        return rows[index]
-    except DatasetError:
-        raise
-    except Exception as error:  # a connection that datasets has given up on, a damaged file
-        raise DatasetError(f"{where}: cannot be read: {_first_line(error)} Run it again to go on here.") from None
-
-
-def _not_opened(data: str, split: str, folder: bool, error: Exception) -> str:
-    if "gated" in str(error).lower():
-        return f"{data}: is gated; ask for access on its page, then log in with `hf auth login`."
-    if folder:
-        return _no_tree(data, split, _first_line(error))
-    return f"{data}, split {split}: cannot be opened: {_first_line(error)}"
-
-
 def _no_tree(data: str, split: str, reason: str = "") -> str:
     return (
         f"{data}: no images with labels of the split {split} in it. Known are images/ beside labels/, masks/ or "
         "annotations/, the trees of Cityscapes, GTA, SYNTHIA, Mapillary Vistas and CamVid, and what datasets reads"
         + (f" ({reason.rstrip('.')})." if reason else ".")
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).splitlines()[0].strip() if str(error).strip() else type(error).__name__
-    return text if text.endswith(".") else text + "."
 
 
 def _column(data: str, what: str, usual: Sequence[str], candidates: Sequence[str], features: Any) -> str:
@@ -346,36 +282,18 @@ def _column(data: str, what: str, usual: Sequence[str], candidates: Sequence[str
     raise DatasetError(f"{data}: no column is plainly the {what}: {found}. Say which with --{what}-column.")
 
 
-def _rows_in_card(rows: Any, data: str, split: str) -> int:
-    """How many rows a stream has, which only the card's `dataset_info` tells beforehand."""
-    size = (rows.info.splits or {}).get(split)
-    if size is None or size.num_examples is None:
-        raise DatasetError(f"{data}: its card does not tell how many rows {split} has; do without streaming.")
-    return int(size.num_examples)
-
-
-def _stored(value: Mapping[str, Any] | None, where: str) -> bytes | Path:
-    if value and value.get("bytes"):
-        return bytes(value["bytes"])
-    if value and value.get("path"):
-        return Path(value["path"])
-    raise DatasetError(f"{where}: is missing.")
-
-
-def _file_of(value: Mapping[str, Any] | None) -> str:
-    return Path(value["path"]).name if value and value.get("path") else ""
-
-
 # Names and numbers
 
 
-def _names_beside(name: str, revision: str | None, folder: bool) -> dict[int, str]:
+def _names_beside(rows: Rows) -> dict[int, str]:
     """Class names from an id2label.json beside the data, as several data sets on the Hub have it."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    name, revision = rows.name, rows.revision
     try:
-        path = Path(name, _NAMES) if folder else hf_hub_download(name, _NAMES, repo_type="dataset", revision=revision)
+        beside = Path(name, _NAMES)
+        path = beside if Path(name).is_dir() else hf_hub_download(name, _NAMES, repo_type="dataset", revision=revision)
         return named_ids(Path(path).read_text(encoding="utf-8"), f"{name}, {_NAMES}")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
         return {}

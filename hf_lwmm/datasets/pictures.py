@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ from PIL import Image
 
 from hf_lwmm.datasets.decoding import decode
 from hf_lwmm.datasets.folders import cityscapes_images, split_names
-from hf_lwmm.datasets.loading import IMAGES, LABELS, _commit, _file_of, _first_line, _row, _stored
+from hf_lwmm.datasets.loading import IMAGES, LABELS
+from hf_lwmm.datasets.rows import file_of, open_rows, stored
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.models.image_processing import as_rgb
 
@@ -101,31 +101,17 @@ def _opened(path: Path) -> Picture:
 
 
 def _of_rows(data: str, split: str, config: str | None, image_column: str | None) -> Pictures:
-    import datasets
-
-    folder = Path(data).is_dir()
-    name, _, revision = (data, "", "") if folder else data.partition("@")
-    if not folder and name.count("/") != 1:
-        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    try:
-        rows = datasets.load_dataset(name, config, split=split, revision=revision or None)
-    except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
-        raise DatasetError(f"{data}, split {split}: cannot be opened: {_first_line(error)}") from None
-    column = image_column or _column(data, rows.features or {})
-    if column not in (rows.features or {}):
-        raise DatasetError(f"{data}: has no column {column!r}; it has {', '.join(rows.features or {})}.")
-    rows = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
-
-    shown = f"{Path(data).resolve().name if folder else data}, split {split}"
+    rows = open_rows(data, split, config)
+    column = image_column or _column(data, rows.features)
+    if column not in rows.features:
+        raise DatasetError(f"{data}: has no column {column!r}; it has {', '.join(rows.features)}.")
+    read_row = rows.reader([column], [column])
 
     def read(index: int) -> Picture:
-        where = f"{shown}, image {index}"
-        stored = _row(rows, index, where)[column]
-        return Picture(_file_of(stored) or str(index), as_rgb(decode(_stored(stored, where), where)))
+        where, value = f"{rows.shown}, image {index}", read_row(index)[column]
+        return Picture(file_of(value) or str(index), as_rgb(decode(stored(value, where), where)))
 
-    return Pictures(shown, len(rows), read, None if folder else _commit(name, revision or None))
+    return Pictures(rows.shown, rows.count, read, rows.commit)
 
 
 def _column(data: str, features: Mapping[str, Any]) -> str:

@@ -1,0 +1,161 @@
+"""Rows that `datasets` reads, from the Hub or from a folder, by number; what goes wrong is told in a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hf_lwmm.errors import DatasetError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """An opened split. `name` and `revision` are the Hub's, or the folder and None; messages call it `shown`."""
+
+    name: str
+    revision: str | None
+    split: str
+    shown: str
+    table: Any = field(repr=False)  # of datasets: a Dataset, or a stream
+    streaming: bool = False
+
+    @property
+    def features(self) -> Mapping[str, Any]:
+        return self.table.features or {}
+
+    @property
+    def commit(self) -> str | None:
+        """The data set's commit on the Hub; None for a folder, or without a connection."""
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+        if Path(self.name).is_dir():
+            return None
+        try:
+            return HfApi().dataset_info(self.name, revision=self.revision).sha
+        except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
+            return None  # read from the cache
+
+    @property
+    def count(self) -> int:
+        """How many rows there are.
+
+        Raises:
+            DatasetError: of a stream, if the card's `dataset_info` does not tell.
+        """
+        if not self.streaming:
+            return len(self.table)
+        size = (self.table.info.splits or {}).get(self.split)
+        if size is None or size.num_examples is None:
+            unknown = f"its card does not tell how many rows {self.split} has; do without streaming"
+            raise DatasetError(f"{self.name}: {unknown}.")
+        return int(size.num_examples)
+
+    def reader(self, columns: Sequence[str], pictures: Sequence[str]) -> Callable[[int], Mapping[str, Any]]:
+        """A function that gives some columns of a row by its number; `pictures` among them come undecoded.
+
+        It raises DatasetError if the row cannot be read.
+        """
+        import datasets
+
+        table = self.table.select_columns(list(columns))
+        for column in pictures:
+            table = table.cast_column(column, datasets.Image(decode=False))
+        source = _Stream(table, self.count, self.shown) if self.streaming else table
+
+        def read(index: int) -> Mapping[str, Any]:
+            try:
+                row: Mapping[str, Any] = source[index]
+            except DatasetError:
+                raise
+            except Exception as error:  # a connection that datasets has given up on, a damaged file
+                where = f"{self.shown}, image {index}"
+                raise DatasetError(
+                    f"{where}: cannot be read: {first_line(error)} Run it again to go on here."
+                ) from None
+            return row
+
+        return read
+
+
+def open_rows(
+    data: str,
+    split: str,
+    config: str | None = None,
+    streaming: bool = False,
+    unopened: Callable[[str], str] | None = None,
+) -> Rows:
+    """Open a split of `org/name[@revision]` or of a folder.
+
+    `unopened` makes the message from the reason why it cannot be opened, if it is to be another one.
+
+    Raises:
+        DatasetError: if there is no such data set or split, or it is gated.
+    """
+    import datasets
+
+    folder = Path(data).is_dir()
+    name, _, revision = (data, "", "") if folder else data.partition("@")
+    if not folder and name.count("/") != 1:
+        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    try:
+        table = datasets.load_dataset(name, config, split=split, revision=revision or None, streaming=streaming)
+    except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
+        if "gated" in str(error).lower():
+            message = f"{data}: is gated; ask for access on its page, then log in with `hf auth login`."
+        elif unopened is not None:
+            message = unopened(first_line(error))
+        else:
+            message = f"{data}, split {split}: cannot be opened: {first_line(error)}"
+        raise DatasetError(message) from None
+    shown = f"{Path(data).resolve().name if folder else data}, split {split}"
+    return Rows(name, revision or None, split, shown, table, streaming)
+
+
+def stored(value: Mapping[str, Any] | None, where: str) -> bytes | Path:
+    """What an undecoded picture's column holds: its file, or where this is.
+
+    Raises:
+        DatasetError: if it holds nothing.
+    """
+    if value and value.get("bytes"):
+        return bytes(value["bytes"])
+    if value and value.get("path"):
+        return Path(value["path"])
+    raise DatasetError(f"{where}: is missing.")
+
+
+def file_of(value: Mapping[str, Any] | None) -> str:
+    """The name of an undecoded picture's file, if it has one."""
+    return Path(value["path"]).name if value and value.get("path") else ""
+
+
+def first_line(error: Exception) -> str:
+    """An error's text up to its first end of line, as a sentence."""
+    text = str(error).splitlines()[0].strip() if str(error).strip() else type(error).__name__
+    return text if text.endswith(".") else text + "."
+
+
+class _Stream:
+    """Rows of a stream by number; quick while the numbers go up, as those of a part do."""
+
+    def __init__(self, rows: Any, count: int, shown: str) -> None:
+        self._rows, self._count, self._shown = rows, count, shown
+        self._next: Iterator[Any] = iter(())
+        self._place = count
+
+    def __getitem__(self, index: int) -> Any:
+        if index < self._place:
+            self._next, self._place = iter(self._rows.skip(index)), index
+        place, self._place = self._place, self._count  # what breaks the stream off has it opened anew
+        for row in self._next:
+            place += 1
+            if place > index:
+                self._place = place
+                return row
+        raise DatasetError(f"{self._shown}: ends after {place} rows, though its card says {self._count}.")
