@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hf_lwmm.merging import MergeResult, Reproduction, merge, plan, push, reproduce
     from hf_lwmm.models.loading import LoadedModel, load
     from hf_lwmm.planning import Knobs, MergePlan
+    from hf_lwmm.progress import progress_bar
     from hf_lwmm.searching import Search, search
     from hf_lwmm.sweeping import sweep
 
@@ -49,6 +50,7 @@ _HOMES = {
     "load": "models.loading",
     "merge": "merging",
     "plan": "merging",
+    "progress_bar": "progress",
     "push": "merging",
     "reproduce": "merging",
     "search": "searching",
@@ -76,6 +78,7 @@ __all__ = [
     "load",
     "merge",
     "plan",
+    "progress_bar",
     "push",
     "reproduce",
     "search",

@@ -38,7 +38,7 @@ class ImageFacts:
     @property
     def reading(self) -> dict[str, Any]:
         """The options under which the same images are read in the same way."""
-        return {"split": self.split, "limit": self.images, **self.options}
+        return {"split": self.split or None, "limit": self.images or None, **self.options}
 
     def __str__(self) -> str:
         return f"{self.name}, split {self.split} ({self.images} images)"
@@ -73,11 +73,13 @@ def read_image_facts(entry: Any, where: str) -> ImageFacts:
     name = entry.get("dataset", entry.get("local")) if isinstance(entry, Mapping) else None
     if not name:
         raise PlanError(f"{where}: needs at least `dataset`, such as org/name, or `local`.")
-    commit, options = entry.get("commit"), entry.get("options") or {}
+    commit, options, images = entry.get("commit"), entry.get("options") or {}, entry.get("images") or 0
+    if not isinstance(images, int):
+        raise PlanError(f"{where}: `images` must be a whole number, not {images!r}.")
     return ImageFacts(
         str(name),
         str(entry.get("split", "")),
-        int(entry.get("images") or 0),
+        images,
         str(commit) if commit else None,
         "local" in entry,
         dict(options) if isinstance(options, Mapping) else {},

@@ -16,7 +16,8 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.checkpoint import open_checkpoint
 from hf_lwmm.datasets.pictures import Images, open_pictures
-from hf_lwmm.dtypes import ITEM_SIZES, narrow
+from hf_lwmm.datasets.rows import first_line
+from hf_lwmm.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.errors import PlanError
 from hf_lwmm.facts import ImageFacts, image_facts
 from hf_lwmm.hub import resolve
@@ -89,7 +90,14 @@ def statistics(loaded: LoadedModel, images: Images, count: int, progress: Progre
         try:
             model(pixels.to(weight.device, weight.dtype))
         except ValueError as error:
-            raise PlanError(f"{images.name}: --bn recalibrate needs larger images, or more of them: {error}.") from None
+            raise PlanError(
+                f"{images.name}: --bn recalibrate cannot estimate a variance where {loaded.label} normalises a single "
+                f"value of an image; larger ones may help, but not behind global pooling ({error})."
+            ) from None
+        except RuntimeError as error:  # too few pixels, or too many
+            height, width = pixels.shape[-2:]
+            seen = f"{loaded.label} cannot see {height} x {width} pixels: {first_line(error)}"
+            raise PlanError(f"{images.name}: {seen}") from None
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     atoms = map_slots(shapes).atoms
     found = {}
@@ -140,6 +148,12 @@ def _write(folder: Path, found: Mapping[str, Tensor], label: str) -> None:
                 atom = slots[slot]
                 if atom.tensor in header.tensors:
                     dtype = header.tensors[atom.tensor].dtype
+                    kind = TORCH_NAMES[dtype]
+                    if not values.to(getattr(torch, kind)).isfinite().all():
+                        raise PlanError(
+                            f"{label}: --bn recalibrate finds statistics that {kind} cannot hold ({slot}); write them "
+                            "in another type (--dtype float32)."
+                        )
                     data = narrow(values.float().cpu().numpy(), dtype).data
                     place = header.starts[atom.tensor] + atom.start * ITEM_SIZES[dtype]
                     if os.pwrite(descriptor, data, place) != len(data):

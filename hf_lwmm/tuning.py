@@ -17,6 +17,7 @@ from torch.func import functional_call
 from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.datasets.pictures import Pictures, open_pictures
+from hf_lwmm.datasets.rows import first_line
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation import EvaluationReport, evaluate
 from hf_lwmm.facts import ImageFacts, Tuning, image_facts
@@ -110,7 +111,8 @@ class _Trials:
         self.progress = progress
         self._plan, self._data, self._folder = plan, data, folder
         self._loading = {name: options[name] for name in _LOADING if name in options}
-        self._options = {name: value for name, value in options.items() if name not in _LOADING}
+        read = options if "labels" in plan.method.needs else ("split", "limit", *_OF_PICTURES)
+        self._options = {name: options[name] for name in read if name in options and name not in _LOADING}
         self._report: EvaluationReport | None = None
 
     @property
@@ -143,10 +145,17 @@ class _Trials:
         return pixels.to(next(iter(self._anchors.model.parameters())).device)
 
     def logits(self, weights: Tensor, pixels: Tensor) -> Tensor:
-        others = weights[:, [model for model in range(len(self.names)) if model != self.anchor]]
+        others = weights[:, [model for model in range(len(self.names)) if model != self.anchor]].to(pixels.device)
         tensors = {name: blend.at(others) for name, blend in self._blends.items()}
         model: nn.Module = self._anchors.model
-        logits: Tensor = functional_call(model, tensors, (pixels,)).logits
+        try:
+            logits: Tensor = functional_call(model, tensors, (pixels,)).logits
+        except RuntimeError as error:  # too few pixels, or too many
+            height, width = pixels.shape[-2:]
+            raise PlanError(
+                f"--method {self._plan.method.name}: {self._anchors.label} cannot see {height} x {width} pixels: "
+                f"{first_line(error)}"
+            ) from None
         return logits
 
     @property
@@ -177,6 +186,8 @@ class _Trials:
             raise PlanError(
                 f"--method {self._plan.method.name} looks at class maps; {found.label} is a {found.task} network."
             )
+        if len(found.classes) < 2:
+            raise PlanError(f"--method {self._plan.method.name} needs several classes; {found.label} knows one.")
         model: nn.Module = found.model
         _freeze(model)
         return found

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,7 @@ def test_a_score_is_that_of_the_merge_itself(world: Path, tmp_path: Path) -> Non
     names = ["one", "two", "three"]
     for number, how in enumerate(merges.values()):
         hf_lwmm.merge(paths(world), anchor=world / "two", output=tmp_path / str(number), **how)
-    evaluated = hf_lwmm.evaluate(
-        [*paths(world), *(tmp_path / str(number) for number in range(3))], world / "data", ensemble=True
-    )
+    evaluated = hf_lwmm.evaluate([*paths(world), *(tmp_path / str(number) for number in range(3))], world / "data")
     alone = hf_lwmm.evaluate(paths(world), world / "data", ensemble=True)
     assert evaluated is not None and alone is not None
     for scored, name in zip(evaluated.models, [*names, *merges], strict=False):
@@ -172,6 +171,13 @@ def test_a_killed_sweep_goes_on_where_it_stopped(world: Path, tmp_path: Path) ->
     seen.clear()
     more = hf_lwmm.sweep(models, data, file, methods=["isotropic"], progress=lambda w, done, total: seen.append(done))
     assert seen == [2, 3, 4] and len(more.rows) == 6
+
+    def another(what: str, done: int, total: int) -> None:
+        with pytest.raises(SweepError, match=r"killed\.parquet: another sweep is writing it"):
+            hf_lwmm.sweep(models, data, file)
+
+    hf_lwmm.sweep(models, data, file, anchors="first", progress=another)
+    assert len(pq.read_table(file)) == 6
     assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "killed.parquet"}
 
 
@@ -227,6 +233,24 @@ def test_spread_candidates_give_the_same_results(how: dict[str, Any], world: Pat
     assert rows(alone) == rows(spread)
     one, other = (pq.read_table(tmp_path / f"{name}.parquet").drop(["seconds"]) for name in ("alone", "spread"))
     assert one.to_pylist() == other.to_pylist()
+
+
+@pytest.mark.slow  # four more processes start
+def test_workers_of_a_killed_sweep_end(world: Path, tmp_path: Path) -> None:
+    file, starts = tmp_path / "sweep.parquet", ",".join(str(start / 50) for start in range(50))
+    command = [sys.executable, "-m", "hf_lwmm", "sweep", *map(str, paths(world)), "--dataset", str(world / "data")]
+    command += ["--jobs", "2", "--anchors", "first", "--start", starts, "--output", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as parent:
+        while not any(tmp_path.glob(".*.parts/*.parquet")):
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+        assert parent.stderr is not None
+        parent.stderr.read()  # to its end, where the last worker has closed it
+    kept = len([*tmp_path.glob(".*.parts/*.parquet")])
+    seen: list[int] = []
+    hf_lwmm.sweep(paths(world), world / "data", file, progress=lambda what, done, total: seen.append(done))
+    assert kept and 0 < seen[0] <= kept and file.exists()
 
 
 def test_a_search_is_seeded_and_goes_on(world: Path, tmp_path: Path) -> None:
@@ -287,13 +311,29 @@ def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
         ("--start lists nothing", 2, {"start": []}),
         ("None of these merges can be: --method ties needs --base", 2, {"methods": ["ties"]}),
         ("--search tries start, alpha and ramp of layerwise itself", 2, {"search": 2, "start": [0.5]}),
+        ("--search tries start, alpha and ramp of layerwise itself", 2, {"search": 2, "bn": ["linear", "anchor"]}),
+        ("--keep no.slot fits no slot of one", 2, {"search": 2, "knobs": {"keep": ("no.slot",)}}),
         ("--statistics takes one file for each of the 2 models, not 1", 2, {"statistics": [world / "base"]}),
     ):
         with pytest.raises(PlanError, match=re.escape(message)):
             hf_lwmm.sweep(paths(world)[:count], data, file, **options)
+    with pytest.raises(SweepError, match="is a folder"):
+        hf_lwmm.sweep(paths(world), data, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_ray_its_cluster_is_refused(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SweepError, match=re.escape("--ray needs Ray: pip install 'hf-lwmm[ray]'")):
+        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", ray="nowhere:1")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="--ray nowhere:1: no cluster there"):
-        hf_lwmm.sweep(paths(world), data, file, ray="nowhere:1")
-    assert not file.exists()
+        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", ray="nowhere:1")
+    assert not any(tmp_path.iterdir())
 
 
 def test_models_that_name_their_classes_differently_need_a_protocol(world: Path, tmp_path: Path) -> None:
@@ -311,29 +351,34 @@ def test_models_that_name_their_classes_differently_need_a_protocol(world: Path,
 
 
 def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "hf_lwmm", "sweep", *map(str, paths(world, "one", "two")), "--limit", "1"]
-    command += [
-        "--dataset",
-        str(world / "data"),
-        "--methods",
-        "layerwise,slerp",
-        "--start",
-        "0,0.5",
-        "--set",
-        "t=0.2,0.4",
-    ]
-    command += ["--anchors", "first", "--output", str(tmp_path / "r.parquet")]
-    done = subprocess.run([*command, "--report", str(tmp_path / "r.md")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = ["sweep", *map(str, paths(world, "one", "two")), "--dataset", str(world / "data"), "--limit", "1"]
+    command += ["--methods", "layerwise,slerp", "--start", "0,0.5", "--set", "t=0.2,0.4", "--anchors", "first"]
+    command += ["--output", str(tmp_path / "r.parquet")]
+    done = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "r.md")])
+    assert done.exit_code == 0, done.output
     assert done.stdout == (tmp_path / "r.md").read_text() and "| rank | candidate | mIoU |" in done.stdout
     assert "6 candidates on 1 images" in done.stdout and "slerp of one*, two, t=0.4" in done.stdout
-    command = command[3:]
     again = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "plots")])
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["start.png", "subsets.png"]
     found = json.loads(again.stdout)
     assert [entry["rank"] for entry in found["candidates"]] == list(range(1, 7))
     assert found["models"] == ["one", "two"] and "optimistic" in found["verdict"]
-    bad = CliRunner().invoke(app, [*command, "--start", "0,x"])
-    assert bad.exit_code != 0 and "write numbers with commas between" in bad.output
+    # The same from Python, where nothing is said of what the command line has defaults for, scores nothing anew.
+    counted: list[int] = []
+    hf_lwmm.sweep(
+        paths(world, "one", "two"), world / "data", tmp_path / "r.parquet", anchors="first", start=[0, 0.5], limit=1,
+        progress=lambda what, done, total: counted.append(total - done),
+    )  # fmt: skip
+    assert counted == [0]
+    for option, value, message in (
+        ("--start", "0,x", "write numbers with commas between"),
+        ("--set", "t=x", "--set t x: write numbers with commas between"),
+        ("--methods", "layerwise,", "has nothing where a value should be"),
+        ("--methods", "", "has nothing where a value should be"),
+    ):
+        bad = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*command, option, value])
+        assert bad.exit_code == 2 and message in bad.output
+    nowhere = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "no-folder/r.md")])
+    assert isinstance(nowhere.exception, PlanError) and "in a folder that exists" in str(nowhere.exception)
     missing = CliRunner().invoke(app, ["sweep", "a", "b"])
     assert isinstance(missing.exception, PlanError) and str(missing.exception).startswith("--dataset is missing")

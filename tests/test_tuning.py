@@ -7,29 +7,31 @@ import json
 import math
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import write
 from PIL import Image
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, ViTConfig, ViTForImageClassification
+from typer.testing import CliRunner
 
 import hf_lwmm
+from hf_lwmm.cli import app
 from hf_lwmm.datasets.loading import open_images
 from hf_lwmm.datasets.pictures import open_pictures
 from hf_lwmm.errors import AlignmentError, DatasetError, PlanError
-from hf_lwmm.facts import Tuning
+from hf_lwmm.facts import Tuning, read_image_facts
 from hf_lwmm.measuring import measure
+from hf_lwmm.merging import load_recipe
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup
 from hf_lwmm.models import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
@@ -62,7 +64,7 @@ def saved(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("models")
-    return [saved(folder / name, seed) for seed, name in enumerate(("one", "two", "three", "four"), 1)]
+    return [saved(folder / name, seed) for seed, name in enumerate(("one", "two", "three"), 1)]
 
 
 def scene(seed: int) -> tuple[Image.Image, np.ndarray]:
@@ -95,9 +97,8 @@ def tensors(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / "model.safetensors")
 
 
-def lwmm(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hf_lwmm", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def lwmm(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 # Greedy soup
@@ -121,16 +122,16 @@ def test_greedy_soup_takes_in_what_does_no_harm(models: list[Path], data: Path, 
         assert found is not None
         return found.models[0].mean
 
-    alone = [score((model,)) for model in range(4)]
-    order = sorted(range(4), key=lambda model: -alone[model])
+    alone = [score((model,)) for model in range(3)]
+    order = sorted(range(3), key=lambda model: -alone[model])
     soup, best = order[:1], alone[order[0]]
     for model in order[1:]:
         if (now := score((*soup, model))) >= best:
             soup, best = [*soup, model], now
-    result = hf_lwmm.merge(models, method="greedy-soup", tune_data=data, output=tmp_path / "soup")
+    result = hf_lwmm.merge(models[:3], method="greedy-soup", tune_data=data, output=tmp_path / "soup")
     decided = result.recipe.tuning
-    assert decided is not None and decided.weights.shape == (result.plan.alignment.positions, 4)
-    np.testing.assert_allclose(decided.weights, np.tile(np.isin(range(4), soup) / len(soup), (len(decided.weights), 1)))
+    assert decided is not None and decided.weights.shape == (result.plan.alignment.positions, 3)
+    np.testing.assert_allclose(decided.weights, np.tile(np.isin(range(3), soup) / len(soup), (len(decided.weights), 1)))
     merged = hf_lwmm.evaluate([tmp_path / "soup"], data)
     assert merged is not None and merged.models[0].mean == pytest.approx(best, abs=2e-3)
     assert merged.models[0].mean >= max(alone) - 1e-12
@@ -227,7 +228,7 @@ def uncertainty(folder: Path, pictures: list[Image.Image], balance: float = 1.0)
 def test_adaptive_lowers_the_uncertainty_near_equation_1(models: list[Path], bare: Path, tmp_path: Path) -> None:
     paths, pictures = models[:3], [scene(seed)[0] for seed in range(5)]
     hf_lwmm.merge(paths, output=tmp_path / "layerwise")
-    options = {"images": 5, "passes": 60, "penalty": 0.01}
+    options = {"images": 5, "passes": 30, "penalty": 0.01}
     result = hf_lwmm.merge(paths, method="adaptive", options=options, tune_data=bare, output=tmp_path / "adapted")
     decided = result.recipe.tuning
     assert decided is not None and decided.images is not None and decided.images.images == 5
@@ -242,6 +243,24 @@ def test_adaptive_lowers_the_uncertainty_near_equation_1(models: list[Path], bar
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(decided.weights > 0, decided.weights * np.log(decided.weights / start), 0)
     assert after + 0.01 * terms.sum(axis=1).mean() < before
+
+
+@pytest.mark.parametrize("knobs", [{}, {"head": "by-label"}, {"head": "anchor", "bn": "anchor"}])
+def test_what_is_tried_is_what_is_written(
+    knobs: dict[str, Any], models: list[Path], bare: Path, tmp_path: Path
+) -> None:
+    half = SegformerForSemanticSegmentation.from_pretrained(models[0], dtype=torch.float16)
+    half.save_pretrained(tmp_path / "half")
+    paths = [saved(tmp_path / "other", 7, ("sky", "tree", "road", "bicycle")), tmp_path / "half", models[1]]
+    options = {"images": 5, "passes": 20, "penalty": 0.01}
+    result = hf_lwmm.merge(
+        paths, anchor=paths[1], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out",
+        dtype="float32", **knobs,
+    )  # fmt: skip
+    assert result.plan.tuning is not None
+    before, after = (float(number) for number in re.findall(r"(?:from|to) (-?\d\.\d+)", result.plan.tuning.notes[0]))
+    assert after < before
+    assert after == pytest.approx(uncertainty(tmp_path / "out", [scene(seed)[0] for seed in range(5)]), abs=2e-4)
 
 
 def test_a_huge_penalty_leaves_equation_1(models: list[Path], bare: Path, tmp_path: Path) -> None:
@@ -259,7 +278,7 @@ def test_a_huge_penalty_leaves_equation_1(models: list[Path], bare: Path, tmp_pa
 
 def test_adaptive_is_decided_by_its_seed(models: list[Path], bare: Path, tmp_path: Path) -> None:
     def weights(seed: int) -> np.ndarray:
-        options = {**FEW, "images": 2, "crop": 32, "seed": seed}
+        options = {"images": 2, "passes": 8, "crop": 32, "seed": seed}
         result = hf_lwmm.merge(
             models[:2], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out", overwrite=True
         )
@@ -369,6 +388,30 @@ def test_layers_are_recalibrated_behind_each_other_as_update_bn_does(eps: float,
         )
 
 
+def test_statistics_that_the_type_cannot_hold_are_refused(models: list[Path], bare: Path, tmp_path: Path) -> None:
+    loud, fuse = [], "decode_head.linear_fuse.weight"
+    for path in models[:2]:
+        loud.append(Path(shutil.copytree(path, tmp_path / path.name)))
+        values = tensors(path)
+        save_file({**values, fuse: 2000 * values[fuse]}, loud[-1] / "model.safetensors", {"format": "pt"})
+    options = {"bn": "recalibrate", "bn_data": bare, "bn_options": {"limit": 1}, "output": tmp_path / "out"}
+    with pytest.raises(PlanError, match=r"float16 cannot hold \(.*running_var\); write them in another type"):
+        hf_lwmm.merge(loud, dtype="float16", **options)
+    assert not (tmp_path / "out").exists()
+    hf_lwmm.merge(loud, **options)
+
+
+def test_images_without_a_variance_are_refused(tmp_path: Path) -> None:
+    paths = [deeplab(tmp_path / "a", 1, 1e-5), deeplab(tmp_path / "b", 2, 1e-5)]
+    (tmp_path / "small").mkdir()
+    scene(1)[0].resize((2, 2)).save(tmp_path / "small/0.png")
+    for path in paths:
+        settings = json.dumps({"image_processor_type": "SegformerImageProcessor", "do_resize": False})
+        (path / "preprocessor_config.json").write_text(settings)
+    with pytest.raises(PlanError, match=r"small, split train: --bn recalibrate cannot estimate a variance where"):
+        hf_lwmm.merge(paths, bn="recalibrate", bn_data=tmp_path / "small", output=tmp_path / "out")
+
+
 # Recipes
 
 
@@ -381,7 +424,7 @@ def test_decided_weights_travel_and_are_merged_again_without_the_data(
     pictures = Path(shutil.copytree(bare, tmp_path / "pictures"))
     command = ["merge", "local/one", "local/two", "--method", "adaptive", "--tune-data", pictures, "--push"]
     done = lwmm(*command, "local/adapted", "--set", "images=2", "--set", "passes=10")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert "Weights decided on pictures, split train (5 images):" in done.stderr
     shutil.rmtree(pictures)
     again = hf_lwmm.reproduce("local/adapted")
@@ -393,16 +436,18 @@ def test_decided_weights_travel_and_are_merged_again_without_the_data(
     # The recipe merges in another type, too, and from the same weights.
     recipe = api.hf_hub_download("local/adapted", "hf_lwmm.yaml")
     done = lwmm("merge", "--recipe", recipe, "--dtype", "float16", "--output", tmp_path / "half")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     exact = load_file(api.hf_hub_download("local/adapted", "model.safetensors"))
     for name, values in tensors(tmp_path / "half").items():
         np.testing.assert_allclose(values.astype(np.float32), exact[name], rtol=2e-3, atol=1e-4)
     # Of another anchor they mean nothing.
     done = lwmm("merge", "--recipe", recipe, "--anchor", "local/two", "--output", tmp_path / "other")
-    assert done.returncode == 1 and "name them with --tune-data" in done.stderr
+    assert isinstance(done.exception, PlanError) and "name them with --tune-data" in str(done.exception)
 
 
-def test_statistics_are_estimated_again_on_the_same_commit(hub: Any, api: Any, models: list[Path]) -> None:
+def test_statistics_are_estimated_again_on_the_same_commit(
+    hub: Any, api: Any, models: list[Path], tmp_path: Path
+) -> None:
     for path in models[:2]:
         api.create_repo(f"local/{path.name}", exist_ok=True)
         api.upload_folder(folder_path=path, repo_id=f"local/{path.name}")
@@ -416,6 +461,11 @@ def test_statistics_are_estimated_again_on_the_same_commit(hub: Any, api: Any, m
         "local/unlabelled", split="train"
     )
     assert hf_lwmm.reproduce("local/estimated").same
+    recipe = api.hf_hub_download("local/estimated", "hf_lwmm.yaml")
+    done = lwmm("merge", "--recipe", recipe, "--output", tmp_path / "again")
+    assert done.exit_code == 0, done.output
+    written = Path(api.hf_hub_download("local/estimated", "model.safetensors"))
+    assert (tmp_path / "again/model.safetensors").read_bytes() == written.read_bytes()
 
 
 def test_statistics_of_a_local_folder_cannot_be_estimated_again(
@@ -427,6 +477,27 @@ def test_statistics_of_a_local_folder_cannot_be_estimated_again(
     hf_lwmm.merge(["local/one", "local/two"], push="local/here", bn="recalibrate", bn_data=bare)
     with pytest.raises(PlanError, match="estimated on the images of pictures, which was a local folder"):
         hf_lwmm.reproduce("local/here")
+    done = lwmm("merge", "--recipe", api.hf_hub_download("local/here", "hf_lwmm.yaml"))
+    assert isinstance(done.exception, PlanError) and "name them with --bn-data" in str(done.exception)
+
+
+def test_a_configuration_of_a_data_set_is_chosen(hub: Any, models: list[Path], tmp_path: Path) -> None:
+    features = Features({"image": ImageFeature()})
+    for config, seeds in (("day", (1, 2)), ("dusk", (3, 4, 5))):
+        rows = Dataset.from_dict({"image": [scene(seed)[0] for seed in seeds]}, features)
+        rows.push_to_hub("local/hours", config, split="train")
+    few = ("--set", "images=2", "--set", "passes=4", "--protocol", "cityscapes19", "--output")
+    command = ("merge", *models[:2], "--method", "adaptive", "--tune-data", "local/hours", *few)
+    done = lwmm(*command, tmp_path / "out", "--config", "dusk")
+    assert done.exit_code == 0, done.output
+    images = load_recipe(tmp_path / "out/hf_lwmm.yaml").tuning.images
+    assert (images.images, images.options) == (3, {"config": "dusk"})  # and no protocol, which means labels
+    done = lwmm(*command, tmp_path / "none")
+    assert isinstance(done.exception, DatasetError)
+    assert str(done.exception) == "local/hours: has several configurations; choose one with --config: day, dusk."
+    done = lwmm("measure", models[0], "--dataset", "local/hours", "--kind", "grams", "--count", 1, "--config", "day",
+                "--output", tmp_path / "grams.safetensors")  # fmt: skip
+    assert done.exit_code == 0, done.output
 
 
 # Whose statistics
@@ -454,9 +525,9 @@ def test_statistics_of_another_model_are_refused(models: list[Path], data: Path,
 def test_grams_need_no_labels_and_fisher_does(models: list[Path], bare: Path, tmp_path: Path) -> None:
     done = lwmm("measure", models[0], "--dataset", bare, "--kind", "grams", "--count", 1, "--output",
                 tmp_path / "grams.safetensors")  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     done = lwmm("measure", models[0], "--dataset", bare, "--output", tmp_path / "fisher.safetensors")
-    assert done.returncode == 1 and "no images with labels" in done.stderr and "Traceback" not in done.stderr
+    assert isinstance(done.exception, DatasetError) and "no images with labels" in str(done.exception)
     with pytest.raises(PlanError, match="has no pixel labels, which Fisher information needs"):
         measure(hf_lwmm.load(models[0]), open_pictures(bare), tmp_path / "fisher.safetensors")
 
@@ -477,6 +548,12 @@ def test_images_are_found_beside_labels_in_splits_and_alone(data: Path, bare: Pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="empty, split train: cannot be opened"):
         open_pictures(tmp_path / "empty")
+    (tmp_path / "none").mkdir()
+    Dataset.from_dict({"image": []}, Features({"image": ImageFeature()})).to_parquet(
+        tmp_path / "none/train-00000-of-00001.parquet"
+    )
+    with pytest.raises(DatasetError, match="none, split train: cannot be opened"):
+        open_pictures(tmp_path / "none")
 
 
 # What cannot be
@@ -549,14 +626,24 @@ def test_networks_that_cannot_be_tuned_are_refused(models: list[Path], bare: Pat
         (tmp_path / name / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(PlanError, match="--method adaptive looks at class maps; a is a classification network"):
         hf_lwmm.merge([tmp_path / "a", tmp_path / "b"], method="adaptive", tune_data=bare, output=tmp_path / "out")
+    with pytest.raises(PlanError, match="adaptive: one cannot see 1 x 1 pixels: "):
+        options = {**FEW, "crop": 1}
+        hf_lwmm.merge(models[:2], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out")
+    (tmp_path / "dots").mkdir()
+    Image.new("RGB", (1, 1)).save(tmp_path / "dots/0.png")
+    with pytest.raises(PlanError, match="dots, split train: one cannot see 1 x 1 pixels: "):
+        hf_lwmm.merge(models[:2], bn="recalibrate", bn_data=tmp_path / "dots", output=tmp_path / "out")
+    lone = [saved(tmp_path / f"lone {seed}", seed, ("road",)) for seed in range(2)]
+    with pytest.raises(PlanError, match="--method adaptive needs several classes; lone 0 knows one"):
+        hf_lwmm.merge(lone, method="adaptive", tune_data=bare, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_plans_say_that_images_decide(models: list[Path], tmp_path: Path) -> None:
     shown = lwmm("plan", *models[:2], "--method", "adaptive")
-    assert shown.returncode == 0 and "adaptive decides the weights on unlabelled images" in shown.stderr
+    assert shown.exit_code == 0 and "adaptive decides the weights on unlabelled images" in shown.stderr
     dry = lwmm("merge", *models[:2], "--method", "greedy-soup", "--tune-data", tmp_path, "--dry-run", "--json")
-    assert dry.returncode == 0 and "greedy-soup decides the weights on labelled images (--tune-data)" in dry.stderr
+    assert dry.exit_code == 0 and "greedy-soup decides the weights on labelled images (--tune-data)" in dry.stderr
     assert all(row["weights"] is None for row in json.loads(dry.stdout)["shared"])
     listed = {row["method"]: row for row in json.loads(lwmm("methods", "--json").stdout)}
     assert listed["greedy-soup"]["needs"] == ["labelled images (--tune-data)"]
@@ -569,5 +656,23 @@ def test_plans_say_that_images_decide(models: list[Path], tmp_path: Path) -> Non
 )
 def test_damaged_weights_in_a_recipe_are_refused(tuning: str, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(f"models: [a/b, c/d]\nmethod: greedy-soup\ntuning: {tuning}\n")
-    done = lwmm("merge", "--recipe", tmp_path / "r.yaml")
-    assert done.returncode == 1 and "r.yaml, tuning: needs `rows`, each with `to`" in done.stderr
+    with pytest.raises(PlanError, match=r"r\.yaml, tuning: needs `rows`, each with `to`"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{dataset: a/b, images: many}", "`images` must be a whole number, not 'many'"),
+        ("{split: train}", "needs at least `dataset`"),
+        ("text", "needs at least `dataset`"),
+    ],
+)
+def test_damaged_facts_in_a_recipe_are_refused(entry: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(f"models: [a/b, c/d]\nrecalibration: {entry}\n")
+    with pytest.raises(PlanError, match=rf"r\.yaml, recalibration: {message}"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_facts_of_a_recipe_by_hand_leave_open_what_they_do_not_say() -> None:
+    assert read_image_facts({"dataset": "a/b"}, "r.yaml").reading == {"split": None, "limit": None}

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, progress_bar
+from hf_lwmm.cli.terminal import note, print_json
+from hf_lwmm.progress import progress_bar
 
 EXAMPLES = """Examples:
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
+from hf_lwmm.cli.terminal import console, note, print_json
+from hf_lwmm.progress import progress_bar
 
 if TYPE_CHECKING:
     from hf_lwmm.discrepancy import Discrepancy, LayerDifference

@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, progress_bar
+from hf_lwmm.cli.terminal import note
+from hf_lwmm.progress import progress_bar
 
 EXAMPLES = """Example:
 
@@ -24,6 +25,7 @@ def measure(
     kind: Annotated[str, typer.Option(help="fisher (labelled images), or grams for regmean (no labels).")] = "fisher",
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
     split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    config: Annotated[Optional[str], typer.Option(help="Which of its configurations.", show_default=False)] = None,  # noqa: UP045
     protocol: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="The label set that the images' ids stand for, if the data set does not name it."),
@@ -45,7 +47,11 @@ def measure(
     loaded = hf_lwmm.load(model, labels=labels or [], system=system)
     for text in loaded.notes:
         note(text)
-    images: Images = open_pictures(dataset, split) if kind == "grams" else open_images(dataset, split, ids=ids)
+    images: Images = (
+        open_pictures(dataset, split, config=config)
+        if kind == "grams"
+        else open_images(dataset, split, config=config, ids=ids)
+    )
     with progress_bar() as progress:
         used = run(
             loaded, images, output, kind=kind, count=count, protocol=protocol, overwrite=overwrite, progress=progress

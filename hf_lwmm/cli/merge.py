@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, progress_bar, warn
+from hf_lwmm.cli.terminal import note, print_json, warn
+from hf_lwmm.progress import progress_bar
+
+if TYPE_CHECKING:
+    from hf_lwmm.recipe import Recipe
 
 EXAMPLES = """Examples:
 
@@ -60,6 +64,13 @@ def merge(
         typer.Option(metavar="DATASET", help="Score merge and parents on it, into the card.", show_default=False),
     ] = None,
     split: Annotated[str, typer.Option(help="With --evaluate: the split.")] = "validation",
+    config: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="With --evaluate, --tune-data and --bn-data: which of the data set's configurations.",
+            show_default=False,
+        ),
+    ] = None,
     protocol: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -115,15 +126,24 @@ def merge(
 
     what: dict[str, Any] = {"models": models or [], "anchor": anchor, "base": base, "statistics": statistics or []}
     what |= {"tuning": None, **options.knobs_of(context)}
+    recorded = None
     if recipe is not None:
-        what = _with_recipe(context, recipe, what)
+        from hf_lwmm.merging import load_recipe
+
+        recorded = load_recipe(recipe)
+        what = _with_recipe(context, recorded, what)
     if dry_run:
         decided = hf_lwmm.plan(**what)
         print_plan(decided, as_json=as_json)
         note_undecided(decided)
         note("Dry run: nothing was merged.")
         return
-    network, labels_read = {"system": system, "device": device}, {"protocol": protocol, "ids": ids}
+    network, rows = {"system": system, "device": device}, {"config": config}
+    labels_read = {"protocol": protocol, "ids": ids}
+    bn_options = {"split": bn_split, "limit": bn_limit, **rows, **network}
+    seen = recorded.recalibration if recorded and what["bn"] == "recalibrate" and bn_data is None else None
+    if seen is not None and not seen.local:
+        bn_data, bn_options = seen.ref, {**network, **seen.reading}
     with progress_bar() as progress:
         result = hf_lwmm.merge(
             output=output,
@@ -141,13 +161,14 @@ def merge(
                 "split": split,
                 "limit": limit,
                 "qualitative": qualitative,
+                **rows,
                 **labels_read,
                 **network,
             },
             tune_data=tune_data,
-            tune_options={"split": tune_split, "limit": tune_limit, **labels_read, **network},
+            tune_options={"split": tune_split, "limit": tune_limit, **rows, **labels_read, **network},
             bn_data=bn_data,
-            bn_options={"split": bn_split, "limit": bn_limit, **network},
+            bn_options=bn_options,
             progress=progress,
             **what,
         )
@@ -185,11 +206,8 @@ def merge(
         print(f"Pushed to {pushed.pull_request or pushed.url}")
 
 
-def _with_recipe(context: typer.Context, path: Path, what: dict[str, Any]) -> dict[str, Any]:
+def _with_recipe(context: typer.Context, recipe: Recipe, what: dict[str, Any]) -> dict[str, Any]:
     """Fill what the command line does not say from a recipe."""
-    from hf_lwmm.merging import load_recipe
-
-    recipe = load_recipe(path)
     named = {"options": "set_option"}
     given = {n for n in what if getattr(context.get_parameter_source(named.get(n, n)), "name", "") == "COMMANDLINE"}
     recorded = {**vars(recipe.knobs), **{name: getattr(recipe, name) for name in ("models", "base", "statistics")}}

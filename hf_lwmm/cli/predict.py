@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, progress_bar, warn
+from hf_lwmm.cli.terminal import note, print_json, warn
+from hf_lwmm.progress import progress_bar
 
 EXAMPLES = """Examples:
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 import typer
 
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
+from hf_lwmm.cli.terminal import console, note, print_json
+from hf_lwmm.progress import progress_bar
 
 if TYPE_CHECKING:
     from hf_lwmm.sweeping import SweepReport
@@ -110,6 +111,8 @@ def sweep(
 
     if not dataset:
         raise PlanError("--dataset is missing: org/name on the Hub, or a folder of images and labels.")
+    if report is not None and (report.is_dir() or not report.absolute().parent.is_dir()):
+        raise PlanError(f"--report {report}: name a file, .json or .md, in a folder that exists.")
     options.check_folder("--plot", plot)
     knobs = {"granularity": granularity, "order": order, "share": share, "head": head, "permute": permute}
     try:
@@ -187,8 +190,11 @@ def _print_table(found: SweepReport) -> None:
 
 
 def _listed(option: str, text: str, kind: Callable[[str], _T]) -> tuple[_T, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise typer.BadParameter(f"{option} {text!r}: has nothing where a value should be.")
     try:
-        return tuple(kind(part.strip()) for part in text.split(","))
+        return tuple(kind(part) for part in parts)
     except ValueError:
         raise typer.BadParameter(f"{option} {text}: write numbers with commas between, such as 0,0.25,0.5.") from None
 
@@ -199,7 +205,7 @@ def _options(settings: list[str]) -> dict[str, Any]:
         name, equals, values = setting.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"--set {setting}: write NAME=NUMBER,..., such as density=0.2,0.5.")
-        found[name] = _listed("--set", values, _number)
+        found[name] = _listed(f"--set {name}", values, _number)
     return found
 
 

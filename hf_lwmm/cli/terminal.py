@@ -1,12 +1,10 @@
-"""What goes to the terminal: data on stdout, all else on stderr, a progress bar only where somebody looks."""
+"""What goes to the terminal: data on stdout, all else on stderr."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,18 +35,3 @@ def warn(message: str) -> None:
 def note(message: str) -> None:
     """A line for a person, on stderr."""
     print(message, file=sys.stderr)
-
-
-@contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A function that shows how far what is; quiet when stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda what, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Starting", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

@@ -33,7 +33,8 @@ class Adaptive(Method):
     asks for certain pixels, the second that an image's pixels are not all of one class (together, for balance 1, the
     negative mutual information of place and class), the third that the weights stay near Equation 1's. Where H is 0,
     at the last position, it stays so. L-BFGS takes about `passes` forward and backward passes; images are cut to
-    `crop` x `crop` pixels at random places. BatchNorm's running statistics go with the weights.
+    `crop` x `crop` pixels at random places. Meanwhile BatchNorm's running statistics go with the weights, also where
+    `--bn` has them pooled or estimated afterwards.
 
     Source: ours; entropy as an objective for merging weights is from Yang et al. 2024, "AdaMerging" (arXiv 2310.02575),
     its balance from Krause et al. 2010, "Discriminative clustering by regularized information maximization". Needs
@@ -101,7 +102,8 @@ class Adaptive(Method):
         moved = float(np.abs(decided - start.numpy()).sum(axis=1).mean()) / 2
         return decided, (
             f"the uncertainty of {len(pictures)} of the images fell from {found[0][1]:.4f} to {uncertainty:.4f}",
-            f"{moved:.3f} of the weight left where Equation 1 has it, on average over {trials.positions} positions",
+            f"{moved:.3f} of the weight moved away from where Equation 1 has it, on average over {trials.positions} "
+            "positions",
         )
 
     def _uncertainty(self, logits: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ The file's metadata `hf_lwmm.sweep` is JSON: `study`, what the results are of, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,12 @@ from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.errors import HfLwmmError, PlanError
+from hf_lwmm.evaluation import evaluate
+from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.refs import ModelRef, parse_ref
 from hf_lwmm.scores import METRICS
 from hf_lwmm.sweeping.bench import Bench, Data, Setup, check_same
-from hf_lwmm.sweeping.grid import Axes, Candidate, Skipped, ensembles, merges, singles
+from hf_lwmm.sweeping.grid import Axes, Candidate, Skipped, ensembles, merge_knobs, merges, singles
 from hf_lwmm.sweeping.ranking import SweepReport, SweepRow, columns, rank
 from hf_lwmm.sweeping.searching import search as run_search
 from hf_lwmm.sweeping.store import Store
@@ -106,7 +109,8 @@ def sweep(
 
     Raises:
         PlanError: if a choice has no meaning, or no merge can be.
-        SweepError: if `output` holds results of other models or data, or an extra is not installed.
+        SweepError: if `output` holds results of other models or data, another sweep writes it, or an extra is not
+            installed.
         HfLwmmError: if a model or the data cannot be read.
     """
     if len(models) < 2:
@@ -114,7 +118,7 @@ def sweep(
     if statistics and len(statistics) != len(models):
         raise PlanError(f"--statistics takes one file for each of the {len(models)} models, not {len(statistics)}.")
     axes = Axes(subsets, anchors, methods, start, alpha, ramp, bn, dict(options or {}), dict(knobs or {}))
-    if search and (axes.methods, axes.start, axes.alpha, axes.ramp) != (("layerwise",), (0.0,), (None,), ("linear",)):
+    if search and axes != Axes(axes.subsets, axes.anchors, bn=axes.bn[:1], fixed=axes.fixed):
         raise PlanError("--search tries start, alpha and ramp of layerwise itself; leave out what a grid varies.")
     loading = {name: evaluation[name] for name in _LOADING if name in evaluation} | {"weights": weights}
     rest = {name: value for name, value in evaluation.items() if name not in _LOADING}
@@ -127,20 +131,21 @@ def sweep(
         rest,
     )
     with Bench(setup) as bench:
+        fixed = {"bn": axes.bn[0], **axes.fixed}
+        if search:  # where these models do not merge, no trial can help
+            bench.plan(Candidate("merge", tuple(range(len(models))), 0, merge_knobs(Layerwise.name, {}, fixed)))
         data = bench.data()
-        store = Store(Path(output), _study(bench, data))
         wanted = singles(len(models)) + (ensembles(len(models), subsets) if ensemble else [])
-        with workers(bench, jobs, ray) as crew:
+        with Store(Path(output), _study(bench, data)) as store, workers(bench, jobs, ray) as crew:
             run = _Run(bench, crew, store, data, progress)
             if search:
                 run.score(wanted, extra=search)
-                fixed = {"bn": axes.bn[0], **axes.fixed}
                 run_search(run.trials, len(models), search, seed=seed, fixed=fixed, at_once=jobs or 1)
             else:
                 run.score(wanted + merges(len(models), axes))
-        scored, labels = list(store.rows.values()), _labels(bench.models)
-        found = rank(scored, run.skipped, data, rest.get("protocol"), labels, store.path)
-        store.finish(columns(found), [row.candidate.key for row in found.rows], run.skipped)
+            scored, labels = list(store.rows.values()), _labels(bench.models)
+            found = rank(scored, run.skipped, data, rest.get("protocol"), labels, store.path)
+            store.finish(columns(found), [row.candidate.key for row in found.rows], run.skipped)
     return found
 
 
@@ -156,7 +161,8 @@ class _Run:
         """Score what can be and is not in the store yet; `extra` are to come later."""
         possible = [candidate for candidate in candidates if self._possible(candidate)]
         if not extra and not any(candidate.kind == "merge" for candidate in possible):
-            raise PlanError(f"None of these merges can be: {self.skipped[0].reason}")
+            reason = next(each.reason for each in self.skipped if each.candidate.kind == "merge")
+            raise PlanError(f"None of these merges can be: {reason}")
         left = [candidate for candidate in possible if candidate.key not in self._store.rows]
         self._done, self._total = len(possible) - len(left), len(possible) + extra
         self._keep(left)
@@ -215,8 +221,8 @@ def _study(bench: Bench, data: Data) -> dict[str, Any]:
         "base": _identity(base) if base else None,
         "statistics": [_identity(checkpoint) for checkpoint in statistics] or None,
         "data set": [data.name, data.images, data.identity, list(data.space), list(data.chosen)],
-        "way of loading": {name: _plain(value) for name, value in setup.loading.items() if name != "device"},
-        "way of scoring": {name: _plain(value) for name, value in setup.evaluation.items()},
+        "way of loading": _unusual(setup.loading),
+        "way of scoring": _unusual(setup.evaluation),
     }
 
 
@@ -229,6 +235,13 @@ def _identity(checkpoint: Checkpoint) -> str:
     if source.ref.path is not None and source.ref.path.is_dir():
         paths |= {name: hub.fetch(source, name) for name in _BESIDE if name in source.files}
     return " ".join(f"{name}:{hub.sha256(path)}" for name, path in sorted(paths.items()))
+
+
+def _unusual(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs from the defaults, so that to say these changes nothing; no result depends on the device."""
+    defaults = {"weights": "student", **{name: each.default for name, each in signature(evaluate).parameters.items()}}
+    given = {name: _plain(value) for name, value in options.items() if name != "device"}
+    return {name: value for name, value in given.items() if value != _plain(defaults.get(name))}
 
 
 def _plain(value: Any) -> Any:

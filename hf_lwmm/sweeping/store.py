@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -38,23 +40,51 @@ class Store:
     What is None in a study, such as a base that no method needed, does not tell it from others.
 
     While the sweep runs, every row is a file of its own in a hidden folder beside the Parquet file, so that a killed
-    sweep has lost nothing but what it was at.
+    sweep has lost nothing but what it was at. The folder is locked: two sweeps at once would lose each other's rows.
+    Use it as a context.
 
     Raises:
-        SweepError: if the file, or what a killed sweep left, holds results of something else.
+        SweepError: if the file, or what a killed sweep left, holds results of something else, or a sweep is writing it.
     """
 
     def __init__(self, path: Path, study: Mapping[str, Any]) -> None:
         self.path, self.study = path, dict(study)
         self._parts = path.parent / f".{path.name}.parts"
         self.rows: dict[str, Scored] = {}
+        if path.is_dir():
+            raise SweepError(f"{path}: is a folder. Choose a file for --output.")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            files = [path, *sorted(self._parts.glob("*.parquet"))]
-            for file in (file for file in files if file.is_file()):
-                self.rows |= {row.candidate.key: row for row in self._read(file)}
+            self._parts.mkdir(parents=True, exist_ok=True)
+            self._lock = self._locked()
+            try:
+                files = [path, *sorted(self._parts.glob("*.parquet"))]
+                for file in (file for file in files if file.is_file()):
+                    self.rows |= {row.candidate.key: row for row in self._read(file)}
+            except BaseException:
+                self.__exit__()
+                raise
         except OSError as error:
             raise SweepError(f"{path}: cannot be used: {error.strerror or error}.") from None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with contextlib.suppress(OSError):  # rows that are not in the file yet stay
+            self._parts.rmdir()
+        os.close(self._lock)
+
+    def _locked(self) -> int:
+        lock = os.open(self._parts, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            message = f"{self.path}: another sweep is writing it. Wait for its end, or choose another --output."
+            raise SweepError(message) from None
+        except OSError:  # a file system without locks
+            pass
+        return lock
 
     def _read(self, file: Path) -> list[Scored]:
         try:
@@ -84,7 +114,6 @@ class Store:
         self.rows[row.candidate.key] = row
         name = hashlib.sha256(row.candidate.key.encode()).hexdigest()[:24] + ".parquet"
         try:
-            self._parts.mkdir(exist_ok=True)
             _write(pa.Table.from_pylist([_plain(row)], _RAW), self._parts / name, {"study": self.study})
         except OSError as error:
             raise SweepError(f"{self._parts}: cannot be written: {error.strerror or error}.") from None

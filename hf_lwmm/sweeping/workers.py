@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +22,7 @@ from hf_lwmm.sweeping.bench import Bench, Scored, Setup
 from hf_lwmm.sweeping.grid import Candidate, Skipped
 
 _bench: Bench  # of a worker process
+_ended = False  # whether it was told to end
 
 
 class SweepError(HfLwmmError):
@@ -161,12 +164,31 @@ class _Actor:
 def _begin(setup: Setup, threads: int) -> None:
     global _bench
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # which then remove their temporary folders
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _bench = Bench(setup)
 
 
+def _end(number: int, frame: FrameType | None) -> None:
+    global _ended
+    _ended = True
+    sys.exit()  # removes temporary folders; in the middle of a candidate the pool takes it for the candidate's result
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed ends nobody; its workers would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+
 def _score(candidate: Candidate) -> Scored | Skipped | HfLwmmError:
+    if _ended:
+        sys.exit()
     return _attempt(_bench, candidate)
 
 

@@ -1,0 +1,30 @@
+"""How far long work is: a bar in terminals and notebooks, nothing elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A function for `progress=`, which shows how much of what is done.
+
+    It is quiet where neither a notebook nor a terminal shows it.
+    """
+    notebook = "ipykernel" in sys.modules
+    if not notebook and not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(desc="Starting", leave=False, bar_format="{desc}: {percentage:3.0f}% |{bar}| {remaining}") as bar:
+
+        def show(what: str, done: int, total: int) -> None:
+            if (what, total) != (bar.desc, bar.total):
+                bar.desc = what
+                bar.reset(total)
+            bar.update(done - bar.n)
+
+        yield show

@@ -1,0 +1,34 @@
+"""The bar that long work shows."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+import hf_lwmm
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def work() -> None:
+    with hf_lwmm.progress_bar() as progress:
+        for done in range(3):
+            progress("Reading", done, 2)
+        progress("Writing", 1, 4)
+
+
+def test_a_terminal_shows_what_is_done_and_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    work()
+    assert "Reading:" in terminal.getvalue() and "Writing:" in terminal.getvalue() and "%" in terminal.getvalue()
+
+
+def test_elsewhere_it_is_quiet(capfd: pytest.CaptureFixture[str]) -> None:
+    work()
+    assert capfd.readouterr() == ("", "")
