@@ -54,12 +54,13 @@ def _grain(size: int = 256) -> np.ndarray:
 
 
 GRAIN = _grain()
+_FLAT_GRAIN = GRAIN.ravel()
 _RAMP = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
 
 
 def grain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Noise at integer or float coordinates that broadcast together, repeating every 256."""
-    return GRAIN.ravel()[((a.astype(np.int32) & 255) << 8) + (b.astype(np.int32) & 255)]
+    return _FLAT_GRAIN.take(((a.astype(np.int32) & 255) << 8) + (b.astype(np.int32) & 255), mode="clip")
 
 
 def shade(colour: Colour, factor: float) -> Colour:
@@ -103,11 +104,11 @@ class Camera:
     curve: float
 
     def project(self, point: Point) -> tuple[float, float]:
-        x, y, z = point
-        return (
-            self.centre + self.focal * ((x - self.x) / z + self.curve * z),
-            self.horizon + self.focal * (self.above - y) / z,
-        )
+        return self.project_all((point,))[0]
+
+    def project_all(self, points: Iterable[Point]) -> list[tuple[float, float]]:
+        centre, horizon, focal, x0, y0, curve = self.centre, self.horizon, self.focal, self.x, self.above, self.curve
+        return [(centre + focal * ((x - x0) / z + curve * z), horizon + focal * (y0 - y) / z) for x, y, z in points]
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Canvas:
         return (min(int(red), 255), min(int(green), 255), min(int(blue), 255))
 
     def polygon(self, points: Sequence[Point], colour: Colour, code: int) -> None:
-        flat = [self.camera.project(point) for point in points]
+        flat = self.camera.project_all(points)
         self._colours.polygon(flat, fill=self._seen(colour, points[0][2]))
         self._codes.polygon(flat, fill=code)
 
@@ -168,7 +169,7 @@ class Canvas:
         self._codes.ellipse(box, fill=code)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, code: int) -> None:
-        flat = [self.camera.project(point) for point in points]
+        flat = self.camera.project_all(points)
         z = points[0][2]
         pixels = max(1, round(self.camera.focal * width / z))
         self._colours.line(flat, fill=self._seen(colour, z), width=pixels)
@@ -176,7 +177,7 @@ class Canvas:
 
     def dim(self, points: Sequence[Point], share: float) -> None:
         """A shadow: darkens the colours under a ground polygon, and leaves the codes alone."""
-        flat = [self.camera.project(point) for point in points]
+        flat = self.camera.project_all(points)
         left, top = (int(max(0, min(p[axis] for p in flat) - 2)) for axis in (0, 1))
         right = int(min(self.camera.width, max(p[0] for p in flat) + 3))
         bottom = int(min(self.camera.height, max(p[1] for p in flat) + 3))
@@ -206,8 +207,8 @@ class Canvas:
         size, spot = (right - left, bottom - top), (left, top)
         light, cover = (part.resize(size, Image.Resampling.BILINEAR, box, 1.0) for part in (sprite.light, sprite.cover))
         dark, bright = (self._seen(colour, foot[2]) for colour in colours)
-        ramp = (dark + _RAMP * np.subtract(bright, dark)).astype(np.uint8)
-        self.colours.paste(Image.fromarray(ramp[np.asarray(light)]), spot, cover)
+        light.putpalette((dark + _RAMP * np.subtract(bright, dark)).astype(np.uint8).tobytes())
+        self.colours.paste(light.convert("RGB"), spot, cover)
         self.codes.paste(code, (left, top, right, bottom), sprite.outline.resize(size, Image.Resampling.NEAREST, box))
 
     def _ellipse(self, centre: Point, rx: float, ry: float) -> tuple[float, float, float, float]:

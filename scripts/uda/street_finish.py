@@ -9,6 +9,8 @@ from scripts.uda.street_canvas import ROAD, SKY, Camera, Canvas, glow_of, labels
 from scripts.uda.street_looks import Look
 
 _NOISE = np.random.default_rng(1).standard_normal(1 << 20, np.float32)  # a sensor's; frames start anywhere in it
+_COLD = [round(tone * gain) for gain in (0.86, 0.92, 1.1) for tone in range(256)]
+_HALF = [tone // 2 for tone in range(256)] * 3
 
 
 def finish_by_day(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, look: Look) -> np.ndarray:
@@ -24,7 +26,7 @@ def finish_by_day(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, l
 def finish_by_night(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, look: Look) -> np.ndarray:
     """(h, w, 3) uint8: what shines keeps its light, spreads it and mirrors on the wet road; the rest is dark."""
     size, glow = canvas.colours.size, Image.fromarray(glow_of(codes))
-    cold = canvas.colours.point([round(tone * gain) for gain in (0.86, 0.92, 1.1) for tone in range(256)])
+    cold = canvas.colours.point(_COLD)
     light = _lamp_light(canvas, rng).resize(size, Image.Resampling.BILINEAR)
     scene = ImageChops.multiply(cold, Image.merge("RGB", [light] * 3))
     scene.paste(canvas.colours, mask=glow)
@@ -40,7 +42,7 @@ def _wet_road(scene: Image.Image, horizon: int, road: np.ndarray, rng: np.random
     small, deep = (width // 8, max(height // 12, 1)), height - horizon
     ahead = scene.crop((0, 0, width, horizon)).resize(small, Image.Resampling.BOX)
     mirror = ahead.transpose(Image.Transpose.FLIP_TOP_BOTTOM).resize((width, deep), Image.Resampling.BILINEAR)
-    darker = scene.crop((0, horizon, width, height)).point([tone // 2 for tone in range(256)] * 3)
+    darker = scene.crop((0, horizon, width, height)).point(_HALF)
     share = Image.fromarray(road[horizon:] * np.uint8(255 * rng.uniform(0.25, 0.6)))
     scene.paste(ImageChops.add(mirror, darker), (0, horizon), share)
 
@@ -100,7 +102,7 @@ def _photograph(scene: Image.Image, rng: np.random.Generator, look: Look) -> np.
     contrast = rng.uniform(*look.contrast)
     tones = np.arange(256) / 255
     curve = tones + contrast * (tones * tones * (3 - 2 * tones) - tones)
-    image = image.point([round(255 * tone) for tone in curve] * 3)
+    image = image.point(np.rint(255 * curve).astype(int).tolist() * 3)
     blur, noise = rng.uniform(*look.blur) * scene.width / 320, np.float32(rng.uniform(*look.noise))
     if blur > 0:
         image = image.filter(ImageFilter.BoxBlur(blur))

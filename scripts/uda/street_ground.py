@@ -129,12 +129,12 @@ def ground(
     marking = choose(rng, look.marking)
     palette = np.float32((asphalt, paving, beyond, shade(paving, 1.16), marking, choose(rng, ((214, 180, 90),))))
     clear = np.exp(z / np.float32(-1.4 * look.sight[1]))
-    colours = palette[parts]
+    colours = palette.take(parts, axis=0)
     colours *= (_lightness(rng, look, street, parts, x, side, z) * clear)[..., None]
     colours += np.float32(haze) * (1 - clear[..., None])
     flat = code(TREE) if street.verge else code(PAVEMENT)
     codes = np.asarray([code(ROAD), code(PAVEMENT), flat, code(PAVEMENT), code(ROAD), code(ROAD)], np.int32)
-    return colours, codes[parts]
+    return colours, codes.take(parts)
 
 
 def _lightness(

@@ -65,7 +65,7 @@ def _crown(rng: np.random.Generator, trunk: float, tufts: int) -> Sprite:
         size = _SIZE * rng.uniform(0.015, 0.06) * (1.6 - share) * (1.3 if tufts < 200 else 1)
         tone = 105 + 75 * bough[1] + 60 * (share - 0.5) + rng.normal(0, 22)
         box = [u - size, v - size * 0.8, u + size, v + size * 0.8]
-        light_pen.ellipse(box, fill=int(np.clip(tone, 0, 255)))
+        light_pen.ellipse(box, fill=int(min(max(tone, 0), 255)))
         cover_pen.ellipse(box, fill=255)
     return _finished(_rough(light, rng, 16), cover.filter(ImageFilter.GaussianBlur(0.8)), closed=9)
 
@@ -80,7 +80,7 @@ def _bare(kind: int) -> Sprite:
 
     def stroke(u: float, v: float, angle: float, length: float, width: float) -> tuple[float, float]:
         line = [u, v, u + length * math.sin(angle), v - length * math.cos(angle)]
-        light_pen.line(line, fill=int(np.clip(rng.normal(130, 55), 0, 255)), width=max(2, round(width)))
+        light_pen.line(line, fill=int(min(max(rng.normal(130, 55), 0), 255)), width=max(2, round(width)))
         cover_pen.line(line, fill=255, width=max(1, round(width)))
         return line[2], line[3]
 

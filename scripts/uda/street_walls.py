@@ -109,7 +109,7 @@ def paint_facade(canvas: Canvas, patch: Patch, front: Facade, light: float) -> N
         shown = (room > 1.3 - 2 * front.lit) & glass
         parts[shown] = _LAMP
         codes = np.where(shown, np.int32(code(BUILDING, glow=True)), np.int32(code(BUILDING)))
-    colours = front.palette[parts]
+    colours = front.palette.take(parts, axis=0)
     colours *= lightness[..., None]
     canvas.paste(patch, colours, (up >= 0) & (up <= _skyline(front, along)), codes)
 
