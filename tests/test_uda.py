@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import sys
@@ -149,9 +150,25 @@ def test_a_document_has_every_table_and_figure_and_names_what_is_missing(documen
     assert str(root) not in document and "nan" not in document
     assert absent(document) & set(RUNS) == {"cnn-gta-fada"}  # whose first checkpoints are gone
     assert absent(found["The runs"]) >= {"cnn-gta-advent", "mit-unseen", "pipa-gta"}
-    assert absent(found["Figure 3: checkpoints of one run"]) == {"cnn-gta-advent", "cnn-gta-fada"}
+    assert absent(found["Figure 3: checkpoints of one run"]) == {
+        "cnn-gta-advent", "cnn-gta-advent@2", "cnn-gta-fada",
+    }  # fmt: skip
+    assert "hrda-gta@2" in absent(found["Table 4b: other heads"])
     assert "objects-information@1" in absent(found["Table 9: other tasks"])
     assert absent(found["Figure 2: where models differ"]) == set()
+
+
+def test_mean_and_spread_are_of_seeds_and_gains_within_them(bench: Bench, document: str) -> None:
+    own, merged = [], []
+    for run in ("cnn-gta-minent", "cnn-gta-minent@2"):
+        own.append(bench.score(Candidate((f"{run}/4",)), "val").mean)
+        merged.append(bench.score(Candidate((f"{run}/4", f"{run}/3"), "layerwise"), "val").mean)
+    mean, spread = np.mean(own), abs(own[0] - own[1]) / math.sqrt(2)
+    assert f"| cnn-gta-minent | 1 (last) | {mean:.1f} ± {spread:.1f} |" in document
+    gains = np.subtract(merged, own)
+    mean, spread = gains.mean(), abs(gains[0] - gains[1]) / math.sqrt(2)
+    assert tables.change(merged, own) == f"{mean:+.1f} ± {spread:.1f}"
+    assert tables.seeded("hrda-gta without sign+fence/4", 2) == "hrda-gta@2 without sign+fence/4"
 
 
 def test_without_runs_a_document_names_them_all(tmp_path: Path) -> None:

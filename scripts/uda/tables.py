@@ -32,6 +32,7 @@ from scripts.uda.train import QUARTERS, scored_frames
 MERGES = ("isotropic", "fisher", "permutation")
 METHODS = (*MERGES, "ensemble", "layerwise")
 CNN = ("cnn-gta-fada", "cnn-gta-maxsquare", "cnn-gta-minent", "cnn-gta-advent", "cnn-gta-adaptsegnet")
+HRDA_OF_A_SEED = ("mic-gta", "pipa-gta", "hrda-gta")
 HRDA = ("mic-gta", "pipa-gta", "hrda-gta", "hrda-gta@2", "mic-gta@2")
 # Runs, with the source-only runs that they are compared with: the first that exists.
 FAMILIES = {
@@ -60,8 +61,16 @@ def last(run: str) -> str:
     return quarters(run)[0]
 
 
-def seeded(run: str, seed: int) -> str:
-    return run if seed == 1 else f"{run}@{seed}"
+def seeded(name: str, seed: int) -> str:
+    """The run, or the model, that another seed of the same training left."""
+    run = name.split("/")[0].split(" ")[0]
+    return name if seed == 1 else f"{run}@{seed}{name.removeprefix(run)}"
+
+
+def of_seeds(bench: Bench, *models: str) -> list[list[str]]:
+    """These models of every seed for which all of them were trained."""
+    found = [[seeded(model, seed) for model in models] for seed in SEEDS]
+    return [each for each in found if not bench.missing(*each)]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -79,13 +88,24 @@ def gained(scored: Scored, over: Scored) -> str:
     return f"{gain:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def spread(values: Sequence[float]) -> str:
-    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else number(values[0])
+def spread(values: Sequence[float], form: str = ".1f") -> str:
+    """Mean and standard deviation over seeds."""
+    mean = f"{np.mean(values):{form}}"
+    return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
 
 
-def not_trained(bench: Bench, *models: str) -> list[str]:
+def change(values: Sequence[float], over: Sequence[float]) -> str:
+    """Mean and standard deviation over seeds of what is gained within a seed."""
+    return spread([value - before for value, before in zip(values, over, strict=True)], "+.1f")
+
+
+def over_seeds(found: Sequence[Mapping[str, Scored]], method: str) -> list[float]:
+    return [each[method].mean for each in found]
+
+
+def not_trained(bench: Bench, *models: str, seeds: Sequence[int] = (1,)) -> list[str]:
     """A line that names the runs that are missing, if any are."""
-    missing = ", ".join(f"`{run}`" for run in bench.missing(*models))
+    missing = ", ".join(f"`{run}`" for run in bench.missing(*(seeded(model, s) for model in models for s in seeds)))
     return [f"Not trained: {missing}.", ""] if missing else []
 
 
@@ -158,36 +178,45 @@ def table2(bench: Bench, on: str) -> list[str]:
 
 
 def table3(bench: Bench, on: str) -> list[str]:
-    lines = ["### Table 3: all subsets and anchors", "", *not_trained(bench, *map(last, CNN))]
-    models = best_first(bench, CNN)
+    lines = ["### Table 3: all subsets and anchors", "", *not_trained(bench, *map(last, CNN), seeds=SEEDS)]
     others = [method for method in METHODS if method != "layerwise"]
-    rows, wins, above, anchors = [], dict.fromkeys(others, 0), 0, 0
-    for subset in (subset for count in range(2, len(models) + 1) for subset in combinations(models, count)):
-        found = merged(bench, subset, on)
-        for method in others:
-            wins[method] += found["layerwise"].mean >= found[method].mean
-        by_anchor = []
-        for anchor in subset:
-            order = (anchor, *(model for model in subset if model != anchor))
-            own, single = bench.score(Candidate(order, "layerwise"), on).mean, alone(bench, anchor, on).mean
-            above += own > single
-            anchors += 1
-            by_anchor.append(f"{own:.1f} ({own - single:+.1f})")
-        rows.append((", ".join(map(_short, subset)), *numbers(found), "; ".join(by_anchor)))
-    if not rows:
+    shown, counted = [], []
+    for seed in SEEDS:
+        models = best_first(bench, [seeded(run, seed) for run in CNN])
+        rows, wins, above, anchors = [], dict.fromkeys(others, 0), 0, 0
+        for subset in (subset for count in range(2, len(models) + 1) for subset in combinations(models, count)):
+            found = merged(bench, subset, on)
+            for method in others:
+                wins[method] += found["layerwise"].mean >= found[method].mean
+            by_anchor = []
+            for anchor in subset:
+                order = (anchor, *(model for model in subset if model != anchor))
+                own, single = bench.score(Candidate(order, "layerwise"), on).mean, alone(bench, anchor, on).mean
+                above += own > single
+                anchors += 1
+                by_anchor.append(f"{own:.1f} ({own - single:+.1f})")
+            rows.append((", ".join(map(_short, subset)), *numbers(found), "; ".join(by_anchor)))
+        if rows:
+            counts = (f"{count} of {len(rows)}" for count in wins.values())
+            counted.append((str(seed), *counts, f"{above} of {anchors}"))
+            shown = shown or [
+                f"Seed {seed}. Alone: "
+                + ", ".join(f"{_short(model)} {alone(bench, model, on).mean:.1f}" for model in models)
+                + ". The first of a row is the anchor; the last column has layer-wise merges with each model of the "
+                "row as the anchor, and what that adds to it.",
+                "",
+                *table(["models", *METHODS, "layer-wise by anchor"], rows),
+            ]
+    if not shown:
         return lines
-    singles = ", ".join(f"{_short(model)} {alone(bench, model, on).mean:.1f}" for model in models)
-    beaten = ", ".join(f"{method} in {count}" for method, count in wins.items())
     return [
         *lines,
-        f"Alone: {singles}. The first of a row is the anchor; the last column has layer-wise merges with each model of "
-        "the row as the anchor, and what that adds to it.",
+        *shown,
+        "How often layer-wise is at least as good as the others, of the subsets, and above its anchor, of all anchors "
+        "of all subsets (paper: as isotropic and Fisher in all 21 that it prints, as the ensemble in 20; above with "
+        "any anchor, but its table has one figure for a subset):",
         "",
-        *table(["models", *METHODS, "layer-wise by anchor"], rows),
-        f"Layer-wise is at least as good as {beaten} of {len(rows)} subsets (paper: as isotropic and Fisher in all 21 "
-        f"that it prints, as the ensemble in 20). It is above its anchor in {above} of {anchors} cases (paper: with "
-        "any anchor, but its table has one figure for a subset).",
-        "",
+        *table(["seed", *others, "above the anchor"], counted),
     ]
 
 
@@ -201,22 +230,25 @@ def table4(bench: Bench, on: str) -> list[str]:
         ("4a", "other classes", "hrda-gta/4", f"hrda-synthia{UNLABELLED}/4"),
         ("4b", "other heads", "hrda-gta/4", "daformer-gta/4"),
     ):
-        lines += [f"### Table {part}: {what}", "", *not_trained(bench, *models)]
-        if bench.missing(*models):
+        lines += [f"### Table {part}: {what}", "", *not_trained(bench, *models, seeds=SEEDS)]
+        pairs = of_seeds(bench, *models)
+        if not pairs:
             continue
         printed = PAPER[f"table{part}"]
-        singles = [alone(bench, model, on) for model in models]
+        singles = [[alone(bench, model, on).mean for model in column] for column in zip(*pairs, strict=True)]
         rows = [
-            (f"`{model}`", number(single.mean), "", number(theirs))
+            (f"`{model}`", spread(single), "", number(theirs))
             for model, single, theirs in zip(models, singles, printed["individual"], strict=True)
         ]
-        found = merged(bench, models, on)
-        rows += [(m, number(s.mean), gained(s, singles[0]), number(printed.get(m))) for m, s in found.items()]
+        found = [merged(bench, pair, on) for pair in pairs]
+        scores = {method: over_seeds(found, method) for method in METHODS}
+        rows += [(m, spread(own), change(own, singles[0]), number(printed.get(m))) for m, own in scores.items()]
         lines += table(["", "mIoU", "to the anchor", "paper"], rows)
-        above = ", ".join(method for method in METHODS if found[method].mean > singles[0].mean) or "nothing"
+        above = {m: sum(a > b for a, b in zip(own, singles[0], strict=True)) for m, own in scores.items()}
         lines += [
-            f"Above the anchor: {above} (paper: layer-wise alone; its isotropic and Fisher merges are below 13). In "
-            "all our merges the tensors that models do not share stay the anchor's."
+            f"Above the anchor, of {len(pairs)} seeds: {', '.join(f'{m} in {count}' for m, count in above.items())} "
+            "(paper: layer-wise alone; its isotropic and Fisher merges are below 13). In all our merges the tensors "
+            "that models do not share stay the anchor's."
             + (" Classes that a model lacks count as 0 for it alone." if UNLABELLED in models[1] else ""),
             "",
         ]
@@ -224,22 +256,25 @@ def table4(bench: Bench, on: str) -> list[str]:
 
 
 def table5(bench: Bench, on: str) -> list[str]:
-    lines = ["### Table 5: a large model into a small one", ""]
     small, large = "daformer-gta/4", "hrda-gta/4"
-    if bench.missing(small, large):
-        return [*lines, *not_trained(bench, small, large)]
-    seconds = dict(zip((small, large), bench.seconds((small, large), on), strict=True))
+    lines = ["### Table 5: a large model into a small one", "", *not_trained(bench, small, large, seeds=SEEDS)]
+    pairs = of_seeds(bench, small, large)
+    if not pairs:
+        return lines
+    seconds = bench.seconds(pairs[0], on)
     rows, found = [], []
-    for models, (backbones, head, *theirs) in zip(
-        [(small,), (large,), (small, large), (large, small)], PAPER["table5"], strict=True
+    for order, head, (backbones, decoder, *theirs) in zip(
+        [(0,), (1,), (0, 1), (1, 0)], (0, 1, 0, 1), PAPER["table5"], strict=True
     ):
-        found.append(bench.score(Candidate(models, "layerwise" if len(models) > 1 else None), on))
-        time = f"{seconds[models[0]] / seconds[small]:.2f}"
-        rows.append((backbones, head, number(found[-1].mean), time, number(theirs[0]), f"{theirs[1]:.2f}"))
+        method = "layerwise" if len(order) > 1 else None
+        candidates = [Candidate(tuple(pair[model] for model in order), method) for pair in pairs]
+        found.append([bench.score(candidate, on).mean for candidate in candidates])
+        time = f"{seconds[head] / seconds[0]:.2f}"
+        rows.append((backbones, decoder, spread(found[-1]), time, number(theirs[0]), f"{theirs[1]:.2f}"))
     return [
         *lines,
         *table(["backbones", "head", "mIoU", "time", "paper: mIoU", "paper: time"], rows),
-        f"The small model changes by {gained(found[2], found[0])} (paper: +4.7) at its own cost. Times are of one "
+        f"The small model changes by {change(found[2], found[0])} (paper: +4.7) at its own cost. Times are of one "
         "image on a CPU.",
         "",
     ]
@@ -247,15 +282,20 @@ def table5(bench: Bench, on: str) -> list[str]:
 
 def table6(bench: Bench) -> list[str]:
     anchor, other = "edaps-night/4", "hrda-night/4"
-    lines = ["### Table 6: a semantic model into a panoptic one", ""]
-    if bench.missing(anchor, other):
-        return [*lines, *not_trained(bench, anchor, other)]
-    single = bench.score(Candidate((anchor,)), "night", "panoptic")
-    rows = [("EDAPS", *map(number, panoptic_means(single)), "", " / ".join(map(number, PAPER["table6"]["single"])))]
-    for method in ("isotropic", "layerwise"):
-        scored = bench.score(Candidate((anchor, other), method), "night", "panoptic")
-        theirs = " / ".join(map(number, PAPER["table6"].get(method, [])))
-        rows.append((f"with HRDA, {method}", *map(number, panoptic_means(scored)), gained(scored, single), theirs))
+    lines = ["### Table 6: a semantic model into a panoptic one", "", *not_trained(bench, anchor, other, seeds=SEEDS)]
+    pairs = of_seeds(bench, anchor, other)
+    if not pairs:
+        return lines
+    rows: list[Sequence[str]] = []
+    single: Sequence[float] = ()
+    for name, method in (("EDAPS", None), ("with HRDA, isotropic", "isotropic"), ("with HRDA, layerwise", "layerwise")):
+        candidates = [Candidate(tuple(pair) if method else (pair[0],), method) for pair in pairs]
+        means = [panoptic_means(bench.score(candidate, "night", "panoptic")) for candidate in candidates]
+        quality = [pq for *_, pq in means]
+        single = single or quality
+        theirs = " / ".join(map(number, PAPER["table6"].get(method or "single", [])))
+        cells = (spread(values) for values in zip(*means, strict=True))
+        rows.append((name, *cells, change(quality, single) if method else "", theirs))
     return [*lines, *table(["", "mSQ", "mRQ", "mPQ", "mPQ to EDAPS", "paper: mSQ / mRQ / mPQ"], rows)]
 
 
@@ -291,26 +331,27 @@ def table9(bench: Bench) -> list[str]:
 
 
 def seeds(bench: Bench, on: str) -> list[str]:
-    """Table 2's convolutional rows over seeds, each with its own order of the models that all seeds have."""
-    runs = [run for run in CNN if not bench.missing(*(last(seeded(run, seed)) for seed in SEEDS))]
-    lines = ["### Seeds", "", *not_trained(bench, *(last(seeded(run, seed)) for run in CNN for seed in SEEDS))]
-    if len(runs) < 2:
-        return lines
-    orders = [best_first(bench, [seeded(run, seed) for run in runs]) for seed in SEEDS]
-    rows = [
-        ("1", f"{spread([alone(bench, models[0], on).mean for models in orders])} (alone)", *[""] * len(METHODS[1:]))
-    ]
-    for subsets in zip(*map(growing, orders), strict=True):
-        found = [merged(bench, subset, on) for subset in subsets]
-        rows.append((str(len(subsets[0])), *(spread([each[method].mean for each in found]) for method in METHODS)))
-    names = ", ".join(_short(last(run)) for run in runs)
-    return [
-        *lines,
-        f"Table 2's convolutional part with {names}, mean and standard deviation over {len(SEEDS)} seeds of the "
-        "adaptation; the pre-training is one.",
+    """Table 2 over seeds, each with its own order of the models that all seeds have."""
+    lines = [
+        f"Table 2 with models of one seed each, mean and standard deviation over {len(SEEDS)} seeds of the adaptation; "
+        "the pre-training is one. The last column has the gain within a seed.",
         "",
-        *table(["models", *METHODS], rows),
     ]
+    for family, runs in (("transformer", HRDA_OF_A_SEED), ("cnn", CNN)):
+        there = [run for run in runs if not bench.missing(*(last(seeded(run, seed)) for seed in SEEDS))]
+        lines += [f"**{family}**", "", *not_trained(bench, *map(last, runs), seeds=SEEDS)]
+        if len(there) < 2:
+            continue
+        orders = [best_first(bench, [seeded(run, seed) for run in there]) for seed in SEEDS]
+        anchors = [alone(bench, models[0], on).mean for models in orders]
+        rows = [("1", f"{spread(anchors)} (alone)", *[""] * len(METHODS))]
+        for subsets in zip(*map(growing, orders), strict=True):
+            found = [merged(bench, subset, on) for subset in subsets]
+            cells = (spread(over_seeds(found, method)) for method in METHODS)
+            rows.append((str(len(subsets[0])), *cells, change(over_seeds(found, "layerwise"), anchors)))
+        names = ", ".join(_short(last(run)) for run in there)
+        lines += [f"Of {names}:", "", *table(["models", *METHODS, "layer-wise to the anchor"], rows)]
+    return lines
 
 
 def figure2(bench: Bench, pictures: Path) -> list[str]:
@@ -329,48 +370,63 @@ def figure2(bench: Bench, pictures: Path) -> list[str]:
 
 def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
     runs = ("cnn-gta-minent", "cnn-gta-advent", "cnn-gta-fada")
-    lines = ["### Figure 3: checkpoints of one run", "", *not_trained(bench, *(m for r in runs for m in quarters(r)))]
+    wanted = [model for run in runs for model in quarters(run)]
+    lines = ["### Figure 3: checkpoints of one run", "", *not_trained(bench, *wanted, seeds=SEEDS)]
     rows, drawn = [], []
     for run in runs:
-        models = quarters(run)
-        if bench.missing(*models):
+        trained = of_seeds(bench, *quarters(run))
+        if not trained:
             continue
-        points = [_point(alone(bench, models[0], on), models[:1], None)]
-        rows.append((run, "1 (last)", number(alone(bench, models[0], on).mean), *[""] * len(METHODS)))
-        for subset in growing(models):
-            found = merged(bench, subset, on)
-            points += [_point(scored, subset, method) for method, scored in found.items()]
-            rows.append((run, str(len(subset)), "", *numbers(found)))
+        lone = [alone(bench, models[0], on) for models in trained]
+        points = [_point(lone[0], trained[0][:1], None)]
+        rows.append((run, "1 (last)", spread([each.mean for each in lone]), *[""] * len(METHODS)))
+        for subsets in zip(*map(growing, trained), strict=True):
+            found = [merged(bench, subset, on) for subset in subsets]
+            points += [_point(scored, subsets[0], method) for method, scored in found[0].items()]
+            rows.append((run, str(len(subsets[0])), "", *(spread(over_seeds(found, method)) for method in METHODS)))
         plot_subsets(points, pictures / f"figure3-{run}.png")
         drawn.append(picture(pictures, f"figure3-{run}", f"Checkpoints of {run}"))
-    return [*lines, *drawn, "", *table(["run", "checkpoints", "alone", *METHODS], rows)] if rows else lines
+    if not rows:
+        return lines
+    note = "Pictures are of the first seed, the table has mean and standard deviation over seeds."
+    return [*lines, *drawn, "", note, "", *table(["run", "checkpoints", "alone", *METHODS], rows)]
 
 
 def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
-    lines = ["### Figure 5: where the ramp starts, and from which weight", ""]
-    pair = (last("cnn-gta-fada"), last("cnn-gta-minent"))
-    if bench.missing(*pair):
-        return [*lines, *not_trained(bench, *pair)]
+    names = (last("cnn-gta-fada"), last("cnn-gta-minent"))
+    lines = ["### Figure 5: where the ramp starts, and from which weight", "", *not_trained(bench, *names, seeds=SEEDS)]
+    pairs = of_seeds(bench, *names)
+    if not pairs:
+        return lines
     weights = []
     for start in (0.0, 0.2, 0.5, 0.8):
-        plot_layer_weights(hf_lwmm.plan([*map(bench.folder, pair)], start=start), pictures / f"figure5a-{start:g}.png")
+        decided = hf_lwmm.plan([*map(bench.folder, pairs[0])], start=start)
+        plot_layer_weights(decided, pictures / f"figure5a-{start:g}.png")
         weights.append(picture(pictures, f"figure5a-{start:g}", f"Weights from start {start:g}"))
-    lines += [f"The weights of {pair[0]}, the anchor, and {pair[1]} over depth:", ""]
+    lines += [f"The weights of {names[0]}, the anchor, and {names[1]} over depth:", ""]
     lines += table([f"start {start:g}" for start in (0.0, 0.2)], [weights[:2]])
     lines += table([f"start {start:g}" for start in (0.5, 0.8)], [weights[2:]])
+    lines += ["mIoU of the first value, then what others change; pictures are of the first seed.", ""]
     for knob, values, wanted in (
         ("start", STARTS, "the target loses from a later start, the source hardly changes"),
         ("alpha", ALPHAS, "0.5 on the target"),
     ):
         rows, drawn, best = [], [], 0.0
         for name, split in (("target", on), ("source", "source")):
-            scores = [bench.score(Candidate(pair, "layerwise", ((knob, value),)), split) for value in values]
-            points = [_point(s, pair, "layerwise", **{knob: value}) for s, value in zip(scores, values, strict=True)]
+            scores = [
+                [bench.score(Candidate(tuple(pair), "layerwise", ((knob, value),)), split) for pair in pairs]
+                for value in values
+            ]
+            points = [
+                _point(each[0], pairs[0], "layerwise", **{knob: value})
+                for each, value in zip(scores, values, strict=True)
+            ]
             plot_knob(points, knob, pictures / f"figure5-{knob}-{name}.png")
             drawn.append(picture(pictures, f"figure5-{knob}-{name}", f"mIoU on the {name} over {knob}"))
-            rows.append((name, *(number(scored.mean) for scored in scores)))
+            first, *others = [[scored.mean for scored in each] for each in scores]
+            rows.append((name, spread(first), *(change(means, first) for means in others)))
             if name == "target":
-                best = max(zip(scores, values, strict=True), key=lambda each: each[0].mean)[1]
+                best = values[int(np.argmax(np.mean([first, *others], axis=1)))]
         lines += table([knob, *(f"{value:g}" for value in values)], rows)
         lines += table(["target", "source"], [drawn])
         lines += [f"Best {knob} on the target: {best:g} (paper: {wanted}).", ""]
@@ -388,7 +444,7 @@ def _point(scored: Scored, models: Sequence[str], method: str | None, **knobs: f
 
 
 def on_test(bench: Bench) -> list[str]:
-    """The runs, and Table 2's layer-wise merges as val ranks them, on images that decided nothing."""
+    """The runs, and Table 2 in val's order, on images that decided nothing."""
     lines = ["## On the test split", "", *controls(bench, "test")]
     rows = []
     for models in (best_first(bench, runs) for runs in (HRDA, CNN)):
@@ -396,7 +452,9 @@ def on_test(bench: Bench) -> list[str]:
             anchor, found = alone(bench, subset[0], "test"), merged(bench, subset, "test")
             gain = gained(found["layerwise"], anchor)
             rows.append((", ".join(map(_short, subset)), number(anchor.mean), *numbers(found), gain))
-    return [*lines, *table(["models", "anchor", *METHODS, "layer-wise to the anchor"], rows)] if rows else lines
+    if not rows:
+        return lines
+    return [*lines, *table(["models", "anchor", *METHODS, "layer-wise to the anchor"], rows), *seeds(bench, "test")]
 
 
 INTRODUCTION = """# Layer-wise merging on models trained here
@@ -407,8 +465,9 @@ streets of the style night. Networks have less than 2 % of the published weights
 can be compared with the paper's in sign and order, not in height. Runs and their knobs are in `scripts/uda/bench.yaml`.
 
 All choices were made on val, and the tables show val. mIoU in per cent over 11 classes; in brackets 95 % intervals over
-images of the difference, paired. Fisher information is of {fisher} labelled images of the source. "permutation" is
-weight matching, then isotropic merging. The ensemble averages softmax outputs, at the cost of a forward pass a model.
+images of the difference, paired; after ± standard deviations over training seeds. Fisher information is of {fisher}
+labelled images of the source. "permutation" is weight matching, then isotropic merging. The ensemble averages softmax
+outputs, at the cost of a forward pass a model.
 """
 
 CONTROLS_NOTE = (
@@ -424,7 +483,7 @@ def document(bench: Bench, pictures: Path, *, test: bool) -> str:
     parts: list[tuple[str, Callable[[], list[str]]]] = [
         ("runs", lambda: ["## The runs", "", CONTROLS_NOTE, "", *controls(bench, "val")]),
         ("table 2", lambda: ["## Tables", "", *table2(bench, "val")]),
-        ("seeds", lambda: seeds(bench, "val")),
+        ("seeds", lambda: ["### Seeds", "", *seeds(bench, "val")]),
         ("table 4", lambda: table4(bench, "val")),
         ("table 5", lambda: table5(bench, "val")),
         ("table 6", lambda: table6(bench)),
