@@ -13,7 +13,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
     It is quiet where neither a notebook nor a terminal shows it.
     """
-    notebook = "ipykernel" in sys.modules
+    notebook = "ipykernel" in str(type(sys.stderr))  # whose streams are not those of a terminal
     if not notebook and not sys.stderr.isatty():
         yield lambda what, done, total: None
         return

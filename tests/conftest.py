@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ with socket.socket() as _probe:
     _probe.bind(("127.0.0.1", 0))
     _PORT = _probe.getsockname()[1]
 TOKEN = "hf_local_write"
+Run = Callable[..., tuple[int, str, str]]  # arguments to exit code, stdout and stderr
 os.environ.update(
     HF_HOME=str(_HOME / "hf"),
     HF_ENDPOINT=f"http://127.0.0.1:{_PORT}",
@@ -31,7 +33,13 @@ os.environ.pop("HF_HUB_OFFLINE", None)
 
 from huggingface_hub import HfApi  # noqa: E402
 
+from hf_lwmm.cli import main  # noqa: E402
 from hf_lwmm.localhub import LocalHub  # noqa: E402
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a long preparation, and so a process, come first: the other process has the rest meanwhile."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +63,23 @@ def hub(_served: LocalHub) -> Iterator[LocalHub]:
 def api(hub: LocalHub) -> HfApi:
     """The stock client as the user local."""
     return HfApi(endpoint=hub.endpoint, token=TOKEN)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run the command line in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hf-lwmm", *map(str, arguments)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stopped:
+            code = int(stopped.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call

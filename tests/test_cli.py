@@ -7,44 +7,22 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
 import yaml
+from conftest import Run
 from huggingface_hub import HfApi, ModelCard, metadata_load
 from manifests import stored, write
 from safetensors.numpy import load_file
 
 import hf_lwmm
-from hf_lwmm.cli import main
 from hf_lwmm.localhub import Fault, LocalHub
 
-Run = Callable[..., tuple[int, str, str]]
 _NUMBERS = itertools.count()
 CARD = "---\nlicense: {license}\nlibrary_name: transformers\n---\n# Model\n"
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run the command line in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hf-lwmm", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
 from huggingface_hub import HfApi
@@ -279,11 +280,12 @@ def test_classes_that_do_not_occur_are_left_out_of_the_mean() -> None:
     assert found.to_dict()["models"][0]["by_class"]["car"] is None and "| car | - |" in found.to_markdown()
 
 
-def test_a_merge_shows_its_scores_and_its_parents_in_the_card(models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_merge_shows_its_scores_and_its_parents_in_the_card(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
     data = tree(tmp_path / "data", 3)
-    command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, models), "--output", str(tmp_path / "merged")]
-    done = subprocess.run([*command, "--evaluate", str(data)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    code, _, err = run("merge", *models, "--output", tmp_path / "merged", "--evaluate", data)
+    assert code == 0, err
     scores = json.loads((tmp_path / "merged" / "evaluation.json").read_text())
     assert [entry["model"] for entry in scores["models"]] == ["one", "two", "merged"]
     card = (tmp_path / "merged" / "README.md").read_text()
@@ -388,14 +390,13 @@ def test_classifiers_are_scored_by_average_accuracy(hub: Any, tmp_path: Path) ->
 # Measurements for methods
 
 
-def test_fisher_information_is_the_mean_squared_gradient(models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_fisher_information_is_the_mean_squared_gradient(run: Run, models: tuple[Path, Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     data = tree(tmp_path / "data", 3)
     loaded = hf_lwmm.load(models[0])
-    command = [sys.executable, "-m", "hf_lwmm", "measure", str(models[0]), "--dataset", str(data), "--count", "2"]
-    done = subprocess.run([*command, "--output", str(tmp_path / "f.safetensors")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code, _, err = run("measure", models[0], "--dataset", data, "--count", 2, "--output", tmp_path / "f.safetensors")
+    assert code == 0, err
     found = load_file(tmp_path / "f.safetensors")
     squares = []
     for seed in range(2):
@@ -577,7 +578,9 @@ def test_batches_and_compiled_networks_give_the_same_scores(models: tuple[Path, 
     assert one.confusion.sum(axis=(1, 2)).tolist() == [valid, valid]
 
 
-def test_pictures_are_of_the_images_where_the_models_differ_most(models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_pictures_are_of_the_images_where_the_models_differ_most(
+    run: Run, models: tuple[Path, Path], tmp_path: Path
+) -> None:
     data = tree(tmp_path / "data")
     first, last = (hf_lwmm.load(path) for path in models)
     parts = []
@@ -585,18 +588,17 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(models: tuple[P
         image, label = scene(seed)
         a, b = (segment([loaded], [image])[0] for loaded in (first, last))
         parts.append(((a != b) & (label != 255)).sum() / (label != 255).sum())
-    command = [sys.executable, "-m", "hf_lwmm", "evaluate", *map(str, models), "--dataset", str(data), "--ensemble"]
-    command += ["--qualitative", "2", "--plot", str(tmp_path / "shown"), "--batch-size", "3"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    command = ("evaluate", *models, "--dataset", data, "--ensemble", "--qualitative", 2)
+    code, _, err = run(*command, "--plot", tmp_path / "shown", "--batch-size", 3)
+    assert code == 0, err
     order = np.argsort(-np.array(parts), kind="stable")[:2]
     assert [path.name for path in sorted((tmp_path / "shown").iterdir())] == [
         *(f"{number:02d}_{seed}.png" for number, seed in enumerate(order, start=1)),
         *(f"confusion_{number}.png" for number in (1, 2, 3)),
         "scores.png",
     ]
-    without = subprocess.run([*command[:-6], "--qualitative", "2"], capture_output=True, text=True)
-    assert without.returncode == 1 and "name it with --plot FOLDER" in without.stderr
+    code, _, err = run(*command)
+    assert code == 1 and "name it with --plot FOLDER" in err
     from hf_lwmm.predicting import class_colours
 
     shown = np.asarray(Image.open(tmp_path / "shown" / f"01_{order[0]}.png"))
@@ -606,12 +608,11 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(models: tuple[P
     assert labels <= {tuple(colour) for colour in class_colours(NAMES)}
 
 
-def test_odd_input_is_refused_in_a_line(models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp_path: Path) -> None:
     def said(*arguments: str) -> str:
-        command = [sys.executable, "-m", "hf_lwmm", "evaluate", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        return done.stderr
+        code, _, err = run("evaluate", *arguments)
+        assert code == 1, err
+        return err
 
     data, one = str(tree(tmp_path / "data", 2)), str(models[0])
     assert "name a file, .json or .md, in a folder that exists" in said(one, "--dataset", data, "--output", data)

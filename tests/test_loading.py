@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from huggingface_hub import HfApi
 from manifests import stored, write
 from PIL import Image
@@ -164,53 +165,48 @@ READ = """
 import sys, torch
 {imports}
 from transformers import AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation, AutoImageProcessor
-auto = AutoModelForUniversalSegmentation if sys.argv[2] == "edaps" else AutoModelForSemanticSegmentation
-model, info = auto.from_pretrained(sys.argv[1], {trust} output_loading_info=True)
-processor = AutoImageProcessor.from_pretrained(sys.argv[1], {trust})
-assert not any(info.values()), info
-torch.manual_seed(0)
-with torch.no_grad():
-    logits = model.eval()(torch.randn(1, 3, 64, 96)).logits
-print(type(model).__module__, type(processor).__name__, logits.double().sum().item())
+for name in sys.argv[1:]:
+    auto = AutoModelForUniversalSegmentation if name == "edaps" else AutoModelForSemanticSegmentation
+    model, info = auto.from_pretrained(f"local/{{name}}-hub", {trust} output_loading_info=True)
+    processor = AutoImageProcessor.from_pretrained(f"local/{{name}}-hub", {trust})
+    assert not any(info.values()), info
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = model.eval()(torch.randn(1, 3, 64, 96)).logits
+    print(":", type(model).__module__, type(processor).__name__, logits.double().sum().item())
 """
 
 
-@pytest.mark.parametrize("name", ["daformer", "deeplab", "segformer"])
-def test_a_converted_checkpoint_is_one_line_of_transformers(name: str, hub: Any, api: HfApi, tmp_path: Path) -> None:
-    model = network(name)
-    folder = tmp_path / "source"
-    folder.mkdir()
-    torch.save({"state_dict": model.state_dict(), "meta": {"CLASSES": ("road", "sky", "car")}}, folder / "latest.pth")
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
-    repo = api.create_repo(f"local/{name}-pth", exist_ok=True).repo_id
-    api.upload_folder(repo_id=repo, folder_path=folder)
-    command = [sys.executable, "-m", "hf_lwmm", "convert", f"{repo}:latest.pth", "--push", f"local/{name}-hub"]
-    command += ["--system", "adaptsegnet"] if name == "deeplab" else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    _reads_alike(f"local/{name}-hub", name, model)
-    card = api.model_info(f"local/{name}-hub").card_data
-    assert card.base_model == [repo] and card.license == "mit" and card.library_name == "transformers"
-
-
-def test_a_saved_panoptic_network_is_too(hub: Any, tmp_path: Path) -> None:
-    model = network("edaps")
-    hf_lwmm.export(saved(model, tmp_path / "edaps"), push="local/edaps-hub", license="mit")
-    _reads_alike("local/edaps-hub", "edaps", model)
-
-
-def _reads_alike(repo: str, name: str, model: Any) -> None:
-    torch.manual_seed(0)
-    with torch.no_grad():
-        expected = model(torch.randn(1, 3, 64, 96)).logits.double().sum().item()
+def test_a_converted_checkpoint_is_one_line_of_transformers(run: Run, hub: Any, api: HfApi, tmp_path: Path) -> None:
+    models = {name: network(name) for name in ("daformer", "deeplab", "segformer", "edaps")}
+    for name, model in models.items():
+        if name == "edaps":
+            hf_lwmm.export(saved(model, tmp_path / name), push="local/edaps-hub", license="mit")
+            continue
+        folder = tmp_path / name
+        folder.mkdir()
+        classes = {"CLASSES": ("road", "sky", "car")}
+        torch.save({"state_dict": model.state_dict(), "meta": classes}, folder / "latest.pth")
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+        repo = api.create_repo(f"local/{name}-pth", exist_ok=True).repo_id
+        api.upload_folder(repo_id=repo, folder_path=folder)
+        system = ("--system", "adaptsegnet") if name == "deeplab" else ()
+        code, _, err = run("convert", f"{repo}:latest.pth", "--push", f"local/{name}-hub", *system)
+        assert code == 0, err
+        card = api.model_info(f"local/{name}-hub").card_data
+        assert card.base_model == [repo] and card.license == "mit" and card.library_name == "transformers"
     for imports, trust in (("import hf_lwmm", ""), ("", "trust_remote_code=True,")):
         code = READ.format(imports=imports, trust=trust)
-        done = subprocess.run([sys.executable, "-c", code, repo, name], capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-c", code, *models], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        module, processor, total = done.stdout.split()[-3:]
-        assert float(total) == pytest.approx(expected, rel=1e-4, abs=1e-3)
-        own = "transformers." if name == "segformer" else "hf_lwmm." if imports else "transformers_modules."
-        assert module.startswith(own) and processor.startswith("Seg")
+        read = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith(": ")]
+        for (name, model), (module, processor, total) in zip(models.items(), read, strict=True):
+            torch.manual_seed(0)
+            with torch.no_grad():
+                expected = model(torch.randn(1, 3, 64, 96)).logits.double().sum().item()
+            assert float(total) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+            own = "transformers." if name == "segformer" else "hf_lwmm." if imports else "transformers_modules."
+            assert module.startswith(own) and processor.startswith("Seg"), name
 
 
 def test_conversion_keeps_every_bit_and_type(tmp_path: Path) -> None:
@@ -328,7 +324,7 @@ def test_pictures_of_every_kind_become_rgb() -> None:
         SegmentationImageProcessor()([picture(), picture(size=(32, 32))])
 
 
-def test_predict_writes_overlay_labels_and_segments(tmp_path: Path) -> None:
+def test_predict_writes_overlay_labels_and_segments(run: Run, tmp_path: Path) -> None:
     saved(network("edaps"), tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "stuff_area": 1, "instance_score": 0.0}))
@@ -337,12 +333,9 @@ def test_predict_writes_overlay_labels_and_segments(tmp_path: Path) -> None:
     picture().save(pictures / "street.png")
     picture(1).convert("L").save(pictures / "grey.png")
     (pictures / "broken.jpg").write_bytes(b"no picture")
-    command = [sys.executable, "-m", "hf_lwmm", "predict", str(tmp_path / "model"), str(pictures), "--json"]
-    done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True, check=False)
-    assert (
-        done.returncode == 1 and "1 of 3 pictures could not be read." in done.stderr and "Traceback" not in done.stderr
-    )
-    answer = json.loads(done.stdout)
+    code, out, err = run("predict", tmp_path / "model", pictures, "--json", "--output", tmp_path / "out")
+    assert code == 1 and "1 of 3 pictures could not be read." in err
+    answer = json.loads(out)
     assert len(answer["predictions"]) == 2 and len(answer["skipped"]) == 1
     labels = Image.open(tmp_path / "out" / "street_labels.png")
     assert labels.mode == "P" and labels.size == (96, 64) and np.asarray(labels).max() < 3
