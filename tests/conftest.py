@@ -38,8 +38,8 @@ from hf_lwmm.localhub import LocalHub  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a long preparation, and so a process, come first: the other process has the rest meanwhile."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """Tests that share a long preparation come first: a process begins with many tests in a row."""
+    items.sort(key=lambda item: item.path.name not in ("test_uda.py", "test_extension.py"))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from huggingface_hub.cli import extensions
 
 from hf_lwmm import __version__
 
-pytestmark = pytest.mark.xdist_group("extension")
 REPOSITORY = Path(__file__).parents[1]
 Hf = Callable[..., "subprocess.CompletedProcess[str]"]
 

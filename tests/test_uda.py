@@ -32,7 +32,6 @@ from scripts.uda.candidates import MEANS, Bench, Candidate, Scored, panoptic_mea
 from scripts.uda.data import Frames, rendered  # noqa: E402
 from scripts.uda.streets import CLASSES, IGNORE, THINGS  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("uda")
 SIZE = (96, 64)  # width, height
 MIT = {"hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2], "depths": [1, 1, 1, 1],
        "mlp_ratios": [1, 1, 1, 1], "embedding_size": 8, "decoder_hidden_size": 8}  # fmt: skip
