@@ -156,6 +156,10 @@ def test_a_document_has_every_table_and_figure_and_names_what_is_missing(documen
     assert "hrda-gta@2" in absent(found["Table 4b: other heads"])
     assert "objects-information@1" in absent(found["Table 9: other tasks"])
     assert absent(found["Figure 2: where models differ"]) == set()
+    claims = re.findall(r"^Claim: (.*): (\*\*\d+ of \d+\*\*)$", document, re.MULTILINE)
+    assert len(claims) > 10
+    for text, cases in claims:
+        assert f" | {text} | {cases} |\n" in found["What holds here"]
 
 
 def test_mean_and_spread_are_of_seeds_and_gains_within_them(bench: Bench, document: str) -> None:
@@ -168,6 +172,10 @@ def test_mean_and_spread_are_of_seeds_and_gains_within_them(bench: Bench, docume
     gains = np.subtract(merged, own)
     mean, spread = gains.mean(), abs(gains[0] - gains[1]) / math.sqrt(2)
     assert tables.change(merged, own) == f"{mean:+.1f} ± {spread:.1f}"
+    single = bench.score(Candidate(("hrda-gta/4",)), "val").mean
+    above = int(bench.score(Candidate(("hrda-gta/4", "daformer-gta/4"), "layerwise"), "val").mean > single)
+    title = "Table 4b: other heads"
+    assert f"| {title} | layer-wise is above its anchor | **{above} of 1** |" in sections(document)["What holds here"]
     assert tables.seeded("hrda-gta without sign+fence/4", 2) == "hrda-gta@2 without sign+fence/4"
 
 

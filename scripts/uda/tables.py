@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
+from operator import gt, lt
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ SEEDS = (1, 2, 3)
 STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
 ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 TAU = 10.0
+CLAIM = "Claim: "
 OBJECT_CROPS = 80  # of each class, to score on
 UNLABELLED = " without sign+fence"  # the classes that the style synthia leaves unlabelled
 PAPER: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
@@ -103,6 +105,12 @@ def over_seeds(found: Sequence[Mapping[str, Scored]], method: str) -> list[float
     return [each[method].mean for each in found]
 
 
+def claim(text: str, holds: Iterable[bool]) -> list[str]:
+    """What the paper says, and in how many cases it holds here; `document` gathers these lines."""
+    cases = list(holds)
+    return [f"{CLAIM}{text}: **{sum(cases)} of {len(cases)}**", ""] if cases else []
+
+
 def not_trained(bench: Bench, *models: str, seeds: Sequence[int] = (1,)) -> list[str]:
     """A line that names the runs that are missing, if any are."""
     missing = ", ".join(f"`{run}`" for run in bench.missing(*(seeded(model, s) for model in models for s in seeds)))
@@ -158,66 +166,54 @@ def table2(bench: Bench, on: str) -> list[str]:
             continue
         anchor = alone(bench, models[0], on)
         rows = [(f"`{models[0]}`", number(anchor.mean), *[""] * len(METHODS), "", number(printed["individual"][0]))]
-        above = best = 0
+        above, best = [], []
         for subset in growing(models):
             found, count = merged(bench, subset, on), len(subset)
             ours = found["layerwise"]
-            above += ours.mean > anchor.mean
-            best += ours.mean >= max(found[method].mean for method in MERGES)
+            above.append(ours.mean > anchor.mean)
+            best.append(ours.mean >= max(found[method].mean for method in MERGES))
             theirs = (printed[m][count - 1] for m in ("individual", "isotropic", "fisher", "ensemble", "layerwise"))
             cells = (number(alone(bench, subset[-1], on).mean), *numbers(found), gained(ours, anchor))
             rows.append((f"+ `{subset[-1]}`", *cells, " / ".join(map(number, theirs))))
         head = ["model", "alone", *METHODS, "layer-wise to the anchor"]
         lines += table([*head, "paper: alone / isotropic / Fisher / ensemble / layer-wise"], rows)
-        lines += [
-            f"Layer-wise is above the anchor for {above} of {len(models) - 1} numbers of models (paper: for all), and "
-            f"at least as good as the other merges for {best} (paper: for all, as isotropic and Fisher merges).",
-            "",
-        ]
+        lines += claim(f"{family}, however many models: layer-wise is above the best of them", above)
+        lines += claim(f"{family}, however many models: layer-wise is at least as good as the other merges", best)
     return lines
 
 
 def table3(bench: Bench, on: str) -> list[str]:
     lines = ["### Table 3: all subsets and anchors", "", *not_trained(bench, *map(last, CNN), seeds=SEEDS)]
     others = [method for method in METHODS if method != "layerwise"]
-    shown, counted = [], []
+    wins: dict[str, list[bool]] = {method: [] for method in others}
+    above: list[bool] = []
+    shown: list[str] = []
     for seed in SEEDS:
         models = best_first(bench, [seeded(run, seed) for run in CNN])
-        rows, wins, above, anchors = [], dict.fromkeys(others, 0), 0, 0
+        rows = []
         for subset in (subset for count in range(2, len(models) + 1) for subset in combinations(models, count)):
             found = merged(bench, subset, on)
             for method in others:
-                wins[method] += found["layerwise"].mean >= found[method].mean
+                wins[method].append(found["layerwise"].mean >= found[method].mean)
             by_anchor = []
             for anchor in subset:
                 order = (anchor, *(model for model in subset if model != anchor))
                 own, single = bench.score(Candidate(order, "layerwise"), on).mean, alone(bench, anchor, on).mean
-                above += own > single
-                anchors += 1
+                above.append(own > single)
                 by_anchor.append(f"{own:.1f} ({own - single:+.1f})")
             rows.append((", ".join(map(_short, subset)), *numbers(found), "; ".join(by_anchor)))
-        if rows:
-            counts = (f"{count} of {len(rows)}" for count in wins.values())
-            counted.append((str(seed), *counts, f"{above} of {anchors}"))
-            shown = shown or [
-                f"Seed {seed}. Alone: "
-                + ", ".join(f"{_short(model)} {alone(bench, model, on).mean:.1f}" for model in models)
-                + ". The first of a row is the anchor; the last column has layer-wise merges with each model of the "
-                "row as the anchor, and what that adds to it.",
+        if rows and not shown:
+            singles = ", ".join(f"{_short(model)} {alone(bench, model, on).mean:.1f}" for model in models)
+            shown = [
+                f"Seed {seed}. Alone: {singles}. The first of a row is the anchor; the last column has layer-wise "
+                "merges with each model of the row as the anchor, and what that adds to it.",
                 "",
                 *table(["models", *METHODS, "layer-wise by anchor"], rows),
             ]
-    if not shown:
-        return lines
-    return [
-        *lines,
-        *shown,
-        "How often layer-wise is at least as good as the others, of the subsets, and above its anchor, of all anchors "
-        "of all subsets (paper: as isotropic and Fisher in all 21 that it prints, as the ensemble in 20; above with "
-        "any anchor, but its table has one figure for a subset):",
-        "",
-        *table(["seed", *others, "above the anchor"], counted),
-    ]
+    lines += shown
+    for method, holds in wins.items():
+        lines += claim(f"every subset and seed: layer-wise is at least as good as {method}", holds)
+    return lines + claim("every subset, anchor and seed: layer-wise is above its anchor", above)
 
 
 def _short(model: str) -> str:
@@ -244,14 +240,15 @@ def table4(bench: Bench, on: str) -> list[str]:
         scores = {method: over_seeds(found, method) for method in METHODS}
         rows += [(m, spread(own), change(own, singles[0]), number(printed.get(m))) for m, own in scores.items()]
         lines += table(["", "mIoU", "to the anchor", "paper"], rows)
-        above = {m: sum(a > b for a, b in zip(own, singles[0], strict=True)) for m, own in scores.items()}
         lines += [
-            f"Above the anchor, of {len(pairs)} seeds: {', '.join(f'{m} in {count}' for m, count in above.items())} "
-            "(paper: layer-wise alone; its isotropic and Fisher merges are below 13). In all our merges the tensors "
-            "that models do not share stay the anchor's."
+            "In all our merges the tensors that models do not share stay the anchor's; the paper's isotropic and "
+            "Fisher merges are below 13."
             + (" Classes that a model lacks count as 0 for it alone." if UNLABELLED in models[1] else ""),
             "",
         ]
+        lines += claim("layer-wise is above its anchor", map(gt, scores["layerwise"], singles[0]))
+        for method in ("isotropic", "fisher", "ensemble"):
+            lines += claim(f"{method} is below the anchor", map(lt, scores[method], singles[0]))
     return lines
 
 
@@ -277,6 +274,8 @@ def table5(bench: Bench, on: str) -> list[str]:
         f"The small model changes by {change(found[2], found[0])} (paper: +4.7) at its own cost. Times are of one "
         "image on a CPU.",
         "",
+        *claim("the large model's backbone improves the small one", map(gt, found[2], found[0])),
+        *claim("and the small one's the large one", map(gt, found[3], found[1])),
     ]
 
 
@@ -296,7 +295,8 @@ def table6(bench: Bench) -> list[str]:
         theirs = " / ".join(map(number, PAPER["table6"].get(method or "single", [])))
         cells = (spread(values) for values in zip(*means, strict=True))
         rows.append((name, *cells, change(quality, single) if method else "", theirs))
-    return [*lines, *table(["", "mSQ", "mRQ", "mPQ", "mPQ to EDAPS", "paper: mSQ / mRQ / mPQ"], rows)]
+    lines += table(["", "mSQ", "mRQ", "mPQ", "mPQ to EDAPS", "paper: mSQ / mRQ / mPQ"], rows)
+    return lines + claim("layer-wise has a higher mPQ than EDAPS alone", map(gt, quality, single))
 
 
 def table9(bench: Bench) -> list[str]:
@@ -310,6 +310,7 @@ def table9(bench: Bench) -> list[str]:
         "",
     ]
     rows, strategies = [], ("source", *objects.STRATEGIES)
+    above: list[bool] = []
     lines += not_trained(bench, *(last(f"objects-{strategy}@{seed}") for strategy in strategies for seed in SEEDS))
     for strategy in strategies:
         runs = [f"objects-{strategy}@{seed}" for seed in SEEDS]
@@ -322,12 +323,14 @@ def table9(bench: Bench) -> list[str]:
         means = {
             name: [bench.score(c, "objects", "classification").mean for c in cs] for name, cs in candidates.items()
         }
+        above += map(gt, means["layer-wise"], means["last"])
         if runs:
             rows.append((strategy, str(len(runs)), *map(spread, means.values())))
     if not rows:
         return lines
     paper = "; ".join(f"{name} {before} to {after}" for name, (before, after) in PAPER["table9"].items())
-    return [*lines, *table(["strategy", "seeds", "last", "isotropic", "layer-wise"], rows), f"Paper: {paper}.", ""]
+    lines += [*table(["strategy", "seeds", "last", "isotropic", "layer-wise"], rows), f"Paper: {paper}.", ""]
+    return lines + claim("merging a run's checkpoints layer by layer is above the last one", above)
 
 
 def seeds(bench: Bench, on: str) -> list[str]:
@@ -345,12 +348,15 @@ def seeds(bench: Bench, on: str) -> list[str]:
         orders = [best_first(bench, [seeded(run, seed) for run in there]) for seed in SEEDS]
         anchors = [alone(bench, models[0], on).mean for models in orders]
         rows = [("1", f"{spread(anchors)} (alone)", *[""] * len(METHODS))]
+        best = []
         for subsets in zip(*map(growing, orders), strict=True):
             found = [merged(bench, subset, on) for subset in subsets]
+            best += [each["layerwise"].mean >= max(each[method].mean for method in MERGES) for each in found]
             cells = (spread(over_seeds(found, method)) for method in METHODS)
             rows.append((str(len(subsets[0])), *cells, change(over_seeds(found, "layerwise"), anchors)))
         names = ", ".join(_short(last(run)) for run in there)
         lines += [f"Of {names}:", "", *table(["models", *METHODS, "layer-wise to the anchor"], rows)]
+        lines += claim(f"{family}, every seed: layer-wise is at least as good as the other merges", best)
     return lines
 
 
@@ -373,6 +379,7 @@ def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
     wanted = [model for run in runs for model in quarters(run)]
     lines = ["### Figure 3: checkpoints of one run", "", *not_trained(bench, *wanted, seeds=SEEDS)]
     rows, drawn = [], []
+    above, best = [], []
     for run in runs:
         trained = of_seeds(bench, *quarters(run))
         if not trained:
@@ -382,6 +389,8 @@ def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
         rows.append((run, "1 (last)", spread([each.mean for each in lone]), *[""] * len(METHODS)))
         for subsets in zip(*map(growing, trained), strict=True):
             found = [merged(bench, subset, on) for subset in subsets]
+            above += map(gt, over_seeds(found, "layerwise"), (each.mean for each in lone))
+            best += [each["layerwise"].mean >= max(each[method].mean for method in MERGES) for each in found]
             points += [_point(scored, subsets[0], method) for method, scored in found[0].items()]
             rows.append((run, str(len(subsets[0])), "", *(spread(over_seeds(found, method)) for method in METHODS)))
         plot_subsets(points, pictures / f"figure3-{run}.png")
@@ -389,7 +398,9 @@ def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
     if not rows:
         return lines
     note = "Pictures are of the first seed, the table has mean and standard deviation over seeds."
-    return [*lines, *drawn, "", note, "", *table(["run", "checkpoints", "alone", *METHODS], rows)]
+    lines += [*drawn, "", note, "", *table(["run", "checkpoints", "alone", *METHODS], rows)]
+    lines += claim("every run, number of checkpoints and seed: layer-wise is above the last checkpoint", above)
+    return lines + claim("and at least as good as the other merges", best)
 
 
 def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
@@ -407,11 +418,8 @@ def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
     lines += table([f"start {start:g}" for start in (0.0, 0.2)], [weights[:2]])
     lines += table([f"start {start:g}" for start in (0.5, 0.8)], [weights[2:]])
     lines += ["mIoU of the first value, then what others change; pictures are of the first seed.", ""]
-    for knob, values, wanted in (
-        ("start", STARTS, "the target loses from a later start, the source hardly changes"),
-        ("alpha", ALPHAS, "0.5 on the target"),
-    ):
-        rows, drawn, best = [], [], 0.0
+    for knob, values in (("start", STARTS), ("alpha", ALPHAS)):
+        rows, drawn, best = [], [], []
         for name, split in (("target", on), ("source", "source")):
             scores = [
                 [bench.score(Candidate(tuple(pair), "layerwise", ((knob, value),)), split) for pair in pairs]
@@ -426,10 +434,10 @@ def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
             first, *others = [[scored.mean for scored in each] for each in scores]
             rows.append((name, spread(first), *(change(means, first) for means in others)))
             if name == "target":
-                best = values[int(np.argmax(np.mean([first, *others], axis=1)))]
+                best = [values[place] for place in np.argmax([first, *others], axis=0)]
         lines += table([knob, *(f"{value:g}" for value in values)], rows)
         lines += table(["target", "source"], [drawn])
-        lines += [f"Best {knob} on the target: {best:g} (paper: {wanted}).", ""]
+        lines += claim(f"{values[0]:g} is the best {knob} on the target", (value == values[0] for value in best))
     return lines
 
 
@@ -452,9 +460,7 @@ def on_test(bench: Bench) -> list[str]:
             anchor, found = alone(bench, subset[0], "test"), merged(bench, subset, "test")
             gain = gained(found["layerwise"], anchor)
             rows.append((", ".join(map(_short, subset)), number(anchor.mean), *numbers(found), gain))
-    if not rows:
-        return lines
-    return [*lines, *table(["models", "anchor", *METHODS, "layer-wise to the anchor"], rows), *seeds(bench, "test")]
+    return [*lines, *table(["models", "anchor", *METHODS, "layer-wise to the anchor"], rows)] if rows else lines
 
 
 INTRODUCTION = """# Layer-wise merging on models trained here
@@ -496,11 +502,24 @@ def document(bench: Bench, pictures: Path, *, test: bool) -> str:
     if test:
         parts.append(("test", lambda: on_test(bench)))
     pictures.mkdir(parents=True, exist_ok=True)
-    lines = [*INTRODUCTION.format(fisher=FISHER_IMAGES).splitlines(), ""]
+    lines: list[str] = []
     for name, part in parts:
         log.info("%s", name)
         lines += part()
-    return "\n".join(lines).rstrip() + "\n"
+    introduction = INTRODUCTION.format(fisher=FISHER_IMAGES).splitlines()
+    return "\n".join([*introduction, "", *in_short(lines), *lines]).rstrip() + "\n"
+
+
+def in_short(lines: Sequence[str]) -> list[str]:
+    """All claims, under the titles that they stand below."""
+    title, rows = "", []
+    for line in lines:
+        if line.startswith("#"):
+            title = line.lstrip("# ")
+        elif line.startswith(CLAIM):
+            text, _, cases = line.removeprefix(CLAIM).rpartition(": ")
+            rows.append((title, text, cases))
+    return ["## What holds here", "", *table(["part", "the paper's claim", "cases in which it holds"], rows)]
 
 
 def data_of(target: Path, cache: Path) -> Mapping[str, Callable[[], Frames]]:
