@@ -26,12 +26,13 @@ from hf_lwmm.plots import style
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.uda import objects, tables  # noqa: E402
+from scripts.uda import cells, figures, objects, tables  # noqa: E402
 from scripts.uda import train as trainer  # noqa: E402
 from scripts.uda.candidates import MEANS, Bench, Candidate, Scored, panoptic_means  # noqa: E402
 from scripts.uda.data import Frames, rendered  # noqa: E402
 from scripts.uda.streets import CLASSES, IGNORE, THINGS  # noqa: E402
 
+SEEDS = (1, 2)
 SIZE = (96, 64)  # width, height
 MIT = {"hidden_sizes": [8, 8, 16, 16], "num_attention_heads": [1, 1, 2, 2], "depths": [1, 1, 1, 1],
        "mlp_ratios": [1, 1, 1, 1], "embedding_size": 8, "decoder_hidden_size": 8}  # fmt: skip
@@ -102,7 +103,7 @@ def out(root: Path, data: Mapping[str, Frames], crops: Frames) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(out: Path, data: Mapping[str, Frames], crops: Frames) -> Bench:
-    return Bench(out, {name: partial(_same, frames) for name, frames in (*data.items(), ("objects", crops))})
+    return Bench(out, {name: partial(_same, frames) for name, frames in (*data.items(), ("objects", crops))}, SEEDS)
 
 
 def _same(frames: Frames) -> Frames:
@@ -111,10 +112,10 @@ def _same(frames: Frames) -> Frames:
 
 @pytest.fixture(scope="module", autouse=True)
 def short() -> Iterator[None]:
-    """Fewer points on the curves, fewer seeds, and coarse pictures."""
+    """Fewer points on the curves, and coarse pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, values in (("STARTS", (0.0, 0.5)), ("ALPHAS", (0.5, 1.0)), ("SEEDS", (1, 2))):
-            patch.setattr(tables, name, values)
+        for name, values in (("STARTS", (0.0, 0.5)), ("ALPHAS", (0.5, 1.0))):
+            patch.setattr(figures, name, values)
         patch.setattr(style, "DPI", 40)
         yield
 
@@ -171,12 +172,12 @@ def test_mean_and_spread_are_of_seeds_and_gains_within_them(bench: Bench, docume
     assert f"| cnn-gta-minent | 1 (last) | {mean:.1f} ± {spread:.1f} |" in document
     gains = np.subtract(merged, own)
     mean, spread = gains.mean(), abs(gains[0] - gains[1]) / math.sqrt(2)
-    assert tables.change(merged, own) == f"{mean:+.1f} ± {spread:.1f}"
+    assert cells.change(merged, own) == f"{mean:+.1f} ± {spread:.1f}"
     single = bench.score(Candidate(("hrda-gta/4",)), "val").mean
     above = int(bench.score(Candidate(("hrda-gta/4", "daformer-gta/4"), "layerwise"), "val").mean > single)
     title = "Table 4b: other heads"
     assert f"| {title} | layer-wise is above its anchor | **{above} of 1** |" in sections(document)["What holds here"]
-    assert tables.seeded("hrda-gta without sign+fence/4", 2) == "hrda-gta@2 without sign+fence/4"
+    assert cells.seeded("hrda-gta without sign+fence/4", 2) == "hrda-gta@2 without sign+fence/4"
 
 
 def test_without_runs_a_document_names_them_all(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_without_runs_a_document_names_them_all(tmp_path: Path) -> None:
 
 def test_a_second_document_scores_nothing_again(document: str, out: Path, root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    forgetful = Bench(out, {})  # has no image to score on
+    forgetful = Bench(out, {}, SEEDS)  # has no image to score on
     assert tables.document(forgetful, root / "second" / "pictures", test=True) == document
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     for path in (root / "first" / "pictures").iterdir():
@@ -198,7 +199,7 @@ def test_remembered_scores_are_those_of_evaluate(bench: Bench, data: Mapping[str
     images, pair = write_split(tmp_path / "data", data["val"]), (FADA, SEED)
     for method in (None, "ensemble", "layerwise"):
         bench.score(Candidate(pair[:1] if method is None else pair, method), "val")
-    remembered = Bench(bench.out, {})
+    remembered = Bench(bench.out, {}, SEEDS)
     folders = [bench.folder(model) for model in pair]
     hf_lwmm.merge(folders, output=tmp_path / "merged")
     models = hf_lwmm.evaluate(folders, images, ensemble=True)

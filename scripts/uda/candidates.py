@@ -82,11 +82,12 @@ MEANS: Mapping[int, Callable[[Counts], Any]] = {2: average_accuracy, 3: mean_iou
 class Bench:
     """Trained runs under a folder, and the data that they are scored on by name.
 
-    `data` gives, for each name, labelled frames, or crops with a class each.
+    `data` gives, for each name, labelled frames, or crops with a class each. Tables are over `seeds` of the training.
     """
 
     out: Path
     data: Mapping[str, Callable[[], Frames]]
+    seeds: tuple[int, ...] = (1, 2, 3)
     _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
     _seen: dict[tuple[str, str], list[Scores]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)

@@ -11,27 +11,45 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from operator import gt, lt
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 import yaml
 
-import hf_lwmm
-from hf_lwmm.plots import plot_discrepancy, plot_knob, plot_layer_weights, plot_subsets
 from scripts.uda import objects
-from scripts.uda.candidates import FISHER_IMAGES, Bench, Candidate, Scored, panoptic_means
+from scripts.uda.candidates import FISHER_IMAGES, Bench, Candidate, panoptic_means
+from scripts.uda.cells import (
+    CLAIM,
+    MERGES,
+    METHODS,
+    alone,
+    best_first,
+    change,
+    claim,
+    gained,
+    growing,
+    last,
+    merged,
+    not_seeded,
+    not_trained,
+    number,
+    numbers,
+    of_seeds,
+    over_seeds,
+    quarters,
+    seeded,
+    spread,
+    table,
+)
 from scripts.uda.data import Frames, rendered
-from scripts.uda.train import QUARTERS, scored_frames
+from scripts.uda.figures import figure2, figure3, figure5
+from scripts.uda.train import scored_frames
 
-MERGES = ("isotropic", "fisher", "permutation")
-METHODS = (*MERGES, "ensemble", "layerwise")
 CNN = ("cnn-gta-fada", "cnn-gta-maxsquare", "cnn-gta-minent", "cnn-gta-advent", "cnn-gta-adaptsegnet")
 HRDA_OF_A_SEED = ("mic-gta", "pipa-gta", "hrda-gta")
 HRDA = ("mic-gta", "pipa-gta", "hrda-gta", "hrda-gta@2", "mic-gta@2")
@@ -43,102 +61,10 @@ FAMILIES = {
     ),
     ("cnn-unseen", "cnn-gta-source"): ("cnn-unseen", "cnn-gta-source", "cnn", *CNN),
 }  # fmt: skip
-SEEDS = (1, 2, 3)
-STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
-ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-TAU = 10.0
-CLAIM = "Claim: "
 OBJECT_CROPS = 80  # of each class, to score on
 UNLABELLED = " without sign+fence"  # the classes that the style synthia leaves unlabelled
 PAPER: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
 log = logging.getLogger("tables")
-
-
-def quarters(run: str) -> list[str]:
-    """A run's checkpoints, the last one first."""
-    return [f"{run}/{quarter}" for quarter in range(QUARTERS, 0, -1)]
-
-
-def last(run: str) -> str:
-    return quarters(run)[0]
-
-
-def seeded(name: str, seed: int) -> str:
-    """The run, or the model, that another seed of the same training left."""
-    run = name.split("/")[0].split(" ")[0]
-    return name if seed == 1 else f"{run}@{seed}{name.removeprefix(run)}"
-
-
-def of_seeds(bench: Bench, *models: str) -> list[list[str]]:
-    """These models of every seed for which all of them were trained."""
-    found = [[seeded(model, seed) for model in models] for seed in SEEDS]
-    return [each for each in found if not bench.missing(*each)]
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = [" | ".join(row) for row in (head, ["---"] * len(head), *rows)]
-    return [f"| {line} |" for line in lines] + [""]
-
-
-def number(value: float | None) -> str:
-    return "" if value is None or np.isnan(value) else f"{value:.1f}"
-
-
-def gained(scored: Scored, over: Scored) -> str:
-    gain, low, high = scored.gain(over)
-    return f"{gain:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def spread(values: Sequence[float], form: str = ".1f") -> str:
-    """Mean and standard deviation over seeds."""
-    mean = f"{np.mean(values):{form}}"
-    return f"{mean} ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else mean
-
-
-def change(values: Sequence[float], over: Sequence[float]) -> str:
-    """Mean and standard deviation over seeds of what is gained within a seed."""
-    return spread([value - before for value, before in zip(values, over, strict=True)], "+.1f")
-
-
-def over_seeds(found: Sequence[Mapping[str, Scored]], method: str) -> list[float]:
-    return [each[method].mean for each in found]
-
-
-def claim(text: str, holds: Iterable[bool]) -> list[str]:
-    """What the paper says, and in how many cases it holds here; `document` gathers these lines."""
-    cases = list(holds)
-    return [f"{CLAIM}{text}: **{sum(cases)} of {len(cases)}**", ""] if cases else []
-
-
-def not_trained(bench: Bench, *models: str, seeds: Sequence[int] = (1,)) -> list[str]:
-    """A line that names the runs that are missing, if any are."""
-    missing = ", ".join(f"`{run}`" for run in bench.missing(*(seeded(model, s) for model in models for s in seeds)))
-    return [f"Not trained: {missing}.", ""] if missing else []
-
-
-def alone(bench: Bench, model: str, on: str) -> Scored:
-    return bench.score(Candidate((model,)), on)
-
-
-def merged(bench: Bench, models: Sequence[str], on: str) -> dict[str, Scored]:
-    """What each method makes of models, the anchor first."""
-    return {method: bench.score(Candidate(tuple(models), method), on) for method in METHODS}
-
-
-def numbers(found: Mapping[str, Scored]) -> list[str]:
-    return [number(found[method].mean) for method in METHODS]
-
-
-def best_first(bench: Bench, runs: Sequence[str]) -> list[str]:
-    """The last checkpoints of the runs that exist, by their score on val."""
-    there = [last(run) for run in runs if not bench.missing(last(run))]
-    return sorted(there, key=lambda model: -alone(bench, model, "val").mean)
-
-
-def growing(models: Sequence[str]) -> list[tuple[str, ...]]:
-    """The first two models, the first three, ..., all."""
-    return [tuple(models[:count]) for count in range(2, len(models) + 1)]
 
 
 def controls(bench: Bench, on: str) -> list[str]:
@@ -183,12 +109,12 @@ def table2(bench: Bench, on: str) -> list[str]:
 
 
 def table3(bench: Bench, on: str) -> list[str]:
-    lines = ["### Table 3: all subsets and anchors", "", *not_trained(bench, *map(last, CNN), seeds=SEEDS)]
+    lines = ["### Table 3: all subsets and anchors", "", *not_seeded(bench, *map(last, CNN))]
     others = [method for method in METHODS if method != "layerwise"]
     wins: dict[str, list[bool]] = {method: [] for method in others}
     above: list[bool] = []
     shown: list[str] = []
-    for seed in SEEDS:
+    for seed in bench.seeds:
         models = best_first(bench, [seeded(run, seed) for run in CNN])
         rows = []
         for subset in (subset for count in range(2, len(models) + 1) for subset in combinations(models, count)):
@@ -226,7 +152,7 @@ def table4(bench: Bench, on: str) -> list[str]:
         ("4a", "other classes", "hrda-gta/4", f"hrda-synthia{UNLABELLED}/4"),
         ("4b", "other heads", "hrda-gta/4", "daformer-gta/4"),
     ):
-        lines += [f"### Table {part}: {what}", "", *not_trained(bench, *models, seeds=SEEDS)]
+        lines += [f"### Table {part}: {what}", "", *not_seeded(bench, *models)]
         pairs = of_seeds(bench, *models)
         if not pairs:
             continue
@@ -254,7 +180,7 @@ def table4(bench: Bench, on: str) -> list[str]:
 
 def table5(bench: Bench, on: str) -> list[str]:
     small, large = "daformer-gta/4", "hrda-gta/4"
-    lines = ["### Table 5: a large model into a small one", "", *not_trained(bench, small, large, seeds=SEEDS)]
+    lines = ["### Table 5: a large model into a small one", "", *not_seeded(bench, small, large)]
     pairs = of_seeds(bench, small, large)
     if not pairs:
         return lines
@@ -281,7 +207,11 @@ def table5(bench: Bench, on: str) -> list[str]:
 
 def table6(bench: Bench) -> list[str]:
     anchor, other = "edaps-night/4", "hrda-night/4"
-    lines = ["### Table 6: a semantic model into a panoptic one", "", *not_trained(bench, anchor, other, seeds=SEEDS)]
+    lines = [
+        "### Table 6: a semantic model into a panoptic one",
+        "",
+        *not_seeded(bench, anchor, other),
+    ]
     pairs = of_seeds(bench, anchor, other)
     if not pairs:
         return lines
@@ -311,9 +241,11 @@ def table9(bench: Bench) -> list[str]:
     ]
     rows, strategies = [], ("source", *objects.STRATEGIES)
     above: list[bool] = []
-    lines += not_trained(bench, *(last(f"objects-{strategy}@{seed}") for strategy in strategies for seed in SEEDS))
+    lines += not_trained(
+        bench, *(last(f"objects-{strategy}@{seed}") for strategy in strategies for seed in bench.seeds)
+    )
     for strategy in strategies:
-        runs = [f"objects-{strategy}@{seed}" for seed in SEEDS]
+        runs = [f"objects-{strategy}@{seed}" for seed in bench.seeds]
         runs = [run for run in runs if not bench.missing(*quarters(run))]
         candidates = {
             "last": [Candidate((last(run),)) for run in runs],
@@ -336,16 +268,16 @@ def table9(bench: Bench) -> list[str]:
 def seeds(bench: Bench, on: str) -> list[str]:
     """Table 2 over seeds, each with its own order of the models that all seeds have."""
     lines = [
-        f"Table 2 with models of one seed each, mean and standard deviation over {len(SEEDS)} seeds of the adaptation; "
-        "the pre-training is one. The last column has the gain within a seed.",
+        f"Table 2 with models of one seed each, mean and standard deviation over {len(bench.seeds)} seeds of the "
+        "adaptation; the pre-training is one. The last column has the gain within a seed.",
         "",
     ]
     for family, runs in (("transformer", HRDA_OF_A_SEED), ("cnn", CNN)):
-        there = [run for run in runs if not bench.missing(*(last(seeded(run, seed)) for seed in SEEDS))]
-        lines += [f"**{family}**", "", *not_trained(bench, *map(last, runs), seeds=SEEDS)]
+        there = [run for run in runs if not bench.missing(*(last(seeded(run, seed)) for seed in bench.seeds))]
+        lines += [f"**{family}**", "", *not_seeded(bench, *map(last, runs))]
         if len(there) < 2:
             continue
-        orders = [best_first(bench, [seeded(run, seed) for run in there]) for seed in SEEDS]
+        orders = [best_first(bench, [seeded(run, seed) for run in there]) for seed in bench.seeds]
         anchors = [alone(bench, models[0], on).mean for models in orders]
         rows = [("1", f"{spread(anchors)} (alone)", *[""] * len(METHODS))]
         best = []
@@ -358,97 +290,6 @@ def seeds(bench: Bench, on: str) -> list[str]:
         lines += [f"Of {names}:", "", *table(["models", *METHODS, "layer-wise to the anchor"], rows)]
         lines += claim(f"{family}, every seed: layer-wise is at least as good as the other merges", best)
     return lines
-
-
-def figure2(bench: Bench, pictures: Path) -> list[str]:
-    lines = ["### Figure 2: where models differ", ""]
-    *later, first = quarters("cnn-gta-minent")
-    pairs = [(first, model) for model in reversed(later)] + [(last("cnn-gta-minent"), last("cnn-gta-fada"))]
-    if missing := not_trained(bench, *(model for pair in pairs for model in pair)):
-        return [*lines, *missing]
-    for name, pair in ((f"figure2-{index}", pair) for index, pair in enumerate(pairs, 1)):
-        found = hf_lwmm.diff(*map(bench.folder, pair), taus=(TAU,))
-        found = replace(found, models=pair, pretraining=replace(found.pretraining, models=pair))
-        plot_discrepancy(found, pictures / f"{name}.png")
-        lines += [picture(pictures, name, " and ".join(pair)), "", found.to_markdown()]
-    return lines
-
-
-def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
-    runs = ("cnn-gta-minent", "cnn-gta-advent", "cnn-gta-fada")
-    wanted = [model for run in runs for model in quarters(run)]
-    lines = ["### Figure 3: checkpoints of one run", "", *not_trained(bench, *wanted, seeds=SEEDS)]
-    rows, drawn = [], []
-    above, best = [], []
-    for run in runs:
-        trained = of_seeds(bench, *quarters(run))
-        if not trained:
-            continue
-        lone = [alone(bench, models[0], on) for models in trained]
-        points = [_point(lone[0], trained[0][:1], None)]
-        rows.append((run, "1 (last)", spread([each.mean for each in lone]), *[""] * len(METHODS)))
-        for subsets in zip(*map(growing, trained), strict=True):
-            found = [merged(bench, subset, on) for subset in subsets]
-            above += map(gt, over_seeds(found, "layerwise"), (each.mean for each in lone))
-            best += [each["layerwise"].mean >= max(each[method].mean for method in MERGES) for each in found]
-            points += [_point(scored, subsets[0], method) for method, scored in found[0].items()]
-            rows.append((run, str(len(subsets[0])), "", *(spread(over_seeds(found, method)) for method in METHODS)))
-        plot_subsets(points, pictures / f"figure3-{run}.png")
-        drawn.append(picture(pictures, f"figure3-{run}", f"Checkpoints of {run}"))
-    if not rows:
-        return lines
-    note = "Pictures are of the first seed, the table has mean and standard deviation over seeds."
-    lines += [*drawn, "", note, "", *table(["run", "checkpoints", "alone", *METHODS], rows)]
-    lines += claim("every run, number of checkpoints and seed: layer-wise is above the last checkpoint", above)
-    return lines + claim("and at least as good as the other merges", best)
-
-
-def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
-    names = (last("cnn-gta-fada"), last("cnn-gta-minent"))
-    lines = ["### Figure 5: where the ramp starts, and from which weight", "", *not_trained(bench, *names, seeds=SEEDS)]
-    pairs = of_seeds(bench, *names)
-    if not pairs:
-        return lines
-    weights = []
-    for start in (0.0, 0.2, 0.5, 0.8):
-        decided = hf_lwmm.plan([*map(bench.folder, pairs[0])], start=start)
-        plot_layer_weights(decided, pictures / f"figure5a-{start:g}.png")
-        weights.append(picture(pictures, f"figure5a-{start:g}", f"Weights from start {start:g}"))
-    lines += [f"The weights of {names[0]}, the anchor, and {names[1]} over depth:", ""]
-    lines += table([f"start {start:g}" for start in (0.0, 0.2)], [weights[:2]])
-    lines += table([f"start {start:g}" for start in (0.5, 0.8)], [weights[2:]])
-    lines += ["mIoU of the first value, then what others change; pictures are of the first seed.", ""]
-    for knob, values in (("start", STARTS), ("alpha", ALPHAS)):
-        rows, drawn, best = [], [], []
-        for name, split in (("target", on), ("source", "source")):
-            scores = [
-                [bench.score(Candidate(tuple(pair), "layerwise", ((knob, value),)), split) for pair in pairs]
-                for value in values
-            ]
-            points = [
-                _point(each[0], pairs[0], "layerwise", **{knob: value})
-                for each, value in zip(scores, values, strict=True)
-            ]
-            plot_knob(points, knob, pictures / f"figure5-{knob}-{name}.png")
-            drawn.append(picture(pictures, f"figure5-{knob}-{name}", f"mIoU on the {name} over {knob}"))
-            first, *others = [[scored.mean for scored in each] for each in scores]
-            rows.append((name, spread(first), *(change(means, first) for means in others)))
-            if name == "target":
-                best = [values[place] for place in np.argmax([first, *others], axis=0)]
-        lines += table([knob, *(f"{value:g}" for value in values)], rows)
-        lines += table(["target", "source"], [drawn])
-        lines += claim(f"{values[0]:g} is the best {knob} on the target", (value == values[0] for value in best))
-    return lines
-
-
-def picture(pictures: Path, name: str, what: str) -> str:
-    """The Markdown of a picture in the folder beside the document."""
-    return f"![{what}]({pictures.name}/{name}.png)"
-
-
-def _point(scored: Scored, models: Sequence[str], method: str | None, **knobs: float) -> dict[str, Any]:
-    """A candidate as `hf_lwmm.plots` takes it; an ensemble stands beside the merges with the same first model."""
-    return {"models": models, "anchor": models[0], "method": method, "score": scored.mean / 100, **knobs}
 
 
 def on_test(bench: Bench) -> list[str]:

@@ -1,0 +1,131 @@
+"""The paper's figures: where models differ, merged checkpoints of one run, the knobs of the ramp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import gt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import hf_lwmm
+from hf_lwmm.plots import plot_discrepancy, plot_knob, plot_layer_weights, plot_subsets
+from scripts.uda.candidates import Bench, Candidate, Scored
+from scripts.uda.cells import (
+    MERGES,
+    METHODS,
+    alone,
+    change,
+    claim,
+    growing,
+    last,
+    merged,
+    not_seeded,
+    not_trained,
+    of_seeds,
+    over_seeds,
+    quarters,
+    spread,
+    table,
+)
+
+STARTS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)
+ALPHAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+TAU = 10.0
+
+
+def figure2(bench: Bench, pictures: Path) -> list[str]:
+    lines = ["### Figure 2: where models differ", ""]
+    *later, first = quarters("cnn-gta-minent")
+    pairs = [(first, model) for model in reversed(later)] + [(last("cnn-gta-minent"), last("cnn-gta-fada"))]
+    if missing := not_trained(bench, *(model for pair in pairs for model in pair)):
+        return [*lines, *missing]
+    for name, pair in ((f"figure2-{index}", pair) for index, pair in enumerate(pairs, 1)):
+        found = hf_lwmm.diff(*map(bench.folder, pair), taus=(TAU,))
+        found = replace(found, models=pair, pretraining=replace(found.pretraining, models=pair))
+        plot_discrepancy(found, pictures / f"{name}.png")
+        lines += [picture(pictures, name, " and ".join(pair)), "", found.to_markdown()]
+    return lines
+
+
+def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
+    runs = ("cnn-gta-minent", "cnn-gta-advent", "cnn-gta-fada")
+    wanted = [model for run in runs for model in quarters(run)]
+    lines = ["### Figure 3: checkpoints of one run", "", *not_seeded(bench, *wanted)]
+    rows, drawn = [], []
+    above, best = [], []
+    for run in runs:
+        trained = of_seeds(bench, *quarters(run))
+        if not trained:
+            continue
+        lone = [alone(bench, models[0], on) for models in trained]
+        points = [_point(lone[0], trained[0][:1], None)]
+        rows.append((run, "1 (last)", spread([each.mean for each in lone]), *[""] * len(METHODS)))
+        for subsets in zip(*map(growing, trained), strict=True):
+            found = [merged(bench, subset, on) for subset in subsets]
+            above += map(gt, over_seeds(found, "layerwise"), (each.mean for each in lone))
+            best += [each["layerwise"].mean >= max(each[method].mean for method in MERGES) for each in found]
+            points += [_point(scored, subsets[0], method) for method, scored in found[0].items()]
+            rows.append((run, str(len(subsets[0])), "", *(spread(over_seeds(found, method)) for method in METHODS)))
+        plot_subsets(points, pictures / f"figure3-{run}.png")
+        drawn.append(picture(pictures, f"figure3-{run}", f"Checkpoints of {run}"))
+    if not rows:
+        return lines
+    note = "Pictures are of the first seed, the table has mean and standard deviation over seeds."
+    lines += [*drawn, "", note, "", *table(["run", "checkpoints", "alone", *METHODS], rows)]
+    lines += claim("every run, number of checkpoints and seed: layer-wise is above the last checkpoint", above)
+    return lines + claim("and at least as good as the other merges", best)
+
+
+def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
+    names = (last("cnn-gta-fada"), last("cnn-gta-minent"))
+    lines = [
+        "### Figure 5: where the ramp starts, and from which weight",
+        "",
+        *not_seeded(bench, *names),
+    ]
+    pairs = of_seeds(bench, *names)
+    if not pairs:
+        return lines
+    weights = []
+    for start in (0.0, 0.2, 0.5, 0.8):
+        decided = hf_lwmm.plan([*map(bench.folder, pairs[0])], start=start)
+        plot_layer_weights(decided, pictures / f"figure5a-{start:g}.png")
+        weights.append(picture(pictures, f"figure5a-{start:g}", f"Weights from start {start:g}"))
+    lines += [f"The weights of {names[0]}, the anchor, and {names[1]} over depth:", ""]
+    lines += table([f"start {start:g}" for start in (0.0, 0.2)], [weights[:2]])
+    lines += table([f"start {start:g}" for start in (0.5, 0.8)], [weights[2:]])
+    lines += ["mIoU of the first value, then what others change; pictures are of the first seed.", ""]
+    for knob, values in (("start", STARTS), ("alpha", ALPHAS)):
+        rows, drawn, best = [], [], []
+        for name, split in (("target", on), ("source", "source")):
+            scores = [
+                [bench.score(Candidate(tuple(pair), "layerwise", ((knob, value),)), split) for pair in pairs]
+                for value in values
+            ]
+            points = [
+                _point(each[0], pairs[0], "layerwise", **{knob: value})
+                for each, value in zip(scores, values, strict=True)
+            ]
+            plot_knob(points, knob, pictures / f"figure5-{knob}-{name}.png")
+            drawn.append(picture(pictures, f"figure5-{knob}-{name}", f"mIoU on the {name} over {knob}"))
+            first, *others = [[scored.mean for scored in each] for each in scores]
+            rows.append((name, spread(first), *(change(means, first) for means in others)))
+            if name == "target":
+                best = [values[place] for place in np.argmax([first, *others], axis=0)]
+        lines += table([knob, *(f"{value:g}" for value in values)], rows)
+        lines += table(["target", "source"], [drawn])
+        lines += claim(f"{values[0]:g} is the best {knob} on the target", (value == values[0] for value in best))
+    return lines
+
+
+def picture(pictures: Path, name: str, what: str) -> str:
+    """The Markdown of a picture in the folder beside the document."""
+    return f"![{what}]({pictures.name}/{name}.png)"
+
+
+def _point(scored: Scored, models: Sequence[str], method: str | None, **knobs: float) -> dict[str, Any]:
+    """A candidate as `hf_lwmm.plots` takes it; an ensemble stands beside the merges with the same first model."""
+    return {"models": models, "anchor": models[0], "method": method, "score": scored.mean / 100, **knobs}
