@@ -46,20 +46,23 @@ def measure(
     The file records which model it was measured of, so that it is not taken for another's.
 
     Args:
-        images: of `open_images`; for `grams` also of `open_pictures`.
+        images: of `open_images`, with labels of pixels or, for a classifier, of images; for `grams` also of
+            `open_pictures`.
         kind: `fisher` (labelled images and gradients; slots' shapes) or `grams` (images alone; (inputs, inputs)).
         count: how many images.
         protocol: the label set that the images' ids stand for, if the data set does not name it.
 
     Raises:
-        PlanError: for an unknown kind, or images without pixel labels where labels are needed.
+        PlanError: for an unknown kind, or images without the labels that the network learns from.
         MergeError: if the target exists (unless `overwrite`).
     """
     if kind not in KINDS:
         raise PlanError(f"--kind {kind} is none of {', '.join(KINDS)}.")
-    labelled = images if isinstance(images, LabelledImages) and images.task == "semantic" else None
+    task = "classification" if loaded.task == "classification" else "semantic"
+    labelled = images if isinstance(images, LabelledImages) and images.task == task else None
     if kind == "fisher" and labelled is None:
-        raise PlanError(f"{images.name}: has no pixel labels, which Fisher information needs.")
+        wanted = "image" if task == "classification" else "pixel"
+        raise PlanError(f"{images.name}: has no {wanted} labels, which Fisher information of {loaded.label} needs.")
     path = Path(target)
     if path.suffix != ".safetensors":
         raise PlanError(f"{path}: name a file that ends in .safetensors.")
@@ -87,6 +90,8 @@ def fisher(
 ) -> dict[str, Tensor]:
     """Mean squared gradient of the labels' log-likelihood (mean over an image's pixels), by slot (diagonal Fisher).
 
+    Labels are maps of a segmentation network's images, or numbers of a classifier's.
+
     Source: Matena & Raffel 2022, with the true labels as the paper uses it.
     """
     model: Any = loaded.model
@@ -100,10 +105,14 @@ def fisher(
     for index in range(count):
         progress("Measuring", index, count)
         sample = images.read(index)
-        label = torch.from_numpy(rows[np.clip(sample.label, 0, 255)].astype(np.int64))
+        label = torch.as_tensor(rows[np.clip(sample.label, 0, 255)].astype(np.int64))
+        if (label == 255).all():
+            continue  # nothing in it that the model knows
         pixels = loaded.image_processor(sample.image, return_tensors="pt")["pixel_values"]
         model.zero_grad(set_to_none=True)
-        logits = nn.functional.interpolate(model(pixels).logits, label.shape, mode="bilinear", align_corners=False)
+        logits = model(pixels).logits
+        if label.ndim:
+            logits = nn.functional.interpolate(logits, label.shape, mode="bilinear", align_corners=False)
         loss: Any = nn.functional.cross_entropy(logits, label[None], ignore_index=255)
         loss.backward()
         for name, parameter in model.named_parameters():

@@ -237,12 +237,11 @@ def reproduce(repo: Ref, *, progress: Progress = _silent) -> Reproduction:
             base=recipe.base,
             statistics=recipe.statistics,
             tuning=recipe.tuning,
-            bn_data=recalibration.ref if recalibration else None,
-            bn_options=recalibration.reading if recalibration else None,
             output=Path(folder) / "again",
             max_shard_size=recipe.max_shard_size,
             progress=progress,
             allow_nonfinite=True,
+            **recipe.bn_images,
             **vars(recipe.knobs),
         )
     merged = dict(again.recipe.output)

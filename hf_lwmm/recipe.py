@@ -39,6 +39,12 @@ class Recipe:
     tuning: Tuning | None = field(default=None, repr=False)
     recalibration: ImageFacts | None = None
 
+    @property
+    def bn_images(self) -> dict[str, Any]:
+        """`bn_data` and `bn_options` of `merge` for the same images; none for a folder's, whose place is unknown."""
+        seen = self.recalibration
+        return {} if seen is None or seen.local else {"bn_data": seen.ref, "bn_options": seen.reading}
+
     def to_yaml(self) -> str:
         """The file's text; equal recipes give equal texts."""
         entries = []

@@ -387,6 +387,31 @@ def test_classifiers_are_scored_by_average_accuracy(hub: Any, tmp_path: Path) ->
         assert scored.extras["overall accuracy"] == pytest.approx(np.mean(right))
 
 
+def test_fisher_information_of_a_classifier_is_of_its_images_labels(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    from hf_lwmm.models import BottleneckConfig, BottleneckForImageClassification
+
+    config = BottleneckConfig(
+        depths=(1, 1, 1, 1), width=8, block="basic", bottleneck_size=8, id2label=dict(enumerate(NAMES))
+    )
+    BottleneckForImageClassification(config).save_pretrained(tmp_path / "model")
+    for number, name in enumerate(("sky", "sky", "car")):
+        (tmp_path / "data/validation" / name).mkdir(parents=True, exist_ok=True)
+        scene(number)[0].save(tmp_path / "data/validation" / name / f"{number}.png")
+    hf_lwmm_measure(tmp_path / "model", tmp_path / "data", tmp_path / "f.safetensors", count=3)
+    loaded = hf_lwmm.load(tmp_path / "model")
+    weight, squares = loaded.model.feat_embed_layer.bottleneck.weight, []
+    for number, row in enumerate((NAMES.index("sky"), NAMES.index("sky"), NAMES.index("car"))):
+        pixels = loaded.image_processor(scene(number)[0], return_tensors="pt")["pixel_values"]
+        loss = torch.nn.functional.cross_entropy(loaded.model(pixels).logits, torch.tensor([row]))
+        squares.append(torch.autograd.grad(loss, weight)[0] ** 2)
+    (found,) = (t for t in load_file(tmp_path / "f.safetensors").values() if t.shape == weight.shape)
+    torch.testing.assert_close(found, torch.stack(squares).mean(0), rtol=1e-3, atol=1e-9)
+    with pytest.raises(PlanError, match="has no image labels, which Fisher information of model needs"):
+        hf_lwmm_measure(tmp_path / "model", tree(tmp_path / "maps", 2), tmp_path / "g.safetensors")
+
+
 # Measurements for methods
 
 
@@ -422,7 +447,7 @@ def test_fisher_information_is_the_mean_squared_gradient(run: Run, models: tuple
 def hf_lwmm_measure(path: Path, data: Path, target: Path, **options: Any) -> int:
     from hf_lwmm.measuring import measure
 
-    return measure(hf_lwmm.load(path), open_images(data), target, count=2, **options)
+    return measure(hf_lwmm.load(path), open_images(data), target, **{"count": 2, **options})
 
 
 def test_gram_matrices_are_of_the_layers_inputs(models: tuple[Path, Path], tmp_path: Path) -> None:

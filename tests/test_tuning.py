@@ -466,6 +466,10 @@ def test_statistics_are_estimated_again_on_the_same_commit(
     assert done.exit_code == 0, done.output
     written = Path(api.hf_hub_download("local/estimated", "model.safetensors"))
     assert (tmp_path / "again/model.safetensors").read_bytes() == written.read_bytes()
+    done = lwmm("merge", "--recipe", recipe, "--output", tmp_path / "fewer", "--bn-limit", 1)
+    assert done.exit_code == 0, done.output
+    facts = load_recipe(tmp_path / "fewer/hf_lwmm.yaml").recalibration
+    assert facts is not None and facts.images == 1 and facts.commit == result.recipe.recalibration.commit
 
 
 def test_statistics_of_a_local_folder_cannot_be_estimated_again(
@@ -494,7 +498,7 @@ def test_a_configuration_of_a_data_set_is_chosen(hub: Any, models: list[Path], t
     assert (images.images, images.options) == (3, {"config": "dusk"})  # and no protocol, which means labels
     done = lwmm(*command, tmp_path / "none")
     assert isinstance(done.exception, DatasetError)
-    assert str(done.exception) == "local/hours: has several configurations; choose one with --config: day, dusk."
+    assert str(done.exception) == "local/hours: has several configurations; choose one with --config: ['day', 'dusk']."
     done = lwmm("measure", models[0], "--dataset", "local/hours", "--kind", "grams", "--count", 1, "--config", "day",
                 "--output", tmp_path / "grams.safetensors")  # fmt: skip
     assert done.exit_code == 0, done.output
@@ -528,7 +532,7 @@ def test_grams_need_no_labels_and_fisher_does(models: list[Path], bare: Path, tm
     assert done.exit_code == 0, done.output
     done = lwmm("measure", models[0], "--dataset", bare, "--output", tmp_path / "fisher.safetensors")
     assert isinstance(done.exception, DatasetError) and "no images with labels" in str(done.exception)
-    with pytest.raises(PlanError, match="has no pixel labels, which Fisher information needs"):
+    with pytest.raises(PlanError, match="has no pixel labels, which Fisher information of one needs"):
         measure(hf_lwmm.load(models[0]), open_pictures(bare), tmp_path / "fisher.safetensors")
 
 

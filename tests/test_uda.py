@@ -103,7 +103,14 @@ def out(root: Path, data: Mapping[str, Frames], crops: Frames) -> Path:
 
 @pytest.fixture(scope="module")
 def bench(out: Path, data: Mapping[str, Frames], crops: Frames) -> Bench:
-    return Bench(out, {name: partial(_same, frames) for name, frames in (*data.items(), ("objects", crops))}, SEEDS)
+    return Bench(
+        out,
+        {
+            name: partial(_same, frames)
+            for name, frames in (*data.items(), ("objects", crops), ("source objects", crops))
+        },
+        SEEDS,
+    )
 
 
 def _same(frames: Frames) -> Frames:

@@ -115,7 +115,7 @@ def merge(
     tune_split: options.TuneSplit = None,
     tune_limit: options.TuneLimit = None,
     bn_data: options.BnData = None,
-    bn_split: options.BnSplit = "train",
+    bn_split: options.BnSplit = None,
     bn_limit: options.BnLimit = None,
     as_json: options.Json = False,
 ) -> None:
@@ -141,9 +141,10 @@ def merge(
     network, rows = {"system": system, "device": device}, {"config": config}
     labels_read = {"protocol": protocol, "ids": ids}
     bn_options = {"split": bn_split, "limit": bn_limit, **rows, **network}
-    seen = recorded.recalibration if recorded and what["bn"] == "recalibrate" and bn_data is None else None
-    if seen is not None and not seen.local:
-        bn_data, bn_options = seen.ref, {**network, **seen.reading}
+    bn_options = {name: value for name, value in bn_options.items() if value is not None}
+    bn_images: dict[str, Any] = {"bn_data": bn_data, "bn_options": bn_options}
+    if recorded and what["bn"] == "recalibrate" and bn_data is None and (seen := recorded.bn_images):
+        bn_images = {"bn_data": seen["bn_data"], "bn_options": seen["bn_options"] | bn_options}
     with progress_bar() as progress:
         result = hf_lwmm.merge(
             output=output,
@@ -167,8 +168,7 @@ def merge(
             },
             tune_data=tune_data,
             tune_options={"split": tune_split, "limit": tune_limit, **rows, **labels_read, **network},
-            bn_data=bn_data,
-            bn_options=bn_options,
+            **bn_images,
             progress=progress,
             **what,
         )

@@ -81,7 +81,10 @@ BnData = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(metavar="DATASET", help="With --bn recalibrate: the images, without labels.", show_default=False),
 ]
-BnSplit = Annotated[str, typer.Option(help="Their split.")]
+BnSplit = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(help="Their split; train unless a recipe says otherwise.", show_default=False),
+]
 BnLimit = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option(min=1, help="Only so many of them.", show_default=False),

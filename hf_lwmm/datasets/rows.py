@@ -108,8 +108,8 @@ def open_rows(
     except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
         if "gated" in str(error).lower():
             message = f"{data}: is gated; ask for access on its page, then log in with `hf auth login`."
-        elif str(error).startswith("Config name is missing"):
-            names = ", ".join(datasets.get_dataset_config_names(name, revision=revision or None))
+        elif "available configs: " in str(error):
+            names = str(error).partition("available configs: ")[2].splitlines()[0]
             message = f"{data}: has several configurations; choose one with --config: {names}."
         elif unopened is not None:
             message = unopened(first_line(error))

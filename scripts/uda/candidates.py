@@ -150,7 +150,7 @@ class Bench:
                 [self.folder(model) for model in candidate.models],
                 output=Path(folder) / "merged",
                 method=candidate.method,
-                statistics=[self.fisher(m) for m in candidate.models] if candidate.method == "fisher" else (),
+                statistics=[self.fisher(m, task) for m in candidate.models] if candidate.method == "fisher" else (),
                 **dict(candidate.knobs),
             )
             return self._counted([hf_lwmm.load(Path(folder) / "merged")], on, task)
@@ -183,14 +183,17 @@ class Bench:
             self._seen[name, on] = seen
         return seen
 
-    def fisher(self, model: str) -> Path:
+    def fisher(self, model: str, task: str) -> Path:
         """A model's Fisher information on labelled images of the source, measured when it is first asked for."""
+        source, task = ("source objects", task) if task == "classification" else ("source", "semantic")
         path = self.out / "fisher" / f"{model.replace('/', '-')}-{self._digest(model)}.safetensors"
         if not path.exists():
-            frames = self.frames("source")
+            frames = self.frames(source)
             path.parent.mkdir(parents=True, exist_ok=True)
-            images = LabelledImages("source", len(frames), lambda index: _sample(frames, index), classes=CLASSES)
-            measure(self.load(model), images, path, count=FISHER_IMAGES)
+            loaded = self.load(model)
+            classes = loaded.classes if task == "classification" else CLASSES
+            images = LabelledImages(source, len(frames), lambda index: _sample(frames, index), task, classes)
+            measure(loaded, images, path, count=FISHER_IMAGES)
         return path
 
     def seconds(self, models: Sequence[str], on: str, images: int = 8) -> list[float]:

@@ -86,9 +86,10 @@ def alone(bench: Bench, model: str, on: str) -> Scored:
     return bench.score(Candidate((model,)), on)
 
 
-def merged(bench: Bench, models: Sequence[str], on: str) -> dict[str, Scored]:
-    """What each method makes of models, the anchor first."""
-    return {method: bench.score(Candidate(tuple(models), method), on) for method in METHODS}
+def merged(bench: Bench, models: Sequence[str], on: str, task: str = "semantic") -> dict[str, Scored]:
+    """What each method makes of models, the anchor first; panoptic networks have no ensemble."""
+    methods = (method for method in METHODS if task != "panoptic" or method != "ensemble")
+    return {method: bench.score(Candidate(tuple(models), method), on, task) for method in methods}
 
 
 def numbers(found: Mapping[str, Scored]) -> list[str]:
