@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from hf_lwmm import hub
 from hf_lwmm.checkpoint import open_checkpoint
 from hf_lwmm.dtypes import TORCH_NAMES, is_float
-from hf_lwmm.merging import Ref
-from hf_lwmm.refs import parse_ref
+from hf_lwmm.refs import Ref, parse_ref
 
 
 @dataclass(frozen=True)

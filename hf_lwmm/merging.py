@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
 from hf_lwmm.card import render_card
-from hf_lwmm.checkpoint import Checkpoint, open_checkpoint, with_labels
-from hf_lwmm.datasets.labels import read_label_set
+from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.discrepancy import pretraining_warnings
 from hf_lwmm.engine import DEFAULT_SHARD_SIZE
 from hf_lwmm.errors import HubError, PlanError
@@ -22,18 +20,17 @@ from hf_lwmm.eval_results import eval_results_file
 from hf_lwmm.facts import ImageFacts, Tuning, measured_of
 from hf_lwmm.hub import Pushed
 from hf_lwmm.licences import merged_licence
-from hf_lwmm.permuting import match_units, permuted_checkpoint
-from hf_lwmm.planning import Knobs, MergePlan, make_plan
+from hf_lwmm.opening import anchor_index, planned, read_models, with_weights
+from hf_lwmm.planning import Knobs, MergePlan
 from hf_lwmm.plots import plot_layer_weights
 from hf_lwmm.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
-from hf_lwmm.refs import ModelRef, parse_ref
+from hf_lwmm.refs import ModelRef, Ref, parse_ref
 from hf_lwmm.staging import check_target, staged
 from hf_lwmm.writing import write_network
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation import EvaluationReport
 
-Ref = str | Path | ModelRef
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 
@@ -92,7 +89,7 @@ def plan(
     Raises:
         HfLwmmError: a subclass that says what is wrong with which model.
     """
-    with _planned(models, anchor, Knobs(**knobs), base, statistics, tuning) as decided:
+    with planned(models, anchor, Knobs(**knobs), base, statistics, tuning) as decided:
         return decided
 
 
@@ -148,8 +145,8 @@ def merge(
     """
     settings = Knobs(**knobs)
     _check_images(settings, tune_data, tuning, bn_data)
-    refs = _read_refs(models)
-    chosen = _anchor_index(refs, anchor)
+    refs = read_models(models)
+    chosen = anchor_index(refs, anchor)
     repo_id = hub.target_repo(push, f"{refs[chosen].name}-lwmm") if push else None
     if repo_id:
         hub.check_push(repo_id, create_pr=create_pr)
@@ -164,8 +161,8 @@ def merge(
         return hub.push_folder(folder, _files(folder), str(repo_id), message=message, **flags)
 
     with (
-        _planned(refs, chosen, settings, base, statistics, None if tune_data else tuning, progress) as decided,
-        _opened(decided, progress) as opened,
+        planned(refs, chosen, settings, base, statistics, None if tune_data else tuning, progress) as decided,
+        with_weights(decided, progress) as opened,
     ):
         doubts = (*_check_measured(opened), *pretraining_warnings(opened))
         ready = _tuned(opened, tune_data, tune_options, progress)
@@ -256,78 +253,6 @@ def load_recipe(path: str | Path) -> Recipe:
         raise PlanError(f"{path}: cannot be read: {error}") from None
 
 
-@contextlib.contextmanager
-def _planned(
-    models: Sequence[Ref],
-    anchor: Ref | int | None,
-    knobs: Knobs,
-    base: Ref | None = None,
-    statistics: Sequence[Ref] = (),
-    tuning: Tuning | None = None,
-    progress: Progress = _silent,
-) -> Iterator[MergePlan]:
-    refs = _read_refs(models)
-    index = anchor if isinstance(anchor, int) else _anchor_index(refs, anchor)
-    others = [parse_ref(ref) for ref in ([base] if base else []) + list(statistics)]
-    opened: list[Checkpoint] = []
-    try:
-        for done, ref in enumerate((*refs, *others)):
-            progress("Reading headers", done, len(refs) + len(others))
-            weights = knobs.weights if done < len(refs) else "student"
-            opened.append(open_checkpoint(hub.resolve(ref), weights=weights, headers_only=True))
-        checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
-        yield make_plan(checkpoints, index, knobs, rest[0] if base else None, rest[1:] if base else rest, tuning)
-    finally:
-        for checkpoint in opened:
-            checkpoint.close()
-
-
-def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoint]:
-    sets = [read_label_set(labels) for labels in knobs.labels]
-    labelled = [with_labels(checkpoint, sets) for checkpoint in checkpoints]
-    for labels in sets:
-        if all(checkpoint.classes != labels.classes for checkpoint in labelled):
-            raise PlanError(
-                f"--labels {labels.name} ({len(labels.classes)} classes) fits no model: none has a classifier with as "
-                "many rows and no class names of its own. `hf-lwmm inspect` shows them."
-            )
-    return labelled
-
-
-@contextlib.contextmanager
-def _opened(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
-    """The same plan over checkpoints whose weights can be read, downloaded only now that the plan holds."""
-    opened: list[Checkpoint] = []
-    try:
-        for done, checkpoint in enumerate(decided.sources):
-            progress("Fetching weights", done, len(decided.sources))
-            if checkpoint.reader is None:
-                # The classes that the plan was made with, which may come from --labels.
-                weights = decided.knobs.weights if done < len(decided.checkpoints) else "student"
-                checkpoint = replace(open_checkpoint(checkpoint.source, weights=weights), classes=checkpoint.classes)
-            opened.append(checkpoint)
-        count = len(decided.checkpoints)
-        base, statistics = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])
-        ready = replace(decided, checkpoints=tuple(opened[:count]), base=base, statistics=tuple(statistics))
-        yield _permuted(ready, progress) if ready.permutes else ready
-    finally:
-        for checkpoint in opened:
-            checkpoint.close()
-
-
-def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
-    """The plan over models whose units stand where the anchor's do."""
-    shared = [slot.slot for slot in ready.alignment.shared]
-    checkpoints = list(ready.checkpoints)
-    for index, checkpoint in enumerate(checkpoints):
-        progress("Matching units", index, len(checkpoints))
-        if index == ready.alignment.anchor:
-            continue
-        matching = match_units(ready.anchor, checkpoint, shared)
-        checkpoints[index] = permuted_checkpoint(checkpoint, matching)
-    return replace(ready, checkpoints=tuple(checkpoints))
-
-
 def _check_images(
     knobs: Knobs, tune_data: str | Path | None, tuning: Tuning | None, bn_data: str | Path | None
 ) -> None:
@@ -379,26 +304,6 @@ def _check_measured(ready: MergePlan) -> tuple[str, ...]:
                 "the models' order, or measure this one (`hf-lwmm measure`)."
             )
     return tuple(warnings)
-
-
-def _read_refs(models: Sequence[Ref]) -> list[ModelRef]:
-    if len(models) < 2:
-        raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
-    return [parse_ref(model) for model in models]
-
-
-def _anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
-    if anchor is None:
-        return 0
-    wanted = parse_ref(anchor)
-    exact = [i for i, ref in enumerate(refs) if ref == wanted or str(ref) == str(wanted)]
-    loose = [i for i, ref in enumerate(refs) if wanted.repo_id and ref.repo_id == wanted.repo_id]
-    found = exact or (loose if wanted.revision is None and not wanted.files else [])
-    if not found:
-        raise PlanError(f"The anchor {anchor} is not among the models: {', '.join(map(str, refs))}.")
-    if not exact and len(found) > 1:
-        raise PlanError(f"The anchor {anchor} fits several models; give it as it stands among them, with its revision.")
-    return found[0]
 
 
 def _twins(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:

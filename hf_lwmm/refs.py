@@ -56,7 +56,10 @@ class ModelRef:
         return self.shown
 
 
-def parse_ref(text: str | Path | ModelRef) -> ModelRef:
+Ref = str | Path | ModelRef  # what users name a model by
+
+
+def parse_ref(text: Ref) -> ModelRef:
     """Read a model reference.
 
     Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, several files joined by `+`, and a

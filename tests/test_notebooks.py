@@ -37,7 +37,7 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path, kernel: KernelManager) -
     assert not [output for output in outputs if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     if "progress_bar" in str(notebook.cells):
-        assert any("%|" in output.get("text", "") or WIDGET in output.get("data", {}) for output in outputs)
+        assert any("% |" in output.get("text", "") or WIDGET in output.get("data", {}) for output in outputs)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
