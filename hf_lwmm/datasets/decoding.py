@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import kornia_rs.io
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
@@ -17,6 +19,9 @@ from hf_lwmm.metrics.panoptic import PanopticMap, ids_in, run_ends
 Ids = NDArray[np.integer[Any]]
 Colour = tuple[int, int, int]
 VOID = 255
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PLAIN = {b"\x08\x00": "mono", b"\x08\x02": "rgb"}  # by depth and colour type of a PNG's header
 
 
 def decode(stored: bytes | Path, where: str) -> Image.Image:
@@ -42,19 +47,34 @@ def label_ids(stored: bytes | Path, where: str, colours: Sequence[Colour] = ()) 
     Raises:
         DatasetError: if it cannot be decoded, is lossy, or its colours do not stand for ids.
     """
-    picture = decode(stored, where)
-    if picture.format == "JPEG":
-        raise DatasetError(f"{where}: is a JPEG, which does not keep ids exactly. Labels are PNG files.")
-    values: NDArray[Any] = np.asarray(picture)
-    if picture.mode in ("RGB", "RGBA"):
-        content = stored if isinstance(stored, bytes) else stored.read_bytes()
-        if _is_deep_colour(content):
-            values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
+    values: NDArray[Any] | None = _plain_png(stored)
+    if values is None:
+        picture = decode(stored, where)
+        if picture.format == "JPEG":
+            raise DatasetError(f"{where}: is a JPEG, which does not keep ids exactly. Labels are PNG files.")
+        values = np.asarray(picture)
+        if picture.mode in ("RGB", "RGBA"):
+            content = stored if isinstance(stored, bytes) else stored.read_bytes()
+            if _is_deep_colour(content):
+                values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
     if values.ndim == 3:
         values = _of_colours(values, where, colours)
     if values.dtype.kind not in "bui":
         raise DatasetError(f"{where}: has fractional values; labels are whole numbers.")
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def segment_ids(stored: bytes | Path, where: str) -> NDArray[np.int32]:
+    """The ids of a panoptic label, red + 256 green + 65536 blue, or the values of a grey one: (height, width).
+
+    Raises:
+        DatasetError: if it cannot be decoded.
+    """
+    channels: NDArray[Any] | None = _plain_png(stored)
+    if channels is None:
+        picture = decode(stored, where)
+        channels = np.asarray(picture.convert("RGB") if picture.mode == "RGBA" else picture)
+    return _words(channels) if channels.ndim == 3 else channels.astype(np.int32)
 
 
 def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where: str) -> PanopticMap:
@@ -63,7 +83,7 @@ def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where
     Raises:
         DatasetError: if it cannot be decoded, or its list has no classes, or a segment that it does not show.
     """
-    ids = _segment_ids(decode(stored, where))
+    ids = segment_ids(stored, where)
     try:
         classes = {int(segment["id"]): int(segment["category_id"]) for segment in listed}
     except (KeyError, TypeError, ValueError) as error:
@@ -82,12 +102,42 @@ def classes_of(segments: PanopticMap) -> NDArray[np.int32]:
     return np.repeat(table[inverse], np.diff(ends, prepend=-1)).reshape(segments.ids.shape)
 
 
-def _segment_ids(picture: Image.Image) -> NDArray[np.int32]:
-    if picture.mode not in ("RGB", "RGBA"):
-        return np.asarray(picture).astype(np.int32)
-    # Four bytes a pixel are one number, without arithmetic on the channels.
-    words = np.frombuffer(picture.convert("RGB").tobytes("raw", "RGBX"), "<u4").reshape(picture.height, picture.width)
-    return (words & 0xFFFFFF).astype(np.int32)
+def _plain_png(stored: bytes | Path) -> NDArray[np.uint8] | None:
+    """A PNG of grey, (height, width), or of colours, (height, width, 3), several times as fast as Pillow reads it.
+
+    None for palettes, other depths and kinds of files, for broken files and for those so large that Pillow warns:
+    these are Pillow's, which knows more and says more.
+    """
+    try:
+        content = stored if isinstance(stored, bytes) else stored.read_bytes()
+    except OSError:
+        return None
+    mode = _PLAIN.get(content[24:26])
+    if mode is None or not content.startswith(_PNG):
+        return None
+    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
+    if width * height > (Image.MAX_IMAGE_PIXELS or sys.maxsize):
+        return None
+    try:
+        channels: NDArray[np.uint8] = kornia_rs.io.decode_image_png_u8(content, (height, width), mode)
+    except Exception:  # it raises no class of its own
+        return None
+    return channels[..., 0] if mode == "mono" else channels
+
+
+def _words(channels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """red + 256 green + 65536 blue of (height, width, 3).
+
+    Four bytes from each pixel's first are one number, of which the fourth belongs to the next pixel: this takes half
+    the time of arithmetic on the channels.
+    """
+    height, width, _ = channels.shape
+    found = np.zeros(height * width, "<i4")
+    if found.size:
+        words = np.ndarray((found.size - 1,), "<i4", np.ascontiguousarray(channels), strides=(3,))
+        np.bitwise_and(words, 0xFFFFFF, out=found[:-1])
+        found[-1] = channels[-1, -1] @ np.array([1, 256, 65536])
+    return found.astype(np.int32, copy=False).reshape(height, width)
 
 
 def _without_address(error: Exception) -> str:

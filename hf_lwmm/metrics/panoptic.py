@@ -142,11 +142,20 @@ def _joint_areas(first: Ids, second: Ids) -> tuple[Ids, Ids, npt.NDArray[np.int6
         sizes = ("x".join(map(str, ids.shape)) for ids in (first, second))
         raise MetricError("The true map is {} but the predicted one {}; they must have one size.".format(*sizes))
     ends = run_ends(first, second)
-    rows, row = np.unique(first.reshape(-1)[ends], return_inverse=True)
-    columns, column = np.unique(second.reshape(-1)[ends], return_inverse=True)
+    rows, row = _ranked(first.reshape(-1)[ends])
+    columns, column = _ranked(second.reshape(-1)[ends])
     lengths = np.diff(ends, prepend=-1)
     joint = np.bincount(row * columns.size + column, weights=lengths, minlength=rows.size * columns.size)
     return rows, columns, joint.astype(np.int64).reshape(rows.size, columns.size)
+
+
+def _ranked(ids: Ids) -> tuple[Ids, npt.NDArray[np.intp]]:
+    """The ids that occur, sorted, and the place of each among them; without sorting where ids are small numbers."""
+    if ids.size == 0 or ids.min() < 0 or ids.max() > ids.size:
+        return np.unique(ids, return_inverse=True)
+    occurs = np.zeros(int(ids.max()) + 1, dtype=bool)
+    occurs[ids] = True
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[ids]
 
 
 def ids_in(ids: Ids) -> Ids:
@@ -158,7 +167,7 @@ def run_ends(*maps: Ids) -> npt.NDArray[np.intp]:
     """Where, in reading order, runs of pixels end in which no map changes."""
     flat = [ids.reshape(-1) for ids in maps]
     changes = np.ones(flat[0].size, dtype=bool)
-    changes[:-1] = flat[0][1:] != flat[0][:-1]
+    np.not_equal(flat[0][1:], flat[0][:-1], out=changes[:-1])
     for ids in flat[1:]:
         changes[:-1] |= ids[1:] != ids[:-1]
     return np.flatnonzero(changes)

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hf_lwmm.datasets.decoding import label_ids, segment_ids
 from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
@@ -88,9 +89,7 @@ def own_miou_from_files(frame: Frame, folder: Path) -> Way:
     save_class_map(frame.prediction, folder / "train_prediction.png")
 
     def way() -> float:
-        label, prediction = (
-            np.asarray(Image.open(folder / name)) for name in ("train_label.png", "train_prediction.png")
-        )
+        label, prediction = (label_ids(folder / f"train_{name}.png", name) for name in ("label", "prediction"))
         return float(mean_iou(semantic_counts(confusion(label, prediction, CLASSES))))
 
     return way
@@ -100,7 +99,7 @@ def own_pq_from_files(frame: Frame, folder: Path) -> Way:
     save_panoptic(frame, folder)
 
     def read(name: str) -> np.ndarray:
-        return np.asarray(Image.open(folder / name / "0.png").convert("RGBA")).view("<i4")[..., 0] & 0xFFFFFF
+        return segment_ids(folder / name / "0.png", name)
 
     def way() -> float:
         truth = PanopticMap(read("truth"), frame.truth.classes, frame.truth.crowds)
