@@ -132,10 +132,10 @@ def _words(channels: NDArray[np.uint8]) -> NDArray[np.int32]:
     the time of arithmetic on the channels.
     """
     height, width, _ = channels.shape
-    found = np.zeros(height * width, "<i4")
+    found = np.empty(height * width, "<i4")
     if found.size:
         words = np.ndarray((found.size - 1,), "<i4", np.ascontiguousarray(channels), strides=(3,))
-        np.bitwise_and(words, 0xFFFFFF, out=found[:-1])
+        np.bitwise_and(words, np.int32(0xFFFFFF), out=found[:-1])
         found[-1] = channels[-1, -1] @ np.array([1, 256, 65536])
     return found.astype(np.int32, copy=False).reshape(height, width)
 
