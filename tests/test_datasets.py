@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,8 @@ from datasets import Image as ImageFeature
 from huggingface_hub import HfApi
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
 from PIL import Image
 
-from hf_lwmm.datasets.decoding import label_ids, segment_ids
 from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
 from hf_lwmm.datasets.loading import LabelledImages, open_images
 from hf_lwmm.errors import DatasetError, PlanError
@@ -536,28 +532,3 @@ def test_panoptic_labels_are_segments_with_classes(hub: LocalHub, api: HfApi) ->
         images.read(1)
     with pytest.raises(DatasetError, match=r"has the category 8, which id2label\.json does not name"):
         images.read(2)
-
-
-@given(
-    arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))),
-    st.sampled_from(["RGB", "RGBA", "L", "P"]),
-    st.integers(0, 9),
-)
-def test_ids_of_pngs_are_those_that_pillow_reads(colours: NDArray[np.uint8], mode: str, level: int) -> None:
-    picture = Image.fromarray(colours).convert(mode)
-    file = io.BytesIO()
-    picture.save(file, format="PNG", compress_level=level)
-    plain = np.asarray(picture).astype(np.int32)
-    expected = plain if plain.ndim == 2 else plain[..., 0] + 256 * plain[..., 1] + 65536 * plain[..., 2]
-    assert np.array_equal(segment_ids(file.getvalue(), "a label"), expected)
-    if plain.ndim == 2:
-        assert np.array_equal(label_ids(file.getvalue(), "a label"), plain)
-
-
-@pytest.mark.parametrize("read", [segment_ids, label_ids])
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_broken_pngs_are_named(read: Callable[[bytes, str], object], mode: str) -> None:
-    file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).convert(mode).save(file, "PNG")
-    with pytest.raises(DatasetError, match=r"^that\.png: cannot be decoded"):
-        read(file.getvalue()[: file.tell() // 2], "that.png")

@@ -73,7 +73,9 @@ def segment_ids(stored: bytes | Path, where: str) -> NDArray[np.int32]:
     channels: NDArray[Any] | None = _plain_png(stored)
     if channels is None:
         picture = decode(stored, where)
-        channels = np.asarray(picture.convert("RGB") if picture.mode == "RGBA" else picture)
+        if len(picture.getbands()) > 1:
+            picture = picture.convert("L" if picture.mode == "LA" else "RGB")
+        channels = np.asarray(picture)
     return _words(channels) if channels.ndim == 3 else channels.astype(np.int32)
 
 
@@ -133,10 +135,9 @@ def _words(channels: NDArray[np.uint8]) -> NDArray[np.int32]:
     """
     height, width, _ = channels.shape
     found = np.empty(height * width, "<i4")
-    if found.size:
-        words = np.ndarray((found.size - 1,), "<i4", np.ascontiguousarray(channels), strides=(3,))
-        np.bitwise_and(words, np.int32(0xFFFFFF), out=found[:-1])
-        found[-1] = channels[-1, -1] @ np.array([1, 256, 65536])
+    words = np.ndarray((found.size - 1,), "<i4", np.ascontiguousarray(channels), strides=(3,))
+    np.bitwise_and(words, np.int32(0xFFFFFF), out=found[:-1])
+    found[-1] = channels[-1, -1] @ np.array([1, 256, 65536])
     return found.astype(np.int32, copy=False).reshape(height, width)
 
 
@@ -148,7 +149,7 @@ def _without_address(error: Exception) -> str:
 def _is_deep_colour(content: bytes) -> bool:
     """Whether it is a PNG of colours with 16 bits a channel; of these Pillow keeps the upper 8, which ids leave 0."""
     depth, colour_type = content[24:25], content[25:26]
-    return content.startswith(b"\x89PNG") and depth == b"\x10" and colour_type in (b"\x02", b"\x06")
+    return content.startswith(_PNG) and depth == b"\x10" and colour_type in (b"\x02", b"\x06")
 
 
 def _low_bytes(content: bytes) -> NDArray[np.uint8]:
