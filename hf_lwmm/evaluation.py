@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,13 +22,13 @@ from hf_lwmm.datasets.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.inference import View, views
 from hf_lwmm.models.loading import LoadedModel, load
+from hf_lwmm.progress import Progress
 from hf_lwmm.qualitative import draw_example
 from hf_lwmm.scores import METRICS, PARTS_OF_CITYSCAPES, EvaluationReport, Example, report
 from hf_lwmm.scoring import Contender, Outcome, Setting, padded, score
 
 __all__ = ["METRICS", "EvaluationReport", "evaluate", "report"]
 
-Progress = Callable[[str, int, int], None]
 _KEEP_EVERY = 20.0  # seconds between two writes of the partial result
 
 

@@ -23,11 +23,11 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.facts import Measured
 from hf_lwmm.layouts import Atom, map_slots
 from hf_lwmm.models.loading import LoadedModel
+from hf_lwmm.progress import Progress
 from hf_lwmm.staging import check_target, staged
 
 KINDS = ("fisher", "grams")
 LARGEST_GRAM = 4096  # inputs of a layer; a larger matrix would not fit beside the others
-Progress = Callable[[str, int, int], None]
 
 
 def measure(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from hf_lwmm.licences import merged_licence
 from hf_lwmm.opening import anchor_index, planned, read_models, with_weights
 from hf_lwmm.planning import Knobs, MergePlan
 from hf_lwmm.plots import plot_layer_weights
+from hf_lwmm.progress import Progress
 from hf_lwmm.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
 from hf_lwmm.refs import ModelRef, Ref, parse_ref
 from hf_lwmm.staging import check_target, staged
@@ -30,8 +31,6 @@ from hf_lwmm.writing import write_network
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation import EvaluationReport
-
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
 
 
 @dataclass(frozen=True)

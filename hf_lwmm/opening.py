@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hf_lwmm import hub
@@ -13,9 +13,8 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.facts import Tuning
 from hf_lwmm.permuting import match_units, permuted_checkpoint
 from hf_lwmm.planning import Knobs, MergePlan, make_plan
+from hf_lwmm.progress import Progress
 from hf_lwmm.refs import ModelRef, Ref, parse_ref
-
-Progress = Callable[[str, int, int], None]
 
 
 @contextlib.contextmanager

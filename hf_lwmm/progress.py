@@ -6,9 +6,11 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar() -> Iterator[Progress]:
     """A function for `progress=`, which shows how much of what is done.
 
     It is quiet where neither a notebook nor a terminal shows it.

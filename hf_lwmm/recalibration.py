@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from hf_lwmm.hub import resolve
 from hf_lwmm.layouts import map_slots
 from hf_lwmm.models.loading import LoadedModel
 from hf_lwmm.planning import MergePlan
+from hf_lwmm.progress import Progress
 from hf_lwmm.refs import parse_ref
 from hf_lwmm.safetensors_file import read_header
 from hf_lwmm.tuning import load_merged
 
-Progress = Callable[[str, int, int], None]
 BATCH = 32  # images that pass a classifier together
 EPSILON = 1e-5  # at least: a channel that is constant in an image has no variance
 _OF_PICTURES = ("config", "image_column")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,10 @@ from hf_lwmm.facts import ImageFacts, Tuning, image_facts
 from hf_lwmm.layouts import map_slots
 from hf_lwmm.models.loading import LoadedModel, load
 from hf_lwmm.planning import MergePlan
+from hf_lwmm.progress import Progress
 from hf_lwmm.schedule import Weights
 from hf_lwmm.writing import write_network
 
-Progress = Callable[[str, int, int], None]
 _LOADING = ("system", "device")
 _OF_PICTURES = ("config", "image_column")
 

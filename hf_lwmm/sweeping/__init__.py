@@ -29,7 +29,7 @@ The file's metadata `hf_lwmm.sweep` is JSON: `study`, what the results are of, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from hf_lwmm.checkpoint import Checkpoint
 from hf_lwmm.errors import HfLwmmError, PlanError
 from hf_lwmm.evaluation import evaluate
 from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.progress import Progress
 from hf_lwmm.refs import ModelRef, parse_ref
 from hf_lwmm.scores import METRICS
 from hf_lwmm.sweeping.bench import Bench, Data, Setup, check_same
@@ -52,7 +53,6 @@ from hf_lwmm.sweeping.workers import SweepError, Workers, workers
 __all__ = ["SweepError", "SweepReport", "SweepRow", "sweep"]
 
 Ref = str | Path | ModelRef
-Progress = Callable[[str, int, int], None]
 _BESIDE = ("config.json", "preprocessor_config.json")
 _LOADING = ("labels", "system", "device", "dtype")
 
