@@ -74,8 +74,9 @@ def _maps(sample: Sample, setting: Setting) -> list[NDArray[np.int64]]:
 
 
 def _numbered(segments: PanopticMap) -> NDArray[np.int64]:
-    _, numbers = np.unique(segments.ids, return_inverse=True)
-    return classes_of(segments).astype(np.int64) + 256 * (numbers.reshape(segments.ids.shape) + 1)
+    _, numbers = np.unique(segments.runs.ids, return_inverse=True)
+    found: NDArray[np.int64] = classes_of(segments) + 256 * (segments.runs.paint(numbers) + 1)
+    return found
 
 
 def _coloured(labels: NDArray[np.int64], colours: Pixels) -> Pixels:

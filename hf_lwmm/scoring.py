@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from hf_lwmm.inference import View, classify, detect, panoptic, segment
 from hf_lwmm.metrics.classification import classification_counts
 from hf_lwmm.metrics.detection import Boxes, detection_counts
 from hf_lwmm.metrics.panoptic import PanopticMap, panoptic_counts
+from hf_lwmm.metrics.runs import Runs
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
 from hf_lwmm.models.loading import LoadedModel
 from hf_lwmm.scores import Counts
@@ -113,7 +114,7 @@ def label_of(sample: Sample, setting: Setting) -> NDArray[np.integer[Any]]:
     label, classes = sample.label, len(setting.space)
     assert not isinstance(label, int)
     where = f"{setting.dataset}, {sample.name}"
-    _check_size(label, sample, where)
+    _check_size(label.shape, sample, where)
     if setting.raw is not None:
         known = (label >= 0) & (label <= NOTHING)
         mapped: NDArray[np.integer[Any]] = np.where(known, setting.raw[np.where(known, label, 0)], np.uint8(NOTHING))
@@ -127,9 +128,9 @@ def label_of(sample: Sample, setting: Setting) -> NDArray[np.integer[Any]]:
     return label
 
 
-def _check_size(label: NDArray[Any], sample: Sample, where: str) -> None:
+def _check_size(mine: tuple[int, ...], sample: Sample, where: str) -> None:
     """A label is as large as its image, or one of them is the other made larger by a whole number."""
-    mine, image = label.shape[:2], (sample.image.height, sample.image.width)
+    image = (sample.image.height, sample.image.width)
     larger, smaller = max(mine, image), min(mine, image)
     if larger[0] * smaller[1] != larger[1] * smaller[0] or larger[0] % smaller[0]:
         shown = f"{image[1]}x{image[0]}"
@@ -164,25 +165,25 @@ def _score_images(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
 def segments_in(sample: Sample, setting: Setting) -> list[PanopticMap]:
     """Every contender's panoptic map of a sample, in the data set's classes."""
     assert sample.segments is not None
-    height, width = sample.segments.ids.shape
     maps = []
     for contender, table in zip(setting.contenders, setting.tables, strict=True):
         network = contender.members[0]
         divisor = int(network.model.config.label_divisor)
-        codes = panoptic(network, sample.image, (height, width))
-        found = table[np.clip(codes // divisor, 0, 255)].astype(np.int64)
+        codes = Runs.of(panoptic(network, sample.image, sample.segments.runs.shape))
+        found = table[np.clip(codes.ids // divisor, 0, 255)].astype(np.int64)
         nothing = NOTHING if setting.void is None else setting.void
-        ours = np.where(found == NOTHING, nothing * divisor, found * divisor + codes % divisor)
-        maps.append(PanopticMap.of_codes(ours, divisor, NOTHING * divisor))
+        ours = np.where(found == NOTHING, nothing * divisor, found * divisor + codes.ids % divisor)
+        maps.append(PanopticMap.of_codes(replace(codes, ids=ours), divisor, NOTHING * divisor))
     return maps
 
 
 def _score_segments(sample: Sample, setting: Setting) -> Outcome:
     assert sample.segments is not None
-    _check_size(sample.segments.ids, sample, f"{setting.dataset}, {sample.name}")
+    runs = sample.segments.runs
+    _check_size(runs.shape, sample, f"{setting.dataset}, {sample.name}")
     maps = segments_in(sample, setting)
     counts = np.stack([panoptic_counts(sample.segments, each, len(setting.space)) for each in maps])
-    labelled = sample.segments.ids != sample.segments.void
+    labelled = runs.paint(runs.ids != sample.segments.void)
     seen = [classes_of(each)[labelled] for each in maps]  # segments may be numbered otherwise and yet be the same
     differs = [float((each != seen[0]).sum()) / max(int(labelled.sum()), 1) for each in seen]
     return Outcome(counts, np.array(differs))

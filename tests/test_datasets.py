@@ -526,7 +526,7 @@ def test_panoptic_labels_are_segments_with_classes(hub: LocalHub, api: HfApi) ->
     assert images.task == "panoptic" and images.classes == ("car", "road")
     sample = images.read(0)
     assert sample.segments is not None and sample.segments.classes == {70_000: 0, 300: 1}
-    assert sample.segments.crowds == {300} and np.array_equal(sample.segments.ids, ids)
+    assert sample.segments.crowds == {300} and np.array_equal(sample.segments.runs.paint(sample.segments.runs.ids), ids)
     assert sample.label[0].tolist() == [255, 255, 0, 0, 1, 1]
     with pytest.raises(DatasetError, match="segments_info lists the segment 5, which the label does not have"):
         images.read(1)

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_lwmm.datasets.decoding import label_ids, segment_ids
+from hf_lwmm.datasets.decoding import label_ids, segment_runs
 from hf_lwmm.errors import DatasetError
 
 
@@ -30,12 +30,13 @@ def test_ids_of_pngs_are_those_that_pillow_reads(colours: NDArray[np.uint8], mod
     if mode == "LA":
         plain = plain[..., 0]
     expected = plain if plain.ndim == 2 else plain[..., 0] + 256 * plain[..., 1] + 65536 * plain[..., 2]
-    assert np.array_equal(segment_ids(file.getvalue(), "a label"), expected)
+    runs = segment_runs(file.getvalue(), "a label")
+    assert np.array_equal(runs.paint(runs.ids), expected)
     if plain.ndim == 2:
         assert np.array_equal(label_ids(file.getvalue(), "a label"), plain)
 
 
-@pytest.mark.parametrize("read", [segment_ids, label_ids])
+@pytest.mark.parametrize("read", [segment_runs, label_ids])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_broken_pngs_are_named(read: Callable[[bytes, str], object], mode: str) -> None:
     file = io.BytesIO()

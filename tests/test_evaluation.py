@@ -323,6 +323,7 @@ def test_scores_on_a_data_set_of_the_hub_are_pushed_as_the_hub_reads_them(
 def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, tmp_path: Path) -> None:
     from hf_lwmm.inference import panoptic
     from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
+    from hf_lwmm.metrics.runs import Runs
     from hf_lwmm.models import EDAPSConfig, EDAPSForPanopticSegmentation
 
     torch.manual_seed(0)
@@ -342,7 +343,7 @@ def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, 
         image, label = scene(seed)
         ids = np.where(label == 255, 0, label.astype(np.int64) + 300)
         infos = [{"id": int(i), "category_id": int(i) - 300, "iscrowd": 0} for i in np.unique(ids) if i]
-        truths.append(PanopticMap(ids, {info["id"]: info["category_id"] for info in infos}))
+        truths.append(PanopticMap(Runs.of(ids), {info["id"]: info["category_id"] for info in infos}))
         colours = np.stack([ids % 256, ids // 256, 0 * ids], axis=-1).astype(np.uint8)
         for name, value in (("image", image), ("label", Image.fromarray(colours)), ("segments_info", infos)):
             rows[name].append(value)
@@ -352,7 +353,10 @@ def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, 
     found = hf_lwmm.evaluate([loaded], "local/segments")
     assert found is not None and found.metric.name == "mean PQ"
     codes = [panoptic(loaded, scene(seed)[0]) for seed in range(3)]
-    counts = [panoptic_counts(t, PanopticMap.of_codes(c, 1000, 255000), 3) for t, c in zip(truths, codes, strict=True)]
+    counts = [
+        panoptic_counts(t, PanopticMap.of_codes(Runs.of(c), 1000, 255000), 3)
+        for t, c in zip(truths, codes, strict=True)
+    ]
     assert found.models[0].mean == pytest.approx(float(mean_pq(np.sum(counts, axis=0))))
     assert set(found.models[0].extras) == {"mean SQ", "mean RQ"} and "| PQ |" in found.to_markdown()
     with pytest.raises(PlanError, match="panoptic maps do not have"):

@@ -27,6 +27,7 @@ from hf_lwmm.metrics.classification import (
 )
 from hf_lwmm.metrics.detection import THRESHOLDS, Boxes, average_precision, detection_counts, mean_ap
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts, panoptic_scores
+from hf_lwmm.metrics.runs import Runs, run_ends, shared_areas
 from hf_lwmm.metrics.semantic import confusion, iou, mean_iou, semantic_counts, semantic_scores
 
 CLASSES = 19
@@ -177,6 +178,22 @@ def test_maps_that_cannot_be_compared_are_refused(
         confusion(label, prediction, classes)
 
 
+# Runs
+
+
+@given(smooth_pairs(4), st.sampled_from([np.uint8, np.int32, np.int64]))
+def test_runs_hold_every_pixel_once(pair: tuple[np.ndarray, np.ndarray], dtype: type) -> None:
+    first, second = (Runs.of(each.astype(dtype)) for each in pair)
+    assert np.array_equal(first.paint(first.ids), pair[0]) and np.array_equal(second.paint(second.ids), pair[1])
+    assert (np.diff(first.ids.astype(int)) != 0).all()
+    codes = Runs.of(pair[0].astype(int) * 256 + pair[1])
+    for channels in (pair, (*pair, pair[0])):
+        assert np.array_equal(run_ends(np.stack(channels, axis=-1)), codes.ends)
+    rows, columns, areas = shared_areas(first, second)
+    assert np.array_equal(rows, np.unique(pair[0])) and np.array_equal(columns, np.unique(pair[1]))
+    assert areas.tolist() == [[((pair[0] == r) & (pair[1] == c)).sum() for c in columns] for r in rows]
+
+
 # Panoptic quality. Ids up to 2**24, some segments without pixels, some pixels without a segment, crowds, void.
 PQ_CLASSES = 3
 IDS = [0, 1, 2, 3, 255, 256, 70_000, 2**24 - 1]
@@ -195,12 +212,12 @@ def panoptic_pairs(draw: st.DrawFn) -> tuple[PanopticMap, PanopticMap]:
     found = [number for number in np.unique(guess).tolist() if number]
     same = draw(st.booleans())
     guessed = {number: classes[number] if same and number in classes else draw(kinds) for number in found}
-    return PanopticMap(ids, classes, crowds), PanopticMap(guess, guessed)
+    return PanopticMap(Runs.of(ids), classes, crowds), PanopticMap(Runs.of(guess), guessed)
 
 
 def save(panoptic: PanopticMap, path: Path) -> dict[str, object]:
     """The map as a COCO panoptic PNG, and its annotation."""
-    ids = panoptic.ids.astype(np.int64)
+    ids = panoptic.runs.paint(panoptic.runs.ids)
     Image.fromarray(np.stack([ids >> shift & 255 for shift in (0, 8, 16)], axis=-1).astype(np.uint8)).save(path)
     return {
         "file_name": path.name,
@@ -241,8 +258,8 @@ def test_pq_is_that_of_panopticapi(tmp_path: Path, pairs: list[tuple[PanopticMap
 
 
 def test_of_several_crowds_only_the_last_excuses() -> None:
-    truth = np.array([[1, 1, 1, 1, 2, 2, 2, 2, 3, 3]])
-    prediction = PanopticMap(np.array([[1, 1, 1, 1, 2, 2, 2, 2, 0, 0]]), {1: 0, 2: 0})
+    truth = Runs.of(np.array([[1, 1, 1, 1, 2, 2, 2, 2, 3, 3]]))
+    prediction = PanopticMap(Runs.of(np.array([[1, 1, 1, 1, 2, 2, 2, 2, 0, 0]])), {1: 0, 2: 0})
     for last in (1, 2):
         listed = {3 - last: 0, last: 0, 3: 0}
         counts = panoptic_counts(PanopticMap(truth, listed, frozenset({1, 2})), prediction, 1)
@@ -251,7 +268,7 @@ def test_of_several_crowds_only_the_last_excuses() -> None:
 
 def test_a_map_matches_itself_whatever_its_ids() -> None:
     codes = np.array([[0, 0, 1001, 1001], [0, 255, 1002, 2000]])
-    panoptic = PanopticMap.of_codes(codes, 1000, void=255)
+    panoptic = PanopticMap.of_codes(Runs.of(codes), 1000, void=255)
     assert panoptic.classes == {0: 0, 1001: 1, 1002: 1, 2000: 2}
     counts = panoptic_counts(panoptic, panoptic, 4)
     assert counts.tolist() == [[1, 1, 0, 0], [2, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
@@ -260,15 +277,19 @@ def test_a_map_matches_itself_whatever_its_ids() -> None:
     assert (scores.mean_pq, scores.mean_sq, scores.mean_rq) == (1, 1, 1)
 
 
+def ones(height: int, width: int) -> Runs:
+    return Runs.of(np.ones((height, width), int))
+
+
 @pytest.mark.parametrize(
     ("truth", "prediction", "text"),
     [
-        (PanopticMap(np.ones((4, 8), int), {1: 0}), PanopticMap(np.ones((2, 4), int), {1: 0}), "4x8.*2x4"),
-        (PanopticMap(np.ones((4, 8), int), {1: 9}), PanopticMap(np.ones((4, 8), int), {1: 0}), "truth.*class 9"),
-        (PanopticMap(np.ones((4, 8), int), {1: 0}), PanopticMap(np.ones((4, 8), int), {1: -1}), "prediction.*class -1"),
-        (PanopticMap(np.ones((4, 8), int), {1: 0}), PanopticMap(np.ones((4, 8), int), {}), "id 1"),
-        (PanopticMap(np.ones((4, 8), int), {1: 0}), PanopticMap(np.ones((4, 8), int), {1: 0, 2: 0}), "segment 2"),
-        (PanopticMap(np.ones((4, 8), int), {0: 0}), PanopticMap(np.ones((4, 8), int), {1: 0}), "id 0.*void"),
+        (PanopticMap(ones(4, 8), {1: 0}), PanopticMap(ones(2, 4), {1: 0}), "4x8.*2x4"),
+        (PanopticMap(ones(4, 8), {1: 9}), PanopticMap(ones(4, 8), {1: 0}), "truth.*class 9"),
+        (PanopticMap(ones(4, 8), {1: 0}), PanopticMap(ones(4, 8), {1: -1}), "prediction.*class -1"),
+        (PanopticMap(ones(4, 8), {1: 0}), PanopticMap(ones(4, 8), {}), "id 1"),
+        (PanopticMap(ones(4, 8), {1: 0}), PanopticMap(ones(4, 8), {1: 0, 2: 0}), "segment 2"),
+        (PanopticMap(ones(4, 8), {0: 0}), PanopticMap(ones(4, 8), {1: 0}), "id 0.*void"),
     ],
 )
 def test_panoptic_maps_that_cannot_be_compared_are_refused(

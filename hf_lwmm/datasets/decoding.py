@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.metrics.panoptic import PanopticMap, ids_in, run_ends
+from hf_lwmm.metrics.panoptic import PanopticMap
+from hf_lwmm.metrics.runs import Ids, Runs, run_ends
 
-Ids = NDArray[np.integer[Any]]
 Colour = tuple[int, int, int]
 VOID = 255
 
@@ -64,8 +64,8 @@ def label_ids(stored: bytes | Path, where: str, colours: Sequence[Colour] = ()) 
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 
-def segment_ids(stored: bytes | Path, where: str) -> NDArray[np.int32]:
-    """The ids of a panoptic label, red + 256 green + 65536 blue, or the values of a grey one: (height, width).
+def segment_runs(stored: bytes | Path, where: str) -> Runs:
+    """The ids of a panoptic label, red + 256 green + 65536 blue, or the values of a grey one.
 
     Raises:
         DatasetError: if it cannot be decoded.
@@ -76,7 +76,12 @@ def segment_ids(stored: bytes | Path, where: str) -> NDArray[np.int32]:
         if len(picture.getbands()) > 1:
             picture = picture.convert("L" if picture.mode == "LA" else "RGB")
         channels = np.asarray(picture)
-    return _words(channels) if channels.ndim == 3 else channels.astype(np.int32)
+    if channels.ndim == 2:
+        return Runs.of(channels.astype(np.int32))
+    ends = run_ends(channels)  # of colours: far fewer pixels are left to make ids of
+    colours = np.zeros((ends.size, 4), np.uint8)
+    colours[:, :3] = channels.reshape(-1, 3).take(ends, axis=0)
+    return Runs((channels.shape[0], channels.shape[1]), ends, colours.view("<u4")[:, 0].astype(np.int32))
 
 
 def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where: str) -> PanopticMap:
@@ -85,23 +90,22 @@ def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where
     Raises:
         DatasetError: if it cannot be decoded, or its list has no classes, or a segment that it does not show.
     """
-    ids = segment_ids(stored, where)
+    runs = segment_runs(stored, where)
     try:
         classes = {int(segment["id"]): int(segment["category_id"]) for segment in listed}
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{where}: its segments_info needs id and category_id in every record ({error}).") from None
-    if lacking := classes.keys() - set(ids_in(ids).tolist()):
+    if lacking := classes.keys() - set(runs.ids.tolist()):
         raise DatasetError(f"{where}: segments_info lists the segment {min(lacking)}, which the label does not have.")
     crowds = frozenset(int(segment["id"]) for segment in listed if segment.get("iscrowd"))
-    return PanopticMap(ids, classes, crowds)
+    return PanopticMap(runs, classes, crowds)
 
 
 def classes_of(segments: PanopticMap) -> NDArray[np.int32]:
     """The class of each pixel of a panoptic map, `VOID` where no listed segment is: (height, width)."""
-    ends = run_ends(segments.ids)
-    ids, inverse = np.unique(segments.ids.reshape(-1)[ends], return_inverse=True)
+    ids, inverse = np.unique(segments.runs.ids, return_inverse=True)
     table = np.array([segments.classes.get(number, VOID) for number in ids.tolist()], np.int32)
-    return np.repeat(table[inverse], np.diff(ends, prepend=-1)).reshape(segments.ids.shape)
+    return segments.runs.paint(table[inverse])
 
 
 def _plain_png(stored: bytes | Path) -> NDArray[np.uint8] | None:
@@ -125,20 +129,6 @@ def _plain_png(stored: bytes | Path) -> NDArray[np.uint8] | None:
     except Exception:  # it raises no class of its own
         return None
     return channels[..., 0] if mode == "mono" else channels
-
-
-def _words(channels: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """red + 256 green + 65536 blue of (height, width, 3).
-
-    Four bytes from each pixel's first are one number, of which the fourth belongs to the next pixel: this takes half
-    the time of arithmetic on the channels.
-    """
-    height, width, _ = channels.shape
-    found = np.empty(height * width, "<i4")
-    words = np.ndarray((found.size - 1,), "<i4", np.ascontiguousarray(channels), strides=(3,))
-    np.bitwise_and(words, np.int32(0xFFFFFF), out=found[:-1])
-    found[-1] = channels[-1, -1] @ np.array([1, 256, 65536])
-    return found.astype(np.int32, copy=False).reshape(height, width)
 
 
 def _without_address(error: Exception) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from hf_lwmm import hub
-from hf_lwmm.datasets.decoding import VOID, Colour, Ids, classes_of, decode, label_ids, segments_of
+from hf_lwmm.datasets.decoding import VOID, Colour, classes_of, decode, label_ids, segments_of
 from hf_lwmm.datasets.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes
 from hf_lwmm.datasets.listed import Listed, boxes_of, find_listed
@@ -20,6 +20,7 @@ from hf_lwmm.datasets.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
+from hf_lwmm.metrics.runs import Ids
 from hf_lwmm.models.image_processing import as_rgb
 
 __all__ = ["LabelledImages", "Sample", "match_classes", "open_images"]

@@ -6,30 +6,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
-
-Ids = npt.NDArray[np.integer]
+from hf_lwmm.metrics.runs import Ids, Runs, shared_areas
 
 
 @dataclass(frozen=True)
 class PanopticMap:
-    """An image cut into segments: (H, W) segment ids, and the class index of each id, in the annotation's order.
+    """An image cut into segments: the segment id of each pixel, and the class of each id, in the annotation's order.
 
     Pixels with the id `void` are unlabelled. `crowds` are the ids of segments that hold many objects.
     """
 
-    ids: Ids = field(repr=False)
+    runs: Runs = field(repr=False)
     classes: Mapping[int, int]
     crowds: frozenset[int] = frozenset()
     void: int = 0
 
     @classmethod
-    def of_codes(cls, codes: Ids, divisor: int, void: int) -> PanopticMap:
-        """From (H, W) `class * divisor + number`, `void` where there is no segment."""
-        found = ids_in(codes).tolist()
+    def of_codes(cls, codes: Runs, divisor: int, void: int) -> PanopticMap:
+        """From ids that are `class * divisor + number`, `void` where there is no segment."""
+        found = np.unique(codes.ids).tolist()
         return cls(codes, {code: code // divisor for code in found if code != void}, void=void)
 
 
@@ -61,7 +59,10 @@ def panoptic_counts(truth: PanopticMap, prediction: PanopticMap, classes: int) -
     """
     _check_classes("truth", truth, classes)
     _check_classes("prediction", prediction, classes)
-    true_ids, ids, joint = _joint_areas(truth.ids, prediction.ids)
+    if truth.runs.shape != prediction.runs.shape:
+        sizes = ("x".join(map(str, each.runs.shape)) for each in (truth, prediction))
+        raise MetricError("The true map is {} but the predicted one {}; they must have one size.".format(*sizes))
+    true_ids, ids, joint = shared_areas(truth.runs, prediction.runs)
     _check_listed(prediction, ids)
     of_crowd = {truth.classes[i]: i for i in truth.classes if i in truth.crowds}
     of_truth = {i: index for i, index in truth.classes.items() if i not in truth.crowds}
@@ -134,40 +135,3 @@ def _check_listed(prediction: PanopticMap, ids: Ids) -> None:
     empty = listed - set(ids.tolist())
     if empty:
         raise MetricError(f"The prediction lists the segment {min(empty)}, which its map does not have.")
-
-
-def _joint_areas(first: Ids, second: Ids) -> tuple[Ids, Ids, npt.NDArray[np.int64]]:
-    """The ids of two maps, sorted, and the pixels that each pair of them shares: (a,), (b,), (a, b) int64."""
-    if first.shape != second.shape:
-        sizes = ("x".join(map(str, ids.shape)) for ids in (first, second))
-        raise MetricError("The true map is {} but the predicted one {}; they must have one size.".format(*sizes))
-    ends = run_ends(first, second)
-    rows, row = _ranked(first.reshape(-1)[ends])
-    columns, column = _ranked(second.reshape(-1)[ends])
-    lengths = np.diff(ends, prepend=-1)
-    joint = np.bincount(row * columns.size + column, weights=lengths, minlength=rows.size * columns.size)
-    return rows, columns, joint.astype(np.int64).reshape(rows.size, columns.size)
-
-
-def _ranked(ids: Ids) -> tuple[Ids, npt.NDArray[np.intp]]:
-    """The ids that occur, sorted, and the place of each among them; without sorting where ids are small numbers."""
-    if ids.size == 0 or ids.min() < 0 or ids.max() > ids.size:
-        return np.unique(ids, return_inverse=True)
-    occurs = np.zeros(int(ids.max()) + 1, dtype=bool)
-    occurs[ids] = True
-    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[ids]
-
-
-def ids_in(ids: Ids) -> Ids:
-    """The ids that occur in a map, sorted."""
-    return np.unique(ids.reshape(-1)[run_ends(ids)])
-
-
-def run_ends(*maps: Ids) -> npt.NDArray[np.intp]:
-    """Where, in reading order, runs of pixels end in which no map changes."""
-    flat = [ids.reshape(-1) for ids in maps]
-    changes = np.ones(flat[0].size, dtype=bool)
-    np.not_equal(flat[0][1:], flat[0][:-1], out=changes[:-1])
-    for ids in flat[1:]:
-        changes[:-1] |= ids[1:] != ids[:-1]
-    return np.flatnonzero(changes)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
 
-# Pixels counted at a time: few enough for the processor's caches, enough to make NumPy's calls cheap.
-CHUNK = 1 << 19
+BYTE, EIGHT_BYTES = np.uint64(0xFF), np.uint64(0x0101010101010101)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,6 @@ def confusion(
     truth, guess = _bytes(label), _bytes(prediction)
     if prediction.dtype != np.uint8:
         guess[guess != prediction.reshape(-1)] = classes
-    if guess.max(initial=0) > classes:
-        guess = np.minimum(guess, np.uint8(classes))
     table = _joint_counts(truth, guess, classes + 1)
     if 0 <= ignore <= 255:
         table[ignore] = 0
@@ -114,39 +112,33 @@ def _bytes(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.int64]:
-    """(256, width) pixels of each pair of values.
+    """(256, width) pixels of each pair of values; guesses from width - 1 on are one value."""
+    tables = np.zeros((4, 256, width), np.int64)
+    words = truth.size // 8
+    truths, guesses = (np.ndarray((words,), np.uint64, values) for values in (truth, guess))
+    _count_pairs(truth, guess, truths, guesses, tables)
+    total: npt.NDArray[np.int64] = tables.sum(axis=0)
+    return total
+
+
+@njit(nogil=True)
+def _count_pairs(truth, guess, truths, guesses, tables):  # type: ignore[no-untyped-def]
+    """Add the pixels to (4, 256, width) `tables`.
 
     Maps are smooth: of eight pixels in a row nearly always all have one pair of values. Read as one 64-bit word, they
-    are equal if the word is its first byte repeated, and then are counted at once. Single pixels are counted by torch,
-    which unlike NumPy takes small integers as they are.
+    are equal if the word is its first byte repeated, and are counted at once. Others are spread over the tables, so
+    that the processor need not wait for one count before it adds the next.
     """
-    from torch import bincount, from_numpy
-
-    def count(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        pairs = truth.astype(np.int16 if width < 128 else np.int32)
-        pairs *= width
-        pairs += guess
-        found: npt.NDArray[np.int64] = bincount(from_numpy(pairs), minlength=256 * width).numpy()
-        return found
-
-    end = truth.size - truth.size % 8
-    total = count(truth[end:], guess[end:])
-    for start in range(0, end, CHUNK):
-        chunk = slice(start, min(start + CHUNK, end))
-        truths, guesses = truth[chunk].view(np.int64), guess[chunk].view(np.int64)
-        first, second = truths & 0xFF, guesses & 0xFF
-        is_mixed = first * 0x0101010101010101 != truths
-        is_mixed |= second * 0x0101010101010101 != guesses
-        mixed = np.flatnonzero(is_mixed)
-        if 3 * mixed.size > is_mixed.size:  # noise, and so is the rest
-            return (total + count(truth[start:end], guess[start:end])).reshape(256, width)
-        pairs = first
-        pairs *= width
-        pairs += second
-        # Counting all words and taking the mixed ones off is faster than selecting the others.
-        total += 8 * (np.bincount(pairs, minlength=total.size) - np.bincount(pairs[mixed], minlength=total.size))
-        total += count(truths[mixed].view(np.uint8), guesses[mixed].view(np.uint8))
-    return total.reshape(256, width)
+    last = np.uint64(tables.shape[2] - 1)
+    for word in range(truths.size):
+        row, column = truths[word] & BYTE, guesses[word] & BYTE
+        if truths[word] == row * EIGHT_BYTES and guesses[word] == column * EIGHT_BYTES:
+            tables[0, row, min(column, last)] += 8
+        else:
+            for pixel in range(8 * word, 8 * word + 8):
+                tables[pixel % 4, truth[pixel], min(guess[pixel], last)] += 1
+    for pixel in range(8 * truths.size, truth.size):
+        tables[0, truth[pixel], min(guess[pixel], last)] += 1
 
 
 def _outside(value: int, classes: int, ignore: int) -> MetricError:

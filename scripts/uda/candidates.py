@@ -32,6 +32,7 @@ from hf_lwmm.measuring import measure
 from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.classification import average_accuracy
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_scores
+from hf_lwmm.metrics.runs import Runs
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
 from hf_lwmm.scoring import Contender, Setting, score
 from scripts.uda.data import Frames
@@ -252,7 +253,7 @@ def _sample(frames: Frames, index: int) -> Sample:
         codes = np.where(
             labels == IGNORE, IGNORE * _DIVISOR, labels.astype(np.int64) * _DIVISOR + frames.instances[index]
         )
-        segments = PanopticMap.of_codes(codes, _DIVISOR, IGNORE * _DIVISOR)
+        segments = PanopticMap.of_codes(Runs.of(codes), _DIVISOR, IGNORE * _DIVISOR)
     return Sample(index, str(index), image, labels if labels.ndim else int(labels), segments)
 
 
