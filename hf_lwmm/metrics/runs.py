@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import types
+
+from hf_lwmm.metrics.compiling import BYTES, INTEGERS, WORDS, compiled
 
 Ids = npt.NDArray[np.integer]
-Places = npt.NDArray[np.intp]
+Places = npt.NDArray[np.int64]
 
 CHUNK = 1 << 18  # pixels looked at between Python's steps: their ends need little room, however many there are
 
@@ -44,10 +46,10 @@ def run_ends(pixels: npt.NDArray[Any]) -> Places:
     """Where, in reading order, runs of equal pixels end: (k,), of (height, width) or (height, width, channels)."""
     count = pixels.shape[0] * pixels.shape[1]
     if not count:
-        return np.empty(0, np.intp)
+        return np.empty(0, np.int64)
     values = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
     step = values.size // count
-    places, ends = np.empty(CHUNK, np.intp), []
+    places, ends = np.empty(CHUNK, np.int64), []
     for start in range(0, count - 1, CHUNK):
         part = values[step * start : step * (start + CHUNK + 1)]
         words = (part.size - step) // 8
@@ -56,8 +58,8 @@ def run_ends(pixels: npt.NDArray[Any]) -> Places:
     return np.concatenate([*ends, [count - 1]])
 
 
-@njit(nogil=True)
-def _find_changes(values, step, here, after, places):  # type: ignore[no-untyped-def]
+@compiled(BYTES, types.int64, WORDS, WORDS, types.int64[::1])
+def _find_changes(values: Any, step: int, here: Any, after: Any, places: Any) -> int:
     """Write into `places` the pixels, of `step` bytes of `values` each, that are unlike the next; how many there are.
 
     `here` are the values as 64-bit words and `after` those that begin a pixel later: where two are equal, eight bytes
@@ -97,8 +99,8 @@ def _ranked(ids: Ids) -> tuple[Ids, Places]:
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[ids]
 
 
-@njit(nogil=True)
-def _add_areas(ends, row, other_ends, column, areas):  # type: ignore[no-untyped-def]
+@compiled(INTEGERS, INTEGERS, INTEGERS, INTEGERS, types.int64[:, ::1])
+def _add_areas(ends: Any, row: Any, other_ends: Any, column: Any, areas: Any) -> None:
     """Walk along the runs of two maps, whose ids have a row and a column each."""
     other, begin = 0, -1
     for run in range(ends.size):

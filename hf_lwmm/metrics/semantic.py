@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import types
 
 from hf_lwmm.errors import MetricError
+from hf_lwmm.metrics.compiling import BYTES, WORDS, compiled
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
 
 BYTE, EIGHT_BYTES = np.uint64(0xFF), np.uint64(0x0101010101010101)
@@ -121,8 +123,8 @@ def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], wi
     return total
 
 
-@njit(nogil=True)
-def _count_pairs(truth, guess, truths, guesses, tables):  # type: ignore[no-untyped-def]
+@compiled(BYTES, BYTES, WORDS, WORDS, types.int64[:, :, ::1])
+def _count_pairs(truth: Any, guess: Any, truths: Any, guesses: Any, tables: Any) -> None:
     """Add the pixels to (4, 256, width) `tables`.
 
     Maps are smooth: of eight pixels in a row nearly always all have one pair of values. Read as one 64-bit word, they

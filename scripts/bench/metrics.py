@@ -4,9 +4,9 @@
     python scripts/bench/metrics.py [--runs 15] [--noise 0.05] [--mean-iou mean_iou.py] [--no-inference]
 
 Makes one frame of about 40 segments, with void and a class that is absent, and takes the peers in turn, in another
-order each time, so that a slower moment of the machine meets them all. `evaluate` fetches its `mean_iou` script from the Hub unless given a copy.
-cityscapesScripts and panopticapi read PNG files, so hf-lwmm is timed with and without reading them. Peers that cannot
-be used are listed with the reason.
+order each time, so that a slower moment of the machine meets them all. `evaluate` fetches its `mean_iou` script from
+the Hub unless given a copy. cityscapesScripts and panopticapi read PNG files, so hf-lwmm is timed with and without
+reading them. Peers that cannot be used are listed with the reason.
 """
 
 from __future__ import annotations
