@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from manifests import write
 from PIL import Image
 from safetensors.numpy import load_file, save_file
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, ViTConfig, ViTForImageClassification
+from tiny import NAMES, scene, segformer, tree
+from transformers import SegformerForSemanticSegmentation, ViTConfig, ViTForImageClassification
 from typer.testing import CliRunner
 
 import hf_lwmm
@@ -37,54 +38,19 @@ from hf_lwmm.methods.greedy_soup import GreedySoup
 from hf_lwmm.models import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 from hf_lwmm.schedule import layerwise_weights
 
-NAMES = ("road", "sky", "car")
 FEW = {"images": 3, "passes": 24}
-
-
-def saved(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
-    """A tiny SegFormer with weights of its own."""
-    torch.manual_seed(seed)
-    config = SegformerConfig(
-        depths=[1, 1, 1, 1],
-        hidden_sizes=[8, 16, 24, 32],
-        num_attention_heads=[1, 2, 3, 4],
-        decoder_hidden_size=16,
-        id2label=dict(enumerate(names)),
-        layer_norm_eps=1e-6,
-    )
-    network = SegformerForSemanticSegmentation(config)
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point():
-            noise = 0.3 * torch.randn_like(tensor)
-            tensor += noise.abs() if name.endswith("running_var") else noise
-    network.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("models")
-    return [saved(folder / name, seed) for seed, name in enumerate(("one", "two", "three"), 1)]
-
-
-def scene(seed: int) -> tuple[Image.Image, np.ndarray]:
-    draw = np.random.default_rng(seed)
-    small = draw.integers(0, 4, (6, 8), np.uint8)
-    small[small == 3] = 255
-    colours = draw.integers(0, 256, (6, 8, 3), np.uint8)
-    return Image.fromarray(colours).resize((64, 48), 0), np.kron(small, np.ones((8, 8), np.uint8))
+    return [segformer(folder / name, seed) for seed, name in enumerate(("one", "two", "three"), 1)]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five images with their labels."""
-    root = tmp_path_factory.mktemp("data")
-    for seed in range(5):
-        image, label = scene(seed)
-        for name, picture in (("images", image), ("labels", Image.fromarray(label))):
-            (root / name).mkdir(exist_ok=True)
-            picture.save(root / name / f"{seed}.png")
-    return root
+    return tree(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +140,7 @@ def test_a_soup_never_scores_below_the_best_model(models: int, seed: int) -> Non
 def test_the_anchor_keeps_its_head_and_may_stay_outside_the_soup(
     models: list[Path], data: Path, tmp_path: Path
 ) -> None:
-    other = saved(tmp_path / "other", 7, ("road", "sky", "tree", "bicycle"))
+    other = segformer(tmp_path / "other", 7, ("road", "sky", "tree", "bicycle"))
     result = hf_lwmm.merge([models[0], other], method="greedy-soup", tune_data=data, output=tmp_path / "soup")
     anchor, merged = tensors(models[0]), tensors(tmp_path / "soup")
     assert {name: values.shape for name, values in merged.items()} == {n: v.shape for n, v in anchor.items()}
@@ -194,7 +160,7 @@ def test_a_weight_of_one_is_that_model_bit_for_bit(models: list[Path], tmp_path:
 
 def test_what_lacks_a_slot_leaves_its_part_to_the_anchor(models: list[Path], tmp_path: Path) -> None:
     names = ("sky", "tree", "road", "bicycle")
-    other = saved(tmp_path / "other", 7, names)
+    other = segformer(tmp_path / "other", 7, names)
     paths = [models[0], models[1], other]
     positions = hf_lwmm.plan(paths, head="by-label").alignment.positions
     weights = np.tile([0.2, 0.5, 0.3], (positions, 1))
@@ -251,7 +217,7 @@ def test_what_is_tried_is_what_is_written(
 ) -> None:
     half = SegformerForSemanticSegmentation.from_pretrained(models[0], dtype=torch.float16)
     half.save_pretrained(tmp_path / "half")
-    paths = [saved(tmp_path / "other", 7, ("sky", "tree", "road", "bicycle")), tmp_path / "half", models[1]]
+    paths = [segformer(tmp_path / "other", 7, ("sky", "tree", "road", "bicycle")), tmp_path / "half", models[1]]
     options = {"images": 5, "passes": 20, "penalty": 0.01}
     result = hf_lwmm.merge(
         paths, anchor=paths[1], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out",
@@ -637,7 +603,7 @@ def test_networks_that_cannot_be_tuned_are_refused(models: list[Path], bare: Pat
     Image.new("RGB", (1, 1)).save(tmp_path / "dots/0.png")
     with pytest.raises(PlanError, match="dots, split train: one cannot see 1 x 1 pixels: "):
         hf_lwmm.merge(models[:2], bn="recalibrate", bn_data=tmp_path / "dots", output=tmp_path / "out")
-    lone = [saved(tmp_path / f"lone {seed}", seed, ("road",)) for seed in range(2)]
+    lone = [segformer(tmp_path / f"lone {seed}", seed, ("road",)) for seed in range(2)]
     with pytest.raises(PlanError, match="--method adaptive needs several classes; lone 0 knows one"):
         hf_lwmm.merge(lone, method="adaptive", tune_data=bare, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

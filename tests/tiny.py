@@ -1,0 +1,51 @@
+"""Networks, images and data sets small enough for tests that run whole commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+NAMES = ("road", "sky", "car")
+
+
+def segformer(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
+    """Save a SegFormer with weights of its own."""
+    torch.manual_seed(seed)
+    config = SegformerConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 16, 24, 32],
+        num_attention_heads=[1, 2, 3, 4],
+        decoder_hidden_size=16,
+        id2label=dict(enumerate(names)),
+        layer_norm_eps=1e-6,
+    )
+    network = SegformerForSemanticSegmentation(config)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            noise = 0.3 * torch.randn_like(tensor)
+            tensor += noise.abs() if name.endswith("running_var") else noise
+    network.save_pretrained(folder)
+    return folder
+
+
+def scene(seed: int) -> tuple[Image.Image, np.ndarray]:
+    """An image of 64x48 and its label, with void."""
+    draw = np.random.default_rng(seed)
+    small = draw.integers(0, 4, (6, 8), np.uint8)
+    small[small == 3] = 255
+    colours = draw.integers(0, 256, (6, 8, 3), np.uint8)
+    return Image.fromarray(colours).resize((64, 48), 0), np.kron(small, np.ones((8, 8), np.uint8))
+
+
+def tree(root: Path, count: int = 5, images: str = "images", labels: str = "labels") -> Path:
+    """A folder of scenes, as files that lie beside each other."""
+    for seed in range(count):
+        image, label = scene(seed)
+        for name, picture in ((images, image), (labels, Image.fromarray(label))):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            picture.save(root / name / f"{seed}.png")
+    return root
