@@ -181,12 +181,13 @@ def test_maps_that_cannot_be_compared_are_refused(
 # Runs
 
 
-@given(smooth_pairs(4), st.sampled_from([np.uint8, np.int32, np.int64]))
+@given(smooth_pairs(4), st.sampled_from([bool, np.uint8, np.int16, np.int32, np.int64, np.uint64]))
 def test_runs_hold_every_pixel_once(pair: tuple[np.ndarray, np.ndarray], dtype: type) -> None:
-    first, second = (Runs.of(each.astype(dtype)) for each in pair)
+    pair = pair[0].astype(dtype), pair[1].astype(dtype)
+    first, second = Runs.of(pair[0]), Runs.of(pair[1])
     assert np.array_equal(first.paint(first.ids), pair[0]) and np.array_equal(second.paint(second.ids), pair[1])
     assert (np.diff(first.ids.astype(int)) != 0).all()
-    codes = Runs.of(pair[0].astype(int) * 256 + pair[1])
+    codes = Runs.of(pair[0].astype(int) * 256 + pair[1].astype(int))
     for channels in (pair, (*pair, pair[0])):
         assert np.array_equal(run_ends(np.stack(channels, axis=-1)), codes.ends)
     rows, columns, areas = shared_areas(first, second)

@@ -59,9 +59,6 @@ def panoptic_counts(truth: PanopticMap, prediction: PanopticMap, classes: int) -
     """
     _check_classes("truth", truth, classes)
     _check_classes("prediction", prediction, classes)
-    if truth.runs.shape != prediction.runs.shape:
-        sizes = ("x".join(map(str, each.runs.shape)) for each in (truth, prediction))
-        raise MetricError("The true map is {} but the predicted one {}; they must have one size.".format(*sizes))
     true_ids, ids, joint = shared_areas(truth.runs, prediction.runs)
     _check_listed(prediction, ids)
     of_crowd = {truth.classes[i]: i for i in truth.classes if i in truth.crowds}

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.compiling import BYTES, INTEGERS, WORDS, compiled
 
 Ids = npt.NDArray[np.integer]
@@ -82,7 +83,14 @@ def _find_changes(values: Any, step: int, here: Any, after: Any, places: Any) ->
 
 
 def shared_areas(first: Runs, second: Runs) -> tuple[Ids, Ids, npt.NDArray[np.int64]]:
-    """The ids of two maps of one shape, sorted, and the pixels that each pair of them shares: (a,), (b,), (a, b)."""
+    """The ids of two maps, sorted, and the pixels that each pair of them shares: (a,), (b,), (a, b).
+
+    Raises:
+        MetricError: if the maps differ in shape.
+    """
+    if first.shape != second.shape:
+        sizes = ("x".join(map(str, runs.shape)) for runs in (first, second))
+        raise MetricError("One map is {} but the other {}; they must have one size.".format(*sizes))
     rows, row = _ranked(first.ids)
     columns, column = _ranked(second.ids)
     areas = np.zeros((rows.size, columns.size), np.int64)
@@ -92,7 +100,7 @@ def shared_areas(first: Runs, second: Runs) -> tuple[Ids, Ids, npt.NDArray[np.in
 
 def _ranked(ids: Ids) -> tuple[Ids, Places]:
     """The ids that occur, sorted, and the place of each among them; without sorting where ids are small numbers."""
-    if ids.size == 0 or ids.min() < 0 or ids.max() > ids.size:
+    if ids.size == 0 or ids.dtype == bool or ids.min() < 0 or ids.max() > ids.size:
         return np.unique(ids, return_inverse=True)
     occurs = np.zeros(int(ids.max()) + 1, dtype=bool)
     occurs[ids] = True
