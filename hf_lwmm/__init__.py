@@ -17,44 +17,44 @@ from typing import TYPE_CHECKING, Any
 from hf_lwmm._version import __version__
 
 if TYPE_CHECKING:
-    from hf_lwmm.converting import Conversion, convert
-    from hf_lwmm.discrepancy import Discrepancy, diff
+    from hf_lwmm.api.convert import Conversion, convert
+    from hf_lwmm.planning.discrepancy import Discrepancy, diff
     from hf_lwmm.errors import HfLwmmError
-    from hf_lwmm.evaluation import EvaluationReport, evaluate
-    from hf_lwmm.exporting import export
-    from hf_lwmm.inspection import ModelInfo, inspect
-    from hf_lwmm.merging import MergeResult, Reproduction, merge, plan, push, reproduce
-    from hf_lwmm.models.loading import LoadedModel, load
-    from hf_lwmm.planning import Knobs, MergePlan
+    from hf_lwmm.evaluation.evaluate import EvaluationReport, evaluate
+    from hf_lwmm.api.export import export
+    from hf_lwmm.api.inspect import ModelInfo, inspect
+    from hf_lwmm.api.merge import MergeResult, Reproduction, merge, plan, push, reproduce
+    from hf_lwmm.networks.loading import LoadedModel, load
+    from hf_lwmm.planning.plan import Knobs, MergePlan
     from hf_lwmm.progress import progress_bar
-    from hf_lwmm.searching import Search, search
-    from hf_lwmm.sweeping import sweep
+    from hf_lwmm.api.search import Search, search
+    from hf_lwmm.sweeping.sweep import sweep
 
 _HOMES = {
-    "EvaluationReport": "evaluation",
-    "Conversion": "converting",
-    "Discrepancy": "discrepancy",
+    "EvaluationReport": "evaluation.evaluate",
+    "Conversion": "api.convert",
+    "Discrepancy": "planning.discrepancy",
     "HfLwmmError": "errors",
-    "Knobs": "planning",
-    "LoadedModel": "models.loading",
-    "MergePlan": "planning",
-    "MergeResult": "merging",
-    "ModelInfo": "inspection",
-    "Reproduction": "merging",
-    "Search": "searching",
-    "convert": "converting",
-    "diff": "discrepancy",
-    "evaluate": "evaluation",
-    "export": "exporting",
-    "inspect": "inspection",
-    "load": "models.loading",
-    "merge": "merging",
-    "plan": "merging",
+    "Knobs": "planning.plan",
+    "LoadedModel": "networks.loading",
+    "MergePlan": "planning.plan",
+    "MergeResult": "api.merge",
+    "ModelInfo": "api.inspect",
+    "Reproduction": "api.merge",
+    "Search": "api.search",
+    "convert": "api.convert",
+    "diff": "planning.discrepancy",
+    "evaluate": "evaluation.evaluate",
+    "export": "api.export",
+    "inspect": "api.inspect",
+    "load": "networks.loading",
+    "merge": "api.merge",
+    "plan": "api.merge",
     "progress_bar": "progress",
-    "push": "merging",
-    "reproduce": "merging",
-    "search": "searching",
-    "sweep": "sweeping",
+    "push": "api.merge",
+    "reproduce": "api.merge",
+    "search": "api.search",
+    "sweep": "sweeping.sweep",
 }
 
 __all__ = [
@@ -97,7 +97,7 @@ def __dir__() -> list[str]:
 
 
 class _RegisterNetworks:
-    """Imports hf_lwmm.models after the first of transformers' Auto classes, which are to know its networks.
+    """Imports hf_lwmm.networks after the first of transformers' Auto classes, which are to know its networks.
 
     Not before the outermost import of transformers is through: until then its modules are not whole.
     """
@@ -123,13 +123,13 @@ class _RegisterNetworks:
                     cls.depth -= 1
                 if not cls.depth and sys.modules.keys() & set(cls.modules) and cls in sys.meta_path:
                     sys.meta_path.remove(cls)
-                    import_module("hf_lwmm.models")
+                    import_module("hf_lwmm.networks")
 
             spec.loader.exec_module = then_register  # type: ignore[method-assign]
         return spec
 
 
 if sys.modules.keys() & set(_RegisterNetworks.modules):
-    import_module("hf_lwmm.models")
+    import_module("hf_lwmm.networks")
 else:
     sys.meta_path.insert(0, _RegisterNetworks)

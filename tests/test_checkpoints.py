@@ -17,9 +17,9 @@ from safetensors.numpy import save
 
 import hf_lwmm
 from hf_lwmm import hub
-from hf_lwmm.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.errors import CheckpointError, HfLwmmError, RefError
-from hf_lwmm.refs import ModelRef, parse_ref
+from hf_lwmm.hub.refs import ModelRef, parse_ref
 
 STATE = OrderedDict(
     (f"{part}.weight", torch.full((4, 3), float(i)))

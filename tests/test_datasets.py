@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hf_lwmm.datasets.labels import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
-from hf_lwmm.datasets.loading import LabelledImages, open_images
+from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
+from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.localhub import Fault, LocalHub
 
@@ -101,7 +101,7 @@ def test_label_sets_are_read_from_files_and_lists(tmp_path: Path) -> None:
 
 
 def test_labels_need_no_heavy_library() -> None:
-    code = "import sys, hf_lwmm.datasets.labels as l; l.label_sets(); print({'torch', 'datasets'} & set(sys.modules))"
+    code = "import sys, hf_lwmm.labels.label_sets as l; l.label_sets(); print({'torch', 'datasets'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_lwmm.datasets.decoding import label_ids, segment_runs
+from hf_lwmm.data.decoding import label_ids, segment_runs
 from hf_lwmm.errors import DatasetError
 
 

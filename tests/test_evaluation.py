@@ -19,11 +19,11 @@ from PIL import Image
 from tiny import NAMES, scene, segformer, tree
 
 import hf_lwmm
-from hf_lwmm.datasets.labels import label_sets
-from hf_lwmm.datasets.loading import open_images
+from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.evaluation import METRICS, report
-from hf_lwmm.inference import segment
+from hf_lwmm.evaluation.evaluate import METRICS, report
+from hf_lwmm.evaluation.inference import segment
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +314,7 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(
     ]
     code, _, err = run(*command)
     assert code == 1 and "name it with --plot FOLDER" in err
-    from hf_lwmm.predicting import class_colours
+    from hf_lwmm.evaluation.overlays import class_colours
 
     shown = np.asarray(Image.open(tmp_path / "shown" / f"01_{order[0]}.png"))
     # Image, labels, a model; the other, their ensemble, the difference; the labels are in Cityscapes' colours.
@@ -355,7 +355,7 @@ def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp
 
 
 def test_synonyms_meet_in_an_ensemble(tmp_path: Path) -> None:
-    from hf_lwmm.inference import rows_of_classes
+    from hf_lwmm.evaluation.inference import rows_of_classes
 
     first, other = (
         hf_lwmm.load(segformer(tmp_path / str(seed), seed, names))

@@ -12,7 +12,7 @@ from conftest import Run
 from tiny import NAMES, scene, segformer, tree
 
 import hf_lwmm
-from hf_lwmm.datasets.loading import open_images
+from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import PlanError
 
 
@@ -25,7 +25,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_fisher_information_of_a_classifier_is_of_its_images_labels(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    from hf_lwmm.models import BottleneckConfig, BottleneckForImageClassification
+    from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification
 
     config = BottleneckConfig(
         depths=(1, 1, 1, 1), width=8, block="basic", bottleneck_size=8, id2label=dict(enumerate(NAMES))
@@ -77,7 +77,7 @@ def test_fisher_information_is_the_mean_squared_gradient(run: Run, models: tuple
 
 
 def hf_lwmm_measure(path: Path, data: Path, target: Path, **options: Any) -> int:
-    from hf_lwmm.measuring import measure
+    from hf_lwmm.calibration.measurements import measure
 
     return measure(hf_lwmm.load(path), open_images(data), target, **{"count": 2, **options})
 

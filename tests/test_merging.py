@@ -21,10 +21,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
 import hf_lwmm
-from hf_lwmm.dtypes import narrow, widen
+from hf_lwmm.checkpoints.dtypes import narrow, widen
 from hf_lwmm.errors import AlignmentError, MergeError, PlanError
-from hf_lwmm.recipe import read_recipe
-from hf_lwmm.schedule import layerwise_weights
+from hf_lwmm.planning.recipe import read_recipe
+from hf_lwmm.methods.schedule import layerwise_weights
 
 MIT_B0 = {
     "transformers": ("transformers_segformer_b0_hub_legacy", "segformer."),
@@ -269,7 +269,7 @@ def write_header(path: Path, system: str) -> Path:
     """A file with the system's names and shapes, all zeros, taking no disk space."""
     from manifests import manifest
 
-    from hf_lwmm.safetensors_file import TensorInfo, encode_header
+    from hf_lwmm.checkpoints.safetensors_file import TensorInfo, encode_header
 
     infos = {n: TensorInfo("I64" if "int" in d else "F32", s) for n, s, d in manifest(system)}
     head, _ = encode_header(infos)
@@ -330,7 +330,7 @@ def test_rows_of_a_classifier_are_matched_by_label(tmp_path: Path) -> None:
 
 
 def test_named_label_sets_tell_gtas_classes_from_synthias(tmp_path: Path) -> None:
-    from hf_lwmm.datasets.labels import label_sets
+    from hf_lwmm.labels.label_sets import label_sets
 
     system, name = "hrda_mitb5", "decode_head.head.conv_seg.weight"
     paths, models = [], []

@@ -27,7 +27,7 @@ from hf_lwmm.metrics.classification import (
 )
 from hf_lwmm.metrics.detection import THRESHOLDS, Boxes, average_precision, detection_counts, mean_ap
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts, panoptic_scores
-from hf_lwmm.metrics.runs import Runs, run_ends, shared_areas
+from hf_lwmm.data.runs import Runs, run_ends, shared_areas
 from hf_lwmm.metrics.semantic import confusion, iou, mean_iou, semantic_counts, semantic_scores
 
 CLASSES = 19

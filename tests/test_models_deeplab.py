@@ -18,13 +18,13 @@ from torch import nn
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import SlotMap, map_slots
-from hf_lwmm.models import BottleneckConfig, BottleneckForImageClassification, DeepLabV2Config
-from hf_lwmm.models import DeepLabV2ForSemanticSegmentation as DeepLabV2
-from hf_lwmm.models import SegmentationImageProcessor as Processor
-from hf_lwmm.models.deeplab import SYSTEMS as PARTICULAR
-from hf_lwmm.models.families import family_of
-from hf_lwmm.models.from_slots import deeplab_config
-from hf_lwmm.models.image_processing import as_rgb
+from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification, DeepLabV2Config
+from hf_lwmm.networks import DeepLabV2ForSemanticSegmentation as DeepLabV2
+from hf_lwmm.networks import SegmentationImageProcessor as Processor
+from hf_lwmm.networks.deeplab import SYSTEMS as PARTICULAR
+from hf_lwmm.networks.families import family_of
+from hf_lwmm.networks.from_slots import deeplab_config
+from hf_lwmm.networks.image_processing import as_rgb
 
 CITYSCAPES = [f"class {i}" for i in range(19)]
 

@@ -16,16 +16,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from hf_lwmm.datasets.labels import label_sets
+from hf_lwmm.labels.label_sets import label_sets
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.inference import resized_rows, see
+from hf_lwmm.evaluation.inference import resized_rows, see
 from hf_lwmm.layouts import SlotMap, map_slots
-from hf_lwmm.models import from_slots
-from hf_lwmm.models.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
-from hf_lwmm.models.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
-from hf_lwmm.models.hrda import HRDAConfig, HRDAForSemanticSegmentation
-from hf_lwmm.models.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
-from hf_lwmm.models.windows import window_boxes
+from hf_lwmm.networks import from_slots
+from hf_lwmm.networks.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
+from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
+from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
+from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
+from hf_lwmm.networks.windows import window_boxes
 
 CITYSCAPES = label_sets()["cityscapes19"].classes
 MIT_B5 = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_lwmm.errors import PlanError
-from hf_lwmm.schedule import fade, layerwise_weights
+from hf_lwmm.methods.schedule import fade, layerwise_weights
 
 sizes = st.integers(1, 300)
 models = st.integers(1, 8)

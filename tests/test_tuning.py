@@ -27,16 +27,16 @@ from typer.testing import CliRunner
 
 import hf_lwmm
 from hf_lwmm.cli import app
-from hf_lwmm.datasets.loading import open_images
-from hf_lwmm.datasets.pictures import open_pictures
+from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.pictures import open_pictures
 from hf_lwmm.errors import AlignmentError, DatasetError, PlanError
-from hf_lwmm.facts import Tuning, read_image_facts
-from hf_lwmm.measuring import measure
-from hf_lwmm.merging import load_recipe
+from hf_lwmm.planning.provenance import Tuning, read_image_facts
+from hf_lwmm.calibration.measurements import measure
+from hf_lwmm.api.merge import load_recipe
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup
-from hf_lwmm.models import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
-from hf_lwmm.schedule import layerwise_weights
+from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+from hf_lwmm.methods.schedule import layerwise_weights
 
 FEW = {"images": 3, "passes": 24}
 

@@ -19,9 +19,9 @@ import yaml
 from PIL import Image
 
 import hf_lwmm
-from hf_lwmm.inference import classify, look
+from hf_lwmm.evaluation.inference import classify, look
 from hf_lwmm.metrics.semantic import iou
-from hf_lwmm.plots import style
+from hf_lwmm.publishing.plots import style
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

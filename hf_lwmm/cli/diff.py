@@ -12,7 +12,7 @@ from hf_lwmm.cli.terminal import console, note, print_json
 from hf_lwmm.progress import progress_bar
 
 if TYPE_CHECKING:
-    from hf_lwmm.discrepancy import Discrepancy, LayerDifference
+    from hf_lwmm.planning.discrepancy import Discrepancy, LayerDifference
 
 EXAMPLES = """Examples:
 
@@ -43,8 +43,8 @@ def diff(
 ) -> None:
     """Compare two models layer by layer: how far apart, in which layers, and whether from the same pre-training."""
     import hf_lwmm
-    from hf_lwmm.plots import plot_discrepancy
-    from hf_lwmm.plots.style import check_suffix
+    from hf_lwmm.publishing.plots import plot_discrepancy
+    from hf_lwmm.publishing.plots.style import check_suffix
 
     if plot is not None:
         check_suffix(plot)
@@ -64,7 +64,7 @@ def diff(
 def _print(report: Discrepancy, full: bool) -> None:
     from rich.table import Table
 
-    from hf_lwmm.discrepancy import KINDS
+    from hf_lwmm.planning.discrepancy import KINDS
 
     out = console(120)
     out.print(f"a. {report.models[0]}\nb. {report.models[1]}", soft_wrap=True)

@@ -13,7 +13,7 @@ from hf_lwmm.cli.terminal import console, note, print_json
 from hf_lwmm.progress import progress_bar
 
 if TYPE_CHECKING:
-    from hf_lwmm.evaluation import EvaluationReport
+    from hf_lwmm.evaluation.evaluate import EvaluationReport
 
 EXAMPLES = """Examples:
 
@@ -74,9 +74,9 @@ def evaluate(
 ) -> None:
     """Score models on a labelled data set in one pass; the first is the anchor that the others are compared with."""
     from hf_lwmm.errors import PlanError
-    from hf_lwmm.evaluation import evaluate as run
-    from hf_lwmm.plots.scores import save_plots
-    from hf_lwmm.qualitative import save_examples
+    from hf_lwmm.evaluation.evaluate import evaluate as run
+    from hf_lwmm.publishing.plots.scores import save_plots
+    from hf_lwmm.evaluation.examples import save_examples
 
     if not dataset:
         raise PlanError("--dataset is missing: org/name on the Hub, or a folder of images and labels.")

@@ -12,7 +12,7 @@ from hf_lwmm.cli.terminal import note, print_json, warn
 from hf_lwmm.progress import progress_bar
 
 if TYPE_CHECKING:
-    from hf_lwmm.recipe import Recipe
+    from hf_lwmm.planning.recipe import Recipe
 
 EXAMPLES = """Examples:
 
@@ -128,7 +128,7 @@ def merge(
     what |= {"tuning": None, **options.knobs_of(context)}
     recorded = None
     if recipe is not None:
-        from hf_lwmm.merging import load_recipe
+        from hf_lwmm.api.merge import load_recipe
 
         recorded = load_recipe(recipe)
         what = _with_recipe(context, recorded, what)

@@ -11,7 +11,7 @@ from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import note
 
 if TYPE_CHECKING:
-    from hf_lwmm.planning import MergePlan
+    from hf_lwmm.planning.plan import MergePlan
 
 EXAMPLES = """Examples:
 
@@ -51,8 +51,8 @@ def plan(
     """Print the layer table of a merge: position, slot, shape and weights, and why other tensors are not shared."""
     import hf_lwmm
     from hf_lwmm.cli.tables import print_plan
-    from hf_lwmm.plots import plot_layer_weights
-    from hf_lwmm.plots.style import check_suffix
+    from hf_lwmm.publishing.plots import plot_layer_weights
+    from hf_lwmm.publishing.plots.style import check_suffix
 
     if plot is not None:
         check_suffix(plot)

@@ -31,7 +31,7 @@ def predict(
 ) -> None:
     """Segment pictures: a colour overlay, a label PNG and, of panoptic models, a segment PNG for each."""
     import hf_lwmm
-    from hf_lwmm.predicting import predict as run
+    from hf_lwmm.evaluation.overlays import predict as run
 
     loaded = hf_lwmm.load(model, system=system, labels=labels or [], weights=weights, device=device)
     for text in loaded.notes:

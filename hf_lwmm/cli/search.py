@@ -47,7 +47,7 @@ def search(
         return
     from rich.table import Table
 
-    from hf_lwmm.searching import COLUMNS, table
+    from hf_lwmm.api.search import COLUMNS, table
 
     out = console(_WIDE)
     shown = Table(box=None, pad_edge=False, header_style="bold")

@@ -14,7 +14,7 @@ from hf_lwmm.cli.terminal import console, note, print_json
 from hf_lwmm.progress import progress_bar
 
 if TYPE_CHECKING:
-    from hf_lwmm.sweeping import SweepReport
+    from hf_lwmm.sweeping.sweep import SweepReport
 
 _T = TypeVar("_T")
 
@@ -107,7 +107,7 @@ def sweep(
     """Merge and score every combination of models, anchors, methods and knobs on a data set, and rank them."""
     import hf_lwmm
     from hf_lwmm.errors import PlanError
-    from hf_lwmm.plots.sweeps import save_plots
+    from hf_lwmm.publishing.plots.sweeps import save_plots
 
     if not dataset:
         raise PlanError("--dataset is missing: org/name on the Hub, or a folder of images and labels.")

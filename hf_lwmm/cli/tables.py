@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from hf_lwmm.alignment import SharedSlot
+from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.cli.terminal import console, print_json
-from hf_lwmm.planning import MergePlan
+from hf_lwmm.planning.plan import MergePlan
 
 _ROWS = 40
 _NAMES = 3

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_lwmm.methods.base import Method, Trials
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.schedule import Weights
+from hf_lwmm.methods.schedule import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm.schedule import Weights
+from hf_lwmm.methods.schedule import Weights
 
 if TYPE_CHECKING:
     from torch import Tensor

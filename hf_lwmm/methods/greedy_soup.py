@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from hf_lwmm.methods.base import Method, Trials
-from hf_lwmm.schedule import Weights
+from hf_lwmm.methods.schedule import Weights
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hf_lwmm.methods.base import Method, uniform
-from hf_lwmm.schedule import Weights
+from hf_lwmm.methods.schedule import Weights
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hf_lwmm.methods.base import Method
-from hf_lwmm.schedule import Weights, layerwise_weights
+from hf_lwmm.methods.schedule import Weights, layerwise_weights
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hf_lwmm.methods.isotropic import Isotropic
 class Permutation(Isotropic):
     """merged = 1/M sum_i P_i(theta_i), P_i the permutation of hidden units that brings theta_i nearest to the anchor.
 
-    The permutations leave what a network computes unchanged; `hf_lwmm.permuting` finds them by weight matching. Source:
+    The permutations leave what a network computes unchanged; `hf_lwmm.planning.permutation` finds them by weight matching. Source:
     Ainsworth et al. 2023, "Git Re-Basin" (Algorithm 1), as the paper's Table 1 uses it. `--permute` does the same
     before any other method. Needs nothing but the models, of a MiT or ResNet family. Cost: a linear assignment for
     each group of units, several times over.

@@ -130,7 +130,7 @@ def merges(count: int, axes: Axes) -> list[Candidate]:
 
 def merge_knobs(method: str, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
     """Knobs of a merge without those that are the paper's choice anyway, so that equal merges have equal names."""
-    from hf_lwmm.planning import Knobs
+    from hf_lwmm.planning.plan import Knobs
 
     defaults = {each.name: each.default for each in fields(Knobs)}
     every = {"method": method, **fixed, **values}

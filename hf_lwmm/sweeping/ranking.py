@@ -12,9 +12,9 @@ import numpy as np
 from hf_lwmm._version import __version__
 from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
-from hf_lwmm.scores import METRICS, report
-from hf_lwmm.scoring import padded
-from hf_lwmm.sweeping.bench import Data, Scored
+from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.evaluation.per_image import padded
+from hf_lwmm.sweeping.scorer import Data, Scored
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
 
 
@@ -227,7 +227,7 @@ def _place(scored: Scored) -> tuple[int, int, str]:
 
 
 def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
-    from hf_lwmm.planning import Knobs
+    from hf_lwmm.planning.plan import Knobs
 
     candidate = row.candidate
     knobs = Knobs(**candidate.knobs) if candidate.kind == "merge" else None

@@ -31,10 +31,10 @@ ENGINE = """
 import json, sys, time
 from pathlib import Path
 from hf_lwmm import hub
-from hf_lwmm.checkpoint import open_checkpoint
-from hf_lwmm.engine import write_merged
-from hf_lwmm.planning import Knobs, make_plan
-from hf_lwmm.refs import parse_ref
+from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.engine.streaming import write_merged
+from hf_lwmm.planning.plan import Knobs, make_plan
+from hf_lwmm.hub.refs import parse_ref
 def memory(field):  # in MiB; the peak can be set back, ru_maxrss cannot and starts from the parent's
     return int(next(l for l in open("/proc/self/status") if l.startswith(field)).split()[1]) / 1024
 plan = make_plan([open_checkpoint(hub.resolve(parse_ref(p))) for p in sys.argv[2:]], 0, Knobs())

@@ -23,7 +23,7 @@ MIT_B5: dict[str, Any] = {"depths": [3, 6, 40, 3], "hidden_sizes": [64, 128, 320
 def networks() -> dict[str, Any]:
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-    from hf_lwmm import models as m
+    from hf_lwmm import networks as m
 
     return {
         "SegFormer-B0": lambda: SegformerForSemanticSegmentation(SegformerConfig(**MIT_B0, **CITY)),
@@ -42,7 +42,7 @@ def networks() -> dict[str, Any]:
 def measure(name: str, size: tuple[int, int], threads: int) -> None:
     import torch
 
-    from hf_lwmm.inference import best_classes, see
+    from hf_lwmm.evaluation.inference import best_classes, see
 
     torch.set_num_threads(threads)
     model = networks()[name]().eval()

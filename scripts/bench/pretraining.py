@@ -21,11 +21,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoint import Checkpoint, open_checkpoint
-from hf_lwmm.discrepancy import same_pretraining
-from hf_lwmm.models.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
-from hf_lwmm.permuting import Matching, axes_of, permuted_checkpoint
-from hf_lwmm.refs import parse_ref
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.planning.discrepancy import same_pretraining
+from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
+from hf_lwmm.hub.refs import parse_ref
 from scripts.uda.losses import see
 from scripts.uda.streets import CLASSES, render
 

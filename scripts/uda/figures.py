@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import hf_lwmm
-from hf_lwmm.plots import plot_discrepancy, plot_knob, plot_layer_weights, plot_subsets
+from hf_lwmm.publishing.plots import plot_discrepancy, plot_knob, plot_layer_weights, plot_subsets
 from scripts.uda.candidates import Bench, Candidate, Scored
 from scripts.uda.cells import (
     MERGES,
@@ -127,5 +127,5 @@ def picture(pictures: Path, name: str, what: str) -> str:
 
 
 def _point(scored: Scored, models: Sequence[str], method: str | None, **knobs: float) -> dict[str, Any]:
-    """A candidate as `hf_lwmm.plots` takes it; an ensemble stands beside the merges with the same first model."""
+    """A candidate as `hf_lwmm.publishing.plots` takes it; an ensemble stands beside the merges with the same first model."""
     return {"models": models, "anchor": models[0], "method": method, "score": scored.mean / 100, **knobs}

@@ -20,7 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from hf_lwmm.models.bottleneck import BottleneckConfig, BottleneckForImageClassification
+from hf_lwmm.networks.bottleneck import BottleneckConfig, BottleneckForImageClassification
 from scripts.uda.data import Frames, jitter, rendered
 from scripts.uda.losses import see
 from scripts.uda.streets import CLASSES, THINGS

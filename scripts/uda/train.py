@@ -26,11 +26,11 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
 
-from hf_lwmm.models.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
-from hf_lwmm.models.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
-from hf_lwmm.models.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
-from hf_lwmm.models.hrda import HRDAConfig, HRDAForSemanticSegmentation
-from hf_lwmm.models.image_processing import SegmentationImageProcessor
+from hf_lwmm.networks.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
+from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
+from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
+from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from scripts.uda.data import Frames, View, draw_batch, folder_of_images, joined, rendered
 from scripts.uda.losses import STRATEGIES, see
 from scripts.uda.streets import CLASSES

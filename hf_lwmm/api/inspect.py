@@ -1,0 +1,59 @@
+"""What a model is, from its headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hf_lwmm import hub
+from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.checkpoints.dtypes import TORCH_NAMES, is_float
+from hf_lwmm.hub.refs import Ref, parse_ref
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model's layout, architecture, label names, element types and size.
+
+    `parameters` counts float elements; `dtypes` maps torch's type names to numbers of elements.
+    """
+
+    model: str
+    sha: str | None
+    files: tuple[str, ...]
+    layout: str
+    architecture: str
+    classes: tuple[str, ...] | None = field(repr=False)
+    dtypes: Mapping[str, int]
+    tensors: int
+    parameters: int
+    license: str | None
+    notes: tuple[str, ...] = field(repr=False)
+
+
+def inspect(model: Ref, *, weights: str = "student") -> ModelInfo:
+    """Describe a model. Of a Hub repository with safetensors, only headers and config.json are read.
+
+    Raises:
+        HfLwmmError: a subclass, if the model cannot be found or read.
+    """
+    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), weights=weights, headers_only=True)
+    checkpoint.close()
+    dtypes: dict[str, int] = {}
+    for info in checkpoint.tensors.values():
+        name = TORCH_NAMES.get(info.dtype, info.dtype.lower())
+        dtypes[name] = dtypes.get(name, 0) + info.count
+    licence = checkpoint.source.card.get("license")
+    return ModelInfo(
+        model=checkpoint.label,
+        sha=checkpoint.source.sha,
+        files=checkpoint.files,
+        layout=checkpoint.slot_map.layout,
+        architecture=checkpoint.slot_map.architecture,
+        classes=checkpoint.classes,
+        dtypes=dict(sorted(dtypes.items(), key=lambda item: -item[1])),
+        tensors=len(checkpoint.tensors),
+        parameters=sum(info.count for info in checkpoint.tensors.values() if is_float(info.dtype)),
+        license=str(licence) if licence else None,
+        notes=checkpoint.notes,
+    )

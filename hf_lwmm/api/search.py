@@ -1,0 +1,338 @@
+"""Which models of the Hub can merge with a backbone or a model: by the Hub's lists, config.json and headers alone."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from hf_lwmm import hub
+from hf_lwmm.planning.alignment import align
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, choose_files, classifier_rows, open_checkpoint, read_config, with_labels
+from hf_lwmm.labels.label_sets import LabelSet, normalise, read_label_set
+from hf_lwmm.checkpoints.dtypes import is_float
+from hf_lwmm.errors import AlignmentError, HfLwmmError, HubError, PlanError
+from hf_lwmm.hub.client import Source
+from hf_lwmm.layouts import COMPONENTS, place_of
+from hf_lwmm.layouts.table import Component
+from hf_lwmm.hub.refs import ModelRef, parse_ref
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+Query = Mapping[str, str]
+
+# How the Hub tags models that hold a backbone: by transformers' model type, by library, and by hf-lwmm itself.
+_QUERIES: Mapping[str, Sequence[Query]] = {
+    "mit": ({"filter": "segformer"}, {"filter": "segmentation-models-pytorch"}),
+    "resnet": ({"filter": "resnet"}, {"filter": "segmentation-models-pytorch"}, {"filter": "timm", "search": "resnet"}),
+    "vgg": ({"filter": "timm", "search": "vgg"},),
+    "vit": ({"filter": "vit"}, {"filter": "deit"}, {"filter": "timm", "search": "vit"}),
+    "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
+}
+_ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})
+# Backbones that a config.json describes, by transformers' model type, and which of its hidden sizes is the width.
+_MODEL_TYPES: Mapping[str, tuple[str, int]] = {"segformer": ("mit", 0), "pvt_v2": ("pvt", 0), "resnet": ("resnet", -1)}
+_PROPERTIES: Any = ["cardData", "downloads", "sha", "siblings"]
+_AT_ONCE = 8  # repositories whose headers are read side by side
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that can merge with what was asked for.
+
+    `same_labels` is None if it or the wanted model names no classes; `rows` is how many its classifier tells apart.
+    `shared` is the part of the weights that a merge would share: of the wanted model's, or, when a backbone was asked
+    for, of its own. It is None where only config.json was read, since torch files have no header that can be read
+    apart; `layout` then is too.
+    """
+
+    repo: str
+    sha: str
+    architecture: str
+    layout: str | None
+    classes: tuple[str, ...] | None = field(repr=False)
+    rows: int | None
+    same_labels: bool | None
+    licence: str | None
+    downloads: int
+    shared: float | None
+
+
+@dataclass(frozen=True)
+class Search:
+    """What was found, most downloaded first.
+
+    `looked_at` counts repositories; `unread` are those that could not be judged without downloading them, and why.
+    """
+
+    wanted: str
+    candidates: tuple[Candidate, ...]
+    looked_at: int
+    unread: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The search as plain data."""
+        return asdict(self)
+
+    def _repr_markdown_(self) -> str:
+        rows = "".join(f"| {' | '.join(cells)} |\n" for cells in table(self))
+        return (
+            f"**{len(self.candidates)} of {self.looked_at} models can merge with {self.wanted}**\n\n"
+            f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n{rows}"
+        )
+
+
+def search(
+    backbone: str | None = None,
+    *,
+    like: str | Path | ModelRef | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+    limit: int = 20,
+    scan: int = 200,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Search:
+    """Find models of the Hub that can merge with a backbone, or with a model. No weights are downloaded.
+
+    Args:
+        backbone: a size such as `mit-b5` or `resnet-101`, or a family such as `mit`.
+        like: in place of a backbone, a model that the others shall merge with.
+        labels: the label set that classes are compared with; those of `like` if None.
+        limit: stop when so many are found.
+        scan: look at so many repositories at most, those with the size in their name and many downloads first.
+
+    Raises:
+        PlanError: if neither or both are named, or no layout knows the backbone.
+        HubError: if the Hub cannot be reached.
+    """
+    if (backbone is None) == (like is None):
+        raise PlanError("Name a backbone such as mit-b5, or with --like a model; one of the two.")
+    named = read_label_set(labels) if labels is not None else None
+    wanted = _like(like, named) if like is not None else _backbone(str(backbone), named)
+    found: list[Candidate] = []
+    unread: dict[str, str] = {}
+    looked_at = 0
+    listed = islice(_listed(wanted.queries, scan), scan)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while len(found) < limit and (batch := list(islice(listed, _AT_ONCE))):
+            batch = [info for info in batch if info.id != wanted.itself]
+            for info, answer in zip(batch, pool.map(wanted.judge, batch), strict=True):
+                looked_at += 1
+                if isinstance(answer, str):
+                    unread[info.id] = answer
+                elif answer is not None:
+                    found.append(answer)
+            progress("Reading headers", looked_at, scan)
+    best = sorted(found, key=lambda candidate: (-candidate.downloads, candidate.repo))[:limit]
+    return Search(wanted.title, tuple(best), looked_at, unread)
+
+
+COLUMNS = ("model", "architecture", "layout", "classes", "licence", "downloads", "shared")
+
+
+def table(found: Search) -> list[tuple[str, ...]]:
+    """A row of text under `COLUMNS` for each candidate."""
+    return [
+        (
+            each.repo,
+            each.architecture,
+            each.layout or "torch file, by its config.json",
+            _classes_text(each),
+            each.licence or "not stated",
+            f"{each.downloads:,}",
+            f"{each.shared:.1%}" if each.shared is not None else "?",
+        )
+        for each in found.candidates
+    ]
+
+
+def _classes_text(candidate: Candidate) -> str:
+    count = len(candidate.classes) if candidate.classes else candidate.rows
+    says = {True: "the same", False: "others", None: "" if candidate.classes else "unnamed"}[candidate.same_labels]
+    return ", ".join(part for part in (str(count) if count else "", says) if part)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is looked for: lists to look in, and how a model is judged by its checkpoint or its config alone."""
+
+    title: str
+    queries: Sequence[Sequence[Query]]
+    labels: LabelSet | None
+    share: Callable[[Checkpoint], float | None]
+    fits: Callable[[str], bool]
+    itself: str | None = None
+
+    def judge(self, info: ModelInfo) -> Candidate | str | None:
+        """The model if it can merge, why that could not be found out, or None if it cannot."""
+        card = dict(info.card_data.__dict__) if info.card_data else {}
+        files = tuple(sorted(sibling.rfilename for sibling in info.siblings or ()))
+        source = Source(ModelRef(repo_id=info.id), info.sha, files, card)
+        try:
+            chosen, _ = choose_files(source)
+            if PurePosixPath(chosen[0].removesuffix(".index.json")).suffix != ".safetensors":
+                return self._by_config(info, source)
+            checkpoint = open_checkpoint(source, headers_only=True)
+            checkpoint.close()
+            checkpoint = with_labels(checkpoint, [self.labels] if self.labels else [])
+            shared = self.share(checkpoint)
+        except HfLwmmError as error:
+            return str(error).splitlines()[0]
+        if shared is None:
+            return None
+        architecture, rows = checkpoint.slot_map.architecture, classifier_rows(checkpoint.slot_map)
+        return self._candidate(info, source, architecture, checkpoint.slot_map.layout, checkpoint.classes, rows, shared)
+
+    def _by_config(self, info: ModelInfo, source: Source) -> Candidate | str | None:
+        config = read_config(source)
+        if (stated := stated_backbone(config)) is None:
+            return f"{source.label}: has torch files only, and its config.json tells no backbone that layouts know."
+        if not self.fits(stated):
+            return None
+        names = config.get("id2label")
+        classes = tuple(map(str, names.values())) if isinstance(names, dict) and names else None
+        return self._candidate(info, source, stated, None, classes, None, None)
+
+    def _candidate(
+        self,
+        info: ModelInfo,
+        source: Source,
+        architecture: str,
+        layout: str | None,
+        classes: tuple[str, ...] | None,
+        rows: int | None,
+        shared: float | None,
+    ) -> Candidate:
+        same = None
+        if classes and self.labels:
+            same = [*map(normalise, classes)] == [*map(normalise, self.labels.classes)]
+        licence = source.card.get("license")
+        return Candidate(
+            info.id, str(info.sha), architecture, layout, classes, rows, same, str(licence) if licence else None,
+            info.downloads or 0, shared,
+        )  # fmt: skip
+
+
+def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
+    """Models with a backbone of this size, or of this family."""
+    known = {_plain(title): component for component in _backbones() for title in _titles(component)}
+    component = known.get(_plain(name))
+    if component is None:
+        titles = ", ".join(title for each in _backbones() for title in _titles(each))
+        raise PlanError(f"--backbone {name} is none of {titles}.")
+
+    def fits(architecture: str) -> bool:
+        backbone = _plain(architecture.split(", ")[0])
+        family = _plain(name) == _plain(component.title)
+        return backbone.startswith(_plain(name)) if family else backbone == _plain(name)
+
+    def share(checkpoint: Checkpoint) -> float | None:
+        if checkpoint.slot_map.backbone is not component or not fits(checkpoint.slot_map.architecture):
+            return None
+        own = whole = 0
+        for slot, atom in checkpoint.slot_map.slots.items():
+            if is_float(checkpoint.tensors[atom.tensor].dtype):
+                count = math.prod(atom.shape)
+                place = place_of(slot)
+                whole += count
+                own += count if place is not None and place[0] is component else 0
+        return own / whole if whole else None
+
+    return _Wanted(name, _queries(component.name, _size(name)), labels, share, fits)
+
+
+def _like(model: str | Path | ModelRef, labels: LabelSet | None) -> _Wanted:
+    """Models that a merge with this one, as the anchor, takes."""
+    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), headers_only=True)
+    checkpoint.close()
+    checkpoint = with_labels(checkpoint, [labels] if labels else [])
+    if labels is None and checkpoint.classes:
+        labels = read_label_set(checkpoint.classes)
+    component, architecture = checkpoint.slot_map.backbone, checkpoint.slot_map.architecture.split(", ")[0]
+
+    def share(other: Checkpoint) -> float | None:
+        try:
+            alignment = align([checkpoint, other], 0)
+        except AlignmentError:
+            return None
+        return alignment.shared_parameters / alignment.anchor_parameters
+
+    def fits(stated: str) -> bool:
+        return stated == architecture
+
+    tags = (checkpoint.config.get("model_type"), checkpoint.source.card.get("pipeline_tag"))
+    more = [{"filter": str(tag)} for tag in tags if tag]
+    queries = _queries(component.name if component else "", _size(architecture), more)
+    return _Wanted(checkpoint.label, queries, labels, share, fits, checkpoint.source.ref.repo_id)
+
+
+def _queries(component: str, size: str, more: Sequence[Query] = ()) -> Sequence[Sequence[Query]]:
+    """First models with the size in their name, then all of the family."""
+    family = [*_QUERIES.get(component, ()), *more, *_ALWAYS]
+    named = [{**query, "search": size} for query in family if "search" not in query] if size else []
+    return (named, family) if named else (family,)
+
+
+def _size(backbone: str) -> str:
+    """What of a backbone's name is likely to be in a repository's: b5 of MiT-B5."""
+    found = re.search(r"[- _]([a-z]?\d+)$", backbone.lower())
+    return found[1] if found else ""
+
+
+def stated_backbone(config: Mapping[str, Any]) -> str | None:
+    """The backbone that a config.json of transformers describes, named as in `hf-lwmm inspect`."""
+    name, telling = _MODEL_TYPES.get(str(config.get("model_type")), ("", 0))
+    try:
+        depths, width = tuple(config["depths"]), config["hidden_sizes"][telling]
+    except (KeyError, TypeError, IndexError):
+        return None
+    if not name:
+        return None
+    component = COMPONENTS[name]
+    for variant in component.variants:
+        if variant.depths == depths and variant.width in (None, width):
+            return variant.name
+    return f"{component.title} with {'-'.join(map(str, depths))} blocks"
+
+
+def _listed(queries: Sequence[Sequence[Query]], scan: int) -> Iterator[ModelInfo]:
+    """Models in the Hub's lists, each once; those of an earlier group of lists first, then by downloads."""
+    seen: set[str] = set()
+    for group in queries:
+        fresh = {info.id: info for query in group for info in _list(query, scan) if info.id not in seen}
+        seen |= fresh.keys()
+        yield from sorted(fresh.values(), key=lambda info: (-(info.downloads or 0), info.id))
+
+
+def _list(query: Query, limit: int) -> Iterable[ModelInfo]:
+    import httpx2
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    arguments: dict[str, Any] = {**query, "sort": "downloads", "limit": limit, "expand": _PROPERTIES}
+    try:
+        return list(HfApi(library_name="hf-lwmm").list_models(**arguments))
+    except OfflineModeIsEnabled:
+        raise HubError("Searching needs the Hub, and offline mode is on. Unset HF_HUB_OFFLINE.") from None
+    except HfHubHTTPError as error:
+        raise HubError(f"The Hub's list of models: {str(error).splitlines()[0]}") from error
+    except (httpx2.TransportError, ConnectionError) as error:
+        raise HubError(f"The Hub cannot be reached ({error}). Check the connection and HF_ENDPOINT.") from error
+
+
+def _backbones() -> list[Component]:
+    return [component for component in COMPONENTS.values() if component.kind == "backbone"]
+
+
+def _titles(component: Component) -> list[str]:
+    return [component.title, *(variant.name for variant in component.variants)]
+
+
+def _plain(name: str) -> str:
+    """`mit_b5`, `MiT-B5` and `mit b5` are the same."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,227 @@
+"""Named tensors of a model, opened lazily, whatever files they come in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from hf_lwmm import hub
+from hf_lwmm.labels.label_sets import LabelSet, labels_of_rows
+from hf_lwmm.errors import CheckpointError, RefError
+from hf_lwmm.hub.client import Source
+from hf_lwmm.layouts import SlotMap, map_slots, place_of
+from hf_lwmm.hub.refs import check_inside
+from hf_lwmm.checkpoints.safetensors_file import SafetensorsHeader, SafetensorsReader, TensorInfo, parse_header, read_header
+from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
+from hf_lwmm.checkpoints.torch_file import MemoryReader, read_torch_file
+
+# What transformers looks for, in its order.
+_PREFERRED = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler", "random_states")
+
+
+class TensorReader(Protocol):
+    """Gives the bytes of stored tensors."""
+
+    def read(self, name: str, start: int, buffer: memoryview) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's tensors by stored name, and what its files say about it.
+
+    `reader` is None when only headers were read, over the network. `classes` are label names in order, None if
+    unknown. `notes` say which files were chosen and what was left out of them.
+    """
+
+    source: Source
+    files: tuple[str, ...]
+    tensors: Mapping[str, TensorInfo] = field(repr=False)
+    classes: tuple[str, ...] | None = field(repr=False)
+    config: Mapping[str, Any] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    reader: TensorReader | None = field(default=None, repr=False)
+    paths: Mapping[str, Path] = field(default_factory=dict, repr=False)
+
+    @property
+    def label(self) -> str:
+        return self.source.label
+
+    @cached_property
+    def slot_map(self) -> SlotMap:
+        """The tensors as slots."""
+        return map_slots({name: info.shape for name, info in self.tensors.items()})
+
+    def close(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
+
+
+def open_checkpoint(source: Source, *, weights: str = "student", headers_only: bool = False) -> Checkpoint:
+    """Open the weights of a source.
+
+    With `headers_only`, remote safetensors files are described from their headers, without downloading weights;
+    torch files have no header that can be read apart and are downloaded.
+
+    Raises:
+        CheckpointError: if there are no weights, several candidates, or a damaged or unsafe file.
+        HubError: if a file cannot be fetched.
+    """
+    chosen, notes = choose_files(source)
+    shards = _expand_index(source, chosen)
+    kinds = {PurePosixPath(name).suffix == ".safetensors" for name in shards}
+    if len(kinds) > 1:
+        raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
+    config = read_config(source)
+    if kinds == {True}:
+        if weights == "teacher":
+            raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --weights teacher.")
+        headers = {name: _header(source, name, headers_only) for name in shards}
+        tensors = _union(source, {name: header.tensors for name, (header, _) in headers.items()})
+        paths = {name: path for name, (_, path) in headers.items() if path is not None}
+        reader: TensorReader | None = None
+        if len(paths) == len(headers):
+            reader = SafetensorsReader({paths[name]: header for name, (header, _) in headers.items()})
+        return Checkpoint(source, shards, tensors, _classes(config), config, notes, reader, paths)
+    paths = {name: hub.fetch(source, name) for name in shards}
+    files = {name: read_torch_file(path, weights) for name, path in paths.items()}
+    tensors = _union(source, {name: file.tensors for name, file in files.items()})
+    data = {name: values for file in files.values() for name, values in file.data.items()}
+    classes = next((file.classes for file in files.values() if file.classes), None) or _classes(config)
+    notes += tuple(note for file in files.values() for note in file.notes)
+    return Checkpoint(source, shards, tensors, classes, config, notes, MemoryReader(data), paths)
+
+
+def classifier_rows(slot_map: SlotMap) -> int | None:
+    """How many classes the classifiers tell apart, None if that cannot be told."""
+    slots = slot_map.slots
+    rows = {a.shape[0] for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape}
+    return rows.pop() if len(rows) == 1 else None
+
+
+def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Checkpoint:
+    """The checkpoint, its classes named after the first fitting label set if it does not name them itself."""
+    if checkpoint.classes is not None:
+        return checkpoint
+    rows = classifier_rows(checkpoint.slot_map)
+    classes = labels_of_rows(rows, label_sets) if rows is not None else None
+    return replace(checkpoint, classes=classes) if classes else checkpoint
+
+
+def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which files hold the weights, and a note where there was a choice.
+
+    Raises:
+        CheckpointError: if there is none, or no way to tell which.
+    """
+    if source.ref.files:
+        missing = [name for name in source.ref.files if name not in source.files]
+        if missing:
+            have = ", ".join(_candidates(source)[:10]) or "no weights at all"
+            raise CheckpointError(f"{source.label}: has no file {missing[0]!r}. It has {have}.")
+        return source.ref.files, ()
+    if source.ref.path is not None and source.ref.path.is_file():
+        return source.files, ()
+    candidates = _candidates(source)
+    preferred = [name for name in _PREFERRED if name in source.files]
+    if preferred:
+        others = [name for name in candidates if name not in preferred and not _is_shard(name)] + preferred[1:]
+        note = (f"{source.label}: took {preferred[0]}, not {', '.join(others[:5])}",) if others else ()
+        return (preferred[0],), note
+    if not candidates:
+        have = ", ".join(source.files[:10]) or "nothing"
+        raise CheckpointError(
+            f"{source.label}: no weights found (looked for {', '.join(WEIGHT_SUFFIXES)}); it has {have}."
+        )
+    if len(candidates) > 1:
+        raise CheckpointError(
+            f"{source.label}: several files could hold the weights: {', '.join(candidates[:10])}. "
+            f"Say which: {source.ref.shown}:{candidates[0]}"
+        )
+    return (candidates[0],), (f"{source.label}: took {candidates[0]}",)
+
+
+def read_config(source: Source) -> Mapping[str, Any]:
+    """The source's config.json, empty if it has none that can be read."""
+    if "config.json" not in source.files or (source.ref.path is not None and source.ref.path.is_file()):
+        return {}
+    try:
+        config = json.loads(hub.fetch(source, "config.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _candidates(source: Source) -> list[str]:
+    names = (name for name in source.files if name.endswith(WEIGHT_SUFFIXES))
+    return [name for name in names if not PurePosixPath(name).name.startswith(_NOT_WEIGHTS)]
+
+
+def _is_shard(name: str) -> bool:
+    return "-of-" in name
+
+
+def _expand_index(source: Source, chosen: tuple[str, ...]) -> tuple[str, ...]:
+    """Replace each shard index by the shards that it lists."""
+    shards: list[str] = []
+    for name in chosen:
+        if not name.endswith(".index.json"):
+            shards.append(name)
+            continue
+        try:
+            listed = json.loads(hub.fetch(source, name).read_text(encoding="utf-8"))["weight_map"].values()
+            listed = sorted(set(listed))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise CheckpointError(f"{source.label}: {name} is not a shard index ({error}).") from None
+        for shard in listed:
+            try:
+                check_inside(str(shard), source.label)
+            except RefError:
+                raise CheckpointError(f"{source.label}: {name} points outside the repository, to {shard!r}.") from None
+            path = str(PurePosixPath(name).parent / str(shard))
+            if path not in source.files or not path.endswith(WEIGHT_SUFFIXES):
+                raise CheckpointError(f"{source.label}: {name} lists {shard!r}, which the repository does not have.")
+            shards.append(path)
+    return tuple(shards)
+
+
+def _header(source: Source, name: str, headers_only: bool) -> tuple[SafetensorsHeader, Path | None]:
+    if headers_only and (remote := hub.remote_header(source, name)):
+        raw, data_start, data_size = remote
+        return parse_header(raw, f"{source.label}:{name}", data_start=data_start, data_size=data_size), None
+    path = hub.fetch(source, name)
+    return read_header(path), path
+
+
+def _union(source: Source, files: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
+    for name, found in files.items():
+        if twice := tensors.keys() & found.keys():
+            raise CheckpointError(f"{source.label}: {name} repeats the tensor {min(twice)!r} of another of its files.")
+        tensors.update(found)
+    if not tensors:
+        raise CheckpointError(f"{source.label}: holds no tensors.")
+    return tensors
+
+
+def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Label names from id2label; transformers' placeholders (LABEL_0, ...) say nothing."""
+    labels = config.get("id2label")
+    if not isinstance(labels, dict) or not labels:
+        return None
+    try:
+        names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    except ValueError:
+        return None
+    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names

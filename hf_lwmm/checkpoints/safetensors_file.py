@@ -1,0 +1,153 @@
+"""Safetensors files: their headers, read with suspicion, and their bytes, read in place."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
+from hf_lwmm.errors import CheckpointError
+
+MAX_HEADER = 100_000_000  # the format's own limit, in bytes
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Type (safetensors name) and shape of a stored tensor."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * ITEM_SIZES[self.dtype]
+
+
+@dataclass(frozen=True)
+class SafetensorsHeader:
+    """What a file says of itself: tensors, the byte at which each starts in the file, and free metadata."""
+
+    tensors: Mapping[str, TensorInfo]
+    starts: Mapping[str, int]
+    metadata: Mapping[str, str]
+
+
+def read_header(path: Path) -> SafetensorsHeader:
+    """Read and check the header of a local file.
+
+    Raises:
+        CheckpointError: if the file is truncated or corrupt: header beyond the file, bad JSON, offsets that
+            overlap, leave holes or lie outside the file, sizes that contradict shapes.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, MAX_HEADER):
+            raise CheckpointError(
+                f"{path.name}: not a complete safetensors file: its header should be {length:,} bytes long, the whole "
+                f"file has {size:,}. Download or save it again."
+            )
+        raw = file.read(length)
+    return parse_header(raw, path.name, data_start=8 + length, data_size=size - 8 - length)
+
+
+def parse_header(raw: bytes, name: str, *, data_start: int, data_size: int) -> SafetensorsHeader:
+    """Check a header's JSON text against the size of the data behind it. Raises CheckpointError as `read_header`."""
+    try:
+        entries = json.loads(raw, object_pairs_hook=_no_duplicates)
+        metadata = entries.pop("__metadata__", None) or {}
+        spans = {key: _span(entry) for key, entry in entries.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{name}: corrupt safetensors header ({error}). Download or save it again.") from None
+    end = 0
+    for key, (info, begin, stop) in sorted(spans.items(), key=lambda item: (item[1][1], item[1][2])):
+        if begin != end or stop - begin != info.nbytes:
+            raise CheckpointError(
+                f"{name}: corrupt safetensors file: tensor {key!r} ({info.dtype} {list(info.shape)}) claims bytes "
+                f"{begin:,} to {stop:,}, but {info.nbytes:,} bytes from {end:,} are its due."
+            )
+        end = stop
+    if end != data_size:
+        raise CheckpointError(
+            f"{name}: truncated or padded safetensors file: its tensors need {end:,} bytes, it has {data_size:,}. "
+            "Download or save it again."
+        )
+    return SafetensorsHeader(
+        {key: info for key, (info, _, _) in spans.items()},
+        {key: data_start + begin for key, (_, begin, _) in spans.items()},
+        {str(key): str(value) for key, value in metadata.items()},
+    )
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return entries
+
+
+def _span(entry: dict[str, Any]) -> tuple[TensorInfo, int, int]:
+    dtype, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in ITEM_SIZES:
+        raise ValueError(f"unknown type {dtype!r}")
+    if any(type(number) is not int or number < 0 for number in (*shape, begin, stop)):
+        raise ValueError("sizes and offsets must be natural numbers")
+    return TensorInfo(dtype, tuple(shape)), begin, stop
+
+
+def encode_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
+    """The first bytes of a file with these tensors, and the byte at which each starts in it.
+
+    Order, padding and spelling are those of the safetensors library (larger element types first, then by
+    name; `format: pt`), so that a file written from them equals the one that it would write.
+    """
+    order = sorted(tensors, key=lambda name: (-ITEM_SIZES[tensors[name].dtype], name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end, starts = 0, {}
+    for name in order:
+        info = tensors[name]
+        starts[name] = end
+        end += info.nbytes
+        header[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [starts[name], end]}
+    raw = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    raw += b" " * (-len(raw) % 8)
+    first = len(raw).to_bytes(8, "little") + raw
+    return first, {name: len(first) + start for name, start in starts.items()}
+
+
+class SafetensorsReader:
+    """Reads bytes of tensors in one or several local safetensors files by position; safe across threads."""
+
+    def __init__(self, files: Mapping[Path, SafetensorsHeader]) -> None:
+        self._files = {path: os.open(path, os.O_RDONLY) for path in files}
+        self._place = {
+            name: (self._files[path], path, start)
+            for path, header in files.items()
+            for name, start in header.starts.items()
+        }
+
+    def read(self, name: str, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the tensor's bytes from its byte `start` on."""
+        descriptor, path, base = self._place[name]
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(descriptor, [buffer[done:]], base + start + done)
+            if count == 0:
+                raise CheckpointError(
+                    f"{path.name}: the file ended inside tensor {name!r}; it changed while being read."
+                )
+            done += count
+
+    def close(self) -> None:
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files = {}

@@ -1,0 +1,133 @@
+"""Trees of image and label files, as data sets are downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.errors import DatasetError
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+_SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}
+# Folders of images and of labels, the scheme of raw ids; `{split}` is the split's folder.
+_PAIRS = (
+    ("701_StillsRaw_full", "LabeledApproved_full", "camvid32"),
+    ("{split}", "{split}_labels", "camvid32"),
+    ("{split}", "{split}annot", "camvid"),
+    ("RGB", "GT/LABELS", "synthia"),
+    ("{split}/images", "{split}/v1.2/labels", "mapillary"),
+    *(
+        (images.format(), labels.format(kind), None)
+        for images, labels in (
+            ("{{split}}/images", "{{split}}/{}"),
+            ("images/{{split}}", "{}/{{split}}"),
+            ("images", "{}"),
+        )
+        for kind in ("labels", "masks", "annotations")
+    ),
+)
+_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of a tree that is cut into splits
+FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, labels) for part in path.split("/"))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """(image, label) files of a split, the scheme of the label files' raw ids, and their classes, where known."""
+
+    pairs: tuple[tuple[Path, Path], ...] = field(repr=False)
+    ids: str | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def find_tree(root: Path, split: str) -> Tree | None:
+    """The tree under a folder, None if it is none of the known ones.
+
+    Raises:
+        DatasetError: if images of the split lack their labels.
+    """
+    for name in split_names(split):
+        if frames := cityscapes_images(root, name):
+            return _cityscapes(root, name, frames)
+        for images, labels, ids in _PAIRS:
+            pictures, masks = root / images.format(split=name), root / labels.format(split=name)
+            parts = "{split}" not in images and [part for part in _PARTS if (pictures / part).is_dir()]
+            if pictures.is_dir() and masks.is_dir() and not parts:
+                pairs = _matched(pictures, masks)
+                return Tree(pairs, ids or _ids_of(pairs, root))
+    return None
+
+
+def split_names(split: str) -> tuple[str, ...]:
+    """What trees call a split."""
+    return _SPLITS.get(split, (split,))
+
+
+def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
+    """Images of Cityscapes, or of its foggy copy with the densest fog, beta 0.02, by city/frame."""
+    for kind in ("leftImg8bit", "leftImg8bit_foggy"):
+        if (root / kind / split).is_dir():
+            return {
+                f"{path.parent.name}/{path.name.partition('_leftImg8bit')[0]}": path
+                for path in sorted((root / kind / split).rglob("*.png"))
+                if "_foggy_beta_" not in path.name or path.name.endswith("_foggy_beta_0.02.png")
+            }
+    return {}
+
+
+def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
+    folder = root / "gtFine" / split
+    for ending, ids in (("labelIds", "cityscapes"), ("labelTrainIds", None)):
+        labels = [folder / f"{frame}_gtFine_{ending}.png" for frame in images]
+        if all(label.is_file() for label in labels):
+            classes = None if ids else label_sets()["cityscapes19"].classes
+            return Tree(tuple(zip(images.values(), labels, strict=True)), ids, classes)
+    raise DatasetError(
+        f"{root}: gtFine has no labels for all images of {split} (*_labelIds.png or *_labelTrainIds.png)."
+    )
+
+
+def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
+    """Images and labels of one name up to the ending; CamVid's labels also end with `_L`."""
+    known = {_name(path, labels): path for path in _pictures_in(labels)}
+    pictures = _pictures_in(images)
+    found = [known.get(_name(path, images)) or known.get(_name(path, images) + "_L") for path in pictures]
+    if lacking := [path.name for path, label in zip(pictures, found, strict=True) if label is None]:
+        raise DatasetError(
+            f"{labels}: has no label for {lacking[0]} ({len(lacking)} of {len(pictures)} images lack one)."
+        )
+    return tuple((path, label) for path, label in zip(pictures, found, strict=True) if label is not None)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+    )
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
+def _ids_of(pairs: Iterable[tuple[Path, Path]], root: Path) -> str | None:
+    """Whose raw ids the labels of an images/ and labels/ tree have, where the tree shows it."""
+    config = root / "config.json"
+    if config.is_file() and '"animal--bird"' in config.read_text(encoding="utf-8", errors="replace"):
+        return "mapillary"
+    label = next((label for _, label in pairs), None)
+    return "gta" if label is not None and _is_coloured_by_raw_id(label) else None
+
+
+def _is_coloured_by_raw_id(label: Path) -> bool:
+    """Whether it is a palette picture that shows Cityscapes' raw ids in the classes' colours, as GTA's labels are."""
+    from PIL import Image
+
+    city = label_sets()["cityscapes19"]
+    try:
+        with Image.open(label) as picture:
+            palette = (picture.getpalette() or []) if picture.mode == "P" else []
+    except OSError:
+        return False
+    raw = [ids[0] for ids in city.ids["gta"]]
+    return all(palette[3 * i : 3 * i + 3] == list(colour) for i, colour in zip(raw, city.colours, strict=True))

@@ -1,0 +1,156 @@
+"""Folders whose segments or boxes a file lists: COCO's JSON format, and objects of Cityscapes' label files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_lwmm.data.decoding import decode
+from hf_lwmm.data.folders import cityscapes_images, split_names
+from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.errors import DatasetError
+from hf_lwmm.metrics.detection import Boxes
+
+_LISTS = {
+    "panoptic": ("annotations/panoptic_{split}*.json", "gtFine/cityscapes_panoptic_{split}.json"),
+    "detection": ("annotations/instances_{split}*.json", "annotations/{split}.json"),
+}
+_FOLDERS = ("{stem}", "images/{stem}", "{split}", "images/{split}", "images")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A split as a file lists it: classes, and for each image its file with what is in it.
+
+    `segments` are label files with the entries of `segments_info`, categories as indices of the classes; `boxes` read
+    an image's objects.
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    images: tuple[Path, ...] = field(repr=False)
+    segments: tuple[tuple[Path, list[dict[str, Any]]], ...] = field(default=(), repr=False)
+    boxes: tuple[Callable[[], Boxes], ...] = field(default=(), repr=False)
+
+
+def find_listed(root: Path, split: str, task: str) -> Listed | None:
+    """The panoptic or detection labels under a folder, None if there are none in a known form.
+
+    Raises:
+        DatasetError: if the list cannot be read, or names images that are not there.
+    """
+    for name in split_names(split):
+        for pattern in _LISTS.get(task, ()):
+            for path in sorted(root.glob(pattern.format(split=name))):
+                return _of_coco(root, path, name, task)
+    return _cityscapes_objects(root, split) if task == "detection" else None
+
+
+def _of_coco(root: Path, path: Path, split: str, task: str) -> Listed:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        categories = {
+            category["id"]: (row, str(category["name"])) for row, category in enumerate(content["categories"])
+        }
+        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        annotations: list[dict[str, Any]] = content["annotations"]
+        index = {number: row for number, (row, _) in categories.items()}
+        classes = tuple(name for _, name in categories.values())
+        if task == "panoptic":
+            segments = {
+                a["image_id"]: (
+                    path.with_suffix("") / a["file_name"],
+                    [{**s, "category_id": index[s["category_id"]]} for s in a["segments_info"]],
+                )
+                for a in annotations
+            }
+            shown = [number for number in images if number in segments]
+            files = _files(root, path, split, {number: images[number] for number in shown})
+            return Listed(task, classes, files, tuple(segments[number] for number in shown))
+        objects: dict[Any, list[dict[str, Any]]] = {number: [] for number in images}
+        for annotation in annotations:
+            objects[annotation["image_id"]].append(
+                {**annotation, "category": index[annotation["category_id"]], "crowd": annotation.get("iscrowd", 0)}
+            )
+        readers = tuple(_reader(entries, f"{path}, image {number}") for number, entries in objects.items())
+        return Listed(task, classes, _files(root, path, split, images), boxes=readers)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path}: is not in COCO's format: {type(error).__name__} {error}.") from None
+
+
+def _reader(entries: Sequence[Mapping[str, Any]], where: str) -> Callable[[], Boxes]:
+    return lambda: boxes_of(entries, where)
+
+
+def boxes_of(entries: Sequence[Mapping[str, Any]], where: str) -> Boxes:
+    """Objects with `bbox` (x, y, width, height), `category` as an index of the classes and perhaps `crowd`.
+
+    Raises:
+        DatasetError: if a box has no extent, or not four numbers.
+    """
+    try:
+        corners = np.array([entry["bbox"] for entry in entries], np.float64).reshape(len(entries), 4)
+        labels = np.array([int(entry["category"]) for entry in entries], np.int64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{where}: every object needs a bbox of four numbers and a category ({error}).") from None
+    if (wrong := (corners[:, 2:] <= 0).any(axis=1)).any():
+        raise DatasetError(f"{where}: the box {corners[wrong][0].tolist()} (x, y, width, height) has no extent.")
+    corners[:, 2:] += corners[:, :2]
+    crowds = np.array([bool(entry.get("crowd", 0)) for entry in entries], bool)
+    return Boxes(corners, labels, crowds=crowds)
+
+
+def _files(root: Path, path: Path, split: str, images: Mapping[Any, str]) -> tuple[Path, ...]:
+    """Where the images are that a list names."""
+    if path.name.startswith("cityscapes_panoptic"):
+        known = {key.rpartition("/")[2]: file for key, file in cityscapes_images(root, split).items()}
+        files = [known.get(str(number), root / name) for number, name in images.items()]
+    else:
+        stem = path.stem.partition("_")[2] or path.stem
+        folders = [root / folder.format(stem=stem, split=split) for folder in _FOLDERS]
+        first = next(iter(images.values()), "")
+        folder = next((each for each in folders if (each / first).is_file()), folders[0])
+        files = [folder / name for name in images.values()]
+    if lacking := [file for file in files if not file.is_file()]:
+        raise DatasetError(f"{path}: lists {lacking[0]}, which is not there ({len(lacking)} of {len(files)} images).")
+    return tuple(files)
+
+
+def _cityscapes_objects(root: Path, split: str) -> Listed | None:
+    """The countable classes of Cityscapes, a box around each object of the instanceIds files; groups are left out."""
+    for name in split_names(split):
+        images = cityscapes_images(root, name)
+        labels = [root / "gtFine" / name / f"{frame}_gtFine_instanceIds.png" for frame in images]
+        if images and all(label.is_file() for label in labels):
+            city = label_sets()["cityscapes19"]
+            rows = {ids[0]: row for row, ids in enumerate(city.ids["cityscapes"])}
+            things = {
+                raw: city.things.index(city.classes[row])
+                for raw, row in rows.items()
+                if city.classes[row] in city.things
+            }
+            readers = tuple(_instances(label, things) for label in labels)
+            return Listed("detection", city.things, tuple(images.values()), boxes=readers)
+    return None
+
+
+def _instances(label: Path, things: Mapping[int, int]) -> Callable[[], Boxes]:
+    """A reader of the objects of an instanceIds file, whose pixels are 1000 * raw class + number."""
+
+    def read() -> Boxes:
+        ids = np.asarray(decode(label, str(label)))
+        entries = []
+        for number in np.unique(ids[ids >= 1000]).tolist():
+            if number // 1000 in things:
+                y, x = np.nonzero(ids == number)
+                left, top = int(x.min()), int(y.min())
+                box = [left, top, int(x.max()) + 1 - left, int(y.max()) + 1 - top]
+                entries.append({"bbox": box, "category": things[number // 1000]})
+        return boxes_of(entries, str(label))
+
+    return read

@@ -1,0 +1,120 @@
+"""Maps of ids as runs of equal pixels: maps are smooth, so that runs are compared and counted instead of pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from hf_lwmm.errors import MetricError
+from hf_lwmm.data.compiled import BYTES, INTEGERS, WORDS, compiled
+
+Ids = npt.NDArray[np.integer]
+Places = npt.NDArray[np.int64]
+
+CHUNK = 1 << 18  # pixels looked at between Python's steps: their ends need little room, however many there are
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A map of ids, (height, width) `shape`, as runs of pixels of one id in reading order, from row to row.
+
+    `ends` (k,) are the places of their last pixels, ascending up to height * width - 1, `ids` (k,) what they hold.
+    Neighbouring runs may hold the same id.
+    """
+
+    shape: tuple[int, int]
+    ends: Places = field(repr=False)
+    ids: Ids = field(repr=False)
+
+    @classmethod
+    def of(cls, ids: Ids) -> Runs:
+        """The runs of (height, width) ids."""
+        ends = run_ends(ids)
+        height, width = ids.shape
+        return cls((height, width), ends, ids.reshape(-1)[ends])
+
+    def paint(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The map in which each run's pixels have its one of (k,) values: (height, width)."""
+        painted: npt.NDArray[Any] = np.repeat(values, np.diff(self.ends, prepend=-1)).reshape(self.shape)
+        return painted
+
+
+def run_ends(pixels: npt.NDArray[Any]) -> Places:
+    """Where, in reading order, runs of equal pixels end: (k,), of (height, width) or (height, width, channels)."""
+    count = pixels.shape[0] * pixels.shape[1]
+    if not count:
+        return np.empty(0, np.int64)
+    values = np.ascontiguousarray(pixels).reshape(-1).view(np.uint8)
+    step = values.size // count
+    places, ends = np.empty(CHUNK, np.int64), []
+    for start in range(0, count - 1, CHUNK):
+        part = values[step * start : step * (start + CHUNK + 1)]
+        words = (part.size - step) // 8
+        here, after = (np.ndarray((words,), np.uint64, part, offset=offset) for offset in (0, step))
+        ends.append(places[: _find_changes(part, step, here, after, places)] + start)
+    return np.concatenate([*ends, [count - 1]])
+
+
+@compiled(BYTES, types.int64, WORDS, WORDS, types.int64[::1])
+def _find_changes(values: Any, step: int, here: Any, after: Any, places: Any) -> int:
+    """Write into `places` the pixels, of `step` bytes of `values` each, that are unlike the next; how many there are.
+
+    `here` are the values as 64-bit words and `after` those that begin a pixel later: where two are equal, eight bytes
+    are like those of the next pixels, and need no look.
+    """
+    found, last = 0, -1
+    for word in range(here.size):
+        if here[word] != after[word]:
+            for place in range(8 * word, 8 * word + 8):
+                if values[place] != values[place + step] and place // step != last:
+                    last = place // step
+                    places[found] = last
+                    found += 1
+    for place in range(8 * here.size, values.size - step):
+        if values[place] != values[place + step] and place // step != last:
+            last = place // step
+            places[found] = last
+            found += 1
+    return found
+
+
+def shared_areas(first: Runs, second: Runs) -> tuple[Ids, Ids, npt.NDArray[np.int64]]:
+    """The ids of two maps, sorted, and the pixels that each pair of them shares: (a,), (b,), (a, b).
+
+    Raises:
+        MetricError: if the maps differ in shape.
+    """
+    if first.shape != second.shape:
+        sizes = ("x".join(map(str, runs.shape)) for runs in (first, second))
+        raise MetricError("One map is {} but the other {}; they must have one size.".format(*sizes))
+    rows, row = _ranked(first.ids)
+    columns, column = _ranked(second.ids)
+    areas = np.zeros((rows.size, columns.size), np.int64)
+    _add_areas(first.ends, row, second.ends, column, areas)
+    return rows, columns, areas
+
+
+def _ranked(ids: Ids) -> tuple[Ids, Places]:
+    """The ids that occur, sorted, and the place of each among them; without sorting where ids are small numbers."""
+    if ids.size == 0 or ids.dtype == bool or ids.min() < 0 or ids.max() > ids.size:
+        return np.unique(ids, return_inverse=True)
+    occurs = np.zeros(int(ids.max()) + 1, dtype=bool)
+    occurs[ids] = True
+    return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[ids]
+
+
+@compiled(INTEGERS, INTEGERS, INTEGERS, INTEGERS, types.int64[:, ::1])
+def _add_areas(ends: Any, row: Any, other_ends: Any, column: Any, areas: Any) -> None:
+    """Walk along the runs of two maps, whose ids have a row and a column each."""
+    other, begin = 0, -1
+    for run in range(ends.size):
+        while begin < ends[run]:
+            end = min(ends[run], other_ends[other])
+            areas[row[run], column[other]] += end - begin
+            begin = end
+            if end == other_ends[other]:
+                other += 1

@@ -1,0 +1,268 @@
+"""From pictures to class maps: whole images or windows, flips and scales, one network or several averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from hf_lwmm.labels.label_sets import meaning, normalise
+from hf_lwmm.errors import PlanError
+from hf_lwmm.metrics.detection import Boxes
+from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.windows import Box, window_boxes
+
+ClassMap = NDArray[np.uint8]
+Size = tuple[int, int]  # height, width
+_STRIP = 32  # rows of the full-size logits that exist at a time
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network looks at a picture: resized by a factor, mirrored."""
+
+    scale: float = 1.0
+    mirrored: bool = False
+
+
+PLAIN = (View(),)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A network's logits for a picture: of the whole, or of the windows it looked through, each (C, h, w) of any size.
+
+    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size`; without boxes the logits are of the whole.
+    `align_corners` is how the network's code base resizes them.
+    """
+
+    logits: tuple[Tensor, ...]
+    align_corners: bool = False
+    boxes: tuple[Box, ...] = ()
+    size: Size = (0, 0)
+
+
+def views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, ...]:
+    """Every scale, with its mirror image if `flip`.
+
+    Raises:
+        PlanError: if a scale is no positive number.
+    """
+    if not scales or not all(0 < scale < math.inf for scale in scales):
+        raise PlanError(f"--scales {','.join(map(str, scales))}: a scale is a positive number, such as 0.5 or 1.5.")
+    return tuple(View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
+
+
+@torch.inference_mode()
+def look(loaded: LoadedModel, pictures: Sequence[Image.Image], view: View = PLAIN[0]) -> list[Scores]:
+    """The logits of one view of each picture; pictures that reach the network in one size pass it together.
+
+    The image processor's `window` and `stride`, if it has them, ask for sliding windows.
+    """
+    processor = loaded.image_processor
+    window, corners = getattr(processor, "window", None), bool(getattr(processor, "align_corners", False))
+    found: dict[int, Scores] = {}
+    for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
+        seen = see(loaded.model, pixels, window, getattr(processor, "stride", None), align_corners=corners)
+        found |= zip(members, [_mirrored(each) for each in seen] if view.mirrored else seen, strict=True)
+    return [found[index] for index in range(len(pictures))]
+
+
+@torch.inference_mode()
+def see(
+    model: Callable[[Tensor], Any],
+    pixels: Tensor,
+    window: Sequence[int] | None = None,
+    stride: Sequence[int] | None = None,
+    *,
+    align_corners: bool = False,
+) -> list[Scores]:
+    """A network's logits for each of (N, 3, H, W) images, as they are or through windows (height, width).
+
+    An image that is smaller than a window is one; `stride` is the window if None.
+    """
+    size = (pixels.shape[-2], pixels.shape[-1])
+    boxes = window_boxes(size, window, stride or window) if window else [(0, size[0], 0, size[1])]
+    logits = [model(pixels[..., y1:y2, x1:x2]).logits.float() for y1, y2, x1, x2 in boxes]
+    placed = tuple(boxes) if window else ()
+    return [Scores(tuple(each[row] for each in logits), align_corners, placed, size) for row in range(len(pixels))]
+
+
+def _mirrored(scores: Scores) -> Scores:
+    boxes = tuple((y1, y2, scores.size[1] - x2, scores.size[1] - x1) for y1, y2, x1, x2 in scores.boxes)
+    return replace(scores, logits=tuple(each.flip(-1) for each in scores.logits), boxes=boxes)
+
+
+def _batches(pixels: Sequence[Tensor]) -> list[tuple[list[int], Tensor]]:
+    """(N, 3, h, w) of the images of each size, and which images they are."""
+    sizes: dict[Size, list[int]] = {}
+    for index, each in enumerate(pixels):
+        sizes.setdefault((each.shape[-2], each.shape[-1]), []).append(index)
+    return [(members, torch.cat([pixels[index] for index in members])) for members in sizes.values()]
+
+
+def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
+    pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
+    if view.scale != 1:
+        size = [max(1, round(length * view.scale)) for length in pixels.shape[-2:]]
+        pixels = nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
+    weight: Any = next(loaded.model.parameters())
+    return (pixels.flip(-1) if view.mirrored else pixels).to(weight.device, weight.dtype)
+
+
+@torch.inference_mode()
+def best_classes(scores: Sequence[Scores], size: Size, gather: Sequence[Tensor | None] = ()) -> ClassMap:
+    """The most probable class of every pixel, (height, width) uint8; several scores average their softmax.
+
+    Full-size logits exist only strip by strip, also those of windows. `gather` are, for networks with other label
+    sets, the rows that the first network's classes have in them, -1 where a class is unknown; such a class is averaged
+    over the others.
+    """
+    result = np.empty(size, np.uint8)
+    for top in range(0, size[0], _STRIP):
+        rows = slice(top, min(top + _STRIP, size[0]))
+        strips = [resized_rows(each, size, rows) for each in scores]
+        combined = strips[0] if len(strips) == 1 else _average(strips, gather or [None] * len(strips))
+        result[rows] = combined.argmax(0).to(torch.uint8).cpu().numpy()
+    return result
+
+
+def _average(strips: Sequence[Tensor], gather: Sequence[Tensor | None]) -> Tensor:
+    total, known = torch.zeros_like(strips[0]), torch.zeros(len(strips[0]), 1, 1, device=strips[0].device)
+    for strip, rows in zip(strips, gather, strict=True):
+        probabilities = strip.softmax(0)
+        if rows is None:
+            total += probabilities
+            known += 1
+        else:
+            there = rows >= 0
+            total[there] += probabilities[rows[there]]
+            known[there] += 1
+    return total / known.clamp(min=1)
+
+
+def resized_rows(scores: Scores, size: Size, rows: slice) -> Tensor:
+    """Some rows of the logits, resized bilinearly to (height, width): (C, rows, width).
+
+    Windows are first averaged at their picture's own size.
+    """
+    if not scores.boxes:
+        return _resized(lambda needed: scores.logits[0][:, needed], scores.logits[0].shape[-2:], size, rows, scores)
+    return _resized(lambda needed: _averaged_windows(scores, needed), scores.size, size, rows, scores)
+
+
+def _averaged_windows(scores: Scores, rows: slice) -> Tensor:
+    """Some rows, at the picture's size, of the mean over the windows that see a pixel: (C, rows, width)."""
+    first = scores.logits[0]
+    total = first.new_zeros(len(first), rows.stop - rows.start, scores.size[1])
+    count = first.new_zeros(total.shape[1:])
+    for logits, (y1, y2, x1, x2) in zip(scores.logits, scores.boxes, strict=True):
+        top, bottom = max(rows.start, y1), min(rows.stop, y2)
+        if top < bottom:
+            window, inside = Scores((logits,), scores.align_corners), slice(top - rows.start, bottom - rows.start)
+            total[:, inside, x1:x2] += resized_rows(window, (y2 - y1, x2 - x1), slice(top - y1, bottom - y1))
+            count[inside, x1:x2] += 1
+    return total / count
+
+
+def _resized(
+    source: Callable[[slice], Tensor], shape: Sequence[int], size: Size, rows: slice, scores: Scores
+) -> Tensor:
+    """Rows of a bilinearly resized map of logits, from only those rows of it that they need."""
+    if tuple(shape) == size:
+        return source(rows)
+    height, scale, corners = shape[0], _ratio(shape[0], size[0], scores.align_corners), scores.align_corners
+    wanted = torch.arange(rows.start, rows.stop, dtype=torch.float32, device=scores.logits[0].device)
+    place = wanted * scale if corners else ((wanted + 0.5) * scale - 0.5).clamp(min=0)
+    upper = place.floor().long().clamp(max=height - 1)
+    lower = (upper + 1).clamp(max=height - 1)
+    part = (place - upper)[:, None]
+    start = int(upper[0])
+    logits = source(slice(start, int(lower[-1]) + 1))
+    strip = logits[:, upper - start] * (1 - part) + logits[:, lower - start] * part
+    width = (strip.shape[1], size[1])
+    return nn.functional.interpolate(strip[None], width, mode="bilinear", align_corners=corners)[0]
+
+
+def _ratio(length: int, wanted: int, align_corners: bool) -> float:
+    if not align_corners:
+        return length / wanted
+    return (length - 1) / (wanted - 1) if wanted > 1 else 0.0
+
+
+def segment(
+    models: Sequence[LoadedModel],
+    pictures: Sequence[Image.Image],
+    sizes: Sequence[Size] | None = None,
+    looks: Sequence[View] = PLAIN,
+) -> list[ClassMap]:
+    """The class map of each picture, (height, width) uint8, by one network or the average of several (paper, Table 1).
+
+    Args:
+        sizes: of the maps; the pictures' own if None.
+        looks: views to average over.
+
+    Raises:
+        PlanError: if a network shares no class name with the first.
+    """
+    scores = [look(loaded, pictures, view) for loaded in models for view in looks]
+    gather = [rows_of_classes(models[0], loaded) for loaded in models for _ in looks]
+    sizes = sizes or [(picture.height, picture.width) for picture in pictures]
+    return [best_classes([each[i] for each in scores], size, gather) for i, size in enumerate(sizes)]
+
+
+def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
+    """The other network's row for each class of the first, -1 where it has none; None if they are the same."""
+    mine, theirs = ([normalise(name) for name in loaded.classes] for loaded in (first, other))
+    if mine == theirs:
+        return None
+    known = {meaning(name): row for row, name in enumerate(theirs)} | {name: row for row, name in enumerate(theirs)}
+    rows = [known.get(name, known.get(meaning(name), -1)) for name in mine]
+    if max(rows) < 0:
+        raise PlanError(f"{first.label} and {other.label} share no class name, so their outputs cannot be averaged.")
+    return torch.tensor(rows)
+
+
+@torch.inference_mode()
+def classify(
+    models: Sequence[LoadedModel], pictures: Sequence[Image.Image], looks: Sequence[View] = PLAIN
+) -> list[int]:
+    """The most probable class of each whole picture, by one network or the average of several networks' softmax."""
+    found: list[list[Tensor]] = [[] for _ in pictures]
+    gather: list[Tensor | None] = []
+    for loaded in models:
+        for view in looks:
+            gather.append(rows_of_classes(models[0], loaded))
+            for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
+                for member, logits in zip(members, loaded.model(pixels).logits.float().cpu(), strict=True):
+                    found[member].append(logits[:, None, None])
+    return [int(_average(each, gather).argmax()) for each in found]
+
+
+@torch.inference_mode()
+def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None) -> NDArray[np.int64]:
+    """The panoptic map of a picture, (height, width): class * label_divisor + number, 255 * label_divisor for void."""
+    model: Any = loaded.model
+    outputs = model(_pixels(loaded, picture, PLAIN[0]))
+    codes: Tensor = model.post_process_panoptic(outputs, [size or (picture.height, picture.width)])[0]
+    return codes.cpu().numpy()
+
+
+@torch.inference_mode()
+def detect(loaded: LoadedModel, picture: Image.Image) -> Boxes:
+    """The objects in a picture, in its pixels, with their scores; all that the network offers, however unlikely."""
+    weight: Any = next(loaded.model.parameters())
+    inputs = loaded.image_processor(picture, return_tensors="pt").to(weight.device)
+    inputs["pixel_values"] = inputs["pixel_values"].to(weight.dtype)
+    processed = loaded.image_processor.post_process_object_detection(
+        loaded.model(**inputs), threshold=0.0, target_sizes=[(picture.height, picture.width)]
+    )[0]
+    boxes, labels, scores = (processed[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
+    return Boxes(boxes.reshape(-1, 4), labels.astype(np.int64), scores)

@@ -1,0 +1,146 @@
+"""Which network a checkpoint's slots belong to, and the configuration and image settings that it calls for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedConfig, PreTrainedModel, SegformerForSemanticSegmentation
+
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts import SlotMap
+from hf_lwmm.networks.bottleneck import BottleneckConfig, BottleneckForImageClassification
+from hf_lwmm.networks.daformer import DAFormerForSemanticSegmentation
+from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+from hf_lwmm.networks.edaps import EDAPSForPanopticSegmentation
+from hf_lwmm.networks.from_slots import (
+    bottleneck_config,
+    daformer_config,
+    deeplab_config,
+    edaps_config,
+    hrda_config,
+    segformer_config,
+    segformer_mmseg_config,
+)
+from hf_lwmm.networks.hrda import HRDAForSemanticSegmentation
+from hf_lwmm.networks.segformer_mmseg import SegformerMMSegForSemanticSegmentation
+
+Settings = Mapping[str, Any]  # of a `SegmentationImageProcessor`
+
+_CAFFE_MEAN = (104.00698793, 116.66876762, 122.67891434)
+_CITY = {"height": 512, "width": 1024}
+_CAFFE: Settings = {
+    "size": _CITY,
+    "resample": 3,
+    "channel_order": "BGR",
+    "image_mean": _CAFFE_MEAN,
+    "image_std": (1, 1, 1),
+    "align_corners": True,
+}
+
+# Image settings of the original evaluations, by system or model type; MiT networks take ImageNet's RGB statistics.
+IMAGE_SETTINGS: Mapping[str, Settings] = {
+    "hf-lwmm-daformer": {"size": {"shortest_edge": 512, "longest_edge": 1024}},
+    "hf-lwmm-hrda": {"window": (1024, 1024), "stride": (512, 512)},
+    "hf-lwmm-segformer-mmseg": {"window": (1024, 1024), "stride": (768, 768)},
+    "advent": _CAFFE,
+    "minent": _CAFFE,
+    "adaptsegnet": _CAFFE,
+    "maxsquare": _CAFFE,
+    "fada": {"size": _CITY, "resample": 3, "align_corners": True},
+    "fada-vgg16": {
+        "size": _CITY,
+        "resample": 3,
+        "channel_order": "BGR",
+        "image_mean": (103.939, 116.779, 123.68),
+        "image_std": (1, 1, 1),
+        "align_corners": True,
+    },
+    "diga": {
+        "channel_order": "BGR",
+        "image_mean": _CAFFE_MEAN,
+        "image_std": (128, 128, 128),
+        "align_corners": True,
+    },
+    "bottleneck": {"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}},
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks of one kind.
+
+    `needs` are components of the key-mapping layer that a checkpoint of it has; `config_for` makes the configuration
+    of a slot map, class names and the system's name.
+    """
+
+    name: str
+    model_class: type[PreTrainedModel]
+    needs: tuple[str, ...]
+    config_for: Callable[[SlotMap, Sequence[str], str | None], PreTrainedConfig]
+    task: str = "semantic"
+
+
+def _without_system(
+    config_for: Callable[[SlotMap, Sequence[str]], PreTrainedConfig],
+) -> Callable[[SlotMap, Sequence[str], str | None], PreTrainedConfig]:
+    def with_system(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> PreTrainedConfig:
+        if system is not None:
+            raise LayoutError(f"--system {system} means nothing here: this network is told by its tensors.")
+        return config_for(slot_map, classes)
+
+    return with_system
+
+
+# The first whose components are all there; those with more parts first.
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        "EDAPS", EDAPSForPanopticSegmentation, ("mit", "daformer", "edaps_instance"),
+        _without_system(edaps_config), "panoptic",
+    ),
+    Family(
+        "EDAPS bottom-up", EDAPSForPanopticSegmentation, ("mit", "daformer", "edaps_center"),
+        _without_system(edaps_config), "panoptic",
+    ),
+    Family("HRDA", HRDAForSemanticSegmentation, ("mit", "daformer", "scale_attention"), _without_system(hrda_config)),
+    Family("DAFormer", DAFormerForSemanticSegmentation, ("mit", "daformer"), _without_system(daformer_config)),
+    Family(
+        "MMSegmentation SegFormer", SegformerMMSegForSemanticSegmentation, ("mit", "segformer_mmseg"),
+        _without_system(segformer_mmseg_config),
+    ),
+    Family("SegFormer", SegformerForSemanticSegmentation, ("mit", "segformer"), _without_system(segformer_config)),
+    Family("DeepLabV2", DeepLabV2ForSemanticSegmentation, ("resnet", "deeplab"), deeplab_config),
+    Family("DeepLabV2", DeepLabV2ForSemanticSegmentation, ("resnet", "diga"), deeplab_config),
+    Family("DeepLabV2", DeepLabV2ForSemanticSegmentation, ("vgg", "deeplab"), deeplab_config),
+    Family(
+        "bottleneck classifier", BottleneckForImageClassification, ("resnet", "bottleneck"),
+        _without_system(bottleneck_config), "classification",
+    ),
+)  # fmt: skip
+
+
+def family_of(slot_map: SlotMap, label: str) -> Family:
+    """The family of a checkpoint.
+
+    Raises:
+        LayoutError: if there is no network for it.
+    """
+    found = {match.layout.component.name for match in slot_map.matches}
+    for family in FAMILIES:
+        if set(family.needs) <= found:
+            return family
+    known = ", ".join(dict.fromkeys(family.name for family in FAMILIES))
+    raise LayoutError(
+        f"{label}: there is no network for {slot_map.architecture} ({slot_map.layout}). There are: {known}."
+    )
+
+
+def image_settings(config: PreTrainedConfig) -> Settings:
+    """How the original evaluation of a configuration's network prepares images."""
+    if isinstance(config, BottleneckConfig):
+        return IMAGE_SETTINGS["bottleneck"]
+    if not isinstance(config, DeepLabV2Config):
+        return IMAGE_SETTINGS.get(config.model_type, {})
+    vgg = f"{config.system}-{config.backbone}"
+    return IMAGE_SETTINGS.get(vgg, IMAGE_SETTINGS[config.system])

@@ -1,0 +1,275 @@
+"""Configurations from a checkpoint's slots: what the shapes of its tensors tell, and checks of what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, SegformerConfig
+
+from hf_lwmm.labels.label_sets import label_sets, normalise
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts import COMPONENTS, Shape, SlotMap, map_slots
+from hf_lwmm.networks.bottleneck import BottleneckConfig
+from hf_lwmm.networks.daformer import DILATIONS, DAFormerConfig, DAFormerForSemanticSegmentation
+from hf_lwmm.networks.deeplab import SYSTEMS, DeepLabV2Config
+from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
+from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
+from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
+
+
+def require(slot_map: SlotMap, components: Sequence[str], network: str) -> None:
+    """Check that a checkpoint has the parts of a network.
+
+    Raises:
+        LayoutError: naming the parts that it lacks.
+    """
+    found = {match.layout.component.name for match in slot_map.matches}
+    if lacking := [COMPONENTS[name].title for name in components if name not in found]:
+        raise LayoutError(
+            f"This is no {network} checkpoint: it has no {' and no '.join(lacking)} (found: {slot_map.architecture}). "
+            "`hf-lwmm inspect` shows what it holds."
+        )
+
+
+def backbone_fields(slot_map: SlotMap) -> dict[str, Any]:
+    """The fields of a `MitConfig` that the shapes of a backbone's slots tell.
+
+    Strides and attention heads leave no trace in shapes: a patch embedding with a k x k kernel has the stride
+    (k + 1) / 2, and a head is as wide as the first stage, as in every published MiT.
+
+    Raises:
+        LayoutError: if the widths do not allow for that.
+    """
+    shapes = shapes_of(slot_map)
+    stages = count(shapes, "mit.stage{}.embed.proj.weight")
+    embeddings = [shapes[f"mit.stage{s}.embed.proj.weight"] for s in range(stages)]
+    widths = [shape[0] for shape in embeddings]
+    if odd := [width for width in widths if width % widths[0]]:
+        raise LayoutError(f"Stages that are {odd} wide are no multiple of the first, {widths[0]}: is this a MiT?")
+    reductions = [shapes.get(f"mit.stage{s}.block0.attn.sr.weight", (0, 0, 1, 1)) for s in range(stages)]
+    return {
+        "num_channels": embeddings[0][1],
+        "num_encoder_blocks": stages,
+        "depths": [count(shapes, f"mit.stage{s}.block{{}}.norm1.weight") for s in range(stages)],
+        "hidden_sizes": widths,
+        "num_attention_heads": [width // widths[0] for width in widths],
+        "patch_sizes": [shape[2] for shape in embeddings],
+        "strides": [(shape[2] + 1) // 2 for shape in embeddings],
+        "sr_ratios": [shape[2] for shape in reductions],
+        "mlp_ratios": [shapes[f"mit.stage{s}.block0.mlp.fc1.weight"][0] // widths[s] for s in range(stages)],
+    }
+
+
+def label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> dict[str, Any]:
+    """The fields of a config that name the classes.
+
+    Raises:
+        LayoutError: if the classifier has another number of rows than there are names.
+    """
+    rows = shapes_of(slot_map)[classifier][0]
+    if rows != len(classes):
+        raise LayoutError(
+            f"The checkpoint tells {rows} classes apart, but {len(classes)} labels were given "
+            f"({', '.join(classes[:3])}, ...). Name its own label set."
+        )
+    names = dict(enumerate(classes))
+    return {"id2label": names, "label2id": {name: row for row, name in names.items()}}
+
+
+def check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map: SlotMap) -> None:
+    """Check that a checkpoint has every slot of a network, in the network's shapes. Allocates no weights.
+
+    Raises:
+        LayoutError: listing what is absent and what has another shape.
+    """
+    with torch.device("meta"):
+        tensors = model(config).state_dict()
+    if faults := misfits(map_slots({name: tuple(tensor.shape) for name, tensor in tensors.items()}), slot_map):
+        raise LayoutError(f"The checkpoint does not fit a {model.__name__}: {faults}.")
+
+
+def misfits(network: SlotMap, checkpoint: SlotMap) -> str:
+    """Which slots of a network a checkpoint lacks or has in another shape, in words; empty if it fits.
+
+    BatchNorm's counters may be absent, as in frozen ones: no forward pass reads them.
+    """
+    needed, given = shapes_of(network), shapes_of(checkpoint)
+    absent = [slot for slot in needed if slot not in given and not slot.endswith("num_batches_tracked")]
+    other = [f"{s} is {given[s]}, not {shape}" for s, shape in needed.items() if given.get(s, shape) != shape]
+    faults = [f"{len(absent)} slots are absent ({some(absent)})"] if absent else []
+    faults += [f"{len(other)} have another shape ({some(other)})"] if other else []
+    return "; ".join(faults)
+
+
+def shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:
+    return {slot: atom.shape for slot, atom in slot_map.slots.items()}
+
+
+def count(shapes: Mapping[str, Shape], slot: str) -> int:
+    """How many of the slots `slot.format(0)`, `slot.format(1)`, ... there are."""
+    number = 0
+    while slot.format(number) in shapes:
+        number += 1
+    return number
+
+
+def some(items: Sequence[str]) -> str:
+    """The first few of a list, for a message."""
+    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+
+
+def head_fields(slot_map: SlotMap) -> dict[str, Any]:
+    """The fields of a `DAFormerConfig` that the shapes of the head's slots tell.
+
+    Raises:
+        LayoutError: if the head has other than four branches; dilations leave no trace in shapes.
+    """
+    shapes = shapes_of(slot_map)
+    channels, joined = shapes["daformer.bottleneck.conv.weight"][:2]
+    if joined != len(DILATIONS) * channels:
+        raise LayoutError(
+            f"The head joins {joined // channels} branches; DAFormer's has {len(DILATIONS)}, with the dilations "
+            f"{', '.join(map(str, DILATIONS))}. A checkpoint does not tell other dilations."
+        )
+    return {"embedding_size": shapes["daformer.embed0.proj.weight"][0], "decoder_hidden_size": channels}
+
+
+def daformer_config(slot_map: SlotMap, classes: Sequence[str]) -> DAFormerConfig:
+    """The configuration that a checkpoint's slots call for.
+
+    Args:
+        classes: names of the classifier's rows.
+
+    Raises:
+        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+    """
+    require(slot_map, ("mit", "daformer"), "DAFormer")
+    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
+    config = DAFormerConfig(**backbone_fields(slot_map), **head_fields(slot_map), **labels)
+    check_slots(DAFormerForSemanticSegmentation, config, slot_map)
+    return config
+
+
+def hrda_config(slot_map: SlotMap, classes: Sequence[str]) -> HRDAConfig:
+    """The configuration that a checkpoint's slots call for, with the published scales and crops.
+
+    Args:
+        classes: names of the classifier's rows.
+
+    Raises:
+        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+    """
+    require(slot_map, ("mit", "daformer", "scale_attention"), "HRDA")
+    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
+    width = shapes_of(slot_map)["scale_attention.fuse.conv.weight"][0]
+    fields = backbone_fields(slot_map) | head_fields(slot_map) | labels
+    config = HRDAConfig(**fields, attention_hidden_size=width)
+    check_slots(HRDAForSemanticSegmentation, config, slot_map)
+    return config
+
+
+def edaps_config(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str] | None = None) -> EDAPSConfig:
+    """The configuration that a checkpoint's slots call for, with the published thresholds.
+
+    Args:
+        classes: names of the classifier's rows.
+        things: names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if None.
+
+    Raises:
+        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+    """
+    require(slot_map, ("mit", "daformer"), "EDAPS")
+    shapes = shapes_of(slot_map)
+    fields: dict[str, Any] = {"instance_decoder": "centers"}
+    if "edaps_center.center.weight" not in shapes:
+        require(slot_map, ("edaps_instance",), "EDAPS")
+        fields = {
+            "instance_decoder": "boxes",
+            "fpn_hidden_size": shapes["edaps_instance.neck.lateral0.weight"][0],
+            "box_hidden_size": shapes["edaps_instance.box.fc0.weight"][0],
+            "mask_hidden_size": shapes["edaps_instance.mask.conv0.weight"][0],
+            "mask_depth": count(shapes, "edaps_instance.mask.conv{}.weight"),
+        }
+    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
+    ids = _thing_ids(classes, label_sets()["cityscapes19"].things if things is None else things)
+    fields |= backbone_fields(slot_map) | head_fields(slot_map) | labels
+    config = EDAPSConfig(**fields, thing_ids=ids)
+    check_slots(EDAPSForPanopticSegmentation, config, slot_map)
+    return config
+
+
+def _thing_ids(classes: Sequence[str], things: Sequence[str]) -> list[int]:
+    rows = {normalise(name): row for row, name in enumerate(classes)}
+    if unknown := [name for name in things if normalise(name) not in rows]:
+        raise LayoutError(
+            f"The countable classes {', '.join(unknown)} are not among the labels; --labels names the classes."
+        )
+    return [rows[normalise(name)] for name in things]
+
+
+def segformer_mmseg_config(slot_map: SlotMap, classes: Sequence[str]) -> SegformerMMSegConfig:
+    """The configuration that a checkpoint's slots call for.
+
+    Args:
+        classes: names of the classifier's rows.
+
+    Raises:
+        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+    """
+    require(slot_map, ("mit", "segformer_mmseg"), "MMSegmentation SegFormer")
+    labels = label_fields(slot_map, "segformer_mmseg.classifier.weight", classes)
+    width = shapes_of(slot_map)["segformer_mmseg.fuse.conv.weight"][0]
+    config = SegformerMMSegConfig(**backbone_fields(slot_map), decoder_hidden_size=width, **labels)
+    check_slots(SegformerMMSegForSemanticSegmentation, config, slot_map)
+    return config
+
+
+def segformer_config(slot_map: SlotMap, classes: Sequence[str]) -> SegformerConfig:
+    labels = label_fields(slot_map, "segformer.classifier.weight", classes)
+    width = shapes_of(slot_map)["segformer.proj0.weight"][0]
+    return SegformerConfig(**backbone_fields(slot_map), decoder_hidden_size=width, **labels)
+
+
+def _resnet_fields(slot_map: SlotMap) -> dict[str, Any]:
+    shapes = shapes_of(slot_map)
+    depths = [count(shapes, f"resnet.stage{s}.block{{}}.conv1.weight") for s in range(4)]
+    kind = "bottleneck" if "resnet.stage0.block0.conv3.weight" in shapes else "basic"
+    return {"depths": depths, "block": kind, "width": shapes["resnet.stem.conv.weight"][0]}
+
+
+def deeplab_config(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> DeepLabV2Config:
+    shapes = shapes_of(slot_map)
+    system = system or probable_system(slot_map)
+    if system not in SYSTEMS:
+        raise LayoutError(f"--system {system} is none of {', '.join(SYSTEMS)}.")
+    fields: dict[str, Any] = {"system": system, **SYSTEMS[system]}
+    diga = "diga.classifier.weight" in shapes
+    if diga != (fields.get("head") == "diga"):
+        raise LayoutError(f"--system {system} has another head than this checkpoint ({slot_map.architecture}).")
+    labels = label_fields(slot_map, "diga.classifier.weight" if diga else "deeplab.branch0.weight", classes)
+    if "vgg.stage0.conv0.weight" in shapes:
+        return DeepLabV2Config(backbone="vgg16", **fields, **labels)
+    if system == "fada" and not any(slot.endswith("num_batches_tracked") for slot in shapes):
+        fields["batch_norm_eps"] = 0.0  # FADA's frozen batch normalisation, which counts nothing
+    multi = "resnet.stage2.aux.branch0.weight" in shapes
+    return DeepLabV2Config(multi_level=multi, **_resnet_fields(slot_map), **fields, **labels)
+
+
+def probable_system(slot_map: SlotMap) -> str:
+    """The system whose code writes such names; of several ADVENT, whose classifier uses all that it stores."""
+    names = {match.layout.name for match in slot_map.matches}
+    if "diga/diga" in names:
+        return "diga"
+    if "deeplab/classifier" in names:
+        return "adaptsegnet" if "vgg/adaptsegnet-vgg" in names else "fada"
+    return "adaptsegnet" if "deeplab/single-layer5" in names else "advent"
+
+
+def bottleneck_config(slot_map: SlotMap, classes: Sequence[str]) -> BottleneckConfig:
+    shapes = shapes_of(slot_map)
+    labels = label_fields(slot_map, "bottleneck.classifier.weight_v", classes)
+    size = shapes["bottleneck.bottleneck.weight"][0]
+    normalised = "bottleneck.bn.weight" in shapes
+    return BottleneckConfig(bottleneck_size=size, normalised=normalised, **_resnet_fields(slot_map), **labels)

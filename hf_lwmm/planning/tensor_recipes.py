@@ -1,0 +1,233 @@
+"""Where each element of the merged file comes from: runs of elements, their terms, and the rule that combines them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hf_lwmm.planning.alignment import SharedSlot, other_factor
+from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME, is_float
+from hf_lwmm.layouts import Atom
+from hf_lwmm.methods import Method, Slot, Values
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+
+if TYPE_CHECKING:
+    from hf_lwmm.planning.plan import MergePlan
+
+Rows = Mapping[int, int]  # of a classifier matched by label: the row that each model has
+
+
+@dataclass(frozen=True)
+class Term:
+    """`weight` times `count` elements of a stored tensor of one source, from element `start` on."""
+
+    source: int
+    tensor: str
+    start: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class WeightNorm:
+    """What a segment is that holds one factor of a weight-normalised layer: weight = g * v / |v|, row by row.
+
+    The terms' effective weights are merged, and the segment is what the sum has of `factor` ("g", the rows' lengths,
+    or "v", their directions). `others` are tensor and first element of the other factor, term by term.
+    """
+
+    factor: str
+    rows: int
+    width: int  # weights in a row
+    others: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of elements of an output tensor: the weighted sum of its terms, the anchor's first.
+
+    With a `rule` it is what the rule makes of the terms and of `extras`, which are tensors of any size, whole.
+    """
+
+    start: int
+    count: int
+    terms: tuple[Term, ...]
+    weight_norm: WeightNorm | None = None
+    rule: Callable[[Sequence[Values]], Values] | None = None
+    extras: tuple[Term, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether it cannot be cut into chunks."""
+        return self.rule is not None or self.weight_norm is not None
+
+
+@dataclass(frozen=True)
+class SlotRule:
+    """A method's own way with a slot; its arguments are the models' flat values, the base's if any, and statistics."""
+
+    method: Method
+    slot: str
+    position: int
+    positions: int
+    shape: tuple[int, ...]
+    models: int
+    base: bool
+
+    def __call__(self, arrays: Sequence[Values]) -> Values:
+        count = self.models + self.base
+        values = [array.reshape(self.shape) for array in arrays[:count]]
+        rest = arrays[count:]
+        if "grams" in self.method.needs:
+            rest = [array.reshape(math.isqrt(array.size), -1) for array in rest]
+        else:
+            rest = [array.reshape(self.shape) for array in rest]
+        base = values.pop() if self.base else None
+        return self.method.merge(
+            Slot(self.slot, self.position, self.positions, tuple(values), base, tuple(rest))
+        ).reshape(-1)
+
+
+@dataclass(frozen=True)
+class PooledVariance:
+    """Variance of a mixture of Gaussians: sum H (var + mean^2) - (sum H mean)^2; arguments all var, then all mean."""
+
+    weights: tuple[float, ...]
+
+    def __call__(self, arrays: Sequence[Values]) -> Values:
+        count = len(self.weights)
+        variances, means = np.stack(arrays[:count]), np.stack(arrays[count:])
+        weights = np.asarray(self.weights)[:, None]
+        # Around the anchor's mean, so that equal inputs give back themselves.
+        shifted = means - means[0]
+        spread = (weights * shifted**2).sum(axis=0) - (weights * shifted).sum(axis=0) ** 2
+        return np.asarray(variances[0] + (weights * (variances - variances[0])).sum(axis=0) + spread)
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """One tensor of the merged file, in the anchor's layout; its segments tile it from start to end."""
+
+    name: str
+    info: TensorInfo
+    segments: tuple[Segment, ...]
+
+
+def is_statistic(slot: str) -> bool:
+    """Whether a slot is a running statistic of a normalisation layer."""
+    return slot.endswith((".running_mean", ".running_var"))
+
+
+def base_atom(plan: MergePlan, slot: str) -> Atom | None:
+    """Where the base has a slot of the anchor's shape, None if it does not."""
+    atom = plan.base.slot_map.slots.get(slot) if plan.base else None
+    return atom if atom and atom.shape == plan.anchor.slot_map.slots[slot].shape else None
+
+
+def planned_tensors(plan: MergePlan) -> tuple[PlannedTensor, ...]:
+    """Every tensor of the merged file, in the anchor's own order."""
+    shared = {slot.slot: slot for slot in plan.alignment.shared}
+    planned = []
+    for name, info in plan.anchor.tensors.items():
+        segments: list[Segment] = []
+        for atom in plan.anchor.slot_map.atoms[name]:
+            if atom.slot in shared:
+                segments += _merged(plan, shared[atom.slot], atom)
+            else:
+                segments.append(_own(plan, atom, atom.start, math.prod(atom.shape)))
+        dtype = BY_TORCH_NAME[plan.knobs.dtype] if plan.knobs.dtype and is_float(info.dtype) else info.dtype
+        planned.append(PlannedTensor(name, TensorInfo(dtype, info.shape), tuple(segments)))
+    return tuple(planned)
+
+
+def _own(plan: MergePlan, atom: Atom, start: int, count: int) -> Segment:
+    """Elements that stay the anchor's."""
+    return Segment(start, count, (Term(plan.alignment.anchor, atom.tensor, start, 1.0),))
+
+
+def _merged(plan: MergePlan, shared: SharedSlot, atom: Atom) -> list[Segment]:
+    count = math.prod(atom.shape)
+    if shared.rows is None:
+        return [_segment(plan, shared, atom, shared.members, dict.fromkeys(shared.members, 0), atom.start, count)]
+    # A classifier matched by label: each row is merged among the models that know its class.
+    width = count // shared.shape[0]
+    segments = []
+    for row in range(shared.shape[0]):
+        rows = {model: shared.rows[model][row] if model in shared.rows else row for model in shared.members}
+        members = tuple(model for model in shared.members if rows[model] >= 0)
+        segments.append(_segment(plan, shared, atom, members, rows, atom.start + row * width, width))
+    return segments
+
+
+def _segment(
+    plan: MergePlan, shared: SharedSlot, atom: Atom, members: tuple[int, ...], rows: Rows, start: int, count: int
+) -> Segment:
+    slot, method, anchor = shared.slot, plan.method, plan.alignment.anchor
+    order = (anchor, *(model for model in members if model != anchor))
+    statistic = is_statistic(slot)
+    if statistic and plan.knobs.bn == "anchor":
+        return _own(plan, atom, start, count)
+    base: tuple[Term, ...] = ()
+    if "base" in method.needs and not statistic:
+        found = base_atom(plan, slot)
+        if found is None:
+            return _own(plan, atom, start, count)
+        base = (Term(len(plan.checkpoints), found.tensor, found.start + start - atom.start, 1.0),)
+    measured, whole = _statistics(plan, slot, order, rows, count)
+    by_weights = statistic or method.linear or (method.needs - {"base"} and not (measured or whole))
+    if not by_weights:
+        terms = (*(_term(plan, model, slot, rows, count) for model in order), *base)
+        norm = _weight_norm(plan, slot, terms, count)
+        shape = (norm.rows, norm.width) if norm else atom.shape if shared.rows is None else (1, *atom.shape[1:])
+        rule = SlotRule(method, slot, shared.position, plan.alignment.positions, shape, len(order), bool(base))
+        return Segment(start, count, (*terms, *measured), norm, rule, whole)
+    mean = slot.removesuffix("running_var") + "running_mean" if slot.endswith(".running_var") else ""
+    pooled = plan.knobs.bn == "pooled" and mean in plan.positions
+    position = plan.positions[mean] if pooled else shared.position  # the variance is around the mean that is written
+    row = plan.weights_of(members, average=statistic or not method.linear)[position - 1]
+    weights = dict(zip(members, map(float, row), strict=True))
+    if pooled:
+        terms = tuple(_term(plan, model, name, rows, count) for name in (slot, mean) for model in order)
+        return Segment(start, count, terms, rule=PooledVariance(tuple(weights[model] for model in order)))
+    # A model of weight 0 is not read: the last layer is the anchor's, bit for bit. Nor is the anchor beside a 1.
+    alone = [model for model in order if method.convex and weights[model] == 1]
+    used = alone or [model for model in order if model == anchor or weights[model]]
+    rest = tuple(replace(term, weight=1 - math.fsum(weights.values())) for term in base)
+    terms = (*(_term(plan, model, slot, rows, count, weights[model]) for model in used), *rest)
+    return Segment(start, count, terms, _weight_norm(plan, slot, terms, count))
+
+
+def _term(plan: MergePlan, model: int, slot: str, rows: Rows, count: int, weight: float = 1.0) -> Term:
+    atom = plan.checkpoints[model].slot_map.slots[slot]
+    return Term(model, atom.tensor, atom.start + rows[model] * count, weight)
+
+
+def _statistics(
+    plan: MergePlan, slot: str, order: Sequence[int], rows: Rows, count: int
+) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
+    """What was measured of a slot in every model, element by element or as whole matrices; empty if not in all."""
+    first = len(plan.sources) - len(plan.statistics)
+    if is_statistic(slot) or other_factor(slot) or not plan.statistics:
+        return (), ()
+    if any(slot not in plan.statistics[model].tensors for model in order):
+        return (), ()
+    if "grams" in plan.method.needs:
+        return (), tuple(Term(first + model, slot, 0, 1.0) for model in order)
+    return tuple(Term(first + model, slot, rows[model] * count, 1.0) for model in order), ()
+
+
+def _weight_norm(plan: MergePlan, slot: str, terms: Sequence[Term], count: int) -> WeightNorm | None:
+    other = other_factor(slot)
+    if other is None:
+        return None
+    factor, width, others = slot[-1], 0, []
+    for term in terms:
+        slots = plan.sources[term.source].slot_map.slots
+        mine, partner = slots[slot], slots[other]
+        width = math.prod((partner if factor == "g" else mine).shape[1:])
+        row, of_row = (1, width) if factor == "g" else (width, 1)
+        others.append((partner.tensor, partner.start + (term.start - mine.start) // row * of_row))
+    return WeightNorm(factor, count if factor == "g" else count // width, width, tuple(others))

@@ -1,0 +1,61 @@
+"""A merge's scores as the Hub reads them: `model-index` in the card, and files under `.eval_results/`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from hf_lwmm.evaluation.report import EvaluationReport
+
+_TASK_TYPES = {"classification": "image-classification", "detection": "object-detection"}
+
+
+def model_index(report: EvaluationReport) -> list[Any]:
+    """The last model's scores, the merge's, as `EvalResult`s: the mean, then every class that occurs."""
+    from huggingface_hub import EvalResult
+
+    merged, metric = report.models[-1], report.metric
+    name, _, split = report.dataset.partition(", split ")
+    common: dict[str, Any] = {
+        "task_type": _TASK_TYPES.get(metric.task, "image-segmentation"),
+        "dataset_type": name.split("@")[0],
+        "dataset_name": name,
+        "dataset_split": split,
+        "dataset_revision": report.commit,
+        "dataset_args": {"protocol": report.protocol},
+    }
+    kind = "mean_iou" if metric.task == "semantic" else metric.name.lower().replace(" ", "_")
+    mean = round(merged.mean, 6)
+    found = [EvalResult(metric_type=kind, metric_value=mean, metric_name=metric.name, **common)]
+    for label, value in zip(report.classes, merged.by_class.tolist(), strict=True):
+        if not math.isnan(value):
+            of_class = metric.of_class
+            one = {"metric_type": of_class.lower(), "metric_value": round(value, 6)}
+            one |= {"metric_name": f"{of_class} {label}", "metric_config": f"class:{label}"}
+            found.append(EvalResult(**one, **common))
+    return found
+
+
+def eval_results_file(report: EvaluationReport) -> tuple[str, str] | None:
+    """Name and text of the file under `.eval_results/`; None if the data set is not on the Hub."""
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+    from huggingface_hub.constants import EVAL_RESULTS_FOLDER
+
+    if report.commit is None:
+        return None
+    name, _, split = report.dataset.partition(", split ")
+    repo_id, merged = name.split("@")[0], report.models[-1]
+    low, high = merged.interval
+    entry = EvalResultEntry(
+        dataset_id=repo_id,
+        task_id="default",
+        value=round(merged.mean, 6),
+        dataset_revision=report.commit,
+        notes=f"{report.metric.name}, split {split}, {report.protocol}, {report.images} images, "
+        f"95% interval {low:.6f} to {high:.6f}",
+    )
+    text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+    return f"{EVAL_RESULTS_FOLDER}/{repo_id.replace('/', '--')}.yaml", text

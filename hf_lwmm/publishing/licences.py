@@ -1,0 +1,87 @@
+"""The licence of a merge: what its parents' licences leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hf_lwmm.hub.client import Source
+
+# Hub licence ids from the freest to the most restrictive; what is not listed is stricter than all that is.
+_BY_RESTRICTION = (
+    ("cc0-1.0", "unlicense", "wtfpl", "pddl", "0bsd"),
+    ("mit", "apache-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "cc-by-3.0", "cc-by-4.0", "zlib"),
+    ("mpl-2.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "epl-2.0"),
+    ("cc-by-sa-3.0", "cc-by-sa-4.0", "odbl"),
+    ("gpl", "gpl-2.0", "gpl-3.0"),
+    ("agpl-3.0",),
+    ("cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-2.0"),
+    ("cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-sa-2.0"),
+    ("cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
+)
+_RANK = {licence: rank for rank, group in enumerate(_BY_RESTRICTION) for licence in group}
+_NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial", "nvidia", "research")
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence as Hub cards give it; `name` and `link` go with the id `other`."""
+
+    id: str | None
+    name: str | None = None
+    link: str | None = None
+
+    @property
+    def shown(self) -> str:
+        text = self.name or self.id or "not stated"
+        return f"[{text}]({self.link})" if self.link else text
+
+    @property
+    def non_commercial(self) -> bool:
+        text = f"{self.id} {self.name} {self.link}".lower()
+        return any(word in text for word in _NON_COMMERCIAL)
+
+
+@dataclass(frozen=True)
+class MergedLicence:
+    """The licence of the merge, each parent's own, and what a reader must be warned of."""
+
+    licence: Licence
+    parents: tuple[Licence, ...]
+    warnings: tuple[str, ...]
+
+
+def licence_of(source: Source) -> Licence:
+    """The licence that a source's card states."""
+    card = source.card
+    identifier = card.get("license")
+    if isinstance(identifier, list):
+        identifier = identifier[0] if len(identifier) == 1 else "other"
+    link = card.get("license_link")
+    # A link to a file of the parent's repository means nothing in another one.
+    link = str(link) if link and str(link).startswith(("http://", "https://")) else None
+    name = card.get("license_name")
+    return Licence(str(identifier).lower() if identifier else None, str(name) if name else None, link)
+
+
+def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> MergedLicence:
+    """The most restrictive of the parents' licences if all are known, else `other`; `chosen` overrides it."""
+    parents = tuple(licence_of(source) for source in sources)
+    warnings = []
+    stated = ", ".join(f"{source.label}: {parent.shown}" for source, parent in zip(sources, parents, strict=True))
+    if len(set(parents)) > 1:
+        warnings.append(f"The parents' licences differ ({stated}).")
+    if any(parent.non_commercial for parent in parents):
+        warnings.append("At least one parent's licence excludes commercial use, so this merge does too.")
+    if any(parent.id is None for parent in parents):
+        warnings.append("At least one parent states no licence: ask its author before using or sharing this merge.")
+    if chosen is not None:
+        licence = Licence(chosen.lower())
+    elif len(set(parents)) == 1 and parents[0].id:
+        licence = parents[0]
+    elif all(parent.id in _RANK for parent in parents):
+        licence = max(parents, key=lambda parent: _RANK[str(parent.id)])
+    else:
+        unlisted = [p for p in parents if p.id not in _RANK and (p.name or p.link)]
+        licence = Licence("other", unlisted[0].name, unlisted[0].link) if len(set(unlisted)) == 1 else Licence("other")
+    return MergedLicence(licence, parents, tuple(warnings))

@@ -1,0 +1,59 @@
+"""Where two models differ."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_lwmm.publishing.plots.style import GREY, colour, legend_above, mark_boundary, picture
+
+if TYPE_CHECKING:
+    from hf_lwmm.planning.discrepancy import Discrepancy
+
+
+def plot_discrepancy(report: Discrepancy, path: str | Path | io.BytesIO) -> None:
+    """Write how far apart two models are over depth (paper, Figure 2).
+
+    Above the relative distance of every tensor, with a line at each 1/tau; below, for each tau, how many tensors of
+    each layer changed, in front of how many it has. Weights, biases and statistics of normalisation have colours.
+
+    Raises:
+        PlotError: for a name of no picture.
+    """
+    layers, positions = report.layers, max((layer.position for layer in report.layers), default=1)
+    kinds = list(report.layers[0].tensors) if layers else []
+    with picture(path, 2.4 + 1.1 * len(report.taus)) as figure:
+        heights = [2.0, *(1.0 for _ in report.taus)]
+        upper, *lower = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+        drawn = 0
+        for index, kind in enumerate(kinds):
+            points = [(t.position, t.relative) for t in report.tensors if t.kind == kind and t.relative]
+            drawn += len(points)
+            upper.scatter(
+                *zip(*points, strict=True), s=7, linewidths=0, color=colour(index), label=kind
+            ) if points else 0
+        for tau in report.taus:
+            upper.axhline(1 / tau, color="black", linestyle="--", linewidth=0.8)
+            upper.text(1.005, 1 / tau, f"1/{tau:g}", transform=upper.get_yaxis_transform(), fontsize=8, va="center")
+        upper.set(yscale="log", ylabel=r"$\Vert a - b\,\Vert\;/\;\Vert a\,\Vert$")
+        mark_boundary(upper, report.boundary, positions)
+        if drawn < len(report.tensors):
+            title = f"{len(report.tensors) - drawn:,} of {len(report.tensors):,} tensors are equal or all zero in a"
+            upper.set_title(title, fontsize=8, pad=16 if report.boundary else 6)
+        for row, axes in enumerate(lower):
+            bottoms = [0] * len(layers)
+            where = [layer.position for layer in layers]
+            axes.bar(where, [sum(layer.tensors.values()) for layer in layers], width=1, color=GREY)
+            for index, kind in enumerate(kinds):
+                changed = [layer.changed[kind][row] for layer in layers]
+                axes.bar(where, changed, width=1, bottom=bottoms, color=colour(index))
+                bottoms = [a + b for a, b in zip(bottoms, changed, strict=True)]
+            axes.set(ylabel=f"changed\n(τ = {report.taus[row]:g})", xlim=(0.5, positions + 0.5))
+            axes.yaxis.get_major_locator().set_params(integer=True)
+            if 0 < report.boundary < positions:
+                axes.axvline(report.boundary + 0.5, color="black", linestyle=":", linewidth=1)
+        first, second = report.models
+        between = "\n" if len(first) + len(second) > 60 else ", "
+        lower[-1].set_xlabel(f"{report.granularity}, in depth order; a is {first}{between}b is {second}")
+        legend_above(figure, upper, kinds)

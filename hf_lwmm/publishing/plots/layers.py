@@ -1,0 +1,33 @@
+"""What each model weighs at each depth."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from hf_lwmm.planning.discrepancy import in_backbone
+from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, legend_height, mark_boundary, picture
+
+
+def plot_layer_weights(plan: MergePlan, path: str | Path | io.BytesIO) -> None:
+    """Write a convex method's weights as stacked areas over depth (paper, Figure 5a).
+
+    Raises:
+        PlotError: if the method has no such weights, or for a name of no picture.
+    """
+    if plan.weights is None:
+        raise PlotError(f"--method {plan.method.name} has no weights of whole layers to draw.")
+    anchor = plan.alignment.anchor
+    order = [anchor, *(model for model in range(len(plan.checkpoints)) if model != anchor)]
+    weights = plan.weights[:, order].T
+    positions = weights.shape[1]
+    names = [plan.labels[model] + (" (anchor)" if model == anchor else "") for model in order]
+    with picture(path, 2.6 + legend_height(names)) as figure:
+        axes = figure.subplots()
+        colours = [colour(index) for index in range(len(order))]
+        axes.stackplot(range(1, positions + 1), weights, labels=names, colors=colours, edgecolor="white", linewidth=0.6)
+        backbone = max((s.position for s in plan.alignment.shared if in_backbone(s.slot)), default=0)
+        mark_boundary(axes, backbone, positions)
+        axes.set(xlim=(1, max(positions, 2)), ylim=(0, 1), xlabel="depth position", ylabel="weight")
+        legend_above(figure, axes, names)

@@ -1,0 +1,161 @@
+"""What scores which merge: over one knob, and over which models are merged.
+
+Both take rows of plain data, such as those of a sweep's Parquet file: one for each merge that was scored, with the keys
+`models` (names), `anchor` (None for an ensemble), `method` (None if nothing was merged), `score` and, where known, the
+interval `low` to `high`, as fractions; of layerwise merges also `start`, `alpha` (None is 1/M), `ramp` and `bn`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_lwmm.publishing.plots.style import GREY, PlotError, colour, legend_above, legend_height, picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = Mapping[str, Any]
+
+KNOBS = {
+    "start": "start, as a fraction of the depth",
+    "alpha": "alpha, the anchor's weight in the first layers",
+    "ramp": "ramp",
+}
+_LINES = 8
+
+
+def plot_knob(rows: Sequence[Row], knob: str, path: str | Path | io.BytesIO, metric: str = "mIoU") -> None:
+    """Write the score over start, alpha or ramp, a line for all merges that are otherwise alike (Figures 5b, 5c).
+
+    Of more than eight lines those with the highest scores are drawn.
+
+    Raises:
+        PlotError: if no two merges differ in the knob alone.
+    """
+    lines: dict[tuple[Any, ...], dict[Any, Row]] = {}
+    for row in (row for row in rows if row.get("method") == "layerwise"):
+        others = tuple(_shown(row, name) for name in (*KNOBS, "bn") if name != knob)
+        lines.setdefault((tuple(row["models"]), row["anchor"], *others), {})[_setting(row, knob)] = row
+    lines = {key: points for key, points in lines.items() if len(points) > 1}
+    if not lines:
+        raise PlotError(f"No two of the {len(rows)} merges differ in {knob} alone.")
+    best = sorted(lines, key=lambda key: -max(row["score"] for row in lines[key].values()))[:_LINES]
+    names = _line_names(best)
+    values = dict.fromkeys(value for key in best for value in lines[key])
+    places: dict[Any, float] = {v: float(index) if knob == "ramp" else v for index, v in enumerate(values)}
+    # Lines stand a little apart, so that no interval hides another.
+    step = (0.06 if knob == "ramp" else 0.02) * min(b - a for a, b in pairwise(sorted(places.values())))
+    with picture(path, 2.7 + legend_height(names)) as figure:
+        axes = figure.subplots()
+        for index, (key, name) in enumerate(zip(best, names, strict=True)):
+            points = sorted(((places[value], row) for value, row in lines[key].items()), key=lambda point: point[0])
+            shift = (index - (len(best) - 1) / 2) * step
+            _draw(axes, [place + shift for place, _ in points], [row for _, row in points], index, name, "-")
+        axes.set_xticks(list(places.values()), [v if knob == "ramp" else f"{v:.3g}" for v in places])
+        axes.grid(axis="y")
+        axes.set(xlabel=KNOBS[knob], ylabel=f"{metric} in %")
+        if len(lines) > len(best):
+            axes.set_title(f"the best {len(best)} of {len(lines)} lines", fontsize=8)
+        legend_above(figure, axes, names)
+
+
+def plot_subsets(rows: Sequence[Row], path: str | Path | io.BytesIO, metric: str = "mIoU") -> None:
+    """Write the score of every subset of the models with every anchor (paper, Table 3).
+
+    A column is a subset and its anchor: above its score by every method, below the models in it, the anchor ringed.
+    Columns are in order of the number of models, then of the best score.
+
+    Raises:
+        PlotError: if there are no rows.
+    """
+    if not rows:
+        raise PlotError("There are no merges to draw.")
+    columns: dict[tuple[tuple[str, ...], str | None], list[Row]] = {}
+    for row in rows:
+        columns.setdefault((tuple(row["models"]), row["anchor"]), []).append(row)
+    order = sorted(columns, key=lambda key: (len(key[0]), -max(row["score"] for row in columns[key])))
+    models = list(dict.fromkeys(name for members, _ in order for name in members))
+    methods = list(dict.fromkeys(_method(row) for key in order for row in columns[key]))
+    labels = [textwrap.fill(model, 30) for model in models]
+    below = 0.1 + len(models) * (0.08 + 0.13 * max(label.count("\n") + 1 for label in labels))
+    points: dict[str, list[tuple[float, Row]]] = {method: [] for method in methods}
+    for x, key in enumerate(order):
+        beside = list(dict.fromkeys(map(_method, columns[key])))
+        for row in columns[key]:
+            shift = (beside.index(_method(row)) - (len(beside) - 1) / 2) * min(0.7 / len(beside), 0.2)
+            points[_method(row)].append((x + shift, row))
+    with picture(path, 2.9 + below + legend_height(methods)) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.3, below])
+        for index, (method, found) in enumerate(points.items()):
+            _draw(upper, [x for x, _ in found], [row for _, row in found], index, method, "")
+        upper.grid(axis="y")
+        upper.set_ylabel(f"{metric} in %")
+        upper.tick_params(bottom=False)
+        for x, (members, anchor) in enumerate(order):
+            inside = [models.index(name) for name in members]
+            lower.plot([x, x], [min(inside), max(inside)], color="black", linewidth=1)
+            lower.plot([x] * len(models), range(len(models)), "o", color=GREY, markersize=4, zorder=1)
+            lower.plot([x] * len(inside), inside, "o", color="black", markersize=4)
+            if anchor is not None:
+                lower.plot([x], [models.index(anchor)], "o", color="white", mec="black", mew=1.5, markersize=6)
+        lower.set_yticks(range(len(models)), labels)
+        lower.set(xlim=(-0.6, len(order) - 0.4), ylim=(len(models) - 0.5, -0.5), xlabel="merged models, anchor ringed")
+        lower.tick_params(bottom=False, left=False, labelbottom=False)
+        for side in ("left", "bottom"):
+            lower.spines[side].set_visible(False)
+        legend_above(figure, upper, methods)
+
+
+def save_plots(rows: Sequence[Row], folder: Path, metric: str = "mIoU") -> list[Path]:
+    """Write subsets.png, and start.png, alpha.png and ramp.png of those that vary, into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "subsets.png"]
+    plot_subsets(rows, paths[0], metric)
+    for knob in KNOBS:
+        with contextlib.suppress(PlotError):  # no merges differ in it alone
+            plot_knob(rows, knob, folder / f"{knob}.png", metric)
+            paths.append(folder / f"{knob}.png")
+    return paths
+
+
+def _draw(axes: Axes, values: Sequence[float], rows: Sequence[Row], index: int, name: str, line: str) -> None:
+    scores = [100 * row["score"] for row in rows]
+    spread = [[100 * (row["score"] - row["low"]) if row.get("low") is not None else 0.0 for row in rows],
+              [100 * (row["high"] - row["score"]) if row.get("high") is not None else 0.0 for row in rows]]  # fmt: skip
+    axes.errorbar(
+        values, scores, spread, color=colour(index), label=name, fmt=f"o{line}", elinewidth=0.8, capsize=2, capthick=0.8
+    )
+
+
+def _setting(row: Row, knob: str) -> Any:
+    value = row.get(knob)
+    return 1 / len(row["models"]) if knob == "alpha" and value is None else value
+
+
+def _shown(row: Row, knob: str) -> str:
+    """A knob of a line; an alpha of 1/M is the same choice whatever M is."""
+    value = _setting(row, knob)
+    if knob == "alpha" and math.isclose(value, 1 / len(row["models"])):
+        return ""
+    return "" if value is None else f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}"
+
+
+def _method(row: Row) -> str:
+    return row.get("method") or ("single model" if len(row["models"]) == 1 else "ensemble")
+
+
+def _line_names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
+    """The models of each line, the anchor starred, and those of the other knobs that tell the lines apart."""
+    varied = [place for place in range(2, len(keys[0])) if len({key[place] for key in keys}) > 1]
+    names = []
+    for key in keys:
+        models = ", ".join(name + ("*" if name == key[1] else "") for name in key[0])
+        names.append("; ".join([models, *(key[place] for place in varied if key[place])]))
+    return names

@@ -1,0 +1,208 @@
+"""Candidates scored in this process, in several, or on a Ray cluster; the results are the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from types import FrameType, TracebackType
+from typing import Any, Protocol
+
+import torch
+
+from hf_lwmm.errors import HfLwmmError, MergeError
+from hf_lwmm.sweeping.scorer import Bench, Scored, Setup
+from hf_lwmm.sweeping.grid import Candidate, Skipped
+
+_bench: Bench  # of a worker process
+_ended = False  # whether it was told to end
+
+
+class SweepError(HfLwmmError):
+    """A sweep that cannot go on: lost workers, results of something else, an extra that is not installed."""
+
+
+class Workers(Protocol):
+    """Who scores candidates, as a context; they come back in the order in which they are done."""
+
+    def __enter__(self) -> Workers: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]: ...
+
+
+def workers(bench: Bench, jobs: int | None, ray: str | None) -> Workers:
+    """Processes or a cluster, if either is asked for; else the bench itself does the work."""
+    if ray is not None:
+        return Cluster(bench.setup, ray, jobs)
+    return Processes(bench.setup, jobs) if jobs is not None and jobs > 1 else Here(bench)
+
+
+class Here:
+    """This process."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]:
+        return (_raised(_attempt(self._bench, candidate)) for candidate in candidates)
+
+
+class Processes:
+    """Processes of this machine, each of which opens the models itself and takes its part of the cores."""
+
+    def __init__(self, setup: Setup, jobs: int) -> None:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        self._others = set(multiprocessing.active_children())
+        self._pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (setup, threads))
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is not None:
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.terminate()
+
+    def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]:
+        try:
+            for future in as_completed([self._pool.submit(_score, candidate) for candidate in candidates]):
+                yield _raised(future.result())
+        except BrokenProcessPool:
+            raise SweepError("A worker process was killed, perhaps for want of memory. Try fewer --jobs.") from None
+
+
+class Cluster:
+    """Actors on a Ray cluster: so many, or one for each CPU (or GPU, where networks run on these).
+
+    The models have to be on the Hub, or at the same paths on every node. `address` is as for `ray.init`; "local" starts
+    a cluster on this machine.
+
+    Raises:
+        SweepError: if Ray is not installed, or there is no such cluster.
+    """
+
+    def __init__(self, setup: Setup, address: str, jobs: int | None) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise SweepError("--ray needs Ray: pip install 'hf-lwmm[ray]'") from None
+        self._ray: Any = ray
+        self._setup, self._address, self._jobs = setup, address, jobs
+        self._own = not ray.is_initialized()
+        self._pool: Any = None
+
+    def __enter__(self) -> Cluster:
+        if self._own:
+            try:
+                _check_reachable(self._address)
+                self._ray.init(address=self._address, log_to_driver=False, logging_level="error")
+            except (OSError, ValueError, RuntimeError) as error:
+                raise SweepError(f"--ray {self._address}: no cluster there: {str(error).splitlines()[0]}") from None
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._own:
+            self._ray.shutdown()
+
+    def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]:
+        try:
+            self._pool = self._pool or self._actors()
+            yield from map(_raised, self._pool.map_unordered(lambda actor, one: actor.score.remote(one), candidates))
+        except self._ray.exceptions.RayError as error:
+            raise SweepError(f"--ray {self._address}: a worker was lost: {str(error).splitlines()[0]}") from None
+
+    def _actors(self) -> Any:
+        from ray.util import ActorPool
+
+        kind = "GPU" if str(self._setup.loading.get("device", "cpu")).startswith("cuda") else "CPU"
+        count = self._jobs or int(self._ray.cluster_resources().get(kind, 1))
+        actor = self._ray.remote(_Actor).options(num_cpus=1, num_gpus=int(kind == "GPU"))
+        pool: Any = ActorPool([actor.remote(self._setup) for _ in range(count)])
+        return pool
+
+
+def _check_reachable(address: str) -> None:
+    """Raises OSError if nobody answers at host:port; Ray itself goes on asking for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+class _Actor:
+    """A bench on a node of the cluster, opened with its first candidate, so that its errors come back as they are."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._bench: Bench | None = None
+
+    def score(self, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
+        torch.set_num_threads(1)
+        try:
+            self._bench = self._bench or Bench(self._setup)
+        except HfLwmmError as error:
+            return error
+        return _attempt(self._bench, candidate)
+
+
+def _begin(setup: Setup, threads: int) -> None:
+    global _bench
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
+    signal.signal(signal.SIGTERM, _end)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    _bench = Bench(setup)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    global _ended
+    _ended = True
+    sys.exit()  # removes temporary folders; in the middle of a candidate the pool takes it for the candidate's result
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed ends nobody; its workers would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+
+
+def _score(candidate: Candidate) -> Scored | Skipped | HfLwmmError:
+    if _ended:
+        sys.exit()
+    return _attempt(_bench, candidate)
+
+
+def _attempt(bench: Bench, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
+    """An error that ends the sweep is a value: other processes' errors lose their kind on the way."""
+    try:
+        return bench.score(candidate)
+    except MergeError as error:
+        return Skipped(candidate, str(error))
+    except HfLwmmError as error:
+        return error
+
+
+def _raised(found: Scored | Skipped | HfLwmmError) -> Scored | Skipped:
+    if isinstance(found, HfLwmmError):
+        raise found
+    return found
