@@ -18,16 +18,16 @@ from hf_lwmm._version import __version__
 
 if TYPE_CHECKING:
     from hf_lwmm.api.convert import Conversion, convert
-    from hf_lwmm.planning.discrepancy import Discrepancy, diff
-    from hf_lwmm.errors import HfLwmmError
-    from hf_lwmm.evaluation.evaluate import EvaluationReport, evaluate
     from hf_lwmm.api.export import export
     from hf_lwmm.api.inspect import ModelInfo, inspect
     from hf_lwmm.api.merge import MergeResult, Reproduction, merge, plan, push, reproduce
+    from hf_lwmm.api.search import Search, search
+    from hf_lwmm.errors import HfLwmmError
+    from hf_lwmm.evaluation.evaluate import EvaluationReport, evaluate
     from hf_lwmm.networks.loading import LoadedModel, load
+    from hf_lwmm.planning.discrepancy import Discrepancy, diff
     from hf_lwmm.planning.plan import Knobs, MergePlan
     from hf_lwmm.progress import progress_bar
-    from hf_lwmm.api.search import Search, search
     from hf_lwmm.sweeping.sweep import sweep
 
 _HOMES = {

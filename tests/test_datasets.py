@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
 from hf_lwmm.localhub import Fault, LocalHub
 
 CITY = label_sets()["cityscapes19"]

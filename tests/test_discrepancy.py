@@ -20,11 +20,11 @@ import hf_lwmm
 from hf_lwmm import discrepancy, hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.cli import main
-from hf_lwmm.planning.discrepancy import Discrepancy, compare, pretraining_warnings, same_pretraining
 from hf_lwmm.errors import AlignmentError, CheckpointError, PlanError
+from hf_lwmm.hub.refs import parse_ref
+from hf_lwmm.planning.discrepancy import Discrepancy, compare, pretraining_warnings, same_pretraining
 from hf_lwmm.planning.permutation import Matching, axes_of, match_units, permuted_checkpoint
 from hf_lwmm.planning.plan import Knobs, make_plan
-from hf_lwmm.hub.refs import parse_ref
 
 MODELS = Path(__file__).parents[1] / "scripts" / "quickstart" / "models"
 GTA, SYNTHIA = MODELS / "gta-to-night", MODELS / "synthia-to-night"

@@ -19,11 +19,11 @@ from PIL import Image
 from tiny import NAMES, scene, segformer, tree
 
 import hf_lwmm
-from hf_lwmm.labels.label_sets import label_sets
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import METRICS, report
 from hf_lwmm.evaluation.inference import segment
+from hf_lwmm.labels.label_sets import label_sets
 
 
 @pytest.fixture(scope="module")

@@ -16,15 +16,15 @@ from PIL import Image
 from tiny import NAMES, scene, segformer, tree
 
 import hf_lwmm
-from hf_lwmm.labels.label_sets import label_sets
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.labels.label_sets import label_sets
 
 
 def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, tmp_path: Path) -> None:
+    from hf_lwmm.data.runs import Runs
     from hf_lwmm.evaluation.inference import panoptic
     from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
-    from hf_lwmm.data.runs import Runs
     from hf_lwmm.networks import EDAPSConfig, EDAPSForPanopticSegmentation
 
     torch.manual_seed(0)
@@ -113,8 +113,8 @@ def objects(seed: int) -> list[tuple[int, list[int]]]:
 
 def test_detectors_are_scored_by_average_precision(hub: Any, tmp_path: Path) -> None:
     from hf_lwmm.evaluation.inference import detect
-    from hf_lwmm.metrics.detection import Boxes, average_precision, detection_counts
     from hf_lwmm.evaluation.per_image import padded
+    from hf_lwmm.metrics.detection import Boxes, average_precision, detection_counts
 
     paths = [detector(tmp_path / str(seed), seed) for seed in (1, 2)]
     record = [{"bbox": [Value("float32")], "category": ClassLabel(names=[*NAMES]), "iscrowd": Value("bool")}]

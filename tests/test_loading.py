@@ -21,6 +21,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 import hf_lwmm
 from hf_lwmm.errors import LayoutError, PlanError
 from hf_lwmm.evaluation.inference import Scores, best_classes, look, resized_rows, segment, views
+from hf_lwmm.evaluation.overlays import class_colours, predict
 from hf_lwmm.networks import (
     BottleneckConfig,
     BottleneckForImageClassification,
@@ -34,7 +35,6 @@ from hf_lwmm.networks import (
     HRDAForSemanticSegmentation,
 )
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor, as_rgb
-from hf_lwmm.evaluation.overlays import class_colours, predict
 
 LABELS = {"id2label": {0: "road", 1: "sky", 2: "car"}}
 MIT: dict[str, Any] = {

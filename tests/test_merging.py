@@ -23,8 +23,8 @@ from safetensors.numpy import load_file, save
 import hf_lwmm
 from hf_lwmm.checkpoints.dtypes import narrow, widen
 from hf_lwmm.errors import AlignmentError, MergeError, PlanError
-from hf_lwmm.planning.recipe import read_recipe
 from hf_lwmm.methods.schedule import layerwise_weights
+from hf_lwmm.planning.recipe import read_recipe
 
 MIT_B0 = {
     "transformers": ("transformers_segformer_b0_hub_legacy", "segformer."),

@@ -21,10 +21,10 @@ import hf_lwmm
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.hub.refs import parse_ref
 from hf_lwmm.methods import METHODS, Slot, make_method
 from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
-from hf_lwmm.hub.refs import parse_ref
+from hf_lwmm.planning.provenance import Tuning
 
 SHAPES = {"block.0.conv.weight": (6, 5, 3, 3), "block.0.conv.bias": (6,), "block.1.fc.weight": (7, 6)}
 SHAPES |= {"head.weight": (3, 7)}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from hf_lwmm.data.runs import Runs, run_ends, shared_areas
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.classification import (
@@ -27,7 +28,6 @@ from hf_lwmm.metrics.classification import (
 )
 from hf_lwmm.metrics.detection import THRESHOLDS, Boxes, average_precision, detection_counts, mean_ap
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts, panoptic_scores
-from hf_lwmm.data.runs import Runs, run_ends, shared_areas
 from hf_lwmm.metrics.semantic import confusion, iou, mean_iou, semantic_counts, semantic_scores
 
 CLASSES = 19

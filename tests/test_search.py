@@ -12,10 +12,10 @@ from manifests import stored
 from safetensors.numpy import save
 
 import hf_lwmm
+from hf_lwmm.api.search import stated_backbone
 from hf_lwmm.cli import main
 from hf_lwmm.errors import HubError, PlanError
 from hf_lwmm.localhub import Fault, LocalHub
-from hf_lwmm.api.search import stated_backbone
 
 B0 = ("transformers_segformer_b0_hub_legacy", "nvlabs_segformer_b0", "mmseg1x_segformer_b0", "smp_segformer_mit_b0")
 ROAD_SKY = {"0": "road", "1": "sky"}

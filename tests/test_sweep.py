@@ -23,10 +23,10 @@ import hf_lwmm
 from hf_lwmm import sweeping
 from hf_lwmm.cli import app
 from hf_lwmm.errors import PlanError
-from hf_lwmm.sweeping.sweep import SweepError, SweepReport
-from hf_lwmm.sweeping.scorer import Data, Scored
 from hf_lwmm.sweeping.grid import Axes, Candidate, Skipped, merges, read_candidate
 from hf_lwmm.sweeping.ranking import rank
+from hf_lwmm.sweeping.scorer import Data, Scored
+from hf_lwmm.sweeping.sweep import SweepError, SweepReport
 
 
 def model(folder: Path, seed: int) -> Path:

@@ -26,17 +26,17 @@ from transformers import SegformerForSemanticSegmentation, ViTConfig, ViTForImag
 from typer.testing import CliRunner
 
 import hf_lwmm
+from hf_lwmm.api.merge import load_recipe
+from hf_lwmm.calibration.measurements import measure
 from hf_lwmm.cli import app
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.data.pictures import open_pictures
 from hf_lwmm.errors import AlignmentError, DatasetError, PlanError
-from hf_lwmm.planning.provenance import Tuning, read_image_facts
-from hf_lwmm.calibration.measurements import measure
-from hf_lwmm.api.merge import load_recipe
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup
-from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 from hf_lwmm.methods.schedule import layerwise_weights
+from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+from hf_lwmm.planning.provenance import Tuning, read_image_facts
 
 FEW = {"images": 3, "passes": 24}
 

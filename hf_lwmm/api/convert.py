@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_lwmm import hub
-from hf_lwmm.planning.alignment import depth_order
+from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES, check_target, staged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+from hf_lwmm.checkpoints.torch_file import write_torch_file
 from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.errors import LayoutError
+from hf_lwmm.hub.refs import ModelRef, parse_ref
 from hf_lwmm.layouts import LAYOUTS, Atom, map_slots, place_of, registration_order
 from hf_lwmm.layouts.table import Component, Layout
-from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+from hf_lwmm.planning.alignment import depth_order
 from hf_lwmm.planning.tensor_recipes import PlannedTensor, Segment, Term
-from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES, check_target, staged
-from hf_lwmm.checkpoints.torch_file import write_torch_file
 
 TORCH_SUFFIXES = tuple(suffix for suffix in WEIGHT_SUFFIXES if suffix != ".safetensors")
 

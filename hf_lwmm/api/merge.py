@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
-from hf_lwmm.publishing.card import render_card
+from hf_lwmm.api.plan import anchor_index, planned, read_models, with_weights
+from hf_lwmm.checkpoints.atomic import check_target, staged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.planning.discrepancy import pretraining_warnings
+from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.streaming import DEFAULT_SHARD_SIZE
 from hf_lwmm.errors import HubError, PlanError
-from hf_lwmm.publishing.eval_results import eval_results_file
-from hf_lwmm.planning.provenance import ImageFacts, Tuning, measured_of
 from hf_lwmm.hub.client import Pushed
-from hf_lwmm.publishing.licences import merged_licence
-from hf_lwmm.api.plan import anchor_index, planned, read_models, with_weights
-from hf_lwmm.planning.plan import Knobs, MergePlan
-from hf_lwmm.publishing.plots import plot_layer_weights
-from hf_lwmm.progress import Progress
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
 from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
-from hf_lwmm.checkpoints.atomic import check_target, staged
-from hf_lwmm.engine.network_folder import write_network
+from hf_lwmm.planning.discrepancy import pretraining_warnings
+from hf_lwmm.planning.plan import Knobs, MergePlan
+from hf_lwmm.planning.provenance import ImageFacts, Tuning, measured_of
+from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
+from hf_lwmm.progress import Progress
+from hf_lwmm.publishing.card import render_card
+from hf_lwmm.publishing.eval_results import eval_results_file
+from hf_lwmm.publishing.licences import merged_licence
+from hf_lwmm.publishing.plots import plot_layer_weights
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.evaluate import EvaluationReport

@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
-from hf_lwmm.labels.label_sets import read_label_set
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
+from hf_lwmm.labels.label_sets import read_label_set
 from hf_lwmm.planning.permutation import match_units, permuted_checkpoint
 from hf_lwmm.planning.plan import Knobs, MergePlan, make_plan
+from hf_lwmm.planning.provenance import Tuning
 from hf_lwmm.progress import Progress
-from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
 
 
 @contextlib.contextmanager

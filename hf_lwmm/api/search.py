@@ -12,15 +12,22 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
-from hf_lwmm.planning.alignment import align
-from hf_lwmm.checkpoints.checkpoint import Checkpoint, choose_files, classifier_rows, open_checkpoint, read_config, with_labels
-from hf_lwmm.labels.label_sets import LabelSet, normalise, read_label_set
+from hf_lwmm.checkpoints.checkpoint import (
+    Checkpoint,
+    choose_files,
+    classifier_rows,
+    open_checkpoint,
+    read_config,
+    with_labels,
+)
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, HfLwmmError, HubError, PlanError
 from hf_lwmm.hub.client import Source
+from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.labels.label_sets import LabelSet, normalise, read_label_set
 from hf_lwmm.layouts import COMPONENTS, place_of
 from hf_lwmm.layouts.table import Component
-from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.planning.alignment import align
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo

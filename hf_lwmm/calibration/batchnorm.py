@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
+from hf_lwmm.calibration.tuning import load_merged
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
+from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.data.pictures import Images, open_pictures
 from hf_lwmm.data.rows import first_line
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.provenance import ImageFacts, image_facts
 from hf_lwmm.hub.client import resolve
+from hf_lwmm.hub.refs import parse_ref
 from hf_lwmm.layouts import map_slots
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.provenance import ImageFacts, image_facts
 from hf_lwmm.progress import Progress
-from hf_lwmm.hub.refs import parse_ref
-from hf_lwmm.checkpoints.safetensors_file import read_header
-from hf_lwmm.calibration.tuning import load_merged
 
 BATCH = 32  # images that pass a classifier together
 EPSILON = 1e-5  # at least: a channel that is constant in an image has no variance

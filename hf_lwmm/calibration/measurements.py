@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
+from hf_lwmm.checkpoints.atomic import check_target, staged
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.labels.label_sets import label_set_of_ids, match_classes, read_label_set
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.pictures import Images
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.provenance import Measured
+from hf_lwmm.labels.label_sets import label_set_of_ids, match_classes, read_label_set
 from hf_lwmm.layouts import Atom, map_slots
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.planning.provenance import Measured
 from hf_lwmm.progress import Progress
-from hf_lwmm.checkpoints.atomic import check_target, staged
 
 KINDS = ("fisher", "grams")
 LARGEST_GRAM = 4096  # inputs of a layer; a larger matrix would not fit beside the others

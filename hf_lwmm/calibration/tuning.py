@@ -18,15 +18,15 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.data.pictures import Pictures, open_pictures
 from hf_lwmm.data.rows import first_line
+from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import EvaluationReport, evaluate
-from hf_lwmm.planning.provenance import ImageFacts, Tuning, image_facts
 from hf_lwmm.layouts import map_slots
+from hf_lwmm.methods.schedule import Weights
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.provenance import ImageFacts, Tuning, image_facts
 from hf_lwmm.progress import Progress
-from hf_lwmm.methods.schedule import Weights
-from hf_lwmm.engine.network_folder import write_network
 
 _LOADING = ("system", "device")
 _OF_PICTURES = ("config", "image_column")

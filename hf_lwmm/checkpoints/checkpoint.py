@@ -10,14 +10,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from hf_lwmm import hub
-from hf_lwmm.labels.label_sets import LabelSet, labels_of_rows
+from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
+from hf_lwmm.checkpoints.safetensors_file import (
+    SafetensorsHeader,
+    SafetensorsReader,
+    TensorInfo,
+    parse_header,
+    read_header,
+)
+from hf_lwmm.checkpoints.torch_file import MemoryReader, read_torch_file
 from hf_lwmm.errors import CheckpointError, RefError
 from hf_lwmm.hub.client import Source
-from hf_lwmm.layouts import SlotMap, map_slots, place_of
 from hf_lwmm.hub.refs import check_inside
-from hf_lwmm.checkpoints.safetensors_file import SafetensorsHeader, SafetensorsReader, TensorInfo, parse_header, read_header
-from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
-from hf_lwmm.checkpoints.torch_file import MemoryReader, read_torch_file
+from hf_lwmm.labels.label_sets import LabelSet, labels_of_rows
+from hf_lwmm.layouts import SlotMap, map_slots, place_of
 
 # What transformers looks for, in its order.
 _PREFERRED = (

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from hf_lwmm.checkpoints.dtypes import Bytes
-from hf_lwmm.errors import CheckpointError
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+from hf_lwmm.errors import CheckpointError
 
 # Where training code keeps a model inside its checkpoint, most specific first.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")

@@ -75,8 +75,8 @@ def evaluate(
     """Score models on a labelled data set in one pass; the first is the anchor that the others are compared with."""
     from hf_lwmm.errors import PlanError
     from hf_lwmm.evaluation.evaluate import evaluate as run
-    from hf_lwmm.publishing.plots.scores import save_plots
     from hf_lwmm.evaluation.examples import save_examples
+    from hf_lwmm.publishing.plots.scores import save_plots
 
     if not dataset:
         raise PlanError("--dataset is missing: org/name on the Hub, or a folder of images and labels.")

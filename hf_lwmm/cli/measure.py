@@ -40,9 +40,9 @@ def measure(
 ) -> None:
     """Measure what the methods fisher and regmean must know of a model, on images of its source domain."""
     import hf_lwmm
+    from hf_lwmm.calibration.measurements import measure as run
     from hf_lwmm.data.loading import open_images
     from hf_lwmm.data.pictures import Images, open_pictures
-    from hf_lwmm.calibration.measurements import measure as run
 
     loaded = hf_lwmm.load(model, labels=labels or [], system=system)
     for text in loaded.notes:

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.cli.terminal import console, print_json
+from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.planning.plan import MergePlan
 
 _ROWS = 40

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from hf_lwmm.data.runs import Ids, Runs, run_ends
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.metrics.panoptic import PanopticMap
-from hf_lwmm.data.runs import Ids, Runs, run_ends
 
 Colour = tuple[int, int, int]
 VOID = 255

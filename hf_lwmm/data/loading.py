@@ -14,13 +14,13 @@ from PIL import Image
 from hf_lwmm import hub
 from hf_lwmm.data.decoding import VOID, Colour, classes_of, decode, label_ids, segments_of
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
-from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
 from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
+from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
-from hf_lwmm.data.runs import Ids
 from hf_lwmm.networks.image_processing import as_rgb
 
 __all__ = ["LabelledImages", "Sample", "match_classes", "open_images"]

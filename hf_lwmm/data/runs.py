@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from hf_lwmm.errors import MetricError
 from hf_lwmm.data.compiled import BYTES, INTEGERS, WORDS, compiled
+from hf_lwmm.errors import MetricError
 
 Ids = npt.NDArray[np.integer]
 Places = npt.NDArray[np.int64]

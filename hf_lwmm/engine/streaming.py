@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Array, Bytes, accumulator, fits, is_float, narrow, widen
-from hf_lwmm.errors import MergeError
 from hf_lwmm.checkpoints.safetensors_file import encode_header
+from hf_lwmm.errors import MergeError
 from hf_lwmm.planning.tensor_recipes import PlannedTensor, Segment, Term, WeightNorm
 
 CHUNK = 1 << 18  # elements: 1 MiB of float32, small enough for the caches, large enough for the disk

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
-from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes, meaning, normalise, read_label_set
 from hf_lwmm.data.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.evaluation.examples import draw_example
 from hf_lwmm.evaluation.inference import View, views
+from hf_lwmm.evaluation.per_image import Contender, Outcome, Setting, padded, score
+from hf_lwmm.evaluation.report import METRICS, PARTS_OF_CITYSCAPES, EvaluationReport, Example, report
+from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes, meaning, normalise, read_label_set
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.progress import Progress
-from hf_lwmm.evaluation.examples import draw_example
-from hf_lwmm.evaluation.report import METRICS, PARTS_OF_CITYSCAPES, EvaluationReport, Example, report
-from hf_lwmm.evaluation.per_image import Contender, Outcome, Setting, padded, score
 
 __all__ = ["METRICS", "EvaluationReport", "evaluate", "report"]
 

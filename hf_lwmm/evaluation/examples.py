@@ -13,11 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from hf_lwmm.data.decoding import classes_of
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
+from hf_lwmm.evaluation.overlays import class_colours
+from hf_lwmm.evaluation.per_image import CONFIDENT, NOTHING, Setting, boxes_in, class_maps, label_of, segments_in
+from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
-from hf_lwmm.evaluation.overlays import class_colours
-from hf_lwmm.evaluation.report import EvaluationReport
-from hf_lwmm.evaluation.per_image import CONFIDENT, NOTHING, Setting, boxes_in, class_maps, label_of, segments_in
 
 WIDTH, COLUMNS = 360, 3  # of one picture, and how many stand beside each other
 _TITLE, _GAP = 24, 4

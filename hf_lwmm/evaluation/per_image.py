@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from hf_lwmm import hub
 from hf_lwmm.data.decoding import classes_of
 from hf_lwmm.data.loading import Sample
+from hf_lwmm.data.runs import Runs
 from hf_lwmm.errors import DatasetError, MetricError
 from hf_lwmm.evaluation.inference import View, classify, detect, panoptic, segment
+from hf_lwmm.evaluation.report import Counts
 from hf_lwmm.metrics.classification import classification_counts
 from hf_lwmm.metrics.detection import Boxes, detection_counts
 from hf_lwmm.metrics.panoptic import PanopticMap, panoptic_counts
-from hf_lwmm.data.runs import Runs
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
 from hf_lwmm.networks.loading import LoadedModel
-from hf_lwmm.evaluation.report import Counts
 
 NOTHING = 255  # a class that the data set does not have, and what its labels leave open
 Labels = NDArray[np.uint8]  # class of the data set

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hf_lwmm.data.runs import Ids, Runs, shared_areas
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
-from hf_lwmm.data.runs import Ids, Runs, shared_areas
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from hf_lwmm.errors import MetricError
 from hf_lwmm.data.compiled import BYTES, WORDS, compiled
+from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
 
 BYTE, EIGHT_BYTES = np.uint64(0xFF), np.uint64(0x0101010101010101)

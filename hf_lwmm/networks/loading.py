@@ -23,16 +23,16 @@ from transformers import (
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
-from hf_lwmm.labels.label_sets import read_label_set
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES
+from hf_lwmm.checkpoints.torch_file import TORCH_DTYPES
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
 from hf_lwmm.hub.client import Source
+from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.labels.label_sets import read_label_set
 from hf_lwmm.layouts import SlotMap, map_slots
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
 from hf_lwmm.networks.from_slots import misfits, some
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
-from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.checkpoints.torch_file import TORCH_DTYPES
 
 _TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
 _PROCESSOR = "preprocessor_config.json"

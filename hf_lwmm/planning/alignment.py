@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.labels.label_sets import normalise
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, PlanError
+from hf_lwmm.labels.label_sets import normalise
 from hf_lwmm.layouts import place_of, registration_order
 
 GRANULARITIES = ("parameter", "module", "block", "stage")

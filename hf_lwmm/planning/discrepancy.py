@@ -33,13 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm import hub
-from hf_lwmm.planning.alignment import GRANULARITIES, Unshared, align
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float, widen
 from hf_lwmm.errors import CheckpointError, PlanError
-from hf_lwmm.layouts import Atom, place_of
-from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.layouts import Atom, place_of
+from hf_lwmm.planning.alignment import GRANULARITIES, Unshared, align
+from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.tensor_recipes import is_statistic
 
 KINDS = ("weights", "biases", "statistics")

@@ -13,13 +13,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm.planning.alignment import depth_order
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float, widen
+from hf_lwmm.checkpoints.torch_file import MemoryReader
 from hf_lwmm.errors import PlanError
 from hf_lwmm.layouts import Atom
 from hf_lwmm.layouts.table import Pattern
-from hf_lwmm.checkpoints.torch_file import MemoryReader
+from hf_lwmm.planning.alignment import depth_order
 
 Order = NDArray[np.intp]
 _SWEEPS = 50  # matching settles after a few; a bound for the case that it goes round in circles

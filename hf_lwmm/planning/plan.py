@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
-from hf_lwmm.planning.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.labels.label_sets import label_sets, read_label_set
 from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.labels.label_sets import label_sets, read_label_set
 from hf_lwmm.methods import Method, make_method, uniform
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.planning.permutation import axes_of
 from hf_lwmm.methods.schedule import Weights
+from hf_lwmm.planning.alignment import GRANULARITIES, HEADS, ORDERS, SHARES, Alignment, SharedSlot, align
+from hf_lwmm.planning.permutation import axes_of
+from hf_lwmm.planning.provenance import Tuning
 from hf_lwmm.planning.tensor_recipes import PlannedTensor, base_atom, is_statistic, planned_tensors
 
 _CHOICES = {"granularity": GRANULARITIES, "order": ORDERS, "share": SHARES, "head": HEADS}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_lwmm.errors import PlanError
 from hf_lwmm.checkpoints.safetensors_file import read_header
+from hf_lwmm.errors import PlanError
 from hf_lwmm.methods.schedule import Weights
 
 

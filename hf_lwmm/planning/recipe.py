@@ -11,8 +11,8 @@ import yaml
 from hf_lwmm._version import __version__
 from hf_lwmm.engine.streaming import DEFAULT_SHARD_SIZE
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.provenance import ImageFacts, Tuning, read_image_facts, read_tuning
 from hf_lwmm.planning.plan import Knobs, MergePlan
+from hf_lwmm.planning.provenance import ImageFacts, Tuning, read_image_facts, read_tuning
 
 FILE_NAME = "hf_lwmm.yaml"
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hf_lwmm.planning.alignment import SharedSlot, other_factor
 from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME, is_float
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.layouts import Atom
 from hf_lwmm.methods import Method, Slot, Values
-from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+from hf_lwmm.planning.alignment import SharedSlot, other_factor
 
 if TYPE_CHECKING:
     from hf_lwmm.planning.plan import MergePlan

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
 from hf_lwmm.errors import CardError
-from hf_lwmm.publishing.eval_results import model_index
-from hf_lwmm.planning.provenance import ImageFacts
 from hf_lwmm.hub.client import Source
-from hf_lwmm.publishing.licences import MergedLicence
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.provenance import ImageFacts
 from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.publishing.eval_results import model_index
+from hf_lwmm.publishing.licences import MergedLicence
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.evaluate import EvaluationReport

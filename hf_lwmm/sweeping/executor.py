@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import torch
 
 from hf_lwmm.errors import HfLwmmError, MergeError
-from hf_lwmm.sweeping.scorer import Bench, Scored, Setup
 from hf_lwmm.sweeping.grid import Candidate, Skipped
+from hf_lwmm.sweeping.scorer import Bench, Scored, Setup
 
 _bench: Bench  # of a worker process
 _ended = False  # whether it was told to end

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from hf_lwmm._version import __version__
+from hf_lwmm.evaluation.per_image import padded
+from hf_lwmm.evaluation.report import METRICS, report
 from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
-from hf_lwmm.evaluation.report import METRICS, report
-from hf_lwmm.evaluation.per_image import padded
-from hf_lwmm.sweeping.scorer import Data, Scored
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
+from hf_lwmm.sweeping.scorer import Data, Scored
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ import numpy as np
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
-from hf_lwmm.labels.label_sets import read_label_set
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.errors import DatasetError, LayoutError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate, scored_classes
+from hf_lwmm.evaluation.report import EvaluationReport
+from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.labels.label_sets import read_label_set
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.networks.loading import LoadedModel, fill, load
 from hf_lwmm.planning.permutation import Matching, match_units, permuted_checkpoint
 from hf_lwmm.planning.plan import Knobs, MergePlan, make_plan
-from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.sweeping.grid import Candidate
 
 _MEMORY = Path("/dev/shm")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.sweeping.grid import Candidate, merge_knobs
 from hf_lwmm.sweeping.executor import SweepError
+from hf_lwmm.sweeping.grid import Candidate, merge_knobs
 
 _RAMPS = ("linear", "cosine", "step", "power")
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_lwmm.metrics.ratios import Values
-from hf_lwmm.sweeping.scorer import Scored
-from hf_lwmm.sweeping.grid import Skipped, read_candidate
 from hf_lwmm.sweeping.executor import SweepError
+from hf_lwmm.sweeping.grid import Skipped, read_candidate
+from hf_lwmm.sweeping.scorer import Scored
 
 _META = b"hf_lwmm.sweep"
 _RAW = pa.schema(

@@ -39,16 +39,16 @@ from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.errors import HfLwmmError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
+from hf_lwmm.evaluation.report import METRICS
+from hf_lwmm.hub.refs import ModelRef, parse_ref
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.progress import Progress
-from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.evaluation.report import METRICS
-from hf_lwmm.sweeping.scorer import Bench, Data, Setup, check_same
+from hf_lwmm.sweeping.executor import SweepError, Workers, workers
 from hf_lwmm.sweeping.grid import Axes, Candidate, Skipped, ensembles, merge_knobs, merges, singles
 from hf_lwmm.sweeping.ranking import SweepReport, SweepRow, columns, rank
+from hf_lwmm.sweeping.scorer import Bench, Data, Setup, check_same
 from hf_lwmm.sweeping.search import search as run_search
 from hf_lwmm.sweeping.store import Store
-from hf_lwmm.sweeping.executor import SweepError, Workers, workers
 
 __all__ = ["SweepError", "SweepReport", "SweepRow", "sweep"]
 

@@ -31,9 +31,9 @@ import numpy as np
 from PIL import Image
 
 from hf_lwmm.data.decoding import label_ids, segment_runs
+from hf_lwmm.data.runs import Runs
 from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
-from hf_lwmm.data.runs import Runs
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
 
 CLASSES, HEIGHT, WIDTH, CELLS = 19, 1024, 2048, 40

@@ -22,10 +22,10 @@ from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticS
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from hf_lwmm.planning.discrepancy import same_pretraining
-from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
-from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
 from hf_lwmm.hub.refs import parse_ref
+from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+from hf_lwmm.planning.discrepancy import same_pretraining
+from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
 from scripts.uda.losses import see
 from scripts.uda.streets import CLASSES, render
 

@@ -17,9 +17,9 @@ import gradio as gr
 from PIL import Image
 
 import hf_lwmm
-from hf_lwmm.publishing.plots import plot_layer_weights
 from hf_lwmm.evaluation.overlays import predict
 from hf_lwmm.hub.refs import parse_ref
+from hf_lwmm.publishing.plots import plot_layer_weights
 
 RAMPS = ("linear", "cosine", "step")
 ROWS = 200  # of the layer table, spread over the depth

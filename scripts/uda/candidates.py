@@ -24,17 +24,17 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import hf_lwmm
-from hf_lwmm.labels.label_sets import match_classes
-from hf_lwmm.data.loading import LabelledImages, Sample
-from hf_lwmm.hub.client import sha256
-from hf_lwmm.evaluation.inference import PLAIN, Scores, best_classes, look, rows_of_classes
 from hf_lwmm.calibration.measurements import measure
+from hf_lwmm.data.loading import LabelledImages, Sample
+from hf_lwmm.data.runs import Runs
+from hf_lwmm.evaluation.inference import PLAIN, Scores, best_classes, look, rows_of_classes
+from hf_lwmm.evaluation.per_image import Contender, Setting, score
+from hf_lwmm.hub.client import sha256
+from hf_lwmm.labels.label_sets import match_classes
 from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.classification import average_accuracy
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_scores
-from hf_lwmm.data.runs import Runs
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
-from hf_lwmm.evaluation.per_image import Contender, Setting, score
 from scripts.uda.data import Frames
 from scripts.uda.streets import CLASSES, IGNORE
 
