@@ -1,4 +1,4 @@
-"""How far long work is: a bar in terminals and notebooks, nothing elsewhere."""
+"""Report progress of long operations: a bar in terminals and notebooks, nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
-Progress = Callable[[str, int, int], None]  # what is being done, how much of it, of how much
+Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and how much there is
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report nothing; the default wherever a `progress` may be given."""
 
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A function for `progress=`, which shows how much of what is done.
+    """Return a context whose value is for `progress=` and shows how far the work is.
 
-    It is quiet where neither a notebook nor a terminal shows it.
+    It stays quiet where neither a notebook nor a terminal shows it.
     """
     notebook = "ipykernel" in str(type(sys.stderr))  # whose streams are not those of a terminal
     if not notebook and not sys.stderr.isatty():
-        yield lambda what, done, total: None
+        yield silent
         return
     from tqdm.auto import tqdm
 

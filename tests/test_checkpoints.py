@@ -107,11 +107,11 @@ def test_student_and_teacher_are_told_apart_and_the_imagenet_copy_is_never_read(
     wrapper["project.weight"] = torch.ones(2)  # PiPa's own, outside any network
     torch.save({"meta": {}, "state_dict": wrapper}, tmp_path / "latest.pth")
     assert values(opened(tmp_path / "latest.pth")) == PLAIN
-    teacher = values(opened(tmp_path / "latest.pth", weights="teacher"))
+    teacher = values(opened(tmp_path / "latest.pth", branch="teacher"))
     assert teacher == {name: value + 10 for name, value in PLAIN.items()}
     torch.save(STATE, tmp_path / "plain.pth")
     with pytest.raises(CheckpointError, match="no teacher"):
-        opened(tmp_path / "plain.pth", weights="teacher")
+        opened(tmp_path / "plain.pth", branch="teacher")
 
 
 def test_halves_of_a_network_in_one_container_are_one_model(tmp_path: Path) -> None:

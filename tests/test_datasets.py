@@ -23,7 +23,7 @@ from PIL import Image
 
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
+from hf_lwmm.labels import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
 from hf_lwmm.localhub import Fault, LocalHub
 
 CITY = label_sets()["cityscapes19"]

@@ -23,7 +23,7 @@ from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import METRICS, report
 from hf_lwmm.evaluation.inference import segment
-from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.labels import label_sets
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def test_a_merge_shows_its_scores_and_its_parents_in_the_card(
     assert [entry["model"] for entry in scores["models"]] == ["one", "two", "merged"]
     card = (tmp_path / "merged" / "README.md").read_text()
     mean = scores["models"][2]["mean"]
-    assert f"| merged | {100 * mean:.2f} |" in card and "## Scores" in card and str(tmp_path) not in card
+    assert f"| merged | {100 * mean:.2f} |" in card and "## Logits" in card and str(tmp_path) not in card
     from huggingface_hub import ModelCard
 
     results = ModelCard(card).data.eval_results
@@ -270,7 +270,7 @@ def test_scores_on_a_data_set_of_the_hub_are_pushed_as_the_hub_reads_them(
 
     features = Features({"image": ImageFeature(), "annotation": ImageFeature()})
     Dataset.from_dict(rows, features=features).push_to_hub("local/scored", split="validation")
-    done = hf_lwmm.merge(models, push="local/merged", evaluate="local/scored", evaluation={"qualitative": 1})
+    done = hf_lwmm.merge(models, push="local/merged", evaluate="local/scored", evaluation={"examples": 1})
     assert done.evaluation is not None
     path = api.hf_hub_download("local/merged", ".eval_results/local--scored.yaml")
     (entry,) = parse_eval_result_entries(yaml.safe_load(Path(path).read_text()))
@@ -303,7 +303,7 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(
         image, label = scene(seed)
         a, b = (segment([loaded], [image])[0] for loaded in (first, last))
         parts.append(((a != b) & (label != 255)).sum() / (label != 255).sum())
-    command = ("evaluate", *models, "--dataset", data, "--ensemble", "--qualitative", 2)
+    command = ("evaluate", *models, "--dataset", data, "--ensemble", "--examples", 2)
     code, _, err = run(*command, "--plot", tmp_path / "shown", "--batch-size", 3)
     assert code == 0, err
     order = np.argsort(-np.array(parts), kind="stable")[:2]

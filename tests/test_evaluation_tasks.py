@@ -18,7 +18,7 @@ from tiny import NAMES, scene, segformer, tree
 import hf_lwmm
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.labels import label_sets
 
 
 def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_detectors_are_scored_by_average_precision(hub: Any, tmp_path: Path) -> 
         rows["image"].append(scene(seed)[0])
         rows["objects"].append([{"bbox": b, "category": c, "iscrowd": False} for c, b in objects(seed)])
     Dataset.from_dict(rows, features=features).push_to_hub("local/objects", split="validation")
-    found = hf_lwmm.evaluate(paths, "local/objects", qualitative=2)
+    found = hf_lwmm.evaluate(paths, "local/objects", examples=2)
     assert found is not None and found.metric.name == "mean AP" and found.classes == NAMES and found.commit
     for path, scored in zip(paths, found.models, strict=True):
         loaded, counts = hf_lwmm.load(path), []

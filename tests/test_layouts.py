@@ -17,7 +17,7 @@ from seeded import seeded
 from hf_lwmm.layouts import LAYOUTS, SlotMap, map_slots, place_of, registration_order
 from hf_lwmm.layouts.mit import MIT, MIT_NVIDIA
 from hf_lwmm.layouts.table import Pattern, generic
-from hf_lwmm.planning.alignment import depth_order
+from hf_lwmm.layouts import depth_order
 
 EXPECTED = {
     "transformers_segformer_b0_hub_legacy": "mit/transformers + segformer/transformers",

@@ -20,7 +20,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 
 import hf_lwmm
 from hf_lwmm.errors import LayoutError, PlanError
-from hf_lwmm.evaluation.inference import Scores, best_classes, look, resized_rows, segment, views
+from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
 from hf_lwmm.evaluation.overlays import class_colours, predict
 from hf_lwmm.networks import (
     BottleneckConfig,
@@ -247,11 +247,11 @@ def test_strips_are_what_resizing_at_once_gives(corners: bool, given: tuple[int,
     logits = torch.randn(4, *given)
     whole = torch.nn.functional.interpolate(logits[None], wanted, mode="bilinear", align_corners=corners)[0]
     strips = [
-        resized_rows(Scores((logits,), corners), wanted, slice(i, min(i + 7, wanted[0])))
+        resized_rows(Logits((logits,), corners), wanted, slice(i, min(i + 7, wanted[0])))
         for i in range(0, wanted[0], 7)
     ]
     torch.testing.assert_close(torch.cat(strips, dim=1), whole, rtol=1e-4, atol=1e-5)
-    assert (best_classes([Scores((logits,), corners)], wanted) == whole.argmax(0).numpy()).mean() > 0.999
+    assert (best_classes([Logits((logits,), corners)], wanted) == whole.argmax(0).numpy()).mean() > 0.999
 
 
 def test_several_networks_average_their_softmax_by_class_name(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_several_networks_average_their_softmax_by_class_name(tmp_path: Path) ->
     other_network.config.id2label = {0: "car", 1: "road", 2: "bus"}
     other = hf_lwmm.load(saved(other_network, tmp_path / "two"))
     size = (64, 96)
-    (one,), (two,) = (look(loaded, [picture()]) for loaded in (first, other))
+    (one,), (two,) = (predict_logits(loaded, [picture()]) for loaded in (first, other))
     a, b = (torch.nn.functional.interpolate(s.logits[0][None], size, mode="bilinear")[0].softmax(0) for s in (one, two))
     expected = torch.stack([(a[0] + b[1]) / 2, a[1], (a[2] + b[0]) / 2]).argmax(0).numpy()
     assert (segment([first, other], [picture()])[0] == expected).mean() > 0.999
@@ -272,24 +272,24 @@ def test_several_networks_average_their_softmax_by_class_name(tmp_path: Path) ->
 
 def test_mirrored_and_scaled_views_are_averaged(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
-    looks = views(flip=True, scales=(1.0, 0.5))
-    assert len(looks) == 4
-    (plain,), (mirrored,) = look(loaded, [picture()]), look(loaded, [picture().transpose(0)], looks[1])
+    views = all_views(flip=True, scales=(1.0, 0.5))
+    assert len(views) == 4
+    (plain,), (mirrored,) = predict_logits(loaded, [picture()]), predict_logits(loaded, [picture().transpose(0)], views[1])
     torch.testing.assert_close(plain.logits[0], mirrored.logits[0].flip(-1))
     symmetric = Image.fromarray(np.concatenate([np.asarray(picture()), np.asarray(picture())[:, ::-1]], axis=1))
-    (result,) = segment([loaded], [symmetric], looks=views(flip=True))
+    (result,) = segment([loaded], [symmetric], views=all_views(flip=True))
     assert (result == result[:, ::-1]).mean() > 0.99
 
 
 def test_windows_are_asked_for_by_the_image_processor(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
-    (whole,) = look(loaded, [picture()])
+    (whole,) = predict_logits(loaded, [picture()])
     processor = SegmentationImageProcessor(window=(64, 64), stride=(32, 32))
     windowed = hf_lwmm.LoadedModel(loaded.model, processor, loaded.classes, loaded.family, loaded.source)
-    result, mirrored = (look(windowed, [picture()], view)[0] for view in views(flip=True))
+    result, mirrored = (predict_logits(windowed, [picture()], view)[0] for view in all_views(flip=True))
     assert whole.logits[0].shape[-2:] == (16, 24)
     assert result.boxes == ((0, 64, 0, 64), (0, 64, 32, 96)) and mirrored.boxes == ((0, 64, 32, 96), (0, 64, 0, 64))
-    (small,) = look(windowed, [picture(size=(48, 40))])
+    (small,) = predict_logits(windowed, [picture(size=(48, 40))])
     assert small.boxes == ((0, 40, 0, 48),)
     # Windows are averaged at the picture's size, then resized: as one map, whatever rows are asked for.
     total, count = torch.zeros(3, 64, 96), torch.zeros(64, 96)
@@ -364,7 +364,7 @@ def test_hugging_faces_own_segformer_keeps_its_image_processor(tmp_path: Path) -
     saved(network("segformer"), tmp_path / "model")
     SegformerImageProcessorPil(size={"height": 32, "width": 48}).save_pretrained(tmp_path / "model")
     loaded = hf_lwmm.load(tmp_path / "model")
-    assert look(loaded, [picture()])[0].logits[0].shape[-2:] == (8, 12)
+    assert predict_logits(loaded, [picture()])[0].logits[0].shape[-2:] == (8, 12)
 
 
 @pytest.mark.parametrize("name", ["SegformerForSemanticSegmentation", "PreTrainedModel"])

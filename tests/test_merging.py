@@ -330,7 +330,7 @@ def test_rows_of_a_classifier_are_matched_by_label(tmp_path: Path) -> None:
 
 
 def test_named_label_sets_tell_gtas_classes_from_synthias(tmp_path: Path) -> None:
-    from hf_lwmm.labels.label_sets import label_sets
+    from hf_lwmm.labels import label_sets
 
     system, name = "hrda_mitb5", "decode_head.head.conv_seg.weight"
     paths, models = [], []

@@ -360,7 +360,7 @@ def test_methods_are_listed_with_what_they_need() -> None:
     rows = {row["method"]: row for row in json.loads(done.stdout)}
     assert set(rows) == set(METHODS) and rows["ties"]["needs"] == ["base"]
     assert (
-        rows["fisher"]["needs"] == ["labelled images, gradients (--statistics)"]
+        rows["fisher"]["needs"] == ["labelled images, gradients (--measurements)"]
         and rows["dare"]["options"]["density"] == 0.5
     )
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from hf_lwmm.evaluation.inference import best_classes, see
-from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.labels import label_sets
 from hf_lwmm.networks import DAFormerForSemanticSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.edaps import EDAPSOutput
 from hf_lwmm.networks.from_slots import daformer_config, edaps_config

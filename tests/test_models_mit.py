@@ -18,7 +18,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.evaluation.inference import resized_rows, see
-from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.labels import label_sets
 from hf_lwmm.layouts import SlotMap, map_slots
 from hf_lwmm.networks import from_slots
 from hf_lwmm.networks.daformer import DAFormerConfig, DAFormerForSemanticSegmentation

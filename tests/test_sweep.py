@@ -313,7 +313,7 @@ def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
         ("--search tries start, alpha and ramp of layerwise itself", 2, {"search": 2, "start": [0.5]}),
         ("--search tries start, alpha and ramp of layerwise itself", 2, {"search": 2, "bn": ["linear", "anchor"]}),
         ("--keep no.slot fits no slot of one", 2, {"search": 2, "knobs": {"keep": ("no.slot",)}}),
-        ("--statistics takes one file for each of the 2 models, not 1", 2, {"statistics": [world / "base"]}),
+        ("--measurements takes one file for each of the 2 models, not 1", 2, {"statistics": [world / "base"]}),
     ):
         with pytest.raises(PlanError, match=re.escape(message)):
             hf_lwmm.sweep(paths(world)[:count], data, file, **options)

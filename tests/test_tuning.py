@@ -30,13 +30,13 @@ from hf_lwmm.api.merge import load_recipe
 from hf_lwmm.calibration.measurements import measure
 from hf_lwmm.cli import app
 from hf_lwmm.data.loading import open_images
-from hf_lwmm.data.pictures import open_pictures
+from hf_lwmm.data.pictures import open_unlabelled_images
 from hf_lwmm.errors import AlignmentError, DatasetError, PlanError
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup
 from hf_lwmm.methods.schedule import layerwise_weights
 from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
-from hf_lwmm.planning.provenance import Tuning, read_image_facts
+from hf_lwmm.planning.provenance import Tuning, read_image_provenance
 
 FEW = {"images": 3, "passes": 24}
 
@@ -235,8 +235,8 @@ def test_a_huge_penalty_leaves_equation_1(models: list[Path], bare: Path, tmp_pa
     result = hf_lwmm.merge(
         models[:3], anchor=models[1], method="adaptive", options=options, tune_data=bare, output=tmp_path / "adapted"
     )
-    assert plain.plan.weights is not None and result.plan.weights is not None
-    np.testing.assert_allclose(result.plan.weights, plain.plan.weights, atol=3e-6)
+    assert plain.plan.layer_weights is not None and result.plan.layer_weights is not None
+    np.testing.assert_allclose(result.plan.layer_weights, plain.plan.layer_weights, atol=3e-6)
     expected = tensors(tmp_path / "layerwise")
     for name, values in tensors(tmp_path / "adapted").items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
@@ -248,8 +248,8 @@ def test_adaptive_is_decided_by_its_seed(models: list[Path], bare: Path, tmp_pat
         result = hf_lwmm.merge(
             models[:2], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out", overwrite=True
         )
-        assert result.plan.weights is not None
-        return result.plan.weights
+        assert result.plan.layer_weights is not None
+        return result.plan.layer_weights
 
     first = weights(1)
     assert np.array_equal(first, weights(1)) and not np.array_equal(first, weights(2))
@@ -291,8 +291,8 @@ def test_batchnorm_statistics_go_with_the_adapted_weights(bare: Path, tmp_path: 
     )
     name = "bn1.running_var"
     row = next(s for s in result.plan.alignment.shared if s.slot == "resnet.stem.bn.running_var").position - 1
-    assert result.plan.weights is not None
-    w = result.plan.weights[row]
+    assert result.plan.layer_weights is not None
+    w = result.plan.layer_weights[row]
     expected = w[0] * tensors(paths[0])[name] + w[1] * tensors(paths[1])[name]
     np.testing.assert_allclose(tensors(tmp_path / "out")[name], expected, rtol=1e-6)
     before, after = (float(number) for number in re.findall(r"(?:from|to) (-?\d\.\d+)", result.plan.tuning.notes[0]))  # type: ignore[union-attr]
@@ -499,31 +499,31 @@ def test_grams_need_no_labels_and_fisher_does(models: list[Path], bare: Path, tm
     done = lwmm("measure", models[0], "--dataset", bare, "--output", tmp_path / "fisher.safetensors")
     assert isinstance(done.exception, DatasetError) and "no images with labels" in str(done.exception)
     with pytest.raises(PlanError, match="has no pixel labels, which Fisher information of one needs"):
-        measure(hf_lwmm.load(models[0]), open_pictures(bare), tmp_path / "fisher.safetensors")
+        measure(hf_lwmm.load(models[0]), open_unlabelled_images(bare), tmp_path / "fisher.safetensors")
 
 
 # Images without labels
 
 
 def test_images_are_found_beside_labels_in_splits_and_alone(data: Path, bare: Path, tmp_path: Path) -> None:
-    assert [open_pictures(data).read(i).name for i in range(5)] == [f"{i}.png" for i in range(5)]
-    assert open_pictures(bare).count == 5 and open_pictures(bare).name == "pictures, split train"
+    assert [open_unlabelled_images(data).read(i).name for i in range(5)] == [f"{i}.png" for i in range(5)]
+    assert open_unlabelled_images(bare).count == 5 and open_unlabelled_images(bare).name == "pictures, split train"
     for folder in ("leftImg8bit/val/ulm", "images/train", "train/images", "val/labels"):
         (tmp_path / folder).mkdir(parents=True)
         scene(1)[0].save(tmp_path / folder / f"{folder.replace('/', '-')}_leftImg8bit.png")
-    assert open_pictures(tmp_path, "validation").read(0).name.startswith("leftImg8bit-val-ulm")
-    assert open_pictures(tmp_path, "train").read(0).name.startswith("train-images")
+    assert open_unlabelled_images(tmp_path, "validation").read(0).name.startswith("leftImg8bit-val-ulm")
+    assert open_unlabelled_images(tmp_path, "train").read(0).name.startswith("train-images")
     with pytest.raises(DatasetError, match="neither a folder here nor org/name"):
-        open_pictures("nothing-here")
+        open_unlabelled_images("nothing-here")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="empty, split train: cannot be opened"):
-        open_pictures(tmp_path / "empty")
+        open_unlabelled_images(tmp_path / "empty")
     (tmp_path / "none").mkdir()
     Dataset.from_dict({"image": []}, Features({"image": ImageFeature()})).to_parquet(
         tmp_path / "none/train-00000-of-00001.parquet"
     )
     with pytest.raises(DatasetError, match="none, split train: cannot be opened"):
-        open_pictures(tmp_path / "none")
+        open_unlabelled_images(tmp_path / "none")
 
 
 # What cannot be
@@ -645,4 +645,4 @@ def test_damaged_facts_in_a_recipe_are_refused(entry: str, message: str, tmp_pat
 
 
 def test_facts_of_a_recipe_by_hand_leave_open_what_they_do_not_say() -> None:
-    assert read_image_facts({"dataset": "a/b"}, "r.yaml").reading == {"split": None, "limit": None}
+    assert read_image_provenance({"dataset": "a/b"}, "r.yaml").reading == {"split": None, "limit": None}

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 import hf_lwmm
-from hf_lwmm.evaluation.inference import classify, look
+from hf_lwmm.evaluation.inference import classify, predict_logits
 from hf_lwmm.metrics.semantic import iou
 from hf_lwmm.publishing.plots import style
 
@@ -264,7 +264,7 @@ def test_cut_classes_leaves_the_other_classes_logits(run: str, bench: Bench, dat
     kept = [row for row, name in enumerate(CLASSES) if name not in ("sign", "fence")]
     assert cut.classes == tuple(CLASSES[row] for row in kept) and len(kept) == len(CLASSES) - 2
     pictures = [Image.fromarray(image) for image in data["val"].images]
-    for before, after in zip(look(whole, pictures), look(cut, pictures), strict=True):
+    for before, after in zip(predict_logits(whole, pictures), predict_logits(cut, pictures), strict=True):
         torch.testing.assert_close(after.logits[0], before.logits[0][kept])
 
 

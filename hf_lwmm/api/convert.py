@@ -17,8 +17,8 @@ from hf_lwmm.errors import LayoutError
 from hf_lwmm.hub.refs import ModelRef, parse_ref
 from hf_lwmm.layouts import LAYOUTS, Atom, map_slots, place_of, registration_order
 from hf_lwmm.layouts.table import Component, Layout
-from hf_lwmm.planning.alignment import depth_order
-from hf_lwmm.planning.tensor_recipes import PlannedTensor, Segment, Term
+from hf_lwmm.layouts import depth_order
+from hf_lwmm.planning.tensor_recipes import TensorRecipe, Segment, Term
 
 TORCH_SUFFIXES = tuple(suffix for suffix in WEIGHT_SUFFIXES if suffix != ".safetensors")
 
@@ -32,7 +32,7 @@ class Conversion:
 
     source: Checkpoint = field(repr=False)
     layout: str
-    tensors: tuple[PlannedTensor, ...] = field(repr=False)
+    tensors: tuple[TensorRecipe, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -46,7 +46,7 @@ def convert(
     *,
     to: str,
     backbone_only: bool = False,
-    weights: str = "student",
+    branch: str = "student",
     overwrite: bool = False,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Conversion:
@@ -65,7 +65,7 @@ def convert(
     path = Path(target)
     check_target(path, overwrite)
     progress("Fetching weights", 0, 2)
-    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), weights=weights)
+    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), branch=branch)
     try:
         conversion = plan_conversion(checkpoint, to, backbone_only=backbone_only)
         progress("Writing", 1, 2)
@@ -165,7 +165,7 @@ def _stacked(pieces: Sequence[Atom], window: tuple[int, ...]) -> tuple[int, ...]
     return (rows, *first[1:]) if first else ()
 
 
-def _planned(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], shape: tuple[int, ...]) -> PlannedTensor:
+def _planned(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], shape: tuple[int, ...]) -> TensorRecipe:
     dtypes = {checkpoint.tensors[piece.tensor].dtype for piece in pieces}
     if len(dtypes) > 1:
         raise LayoutError(f"{checkpoint.label}: {name} would stack {' and '.join(sorted(dtypes))}.")
@@ -174,4 +174,4 @@ def _planned(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], shape: t
         count = math.prod(piece.shape)
         segments.append(Segment(start, count, (Term(0, piece.tensor, piece.start, 1.0),)))
         start += count
-    return PlannedTensor(name, TensorInfo(dtypes.pop(), shape), tuple(segments))
+    return TensorRecipe(name, TensorInfo(dtypes.pop(), shape), tuple(segments))

@@ -100,7 +100,7 @@ def _card(loaded: LoadedModel, licence: Any, title: str, loading: dict[str, Any]
     )
     named = [name for name in loaded.classes if not name.startswith("LABEL_")]
     shown = str(source.ref.at(source.sha)) if source.sha else source.ref.shown
-    template = files("hf_lwmm.publishing").joinpath("templates", "converted.md.jinja").read_text(encoding="utf-8")
+    template = files("hf_lwmm.publishing").joinpath("templates/converted.md.jinja").read_text(encoding="utf-8")
     return str(
         ModelCard.from_template(
             data,
@@ -120,7 +120,7 @@ def _card(loaded: LoadedModel, licence: Any, title: str, loading: dict[str, Any]
 
 def _command(source: str, loading: dict[str, Any]) -> str:
     parts = ["hf-lwmm", "convert", source]
-    for name in ("system", "weights"):
+    for name in ("system", "branch"):
         if loading.get(name) not in (None, "student"):
             parts += [f"--{name}", str(loading[name])]
     labels: Sequence[Any] = loading.get("labels") or ()

@@ -31,13 +31,13 @@ class ModelInfo:
     notes: tuple[str, ...] = field(repr=False)
 
 
-def inspect(model: Ref, *, weights: str = "student") -> ModelInfo:
+def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
     """Describe a model. Of a Hub repository with safetensors, only headers and config.json are read.
 
     Raises:
         HfLwmmError: a subclass, if the model cannot be found or read.
     """
-    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), weights=weights, headers_only=True)
+    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), branch=branch, headers_only=True)
     checkpoint.close()
     dtypes: dict[str, int] = {}
     for info in checkpoint.tensors.values():

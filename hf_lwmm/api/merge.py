@@ -21,7 +21,7 @@ from hf_lwmm.hub.client import Pushed
 from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
 from hf_lwmm.planning.discrepancy import pretraining_warnings
 from hf_lwmm.planning.plan import Knobs, MergePlan
-from hf_lwmm.planning.provenance import ImageFacts, Tuning, measured_of
+from hf_lwmm.planning.provenance import ImageProvenance, Tuning, measured_model
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe, recipe_of
 from hf_lwmm.progress import Progress
 from hf_lwmm.publishing.card import render_card
@@ -178,7 +178,7 @@ def merge(
         if repo_id and target is not None:
             pushed = send(target)  # only now, so that a push that fails does not cost the finished merge
     notes = (*(note for checkpoint in ready.checkpoints for note in checkpoint.notes), *_decided(ready))
-    warnings = (*_twins(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
+    warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
     return MergeResult(ready, recipe, card, target, pushed, warnings, notes, report)
 
 
@@ -294,7 +294,7 @@ def _check_measured(ready: MergePlan) -> tuple[str, ...]:
     """
     warnings = []
     for found, model in zip(ready.statistics, ready.checkpoints, strict=False):
-        record = measured_of(*found.paths.values()) if len(found.paths) == 1 else None
+        record = measured_model(*found.paths.values()) if len(found.paths) == 1 else None
         if record is None:
             warnings.append(f"{found.label} does not say which model it was measured of; only its shapes were checked.")
         elif sorted(record.sha256.values()) != sorted(_hashes(model.paths).values()):
@@ -305,7 +305,7 @@ def _check_measured(ready: MergePlan) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _twins(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+def _duplicates(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     seen: dict[object, str] = {}
     warnings = []
     for checkpoint in checkpoints:
@@ -340,7 +340,7 @@ def _evaluate(
     order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]
     names = ("labels", "system", "device", "dtype")
     loading = {"labels": ready.knobs.labels, **{name: options[name] for name in names if name in options}}
-    parents = [load(_exact(ready.checkpoints[i]), weights=ready.knobs.weights, **loading) for i in order]
+    parents = [load(_exact(ready.checkpoints[i]), branch=ready.knobs.branch, **loading) for i in order]
     if ready.anchor.classes:
         loading["labels"] = [ready.anchor.classes]
     merged = replace(load(folder, **loading), name=title)
@@ -393,7 +393,7 @@ def _write_model(
         weights = write_network(ready, folder, progress=advance, **options)
         recalibration = _recalibrated(ready, folder, *images, progress)
         outputs = pool.submit(_hashes, {name: folder / name for name in weights})
-        if ready.weights is not None:
+        if ready.layer_weights is not None:
             (folder / "plots").mkdir()
             plot_layer_weights(ready, folder / "plots" / "layer_weights.png")
         recipe = recipe_of(ready, inputs.result(), outputs.result(), options["max_shard_size"], recalibration)
@@ -403,7 +403,7 @@ def _write_model(
 
 def _recalibrated(
     ready: MergePlan, folder: Path, data: str | Path | None, options: Mapping[str, Any] | None, progress: Progress
-) -> ImageFacts | None:
+) -> ImageProvenance | None:
     """Estimate BatchNorm's statistics in the written files, if they are to be; gives on which images."""
     if ready.knobs.bn != "recalibrate":
         return None

@@ -10,7 +10,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
-from hf_lwmm.labels.label_sets import read_label_set
+from hf_lwmm.labels import read_label_set
 from hf_lwmm.planning.permutation import match_units, permuted_checkpoint
 from hf_lwmm.planning.plan import Knobs, MergePlan, make_plan
 from hf_lwmm.planning.provenance import Tuning
@@ -39,8 +39,8 @@ def planned(
     try:
         for done, ref in enumerate((*refs, *others)):
             progress("Reading headers", done, len(refs) + len(others))
-            weights = knobs.weights if done < len(refs) else "student"
-            opened.append(open_checkpoint(hub.resolve(ref), weights=weights, headers_only=True))
+            branch = knobs.branch if done < len(refs) else "student"
+            opened.append(open_checkpoint(hub.resolve(ref), branch=branch, headers_only=True))
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         yield make_plan(checkpoints, index, knobs, rest[0] if base else None, rest[1:] if base else rest, tuning)
     finally:
@@ -69,8 +69,8 @@ def with_weights(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
             progress("Fetching weights", done, len(decided.sources))
             if checkpoint.reader is None:
                 # The classes that the plan was made with, which may come from --labels.
-                weights = decided.knobs.weights if done < len(decided.checkpoints) else "student"
-                checkpoint = replace(open_checkpoint(checkpoint.source, weights=weights), classes=checkpoint.classes)
+                branch = decided.knobs.branch if done < len(decided.checkpoints) else "student"
+                checkpoint = replace(open_checkpoint(checkpoint.source, branch=branch), classes=checkpoint.classes)
             opened.append(checkpoint)
         count = len(decided.checkpoints)
         base, statistics = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])

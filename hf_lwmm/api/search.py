@@ -24,7 +24,7 @@ from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, HfLwmmError, HubError, PlanError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.labels.label_sets import LabelSet, normalise, read_label_set
+from hf_lwmm.labels import LabelSet, normalise, read_label_set
 from hf_lwmm.layouts import COMPONENTS, place_of
 from hf_lwmm.layouts.table import Component
 from hf_lwmm.planning.alignment import align

@@ -18,7 +18,7 @@ from hf_lwmm.calibration.tuning import load_merged
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
-from hf_lwmm.data.pictures import Images, open_pictures
+from hf_lwmm.data.pictures import Images, open_unlabelled_images
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub.client import resolve
@@ -26,7 +26,7 @@ from hf_lwmm.hub.refs import parse_ref
 from hf_lwmm.layouts import map_slots
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.provenance import ImageFacts, image_facts
+from hf_lwmm.planning.provenance import ImageProvenance, image_provenance
 from hf_lwmm.progress import Progress
 
 BATCH = 32  # images that pass a classifier together
@@ -40,7 +40,7 @@ def recalibrate(
     data: str | Path,
     options: Mapping[str, Any] | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> ImageFacts:
+) -> ImageProvenance:
     """Re-estimate the running statistics in the files that `write_network` wrote; nothing else in them changes.
 
     Sums of floating-point numbers can end in other bits on a machine with other kernels, and so can the file.
@@ -58,11 +58,11 @@ def recalibrate(
     given = {name: value for name, value in (options or {}).items() if value is not None}
     split, limit = str(given.get("split", "train")), given.get("limit")
     loading = {name: given[name] for name in ("system", "device") if name in given}
-    images = open_pictures(data, split, **{name: given[name] for name in _OF_PICTURES if name in given})
+    images = open_unlabelled_images(data, split, **{name: given[name] for name in _OF_PICTURES if name in given})
     count = images.count if limit is None else min(limit, images.count)
     loaded = load_merged(plan, folder, **loading)
     _write(folder, statistics(loaded, images, count, progress), loaded.label)
-    return image_facts(data, split, count, images.commit, given)
+    return image_provenance(data, split, count, images.commit, given)
 
 
 @torch.no_grad()

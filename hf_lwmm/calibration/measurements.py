@@ -20,10 +20,10 @@ from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.pictures import Images
 from hf_lwmm.errors import PlanError
-from hf_lwmm.labels.label_sets import label_set_of_ids, match_classes, read_label_set
+from hf_lwmm.labels import label_set_of_ids, match_classes, read_label_set
 from hf_lwmm.layouts import Atom, map_slots
 from hf_lwmm.networks.loading import LoadedModel
-from hf_lwmm.planning.provenance import Measured
+from hf_lwmm.planning.provenance import MeasuredModel
 from hf_lwmm.progress import Progress
 
 KINDS = ("fisher", "grams")
@@ -41,13 +41,13 @@ def measure(
     overwrite: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> int:
-    """Measure a model on the first images of a data set and write a file for `--statistics`; gives their number.
+    """Measure a model on the first images of a data set and write a file for `--measurements`; gives their number.
 
     The file records which model it was measured of, so that it is not taken for another's.
 
     Args:
         images: of `open_images`, with labels of pixels or, for a classifier, of images; for `grams` also of
-            `open_pictures`.
+            `open_unlabelled_images`.
         kind: `fisher` (labelled images and gradients; slots' shapes) or `grams` (images alone; (inputs, inputs)).
         count: how many images.
         protocol: the label set that the images' ids stand for, if the data set does not name it.
@@ -73,7 +73,7 @@ def measure(
     else:
         measured = grams(loaded, images, used, progress)
     metadata = {"format": "pt", "hf_lwmm": __version__, "kind": kind, "images": str(used)}
-    metadata |= Measured(loaded.label, _weight_hashes(loaded)).to_metadata()
+    metadata |= MeasuredModel(loaded.label, _weight_hashes(loaded)).to_metadata()
     with staged(path) as folder:
         save_file({slot: tensor.contiguous() for slot, tensor in measured.items()}, folder / path.name, metadata)
     return used

@@ -1,4 +1,4 @@
-"""Weights that are decided on images before a merge: what such methods may try out, and the plan with the answer."""
+"""Decide layer weights on images before a merge."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torchvision.ops import FrozenBatchNorm2d
 
-from hf_lwmm.data.pictures import Pictures, open_pictures
+from hf_lwmm.data.pictures import Pictures, open_unlabelled_images
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import EvaluationReport, evaluate
 from hf_lwmm.layouts import map_slots
-from hf_lwmm.methods.schedule import Weights
+from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.provenance import ImageFacts, Tuning, image_facts
+from hf_lwmm.planning.provenance import ImageProvenance, Tuning, image_provenance
 from hf_lwmm.progress import Progress
 
 _LOADING = ("system", "device")
@@ -116,10 +116,10 @@ class _Trials:
         self._report: EvaluationReport | None = None
 
     @property
-    def facts(self) -> ImageFacts:
+    def facts(self) -> ImageProvenance:
         """What was looked at."""
         commit = self._report.commit if self._report else self._pictures.commit
-        return image_facts(self._data, self._split, self.count, commit, {**self._options, **self._loading})
+        return image_provenance(self._data, self._split, self.count, commit, {**self._options, **self._loading})
 
     @property
     def count(self) -> int:
@@ -128,7 +128,7 @@ class _Trials:
         limit = self._options.get("limit")
         return self._pictures.count if limit is None else min(limit, self._pictures.count)
 
-    def score(self, weights: Weights) -> float:
+    def score(self, weights: LayerWeights) -> float:
         merged, options = self._network(self._plan, weights), {**self._options, "split": self._split}
         try:
             found = evaluate([merged], self._data, partial=self._folder, progress=self.progress, **options)
@@ -165,9 +165,9 @@ class _Trials:
     @cached_property
     def _pictures(self) -> Pictures:
         chosen = {name: value for name, value in self._options.items() if name in _OF_PICTURES}
-        return open_pictures(self._data, self._split, **chosen)
+        return open_unlabelled_images(self._data, self._split, **chosen)
 
-    def _network(self, plan: MergePlan, weights: Weights) -> LoadedModel:
+    def _network(self, plan: MergePlan, weights: LayerWeights) -> LoadedModel:
         """The merge with some weights, as it would be written."""
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             write_network(replace(plan, tuning=Tuning(weights)), Path(name))

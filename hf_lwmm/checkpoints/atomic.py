@@ -1,4 +1,4 @@
-"""Atomic writing: what is made appears under its name whole, or not at all."""
+"""Write atomically: what is made appears under its name whole, or not at all."""
 
 from __future__ import annotations
 
@@ -14,58 +14,50 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 
 
 @contextlib.contextmanager
-def staged(target: Path | None) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when all went well, and vanishes in any other case.
+def atomic(target: Path | None) -> Iterator[Path]:
+    """Return a context whose value is a free path; what stands there in the end, file or folder, becomes `target`.
 
-    A `target` with the suffix of a weight file becomes the one file of that suffix in the folder.
+    The path lies in a scratch folder beside the target, which other files may use too and which vanishes in any case.
+    Without a target nothing is kept. A file or folder that stood at the target is there until the new one is whole.
 
     Raises:
         MergeError: if the target cannot be written.
     """
     parent = target.parent if target is not None else None
-    if parent is not None:
-        try:
+    try:
+        if parent is not None:
             parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MergeError(f"{parent}: cannot be made: {error.strerror}.") from None
-    prefix = f".{target.name}." if target is not None else "hf-lwmm-"
-    try:
-        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        prefix = f".{target.name}." if target is not None else "hf-lwmm-"
+        scratch = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
     except OSError as error:
-        raise MergeError(f"{parent}: cannot be written to: {error.strerror}.") from None
+        raise MergeError(f"{parent}: cannot be written to: {error.strerror or error}.") from None
+    place = scratch / (target.name if target is not None else "output")
     try:
-        yield folder
+        yield place
         if target is not None:
-            _replace(_finished(folder, target), target)
+            _replace(place, target, scratch / "replaced")
     except OSError as error:
-        raise MergeError(f"Could not write {target or folder}: {error.strerror or error}. Nothing was kept.") from error
+        raise MergeError(f"Could not write {target or place}: {error.strerror or error}. Nothing was kept.") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Raises MergeError if something is there that nobody allowed to replace."""
+    """Refuse a target that exists, unless `overwrite` allows to replace it. Raises MergeError."""
     if target.exists() and not overwrite:
         raise MergeError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
 
 
-def _finished(folder: Path, target: Path) -> Path:
-    if target.suffix in WEIGHT_SUFFIXES:
-        return next(path for path in folder.iterdir() if path.suffix == target.suffix)
-    folder.chmod(0o755)
-    return folder
-
-
-def _replace(folder: Path, target: Path) -> None:
-    if not target.exists():
-        folder.rename(target)
+def _replace(place: Path, target: Path, aside: Path) -> None:
+    if not target.is_dir() and not place.is_dir():
+        place.replace(target)
         return
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")) / "replaced"
+    if not target.exists():
+        place.rename(target)
+        return
     target.rename(aside)
     try:
-        folder.rename(target)
+        place.rename(target)
     except BaseException:
         aside.rename(target)
         raise
-    finally:
-        shutil.rmtree(aside.parent, ignore_errors=True)

@@ -1,16 +1,21 @@
-"""Named tensors of a model, opened lazily, whatever files they come in."""
+"""Open the named tensors of a model, whatever files they come in, and read their values."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
 from hf_lwmm.checkpoints.safetensors_file import (
     SafetensorsHeader,
     SafetensorsReader,
@@ -22,7 +27,7 @@ from hf_lwmm.checkpoints.torch_file import MemoryReader, read_torch_file
 from hf_lwmm.errors import CheckpointError, RefError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import check_inside
-from hf_lwmm.labels.label_sets import LabelSet, labels_of_rows
+from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.layouts import SlotMap, map_slots, place_of
 
 # What transformers looks for, in its order.
@@ -36,11 +41,13 @@ _NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler"
 
 
 class TensorReader(Protocol):
-    """Gives the bytes of stored tensors."""
+    """Reads bytes of stored tensors."""
 
-    def read(self, name: str, start: int, buffer: memoryview) -> None: ...
+    def read(self, name: str, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the tensor's bytes from its byte `start` on."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give up the files."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Checkpoint:
 
     @property
     def label(self) -> str:
+        """The model's name in messages and cards."""
         return self.source.label
 
     @cached_property
@@ -69,12 +77,47 @@ class Checkpoint:
         """The tensors as slots."""
         return map_slots({name: info.shape for name, info in self.tensors.items()})
 
+    def read_elements(self, tensor: str, start: int, out: Bytes) -> None:
+        """Fill `out` with the bytes of a stored tensor from its element `start` on.
+
+        Raises:
+            CheckpointError: if only headers were read, or the checkpoint is closed.
+        """
+        if self.reader is None:
+            raise CheckpointError(f"{self.label}: only its headers were read, so tensor {tensor!r} has no values here.")
+        self.reader.read(tensor, start * ITEM_SIZES[self.tensors[tensor].dtype], memoryview(out))  # type: ignore[arg-type]
+
+    def slot_bytes(self, slot: str, start: int = 0, count: int | None = None) -> Bytes:
+        """Return `count` elements of a slot (all if None) from element `start` on, as bytes of the stored type.
+
+        Raises:
+            CheckpointError: as `read_elements`.
+        """
+        atom = self.slot_map.slots[slot]
+        count = math.prod(atom.shape) - start if count is None else count
+        raw = np.empty(count * ITEM_SIZES[self.tensors[atom.tensor].dtype], np.uint8)
+        self.read_elements(atom.tensor, atom.start + start, raw)
+        return raw
+
+    def slot_values(self, slot: str, start: int = 0, count: int | None = None) -> npt.NDArray[np.float64]:
+        """Return `count` elements of a slot of floats (all if None) from element `start` on: (count,) float64.
+
+        Raises:
+            CheckpointError: as `read_elements`.
+        """
+        dtype = self.tensors[self.slot_map.slots[slot].tensor].dtype
+        raw = self.slot_bytes(slot, start, count)
+        values = np.empty(len(raw) // ITEM_SIZES[dtype], np.float64)
+        widen(raw, dtype, values)
+        return values
+
     def close(self) -> None:
+        """Close the files. A closed checkpoint still describes its tensors, and cannot be read."""
         if self.reader is not None:
             self.reader.close()
 
 
-def open_checkpoint(source: Source, *, weights: str = "student", headers_only: bool = False) -> Checkpoint:
+def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bool = False) -> Checkpoint:
     """Open the weights of a source.
 
     With `headers_only`, remote safetensors files are described from their headers, without downloading weights;
@@ -91,8 +134,8 @@ def open_checkpoint(source: Source, *, weights: str = "student", headers_only: b
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
     config = read_config(source)
     if kinds == {True}:
-        if weights == "teacher":
-            raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --weights teacher.")
+        if branch == "teacher":
+            raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --branch teacher.")
         headers = {name: _header(source, name, headers_only) for name in shards}
         tensors = _union(source, {name: header.tensors for name, (header, _) in headers.items()})
         paths = {name: path for name, (_, path) in headers.items() if path is not None}
@@ -101,7 +144,7 @@ def open_checkpoint(source: Source, *, weights: str = "student", headers_only: b
             reader = SafetensorsReader({paths[name]: header for name, (header, _) in headers.items()})
         return Checkpoint(source, shards, tensors, _classes(config), config, notes, reader, paths)
     paths = {name: hub.fetch(source, name) for name in shards}
-    files = {name: read_torch_file(path, weights) for name, path in paths.items()}
+    files = {name: read_torch_file(path, branch) for name, path in paths.items()}
     tensors = _union(source, {name: file.tensors for name, file in files.items()})
     data = {name: values for file in files.values() for name, values in file.data.items()}
     classes = next((file.classes for file in files.values() if file.classes), None) or _classes(config)

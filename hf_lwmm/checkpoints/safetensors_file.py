@@ -14,6 +14,7 @@ from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
 from hf_lwmm.errors import CheckpointError
 
 MAX_HEADER = 100_000_000  # the format's own limit, in bytes
+MAX_SHARD_SIZE = 50_000_000_000  # bytes, the Hub's limit for one file
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,18 @@ class SafetensorsReader:
 
     def __init__(self, files: Mapping[Path, SafetensorsHeader]) -> None:
         self._files = {path: os.open(path, os.O_RDONLY) for path in files}
-        self._place = {
-            name: (self._files[path], path, start)
-            for path, header in files.items()
-            for name, start in header.starts.items()
-        }
+        self._place = {name: (path, start) for path, header in files.items() for name, start in header.starts.items()}
 
     def read(self, name: str, start: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the tensor's bytes from its byte `start` on."""
-        descriptor, path, base = self._place[name]
+        """Fill `buffer` with the tensor's bytes from its byte `start` on.
+
+        Raises:
+            CheckpointError: if the reader is closed, or the file became shorter.
+        """
+        path, base = self._place[name]
+        descriptor = self._files.get(path)
+        if descriptor is None:
+            raise CheckpointError(f"{path.name}: was closed, so tensor {name!r} cannot be read. Open the model again.")
         done = 0
         while done < len(buffer):
             count = os.preadv(descriptor, [buffer[done:]], base + start + done)
@@ -148,6 +152,7 @@ class SafetensorsReader:
             done += count
 
     def close(self) -> None:
-        for descriptor in self._files.values():
+        """Close the files; what is closed cannot be read again."""
+        files, self._files = self._files, {}
+        for descriptor in files.values():
             os.close(descriptor)
-        self._files = {}

@@ -41,17 +41,17 @@ class _Inert:
     def __setstate__(self, state: object) -> None: ...
 
 
-def read_torch_file(path: Path, weights: str = "student") -> TorchFile:
+def read_torch_file(path: Path, branch: str = "student") -> TorchFile:
     """Open a torch file without running anything in it, memory-mapped where the format allows.
 
-    `weights` picks the student or the EMA teacher from the checkpoint of a self-training run.
+    `branch` picks the student or the EMA teacher from the checkpoint of a self-training run.
 
     Raises:
         CheckpointError: if it is truncated, holds more than tensors and plain values, or has no state dict.
     """
     content = _load(path)
     state, notes = _state_dict(content, path.name)
-    state, dropped = _unwrap(state, weights, path.name)
+    state, dropped = _unwrap(state, branch, path.name)
     import torch
 
     names = {getattr(torch, own): name for own, name in TORCH_DTYPES.items() if hasattr(torch, own)}
@@ -136,18 +136,18 @@ def _lightning(state: dict[str, Any], container: Mapping[str, Any]) -> dict[str,
     return state
 
 
-def _unwrap(state: dict[str, Any], weights: str, name: str) -> tuple[dict[str, Any], list[str]]:
+def _unwrap(state: dict[str, Any], branch: str, name: str) -> tuple[dict[str, Any], list[str]]:
     """Strip what wrappers put before every name, never anything from the middle of one."""
     if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     if any(key.startswith((_WRAPPERS["teacher"], _IMAGENET_COPY)) for key in state):
-        prefix = _WRAPPERS[weights]
+        prefix = _WRAPPERS[branch]
         chosen = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
         if not chosen:
-            raise CheckpointError(f"{name}: has no {weights} weights ({prefix}*). Try the other of --weights.")
-        return chosen, [f"{name}: took the {weights} ({prefix}*), {len(chosen)} of {len(state)} tensors"]
-    if weights == "teacher":
-        raise CheckpointError(f"{name}: has no teacher weights (ema_model.*); leave out --weights teacher.")
+            raise CheckpointError(f"{name}: has no {branch} weights ({prefix}*). Try the other of --branch.")
+        return chosen, [f"{name}: took the {branch} ({prefix}*), {len(chosen)} of {len(state)} tensors"]
+    if branch == "teacher":
+        raise CheckpointError(f"{name}: has no teacher weights (ema_model.*); leave out --branch teacher.")
     if all(key.startswith("model.") for key in state):
         state = {key.removeprefix("model."): value for key, value in state.items()}
     return state, []
@@ -183,8 +183,15 @@ class MemoryReader:
         self._data = data
 
     def read(self, name: str, start: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the tensor's bytes from its byte `start` on."""
+        """Fill `buffer` with the tensor's bytes from its byte `start` on.
+
+        Raises:
+            CheckpointError: if the reader is closed.
+        """
+        if name not in self._data:
+            raise CheckpointError(f"Tensor {name!r} cannot be read: its file was closed. Open the model again.")
         buffer[:] = self._data[name][start : start + len(buffer)].data
 
     def close(self) -> None:
+        """Let go of the tensors; what is closed cannot be read again."""
         self._data = {}

@@ -45,7 +45,7 @@ def convert(
     backbone_only: Annotated[bool, typer.Option("--backbone-only", help="Leave the heads out.")] = False,
     system: options.System = None,
     labels: options.Labels = None,
-    weights: options.Weights = "student",
+    branch: options.Branch = "student",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file or folder.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -70,7 +70,7 @@ def convert(
                 overwrite=overwrite,
                 system=system,
                 labels=labels or [],
-                weights=weights,
+                branch=branch,
                 progress=progress,
             )
             notes, pushed = done.notes, done.pushed
@@ -85,7 +85,7 @@ def convert(
                 target,
                 to=to,
                 backbone_only=backbone_only,
-                weights=weights,
+                branch=branch,
                 overwrite=overwrite,
                 progress=progress,
             )

@@ -37,7 +37,7 @@ def diff(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Draw it (.png, .svg, .pdf).", show_default=False),
     ] = None,
-    weights: options.Weights = "student",
+    branch: options.Branch = "student",
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -50,7 +50,7 @@ def diff(
         check_suffix(plot)
     with progress_bar() as progress:
         report = hf_lwmm.diff(
-            first, second, taus=tau or [10.0], granularity=granularity, weights=weights, progress=progress
+            first, second, taus=tau or [10.0], granularity=granularity, branch=branch, progress=progress
         )
     if as_json:
         print_json(report.to_dict())

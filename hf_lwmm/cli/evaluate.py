@@ -57,13 +57,13 @@ def evaluate(
     edaps_void: Annotated[
         bool, typer.Option("--edaps-void", help="Count void panoptic pixels as the first class, as EDAPS does.")
     ] = False,
-    qualitative: Annotated[
+    examples: Annotated[
         int, typer.Option(min=0, help="Draw so many images on which the last model and the first differ most.")
     ] = 0,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            metavar="FOLDER", help="Draw scores by class, confusions and --qualitative's images.", show_default=False
+            metavar="FOLDER", help="Draw scores by class, confusions and --examples's images.", show_default=False
         ),
     ] = None,
     output: Annotated[
@@ -82,8 +82,8 @@ def evaluate(
         raise PlanError("--dataset is missing: org/name on the Hub, or a folder of images and labels.")
     if output is not None and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise PlanError(f"--output {output}: name a file, .json or .md, in a folder that exists.")
-    if qualitative and plot is None:
-        raise PlanError("--qualitative draws into a folder: name it with --plot FOLDER.")
+    if examples and plot is None:
+        raise PlanError("--examples draws into a folder: name it with --plot FOLDER.")
     options.check_folder("--plot", plot)
     try:
         sizes = [float(size) for size in scales.split(",")]
@@ -111,7 +111,7 @@ def evaluate(
             batch_size=batch_size,
             compile=compile,
             edaps_void=edaps_void,
-            qualitative=qualitative,
+            examples=examples,
             progress=progress,
         )
     if found is None:

@@ -11,17 +11,17 @@ EXAMPLES = """Examples:
 
 hf-lwmm inspect org/a org/b
 
-hf-lwmm inspect latest.pth --weights teacher --json"""
+hf-lwmm inspect latest.pth --branch teacher --json"""
 
 
-def inspect(models: options.Models = None, weights: options.Weights = "student", as_json: options.Json = False) -> None:
+def inspect(models: options.Models = None, branch: options.Branch = "student", as_json: options.Json = False) -> None:
     """Tell what models are: layout, architecture, classes, dtype, parameters. Weights are not downloaded."""
     import hf_lwmm
     from hf_lwmm.errors import PlanError
 
     if not models:
         raise PlanError("Name at least one model: hf-lwmm inspect org/name")
-    found = [hf_lwmm.inspect(model, weights=weights) for model in models]
+    found = [hf_lwmm.inspect(model, branch=branch) for model in models]
     if as_json:
         print_json([asdict(info) for info in found])
         return

@@ -15,7 +15,7 @@ EXAMPLES = """Example:
 
 hf-lwmm measure org/a --dataset org/cityscapes --split train --output a.safetensors
 
-hf-lwmm merge org/a org/b --method fisher --statistics a.safetensors --statistics b.safetensors"""
+hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measurements b.safetensors"""
 
 
 def measure(
@@ -42,13 +42,13 @@ def measure(
     import hf_lwmm
     from hf_lwmm.calibration.measurements import measure as run
     from hf_lwmm.data.loading import open_images
-    from hf_lwmm.data.pictures import Images, open_pictures
+    from hf_lwmm.data.pictures import Images, open_unlabelled_images
 
     loaded = hf_lwmm.load(model, labels=labels or [], system=system)
     for text in loaded.notes:
         note(text)
     images: Images = (
-        open_pictures(dataset, split, config=config)
+        open_unlabelled_images(dataset, split, config=config)
         if kind == "grams"
         else open_images(dataset, split, config=config, ids=ids)
     )

@@ -85,7 +85,7 @@ def merge(
         Optional[int],  # noqa: UP045
         typer.Option(min=1, help="With --evaluate: only so many images.", show_default=False),
     ] = None,
-    qualitative: Annotated[
+    examples: Annotated[
         int, typer.Option(min=0, help="With --evaluate: draw so many images where merge and anchor differ most.")
     ] = 0,
     system: options.System = None,
@@ -102,7 +102,7 @@ def merge(
     share: options.Share = "all",
     head: options.Head = "shared",
     dtype: options.Dtype = None,
-    weights: options.Weights = "student",
+    branch: options.Branch = "student",
     keep: options.Keep = None,
     labels: options.Labels = None,
     method: options.Method = "layerwise",
@@ -161,7 +161,7 @@ def merge(
             evaluation={
                 "split": split,
                 "limit": limit,
-                "qualitative": qualitative,
+                "examples": examples,
                 **rows,
                 **labels_read,
                 **network,

@@ -34,7 +34,7 @@ Dtype = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="float16, bfloat16, float32 or float64; the anchor's own if not given.", show_default=False),
 ]
-Weights = Annotated[str, typer.Option(help="Of self-training checkpoints: student or teacher.")]
+Branch = Annotated[str, typer.Option(help="Of self-training checkpoints: student or teacher.")]
 Keep = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(help="Slot, or dotted beginning of slots, to keep as in the anchor; may be repeated."),
@@ -100,7 +100,7 @@ Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, mps.")
 Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
 
 _KNOBS = (
-    *("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "weights", "keep", "labels"),
+    *("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "branch", "keep", "labels"),
     *("method", "bn", "permute"),
 )
 

@@ -32,7 +32,7 @@ def plan(
     share: options.Share = "all",
     head: options.Head = "shared",
     dtype: options.Dtype = None,
-    weights: options.Weights = "student",
+    branch: options.Branch = "student",
     keep: options.Keep = None,
     labels: options.Labels = None,
     method: options.Method = "layerwise",

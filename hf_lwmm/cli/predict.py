@@ -25,7 +25,7 @@ def predict(
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours over the picture.")] = 0.6,
     system: options.System = None,
     labels: options.Labels = None,
-    weights: options.Weights = "student",
+    branch: options.Branch = "student",
     device: options.Device = "cpu",
     as_json: options.Json = False,
 ) -> None:
@@ -33,7 +33,7 @@ def predict(
     import hf_lwmm
     from hf_lwmm.evaluation.overlays import predict as run
 
-    loaded = hf_lwmm.load(model, system=system, labels=labels or [], weights=weights, device=device)
+    loaded = hf_lwmm.load(model, system=system, labels=labels or [], branch=branch, device=device)
     for text in loaded.notes:
         note(text)
     with progress_bar() as progress:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.labels import label_sets
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}

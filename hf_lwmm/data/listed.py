@@ -13,7 +13,7 @@ import numpy as np
 from hf_lwmm.data.decoding import decode
 from hf_lwmm.data.folders import cityscapes_images, split_names
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels.label_sets import label_sets
+from hf_lwmm.labels import label_sets
 from hf_lwmm.metrics.detection import Boxes
 
 _LISTS = {

@@ -18,7 +18,7 @@ from hf_lwmm.data.listed import Listed, boxes_of, find_listed
 from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes
+from hf_lwmm.labels import label_set_of_ids, label_sets, match_classes
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
 from hf_lwmm.networks.image_processing import as_rgb

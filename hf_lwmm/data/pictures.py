@@ -62,7 +62,7 @@ class Pictures:
     commit: str | None = None
 
 
-def open_pictures(
+def open_unlabelled_images(
     data: str | Path, split: str = "train", *, config: str | None = None, image_column: str | None = None
 ) -> Pictures:
     """Open the images of a split.

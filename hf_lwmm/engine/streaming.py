@@ -11,45 +11,34 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Array, Bytes, accumulator, fits, is_float, narrow, widen
-from hf_lwmm.checkpoints.safetensors_file import encode_header
+from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE, encode_header
 from hf_lwmm.errors import MergeError
-from hf_lwmm.planning.tensor_recipes import PlannedTensor, Segment, Term, WeightNorm
+from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term, WeightNorm
+from hf_lwmm.progress import Progress, silent
 
 CHUNK = 1 << 18  # elements: 1 MiB of float32, small enough for the caches, large enough for the disk
 BATCH = 8  # small runs are handed to a thread together
 THREADS = 2
-DEFAULT_SHARD_SIZE = 50_000_000_000  # bytes, the Hub's own limit for one file
-
 
 Float64s = NDArray[np.float64]
-
-
-class Weights(Protocol):
-    """Tensors to write, and what their terms refer to by index."""
-
-    @property
-    def sources(self) -> tuple[Checkpoint, ...]: ...
-
-    @property
-    def tensors(self) -> tuple[PlannedTensor, ...]: ...
+Sources = Sequence[Checkpoint]
 
 
 @dataclass(frozen=True)
 class _Run:
     """At most CHUNK elements of one output tensor, and where they go."""
 
-    tensor: PlannedTensor
+    tensor: TensorRecipe
     segment: Segment
     first: int  # element of the segment
     count: int
@@ -57,34 +46,38 @@ class _Run:
     position: int  # byte in the output file
 
 
-def write_merged(
-    plan: Weights,
+def write_tensors(
+    sources: Sources,
+    tensors: Sequence[TensorRecipe],
     folder: Path,
     *,
     allow_nonfinite: bool = False,
-    max_shard_size: int = DEFAULT_SHARD_SIZE,
-    progress: Callable[[int], None] = lambda count: None,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    progress: Progress = silent,
 ) -> tuple[str, ...]:
-    """Write the merged weights of a plan into an existing folder and return the names of the files.
+    """Carry out tensor recipes, whose terms refer to `sources` by index, and write the tensors into a folder.
 
-    One `model.safetensors`, or shards with an index when it would exceed `max_shard_size` bytes. `progress` is
-    called with the number of bytes written since its last call.
+    There is one `model.safetensors`, or shards with an index when it would exceed `max_shard_size` bytes. `progress`
+    counts bytes.
+
+    Returns:
+        The names of the files.
 
     Raises:
         MergeError: if a value is not finite (unless allowed), or does not fit the output's type, or the disk is full.
     """
-    shards = _shards(plan.tensors, max_shard_size)
+    shards = _shards(tensors, max_shard_size)
     descriptors: list[int] = []
     try:
         places: dict[str, tuple[int, int]] = {}
-        for name, tensors in shards.items():
-            head, starts = encode_header({tensor.name: tensor.info for tensor in tensors})
+        for name, group in shards.items():
+            head, starts = encode_header({tensor.name: tensor.info for tensor in group})
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             descriptors.append(descriptor)
-            _reserve(descriptor, len(head) + sum(tensor.info.nbytes for tensor in tensors))
+            _reserve(descriptor, len(head) + sum(tensor.info.nbytes for tensor in group))
             _write(descriptor, memoryview(head), 0)
             places |= {tensor: (descriptor, start) for tensor, start in starts.items()}
-        _carry_out(plan, places, allow_nonfinite, progress)
+        _carry_out(sources, tensors, places, allow_nonfinite, progress)
     except OSError as error:
         raise MergeError(f"Could not write the merged weights: {error.strerror or error}. Nothing was kept.") from error
     finally:
@@ -93,15 +86,15 @@ def write_merged(
     if len(shards) == 1:
         return tuple(shards)
     index = {
-        "metadata": {"total_size": sum(tensor.info.nbytes for tensor in plan.tensors)},
-        "weight_map": {t.name: name for name, tensors in shards.items() for t in sorted(tensors, key=lambda t: t.name)},
+        "metadata": {"total_size": sum(tensor.info.nbytes for tensor in tensors)},
+        "weight_map": {t.name: name for name, group in shards.items() for t in sorted(group, key=lambda t: t.name)},
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     return (*shards, "model.safetensors.index.json")
 
 
-def _shards(tensors: tuple[PlannedTensor, ...], limit: int) -> Mapping[str, list[PlannedTensor]]:
-    groups: list[list[PlannedTensor]] = [[]]
+def _shards(tensors: Sequence[TensorRecipe], limit: int) -> Mapping[str, list[TensorRecipe]]:
+    groups: list[list[TensorRecipe]] = [[]]
     size = 0
     for tensor in tensors:
         if groups[-1] and size + tensor.info.nbytes > limit:
@@ -123,13 +116,21 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 def _carry_out(
-    plan: Weights,
+    sources: Sources,
+    tensors: Sequence[TensorRecipe],
     places: Mapping[str, tuple[int, int]],
     allow_nonfinite: bool,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> None:
     stop = threading.Event()
-    local = threading.local()
+    local, lock = threading.local(), threading.Lock()
+    done, total = 0, sum(tensor.info.nbytes for tensor in tensors)
+
+    def advance(count: int) -> None:
+        nonlocal done
+        with lock:
+            done += count
+            progress("Merging", done, total)
 
     def work(batch: list[_Run]) -> None:
         if not hasattr(local, "buffers"):
@@ -137,15 +138,15 @@ def _carry_out(
         for run in batch:
             if stop.is_set():
                 return
-            written = _merge_run(plan, run, local.buffers, allow_nonfinite)
+            written = _merge_run(sources, run, local.buffers, allow_nonfinite)
             _write(run.descriptor, written, run.position)
-            progress(len(written))
+            advance(len(written))
 
     with ThreadPoolExecutor(THREADS) as pool:
         try:
-            futures = [pool.submit(work, batch) for batch in _batches(plan, places)]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
+            futures = [pool.submit(work, batch) for batch in _batches(tensors, places)]
+            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in finished:
                 future.result()
         except BaseException:
             stop.set()
@@ -153,10 +154,10 @@ def _carry_out(
             raise
 
 
-def _batches(plan: Weights, places: Mapping[str, tuple[int, int]]) -> Iterator[list[_Run]]:
+def _batches(tensors: Sequence[TensorRecipe], places: Mapping[str, tuple[int, int]]) -> Iterator[list[_Run]]:
     batch: list[_Run] = []
     size = 0
-    for tensor in plan.tensors:
+    for tensor in tensors:
         descriptor, base = places[tensor.name]
         item = ITEM_SIZES[tensor.info.dtype]
         for segment in tensor.segments:
@@ -191,36 +192,36 @@ class _Buffers:
         return first[:count], second[:count], third[:count]
 
 
-def _merge_run(plan: Weights, run: _Run, buffers: _Buffers, allow_nonfinite: bool) -> memoryview:
+def _merge_run(sources: Sources, run: _Run, buffers: _Buffers, allow_nonfinite: bool) -> memoryview:
     """The output bytes of a run."""
     terms = run.segment.terms
-    dtypes = [plan.sources[term.source].tensors[term.tensor].dtype for term in terms]
+    dtypes = [sources[term.source].tensors[term.tensor].dtype for term in terms]
     target = run.tensor.info.dtype
     if not is_float(target):
         raw = buffers.raw(run.count * ITEM_SIZES[target])
-        _read(plan, run, 0, dtypes[0], raw)
+        _read(sources, run, 0, dtypes[0], raw)
         return raw.data
     combine = _by_rule if run.segment.whole else _weighted_sum
     with np.errstate(all="ignore"):
-        merged = combine(plan, run, dtypes, buffers)
+        merged = combine(sources, run, dtypes, buffers)
         if not allow_nonfinite and not np.isfinite(merged.sum()) and not np.isfinite(merged).all():
-            _raise_nonfinite(plan, run, dtypes, buffers)
+            _raise_nonfinite(sources, run, dtypes, buffers)
         if not fits(merged, target) and not allow_nonfinite:
             raise MergeError(
                 f"{run.tensor.name}: a value does not fit {target}. Choose another --dtype. Nothing was kept."
             )
         if len(terms) == 1 and dtypes[0] == target:
             raw = buffers.raw(run.count * ITEM_SIZES[target])
-            _read(plan, run, 0, target, raw)
+            _read(sources, run, 0, target, raw)
             return raw.data
         return narrow(merged, target).data
 
 
-def _weighted_sum(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> Array:
+def _weighted_sum(sources: Sources, run: _Run, dtypes: list[str], buffers: _Buffers) -> Array:
     merged, other, total = buffers.floats(accumulator(set(dtypes)), run.count)
-    _read_floats(plan, run, 0, dtypes[0], merged, buffers)
+    _read_floats(sources, run, 0, dtypes[0], merged, buffers)
     for index, term in enumerate(run.segment.terms[1:], 1):
-        _read_floats(plan, run, index, dtypes[index], other, buffers)
+        _read_floats(sources, run, index, dtypes[index], other, buffers)
         np.subtract(other, merged, out=other)
         np.multiply(other, merged.dtype.type(term.weight), out=other)
         if index == 1:
@@ -232,20 +233,20 @@ def _weighted_sum(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers
     return merged
 
 
-def _by_rule(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> Float64s:
+def _by_rule(sources: Sources, run: _Run, dtypes: list[str], buffers: _Buffers) -> Float64s:
     """A whole segment in float64: what its rule makes of it, and of weight-normalised rows one factor."""
     segment = run.segment
     if segment.weight_norm is not None:
-        return _weight_norm_factor(plan, segment, segment.weight_norm)
+        return _weight_norm_factor(sources, segment, segment.weight_norm)
     assert segment.rule is not None
-    arrays = [_float64s(plan, term, run.count) for term in segment.terms]
-    arrays += [_float64s(plan, term, plan.sources[term.source].tensors[term.tensor].count) for term in segment.extras]
+    arrays = [_float64s(sources, term, run.count) for term in segment.terms]
+    arrays += [_float64s(sources, term, sources[term.source].tensors[term.tensor].count) for term in segment.extras]
     return segment.rule(arrays)
 
 
-def _weight_norm_factor(plan: Weights, segment: Segment, norm: WeightNorm) -> Float64s:
+def _weight_norm_factor(sources: Sources, segment: Segment, norm: WeightNorm) -> Float64s:
     """Lengths or directions of the merged effective weights; rows in which no model differs stay the anchor's bits."""
-    factors = [_factors(plan, term, *other, norm) for term, other in zip(segment.terms, norm.others, strict=True)]
+    factors = [_factors(sources, term, *other, norm) for term, other in zip(segment.terms, norm.others, strict=True)]
     length, direction = factors[0]
     values = [_row_scaled(g, v) for g, v in factors]
     if segment.rule is not None:
@@ -268,50 +269,45 @@ def _row_scaled(lengths: Float64s, directions: Float64s) -> Float64s:
     return directions * scale[:, None]
 
 
-def _factors(plan: Weights, term: Term, other: str, start: int, norm: WeightNorm) -> tuple[Float64s, Float64s]:
+def _factors(sources: Sources, term: Term, other: str, start: int, norm: WeightNorm) -> tuple[Float64s, Float64s]:
     """A term's rows as lengths (rows,) and directions (rows, width)."""
     partner = Term(term.source, other, start, 1.0)
     length, direction = (term, partner) if norm.factor == "g" else (partner, term)
-    directions = _float64s(plan, direction, norm.rows * norm.width)
-    return _float64s(plan, length, norm.rows), directions.reshape(norm.rows, norm.width)
+    directions = _float64s(sources, direction, norm.rows * norm.width)
+    return _float64s(sources, length, norm.rows), directions.reshape(norm.rows, norm.width)
 
 
-def _float64s(plan: Weights, term: Term, count: int) -> Float64s:
-    dtype = plan.sources[term.source].tensors[term.tensor].dtype
+def _float64s(sources: Sources, term: Term, count: int) -> Float64s:
+    source = sources[term.source]
+    dtype = source.tensors[term.tensor].dtype
     raw = np.empty(count * ITEM_SIZES[dtype], np.uint8)
-    _read_bytes(plan, term.source, term.tensor, term.start * ITEM_SIZES[dtype], raw)
+    source.read_elements(term.tensor, term.start, raw)
     values = np.empty(count, np.float64)
     widen(raw, dtype, values)
     return values
 
 
-def _read_floats(plan: Weights, run: _Run, index: int, dtype: str, out: Array, buffers: _Buffers) -> None:
+def _read_floats(sources: Sources, run: _Run, index: int, dtype: str, out: Array, buffers: _Buffers) -> None:
     if ITEM_SIZES[dtype] == out.dtype.itemsize:
-        _read(plan, run, index, dtype, out.view(np.uint8))
+        _read(sources, run, index, dtype, out.view(np.uint8))
         return
     raw = buffers.raw(run.count * ITEM_SIZES[dtype])
-    _read(plan, run, index, dtype, raw)
+    _read(sources, run, index, dtype, raw)
     widen(raw, dtype, out)
 
 
-def _read(plan: Weights, run: _Run, index: int, dtype: str, out: Array) -> None:
+def _read(sources: Sources, run: _Run, index: int, dtype: str, out: Array) -> None:
     term = run.segment.terms[index]
-    _read_bytes(plan, term.source, term.tensor, (term.start + run.first) * ITEM_SIZES[dtype], out)
+    sources[term.source].read_elements(term.tensor, term.start + run.first, out)
 
 
-def _read_bytes(plan: Weights, source: int, tensor: str, first: int, out: Array) -> None:
-    reader = plan.sources[source].reader
-    assert reader is not None, "a plan made from headers only cannot be carried out"
-    reader.read(tensor, first, memoryview(out))  # type: ignore[arg-type]
-
-
-def _raise_nonfinite(plan: Weights, run: _Run, dtypes: list[str], buffers: _Buffers) -> None:
+def _raise_nonfinite(sources: Sources, run: _Run, dtypes: list[str], buffers: _Buffers) -> None:
     values = buffers.floats(accumulator(set(dtypes)), run.count)[0]
     for index, term in enumerate(run.segment.terms):
-        _read_floats(plan, run, index, dtypes[index], values, buffers)
+        _read_floats(sources, run, index, dtypes[index], values, buffers)
         if not np.isfinite(values).all():
             raise MergeError(
-                f"{plan.sources[term.source].label}: tensor {term.tensor!r} has a value that is not finite. "
+                f"{sources[term.source].label}: tensor {term.tensor!r} has a value that is not finite. "
                 "Nothing was kept. Repair the checkpoint, or merge all the same with --allow-nonfinite."
             )
     raise MergeError(f"{run.tensor.name}: the merged values overflow. Nothing was kept.")

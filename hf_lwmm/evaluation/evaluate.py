@@ -20,10 +20,10 @@ from hf_lwmm._version import __version__
 from hf_lwmm.data.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.examples import draw_example
-from hf_lwmm.evaluation.inference import View, views
-from hf_lwmm.evaluation.per_image import Contender, Outcome, Setting, padded, score
+from hf_lwmm.evaluation.inference import View, all_views
+from hf_lwmm.evaluation.per_image import ImageScores, ScoredModel, ScoringPlan, padded, score
 from hf_lwmm.evaluation.report import METRICS, PARTS_OF_CITYSCAPES, EvaluationReport, Example, report
-from hf_lwmm.labels.label_sets import label_set_of_ids, label_sets, match_classes, meaning, normalise, read_label_set
+from hf_lwmm.labels import label_set_of_ids, label_sets, match_classes, meaning, normalise, read_label_set
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.progress import Progress
 
@@ -54,7 +54,7 @@ def evaluate(
     batch_size: int = 1,
     compile: bool = False,
     edaps_void: bool = False,
-    qualitative: int = 0,
+    examples: int = 0,
     partial: str | Path | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> EvaluationReport | None:
@@ -79,7 +79,7 @@ def evaluate(
         compile: compile the networks first (torch.compile), for many images of one size on a GPU; on a CPU it takes
             minutes and was not seen to pay off.
         edaps_void: count void pixels of panoptic maps as the data set's first class, as EDAPS's own evaluation does.
-        qualitative: for so many images, on which the last model and the anchor differ most, a picture of what each
+        examples: for so many images, on which the last model and the anchor differ most, a picture of what each
             model sees, in the report's `examples`.
         partial: the folder for partial results; one in the cache if None.
 
@@ -91,9 +91,9 @@ def evaluate(
         raise PlanError("Name at least one model to evaluate.")
     options: dict[str, Any] = {"labels": labels, "system": system, "device": device, "dtype": dtype}
     loaded = [m if isinstance(m, LoadedModel) else load(m, **options) for m in models]
-    contenders = [Contender(name, (each,)) for name, each in zip(_names(loaded), loaded, strict=True)]
+    scored_models = [ScoredModel(name, (each,)) for name, each in zip(_names(loaded), loaded, strict=True)]
     if ensemble:
-        contenders.append(Contender(f"ensemble of {len(loaded)}", tuple(loaded)))
+        scored_models.append(ScoredModel(f"ensemble of {len(loaded)}", tuple(loaded)))
     task = loaded[0].task
     columns = {"image_column": image_column, "label_column": label_column}
     images = open_images(dataset, split, config=config, ids=ids, task=task, streaming=streaming, **columns)
@@ -104,11 +104,11 @@ def evaluate(
     if limit is not None:
         images = replace(images, count=min(limit, images.count))
     space, chosen, notes = scored_classes(images, loaded[0], protocol)
-    tables = [match_classes(each.members[0].classes, space, each.name, images.name) for each in contenders]
+    tables = [match_classes(each.members[0].classes, space, each.name, images.name) for each in scored_models]
     raw = label_set_of_ids(images.ids).table(images.ids) if images.ids else None
-    looks = views(flip, tuple(scales))
-    _check_options(images, looks, edaps_void)
-    setting = Setting(contenders, tables, images.task, images.name, space, raw, looks, 0 if edaps_void else None)
+    views = all_views(flip, tuple(scales))
+    _check_options(images, views, edaps_void)
+    setting = ScoringPlan(scored_models, tables, images.task, images.name, space, raw, views, 0 if edaps_void else None)
     if compile:
         _compile(loaded)
     data = (str(dataset), config, image_column, label_column, images.name, images.count, images.ids, images.identity)
@@ -126,19 +126,19 @@ def evaluate(
     counts, differs, confusion = _joined(tallies, images.count)
     rate = fresh * world / max(time.perf_counter() - started, 1e-9)
     notes += [note for each in loaded for note in each.notes]
-    notes += _strangers(contenders, space, chosen)
+    notes += _unknown_classes(scored_models, space, chosen)
     notes += _rare(confusion, images.ids)
-    names = [contender.name for contender in contenders]
+    names = [scored_model.name for scored_model in scored_models]
     found = report(METRICS[images.task], images.name, names, counts, space, chosen, protocol, rate, notes)
     if np.isnan(found.models[0].mean):
         raise DatasetError(f"{images.name}: has no labelled pixel or object of the classes that are scored.")
     last = len(loaded) - 1  # of the single models
-    order = np.argsort(-differs[last], kind="stable")[:qualitative]
-    examples = tuple(_example(images.read(int(index)), setting, float(differs[last, index])) for index in order)
-    return replace(found, commit=images.commit, confusion=_chosen(confusion, chosen), examples=examples)
+    order = np.argsort(-differs[last], kind="stable")[:examples]
+    shown = tuple(_example(images.read(int(index)), setting, float(differs[last, index])) for index in order)
+    return replace(found, commit=images.commit, confusion=_chosen(confusion, chosen), examples=shown)
 
 
-def _example(sample: Sample, setting: Setting, differs: float) -> Example:
+def _example(sample: Sample, setting: ScoringPlan, differs: float) -> Example:
     return Example(sample.name, differs, draw_example(sample, setting))
 
 
@@ -160,8 +160,8 @@ def _compile(loaded: Sequence[LoadedModel]) -> None:
         each.model.compile()
 
 
-def _check_options(images: LabelledImages, looks: Sequence[View], edaps_void: bool) -> None:
-    if images.task in ("panoptic", "detection") and len(looks) > 1:
+def _check_options(images: LabelledImages, views: Sequence[View], edaps_void: bool) -> None:
+    if images.task in ("panoptic", "detection") and len(views) > 1:
         raise PlanError("--flip and --scales average class probabilities; segments and boxes have none to average.")
     if edaps_void and images.task != "panoptic":
         raise PlanError(f"--edaps-void is about panoptic maps; {images.name} has {images.task} labels.")
@@ -210,13 +210,13 @@ def scored_classes(
     return space, [rows[normalise(name)] for name in wanted.classes], notes
 
 
-def _strangers(contenders: Sequence[Contender], space: Sequence[str], chosen: Sequence[int]) -> list[str]:
+def _unknown_classes(scored_models: Sequence[ScoredModel], space: Sequence[str], chosen: Sequence[int]) -> list[str]:
     """Which scored classes a model does not know at all; they score 0."""
     notes = []
-    for contender in contenders:
-        known = {meaning(name) for member in contender.members for name in member.classes}
+    for scored_model in scored_models:
+        known = {meaning(name) for member in scored_model.members for name in member.classes}
         if lacking := [space[index] for index in chosen if meaning(space[index]) not in known]:
-            notes.append(f"{contender.name}: has no class named {', '.join(lacking)}, so these score 0")
+            notes.append(f"{scored_model.name}: has no class named {', '.join(lacking)}, so these score 0")
     return notes
 
 
@@ -235,13 +235,13 @@ def _rare(confusion: NDArray[np.int64] | None, ids: str | None) -> list[str]:
 
 @dataclass
 class _Tally:
-    """What a process has counted so far: outcomes by the images' numbers, their confusions already summed."""
+    """What a process has counted so far: scores by the images' numbers, their confusions already summed."""
 
     counts: dict[int, NDArray[Any]] = field(default_factory=dict)
     differs: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     confusion: NDArray[np.int64] | None = None
 
-    def add(self, index: int, outcome: Outcome) -> None:
+    def add(self, index: int, outcome: ImageScores) -> None:
         self.counts[index], self.differs[index] = outcome.counts, outcome.differs
         if outcome.confusion is not None:
             self.confusion = outcome.confusion if self.confusion is None else self.confusion + outcome.confusion
@@ -280,7 +280,7 @@ class _Tally:
 
 
 def _score(
-    images: LabelledImages, setting: Setting, part: Sequence[range], path: Path, progress: Progress
+    images: LabelledImages, setting: ScoringPlan, part: Sequence[range], path: Path, progress: Progress
 ) -> tuple[_Tally, int]:
     """The tally of a process's batches, and how many images were scored now."""
     tally = _Tally.read(path)
@@ -327,11 +327,11 @@ def _joined(
     return rows, np.stack([differs[index] for index in range(count)], axis=1), confusion
 
 
-def _key(setting: Setting, facts: Sequence[Any]) -> str:
+def _key(setting: ScoringPlan, facts: Sequence[Any]) -> str:
     """What tells this evaluation from any other, for partial results."""
-    models = [contender.identity for contender in setting.contenders]
-    looks = [[view.scale, view.mirrored] for view in setting.looks]
-    text = json.dumps([__version__, models, list(setting.space), looks, setting.void, *facts])
+    models = [scored_model.identity for scored_model in setting.scored_models]
+    views = [[view.scale, view.mirrored] for view in setting.views]
+    text = json.dumps([__version__, models, list(setting.space), views, setting.void, *facts])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -14,7 +14,7 @@ from hf_lwmm.data.decoding import classes_of
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
 from hf_lwmm.evaluation.overlays import class_colours
-from hf_lwmm.evaluation.per_image import CONFIDENT, NOTHING, Setting, boxes_in, class_maps, label_of, segments_in
+from hf_lwmm.evaluation.per_image import CONFIDENT, IGNORE, ScoringPlan, boxes_in, class_maps, label_of, segments_in
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.metrics.panoptic import PanopticMap
@@ -25,13 +25,13 @@ _AGREES = 230  # grey
 Pixels = NDArray[np.uint8]
 
 
-def draw_example(sample: Sample, setting: Setting) -> Image.Image:
+def draw_example(sample: Sample, setting: ScoringPlan) -> Image.Image:
     """A sheet: image, labels, every model, and of more than one model where the last single one and the anchor differ.
 
     Class maps are in Cityscapes' colours where they have its classes, segments are outlined, boxes drawn.
     """
     colours = class_colours(setting.space)
-    titles = ["image", "labels", *(contender.name for contender in setting.contenders)]
+    titles = ["image", "labels", *(scored_model.name for scored_model in setting.scored_models)]
     picture = sample.image
     if setting.task == "detection":
         assert sample.boxes is not None
@@ -39,13 +39,13 @@ def draw_example(sample: Sample, setting: Setting) -> Image.Image:
         panels = [_boxed(picture, boxes, setting.space, colours) for boxes in (sample.boxes, *found)]
     elif setting.task == "classification":
         assert isinstance(sample.label, int)
-        pairs = zip(setting.contenders, setting.tables, strict=True)
-        seen = [int(table[classify(each.members, [picture], setting.looks)[0]]) for each, table in pairs]
+        pairs = zip(setting.scored_models, setting.tables, strict=True)
+        seen = [int(table[classify(each.members, [picture], setting.views)[0]]) for each, table in pairs]
         panels = [_plate(picture.size, label, setting.space, colours) for label in (sample.label, *seen)]
     else:
         maps = _maps(sample, setting)
         panels = [Image.fromarray(_coloured(each, colours)) for each in maps]
-        singles = [index for index, each in enumerate(setting.contenders) if len(each.members) == 1]
+        singles = [index for index, each in enumerate(setting.scored_models) if len(each.members) == 1]
         if len(singles) > 1:
             first, last = maps[1], maps[1 + singles[-1]]
             panels.append(Image.fromarray(_difference(maps[0], first, last, colours)))
@@ -63,7 +63,7 @@ def save_examples(report: EvaluationReport, folder: Path) -> list[Path]:
     return paths
 
 
-def _maps(sample: Sample, setting: Setting) -> list[NDArray[np.int64]]:
+def _maps(sample: Sample, setting: ScoringPlan) -> list[NDArray[np.int64]]:
     """Labels and every model's: (height, width) of the class, plus 256 times the number of the segment if panoptic."""
     if setting.task == "panoptic":
         assert sample.segments is not None
@@ -94,7 +94,7 @@ def _difference(truth: NDArray[Any], first: NDArray[Any], last: NDArray[Any], co
     """Grey where both see the same, the last model's colours where they differ, black where nothing is labelled."""
     differs = first % 256 != last % 256
     shown: Pixels = np.where(differs[..., None], colours[last % 256], np.uint8(_AGREES))
-    shown[truth % 256 == NOTHING] = 0
+    shown[truth % 256 == IGNORE] = 0
     return shown
 
 
@@ -114,7 +114,7 @@ def _boxed(picture: Image.Image, boxes: Boxes, space: Sequence[str], colours: Pi
 def _plate(size: tuple[int, int], label: int, space: Sequence[str], colours: Pixels) -> Image.Image:
     """The colour and the name of a class, for a picture that has one as a whole."""
     plate = Image.new("RGB", size, tuple(int(part) for part in colours[label]))
-    name = space[label] if label != NOTHING else "none of the classes"
+    name = space[label] if label != IGNORE else "none of the classes"
     font = ImageFont.load_default(max(10, size[0] // 14))
     ImageDraw.Draw(plate).text((size[0] / 2, size[1] / 2), name, fill="white", font=font, anchor="mm", stroke_width=1,
                                stroke_fill="black")  # fmt: skip

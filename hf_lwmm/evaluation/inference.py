@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_lwmm.errors import PlanError
-from hf_lwmm.labels.label_sets import meaning, normalise
+from hf_lwmm.labels import meaning, normalise
 from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.windows import Box, window_boxes
@@ -36,7 +36,7 @@ PLAIN = (View(),)
 
 
 @dataclass(frozen=True)
-class Scores:
+class Logits:
     """A network's logits for a picture: of the whole, or of the windows it looked through, each (C, h, w) of any size.
 
     `boxes` are y1, y2, x1, x2 of the windows in a picture of `size`; without boxes the logits are of the whole.
@@ -49,7 +49,7 @@ class Scores:
     size: Size = (0, 0)
 
 
-def views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, ...]:
+def all_views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, ...]:
     """Every scale, with its mirror image if `flip`.
 
     Raises:
@@ -61,14 +61,14 @@ def views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, .
 
 
 @torch.inference_mode()
-def look(loaded: LoadedModel, pictures: Sequence[Image.Image], view: View = PLAIN[0]) -> list[Scores]:
+def predict_logits(loaded: LoadedModel, pictures: Sequence[Image.Image], view: View = PLAIN[0]) -> list[Logits]:
     """The logits of one view of each picture; pictures that reach the network in one size pass it together.
 
     The image processor's `window` and `stride`, if it has them, ask for sliding windows.
     """
     processor = loaded.image_processor
     window, corners = getattr(processor, "window", None), bool(getattr(processor, "align_corners", False))
-    found: dict[int, Scores] = {}
+    found: dict[int, Logits] = {}
     for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
         seen = see(loaded.model, pixels, window, getattr(processor, "stride", None), align_corners=corners)
         found |= zip(members, [_mirrored(each) for each in seen] if view.mirrored else seen, strict=True)
@@ -83,7 +83,7 @@ def see(
     stride: Sequence[int] | None = None,
     *,
     align_corners: bool = False,
-) -> list[Scores]:
+) -> list[Logits]:
     """A network's logits for each of (N, 3, H, W) images, as they are or through windows (height, width).
 
     An image that is smaller than a window is one; `stride` is the window if None.
@@ -92,10 +92,10 @@ def see(
     boxes = window_boxes(size, window, stride or window) if window else [(0, size[0], 0, size[1])]
     logits = [model(pixels[..., y1:y2, x1:x2]).logits.float() for y1, y2, x1, x2 in boxes]
     placed = tuple(boxes) if window else ()
-    return [Scores(tuple(each[row] for each in logits), align_corners, placed, size) for row in range(len(pixels))]
+    return [Logits(tuple(each[row] for each in logits), align_corners, placed, size) for row in range(len(pixels))]
 
 
-def _mirrored(scores: Scores) -> Scores:
+def _mirrored(scores: Logits) -> Logits:
     boxes = tuple((y1, y2, scores.size[1] - x2, scores.size[1] - x1) for y1, y2, x1, x2 in scores.boxes)
     return replace(scores, logits=tuple(each.flip(-1) for each in scores.logits), boxes=boxes)
 
@@ -118,7 +118,7 @@ def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
 
 
 @torch.inference_mode()
-def best_classes(scores: Sequence[Scores], size: Size, gather: Sequence[Tensor | None] = ()) -> ClassMap:
+def best_classes(scores: Sequence[Logits], size: Size, gather: Sequence[Tensor | None] = ()) -> ClassMap:
     """The most probable class of every pixel, (height, width) uint8; several scores average their softmax.
 
     Full-size logits exist only strip by strip, also those of windows. `gather` are, for networks with other label
@@ -148,7 +148,7 @@ def _average(strips: Sequence[Tensor], gather: Sequence[Tensor | None]) -> Tenso
     return total / known.clamp(min=1)
 
 
-def resized_rows(scores: Scores, size: Size, rows: slice) -> Tensor:
+def resized_rows(scores: Logits, size: Size, rows: slice) -> Tensor:
     """Some rows of the logits, resized bilinearly to (height, width): (C, rows, width).
 
     Windows are first averaged at their picture's own size.
@@ -158,7 +158,7 @@ def resized_rows(scores: Scores, size: Size, rows: slice) -> Tensor:
     return _resized(lambda needed: _averaged_windows(scores, needed), scores.size, size, rows, scores)
 
 
-def _averaged_windows(scores: Scores, rows: slice) -> Tensor:
+def _averaged_windows(scores: Logits, rows: slice) -> Tensor:
     """Some rows, at the picture's size, of the mean over the windows that see a pixel: (C, rows, width)."""
     first = scores.logits[0]
     total = first.new_zeros(len(first), rows.stop - rows.start, scores.size[1])
@@ -166,14 +166,14 @@ def _averaged_windows(scores: Scores, rows: slice) -> Tensor:
     for logits, (y1, y2, x1, x2) in zip(scores.logits, scores.boxes, strict=True):
         top, bottom = max(rows.start, y1), min(rows.stop, y2)
         if top < bottom:
-            window, inside = Scores((logits,), scores.align_corners), slice(top - rows.start, bottom - rows.start)
+            window, inside = Logits((logits,), scores.align_corners), slice(top - rows.start, bottom - rows.start)
             total[:, inside, x1:x2] += resized_rows(window, (y2 - y1, x2 - x1), slice(top - y1, bottom - y1))
             count[inside, x1:x2] += 1
     return total / count
 
 
 def _resized(
-    source: Callable[[slice], Tensor], shape: Sequence[int], size: Size, rows: slice, scores: Scores
+    source: Callable[[slice], Tensor], shape: Sequence[int], size: Size, rows: slice, scores: Logits
 ) -> Tensor:
     """Rows of a bilinearly resized map of logits, from only those rows of it that they need."""
     if tuple(shape) == size:
@@ -201,19 +201,19 @@ def segment(
     models: Sequence[LoadedModel],
     pictures: Sequence[Image.Image],
     sizes: Sequence[Size] | None = None,
-    looks: Sequence[View] = PLAIN,
+    views: Sequence[View] = PLAIN,
 ) -> list[ClassMap]:
     """The class map of each picture, (height, width) uint8, by one network or the average of several (paper, Table 1).
 
     Args:
         sizes: of the maps; the pictures' own if None.
-        looks: views to average over.
+        views: the views to average over.
 
     Raises:
         PlanError: if a network shares no class name with the first.
     """
-    scores = [look(loaded, pictures, view) for loaded in models for view in looks]
-    gather = [rows_of_classes(models[0], loaded) for loaded in models for _ in looks]
+    scores = [predict_logits(loaded, pictures, view) for loaded in models for view in views]
+    gather = [rows_of_classes(models[0], loaded) for loaded in models for _ in views]
     sizes = sizes or [(picture.height, picture.width) for picture in pictures]
     return [best_classes([each[i] for each in scores], size, gather) for i, size in enumerate(sizes)]
 
@@ -232,13 +232,13 @@ def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
 
 @torch.inference_mode()
 def classify(
-    models: Sequence[LoadedModel], pictures: Sequence[Image.Image], looks: Sequence[View] = PLAIN
+    models: Sequence[LoadedModel], pictures: Sequence[Image.Image], views: Sequence[View] = PLAIN
 ) -> list[int]:
     """The most probable class of each whole picture, by one network or the average of several networks' softmax."""
     found: list[list[Tensor]] = [[] for _ in pictures]
     gather: list[Tensor | None] = []
     for loaded in models:
-        for view in looks:
+        for view in views:
             gather.append(rows_of_classes(models[0], loaded))
             for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
                 for member, logits in zip(members, loaded.model(pixels).logits.float().cpu(), strict=True):

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.inference import panoptic, segment
-from hf_lwmm.labels.label_sets import label_sets, normalise
+from hf_lwmm.labels import label_sets, normalise
 from hf_lwmm.networks.image_processing import as_rgb
 from hf_lwmm.networks.loading import LoadedModel
 

@@ -22,13 +22,13 @@ from hf_lwmm.metrics.panoptic import PanopticMap, panoptic_counts
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
 from hf_lwmm.networks.loading import LoadedModel
 
-NOTHING = 255  # a class that the data set does not have, and what its labels leave open
+IGNORE = 255  # a class that the data set does not have, and what its labels leave open
 Labels = NDArray[np.uint8]  # class of the data set
 CONFIDENT = 0.5  # the score from which a box is one that a user would see
 
 
 @dataclass(frozen=True)
-class Contender:
+class ScoredModel:
     """What is scored under one name: a network, or several whose softmax outputs are averaged."""
 
     name: str
@@ -46,26 +46,26 @@ def _version(loaded: LoadedModel) -> str:
 
 
 @dataclass(frozen=True)
-class Setting:
+class ScoringPlan:
     """What every image of an evaluation is scored with.
 
     `space` are the classes of the data set's ids; `raw` leads from the ids of label files to them, where these are
     others; `void` is the class that panoptic maps have where they are void, if they are to have one. `tables` lead from
-    each contender's class ids to the data set's.
+    each scored_model's class ids to the data set's.
     """
 
-    contenders: Sequence[Contender]
+    scored_models: Sequence[ScoredModel]
     tables: Sequence[NDArray[np.uint8]] = field(repr=False)
     task: str
     dataset: str
     space: Sequence[str]
     raw: NDArray[np.uint8] | None = field(repr=False)
-    looks: Sequence[View]
+    views: Sequence[View]
     void: int | None = None
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ImageScores:
     """One image's part in the result.
 
     `counts` (models, rows, K) are the metric's, `differs` (models,) how far each model is from the anchor: the part of
@@ -78,7 +78,7 @@ class Outcome:
     confusion: NDArray[np.int64] | None = None
 
 
-def score(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
+def score(samples: Sequence[Sample], setting: ScoringPlan) -> list[ImageScores]:
     """Score a batch of images.
 
     Raises:
@@ -89,24 +89,24 @@ def score(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
     if setting.task == "classification":
         return _score_images(samples, setting)
     one = {"panoptic": _score_segments, "detection": _score_boxes}[setting.task]
-    outcomes = []
+    scores = []
     for sample in samples:
         try:
-            outcomes.append(one(sample, setting))
+            scores.append(one(sample, setting))
         except MetricError as error:
             raise DatasetError(f"{setting.dataset}, {sample.name}: {error}") from None
-    return outcomes
+    return scores
 
 
-def class_maps(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], setting: Setting) -> list[list[Labels]]:
-    """Every contender's maps of the data set's classes: a list for each of a list for each sample."""
+def class_maps(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], setting: ScoringPlan) -> list[list[Labels]]:
+    """Every scored_model's maps of the data set's classes: a list for each of a list for each sample."""
     pictures = [sample.image for sample in samples]
-    pairs = zip(setting.contenders, setting.tables, strict=True)
-    return [[table[each] for each in segment(c.members, pictures, sizes, setting.looks)] for c, table in pairs]
+    pairs = zip(setting.scored_models, setting.tables, strict=True)
+    return [[table[each] for each in segment(c.members, pictures, sizes, setting.views)] for c, table in pairs]
 
 
-def label_of(sample: Sample, setting: Setting) -> NDArray[np.integer[Any]]:
-    """The label in the data set's classes, `NOTHING` where it leaves them open: (height, width).
+def label_of(sample: Sample, setting: ScoringPlan) -> NDArray[np.integer[Any]]:
+    """The label in the data set's classes, `IGNORE` where it leaves them open: (height, width).
 
     Raises:
         DatasetError: if it does not fit its image, or has an id that stands for nothing.
@@ -116,13 +116,13 @@ def label_of(sample: Sample, setting: Setting) -> NDArray[np.integer[Any]]:
     where = f"{setting.dataset}, {sample.name}"
     _check_size(label.shape, sample, where)
     if setting.raw is not None:
-        known = (label >= 0) & (label <= NOTHING)
-        mapped: NDArray[np.integer[Any]] = np.where(known, setting.raw[np.where(known, label, 0)], np.uint8(NOTHING))
+        known = (label >= 0) & (label <= IGNORE)
+        mapped: NDArray[np.integer[Any]] = np.where(known, setting.raw[np.where(known, label, 0)], np.uint8(IGNORE))
         return mapped
-    outside = label[(label >= classes) & (label != NOTHING)]
+    outside = label[(label >= classes) & (label != IGNORE)]
     if outside.size:
         raise DatasetError(
-            f"{where}: has the id {int(outside.flat[0])}, but there are {classes} classes and {NOTHING} for what is "
+            f"{where}: has the id {int(outside.flat[0])}, but there are {classes} classes and {IGNORE} for what is "
             "ignored. --protocol names the data set's classes, --ids its raw ids."
         )
     return label
@@ -137,47 +137,47 @@ def _check_size(mine: tuple[int, ...], sample: Sample, where: str) -> None:
         raise DatasetError(f"{where}: the label is {mine[1]}x{mine[0]}, but the image {shown}.")
 
 
-def _score_maps(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
+def _score_maps(samples: Sequence[Sample], setting: ScoringPlan) -> list[ImageScores]:
     labels = [label_of(sample, setting) for sample in samples]
     found = class_maps(samples, [(label.shape[0], label.shape[1]) for label in labels], setting)
-    outcomes = []
+    scores = []
     for label, *maps in zip(labels, *found, strict=True):
         tables = np.stack([confusion(label, guess, len(setting.space)) for guess in maps])
         labelled = max(int(tables[0].sum()), 1)
-        differs = [int(((guess != maps[0]) & (label != NOTHING)).sum()) / labelled for guess in maps]
-        outcomes.append(Outcome(semantic_counts(tables), np.array(differs), tables))
-    return outcomes
+        differs = [int(((guess != maps[0]) & (label != IGNORE)).sum()) / labelled for guess in maps]
+        scores.append(ImageScores(semantic_counts(tables), np.array(differs), tables))
+    return scores
 
 
-def _score_images(samples: Sequence[Sample], setting: Setting) -> list[Outcome]:
+def _score_images(samples: Sequence[Sample], setting: ScoringPlan) -> list[ImageScores]:
     for sample in samples:
         if not isinstance(sample.label, int) or not 0 <= sample.label < len(setting.space):
             where = f"{setting.dataset}, {sample.name}"
             raise DatasetError(f"{where}: has no class (some splits hide their labels); --split chooses another.")
     pictures, truth = [sample.image for sample in samples], np.array([sample.label for sample in samples])
-    pairs = zip(setting.contenders, setting.tables, strict=True)
-    guesses = np.stack([table[classify(each.members, pictures, setting.looks)].astype(int) for each, table in pairs])
+    pairs = zip(setting.scored_models, setting.tables, strict=True)
+    guesses = np.stack([table[classify(each.members, pictures, setting.views)].astype(int) for each, table in pairs])
     counts = np.stack([classification_counts(truth, guess, len(setting.space)) for guess in guesses], axis=1)
     differs = (guesses != guesses[0]).astype(np.float64)
-    return [Outcome(counts[index], differs[:, index]) for index in range(len(samples))]
+    return [ImageScores(counts[index], differs[:, index]) for index in range(len(samples))]
 
 
-def segments_in(sample: Sample, setting: Setting) -> list[PanopticMap]:
-    """Every contender's panoptic map of a sample, in the data set's classes."""
+def segments_in(sample: Sample, setting: ScoringPlan) -> list[PanopticMap]:
+    """Every scored_model's panoptic map of a sample, in the data set's classes."""
     assert sample.segments is not None
     maps = []
-    for contender, table in zip(setting.contenders, setting.tables, strict=True):
-        network = contender.members[0]
+    for scored_model, table in zip(setting.scored_models, setting.tables, strict=True):
+        network = scored_model.members[0]
         divisor = int(network.model.config.label_divisor)
         codes = Runs.of(panoptic(network, sample.image, sample.segments.runs.shape))
         found = table[np.clip(codes.ids // divisor, 0, 255)].astype(np.int64)
-        nothing = NOTHING if setting.void is None else setting.void
-        ours = np.where(found == NOTHING, nothing * divisor, found * divisor + codes.ids % divisor)
-        maps.append(PanopticMap.of_codes(replace(codes, ids=ours), divisor, NOTHING * divisor))
+        nothing = IGNORE if setting.void is None else setting.void
+        ours = np.where(found == IGNORE, nothing * divisor, found * divisor + codes.ids % divisor)
+        maps.append(PanopticMap.of_codes(replace(codes, ids=ours), divisor, IGNORE * divisor))
     return maps
 
 
-def _score_segments(sample: Sample, setting: Setting) -> Outcome:
+def _score_segments(sample: Sample, setting: ScoringPlan) -> ImageScores:
     assert sample.segments is not None
     runs = sample.segments.runs
     _check_size(runs.shape, sample, f"{setting.dataset}, {sample.name}")
@@ -186,22 +186,22 @@ def _score_segments(sample: Sample, setting: Setting) -> Outcome:
     labelled = runs.paint(runs.ids != sample.segments.void)
     seen = [classes_of(each)[labelled] for each in maps]  # segments may be numbered otherwise and yet be the same
     differs = [float((each != seen[0]).sum()) / max(int(labelled.sum()), 1) for each in seen]
-    return Outcome(counts, np.array(differs))
+    return ImageScores(counts, np.array(differs))
 
 
-def boxes_in(sample: Sample, setting: Setting) -> list[Boxes]:
-    """Every contender's boxes in a sample, in the data set's classes."""
+def boxes_in(sample: Sample, setting: ScoringPlan) -> list[Boxes]:
+    """Every scored_model's boxes in a sample, in the data set's classes."""
     found = []
-    for contender, table in zip(setting.contenders, setting.tables, strict=True):
-        boxes = detect(contender.members[0], sample.image)
+    for scored_model, table in zip(setting.scored_models, setting.tables, strict=True):
+        boxes = detect(scored_model.members[0], sample.image)
         assert boxes.scores is not None
         labels = table[boxes.labels].astype(np.int64)
-        known = labels != NOTHING
+        known = labels != IGNORE
         found.append(Boxes(boxes.boxes[known], labels[known], boxes.scores[known]))
     return found
 
 
-def _score_boxes(sample: Sample, setting: Setting) -> Outcome:
+def _score_boxes(sample: Sample, setting: ScoringPlan) -> ImageScores:
     assert sample.boxes is not None
     beyond = (sample.boxes.boxes[:, 2:] > np.array([sample.image.width, sample.image.height]) + 2).any(axis=1)
     if beyond.any():
@@ -214,7 +214,7 @@ def _score_boxes(sample: Sample, setting: Setting) -> Outcome:
     counts = padded(rows, 0)
     confident = (counts[..., 1] >= CONFIDENT) & (counts[..., 2].astype(int) & 1 > 0)
     hits = confident.sum(axis=1).astype(np.float64)
-    return Outcome(counts, np.abs(hits - hits[0]))
+    return ImageScores(counts, np.abs(hits - hits[0]))
 
 
 def padded(arrays: Sequence[NDArray[Any]], axis: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Scores of models on a data set: a task's metric, every model's scores with intervals, and the report of them."""
+"""Logits of models on a data set: a task's metric, every model's scores with intervals, and the report of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
-from hf_lwmm.labels.label_sets import label_sets, normalise
+from hf_lwmm.labels import label_sets, normalise
 from hf_lwmm.metrics.bootstrap import Interval, Statistic, interval, resampled, summed
 from hf_lwmm.metrics.classification import class_accuracy, overall_accuracy
 from hf_lwmm.metrics.detection import average_precision, mean_ap
@@ -231,7 +231,7 @@ def report(
     rate: float,
     notes: Sequence[str] = (),
 ) -> EvaluationReport:
-    """Scores from images' counts (models, images, rows, K) of a space of classes, of which some are chosen."""
+    """Logits from images' counts (models, images, rows, K) of a space of classes, of which some are chosen."""
     results: list[ModelScores] = []
     statistic = metric.statistic(chosen)
     others = {name: rows for name, rows in _sub_protocols(space).items() if list(rows) != list(chosen)}

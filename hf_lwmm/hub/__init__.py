@@ -2,6 +2,7 @@
 
 from hf_lwmm.hub.client import (
     Pushed,
+    PushOptions,
     Source,
     check_push,
     fetch,
@@ -13,12 +14,17 @@ from hf_lwmm.hub.client import (
     target_repo,
     whoami,
 )
+from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
 
 __all__ = [
+    "ModelRef",
     "Pushed",
+    "PushOptions",
+    "Ref",
     "Source",
     "check_push",
     "fetch",
+    "parse_ref",
     "push_folder",
     "remote_header",
     "resolve",

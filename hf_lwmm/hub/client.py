@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_lwmm.errors import HubError
 from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.options import Options, option
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -46,8 +47,29 @@ class Source:
 
 
 @dataclass(frozen=True)
+class PushOptions(Options):
+    """How files are pushed to the Hub.
+
+    `repo` is a repository id, a name in the user's own namespace, or empty for the default name.
+    """
+
+    repo: str = option("", "Push to the Hub, to the default name if no REPO follows.", name="push", metavar="[REPO]")
+    private: bool = option(False, "Make a new repository private.")
+    create_pr: bool = option(False, "Open a pull request instead of committing.")
+    revision: str | None = option(None, "Branch to push to.")
+    commit_message: str | None = option(None, "Message of the commit.")
+
+    @classmethod
+    def of(cls, push: bool | str | PushOptions) -> PushOptions | None:
+        """Return the options that a `push` argument means: True for the default name, a repository, or none."""
+        if isinstance(push, PushOptions):
+            return push
+        return cls(push if isinstance(push, str) else "") if push else None
+
+
+@dataclass(frozen=True)
 class Pushed:
-    """What a push did: `changed` is False when the repository already held exactly these files."""
+    """What a push did; `changed` is False if the repository held exactly these files already."""
 
     repo_id: str
     url: str
@@ -125,14 +147,14 @@ def remote_header(source: Source, name: str) -> tuple[bytes, int, int] | None:
     return start[8 : 8 + length], 8 + length, size - 8 - length
 
 
-def target_repo(push: str | bool, default_name: str) -> str:
-    """The repository that `--push [REPO]` means; a bare name is one of this user's.
+def target_repo(options: PushOptions, default_name: str) -> str:
+    """Return the id of the repository to push to; a bare name is one of this user's.
 
     Raises:
         RefError: if it is no repository id.
         HubError: if nobody is logged in, and the name does not say whose it is.
     """
-    wanted = push if isinstance(push, str) and push else default_name
+    wanted = options.repo or default_name
     repo_id = wanted if "/" in wanted else f"{whoami()['name']}/{wanted}"
     return str(parse_ref(repo_id).repo_id)
 
@@ -182,25 +204,21 @@ def whoami() -> dict[str, Any]:
 
 
 def push_folder(
-    folder: Path,
-    files: Sequence[str],
-    repo_id: str,
-    *,
-    message: str,
-    private: bool = False,
-    create_pr: bool = False,
-    revision: str | None = None,
+    folder: Path, files: Sequence[str], repo_id: str, options: PushOptions, *, message: str
 ) -> Pushed:
     """Commit files of a folder to a model repository, created if need be, as exactly one commit.
+
+    `message` is for the commit if the options have none.
 
     Raises:
         HubError: if the Hub refuses; nothing is left half-pushed, since a commit is all or nothing.
     """
     from huggingface_hub import CommitOperationAdd
 
+    revision, create_pr = options.revision, options.create_pr
     api, ref = _api(), ModelRef(repo_id=repo_id, revision=revision)
     if not create_pr:
-        _call(ref, lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        _call(ref, lambda: api.create_repo(repo_id, private=options.private, exist_ok=True))
         if revision is not None:
             _call(ref, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
     head = _call(ref, lambda: api.model_info(repo_id, revision=revision, files_metadata=True))
@@ -215,7 +233,7 @@ def push_folder(
         return api.create_commit(
             repo_id,
             operations,
-            commit_message=message,
+            commit_message=options.commit_message or message,
             create_pr=create_pr,
             revision=revision,
             parent_commit=head.sha,

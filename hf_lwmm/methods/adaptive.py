@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Trials
+from hf_lwmm.methods.base import Method, Trials, register
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.methods.schedule import Weights
+from hf_lwmm.methods.schedule import LayerWeights
+from hf_lwmm.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,7 @@ DIGITS = 6  # of a weight, so that a recipe can be read
 TINY = 1e-12  # a probability below which nothing is added to an entropy
 
 
+@register
 @dataclass(frozen=True)
 class Adaptive(Method):
     """merged(j) = sum_i w_i(j) theta_i(j), w_i(j) = H_i(j) exp(z_i(j)) / sum_k H_k(j) exp(z_k(j)), H as in Equation 1.
@@ -34,7 +36,7 @@ class Adaptive(Method):
     negative mutual information of place and class), the third that the weights stay near Equation 1's. Where H is 0,
     at the last position, it stays so. L-BFGS takes about `passes` forward and backward passes; images are cut to
     `crop` x `crop` pixels at random places. Meanwhile BatchNorm's running statistics go with the weights, also where
-    `--bn` has them pooled or estimated afterwards.
+    `--bn-stats` has them pooled or estimated afterwards.
 
     Source: ours; entropy as an objective for merging weights is from Yang et al. 2024, "AdaMerging" (arXiv 2310.02575),
     its balance from Krause et al. 2010, "Discriminative clustering by regularized information maximization". Needs
@@ -42,12 +44,12 @@ class Adaptive(Method):
     Cost: `passes` forward and backward passes, memory for M models.
     """
 
-    images: int = 32
-    passes: int = 400
-    penalty: float = 0.1
-    balance: float = 1.0
-    crop: int = 512
-    seed: int = 0
+    images: int = option(32, "Number of images, drawn at random.", minimum=1)
+    passes: int = option(400, "Forward and backward passes, about.", minimum=1)
+    penalty: float = option(0.1, "Price of moving away from Equation 1.", minimum=0)
+    balance: float = option(1.0, "Weight of the term that keeps classes in balance.", minimum=0)
+    crop: int = option(512, "Largest height and width of what is seen of an image, in pixels.", minimum=1)
+    seed: int = option(0, "Seed of the draw.", minimum=0)
 
     name: ClassVar[str] = "adaptive"
     summary: ClassVar[str] = (
@@ -57,10 +59,11 @@ class Adaptive(Method):
     reference: ClassVar[str] = "this package; after AdaMerging, Yang et al. 2024, arXiv 2310.02575"
     linear: ClassVar[bool] = True
     convex: ClassVar[bool] = True
+    exact: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset({"images"})
     data: ClassVar[str] = "unlabelled images (--tune-data), gradients"
 
-    def decide(self, trials: Trials) -> tuple[Weights, tuple[str, ...]]:
+    def decide(self, trials: Trials) -> tuple[LayerWeights, tuple[str, ...]]:
         import torch
 
         draw = np.random.default_rng(self.seed)
@@ -70,7 +73,7 @@ class Adaptive(Method):
         start = torch.from_numpy(Layerwise().weights(trials.positions, len(trials.names), trials.anchor))
         others = [model for model in range(len(trials.names)) if model != trials.anchor]
         z = torch.zeros(trials.positions, len(others), dtype=torch.float64, requires_grad=True)
-        found: list[tuple[float, float, Weights]] = []  # objective, uncertainty and weights of each evaluation
+        found: list[tuple[float, float, LayerWeights]] = []  # objective, uncertainty and weights of each evaluation
 
         def weights() -> tuple[Tensor, Tensor]:
             """The weights, and their mean Kullback-Leibler divergence from Equation 1's."""

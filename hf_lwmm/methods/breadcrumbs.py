@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Slot, Values, kept
+from hf_lwmm.methods.base import Method, Slot, Values, kept, register
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class Breadcrumbs(Method):
     """merged = base + scale * sum_i masked(theta_i - base).
@@ -19,9 +21,9 @@ class Breadcrumbs(Method):
     tensor and model.
     """
 
-    scale: float = 0.4
-    density: float = 0.9
-    outliers: float = 0.01
+    scale: float = option(0.4, "Factor of the summed task vectors.")
+    density: float = option(0.9, "Fraction of elements kept.", above=0, maximum=1)
+    outliers: float = option(0.01, "Fraction of the largest elements dropped.", minimum=0, maximum=1)
 
     name: ClassVar[str] = "breadcrumbs"
     summary: ClassVar[str] = (

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_lwmm.methods.base import Method, Slot, Values
+from hf_lwmm.methods.base import Method, Slot, Values, register
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class Dare(Method):
     """merged = base + scale * sum_i mask_i (theta_i - base) / density, mask_i random with P(1) = density.
@@ -16,9 +18,9 @@ class Dare(Method):
     `seed` makes it repeatable.
     """
 
-    scale: float = 0.4
-    density: float = 0.5
-    seed: int = 0
+    scale: float = option(0.4, "Factor of the summed task vectors.")
+    density: float = option(0.5, "Probability that an element is kept.", above=0, maximum=1)
+    seed: int = option(0, "Seed of the draw.", minimum=0)
 
     name: ClassVar[str] = "dare"
     summary: ClassVar[str] = "a random part of what each training added to the common base is rescaled and summed"

@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Slot, Values
+from hf_lwmm.methods.base import Method, Slot, Values, register
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class Fisher(Method):
     """Per element: merged = sum_i F_i theta_i / sum_i F_i, F_i the diagonal Fisher information, at least `floor`.
@@ -19,17 +21,17 @@ class Fisher(Method):
     gradients of every model (once: a file keeps them). Cost: a backward pass for each image and model.
     """
 
-    floor: float = 1e-6
+    floor: float = option(1e-6, "Least Fisher information of an element.", minimum=0)
 
     name: ClassVar[str] = "fisher"
     summary: ClassVar[str] = "every shared weight is an average in which each model counts by its Fisher information"
     reference: ClassVar[str] = "Matena & Raffel 2022, arXiv 2111.09832"
     needs: ClassVar[frozenset[str]] = frozenset({"fisher"})
-    data: ClassVar[str] = "labelled images, gradients (--statistics)"
+    data: ClassVar[str] = "labelled images, gradients (--measurements)"
 
     def merge(self, slot: Slot) -> Values:
         total, weight = np.zeros_like(slot.values[0]), np.zeros_like(slot.values[0])
-        for value, fisher in zip(slot.values, slot.statistics, strict=True):
+        for value, fisher in zip(slot.values, slot.measurements, strict=True):
             floored = np.maximum(fisher, self.floor)
             # As a difference from the anchor, equal inputs give back themselves exactly.
             total += floored * (value - slot.values[0])

@@ -7,10 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Trials
-from hf_lwmm.methods.schedule import Weights
+from hf_lwmm.methods.base import Method, Trials, register
+from hf_lwmm.methods.schedule import LayerWeights
 
 
+@register
 @dataclass(frozen=True)
 class GreedySoup(Method):
     """merged = 1/|S| sum_{i in S} theta_i on every shared slot; S is chosen greedily on held-out images.
@@ -30,8 +31,8 @@ class GreedySoup(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     data: ClassVar[str] = "labelled images (--tune-data)"
 
-    def decide(self, trials: Trials) -> tuple[Weights, tuple[str, ...]]:
-        def average(models: list[int]) -> Weights:
+    def decide(self, trials: Trials) -> tuple[LayerWeights, tuple[str, ...]]:
+        def average(models: list[int]) -> LayerWeights:
             row = np.isin(np.arange(len(trials.names)), models) / len(models)
             return np.tile(row, (trials.positions, 1))
 

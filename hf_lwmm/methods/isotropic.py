@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_lwmm.methods.base import Method, uniform
-from hf_lwmm.methods.schedule import Weights
+from hf_lwmm.methods.base import Method, uniform, register
+from hf_lwmm.methods.schedule import LayerWeights
 
 
+@register
 @dataclass(frozen=True)
 class Isotropic(Method):
     """merged = 1/M sum_i theta_i on every shared slot, the head included.
@@ -23,5 +24,5 @@ class Isotropic(Method):
     linear: ClassVar[bool] = True
     convex: ClassVar[bool] = True
 
-    def weights(self, positions: int, models: int, anchor: int) -> Weights:
+    def weights(self, positions: int, models: int, anchor: int) -> LayerWeights:
         return uniform(positions, models)

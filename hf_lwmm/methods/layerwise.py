@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_lwmm.methods.base import Method
-from hf_lwmm.methods.schedule import Weights, layerwise_weights
+from hf_lwmm.methods.base import Method, register
+from hf_lwmm.methods.schedule import LayerWeights, check_ramp, layerwise_weights
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class Layerwise(Method):
     """merged(j) = sum_i H_i(j) theta_i(j), where H_i(j) = (Np - j) / (Np M) for all but the anchor.
@@ -16,9 +18,9 @@ class Layerwise(Method):
     Source: Equation 1; the options are Figure 5's. Needs nothing but the models. Cost: one pass over the weights.
     """
 
-    start: float = 0.0
-    alpha: float | None = None
-    ramp: str = "linear"
+    start: float = option(0.0, "Fraction of the depth that keeps the first layer's weights.", minimum=0, below=1)
+    alpha: float | None = option(None, "Weight of the anchor in the first layers; 1/M if not given.", maximum=1)
+    ramp: str = option("linear", "How the other models fade: linear, cosine, step or power:P.")
 
     name: ClassVar[str] = "layerwise"
     summary: ClassVar[str] = (
@@ -27,6 +29,11 @@ class Layerwise(Method):
     reference: ClassVar[str] = "Alcover-Couso et al. 2024, arXiv 2409.15813"
     linear: ClassVar[bool] = True
     convex: ClassVar[bool] = True
+    own_flags: ClassVar[bool] = True
 
-    def weights(self, positions: int, models: int, anchor: int) -> Weights:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_ramp(self.ramp)
+
+    def weights(self, positions: int, models: int, anchor: int) -> LayerWeights:
         return layerwise_weights(positions, models, anchor, start=self.start, alpha=self.alpha, ramp=self.ramp)

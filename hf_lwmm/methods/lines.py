@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method
-from hf_lwmm.methods.schedule import Weights
+from hf_lwmm.methods.base import Method, register
+from hf_lwmm.methods.schedule import LayerWeights
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class Lines(Method):
     """merged(j) = base + (first + rise (j - 1) / (Np - 1)) sum_i (theta_i - base).
@@ -20,8 +22,8 @@ class Lines(Method):
     there). Needs the base. Cost: one pass over the weights.
     """
 
-    first: float | None = None
-    rise: float = 0.5
+    first: float | None = option(None, "Scale at the first position; 1/M if not given.")
+    rise: float = option(0.5, "Gain of the scale down to the last position.")
 
     name: ClassVar[str] = "lines"
     summary: ClassVar[str] = "what each training added to the common base is summed, scaled up with depth"
@@ -29,7 +31,7 @@ class Lines(Method):
     linear: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
 
-    def weights(self, positions: int, models: int, anchor: int) -> Weights:
+    def weights(self, positions: int, models: int, anchor: int) -> LayerWeights:
         first = 1 / models if self.first is None else self.first
         depth = np.arange(positions) / max(positions - 1, 1)
         return np.repeat((first + self.rise * depth)[:, None], models, axis=1)

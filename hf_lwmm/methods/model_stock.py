@@ -8,9 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Slot, Values
+from hf_lwmm.methods.base import Method, Slot, Values, norm, register
 
 
+@register
 @dataclass(frozen=True)
 class ModelStock(Method):
     """merged = t mean_i theta_i + (1 - t) base, t = M cos / (1 + (M - 1) cos), for each tensor.
@@ -36,5 +37,5 @@ class ModelStock(Method):
 
 
 def _cosine(one: Values, other: Values) -> float:
-    lengths = np.linalg.norm(one) * np.linalg.norm(other)
+    lengths = norm(one) * norm(other)
     return float(np.clip((one * other).sum() / lengths, -1, 1)) if lengths else 1.0

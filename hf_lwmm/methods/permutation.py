@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hf_lwmm.methods.base import register
 from hf_lwmm.methods.isotropic import Isotropic
 
 
+@register
 @dataclass(frozen=True)
 class Permutation(Isotropic):
     """merged = 1/M sum_i P_i(theta_i), P_i the permutation of hidden units that brings theta_i nearest to the anchor.
@@ -21,4 +23,5 @@ class Permutation(Isotropic):
     name: ClassVar[str] = "permutation"
     summary: ClassVar[str] = "the units of every model are permuted to match the anchor's, then averaged"
     reference: ClassVar[str] = "Ainsworth et al. 2023, arXiv 2209.04836"
+    exact: ClassVar[bool] = False
     permutes: ClassVar[bool] = True

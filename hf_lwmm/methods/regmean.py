@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Slot, Values
+from hf_lwmm.methods.base import Method, Slot, Values, register
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class RegMean(Method):
     """W = (sum_i W_i G_i) (sum_i G_i)^-1, G_i = X_i^T X_i the Gram matrix of the layer's inputs in model i.
@@ -20,17 +22,18 @@ class RegMean(Method):
     Cost: a forward pass for each image and model, a linear system for each layer.
     """
 
-    shrink: float = 0.9
+    shrink: float = option(0.9, "Factor of the Gram matrices' off-diagonal elements.", minimum=0, maximum=1)
 
     name: ClassVar[str] = "regmean"
     summary: ClassVar[str] = "linear layers are merged so that their outputs agree best with every model's"
     reference: ClassVar[str] = "Jin et al. 2023, arXiv 2212.09849"
     needs: ClassVar[frozenset[str]] = frozenset({"grams"})
-    data: ClassVar[str] = "unlabelled images (--statistics)"
+    exact: ClassVar[bool] = False
+    data: ClassVar[str] = "unlabelled images (--measurements)"
 
     def merge(self, slot: Slot) -> Values:
         anchor = slot.values[0]
-        grams = [self.shrink * gram + (1 - self.shrink) * np.diag(np.diag(gram)) for gram in slot.statistics]
+        grams = [self.shrink * gram + (1 - self.shrink) * np.diag(np.diag(gram)) for gram in slot.measurements]
         shape = (anchor.shape[0], -1)
         products = sum((value - anchor).reshape(shape) @ gram for value, gram in zip(slot.values, grams, strict=True))
         change: Values = np.linalg.lstsq(np.sum(grams, axis=0), np.transpose(products), rcond=None)[0].T

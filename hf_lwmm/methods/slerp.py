@@ -7,12 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Slot, Values
+from hf_lwmm.methods.base import Method, Slot, Values, norm, register
+from hf_lwmm.options import option
 
 # Tensors this close to parallel are interpolated in a straight line, where the sines lose their digits.
 PARALLEL = 0.9995
 
 
+@register
 @dataclass(frozen=True)
 class Slerp(Method):
     """merged = sin((1 - t) w) / sin(w) anchor + sin(t w) / sin(w) other, w the angle between the two tensors.
@@ -21,7 +23,7 @@ class Slerp(Method):
     weights.
     """
 
-    t: float = 0.5
+    t: float = option(0.5, "Place on the arc: 0 is the anchor, 1 the other model.", minimum=0, maximum=1)
 
     name: ClassVar[str] = "slerp"
     summary: ClassVar[str] = "every shared tensor lies on the arc between the two models'"
@@ -30,7 +32,7 @@ class Slerp(Method):
 
     def merge(self, slot: Slot) -> Values:
         anchor, other = slot.values
-        lengths = np.linalg.norm(anchor) * np.linalg.norm(other)
+        lengths = norm(anchor) * norm(other)
         cosine = float((anchor * other).sum() / lengths) if lengths else 1.0
         if abs(cosine) > PARALLEL:
             return anchor + self.t * (other - anchor)

@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method
-from hf_lwmm.methods.schedule import Weights
+from hf_lwmm.methods.base import Method, register
+from hf_lwmm.methods.schedule import LayerWeights
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class TaskArithmetic(Method):
     """merged = base + scale * sum_i (theta_i - base).
@@ -19,7 +21,7 @@ class TaskArithmetic(Method):
     pre-training that all models share. Cost: one pass over the weights.
     """
 
-    scale: float = 0.4
+    scale: float = option(0.4, "Factor of the summed task vectors.")
 
     name: ClassVar[str] = "task-arithmetic"
     summary: ClassVar[str] = "what each training added to the common base is scaled and summed"
@@ -27,5 +29,5 @@ class TaskArithmetic(Method):
     linear: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
 
-    def weights(self, positions: int, models: int, anchor: int) -> Weights:
+    def weights(self, positions: int, models: int, anchor: int) -> LayerWeights:
         return np.full((positions, models), self.scale)

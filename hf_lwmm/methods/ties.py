@@ -7,9 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from hf_lwmm.methods.base import Method, Slot, Values, kept
+from hf_lwmm.methods.base import Method, Slot, Values, kept, register
+from hf_lwmm.options import option
 
 
+@register
 @dataclass(frozen=True)
 class Ties(Method):
     """merged = base + scale * the mean of those trimmed task vectors that have the elected sign.
@@ -19,8 +21,8 @@ class Ties(Method):
     for each tensor and model.
     """
 
-    scale: float = 1.0
-    density: float = 0.2
+    scale: float = option(1.0, "Factor of the merged task vector.")
+    density: float = option(0.2, "Fraction of elements kept.", above=0, maximum=1)
 
     name: ClassVar[str] = "ties"
     summary: ClassVar[str] = (

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, SegformerConfig
 
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.labels.label_sets import label_sets, normalise
+from hf_lwmm.labels import label_sets, normalise
 from hf_lwmm.layouts import COMPONENTS, Shape, SlotMap, map_slots
 from hf_lwmm.networks.bottleneck import BottleneckConfig
 from hf_lwmm.networks.daformer import DILATIONS, DAFormerConfig, DAFormerForSemanticSegmentation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,12 +22,12 @@ from transformers import (
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES
+from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.checkpoints.torch_file import TORCH_DTYPES
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.labels.label_sets import read_label_set
+from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap, map_slots
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
 from hf_lwmm.networks.from_slots import misfits, some
@@ -87,7 +86,7 @@ def load(
     *,
     system: str | None = None,
     labels: Sequence[Any] = (),
-    weights: str = "student",
+    branch: str = "student",
     dtype: str = "float32",
     device: str = "cpu",
 ) -> LoadedModel:
@@ -97,7 +96,7 @@ def load(
         model: a reference, as for `merge`.
         system: whose arithmetic a DeepLabV2 checkpoint has (`advent`, `adaptsegnet`, ...), which its file does not say.
         labels: label sets for a model that does not name its classes, as in `Knobs`.
-        weights: of self-training checkpoints, `student` or `teacher`.
+        branch: of self-training checkpoints, `student` or `teacher`.
         dtype: a torch name such as float16; `stored` for what the checkpoint has.
 
     Raises:
@@ -107,7 +106,7 @@ def load(
     if device == "cuda" and "LOCAL_RANK" in os.environ:  # a process for each GPU
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     source = hub.resolve(parse_ref(model))
-    checkpoint = open_checkpoint(source, weights=weights)
+    checkpoint = open_checkpoint(source, branch=branch)
     try:
         checkpoint = with_labels(checkpoint, [read_label_set(name) for name in labels])
         return _load(checkpoint, system, dtype, device)
@@ -215,19 +214,11 @@ def fill(model: nn.Module, checkpoint: Checkpoint) -> list[str]:
         flat = state[name].view(-1)
         for atom in atoms:
             if atom.slot in given:
-                count = math.prod(atom.shape)
-                flat[atom.start : atom.start + count] = _values(checkpoint, atom.slot, count)
+                stored = checkpoint.tensors[given[atom.slot].tensor].dtype
+                values = torch.from_numpy(checkpoint.slot_bytes(atom.slot)).view(_TORCH[stored])
+                flat[atom.start : atom.start + len(values)] = values
     unused = [slot for slot in given if slot not in own.slots and not slot.endswith("num_batches_tracked")]
     return [f"{checkpoint.label}: {len(unused)} tensors are not used ({some(unused)})"] if unused else []
-
-
-def _values(checkpoint: Checkpoint, slot: str, count: int) -> torch.Tensor:
-    atom = checkpoint.slot_map.slots[slot]
-    stored = checkpoint.tensors[atom.tensor].dtype
-    raw = bytearray(count * ITEM_SIZES[stored])
-    assert checkpoint.reader is not None
-    checkpoint.reader.read(atom.tensor, atom.start * ITEM_SIZES[stored], memoryview(raw))
-    return torch.frombuffer(raw, dtype=_TORCH[stored])
 
 
 def _stored_config(checkpoint: Checkpoint, family: Family) -> PreTrainedConfig | None:

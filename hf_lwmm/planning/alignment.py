@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.labels.label_sets import normalise
-from hf_lwmm.layouts import place_of, registration_order
+from hf_lwmm.labels import normalise
+from hf_lwmm.layouts import depth_order, other_factor, place_of, registration_order
 
 GRANULARITIES = ("parameter", "module", "block", "stage")
 ORDERS = ("depth", "file")
@@ -149,42 +149,6 @@ def align(
     return alignment
 
 
-def depth_order(slots: Iterable[str]) -> list[str]:
-    """Slots in the order in which a forward pass first uses them (method, section 4).
-
-    Branches that run side by side behind the backbone are ordered by distance from its end, in modules. Of
-    networks that no layout knows only names tell: backbone before head before classifier, numbers counting up.
-    """
-    backbone: dict[str, tuple[object, ...]] = {}
-    branches: dict[str, dict[str, tuple[object, ...]]] = {}
-    for slot in slots:
-        found = place_of(slot)
-        if found is None:
-            module, _, leaf = slot.rpartition(".")
-            branches.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), leaf)
-        elif found[0].kind == "backbone":
-            backbone[slot] = (found[1].key, found[1].leaf_rank, slot)
-        else:
-            branches.setdefault(found[0].name, {})[slot] = (found[1].key, found[1].leaf_rank, slot)
-    behind: dict[str, tuple[object, ...]] = {}
-    for rank, name in enumerate(sorted(branches, key=lambda name: (name == "", -len(branches[name]), name))):
-        distances = {key: i for i, key in enumerate(sorted({key[0] for key in branches[name].values()}))}  # type: ignore[type-var]
-        behind |= {slot: (distances[key[0]], rank, *key[1:]) for slot, key in branches[name].items()}
-    return [*sorted(backbone, key=lambda s: backbone[s]), *sorted(behind, key=lambda s: behind[s])]
-
-
-_LEAF_ORDER = {"weight": 0, "weight_g": 0, "weight_v": 0, "bias": 1, "running_mean": 2, "running_var": 3}
-_HEAD = re.compile(r"^(neck|fpn|aspp|psp|decod|auxiliary|aux|.*head|merge|up|seg)", re.IGNORECASE)
-_CLASSIFIER = re.compile(r"^(classifier|class|fc|cls|conv_seg|linear_pred|logits?|out|last|segmentation_head)", re.I)
-
-
-def _name_key(module: str) -> tuple[object, ...]:
-    top = module.split(".")[0]
-    role = 2 if _CLASSIFIER.match(top) else 1 if _HEAD.match(top) else 0
-    pieces = re.split(r"(\d+)", module)
-    return (role, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pieces if p))
-
-
 def _ranked(anchor: Checkpoint, order: str) -> list[str]:
     """The anchor's slots that could be merged, in the asked order."""
     mergeable = [slot for slot in anchor.slot_map.slots if _fixed_reason(anchor, slot) is None]
@@ -209,13 +173,6 @@ def _fixed_reason(checkpoint: Checkpoint, slot: str) -> str | None:
         if len(shapes) < 2 or math.prod(shapes["g"]) != shapes["v"][0]:
             return "weight-normalised otherwise than row by row"
     return None
-
-
-def other_factor(slot: str) -> str | None:
-    """For a slot that holds the length or the direction of a weight-normalised layer, the slot of the other."""
-    module, _, leaf = slot.rpartition(".")
-    other = {"weight_g": "weight_v", "weight_v": "weight_g"}.get(leaf)
-    return f"{module}.{other}" if other else None
 
 
 def _under(slot: str, name: str) -> bool:

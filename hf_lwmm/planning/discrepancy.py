@@ -34,13 +34,12 @@ from numpy.typing import NDArray
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float, widen
+from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import CheckpointError, PlanError
 from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.layouts import Atom, place_of
+from hf_lwmm.layouts import in_backbone, is_bn_stat
 from hf_lwmm.planning.alignment import GRANULARITIES, Unshared, align
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.tensor_recipes import is_statistic
 
 KINDS = ("weights", "biases", "statistics")
 CHUNK = 1 << 17  # elements that are compared at a time: 1 MiB of float64 for each model
@@ -226,7 +225,7 @@ def diff(
     *,
     taus: Sequence[float] = (10.0,),
     granularity: str = "module",
-    weights: str = "student",
+    branch: str = "student",
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Discrepancy:
     """Compare two models, whatever layouts they are stored in, in bounded memory (paper, Figure 2).
@@ -235,7 +234,7 @@ def diff(
         first, second: references, as for `merge`; relative distances are of the first's norms.
         taus: thresholds: a tensor counts as changed when ||a - b|| >= ||a|| / tau.
         granularity: what is a layer: module, block or stage.
-        weights: of self-training checkpoints, student or teacher.
+        branch: of self-training checkpoints, student or teacher.
 
     Raises:
         AlignmentError: if the models are no networks of one architecture.
@@ -250,7 +249,7 @@ def diff(
         opened = []
         for done, ref in enumerate((first, second)):
             progress("Fetching weights", done, 2)
-            checkpoint = open_checkpoint(hub.resolve(parse_ref(ref)), weights=weights)
+            checkpoint = open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch)
             stack.callback(checkpoint.close)
             opened.append(checkpoint)
         return compare(opened[0], opened[1], taus=taus, granularity=granularity, progress=progress)
@@ -318,12 +317,6 @@ def pretraining_warnings(plan: MergePlan) -> tuple[str, ...]:
     return tuple(verdict.message for verdict in verdicts if verdict.answer != "same")
 
 
-def in_backbone(slot: str) -> bool:
-    """Whether a slot is known to be of a backbone."""
-    found = place_of(slot)
-    return found is not None and found[0].kind == "backbone"
-
-
 def _names(first: Checkpoint, second: Checkpoint) -> tuple[str, str]:
     """The models' labels, numbered where they would be the same."""
     if first.label != second.label:
@@ -354,7 +347,7 @@ def _unit_cosine(first: Checkpoint, second: Checkpoint, slot: str) -> float | No
     shape = first.slot_map.slots[slot].shape
     width = math.prod(shape[1:])
     rows = min(shape[0], max(2, _SAMPLE // width))
-    a, b = (_values(c, c.slot_map.slots[slot], 0, rows * width).reshape(rows, width) for c in (first, second))
+    a, b = (each.slot_values(slot, 0, rows * width).reshape(rows, width) for each in (first, second))
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     return _cosine(float((a * b).sum()), float(np.linalg.norm(a)), float(np.linalg.norm(b)))
 
@@ -363,22 +356,10 @@ def _pairs(
     first: Checkpoint, second: Checkpoint, slot: str
 ) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """A slot's values in both models, a chunk at a time."""
-    ours, theirs = first.slot_map.slots[slot], second.slot_map.slots[slot]
-    size = math.prod(ours.shape)
+    size = math.prod(first.slot_map.slots[slot].shape)
     for start in range(0, size, CHUNK):
         count = min(CHUNK, size - start)
-        yield _values(first, ours, start, count), _values(second, theirs, start, count)
-
-
-def _values(checkpoint: Checkpoint, atom: Atom, start: int, count: int) -> NDArray[np.float64]:
-    """`count` elements of a slot from element `start` on."""
-    dtype = checkpoint.tensors[atom.tensor].dtype
-    raw = np.empty(count * ITEM_SIZES[dtype], np.uint8)
-    assert checkpoint.reader is not None, "only headers were read"
-    checkpoint.reader.read(atom.tensor, (atom.start + start) * ITEM_SIZES[dtype], memoryview(raw))  # type: ignore[arg-type]
-    values = np.empty(count, np.float64)
-    widen(raw, dtype, values)
-    return values
+        yield first.slot_values(slot, start, count), second.slot_values(slot, start, count)
 
 
 def _layer(tensors: Sequence[TensorDifference], taus: Sequence[float]) -> LayerDifference:
@@ -410,7 +391,7 @@ def _common_name(slots: Sequence[str]) -> str:
 
 
 def _kind(slot: str) -> str:
-    if is_statistic(slot):
+    if is_bn_stat(slot):
         return "statistics"
     return "biases" if slot.rpartition(".")[2] == "bias" else "weights"
 

@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float, widen
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
 from hf_lwmm.checkpoints.torch_file import MemoryReader
 from hf_lwmm.errors import PlanError
-from hf_lwmm.layouts import Atom
 from hf_lwmm.layouts.table import Pattern
-from hf_lwmm.planning.alignment import depth_order
+from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
 
 Order = NDArray[np.intp]
 _SWEEPS = 50  # matching settles after a few; a bound for the case that it goes round in circles
@@ -169,9 +168,10 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Mat
     """
     from scipy.optimize import linear_sum_assignment
 
-    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in set(shared) and not _statistic(slot)}
-    mine = {slot: _values(anchor, slot) for slot in axes}
-    theirs = {slot: _values(other, slot) for slot in axes}
+    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in set(shared) and not is_bn_stat(slot)}
+    shapes = {slot: atom.shape for slot, atom in anchor.slot_map.slots.items()}
+    mine = {slot: anchor.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
+    theirs = {slot: other.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
     sizes = {where.rows: mine[slot].shape[0] for slot, where in axes.items() if where.rows}
     orders: dict[str, Order] = {group: np.arange(size) for group, size in sizes.items()}
     for _ in range(_SWEEPS):
@@ -201,8 +201,7 @@ def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoin
     data = {}
     for name, info in checkpoint.tensors.items():
         raw = np.empty(info.nbytes, np.uint8)
-        assert checkpoint.reader is not None
-        checkpoint.reader.read(name, 0, memoryview(raw))  # type: ignore[arg-type]
+        checkpoint.read_elements(name, 0, raw)
         item = ITEM_SIZES[info.dtype]
         for atom in checkpoint.slot_map.atoms[name]:
             where = axes.get(atom.slot)
@@ -224,21 +223,6 @@ def permute(values: NDArray[np.generic], rows: Order | None, columns: Order | No
 
 def _by_columns(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
-
-
-def _values(checkpoint: Checkpoint, slot: str) -> NDArray[np.float32]:
-    atom = checkpoint.slot_map.slots[slot]
-    dtype = checkpoint.tensors[atom.tensor].dtype
-    raw = np.empty(_count(atom) * ITEM_SIZES[dtype], np.uint8)
-    assert checkpoint.reader is not None
-    checkpoint.reader.read(atom.tensor, atom.start * ITEM_SIZES[dtype], memoryview(raw))  # type: ignore[arg-type]
-    values = np.empty(atom.shape, np.float32)
-    widen(raw, dtype, values.reshape(-1))
-    return values
-
-
-def _statistic(slot: str) -> bool:
-    return slot.endswith((".running_mean", ".running_var"))
 
 
 def _count(atom: Atom) -> int:

@@ -2,90 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hf_lwmm._version import __version__
-from hf_lwmm.engine.streaming import DEFAULT_SHARD_SIZE
+from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.plan import Knobs, MergePlan
-from hf_lwmm.planning.provenance import ImageFacts, Tuning, read_image_facts, read_tuning
+from hf_lwmm.methods import make_method
+from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.options import check_names
+from hf_lwmm.planning.images import ImageProvenance, read_image_provenance
+from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
+from hf_lwmm.planning.knobs import Knobs
+from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.provenance import Tuning, read_tuning
 
 FILE_NAME = "hf_lwmm.yaml"
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to merge and how. `sha256` are hashes of each model's weight files, `output` of the merged ones.
+    """What to merge and how. `sha256` holds hashes of each model's weight files, `output` those of the merged ones.
 
-    A local model of a finished merge is named by its last part alone and listed in `local`. `base` and `statistics`
-    are references that the method asks for; their hashes follow those of the models. `tuning` has the weights that the
-    method decided on images, `recalibration` the images that BatchNorm's statistics were estimated on.
+    A local model of a finished merge is named by its last part alone and listed in `local`. The hashes of `base` and
+    `measurements` follow those of the models. `bn_images` are what BatchNorm's statistics were estimated on, and
+    `system` is the code base that DeepLabV2 networks were run as for it.
     """
 
     models: tuple[str, ...]
     anchor: str
-    knobs: Knobs = field(default_factory=Knobs)
-    version: str = __version__
+    knobs: Knobs = field(default=Knobs())
+    base: str | None = None
+    measurements: tuple[str, ...] = ()
+    tuning: Tuning | None = field(default=None, repr=False)
+    bn_images: ImageProvenance | None = None
+    system: str | None = None
+    max_shard_size: int = MAX_SHARD_SIZE
     local: tuple[str, ...] = ()
     sha256: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
     output: Mapping[str, str] = field(default_factory=dict)
-    max_shard_size: int = DEFAULT_SHARD_SIZE
-    base: str | None = None
-    statistics: tuple[str, ...] = ()
-    tuning: Tuning | None = field(default=None, repr=False)
-    recalibration: ImageFacts | None = None
+    version: str = __version__
 
     @property
-    def bn_images(self) -> dict[str, Any]:
-        """`bn_data` and `bn_options` of `merge` for the same images; none for a folder's, whose place is unknown."""
-        seen = self.recalibration
-        return {} if seen is None or seen.local else {"bn_data": seen.ref, "bn_options": seen.reading}
+    def inputs(self) -> MergeInputs:
+        """What the merge reads besides its models; images of a folder are left out, since nobody knows its place."""
+        images = self.bn_images
+        return MergeInputs(
+            base=self.base,
+            measurements=self.measurements,
+            tuning=self.tuning,
+            bn_images=images.source if images is not None and not images.local else None,
+            network=NetworkOptions(system=self.system),
+        )
 
     def to_yaml(self) -> str:
-        """The file's text; equal recipes give equal texts."""
+        """Return the file's text; equal recipes give equal texts."""
         entries = []
-        for index, ref in enumerate((*self.models, *([self.base] if self.base else []), *self.statistics)):
+        for index, ref in enumerate((*self.models, *([self.base] if self.base else []), *self.measurements)):
             entry: dict[str, Any] = {"local" if ref in self.local else "model": ref}
             if self.sha256:
                 entry["sha256"] = dict(sorted(self.sha256[index].items()))
             entries.append(entry)
         models, rest = entries[: len(self.models)], entries[len(self.models) :]
-        knobs = _plain(asdict(self.knobs))
+        knobs = self.knobs.to_dict()
         content = {
+            "schema": SCHEMA,
             "hf_lwmm": self.version,
-            "method": knobs.pop("method"),
             "models": models,
             "anchor": self.anchor,
-            **({"base": rest.pop(0)} if self.base else {}),
-            **({"statistics": rest} if rest else {}),
+            "method": knobs.pop("method"),
             "knobs": knobs,
+            **({"base": rest.pop(0)} if self.base else {}),
+            **({"measurements": rest} if rest else {}),
             **({"tuning": self.tuning.to_dict()} if self.tuning else {}),
-            **({"recalibration": self.recalibration.to_dict()} if self.recalibration else {}),
+            **({"bn_images": self.bn_images.to_dict()} if self.bn_images else {}),
+            **({"system": self.system} if self.system else {}),
             "max_shard_size": self.max_shard_size,
             "output": dict(sorted(self.output.items())),
         }
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _plain(value: Any) -> Any:
-    """Tuples as lists, which YAML knows."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
 def recipe_of(
     plan: MergePlan,
     sha256: tuple[Mapping[str, str], ...],
     output: Mapping[str, str],
-    max_shard_size: int,
-    recalibration: ImageFacts | None = None,
+    *,
+    max_shard_size: int = MAX_SHARD_SIZE,
+    bn_images: ImageProvenance | None = None,
+    system: str | None = None,
 ) -> Recipe:
-    """The recipe of a plan that was carried out."""
+    """Return the recipe of a plan that was carried out."""
     sources = [checkpoint.source for checkpoint in plan.sources]
     every = tuple(str(s.ref.at(s.sha)) if s.sha else s.ref.shown for s in sources)
     names, rest = every[: len(plan.checkpoints)], every[len(plan.checkpoints) :]
@@ -93,22 +105,43 @@ def recipe_of(
         models=names,
         anchor=names[plan.alignment.anchor],
         knobs=plan.knobs,
+        base=rest[0] if plan.base else None,
+        measurements=rest[1:] if plan.base else rest,
+        tuning=plan.tuning,
+        bn_images=bn_images,
+        system=system if plan.tuning or bn_images else None,
+        max_shard_size=max_shard_size,
         local=tuple(name for name, source in zip(every, sources, strict=True) if source.sha is None),
         sha256=sha256,
         output=output,
-        max_shard_size=max_shard_size,
-        base=rest[0] if plan.base else None,
-        statistics=rest[1:] if plan.base else rest,
-        tuning=plan.tuning,
-        recalibration=recalibration,
     )
 
 
-def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
-    """Read a recipe, written by a merge or by hand (`models` may then be plain references).
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file.
 
     Raises:
-        PlanError: if it is no recipe, or asks for something unknown.
+        PlanError: if it cannot be read, or is no recipe.
+    """
+    try:
+        return read_recipe(Path(path).read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"{path}: cannot be read: {error}") from None
+
+
+_KEYS = (
+    *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "bn_images"),
+    *("system", "max_shard_size", "output"),
+)
+
+
+def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
+    """Read the text of a recipe, written by a merge or by hand (`models` may then be plain references).
+
+    Recipes of hf-lwmm 0.1.0, which have no `schema`, are read too.
+
+    Raises:
+        PlanError: if it is no recipe, has an unknown name or an unfit value, or a newer schema.
     """
     try:
         content = yaml.safe_load(text)
@@ -116,41 +149,116 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         raise PlanError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("models"), list):
         raise PlanError(f"{name}: not a recipe; it needs at least a list of `models`.")
-    base = [content["base"]] if content.get("base") else []
-    statistics = content.get("statistics") or []
-    refs, local, hashes = [], [], []
-    for entry in (*content["models"], *base, *statistics):
-        fields_of: dict[str, Any] = {"model": entry} if not isinstance(entry, dict) else entry
-        ref = fields_of.get("model") or fields_of.get("local")
-        if not isinstance(ref, str):
-            raise PlanError(f"{name}: a model must be a reference such as org/name@revision, not {entry!r}.")
-        refs.append(ref)
-        local += [ref] if "local" in fields_of else []
-        hashes.append(dict(fields_of.get("sha256") or {}))
-    models, rest = refs[: len(content["models"])], refs[len(content["models"]) :]
-    knobs, known = content.get("knobs") or {}, {f.name for f in fields(Knobs)}
-    if not isinstance(knobs, dict) or (unknown := set(knobs) - known):
-        what = ", ".join(map(str, sorted(unknown))) if isinstance(knobs, dict) else repr(knobs)
-        raise PlanError(f"{name}: unknown knobs: {what}. Known: {', '.join(sorted(known))}.")
-    try:
-        read = Knobs(**{**knobs, "method": content.get("method", "layerwise")})
-    except TypeError as error:
-        raise PlanError(f"{name}: {error}") from None
+    schema = content.get("schema", SCHEMA)
+    if schema != SCHEMA:
+        raise PlanError(f"{name}: has the schema {schema}; this version of hf-lwmm reads up to {SCHEMA}. Upgrade hf-lwmm.")
+    if _is_first_schema(content):
+        content = _from_first_schema(content, name)
+    check_names(content, _KEYS, name)
+    models = [_entry(entry, name) for entry in content["models"]]
     if not models:
         raise PlanError(f"{name}: lists no models.")
+    base = _entry(content["base"], name) if content.get("base") else None
+    measurements = [_entry(entry, name) for entry in content.get("measurements") or []]
+    every = [*models, *([base] if base else []), *measurements]
     return Recipe(
-        models=tuple(models),
-        anchor=str(content.get("anchor") or models[0]),
-        knobs=read,
-        version=str(content.get("hf_lwmm", __version__)),
-        local=tuple(local),
-        sha256=tuple(hashes),
-        output=dict(content.get("output") or {}),
-        max_shard_size=int(content.get("max_shard_size") or DEFAULT_SHARD_SIZE),
-        base=rest[0] if base else None,
-        statistics=tuple(rest[len(base) :]),
-        tuning=read_tuning(content["tuning"], f"{name}, tuning") if "tuning" in content else None,
-        recalibration=(
-            read_image_facts(content["recalibration"], f"{name}, recalibration") if "recalibration" in content else None
+        models=tuple(entry.ref for entry in models),
+        anchor=str(content.get("anchor") or models[0].ref),
+        knobs=_knobs(content, name),
+        base=base.ref if base else None,
+        measurements=tuple(entry.ref for entry in measurements),
+        tuning=read_tuning(content["tuning"], f"{name}, tuning") if content.get("tuning") else None,
+        bn_images=(
+            read_image_provenance(content["bn_images"], f"{name}, bn_images") if content.get("bn_images") else None
         ),
+        system=content.get("system"),
+        max_shard_size=int(content.get("max_shard_size") or MAX_SHARD_SIZE),
+        local=tuple(entry.ref for entry in every if entry.local),
+        sha256=tuple(entry.sha256 for entry in every),
+        output=dict(content.get("output") or {}),
+        version=str(content.get("hf_lwmm", __version__)),
     )
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A model of a recipe."""
+
+    ref: str
+    local: bool
+    sha256: Mapping[str, str]
+
+
+def _entry(entry: Any, name: str) -> _Entry:
+    content: Mapping[str, Any] = {"model": entry} if isinstance(entry, str) else entry
+    ref = (content.get("model") or content.get("local")) if isinstance(content, Mapping) else None
+    if not isinstance(ref, str):
+        raise PlanError(f"{name}: a model must be a reference such as org/name@revision, not {entry!r}.")
+    check_names(content, ("model", "local", "sha256"), f"{name}, {ref}")
+    return _Entry(ref, "local" in content, dict(content.get("sha256") or {}))
+
+
+def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
+    stated = content.get("method") or Layerwise.name
+    options = dict(stated) if isinstance(stated, Mapping) else {"name": stated}
+    knobs = content.get("knobs") or {}
+    if not isinstance(knobs, Mapping):
+        raise PlanError(f"{name}, knobs: must hold names and values, not {knobs!r}.")
+    if "method" in knobs:
+        raise PlanError(f"{name}, knobs: `method` stands beside `knobs`, not in them.")
+    try:
+        method = make_method(str(options.pop("name", Layerwise.name)), options)
+    except PlanError as error:
+        raise PlanError(f"{name}, method: {error}") from None
+    return Knobs.read({**knobs, "method": method}, f"{name}, knobs")
+
+
+# What 0.1.0 called it, and what it is called now.
+_FIRST_KNOBS = {"weights": "branch", "bn": "bn_stats"}
+_FIRST_KEYS = {"statistics": "measurements", "recalibration": "bn_images"}
+
+
+def _is_first_schema(content: Mapping[str, Any]) -> bool:
+    knobs = content.get("knobs")
+    old = {*_FIRST_KNOBS, "options", "start", "alpha", "ramp"}
+    return "schema" not in content and (
+        bool(content.keys() & _FIRST_KEYS.keys())
+        or str(content.get("hf_lwmm", "")).startswith("0.1.")
+        or (isinstance(knobs, Mapping) and bool(knobs.keys() & old))
+    )
+
+
+def _from_first_schema(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A recipe of hf-lwmm 0.1.0 in today's words."""
+    found = {_FIRST_KEYS.get(key, key): value for key, value in content.items()}
+    knobs = dict(found.get("knobs") or {})
+    options = dict(knobs.pop("options", None) or {})
+    method = found.get("method", Layerwise.name)
+    layerwise = {key: knobs.pop(key) for key in ("start", "alpha", "ramp") if key in knobs}
+    if method == Layerwise.name:
+        options = {**layerwise, **options}
+    found["method"] = {"name": method, **options}
+    found["knobs"] = {_FIRST_KNOBS.get(key, key): value for key, value in knobs.items()}
+    systems: list[str] = []
+    if found.get("bn_images"):
+        found["bn_images"] = _first_images(found["bn_images"], systems)
+    if isinstance(tuning := found.get("tuning"), Mapping):
+        rest = {key: value for key, value in tuning.items() if key in ("notes", "rows")}
+        images = {key: value for key, value in tuning.items() if key not in rest}
+        found["tuning"] = {**rest, **({"images": _first_images(images, systems)} if images else {})}
+    if systems:
+        found["system"] = systems[0]
+    return found
+
+
+def _first_images(entry: Any, systems: list[str]) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    options = dict(entry.get("options") or {})
+    if system := options.pop("system", None):
+        systems.append(str(system))
+    data = f"{entry.get('dataset')}@{entry['commit']}" if entry.get("commit") else entry.get("dataset")
+    where: dict[str, Any] = {"local": entry["local"]} if "local" in entry else {"data": data}
+    used = {"split": entry.get("split"), "limit": entry.get("images") or None}
+    known: Sequence[str] = ("config", "image_column", "label_column", "ids")
+    return {**where, **used, **{key: value for key, value in options.items() if key in known}}

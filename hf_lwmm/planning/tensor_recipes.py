@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME, is_float
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-from hf_lwmm.layouts import Atom
+from hf_lwmm.layouts import Atom, is_bn_stat, other_factor
 from hf_lwmm.methods import Method, Slot, Values
-from hf_lwmm.planning.alignment import SharedSlot, other_factor
-
-if TYPE_CHECKING:
-    from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.alignment import SharedSlot
+from hf_lwmm.planning.plan import MergePlan
 
 Rows = Mapping[int, int]  # of a classifier matched by label: the row that each model has
 
@@ -108,7 +105,7 @@ class PooledVariance:
 
 
 @dataclass(frozen=True)
-class PlannedTensor:
+class TensorRecipe:
     """One tensor of the merged file, in the anchor's layout; its segments tile it from start to end."""
 
     name: str
@@ -116,21 +113,10 @@ class PlannedTensor:
     segments: tuple[Segment, ...]
 
 
-def is_statistic(slot: str) -> bool:
-    """Whether a slot is a running statistic of a normalisation layer."""
-    return slot.endswith((".running_mean", ".running_var"))
-
-
-def base_atom(plan: MergePlan, slot: str) -> Atom | None:
-    """Where the base has a slot of the anchor's shape, None if it does not."""
-    atom = plan.base.slot_map.slots.get(slot) if plan.base else None
-    return atom if atom and atom.shape == plan.anchor.slot_map.slots[slot].shape else None
-
-
-def planned_tensors(plan: MergePlan) -> tuple[PlannedTensor, ...]:
+def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
     """Every tensor of the merged file, in the anchor's own order."""
     shared = {slot.slot: slot for slot in plan.alignment.shared}
-    planned = []
+    recipes = []
     for name, info in plan.anchor.tensors.items():
         segments: list[Segment] = []
         for atom in plan.anchor.slot_map.atoms[name]:
@@ -139,8 +125,8 @@ def planned_tensors(plan: MergePlan) -> tuple[PlannedTensor, ...]:
             else:
                 segments.append(_own(plan, atom, atom.start, math.prod(atom.shape)))
         dtype = BY_TORCH_NAME[plan.knobs.dtype] if plan.knobs.dtype and is_float(info.dtype) else info.dtype
-        planned.append(PlannedTensor(name, TensorInfo(dtype, info.shape), tuple(segments)))
-    return tuple(planned)
+        recipes.append(TensorRecipe(name, TensorInfo(dtype, info.shape), tuple(segments)))
+    return tuple(recipes)
 
 
 def _own(plan: MergePlan, atom: Atom, start: int, count: int) -> Segment:
@@ -167,17 +153,17 @@ def _segment(
 ) -> Segment:
     slot, method, anchor = shared.slot, plan.method, plan.alignment.anchor
     order = (anchor, *(model for model in members if model != anchor))
-    statistic = is_statistic(slot)
-    if statistic and plan.knobs.bn == "anchor":
+    bn_stat = is_bn_stat(slot)
+    if bn_stat and plan.knobs.bn_stats == "anchor":
         return _own(plan, atom, start, count)
     base: tuple[Term, ...] = ()
-    if "base" in method.needs and not statistic:
-        found = base_atom(plan, slot)
+    if "base" in method.needs and not bn_stat:
+        found = plan.base_atom(slot)
         if found is None:
             return _own(plan, atom, start, count)
         base = (Term(len(plan.checkpoints), found.tensor, found.start + start - atom.start, 1.0),)
-    measured, whole = _statistics(plan, slot, order, rows, count)
-    by_weights = statistic or method.linear or (method.needs - {"base"} and not (measured or whole))
+    measured, whole = _measurements(plan, slot, order, rows, count)
+    by_weights = bn_stat or method.linear or (method.needs - {"base"} and not (measured or whole))
     if not by_weights:
         terms = (*(_term(plan, model, slot, rows, count) for model in order), *base)
         norm = _weight_norm(plan, slot, terms, count)
@@ -185,9 +171,9 @@ def _segment(
         rule = SlotRule(method, slot, shared.position, plan.alignment.positions, shape, len(order), bool(base))
         return Segment(start, count, (*terms, *measured), norm, rule, whole)
     mean = slot.removesuffix("running_var") + "running_mean" if slot.endswith(".running_var") else ""
-    pooled = plan.knobs.bn == "pooled" and mean in plan.positions
+    pooled = plan.knobs.bn_stats == "pooled" and mean in plan.positions
     position = plan.positions[mean] if pooled else shared.position  # the variance is around the mean that is written
-    row = plan.weights_of(members, average=statistic or not method.linear)[position - 1]
+    row = plan.member_weights(members, average=bn_stat or not method.linear)[position - 1]
     weights = dict(zip(members, map(float, row), strict=True))
     if pooled:
         terms = tuple(_term(plan, model, name, rows, count) for name in (slot, mean) for model in order)
@@ -205,14 +191,14 @@ def _term(plan: MergePlan, model: int, slot: str, rows: Rows, count: int, weight
     return Term(model, atom.tensor, atom.start + rows[model] * count, weight)
 
 
-def _statistics(
+def _measurements(
     plan: MergePlan, slot: str, order: Sequence[int], rows: Rows, count: int
 ) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
     """What was measured of a slot in every model, element by element or as whole matrices; empty if not in all."""
-    first = len(plan.sources) - len(plan.statistics)
-    if is_statistic(slot) or other_factor(slot) or not plan.statistics:
+    first = len(plan.sources) - len(plan.measurements)
+    if is_bn_stat(slot) or other_factor(slot) or not plan.measurements:
         return (), ()
-    if any(slot not in plan.statistics[model].tensors for model in order):
+    if any(slot not in plan.measurements[model].tensors for model in order):
         return (), ()
     if "grams" in plan.method.needs:
         return (), tuple(Term(first + model, slot, 0, 1.0) for model in order)

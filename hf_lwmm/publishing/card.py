@@ -12,7 +12,7 @@ from hf_lwmm._version import __version__
 from hf_lwmm.errors import CardError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.provenance import ImageFacts
+from hf_lwmm.planning.provenance import ImageProvenance
 from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.publishing.eval_results import model_index
 from hf_lwmm.publishing.licences import MergedLicence
@@ -53,7 +53,7 @@ def render_card(
     """
     from huggingface_hub import ModelCard
 
-    template = files("hf_lwmm.publishing").joinpath("templates", "card.md.jinja").read_text(encoding="utf-8")
+    template = files("hf_lwmm.publishing").joinpath("templates/card.md.jinja").read_text(encoding="utf-8")
     anchor = plan.anchor
     try:
         card = ModelCard.from_template(
@@ -168,7 +168,7 @@ def _link(source: Source) -> str:
     return f"{link} `{'+'.join(source.ref.files)}`" if source.ref.files and repo_id else link
 
 
-def _images(facts: ImageFacts) -> str:
+def _images(facts: ImageProvenance) -> str:
     commit = f" `{facts.commit[:12]}`" if facts.commit else ""
     link = f"[{facts.name}](https://huggingface.co/datasets/{facts.name}){commit}"
     where = f"`{facts.name}` (a local folder)" if facts.local else link
@@ -176,9 +176,9 @@ def _images(facts: ImageFacts) -> str:
 
 
 def _first_weight(plan: MergePlan, index: int) -> str:
-    if plan.weights is None:
+    if plan.layer_weights is None:
         return ""
-    weight = plan.weights[0, index] if plan.weights.size else float(index == plan.alignment.anchor)
+    weight = plan.layer_weights[0, index] if plan.layer_weights.size else float(index == plan.alignment.anchor)
     return f"{weight:.3f}"
 
 

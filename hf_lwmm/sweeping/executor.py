@@ -19,9 +19,9 @@ import torch
 
 from hf_lwmm.errors import HfLwmmError, MergeError
 from hf_lwmm.sweeping.grid import Candidate, Skipped
-from hf_lwmm.sweeping.scorer import Bench, Scored, Setup
+from hf_lwmm.sweeping.scorer import CandidateScorer, Scored, SweepSetup
 
-_bench: Bench  # of a worker process
+_bench: CandidateScorer  # of a worker process
 _ended = False  # whether it was told to end
 
 
@@ -41,7 +41,7 @@ class Workers(Protocol):
     def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]: ...
 
 
-def workers(bench: Bench, jobs: int | None, ray: str | None) -> Workers:
+def workers(bench: CandidateScorer, jobs: int | None, ray: str | None) -> Workers:
     """Processes or a cluster, if either is asked for; else the bench itself does the work."""
     if ray is not None:
         return Cluster(bench.setup, ray, jobs)
@@ -51,7 +51,7 @@ def workers(bench: Bench, jobs: int | None, ray: str | None) -> Workers:
 class Here:
     """This process."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: CandidateScorer) -> None:
         self._bench = bench
 
     def __enter__(self) -> Here:
@@ -66,7 +66,7 @@ class Here:
 class Processes:
     """Processes of this machine, each of which opens the models itself and takes its part of the cores."""
 
-    def __init__(self, setup: Setup, jobs: int) -> None:
+    def __init__(self, setup: SweepSetup, jobs: int) -> None:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         self._others = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (setup, threads))
@@ -98,7 +98,7 @@ class Cluster:
         SweepError: if Ray is not installed, or there is no such cluster.
     """
 
-    def __init__(self, setup: Setup, address: str, jobs: int | None) -> None:
+    def __init__(self, setup: SweepSetup, address: str, jobs: int | None) -> None:
         try:
             import ray
         except ImportError:
@@ -148,26 +148,26 @@ def _check_reachable(address: str) -> None:
 class _Actor:
     """A bench on a node of the cluster, opened with its first candidate, so that its errors come back as they are."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: SweepSetup) -> None:
         self._setup = setup
-        self._bench: Bench | None = None
+        self._bench: CandidateScorer | None = None
 
     def score(self, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
         torch.set_num_threads(1)
         try:
-            self._bench = self._bench or Bench(self._setup)
+            self._bench = self._bench or CandidateScorer(self._setup)
         except HfLwmmError as error:
             return error
         return _attempt(self._bench, candidate)
 
 
-def _begin(setup: Setup, threads: int) -> None:
+def _begin(setup: SweepSetup, threads: int) -> None:
     global _bench
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _bench = Bench(setup)
+    _bench = CandidateScorer(setup)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -192,7 +192,7 @@ def _score(candidate: Candidate) -> Scored | Skipped | HfLwmmError:
     return _attempt(_bench, candidate)
 
 
-def _attempt(bench: Bench, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
+def _attempt(bench: CandidateScorer, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
     """An error that ends the sweep is a value: other processes' errors lose their kind on the way."""
     try:
         return bench.score(candidate)

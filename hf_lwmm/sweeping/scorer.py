@@ -20,7 +20,7 @@ from hf_lwmm.errors import DatasetError, LayoutError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate, scored_classes
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.hub.refs import ModelRef, parse_ref
-from hf_lwmm.labels.label_sets import read_label_set
+from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.networks.loading import LoadedModel, fill, load
 from hf_lwmm.planning.permutation import Matching, match_units, permuted_checkpoint
@@ -33,7 +33,7 @@ _OF_NETWORK = ("config.json", "preprocessor_config.json")
 
 
 @dataclass(frozen=True)
-class Setup:
+class SweepSetup:
     """All that a process needs to score candidates: references, the data, and options of `load` and `evaluate`."""
 
     models: tuple[ModelRef, ...]
@@ -77,26 +77,26 @@ class Data:
         return tuple(self.space[row] for row in self.chosen)
 
 
-class Bench:
+class CandidateScorer:
     """Opened models, and networks built so far. Use it as a context."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: SweepSetup) -> None:
         self.setup = setup
         self._networks: dict[int, LoadedModel] = {}
         self._replaceable: dict[int, bool] = {}
         self._matchings: dict[tuple[int, int, tuple[str, ...]], Matching] = {}
-        weights = setup.loading.get("weights", "student")
+        branch = setup.loading.get("branch", "student")
         sets = [read_label_set(labels) for labels in setup.loading.get("labels", ())]
         self._opened: list[Checkpoint] = []
         try:
-            self.models = [with_labels(self._open(ref, weights), sets) for ref in setup.models]
+            self.models = [with_labels(self._open(ref, branch), sets) for ref in setup.models]
             self.base = self._open(setup.base) if setup.base else None
             self.statistics = [self._open(ref) for ref in setup.statistics]
         except BaseException:
             self.close()
             raise
 
-    def __enter__(self) -> Bench:
+    def __enter__(self) -> CandidateScorer:
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -106,8 +106,8 @@ class Bench:
         for checkpoint in self._opened:
             checkpoint.close()
 
-    def _open(self, ref: ModelRef, weights: str = "student") -> Checkpoint:
-        self._opened.append(open_checkpoint(hub.resolve(ref), weights=weights))
+    def _open(self, ref: ModelRef, branch: str = "student") -> Checkpoint:
+        self._opened.append(open_checkpoint(hub.resolve(ref), branch=branch))
         return self._opened[-1]
 
     def plan(self, candidate: Candidate) -> MergePlan:

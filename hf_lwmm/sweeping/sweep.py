@@ -46,7 +46,7 @@ from hf_lwmm.progress import Progress
 from hf_lwmm.sweeping.executor import SweepError, Workers, workers
 from hf_lwmm.sweeping.grid import Axes, Candidate, Skipped, ensembles, merge_knobs, merges, singles
 from hf_lwmm.sweeping.ranking import SweepReport, SweepRow, columns, rank
-from hf_lwmm.sweeping.scorer import Bench, Data, Setup, check_same
+from hf_lwmm.sweeping.scorer import CandidateScorer, Data, SweepSetup, check_same
 from hf_lwmm.sweeping.search import search as run_search
 from hf_lwmm.sweeping.store import Store
 
@@ -76,7 +76,7 @@ def sweep(
     ensemble: bool = False,
     search: int = 0,
     seed: int = 0,
-    weights: str = "student",
+    branch: str = "student",
     jobs: int | None = None,
     ray: str | None = None,
     progress: Progress = lambda what, done, total: None,
@@ -102,7 +102,7 @@ def sweep(
         ensemble: also score the output ensemble of every subset.
         search: in place of a grid, so many trials of start, alpha and ramp for all models, the first as anchor.
         seed: of the search.
-        weights: of self-training checkpoints, `student` or `teacher`.
+        branch: of self-training checkpoints, `student` or `teacher`.
         jobs: local processes, or actors with `ray`.
         ray: the address of a Ray cluster to score candidates on; `local` for one on this machine.
         evaluation: options of `evaluate`, such as `split`, `protocol`, `limit`, `flip`, `labels` and `device`.
@@ -116,13 +116,13 @@ def sweep(
     if len(models) < 2:
         raise PlanError("A sweep needs at least two models. Name them all: hf-lwmm sweep org/a org/b --dataset org/d")
     if statistics and len(statistics) != len(models):
-        raise PlanError(f"--statistics takes one file for each of the {len(models)} models, not {len(statistics)}.")
+        raise PlanError(f"--measurements takes one file for each of the {len(models)} models, not {len(statistics)}.")
     axes = Axes(subsets, anchors, methods, start, alpha, ramp, bn, dict(options or {}), dict(knobs or {}))
     if search and axes != Axes(axes.subsets, axes.anchors, bn=axes.bn[:1], fixed=axes.fixed):
         raise PlanError("--search tries start, alpha and ramp of layerwise itself; leave out what a grid varies.")
-    loading = {name: evaluation[name] for name in _LOADING if name in evaluation} | {"weights": weights}
+    loading = {name: evaluation[name] for name in _LOADING if name in evaluation} | {"branch": branch}
     rest = {name: value for name, value in evaluation.items() if name not in _LOADING}
-    setup = Setup(
+    setup = SweepSetup(
         tuple(_exact(model) for model in models),
         _exact(base) if base else None,
         tuple(_exact(each) for each in statistics),
@@ -130,7 +130,7 @@ def sweep(
         loading,
         rest,
     )
-    with Bench(setup) as bench:
+    with CandidateScorer(setup) as bench:
         fixed = {"bn": axes.bn[0], **axes.fixed}
         if search:  # where these models do not merge, no trial can help
             bench.plan(Candidate("merge", tuple(range(len(models))), 0, merge_knobs(Layerwise.name, {}, fixed)))
@@ -152,7 +152,7 @@ def sweep(
 class _Run:
     """Candidates on their way into the store."""
 
-    def __init__(self, bench: Bench, crew: Workers, store: Store, data: Data, progress: Progress) -> None:
+    def __init__(self, bench: CandidateScorer, crew: Workers, store: Store, data: Data, progress: Progress) -> None:
         self.skipped: list[Skipped] = []
         self._bench, self._crew, self._store, self._data, self._progress = bench, crew, store, data, progress
         self._done = self._total = 0
@@ -212,7 +212,7 @@ def _labels(checkpoints: Sequence[Checkpoint]) -> list[str]:
     return [f"{label} ({place + 1})" if labels.count(label) > 1 else label for place, label in enumerate(labels)]
 
 
-def _study(bench: Bench, data: Data) -> dict[str, Any]:
+def _study(bench: CandidateScorer, data: Data) -> dict[str, Any]:
     """What the results are of; they are never mixed with those of anything else."""
     setup, base, statistics = bench.setup, bench.base, bench.statistics
     return {
@@ -239,7 +239,7 @@ def _identity(checkpoint: Checkpoint) -> str:
 
 def _unusual(options: Mapping[str, Any]) -> dict[str, Any]:
     """What differs from the defaults, so that to say these changes nothing; no result depends on the device."""
-    defaults = {"weights": "student", **{name: each.default for name, each in signature(evaluate).parameters.items()}}
+    defaults = {"branch": "student", **{name: each.default for name, each in signature(evaluate).parameters.items()}}
     given = {name: _plain(value) for name, value in options.items() if name != "device"}
     return {name: value for name, value in given.items() if value != _plain(defaults.get(name))}
 

@@ -27,10 +27,10 @@ import hf_lwmm
 from hf_lwmm.calibration.measurements import measure
 from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
-from hf_lwmm.evaluation.inference import PLAIN, Scores, best_classes, look, rows_of_classes
-from hf_lwmm.evaluation.per_image import Contender, Setting, score
+from hf_lwmm.evaluation.inference import PLAIN, Logits, best_classes, predict_logits, rows_of_classes
+from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
 from hf_lwmm.hub.client import sha256
-from hf_lwmm.labels.label_sets import match_classes
+from hf_lwmm.labels import match_classes
 from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.classification import average_accuracy
 from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_scores
@@ -90,7 +90,7 @@ class Bench:
     data: Mapping[str, Callable[[], Frames]]
     seeds: tuple[int, ...] = (1, 2, 3)
     _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
-    _seen: dict[tuple[str, str], list[Scores]] = field(default_factory=dict, repr=False)
+    _seen: dict[tuple[str, str], list[Logits]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def frames(self, name: str) -> Frames:
@@ -162,7 +162,7 @@ class Bench:
         if task != "semantic":
             space = loaded[0].classes if task == "classification" else CLASSES
             table = match_classes(loaded[0].classes, space, loaded[0].label, on)
-            setting = Setting([Contender(on, tuple(loaded))], [table], task, on, space, None, PLAIN)
+            setting = ScoringPlan([ScoredModel(on, tuple(loaded))], [table], task, on, space, None, PLAIN)
             samples = [_sample(frames, index) for index in range(len(frames))]
             return np.stack([outcome.counts[0] for outcome in score(samples, setting)])
         pictures = [Image.fromarray(image) for image in frames.images]
@@ -175,11 +175,11 @@ class Bench:
             counts.append(semantic_counts(confusion(truth, table[guess], len(CLASSES))))
         return np.stack(counts)
 
-    def _look(self, loaded: Any, pictures: Sequence[Image.Image], on: str, name: str) -> list[Scores]:
+    def _look(self, loaded: Any, pictures: Sequence[Image.Image], on: str, name: str) -> list[Logits]:
         """Logits of every picture; those of trained models are kept, for ensembles."""
         if (name, on) in self._seen:
             return self._seen[name, on]
-        seen = [look(loaded, [picture])[0] for picture in pictures]
+        seen = [predict_logits(loaded, [picture])[0] for picture in pictures]
         if name:
             self._seen[name, on] = seen
         return seen
@@ -242,7 +242,7 @@ def _parts(model: str) -> tuple[str, str, list[str]]:
 
 def _seconds(loaded: Any, picture: Image.Image) -> float:
     started = time.perf_counter()
-    look(loaded, [picture])
+    predict_logits(loaded, [picture])
     return time.perf_counter() - started
 
 

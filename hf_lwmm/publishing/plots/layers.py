@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from hf_lwmm.planning.discrepancy import in_backbone
+from hf_lwmm.layouts import in_backbone
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, legend_height, mark_boundary, picture
 
@@ -16,11 +16,11 @@ def plot_layer_weights(plan: MergePlan, path: str | Path | io.BytesIO) -> None:
     Raises:
         PlotError: if the method has no such weights, or for a name of no picture.
     """
-    if plan.weights is None:
+    if plan.layer_weights is None:
         raise PlotError(f"--method {plan.method.name} has no weights of whole layers to draw.")
     anchor = plan.alignment.anchor
     order = [anchor, *(model for model in range(len(plan.checkpoints)) if model != anchor)]
-    weights = plan.weights[:, order].T
+    weights = plan.layer_weights[:, order].T
     positions = weights.shape[1]
     names = [plan.labels[model] + (" (anchor)" if model == anchor else "") for model in order]
     with picture(path, 2.6 + legend_height(names)) as figure:

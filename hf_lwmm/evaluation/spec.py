@@ -1,0 +1,27 @@
+"""The options of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hf_lwmm.options import Options, option
+
+
+@dataclass(frozen=True)
+class EvaluationSpec(Options):
+    """How models are scored: which classes, on which views of an image, and how fast.
+
+    `protocol` is the label set whose classes are scored; all classes that the data set or the first model names if None.
+    `flip` and `scales` are views of each image that a model's softmax is averaged over.
+    """
+
+    protocol: str | None = option(None, "Classes to score: cityscapes19, synthia16, synthia13, camvid11, ... or a file.")
+    ensemble: bool = option(False, "Also score the average of all models' outputs.")
+    flip: bool = option(False, "Average each image with its mirror image.")
+    scales: tuple[float, ...] = option(
+        (1.0,), "Average over these sizes of an image, such as 0.5,1,1.5.", above=0, commas=True
+    )
+    batch_size: int = option(1, "Images that pass a network together.", minimum=1)
+    compile: bool = option(False, "Compile the networks first (torch.compile), for GPUs.")
+    edaps_void: bool = option(False, "Count void panoptic pixels as the first class, as EDAPS does.")
+    examples: int = option(0, "Draw so many images on which the last model and the anchor differ most.", minimum=0)

@@ -1,0 +1,25 @@
+"""The layouts that are known, and the components that they store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hf_lwmm.layouts import classifiers, daformer, deeplab, edaps, mit, pvt, resnet, segformer, vgg, vit
+from hf_lwmm.layouts.table import Component, Layout
+
+# Backbones, then heads; among these the ones that code registers first.
+LAYOUTS: tuple[Layout, ...] = (
+    *mit.LAYOUTS,
+    *resnet.LAYOUTS,
+    *vgg.LAYOUTS,
+    *vit.LAYOUTS,
+    *pvt.LAYOUTS,
+    *segformer.LAYOUTS,
+    *edaps.INSTANCE_LAYOUTS,
+    *daformer.LAYOUTS,
+    *edaps.SEMANTIC_LAYOUTS,
+    *deeplab.LAYOUTS,
+    *classifiers.LAYOUTS,
+    *(head for family in (resnet, vgg, vit, pvt) for head in family.HEADS),
+)
+COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}

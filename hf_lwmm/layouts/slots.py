@@ -1,0 +1,173 @@
+"""Find the slots that a checkpoint's tensors hold, from their names and shapes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
+from hf_lwmm.layouts.table import Component, Key, Layout, generic
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Atom:
+    """Where a slot lies: elements `start` to `start` + prod(`shape`) of a stored tensor."""
+
+    slot: str
+    tensor: str
+    start: int
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class LayoutMatch:
+    """A layout found in a file, and the prefix that its names stand under there."""
+
+    layout: Layout
+    prefix: str
+
+
+@dataclass(frozen=True)
+class SlotMap:
+    """All tensors of a checkpoint as slots: a bijection between stored tensors and stacks of atoms."""
+
+    matches: tuple[LayoutMatch, ...]
+    atoms: Mapping[str, tuple[Atom, ...]]  # by stored name; names no layout knows are their own slot
+
+    @cached_property
+    def slots(self) -> Mapping[str, Atom]:
+        return {atom.slot: atom for atoms in self.atoms.values() for atom in atoms}
+
+    @property
+    def layout(self) -> str:
+        """The layouts found, backbone first; `identity` if none."""
+        return " + ".join(match.layout.name for match in self.matches) or "identity"
+
+    @property
+    def backbone(self) -> Component | None:
+        return next((m.layout.component for m in self.matches if m.layout.component.kind == "backbone"), None)
+
+    @property
+    def architecture(self) -> str:
+        """Backbone size and heads in words, e.g. `MiT-B5, DAFormer head`."""
+        titles = []
+        for component in (match.layout.component for match in self.matches):
+            titles.append(_size(component, self.slots) if component.kind == "backbone" else component.title)
+        return ", ".join(titles) or "unknown network"
+
+
+def _size(component: Component, slots: Mapping[str, Atom]) -> str:
+    blocks: dict[int, set[int]] = {}
+    for slot in slots:
+        if found := re.match(rf"{component.name}\.stage(\d+)\.block(\d+)\.", slot):
+            blocks.setdefault(int(found[1]), set()).add(int(found[2]))
+    depths = tuple(len(blocks[stage]) for stage in sorted(blocks))
+    width = slots[component.width_slot].shape[0] if component.width_slot in slots else None
+    for variant in component.variants:
+        if variant.depths == depths and variant.width in (None, width):
+            return variant.name
+    return f"{component.title} with {'-'.join(map(str, depths))} blocks"
+
+
+def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
+    """Find the layouts of a checkpoint and map each of its tensors to slots.
+
+    A layout is present under a prefix when every line of its table that is not optional is. What no layout
+    knows keeps its own name as its slot (the identity layout), also beside known parts.
+
+    Raises:
+        LayoutError: if two tensors claim one slot.
+    """
+    matches = _detect(tensors)
+    atoms: dict[str, tuple[Atom, ...]] = {}
+    owner: dict[str, str] = {}
+    known: set[str] = set()  # layouts with a tensor of their own; names as common as `fc` fit more than one
+    for name, shape in tensors.items():
+        atoms[name] = (Atom(name, name, 0, shape),)
+        for match in matches:
+            if found := _atoms(match, name, shape):
+                atoms[name] = found
+                known.add(match.layout.name)
+                break
+        for atom in atoms[name]:
+            if owner.setdefault(atom.slot, name) != name:
+                raise LayoutError(f"The tensors {owner[atom.slot]!r} and {name!r} are the same weight, {atom.slot}.")
+    return SlotMap(tuple(match for match in matches if match.layout.name in known), atoms)
+
+
+def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
+    forms: dict[str, list[str]] = {}
+    for name in names:
+        forms.setdefault(generic(name), []).append(name)
+    found: list[tuple[tuple[int, bool], LayoutMatch]] = []
+    for layout in LAYOUTS:
+        if layout.beside and all(match.layout.component is not layout.beside for _, match in found):
+            continue
+        for prefix in (*layout.prefixes, *_other_prefixes(layout, forms)):
+            if not layout.may_be_in(forms, prefix):
+                continue
+            count, present = _known(layout, prefix, forms)
+            if all(line.optional or id(line) in present for line in layout.lines):
+                found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
+    # One layout per component: the one that knows most of the file, of equals one whose prefix is listed, the first.
+    best: dict[str, tuple[tuple[int, bool], LayoutMatch]] = {}
+    for merit, match in found:
+        key = match.layout.component.name
+        if key not in best or merit > best[key][0]:
+            best[key] = (merit, match)
+    order = list(COMPONENTS)
+    return tuple(best[name][1] for name in sorted(best, key=order.index))
+
+
+def _other_prefixes(layout: Layout, forms: Iterable[str]) -> list[str]:
+    """What stands before a backbone's first name in a network that wraps it in a way of its own."""
+    if layout.component.kind != "backbone":
+        return []
+    firsts = tuple("." + form for form in layout.lines[0].left[0].generics())
+    found = {form[: -len(first) + 1] for form in forms for first in firsts if form.endswith(first)}
+    return sorted(prefix for prefix in found if prefix not in layout.prefixes and "#" not in prefix)
+
+
+def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple[int, set[int]]:
+    """How many of a file's names (by generic form) a layout knows, and the ids of the lines that they are in."""
+    count, present = 0, set[int]()
+    for form, names in forms.items():
+        lines = layout.lines_like(form[len(prefix) :]) if form.startswith(prefix) else []
+        for name in names if lines else ():
+            matching = {id(line) for pattern, line in lines if pattern.read(name[len(prefix) :]) is not None}
+            count += bool(matching)
+            present |= matching
+    return count, present
+
+
+def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
+    if not name.startswith(match.prefix):
+        return ()
+    parts = match.layout.slots(name[len(match.prefix) :])
+    if not parts or (parts[0].parts > 1 and (not shape or shape[0] % parts[0].parts)):
+        return ()
+    if parts[0].flat:
+        if len(shape) != 4 or shape[2:] != parts[0].flat:
+            return ()
+        shape = (shape[0], math.prod(shape[1:]))
+    piece = (shape[0] // len(parts), *shape[1:]) if len(parts) > 1 else shape
+    size = math.prod(piece)
+    return tuple(Atom(part.slot, name, part.index * size, piece) for part in parts)
+
+
+def registration_order(slot_map: SlotMap) -> list[str]:
+    """Stored names in the order in which the layouts' own code registers them; unknown ones last, as they come."""
+    keys: dict[str, tuple[int, Key]] = {}
+    for rank, match in enumerate(slot_map.matches):
+        for name in slot_map.atoms:
+            if name not in keys and name.startswith(match.prefix):
+                inner = name[len(match.prefix) :]
+                if match.layout.line_of(inner):
+                    keys[name] = (rank, match.layout.registration_key(inner))
+    return sorted(slot_map.atoms, key=lambda name: keys.get(name, (len(slot_map.matches), ())))

@@ -1,0 +1,216 @@
+"""Declare an option once: its type, default, range and help text stand in one dataclass field.
+
+Command line, recipe and card all follow from such declarations. A class of options is a frozen dataclass that
+derives from `Options` and whose fields are made with `option`:
+
+    @dataclass(frozen=True)
+    class Layerwise(Options):
+        start: float = option(0.0, "Fraction of the depth that keeps the first layer's weights.", minimum=0, below=1)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, ClassVar, TypeVar, get_type_hints
+
+from hf_lwmm.errors import HfLwmmError, PlanError
+
+_T = TypeVar("_T")
+_Self = TypeVar("_Self", bound="Options")
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is known of an option besides its type and default.
+
+    `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
+    line if it differs from the field's. `commas` says that the command line takes several values as one text with commas
+    between; without it an option of several values is repeated. `metavar` stands for the value in help texts.
+    """
+
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    name: str = ""
+    commas: bool = False
+    metavar: str | None = None
+    hidden: bool = False
+
+
+def option(
+    default: _T,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    name: str = "",
+    commas: bool = False,
+    metavar: str | None = None,
+    hidden: bool = False,
+) -> _T:
+    """Declare a field of an `Options` class; the arguments are those of `Declaration`."""
+    declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, hidden)
+    # mypy shall see a value of the field's type where the dataclass sees its field.
+    return field(default=default, metadata={"option": declared})  # type: ignore[no-any-return,call-overload]
+
+
+class Options:
+    """Base of frozen dataclasses whose values are checked when they are made.
+
+    Raises:
+        PlanError: for a value of another type, outside its range, or none of its choices.
+    """
+
+    error: ClassVar[type[HfLwmmError]] = PlanError
+
+    def __post_init__(self) -> None:
+        for name, declared in declarations(type(self)).items():
+            object.__setattr__(self, name, self._checked(name, declared))
+
+    @classmethod
+    def flag(cls, name: str) -> str:
+        """Return what messages call an option: its name on the command line."""
+        return option_name(name, declarations(cls)[name])
+
+    def _checked(self, name: str, declared: Declaration) -> Any:
+        """An option's value, in the type of its field."""
+        flag, given = self.flag(name), _plain(getattr(self, name))
+        try:
+            value = _adapter(type(self), name)(given)
+        except ValueError:  # pydantic's ValidationError is one
+            wanted = _type_name(get_type_hints(type(self))[name])
+            raise self.error(f"{flag} must be {wanted}, not {given!r}.") from None
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is None:
+                continue
+            if declared.choices and one not in declared.choices:
+                hint = did_you_mean(str(one), declared.choices)
+                raise self.error(f"{flag} {one} is none of {', '.join(declared.choices)}.{hint}")
+            if (limits := _outside(one, declared)) is not None:
+                raise self.error(f"{flag} {one} must be {limits}.")
+        return value
+
+    @classmethod
+    def read(cls: type[_Self], content: Any, where: str) -> _Self:
+        """Make the options from a mapping, such as a section of a recipe.
+
+        Raises:
+            PlanError: if it is no mapping, has an unknown name, or a value that does not fit; the message begins with
+                `where` and gives the nearest known name.
+        """
+        if not isinstance(content, Mapping):
+            raise cls.error(f"{where}: must hold names and values, not {content!r}.")
+        check_names(content, [each.name for each in fields(cls)], where)  # type: ignore[arg-type]
+        try:
+            return cls(**content)
+        except cls.error as error:
+            raise cls.error(f"{where}: {error}") from None
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)  # type: ignore[arg-type]
+            if getattr(self, each.name) != each.default
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all options as plain data; tuples become lists."""
+        return {each.name: _listed(getattr(self, each.name)) for each in fields(self)}  # type: ignore[arg-type]
+
+
+def declarations(cls: type[Any]) -> dict[str, Declaration]:
+    """Return the declared options of a class, in the order of its fields."""
+    found = {each.name: each.metadata.get("option") for each in fields(cls)}
+    return {name: declared for name, declared in found.items() if declared is not None}
+
+
+def option_name(name: str, declared: Declaration | None = None, prefix: str = "") -> str:
+    """Return what the command line calls an option, such as `--image-column`."""
+    own = declared.name if declared is not None and declared.name else name
+    return "--" + prefix + own.replace("_", "-")
+
+
+def check_names(content: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
+    """Refuse names that nobody reads.
+
+    Raises:
+        PlanError: with the nearest known name.
+    """
+    for name in content:
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            raise PlanError(f"{where}: has no {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return a sentence that suggests the nearest known name, empty if none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+@cache
+def _adapter(cls: type[Any], name: str) -> Callable[[Any], Any]:
+    """A function that returns a value in the type of a field, or raises ValueError."""
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    hint = get_type_hints(cls)[name]
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # a dataclass has a configuration of its own
+        adapter = TypeAdapter(hint)
+    return lambda value: adapter.validate_python(value, strict=True)
+
+
+def _plain(value: Any) -> Any:
+    """Lists, as YAML and command lines give them, as tuples."""
+    return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, options as mappings: what YAML and JSON know."""
+    if isinstance(value, Options):
+        return value.to_dict()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: _listed(item) for name, item in dataclasses.asdict(value).items()}
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _outside(value: Any, declared: Declaration) -> str | None:
+    """The limits that a number does not keep, in words; None if it keeps them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    low, high = declared.minimum, declared.maximum
+    texts = [
+        ("at least {:g}", low, low is None or value >= low),
+        ("above {:g}", declared.above, declared.above is None or value > declared.above),
+        ("at most {:g}", high, high is None or value <= high),
+        ("below {:g}", declared.below, declared.below is None or value < declared.below),
+    ]
+    if all(kept for _, _, kept in texts):
+        return None
+    return " and ".join(text.format(limit) for text, limit, _ in texts if limit is not None)
+
+
+def _type_name(hint: Any) -> str:
+    """A type in words."""
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "nothing"}
+    if hint in names:
+        return names[hint]
+    arguments = getattr(hint, "__args__", ())
+    if getattr(hint, "__origin__", None) is tuple:
+        return f"a list, each entry {_type_name(arguments[0])}"
+    if arguments and not getattr(hint, "__origin__", None) is tuple:
+        return " or ".join(_type_name(each) for each in arguments)
+    return f"a {getattr(hint, '__name__', str(hint))}"

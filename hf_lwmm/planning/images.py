@@ -1,0 +1,99 @@
+"""Name the images of one purpose, and record which of them were looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hf_lwmm.errors import PlanError
+from hf_lwmm.options import Options, check_names, option
+
+
+@dataclass(frozen=True)
+class ImageSource(Options):
+    """Images for one purpose: a data set on the Hub or in a folder, a split of it, and how its rows are read.
+
+    `split` None is the split that the purpose calls for: validation to score, train to learn from.
+    """
+
+    data: str = option("", "Data set on the Hub, org/name\\[@revision], or a folder.", metavar="DATASET")
+    split: str | None = option(None, "Split of the data set.")
+    config: str | None = option(None, "Configuration of the data set, where it has several.")
+    limit: int | None = option(None, "Use so many images at most.", minimum=1)
+    image_column: str | None = option(None, "Column of the images.")
+    label_column: str | None = option(None, "Column of the labels.")
+    ids: str | None = option(None, "Raw ids that label files hold: cityscapes, gta, synthia, camvid, ...")
+    streaming: bool = option(False, "Read rows of the Hub as they are needed.")
+
+    def __post_init__(self) -> None:
+        if isinstance(self.data, Path):
+            object.__setattr__(self, "data", str(self.data))
+        super().__post_init__()
+        if not self.data:
+            raise self.error(f"{self.flag('data')} is missing: org/name on the Hub, or a folder of images.")
+
+    def __str__(self) -> str:
+        return self.data + (f", split {self.split}" if self.split else "")
+
+
+def as_images(images: ImageSource | str | Path) -> ImageSource:
+    """Return an image source for what names one."""
+    return images if isinstance(images, ImageSource) else ImageSource(str(images))
+
+
+@dataclass(frozen=True)
+class ImageProvenance(ImageSource):
+    """Images that were looked at, as a recipe records them: `split` and `limit` are those that were used.
+
+    `data` is org/name without a revision, and `commit` the data set's; of a folder it is only the last part, never a
+    path, and `local` is True.
+    """
+
+    commit: str | None = None
+    local: bool = False
+
+    @property
+    def ref(self) -> str:
+        """The data set as an option takes it: org/name@commit."""
+        return f"{self.data}@{self.commit}" if self.commit else self.data
+
+    @property
+    def source(self) -> ImageSource:
+        """The source that reads the same images in the same way."""
+        own = {each.name: getattr(self, each.name) for each in fields(ImageSource)}
+        return ImageSource(**{**own, "data": self.ref})
+
+    def __str__(self) -> str:
+        return f"{self.data}, split {self.split} ({self.limit} images)"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe's entry."""
+        entry = {"local": self.data} if self.local else {"data": self.ref}
+        skipped = ("data", "commit", "local", "streaming")
+        return entry | {name: value for name, value in self.changed().items() if name not in skipped}
+
+
+def image_provenance(source: ImageSource, split: str, count: int, commit: str | None) -> ImageProvenance:
+    """Return the record of the first `count` images of a source, opened at a commit."""
+    local = Path(source.data).is_dir()
+    name = Path(source.data).resolve().name if local else source.data.partition("@")[0]
+    own = {each.name: getattr(source, each.name) for each in fields(ImageSource)}
+    return ImageProvenance(**{**own, "data": name, "split": split, "limit": count}, commit=commit, local=local)
+
+
+def read_image_provenance(entry: Any, where: str) -> ImageProvenance:
+    """Return the images of a recipe's entry.
+
+    Raises:
+        PlanError: if it names none, or has an unknown or unfit value.
+    """
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("data", entry.get("local")), str):
+        raise PlanError(f"{where}: needs at least `data`, such as org/name, or `local`.")
+    check_names(entry, ["local", *(each.name for each in fields(ImageSource))], where)
+    rest = {name: value for name, value in entry.items() if name not in ("data", "local")}
+    if "local" in entry:
+        return ImageProvenance.read({"data": entry["local"], **rest, "local": True}, where)
+    name, _, commit = entry["data"].partition("@")
+    return ImageProvenance.read({"data": name, **rest, "commit": commit or None}, where)

@@ -1,0 +1,58 @@
+"""Declare what a merge reads besides its models, and how networks are run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hf_lwmm.hub.refs import Ref
+from hf_lwmm.options import Options, option
+from hf_lwmm.planning.images import ImageSource, as_images
+from hf_lwmm.planning.provenance import Tuning
+
+BRANCHES = ("student", "teacher")
+FLOAT_TYPES = ("float32", "bfloat16", "float16", "float64", "stored")
+
+
+@dataclass(frozen=True)
+class NetworkOptions(Options):
+    """How a checkpoint becomes a network that runs.
+
+    `labels` are label sets for models that do not name their classes, as in `Knobs`. `compute_dtype` "stored" is the
+    type that most of a checkpoint's weights have.
+    """
+
+    system: str | None = option(
+        None, "Code base of a DeepLabV2 checkpoint, which its file does not tell: advent, adaptsegnet, fada, ..."
+    )
+    labels: tuple[str | tuple[str, ...], ...] = option(
+        (), "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.", metavar="SET|FILE"
+    )
+    branch: str = option("student", "Network to take from a self-training checkpoint.", choices=BRANCHES)
+    device: str = option("cpu", "Device that networks run on: cpu, cuda, mps.")
+    compute_dtype: str = option("float32", "Type that networks compute in.", choices=FLOAT_TYPES)
+
+
+@dataclass(frozen=True)
+class MergeInputs(Options):
+    """What a merge reads besides its models.
+
+    `base` is the pre-training that all models share, and `measurements` holds one file for each model, in their order;
+    both are for the methods that need them. `tune_images` are what a method decides its layer weights on, `tuning` such
+    weights if they are known already. `bn_images` are what BatchNorm's statistics are estimated on, and `eval_images`
+    what the merge and its parents are scored on. Images may be given by the name of their data set alone.
+    """
+
+    base: Ref | None = field(default=None)
+    measurements: tuple[Ref, ...] = field(default=())
+    tune_images: ImageSource | None = field(default=None)
+    bn_images: ImageSource | None = field(default=None)
+    eval_images: ImageSource | None = field(default=None)
+    network: NetworkOptions = field(default=NetworkOptions())
+    tuning: Tuning | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "measurements", tuple(self.measurements))
+        for name in ("tune_images", "bn_images", "eval_images"):
+            images = getattr(self, name)
+            if images is not None:
+                object.__setattr__(self, name, as_images(images))
