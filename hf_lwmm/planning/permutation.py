@@ -17,8 +17,8 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
 from hf_lwmm.checkpoints.torch_file import MemoryReader
 from hf_lwmm.errors import PlanError
-from hf_lwmm.layouts.table import Pattern
 from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
+from hf_lwmm.layouts.table import Pattern
 
 Order = NDArray[np.intp]
 _SWEEPS = 50  # matching settles after a few; a bound for the case that it goes round in circles
