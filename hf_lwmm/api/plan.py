@@ -86,10 +86,17 @@ def readable(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
         count = len(decided.checkpoints)
         base, measurements = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])
         ready = replace(decided, checkpoints=tuple(opened[:count]), base=base, measurements=tuple(measurements))
-        yield permute_to_anchor(ready, progress=progress) if ready.permutes else ready
+        yield _permuted(ready, progress) if ready.permutes else ready
     finally:
         for checkpoint in opened:
             checkpoint.close()
+
+
+def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
+    """The plan over models whose units stand where the anchor's do."""
+    shared = [slot.slot for slot in ready.alignment.shared]
+    checkpoints = permute_to_anchor(ready.checkpoints, ready.alignment.anchor, shared, progress=progress)
+    return replace(ready, checkpoints=checkpoints)
 
 
 def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoint]:
