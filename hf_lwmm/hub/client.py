@@ -203,9 +203,7 @@ def whoami() -> dict[str, Any]:
         raise HubError("The Hub does not accept this token: run `hf auth login`, or set HF_TOKEN.") from error
 
 
-def push_folder(
-    folder: Path, files: Sequence[str], repo_id: str, options: PushOptions, *, message: str
-) -> Pushed:
+def push_folder(folder: Path, files: Sequence[str], repo_id: str, options: PushOptions, *, message: str) -> Pushed:
     """Commit files of a folder to a model repository, created if need be, as exactly one commit.
 
     `message` is for the commit if the options have none.
