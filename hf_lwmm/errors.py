@@ -45,3 +45,7 @@ class MetricError(HfLwmmError):
 
 class DatasetError(HfLwmmError):
     """A data set cannot be found, read, or matched with a model's classes."""
+
+
+class ExtraError(HfLwmmError, ImportError):
+    """A part of the package is asked for whose requirements are not installed; the message names the extra."""
