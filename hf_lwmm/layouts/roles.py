@@ -31,7 +31,7 @@ def is_bn_stat(slot: str) -> bool:
 
 
 def other_factor(slot: str) -> str | None:
-    """Return the slot of a weight-normalised layer's length for its direction, and vice versa; None for other slots."""
+    """Return the slot of a weight-normalised layer's other factor (direction or length); None for other slots."""
     module, _, leaf = slot.rpartition(".")
     other = {"weight_g": "weight_v", "weight_v": "weight_g"}.get(leaf)
     return f"{module}.{other}" if other else None
@@ -44,20 +44,20 @@ def depth_order(slots: Iterable[str]) -> list[str]:
     layout knows are ordered by their names: backbone, then head, then classifier, with numbers counting up.
     """
     backbone: dict[str, tuple[object, ...]] = {}
-    branches: dict[str, dict[str, tuple[object, ...]]] = {}
+    heads: dict[str, dict[str, tuple[object, ...]]] = {}
     for slot in slots:
         found = place_of(slot)
         if found is None:
             module, _, leaf = slot.rpartition(".")
-            branches.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), leaf)
+            heads.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), leaf)
         elif found[0].kind == "backbone":
             backbone[slot] = (found[1].key, found[1].leaf_rank, slot)
         else:
-            branches.setdefault(found[0].name, {})[slot] = (found[1].key, found[1].leaf_rank, slot)
+            heads.setdefault(found[0].name, {})[slot] = (found[1].key, found[1].leaf_rank, slot)
     behind: dict[str, tuple[object, ...]] = {}
-    for rank, name in enumerate(sorted(branches, key=lambda name: (name == "", -len(branches[name]), name))):
-        distances = {key: i for i, key in enumerate(sorted({key[0] for key in branches[name].values()}))}  # type: ignore[type-var]
-        behind |= {slot: (distances[key[0]], rank, *key[1:]) for slot, key in branches[name].items()}
+    for rank, name in enumerate(sorted(heads, key=lambda name: (name == "", -len(heads[name]), name))):
+        distances = {key: i for i, key in enumerate(sorted({key[0] for key in heads[name].values()}))}  # type: ignore[type-var]
+        behind |= {slot: (distances[key[0]], rank, *key[1:]) for slot, key in heads[name].items()}
     return [*sorted(backbone, key=lambda s: backbone[s]), *sorted(behind, key=lambda s: behind[s])]
 
 
