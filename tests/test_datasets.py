@@ -101,7 +101,7 @@ def test_label_sets_are_read_from_files_and_lists(tmp_path: Path) -> None:
 
 
 def test_labels_need_no_heavy_library() -> None:
-    code = "import sys, hf_lwmm.labels.label_sets as l; l.label_sets(); print({'torch', 'datasets'} & set(sys.modules))"
+    code = "import sys, hf_lwmm.labels as l; l.label_sets(); print({'torch', 'datasets'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
