@@ -45,3 +45,7 @@ class MetricError(HfLwmmError):
 
 class DatasetError(HfLwmmError):
     """A data set cannot be found, read, or matched with a model's classes."""
+
+
+class MissingExtraError(HfLwmmError, ImportError):
+    """A package that only some commands need is not installed."""
