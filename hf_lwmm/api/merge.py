@@ -17,7 +17,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.streaming import DEFAULT_SHARD_SIZE
 from hf_lwmm.errors import HubError, PlanError
-from hf_lwmm.hub.client import Pushed
+from hf_lwmm.hub import Pushed
 from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
 from hf_lwmm.planning.discrepancy import pretraining_warnings
 from hf_lwmm.planning.plan import Knobs, MergePlan
