@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
+from hf_lwmm.errors import naming_extras
 
 if TYPE_CHECKING:  # the public face: every name under its own name, and the module that it comes from
     from hf_lwmm.api.convert import Conversion as Conversion
@@ -138,7 +139,8 @@ __all__ = ["__version__", *sorted(_HOMES)]
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         module, own = _HOMES[name]
-        return getattr(import_module(module), own)
+        with naming_extras(f"hf_lwmm.{name}"):
+            return getattr(import_module(module), own)
     raise AttributeError(f"module 'hf_lwmm' has no attribute {name!r}")
 
 
