@@ -20,7 +20,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 
 import hf_lwmm
 from hf_lwmm.errors import LayoutError, PlanError
-from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
+from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
 from hf_lwmm.evaluation.overlays import class_colours, predict
 from hf_lwmm.networks import (
     BottleneckConfig,
