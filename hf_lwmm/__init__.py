@@ -48,15 +48,35 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.engine.write_options import WriteOptions as WriteOptions
     from hf_lwmm.errors import (
         AlignmentError as AlignmentError,
+    )
+    from hf_lwmm.errors import (
         CardError as CardError,
+    )
+    from hf_lwmm.errors import (
         CheckpointError as CheckpointError,
+    )
+    from hf_lwmm.errors import (
         DatasetError as DatasetError,
+    )
+    from hf_lwmm.errors import (
         HfLwmmError as HfLwmmError,
+    )
+    from hf_lwmm.errors import (
         HubError as HubError,
+    )
+    from hf_lwmm.errors import (
         LayoutError as LayoutError,
+    )
+    from hf_lwmm.errors import (
         MergeError as MergeError,
+    )
+    from hf_lwmm.errors import (
         MetricError as MetricError,
+    )
+    from hf_lwmm.errors import (
         PlanError as PlanError,
+    )
+    from hf_lwmm.errors import (
         RefError as RefError,
     )
     from hf_lwmm.evaluation.examples import save_examples as save_examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_lwmm.methods.base import Method, uniform, register
+from hf_lwmm.methods.base import Method, register, uniform
 from hf_lwmm.methods.schedule import LayerWeights
 
 
