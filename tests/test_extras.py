@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import hf_lwmm
 from hf_lwmm.checkpoints.torch_file import read_torch_file
 from hf_lwmm.errors import ExtraError, HfLwmmError
 from hf_lwmm.extras import require
@@ -27,3 +28,9 @@ def test_a_torch_file_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ExtraError, match=r"Reading latest\.pth needs torch, .*'hf-lwmm\[networks\]'"):
         read_torch_file(Path("latest.pth"))
+
+
+def test_a_network_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ExtraError, match=r"Loading a network needs torchvision, .*'hf-lwmm\[networks\]'"):
+        hf_lwmm.load("org/name")
