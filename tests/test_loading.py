@@ -151,10 +151,20 @@ def test_missing_tensors_and_wrong_counts_are_listed(tmp_path: Path) -> None:
     torch.save(short, tmp_path / "short.pth")
     with pytest.raises(LayoutError, match=r"short\.pth.*daformer\.bottleneck\.bn\.weight"):
         hf_lwmm.load(tmp_path / "short.pth")
+    gone = {
+        name: tensor for name, tensor in arrays.items() if name != "segformer.stages.0.patch_embeddings.proj.weight"
+    }
+    torch.save(gone, tmp_path / "gone.pth")
+    with pytest.raises(LayoutError, match=r"gone\.pth: The checkpoint has no mit\.stage0\.embed\.proj\.weight"):
+        hf_lwmm.load(tmp_path / "gone.pth")
+    flat = {name: tensor.flatten() if "bottleneck.conv" in name else tensor for name, tensor in arrays.items()}
+    torch.save(flat, tmp_path / "flat.pth")
+    with pytest.raises(LayoutError, match=r"flat\.pth: its shapes do not make a DAFormer: "):
+        hf_lwmm.load(tmp_path / "flat.pth")
     torch.save(arrays, tmp_path / "whole.pth")
     with pytest.raises(PlanError, match="is no label set"):
         hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(labels=("cityscapes",)))
-    with pytest.raises(LayoutError, match="--system advent means nothing here"):
+    with pytest.raises(LayoutError, match="whole.pth: --system advent does not apply"):
         hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(system="advent"))
     write(tmp_path / "pvt.safetensors", stored("timm_pvt_v2_b2"))
     with pytest.raises(LayoutError, match="there is no network for PVTv2-B2"):
@@ -184,7 +194,7 @@ def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:
     settings = {"image_processor_type": "Own", "auto_map": {"AutoImageProcessor": "own.Own"}}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     loaded = hf_lwmm.load(folder)
-    assert loaded.notes == ("model: its image processor (Own) cannot be used; images are prepared as by the original",)
+    assert loaded.notes == ("model: its image processor (Own) cannot be used; the original's settings are used",)
     assert loaded.image_processor.size == {"shortest_edge": 512, "longest_edge": 1024}
     assert not (tmp_path / "ran").exists()
 
@@ -284,7 +294,7 @@ def test_a_detector_is_converted_with_a_card_of_its_task(tmp_path: Path) -> None
     done = hf_lwmm.export(tmp_path / "model", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert done.loaded.task == "detection" and "pipeline_tag: object-detection" in card
-    assert "AutoModelForObjectDetection.from_pretrained(\"out\")" in card and not list((tmp_path / "out").glob("*.py"))
+    assert 'AutoModelForObjectDetection.from_pretrained("out")' in card and not list((tmp_path / "out").glob("*.py"))
 
 
 def test_a_merge_of_networks_keeps_the_code_that_travels_with_its_anchor(tmp_path: Path) -> None:
@@ -343,7 +353,10 @@ def test_mirrored_and_scaled_views_are_averaged(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
     views = all_views(flip=True, scales=(1.0, 0.5))
     assert len(views) == 4
-    (plain,), (mirrored,) = predict_logits(loaded, [picture()]), predict_logits(loaded, [picture().transpose(0)], views[1])
+    (plain,), (mirrored,) = (
+        predict_logits(loaded, [picture()]),
+        predict_logits(loaded, [picture().transpose(0)], views[1]),
+    )
     torch.testing.assert_close(plain.logits[0], mirrored.logits[0].flip(-1))
     symmetric = Image.fromarray(np.concatenate([np.asarray(picture()), np.asarray(picture())[:, ::-1]], axis=1))
     (result,) = segment([loaded], [symmetric], views=all_views(flip=True))

@@ -139,7 +139,7 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise PlanError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from None
+        raise PlanError(f"--device {name}: cannot be used here: {_reason(error)}") from None
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
 
 
@@ -172,8 +172,13 @@ def _stored_network(checkpoint: Checkpoint, family: Family) -> PreTrainedModel |
     try:
         return family.model_class(wanted.from_dict(dict(checkpoint.config)))
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {family.name}: {reason}") from None
+        why = _reason(error)
+        raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {family.name}: {why}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text, or its name."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _config_of_slots(checkpoint: Checkpoint, family: Family, system: str | None, notes: list[str]) -> PreTrainedConfig:
@@ -183,6 +188,8 @@ def _config_of_slots(checkpoint: Checkpoint, family: Family, system: str | None,
         config = family.config_for(checkpoint.slot_map, classes, system)
     except LayoutError as error:
         raise LayoutError(f"{checkpoint.label}: {error}") from None
+    except Exception as error:  # tensors of impossible shapes fail wherever they are first computed with
+        raise LayoutError(f"{checkpoint.label}: its shapes do not make a {family.name}: {_reason(error)}") from None
     if (assumed := getattr(config, "system", None)) and system is None:
         notes.append(f"{checkpoint.label}: taken for {assumed}'s arithmetic; --system says otherwise")
     return config
@@ -220,7 +227,7 @@ def _stored_processor(source: Source, notes: list[str]) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(path.parent, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, ImportError):
-        notes.append(f"{source.label}: its image processor ({kind}) cannot be used; images are prepared as by the original")
+        notes.append(f"{source.label}: its image processor ({kind}) cannot be used; the original's settings are used")
         return None
 
 
@@ -263,7 +270,7 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
         model = model_class.from_pretrained(folder, local_files_only=True)
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, StrictDataclassError) as error:
-        raise CheckpointError(f"{checkpoint.label}: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
     names: dict[Any, str] = dict(model.config.id2label or {})
     if sorted(names) != list(range(len(names))):
         raise CheckpointError(f"{checkpoint.label}: its config.json does not name the classes 0, 1, 2, ... in turn.")
