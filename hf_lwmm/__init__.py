@@ -20,7 +20,7 @@ from hf_lwmm._version import __version__
 from hf_lwmm.errors import naming_extras
 
 if TYPE_CHECKING:  # the public face: every name under its own name, and the module that it comes from
-    from hf_lwmm.api.convert import Conversion as Conversion
+    from hf_lwmm.planning.conversion import Conversion as Conversion
     from hf_lwmm.api.convert import convert as convert
     from hf_lwmm.api.diff import DiffReport as DiffReport
     from hf_lwmm.api.diff import diff as diff
