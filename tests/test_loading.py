@@ -19,9 +19,10 @@ from torch import Tensor
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
 import hf_lwmm
+from hf_lwmm.api.predict import predict
 from hf_lwmm.errors import LayoutError, PlanError
 from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
-from hf_lwmm.evaluation.overlays import class_colours, predict
+from hf_lwmm.evaluation.overlays import class_colours
 from hf_lwmm.networks import (
     BottleneckConfig,
     BottleneckForImageClassification,
@@ -371,6 +372,7 @@ def test_hugging_faces_own_segformer_keeps_its_image_processor(tmp_path: Path) -
 def test_whatever_of_transformers_is_imported_first_its_auto_classes_know_our_networks(name: str) -> None:
     code = f"""
 import hf_lwmm
+from hf_lwmm.api.predict import predict
 from transformers import {name}, AutoConfig
 print(AutoConfig.for_model("hf-lwmm-daformer").model_type)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
