@@ -1,4 +1,4 @@
-"""Run the local Hub: blocking for people, in a thread for tests."""
+"""Run the local Hub: until interrupted (`serve`), or in a thread of a test (`LocalHub`)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ import uvicorn
 from hf_lwmm.errors import HubError
 from hf_lwmm.localhub.app import create_app
 from hf_lwmm.localhub.faults import Fault
-from hf_lwmm.localhub.store import Store, User
+from hf_lwmm.localhub.records import User
+from hf_lwmm.localhub.store import Store
 
 HOST = "127.0.0.1"
 
 
 class LocalHub:
-    """A local Hub in a thread: `with LocalHub(folder) as hub: ... hub.endpoint, hub.token`.
+    """A local Hub in a thread, which runs inside `with LocalHub(folder) as hub:`.
 
-    `faults` lists what shall go wrong; append to it, and clear it. Port 0 takes a free one.
+    Tests append to the list `hub.faults` to make requests fail, and clear it; without `faults` the Hub applies none.
+    Port 0 means any free port.
     """
 
     def __init__(self, root: Path, port: int = 0, *, faults: bool = True) -> None:
@@ -38,6 +40,7 @@ class LocalHub:
 
     @property
     def endpoint(self) -> str:
+        """The address, as HF_ENDPOINT wants it."""
         return f"http://{HOST}:{self.port}"
 
     @property
@@ -46,7 +49,7 @@ class LocalHub:
         return self.store.users()[0].token
 
     def add_user(self, name: str, *, token: str, role: str = "write", orgs: tuple[str, ...] = ()) -> User:
-        """Add a user, or change one."""
+        """Add a user, or change the one of that name."""
         return self.store.add_user(User(name, token, role, orgs))
 
     def __enter__(self) -> LocalHub:
@@ -63,10 +66,10 @@ class LocalHub:
 
 
 def serve(root: Path, port: int) -> None:
-    """Serve a folder until interrupted.
+    """Serve the repositories of a folder on this machine until interrupted.
 
     Raises:
-        HubError: if the port is taken.
+        HubError: if the port cannot be used.
     """
     bound = _bind(port)
     config = uvicorn.Config(create_app(Store(root)), log_level=logging.WARNING, lifespan="off")
