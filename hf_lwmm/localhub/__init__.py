@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hf_lwmm.extras import naming_extras
+from hf_lwmm.errors import naming_extras
 
-with naming_extras():
+with naming_extras("A local Hub"):
     from hf_lwmm.localhub.faults import Fault
     from hf_lwmm.localhub.server import LocalHub, serve
 
