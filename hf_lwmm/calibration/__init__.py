@@ -1,1 +1,1 @@
-"""Look at images to decide layer weights, to re-estimate BatchNorm's statistics, and to measure models."""
+"""From images to weights: layer weights tuned on images, BatchNorm re-estimation, Fisher and Gram measurements."""

@@ -25,7 +25,7 @@ def tune(
     plan: MergePlan,
     images: ImageSource,
     *,
-    spec: EvaluationSpec = EvaluationSpec(),
+    evaluation: EvaluationSpec = EvaluationSpec(),
     network: NetworkOptions = NetworkOptions(),
     progress: Progress = silent,
 ) -> MergePlan:
@@ -35,7 +35,7 @@ def tune(
         plan: a plan over checkpoints whose tensors can be read.
         images: the images to look at. Their labels are read only if the method needs them; the split is then
             validation if the source names none, and else train.
-        spec: how merges are scored, for a method that needs labels.
+        evaluation: how merges are scored, for a method that needs labels.
         network: how networks are run. A method that follows gradients has them run in float32.
 
     Raises:
@@ -47,6 +47,6 @@ def tune(
     if not method.tuned:
         raise PlanError(f"--method {method.name} decides nothing on images; leave out --tune-data.")
     with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:
-        trials = NetworkTrials(plan, images, spec, network, Path(folder), progress)
+        trials = NetworkTrials(plan, images, evaluation, network, Path(folder), progress)
         weights, notes = method.decide(trials)
         return replace(plan, tuning=Tuning(weights, trials.provenance, notes))
