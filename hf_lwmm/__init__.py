@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     )
     from hf_lwmm.sweeping.grid import SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport
-    from hf_lwmm.sweeping.sweep import SweepRun
+    from hf_lwmm.sweeping.run_options import SweepRun
 
 # The public face: every name and the module that it comes from. A test holds the imports above against it.
 _PUBLIC = {
@@ -133,7 +133,7 @@ _PUBLIC = {
     ),
     "sweeping.grid": ("SweepAxes",),
     "sweeping.ranking": ("SweepReport",),
-    "sweeping.sweep": ("SweepRun",),
+    "sweeping.run_options": ("SweepRun",),
 }
 _HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
