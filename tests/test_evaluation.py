@@ -24,6 +24,7 @@ from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import METRICS, report
 from hf_lwmm.evaluation.inference import segment
 from hf_lwmm.labels import label_sets
+from hf_lwmm.planning.images import ImageSource
 
 
 @pytest.fixture(scope="module")
@@ -130,11 +131,11 @@ def test_data_sets_of_the_hub_are_read_by_type_and_usual_names(
     )
     assert found.counts[0, :, 0, 0].sum() == hits
     with pytest.raises(DatasetError, match="local/scenes, split test: cannot be opened"):
-        open_images("local/scenes", "test")
+        open_images(ImageSource("local/scenes", "test"))
     with pytest.raises(DatasetError, match=r"no such data set|cannot be opened"):
         open_images("local/nothing-here")
     with pytest.raises(DatasetError, match="has no column 'x'"):
-        open_images("local/scenes", label_column="x")
+        open_images(ImageSource("local/scenes", label_column="x"))
 
 
 def test_palette_masks_keep_their_ids_and_columns_can_be_ambiguous(hub: Any, rows: dict[str, list[Any]]) -> None:
@@ -147,7 +148,7 @@ def test_palette_masks_keep_their_ids_and_columns_can_be_ambiguous(hub: Any, row
     data.push_to_hub("local/palette", split="validation")
     with pytest.raises(DatasetError, match=r"several columns could be it \(first, second\).*--label-column"):
         open_images("local/palette")
-    images = open_images("local/palette", label_column="second")
+    images = open_images(ImageSource("local/palette", label_column="second"))
     assert np.array_equal(images.read(1).label, scene(1)[1])
 
 
@@ -183,7 +184,7 @@ def test_trees_are_read_as_they_are_downloaded(tmp_path: Path) -> None:
     assert np.array_equal(table[images.read(0).label], np.array([0, 10, 13, *[255] * 253], np.uint8)[scene(0)[1]])
     synthia = tree(tmp_path / "synthia", 2, "RGB", "GT/LABELS")
     assert open_images(synthia).ids == "synthia"
-    assert open_images(tree(tmp_path / "vistas" / "validation", 2)).count == 2
+    assert open_images(ImageSource(tree(tmp_path / "vistas" / "validation", 2))).count == 2
     assert open_images(tmp_path / "vistas").count == 2
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DatasetError, match="no images with labels of the split validation"):

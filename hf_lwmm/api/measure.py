@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm.api.load import load
 from hf_lwmm.checkpoints.atomic import check_target
-from hf_lwmm.errors import PlanError
-from hf_lwmm.extras import require
+from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.hub import ModelRef, Ref
 from hf_lwmm.options import did_you_mean
-from hf_lwmm.planning.images import ImageSource, as_images
+from hf_lwmm.planning.images import ImageProvenance, ImageSource, as_images, image_provenance
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.progress import Progress, silent
 
@@ -25,14 +24,15 @@ IMAGES = 64  # that are measured on if nothing else is said
 
 @dataclass(frozen=True)
 class Measurement:
-    """A file of measurements: of which `kind`, of which `model`, and on how many `images`."""
+    """A file of measurements: their `kind`, the `model` that was measured, and the `images` that it was measured on."""
 
     path: Path
     kind: str
     model: str
-    images: int
+    images: ImageProvenance
 
 
+@naming_extras("Measuring a model")
 def measure(
     model: Ref | LoadedModel,
     images: ImageSource | str | Path,
@@ -71,21 +71,20 @@ def measure(
         raise PlanError(f"{path}: name a file that ends in .safetensors.")
     check_target(path, overwrite)
     given = as_images(images)
-    limit = given.limit or IMAGES
-    source = replace(given, split=given.split or "train", limit=limit)
-    loaded = load(model, network) if isinstance(model, str | Path | ModelRef) else model
-    require("eval", "datasets", doing="Reading images")
+    source = replace(given, split=given.split or "train", limit=given.limit or IMAGES)
     from hf_lwmm.calibration.measurements import fisher, grams, save_measurements
     from hf_lwmm.data.loading import open_images
-    from hf_lwmm.data.pictures import open_unlabelled_images
+    from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
 
+    loaded = load(model, network) if isinstance(model, str | Path | ModelRef) else model
+    opened: ImageSequence
     if kind == "fisher":
-        labelled = open_images(source)
-        count = min(limit, labelled.count)
-        measured = fisher(loaded, labelled, count, protocol, progress)
+        opened = labelled = open_images(source)
+        measured = fisher(loaded, labelled, protocol, progress)
     else:
-        pictures = open_unlabelled_images(source)
-        count = min(limit, pictures.count)
-        measured = grams(loaded, pictures, count, progress)
-    save_measurements(measured, path, kind=kind, loaded=loaded, images=count)
-    return Measurement(path, kind, loaded.label, count)
+        opened = open_unlabelled_images(source)
+        measured = grams(loaded, opened, progress)
+    save_measurements(measured, path, kind=kind, loaded=loaded, images=opened.count)
+    return Measurement(
+        path, kind, loaded.label, image_provenance(source, str(source.split), opened.count, opened.commit)
+    )

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.extras import require
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from hf_lwmm.sweeping.ranking import SweepReport
 
 
+@naming_extras("A sweep")
 def sweep(
     models: Sequence[Ref],
     images: ImageSource | str | Path,
@@ -58,12 +58,6 @@ def sweep(
     if len(models) < 2:
         raise PlanError("A sweep needs at least two models. Name them all: hf-lwmm sweep org/a org/b --data org/d")
     _check_inputs(inputs, len(models))
-    require("networks", "torch", "torchvision", "transformers", doing="A sweep")
-    require("eval", "datasets", "pyarrow", doing="A sweep")
-    if run.search:
-        require("optuna", "optuna", doing="--search")
-    if run.ray is not None:
-        require("ray", "ray", doing="--ray")
     from hf_lwmm.sweeping.scorer import SweepSetup
     from hf_lwmm.sweeping.sweep import run_sweep
 

@@ -19,12 +19,12 @@ from hf_lwmm.calibration.merged_network import load_merged, pixels_of
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
-from hf_lwmm.data.pictures import Images, open_unlabelled_images
 from hf_lwmm.data.rows import first_line
+from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import parse_ref, resolve
-from hf_lwmm.layouts import map_slots
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.plan import MergePlan
@@ -62,17 +62,14 @@ def recalibrate(
     """
     source = replace(images, split=images.split or "train")
     opened = open_unlabelled_images(source)
-    count = opened.count if source.limit is None else min(source.limit, opened.count)
     loaded = load_merged(plan, folder, replace(network, compute_dtype="float32"))
-    _write(folder, estimate_bn_stats(loaded, opened, count, progress), loaded.label)
-    return image_provenance(source, str(source.split), count, opened.commit)
+    _write(folder, estimate_bn_stats(loaded, opened, progress), loaded.label)
+    return image_provenance(source, str(source.split), opened.count, opened.commit)
 
 
 @torch.no_grad()
-def estimate_bn_stats(
-    loaded: LoadedModel, images: Images, count: int, progress: Progress = silent
-) -> dict[str, Tensor]:
-    """Return the mean and the variance of the inputs of every BatchNorm layer on the first `count` images, by slot.
+def estimate_bn_stats(loaded: LoadedModel, images: ImageSequence, progress: Progress = silent) -> dict[str, Tensor]:
+    """Return the mean and the variance of the inputs of every BatchNorm layer on all images, by slot.
 
     Both are averages over images of a layer's statistics in one image (the variance unbiased), with the layers before
     it normalising by the image's own: the cumulative average that `torch.optim.swa_utils.update_bn` makes of batches.
@@ -89,8 +86,8 @@ def estimate_bn_stats(
     layers, missing = _thawed(model)
     if not layers:
         raise PlanError(f"{loaded.label}: its network has no BatchNorm, so --bn-stats recalibrate has nothing to do.")
-    batches = math.ceil(count / BATCH) if loaded.task == "classification" else count
-    for done, batch in enumerate(np.array_split(range(count), batches)):
+    batches = math.ceil(images.count / BATCH) if loaded.task == "classification" else images.count
+    for done, batch in enumerate(np.array_split(range(images.count), batches)):
         progress("Recalibrating", done, batches)
         pixels = pixels_of(loaded, [images.read(int(index)).image for index in batch])
         try:
@@ -104,9 +101,7 @@ def estimate_bn_stats(
             height, width = pixels.shape[-2:]
             seen = f"{loaded.label} cannot see {height} x {width} pixels: {first_line(error)}"
             raise PlanError(f"{images.name}: {seen}") from None
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    atoms = map_slots(shapes).atoms
-    found = {}
+    atoms, found = slots_of(model).atoms, {}
     for name, layer in layers.items():
         if layer.num_batches_tracked:  # a layer that no image reaches keeps what it has
             for leaf in ("running_mean", "running_var"):

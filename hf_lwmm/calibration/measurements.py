@@ -19,23 +19,24 @@ from hf_lwmm.calibration.merged_network import pixels_of
 from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.hashing import file_hashes
+from hf_lwmm.data.annotations import IGNORE
 from hf_lwmm.data.loading import LabelledImages
-from hf_lwmm.data.pictures import Images
+from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import PlanError
 from hf_lwmm.labels import label_set_of_ids, match_classes, read_label_set
-from hf_lwmm.layouts import Atom, map_slots
+from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.provenance import MeasuredModel
 from hf_lwmm.progress import Progress, silent
 
 LARGEST_GRAM = 4096  # inputs of a layer; a larger matrix would not fit beside the others
-IGNORE = 255  # the row of pixels whose class the model does not know
 
 
 def fisher(
-    loaded: LoadedModel, images: LabelledImages, count: int, protocol: str | None = None, progress: Progress = silent
+    loaded: LoadedModel, images: LabelledImages, protocol: str | None = None, progress: Progress = silent
 ) -> dict[str, Tensor]:
-    """Return the diagonal Fisher information of a model on the first `count` images: a tensor like each slot.
+    """Return the diagonal Fisher information of a model on images: a tensor like each slot.
 
     It is the squared gradient of the labels' log-likelihood (the mean over an image's pixels), averaged over images.
     Source: Matena & Raffel 2022, with the true labels as the paper uses it.
@@ -43,7 +44,6 @@ def fisher(
     Args:
         loaded: a network that segments or classifies images.
         images: images with maps of class ids or, for a classifier, with a class each.
-        count: the number of images.
         protocol: the label set that the images' ids stand for, if the data set does not name it.
 
     Raises:
@@ -57,8 +57,8 @@ def fisher(
     model: Any = loaded.model
     rows = _rows_of_ids(loaded, images, protocol)
     squares = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
-    for index in range(count):
-        progress("Measuring", index, count)
+    for index in range(images.count):
+        progress("Measuring", index, images.count)
         sample = images.read(index)
         label = torch.as_tensor(rows[np.clip(sample.label, 0, 255)].astype(np.int64))
         if (label == IGNORE).all():
@@ -74,7 +74,7 @@ def fisher(
             if parameter.grad is not None:
                 squares[name] += parameter.grad**2
     model.zero_grad(set_to_none=True)
-    return _by_slot(model, {name: total / count for name, total in squares.items()})
+    return _by_slot(model, {name: total / images.count for name, total in squares.items()})
 
 
 def _rows_of_ids(loaded: LoadedModel, images: LabelledImages, protocol: str | None) -> NDArray[np.uint8]:
@@ -88,24 +88,22 @@ def _rows_of_ids(loaded: LoadedModel, images: LabelledImages, protocol: str | No
 
 
 @torch.no_grad()
-def grams(loaded: LoadedModel, images: Images, count: int, progress: Progress = silent) -> dict[str, Tensor]:
+def grams(loaded: LoadedModel, images: ImageSequence, progress: Progress = silent) -> dict[str, Tensor]:
     """Return X^T X of the inputs X of every linear layer and convolution, by the slot of its weight.
 
-    A matrix is (inputs, inputs), a mean over the first `count` images; a convolution's inputs are its windows. Depthwise
-    convolutions and layers of more than `LARGEST_GRAM` inputs have none, and are averaged in a merge. Source: Jin et
-    al. 2023 (RegMean).
+    A matrix is (inputs, inputs), a mean over images; a convolution's inputs are its windows. Depthwise convolutions and
+    layers of more than `LARGEST_GRAM` inputs have none, and are averaged in a merge. Source: Jin et al. 2023 (RegMean).
     """
     model: Any = loaded.model
     totals: dict[str, Tensor] = {}
     with _watched(model, totals):
-        for index in range(count):
-            progress("Measuring", index, count)
+        for index in range(images.count):
+            progress("Measuring", index, images.count)
             model(pixels_of(loaded, [images.read(index).image]))
-    atoms = map_slots({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}).atoms
-    found = {}
+    atoms, found = slots_of(model).atoms, {}
     for name, total in totals.items():
         for atom in atoms[f"{name}.weight"]:  # layers that are stored as one share their inputs
-            found[atom.slot] = (total / count).clone()
+            found[atom.slot] = (total / images.count).clone()
     return found
 
 
@@ -162,7 +160,7 @@ def _inputs_as_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 def _by_slot(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors by slot, from tensors by the names of a network's parameters."""
-    atoms = map_slots({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}).atoms
+    atoms = slots_of(model).atoms
     return {atom.slot: _cut(values[name], atom) for name, parts in atoms.items() if name in values for atom in parts}
 
 

@@ -16,16 +16,16 @@ from torch.func import functional_call
 from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.calibration.merged_network import load_merged, pixels_of
-from hf_lwmm.data.pictures import Pictures, open_unlabelled_images
 from hf_lwmm.data.rows import first_line
+from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.layouts import map_slots
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.plan import MergePlan
@@ -69,8 +69,7 @@ class NetworkTrials:
         """The number of images."""
         if self._report is not None:
             return self._report.images
-        limit = self._images.limit
-        return self._pictures.count if limit is None else min(limit, self._pictures.count)
+        return self._pictures.count
 
     def score(self, weights: LayerWeights) -> float:
         """Return the score of the merge with some weights on the labelled images, a fraction.
@@ -113,7 +112,7 @@ class NetworkTrials:
         return logits
 
     @cached_property
-    def _pictures(self) -> Pictures:
+    def _pictures(self) -> UnlabelledImages:
         return open_unlabelled_images(self._images)
 
     def _merged(self, plan: MergePlan, weights: LayerWeights, network: NetworkOptions) -> LoadedModel:
@@ -145,7 +144,7 @@ class NetworkTrials:
         """The tensors in which the models differ, by the name that they have in the network."""
         own = self._anchor_network.model.state_dict()
         others = [self._alone(model).model.state_dict() for model in range(len(self.names)) if model != self.anchor]
-        atoms = map_slots({name: tuple(tensor.shape) for name, tensor in own.items()}).atoms
+        atoms = slots_of(self._anchor_network.model).atoms
         blends = {}
         for name, tensor in own.items():
             if not tensor.is_floating_point():

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hf_lwmm.data.decoding import classes_of
+from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
 from hf_lwmm.evaluation.overlays import class_colours
-from hf_lwmm.evaluation.per_image import CONFIDENT, IGNORE, ScoringPlan, boxes_in, class_maps, label_of, segments_in
+from hf_lwmm.evaluation.per_image import CONFIDENT, ScoringPlan, boxes_in, class_maps, label_of, segments_in
 from hf_lwmm.evaluation.report import EvaluationReport
-from hf_lwmm.metrics.detection import Boxes
-from hf_lwmm.metrics.panoptic import PanopticMap
 
 WIDTH, COLUMNS = 360, 3  # of one picture, and how many stand beside each other
 _TITLE, _GAP = 24, 4
@@ -75,7 +73,7 @@ def _maps(sample: Sample, setting: ScoringPlan) -> list[NDArray[np.int64]]:
 
 def _numbered(segments: PanopticMap) -> NDArray[np.int64]:
     _, numbers = np.unique(segments.runs.ids, return_inverse=True)
-    found: NDArray[np.int64] = classes_of(segments) + 256 * (segments.runs.paint(numbers) + 1)
+    found: NDArray[np.int64] = segments.class_map() + 256 * (segments.runs.paint(numbers) + 1)
     return found
 
 

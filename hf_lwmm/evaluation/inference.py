@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from hf_lwmm.data.annotations import Boxes
 from hf_lwmm.errors import PlanError
 from hf_lwmm.labels import meaning, normalise
-from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.windows import Box, window_boxes
 

@@ -10,19 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm import hub
-from hf_lwmm.data.decoding import classes_of
+from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.data.runs import Runs
 from hf_lwmm.errors import DatasetError, MetricError
 from hf_lwmm.evaluation.inference import View, classify, detect, panoptic, segment
 from hf_lwmm.evaluation.report import Counts
 from hf_lwmm.metrics.classification import classification_counts
-from hf_lwmm.metrics.detection import Boxes, detection_counts
-from hf_lwmm.metrics.panoptic import PanopticMap, panoptic_counts
+from hf_lwmm.metrics.detection import detection_counts
+from hf_lwmm.metrics.panoptic import panoptic_counts
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
 from hf_lwmm.networks.loading import LoadedModel
 
-IGNORE = 255  # a class that the data set does not have, and what its labels leave open
 Labels = NDArray[np.uint8]  # class of the data set
 CONFIDENT = 0.5  # the score from which a box is one that a user would see
 
@@ -184,7 +183,7 @@ def _score_segments(sample: Sample, setting: ScoringPlan) -> ImageScores:
     maps = segments_in(sample, setting)
     counts = np.stack([panoptic_counts(sample.segments, each, len(setting.space)) for each in maps])
     labelled = runs.paint(runs.ids != sample.segments.void)
-    seen = [classes_of(each)[labelled] for each in maps]  # segments may be numbered otherwise and yet be the same
+    seen = [each.class_map()[labelled] for each in maps]  # segments may be numbered otherwise and yet be the same
     differs = [float((each != seen[0]).sum()) / max(int(labelled.sum()), 1) for each in seen]
     return ImageScores(counts, np.array(differs))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
 from hf_lwmm.labels import label_sets, normalise
-from hf_lwmm.metrics.bootstrap import Interval, Statistic, interval, resampled, summed
+from hf_lwmm.metrics.bootstrap import Interval, ResampleScore, interval, score_resamples, summed
 from hf_lwmm.metrics.classification import class_accuracy, overall_accuracy
 from hf_lwmm.metrics.detection import average_precision, mean_ap
 from hf_lwmm.metrics.panoptic import panoptic_scores, pq
@@ -39,7 +39,7 @@ class Metric:
     of_class: str
     by_class: Callable[[Counts, Sequence[int]], Any]
     extras: Callable[[Counts, Sequence[int]], dict[str, float]]
-    statistic: Callable[[Sequence[int]], Statistic]
+    statistic: Callable[[Sequence[int]], ResampleScore]
 
     def mean(self, counts: Counts, classes: Sequence[int]) -> float:
         """The mean of the classes' scores."""
@@ -236,7 +236,7 @@ def report(
     statistic = metric.statistic(chosen)
     others = {name: rows for name, rows in _sub_protocols(space).items() if list(rows) != list(chosen)}
     for name, own in zip(names, counts, strict=True):
-        by_class, values = np.asarray(metric.by_class(own, chosen)), resampled(own, statistic)
+        by_class, values = np.asarray(metric.by_class(own, chosen)), score_resamples(own, statistic)
         anchor = results[0] if results else None
         results.append(
             ModelScores(

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import (
     AutoImageProcessor,
     PreTrainedConfig,
@@ -23,18 +22,16 @@ from transformers import (
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
-from hf_lwmm.checkpoints.torch_file import TORCH_DTYPES
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import Ref, parse_ref
 from hf_lwmm.labels import read_label_set
-from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
-from hf_lwmm.networks.from_slots import misfits, some
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
+from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.planning.inputs import NetworkOptions
 
-_TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
 _PROCESSOR = "preprocessor_config.json"
 _TASKS = {
     "ForSemanticSegmentation": "semantic",
@@ -185,28 +182,6 @@ def _float_type(checkpoint: Checkpoint) -> str:
         if info.dtype in TORCH_NAMES:
             counts[info.dtype] = counts.get(info.dtype, 0) + info.count
     return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
-
-
-def fill(model: nn.Module, checkpoint: Checkpoint) -> list[str]:
-    """Give a network a checkpoint's weights, slot by slot, whatever layout they come in; notes what was not used.
-
-    Raises:
-        LayoutError: listing the slots that are missing or of another shape.
-    """
-    state = model.state_dict()
-    own = map_slots({name: tuple(tensor.shape) for name, tensor in state.items()})
-    given = checkpoint.slot_map.slots
-    if faults := misfits(own, checkpoint.slot_map):
-        raise LayoutError(f"{checkpoint.label} does not fit {type(model).__name__}: {faults}.")
-    for name, atoms in own.atoms.items():
-        flat = state[name].view(-1)
-        for atom in atoms:
-            if atom.slot in given:
-                stored = checkpoint.tensors[given[atom.slot].tensor].dtype
-                values = torch.from_numpy(checkpoint.slot_bytes(atom.slot)).view(_TORCH[stored])
-                flat[atom.start : atom.start + len(values)] = values
-    unused = [slot for slot in given if slot not in own.slots and not slot.endswith("num_batches_tracked")]
-    return [f"{checkpoint.label}: {len(unused)} tensors are not used ({some(unused)})"] if unused else []
 
 
 def _stored_config(checkpoint: Checkpoint, family: Family) -> PreTrainedConfig | None:

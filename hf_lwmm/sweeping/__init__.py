@@ -13,7 +13,7 @@ The Parquet file of a sweep has a row for each candidate, the best first:
 | models | list of string | the models that it is made of |
 | anchor | string | null for an ensemble |
 | method | string | null except for merges, as are `bn_stats` and `options` |
-| start, alpha, ramp | float, float, string | options of layerwise merges, null for others; alpha is 1/M where none was given |
+| start, alpha, ramp | float, float, string | of layerwise merges, null for others; alpha is 1/M where none was given |
 | bn_stats | string | what becomes of BatchNorm's running statistics |
 | options | map of string to float | options of any other method, those at their defaults included |
 | trial | int | number of a search's trial, else null |

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import torch
 
-from hf_lwmm.errors import HfLwmmError, MergeError, SweepError
+from hf_lwmm.errors import HfLwmmError, MergeError, SweepError, naming_extras
 from hf_lwmm.sweeping.grid import Candidate, Skipped
 from hf_lwmm.sweeping.run_options import SweepRun
 from hf_lwmm.sweeping.scorer import CandidateScorer, Scored, SweepSetup
@@ -93,11 +93,13 @@ class Cluster:
     a cluster on this machine.
 
     Raises:
+        ExtraError: if Ray is not installed.
         SweepError: if there is no such cluster.
     """
 
     def __init__(self, setup: SweepSetup, address: str, jobs: int | None) -> None:
-        import ray
+        with naming_extras("--ray"):
+            import ray
 
         self._ray: Any = ray
         self._setup, self._address, self._jobs = setup, address, jobs

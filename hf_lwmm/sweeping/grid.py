@@ -39,7 +39,7 @@ class SweepAxes(Options):
     )
     start: tuple[float, ...] = option((0.0,), "Starts to try with layerwise, such as 0,0.25,0.5.", commas=True)
     alpha: tuple[float | None, ...] = option(
-        (None,), "Anchor weights to try with layerwise, such as 0.5,0.7; 1/M if not given.", commas=True
+        (None,), "Anchor weights to try with layerwise, such as 0.5,0.7.", commas=True, shown="1/M"
     )
     ramp: tuple[str, ...] = option(("linear",), "Ramps to try with layerwise.", commas=True)
     bn_stats: tuple[str, ...] = option(

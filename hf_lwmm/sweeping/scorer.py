@@ -24,7 +24,8 @@ from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.hub import ModelRef, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
-from hf_lwmm.networks.loading import LoadedModel, fill, load
+from hf_lwmm.networks.loading import LoadedModel, load
+from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.permutation import Matching, permute_to_anchor
@@ -143,11 +144,12 @@ class CandidateScorer:
         Raises:
             DatasetError: if it cannot be read.
         """
-        source, first = self.setup.images, self.network(0)
-        images = open_images(source, task=first.task)
+        first = self.network(0)
+        images = open_images(self.setup.images, task=first.task)
         space, chosen, notes = scored_classes(images, first, self.setup.evaluation.protocol)
-        count = images.count if source.limit is None else min(source.limit, images.count)
-        return SweepData(images.name, count, images.identity, images.commit, tuple(space), tuple(chosen), tuple(notes))
+        return SweepData(
+            images.name, images.count, images.identity, images.commit, tuple(space), tuple(chosen), tuple(notes)
+        )
 
     def network(self, model: int) -> LoadedModel:
         """Return the network of a model, built when it is first asked for; its weights are those last put there."""

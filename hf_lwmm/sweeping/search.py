@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hf_lwmm.errors import naming_extras
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.sweeping.grid import Candidate
@@ -29,8 +30,12 @@ def search(
         fixed: the knobs of every trial.
         run: the number of trials and the seed. `run.jobs` trials are asked for before their scores are told, and the
             course of the search depends on it.
+
+    Raises:
+        ExtraError: if Optuna is not installed.
     """
-    import optuna
+    with naming_extras("--search"):
+        import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=run.seed))
