@@ -142,7 +142,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.publishing.plots.sweeps import save_plots as save_sweep_plots
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
-    from hf_lwmm.sweeping.sweep import SweepRun as SweepRun
+    from hf_lwmm.sweeping.run_options import SweepRun as SweepRun
 
 
 def _homes() -> dict[str, tuple[str, str]]:
