@@ -1,0 +1,163 @@
+"""Reference pages as Markdown, made from the code that they describe."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hf_lwmm.options import Declaration, declarations, option_name
+
+ROOT = Path(__file__).parents[2]
+# Classes of options by module, in the order of the page; merge methods follow by themselves.
+OPTIONS: Sequence[tuple[str, str]] = (
+    ("hf_lwmm.planning.knobs", "Knobs"),
+    ("hf_lwmm.planning.images", "ImageSource"),
+    ("hf_lwmm.planning.inputs", "NetworkOptions"),
+    ("hf_lwmm.evaluation.spec", "EvaluationSpec"),
+    ("hf_lwmm.engine.write_options", "WriteOptions"),
+    ("hf_lwmm.hub.client", "PushOptions"),
+)
+VERBS = (
+    *("merge", "plan", "push", "reproduce", "inspect", "diff", "search", "load", "evaluate", "predict", "measure"),
+    *("sweep", "export", "convert"),
+)
+
+
+def knobs() -> str:
+    """Return a section for each class of options, and one for each merge method."""
+    from hf_lwmm.methods import METHODS
+
+    sections = []
+    for module, name in OPTIONS:
+        sections.append(_section(name, getattr(import_module(module), name)))
+    for method in METHODS.values():
+        sections.append(_section(f"Method {method.name}", method))
+    return "\n\n".join(sections)
+
+
+def _section(title: str, cls: type[Any]) -> str:
+    first = (cls.__doc__ or "").strip().split("\n\n")[0]
+    lines = [f"## {title}", "", " ".join(first.split()), ""]
+    hints, defaults = get_type_hints(cls), {each: field.default for each, field in cls.__dataclass_fields__.items()}
+    rows = [
+        (
+            f"`{name}`",
+            f"`{_flag(cls, name, declared)}`",
+            f"`{_type(hints[name])}`",
+            f"`{defaults[name]!r}`",
+            _meaning(declared),
+        )
+        for name, declared in declarations(cls).items()
+        if not declared.hidden
+    ]
+    lines += _table(("field", "option", "type", "default", "meaning"), rows) if rows else ["It has no options."]
+    return "\n".join(lines)
+
+
+def _flag(cls: type[Any], name: str, declared: Declaration) -> str:
+    return str(cls.flag(name)) if hasattr(cls, "flag") else option_name(name, declared)
+
+
+def _type(hint: Any) -> str:
+    text = hint.__name__ if isinstance(hint, type) and not getattr(hint, "__args__", ()) else str(hint)
+    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text)
+
+
+def _meaning(declared: Declaration) -> str:
+    limits = [
+        (declared.minimum, "at least {:g}"),
+        (declared.above, "above {:g}"),
+        (declared.maximum, "at most {:g}"),
+        (declared.below, "below {:g}"),
+    ]
+    parts = [text.format(limit) for limit, text in limits if limit is not None]
+    if declared.choices:
+        parts.append("one of " + ", ".join(f"`{choice}`" for choice in declared.choices))
+    text = _plain(declared.help)
+    return f"{text} ({'; '.join(parts)})" if parts else text
+
+
+def commands() -> str:
+    """Return a section for each command, with its usage, its options and its examples."""
+    from typer.main import get_command
+
+    from hf_lwmm.cli import app
+
+    return "\n\n".join(_command(name, command) for name, command in _leaves("hf-lwmm", get_command(app)))
+
+
+def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """The commands that do something, with what is typed before their options."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield name, command
+        return
+    for child, inner in children.items():
+        yield from _leaves(f"{name} {child}", inner)
+
+
+def _command(name: str, command: Any) -> str:
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    options = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
+    words = [name, *(f"[{_metavar(each)}]" for each in arguments), "[OPTIONS]" if options else ""]
+    lines = [f"## {name}", "", _plain(command.help or ""), "", "```text", " ".join(filter(None, words)), "```", ""]
+    rows = [(f"`{_metavar(each)}`", _plain(getattr(each, "help", None) or "")) for each in arguments]
+    lines += [*_table(("argument", "meaning"), rows), ""] if rows else []
+    rows = [(f"`{', '.join((*each.opts, *each.secondary_opts))}`", _option_help(each)) for each in options]
+    lines += [*_table(("option", "meaning"), rows), ""] if rows else []
+    if command.epilog:
+        title, *examples = [line for line in command.epilog.splitlines() if line.strip()]
+        lines += [title, "", "```sh", *map(_plain, examples), "```"]
+    return "\n".join(lines).rstrip()
+
+
+def _metavar(argument: Any) -> str:
+    return argument.name.upper() + ("..." if argument.nargs == -1 else "")
+
+
+def _option_help(option: Any) -> str:
+    text, default = _plain(option.help or ""), option.default
+    if option.is_flag or option.multiple or default in (None, "", ()) or callable(default):
+        return text
+    return f"{text} Default: `{default}`."
+
+
+def recipe() -> str:
+    """Return the recipe that the quick start's merge has written."""
+    text = (ROOT / "model_cards" / "gta-to-night-lwmm" / "hf_lwmm.yaml").read_text(encoding="utf-8")
+    return f"```yaml\n{text.rstrip()}\n```"
+
+
+def api() -> str:
+    """Return the public names of the package for mkdocstrings: functions by verb, then classes, then the rest."""
+    names = public_names()
+    verbs = [name for name in VERBS if name in names]
+    classes = sorted(name for name in names if name[0].isupper() and not name.isupper())
+    rest = sorted(names - {*verbs, *classes})
+    groups = (("Verbs", verbs), ("Other functions and values", rest), ("Classes", classes))
+    parts = [f"## {title}\n\n" + "\n\n".join(f"::: hf_lwmm.{name}" for name in group) for title, group in groups]
+    return "\n\n".join(parts)
+
+
+def public_names() -> set[str]:
+    """Return the names in the package's `__all__` but those in double underscores, read without an import."""
+    tree = ast.parse((ROOT / "hf_lwmm" / "__init__.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(getattr(each, "id", "") == "__all__" for each in node.targets):
+            return {name for name in ast.literal_eval(node.value) if not name.startswith("__")}
+    raise ValueError("hf_lwmm/__init__.py has no list of public names, __all__.")
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in (titles, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return [lines[0], "|" + " --- |" * len(titles), *lines[1:]]
+
+
+def _plain(text: str) -> str:
+    """A help text without the escapes of terminal markup, on one line."""
+    return " ".join(text.replace(r"\[", "[").replace("\b", "").split())
