@@ -1,4 +1,4 @@
-"""What a model is, from its headers alone."""
+"""Describe a model from its headers alone."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES, is_float
-from hf_lwmm.hub.refs import Ref, parse_ref
+from hf_lwmm.hub import Ref, parse_ref
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model's layout, architecture, label names, element types and size.
+    """A model's layout, architecture, class names, element types and size.
 
-    `parameters` counts float elements; `dtypes` maps torch's type names to numbers of elements.
+    `parameters` counts float elements, and `dtypes` maps torch's type names to numbers of elements.
     """
 
     model: str
@@ -32,7 +32,7 @@ class ModelInfo:
 
 
 def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
-    """Describe a model. Of a Hub repository with safetensors, only headers and config.json are read.
+    """Describe a model. Of a Hub repository with safetensors only headers and config.json are read.
 
     Raises:
         HfLwmmError: a subclass, if the model cannot be found or read.

@@ -1,4 +1,4 @@
-"""From references to a plan, first from headers alone, then over checkpoints whose weights can be read."""
+"""Decide a merge: from references to a plan, first from headers alone, then over tensors that can be read."""
 
 from __future__ import annotations
 
@@ -9,32 +9,54 @@ from dataclasses import replace
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.errors import PlanError
-from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
+from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.labels import read_label_set
-from hf_lwmm.planning.permutation import match_units, permuted_checkpoint
-from hf_lwmm.planning.plan import Knobs, MergePlan, make_plan
-from hf_lwmm.planning.provenance import Tuning
-from hf_lwmm.progress import Progress
+from hf_lwmm.options import did_you_mean
+from hf_lwmm.planning.inputs import MergeInputs
+from hf_lwmm.planning.knobs import Knobs
+from hf_lwmm.planning.permutation import permute_to_anchor
+from hf_lwmm.planning.plan import MergePlan, make_plan
+from hf_lwmm.progress import Progress, silent
+
+
+def plan(
+    models: Sequence[Ref],
+    anchor: Ref | None = None,
+    *,
+    knobs: Knobs = Knobs(),
+    inputs: MergeInputs = MergeInputs(),
+    progress: Progress = silent,
+) -> MergePlan:
+    """Decide a merge without carrying it out. Of Hub repositories with safetensors only headers are read.
+
+    Layer weights that a method decides on images stay undecided, unless `inputs.tuning` has them. The plan's
+    checkpoints are closed: it says what would be merged, and `merge` does it.
+
+    Args:
+        models: two or more references (`org/name[@revision][:file]`, a local file or folder).
+        anchor: the one of them that gives task, head and layout; the first if None.
+        knobs: the choices of the merge.
+        inputs: base, measurements and known layer weights, for methods that need them.
+
+    Raises:
+        HfLwmmError: a subclass that says what is wrong with which model.
+    """
+    with planned(models, anchor, knobs, inputs, progress) as decided:
+        return decided
 
 
 @contextlib.contextmanager
 def planned(
-    models: Sequence[Ref],
-    anchor: Ref | int | None,
-    knobs: Knobs,
-    base: Ref | None = None,
-    statistics: Sequence[Ref] = (),
-    tuning: Tuning | None = None,
-    progress: Progress = lambda what, done, total: None,
+    models: Sequence[Ref], anchor: Ref | None, knobs: Knobs, inputs: MergeInputs, progress: Progress
 ) -> Iterator[MergePlan]:
-    """The plan of a merge, made from headers alone.
+    """Return a context with the plan of a merge, made from headers alone.
 
     Raises:
-        HfLwmmError: if a model cannot be read, or they cannot be merged so.
+        HfLwmmError: if a model cannot be read, or the models cannot be merged so.
     """
     refs = read_models(models)
-    index = anchor if isinstance(anchor, int) else anchor_index(refs, anchor)
-    others = [parse_ref(ref) for ref in ([base] if base else []) + list(statistics)]
+    index = anchor_index(refs, anchor)
+    others = [parse_ref(ref) for ref in (*([inputs.base] if inputs.base else []), *inputs.measurements)]
     opened: list[Checkpoint] = []
     try:
         for done, ref in enumerate((*refs, *others)):
@@ -42,13 +64,43 @@ def planned(
             branch = knobs.branch if done < len(refs) else "student"
             opened.append(open_checkpoint(hub.resolve(ref), branch=branch, headers_only=True))
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
-        yield make_plan(checkpoints, index, knobs, rest[0] if base else None, rest[1:] if base else rest, tuning)
+        base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
+        yield make_plan(checkpoints, index, knobs, base, measurements, inputs.tuning)
     finally:
         for checkpoint in opened:
             checkpoint.close()
 
 
+@contextlib.contextmanager
+def readable(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
+    """Return a context with the same plan over tensors that can be read, fetched only now that the plan holds."""
+    opened: list[Checkpoint] = []
+    try:
+        for done, checkpoint in enumerate(decided.sources):
+            progress("Fetching weights", done, len(decided.sources))
+            if checkpoint.reader is None:
+                # The classes that the plan was made with, which may come from --labels.
+                branch = decided.knobs.branch if done < len(decided.checkpoints) else "student"
+                checkpoint = replace(open_checkpoint(checkpoint.source, branch=branch), classes=checkpoint.classes)
+            opened.append(checkpoint)
+        count = len(decided.checkpoints)
+        base, measurements = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])
+        ready = replace(decided, checkpoints=tuple(opened[:count]), base=base, measurements=tuple(measurements))
+        yield _permuted(ready, progress) if ready.permutes else ready
+    finally:
+        for checkpoint in opened:
+            checkpoint.close()
+
+
+def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
+    """The plan over models whose units stand where the anchor's do."""
+    shared = [slot.slot for slot in ready.alignment.shared]
+    checkpoints = permute_to_anchor(ready.checkpoints, ready.alignment.anchor, shared, progress=progress)
+    return replace(ready, checkpoints=checkpoints)
+
+
 def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoint]:
+    """The checkpoints with the classes that --labels gives to those that name none."""
     sets = [read_label_set(labels) for labels in knobs.labels]
     labelled = [with_labels(checkpoint, sets) for checkpoint in checkpoints]
     for labels in sets:
@@ -60,49 +112,19 @@ def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoin
     return labelled
 
 
-@contextlib.contextmanager
-def with_weights(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
-    """The same plan over checkpoints whose weights can be read, downloaded only now that the plan holds."""
-    opened: list[Checkpoint] = []
-    try:
-        for done, checkpoint in enumerate(decided.sources):
-            progress("Fetching weights", done, len(decided.sources))
-            if checkpoint.reader is None:
-                # The classes that the plan was made with, which may come from --labels.
-                branch = decided.knobs.branch if done < len(decided.checkpoints) else "student"
-                checkpoint = replace(open_checkpoint(checkpoint.source, branch=branch), classes=checkpoint.classes)
-            opened.append(checkpoint)
-        count = len(decided.checkpoints)
-        base, statistics = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])
-        ready = replace(decided, checkpoints=tuple(opened[:count]), base=base, statistics=tuple(statistics))
-        yield _permuted(ready, progress) if ready.permutes else ready
-    finally:
-        for checkpoint in opened:
-            checkpoint.close()
-
-
-def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
-    """The plan over models whose units stand where the anchor's do."""
-    shared = [slot.slot for slot in ready.alignment.shared]
-    checkpoints = list(ready.checkpoints)
-    for index, checkpoint in enumerate(checkpoints):
-        progress("Matching units", index, len(checkpoints))
-        if index == ready.alignment.anchor:
-            continue
-        matching = match_units(ready.anchor, checkpoint, shared)
-        checkpoints[index] = permuted_checkpoint(checkpoint, matching)
-    return replace(ready, checkpoints=tuple(checkpoints))
-
-
 def read_models(models: Sequence[Ref]) -> list[ModelRef]:
-    """The references of the models to merge. Raises PlanError for fewer than two."""
+    """Return the references of the models to merge. Raises PlanError for fewer than two."""
     if len(models) < 2:
         raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
     return [parse_ref(model) for model in models]
 
 
 def anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
-    """Which of the models the anchor is, the first if none is named. Raises PlanError if it is none, or several."""
+    """Return the index of the anchor among the models, 0 if none is named.
+
+    Raises:
+        PlanError: if the anchor is none of the models, or fits several.
+    """
     if anchor is None:
         return 0
     wanted = parse_ref(anchor)
@@ -110,7 +132,10 @@ def anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
     loose = [i for i, ref in enumerate(refs) if wanted.repo_id and ref.repo_id == wanted.repo_id]
     found = exact or (loose if wanted.revision is None and not wanted.files else [])
     if not found:
-        raise PlanError(f"The anchor {anchor} is not among the models: {', '.join(map(str, refs))}.")
+        names = [str(ref) for ref in refs]
+        raise PlanError(
+            f"The anchor {anchor} is not among the models: {', '.join(names)}.{did_you_mean(str(anchor), names)}"
+        )
     if not exact and len(found) > 1:
-        raise PlanError(f"The anchor {anchor} fits several models; give it as it stands among them, with its revision.")
+        raise PlanError(f"The anchor {anchor} fits several models; name it as it stands among them, with its revision.")
     return found[0]

@@ -1,1 +1,1 @@
-"""."""
+"""From a plan to files: the streamed merge."""

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Array, Bytes, accumulator, fits, is_float, narrow, widen
 from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE, encode_header
+from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
-from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term, WeightNorm
+from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term, WeightNorm, tensor_recipes
 from hf_lwmm.progress import Progress, silent
 
 CHUNK = 1 << 18  # elements: 1 MiB of float32, small enough for the caches, large enough for the disk
@@ -91,6 +93,25 @@ def write_tensors(
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     return (*shards, "model.safetensors.index.json")
+
+
+def write_merged(
+    plan: MergePlan, folder: Path, *, writing: WriteOptions = WriteOptions(), progress: Progress = silent
+) -> tuple[str, ...]:
+    """Write the merged tensors of a plan into an existing folder and return the names of the files.
+
+    Raises:
+        CheckpointError: if the plan's checkpoints cannot be read.
+        MergeError: as `write_tensors`.
+    """
+    return write_tensors(
+        plan.sources,
+        tensor_recipes(plan),
+        folder,
+        allow_nonfinite=writing.allow_nonfinite,
+        max_shard_size=writing.shard_bytes,
+        progress=progress,
+    )
 
 
 def _shards(tensors: Sequence[TensorRecipe], limit: int) -> Mapping[str, list[TensorRecipe]]:

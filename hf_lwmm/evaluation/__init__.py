@@ -1,1 +1,1 @@
-"""."""
+"""From networks to scores: inference, per-image counts, the report, example pictures and overlays."""

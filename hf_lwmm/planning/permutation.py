@@ -6,7 +6,7 @@ must move together are a group: a residual stream, the hidden units of one MLP, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,8 +17,9 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
 from hf_lwmm.checkpoints.torch_file import MemoryReader
 from hf_lwmm.errors import PlanError
-from hf_lwmm.layouts.table import Pattern
 from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
+from hf_lwmm.layouts.table import Pattern
+from hf_lwmm.progress import Progress, silent
 
 Order = NDArray[np.intp]
 _SWEEPS = 50  # matching settles after a few; a bound for the case that it goes round in circles
@@ -193,6 +194,34 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Mat
         if settled:
             break
     return Matching(orders)
+
+
+def permute_to_anchor(
+    checkpoints: Sequence[Checkpoint],
+    anchor: int,
+    shared: Sequence[str],
+    matchings: MutableMapping[tuple[str, ...], Matching] | None = None,
+    progress: Progress = silent,
+) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints with the units of all others where the anchor's are.
+
+    `shared` are the slots that the matching looks at. `matchings` keeps what was found, for further merges of the same
+    models.
+
+    Raises:
+        PlanError: for a family without a table.
+    """
+    known = {} if matchings is None else matchings
+    permuted = list(checkpoints)
+    for index, checkpoint in enumerate(checkpoints):
+        progress("Matching units", index, len(checkpoints))
+        if index == anchor:
+            continue
+        key = (str(checkpoints[anchor].source.ref), str(checkpoint.source.ref), *shared)
+        if key not in known:
+            known[key] = match_units(checkpoints[anchor], checkpoint, list(shared))
+        permuted[index] = permuted_checkpoint(checkpoint, known[key])
+    return tuple(permuted)
 
 
 def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoint:

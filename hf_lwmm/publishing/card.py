@@ -1,24 +1,26 @@
-"""The model card: what was merged from what, how, under which licence, and how to make it again."""
+"""Write the model card of a merge: parents, method, licence, scores, and how to make it again."""
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
 from hf_lwmm.errors import CardError
-from hf_lwmm.hub.client import Source
+from hf_lwmm.hub import Source
+from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.provenance import ImageProvenance
 from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.publishing.command import merge_command
 from hf_lwmm.publishing.eval_results import model_index
 from hf_lwmm.publishing.licences import MergedLicence
 
 if TYPE_CHECKING:
-    from hf_lwmm.evaluation.evaluate import EvaluationReport
+    from hf_lwmm.evaluation.report import EvaluationReport
 
 _REASONS_SHOWN = 12
 _LOAD_TRANSFORMERS = """from transformers import pipeline
@@ -35,18 +37,27 @@ from safetensors.torch import load_file
 state_dict = load_file(hf_hub_download("{model}", "{file}"))  # names of {layout}"""
 
 
+@dataclass(frozen=True)
+class CardExtras:
+    """What lies beside the card: scores, pictures of examples, the plot of the layer weights, code of the anchor."""
+
+    report: EvaluationReport | None = None
+    pictures: Sequence[str] = ()
+    plot: str = ""
+    code: Sequence[str] = ()
+
+
 def render_card(
     plan: MergePlan,
     recipe: Recipe,
     licence: MergedLicence,
     title: str,
     repo_id: str | None,
-    report: EvaluationReport | None = None,
-    pictures: Sequence[str] = (),
+    extras: CardExtras = CardExtras(),
 ) -> str:
-    """The card as Markdown with YAML metadata; `pictures` are files beside it that show what the models see.
+    """Return the card as Markdown with YAML metadata.
 
-    Names only what others can see: local models are shown by their last part, never by a path.
+    The card names only what others can see: local models by their last part, never by a path.
 
     Raises:
         CardError: if the metadata is not what the Hub accepts.
@@ -54,10 +65,10 @@ def render_card(
     from huggingface_hub import ModelCard
 
     template = files("hf_lwmm.publishing").joinpath("templates/card.md.jinja").read_text(encoding="utf-8")
-    anchor = plan.anchor
+    anchor, tuning = plan.anchor, plan.tuning
     try:
         card = ModelCard.from_template(
-            _metadata(plan, licence, title, report),
+            _metadata(plan, licence, title, extras.report),
             template_str=template,
             title=title,
             repo_id=repo_id,
@@ -71,48 +82,31 @@ def render_card(
             classes=_classes(anchor.classes),
             unshared=_unshared(plan),
             method=plan.method,
-            layerwise=plan.knobs.method == "layerwise",
+            layerwise=plan.method.name == Layerwise.name,
             base=_link(plan.base.source) if plan.base else "",
-            statistics=[_link(checkpoint.source) for checkpoint in plan.statistics],
-            tuned=_images(plan.tuning.images) if plan.tuning and plan.tuning.images else "",
-            how=plan.tuning.notes if plan.tuning else (),
-            recalibrated=_images(recipe.recalibration) if recipe.recalibration else "",
+            measurements=[_link(checkpoint.source) for checkpoint in plan.measurements],
+            tuned=_images(tuning.images) if tuning and tuning.images else "",
+            how=tuning.notes if tuning else (),
+            bn_images=_images(recipe.bn_images) if recipe.bn_images else "",
             knobs=_knobs(plan),
-            scores=report.to_markdown() if report else "",
-            pictures=pictures,
+            scores=extras.report.to_markdown() if extras.report else "",
+            pictures=extras.pictures,
+            plot=extras.plot,
+            code=extras.code,
+            code_source=_link(anchor.source),
             usage=_usage(plan, recipe, repo_id or title),
-            command=merge_command(plan, recipe),
+            command=merge_command(recipe),
         )
     except (ValueError, TypeError) as error:
         raise CardError(f"The model card's metadata cannot be written: {error}") from error
     return str(card)
 
 
-def merge_command(plan: MergePlan, recipe: Recipe) -> str:
-    """The command line that makes the same merge."""
-    parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
-    asked: dict[str, Any] = {"base": (recipe.base,) if recipe.base else (), "statistics": recipe.statistics}
-    for name, facts in (("tune", plan.tuning and plan.tuning.images), ("bn", recipe.recalibration)):
-        if facts:
-            asked |= {f"{name}-data": facts.ref, f"{name}-split": facts.split, f"{name}-limit": facts.images}
-            asked |= facts.options
-    for name, value in {**asked, **plan.knobs.changed()}.items():
-        if name == "options":
-            parts += [part for option, number in value.items() for part in ("--set", f"{option}={number}")]
-            continue
-        if value is True:
-            parts.append(f"--{name}")
-            continue
-        for each in value if isinstance(value, tuple) else (value,):
-            parts += [f"--{name}", ",".join(each) if isinstance(each, tuple) else str(each)]
-    return shlex.join(parts)
-
-
 def _knobs(plan: MergePlan) -> str:
-    changed = {name: value for name, value in plan.knobs.changed().items() if name not in ("method", "options")}
-    if plan.knobs.method != "layerwise":
-        changed = {**plan.method.options, **changed}
-    return ", ".join(f"{name} = {_shown(value)}" for name, value in changed.items()) or "the paper's"
+    changed = {name: value for name, value in plan.knobs.changed().items() if name != "method"}
+    options = plan.method.changed() if plan.method.name == Layerwise.name else plan.method.options
+    every = {**options, **changed}
+    return ", ".join(f"{name} = {_shown(value)}" for name, value in every.items()) or "the paper's"
 
 
 def _shown(value: object) -> str:
@@ -168,11 +162,11 @@ def _link(source: Source) -> str:
     return f"{link} `{'+'.join(source.ref.files)}`" if source.ref.files and repo_id else link
 
 
-def _images(facts: ImageProvenance) -> str:
-    commit = f" `{facts.commit[:12]}`" if facts.commit else ""
-    link = f"[{facts.name}](https://huggingface.co/datasets/{facts.name}){commit}"
-    where = f"`{facts.name}` (a local folder)" if facts.local else link
-    return f"{where}, split {facts.split} ({facts.images} images)"
+def _images(images: ImageProvenance) -> str:
+    commit = f" `{images.commit[:12]}`" if images.commit else ""
+    link = f"[{images.data}](https://huggingface.co/datasets/{images.data}){commit}"
+    where = f"`{images.data}` (a local folder)" if images.local else link
+    return f"{where}, split {images.split} ({images.limit} images)"
 
 
 def _first_weight(plan: MergePlan, index: int) -> str:

@@ -1,1 +1,1 @@
-"""."""
+"""Many merges scored on one data set."""

@@ -1,0 +1,61 @@
+"""Compare two models layer by layer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from html import escape
+
+from hf_lwmm import hub
+from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.hub import Ref, parse_ref
+from hf_lwmm.planning.discrepancy import Discrepancy, check_granularity, compare
+from hf_lwmm.progress import Progress, silent
+from hf_lwmm.publishing.plots.discrepancy import plot_discrepancy
+from hf_lwmm.publishing.plots.style import inline
+
+
+@dataclass(frozen=True)
+class DiffReport(Discrepancy):
+    """The differences of two models, which a notebook shows with a picture."""
+
+    def _repr_html_(self) -> str:
+        rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.summary())
+        table = "".join(f"<tr>{row}</tr>" for row in rows)
+        image = inline(lambda file: plot_discrepancy(self, file))
+        return f"<p><b>Discrepancy</b>: {escape(self.title())}</p><table>{table}</table>{image}"
+
+
+def diff(
+    first: Ref,
+    second: Ref,
+    *,
+    taus: Sequence[float] = (10.0,),
+    granularity: str = "module",
+    branch: str = "student",
+    progress: Progress = silent,
+) -> DiffReport:
+    """Compare two models, whatever layouts they are stored in, in bounded memory (paper, Figure 2).
+
+    Args:
+        first, second: references, as for `merge`; relative distances are of the first's norms.
+        taus: thresholds: a tensor counts as changed when ||a - b|| >= ||a|| / tau.
+        granularity: what makes a layer: module, block or stage.
+        branch: network to take from a self-training checkpoint, student or teacher.
+
+    Raises:
+        AlignmentError: if the models are not networks of one architecture.
+        CheckpointError: if a value is not finite.
+        PlanError: for thresholds that are not positive, or another granularity.
+    """
+    check_granularity(granularity)
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for done, ref in enumerate((first, second)):
+            progress("Fetching weights", done, 2)
+            checkpoint = open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch)
+            stack.callback(checkpoint.close)
+            opened.append(checkpoint)
+        found = compare(opened[0], opened[1], taus=taus, granularity=granularity, progress=progress)
+    return DiffReport(**{each.name: getattr(found, each.name) for each in fields(found)})

@@ -1,0 +1,30 @@
+"""Push a merged folder to the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hf_lwmm import hub
+from hf_lwmm.errors import HubError
+from hf_lwmm.hub import Pushed, PushOptions
+from hf_lwmm.planning.recipe import FILE_NAME
+
+
+def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions()) -> Pushed:
+    """Push a folder that `merge` wrote, as one commit.
+
+    Raises:
+        HubError: if the folder is no merged model, or this user may not write there.
+    """
+    folder = Path(folder)
+    if not (folder / FILE_NAME).is_file():
+        raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
+    hub.check_push(repo_id, create_pr=options.create_pr)
+    return hub.push_folder(
+        folder, files_in(folder), repo_id, options, message="Upload a model merged with hf-lwmm"
+    )
+
+
+def files_in(folder: Path) -> list[str]:
+    """Return the names of all files below a folder, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,60 @@
+"""Spell a merge as a command line."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
+from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.options import Options, declarations, option_name
+from hf_lwmm.planning.images import ImageProvenance, ImageSource
+from hf_lwmm.planning.recipe import Recipe
+
+
+def merge_command(recipe: Recipe) -> str:
+    """Return the command line that makes the merge of a recipe."""
+    parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
+    method = recipe.knobs.method
+    if method.name != Layerwise.name:
+        parts += ["--method", method.name]
+    for name, value in method.changed().items():
+        parts += [method.flag(name), _text(value)] if method.own_flags else ["--option", f"{name}={_text(value)}"]
+    parts += option_arguments(recipe.knobs)
+    parts += ["--base", recipe.base] if recipe.base else []
+    for measurement in recipe.measurements:
+        parts += ["--measurements", measurement]
+    if recipe.tuning and recipe.tuning.images:
+        parts += _image_arguments(recipe.tuning.images, "tune-")
+    if recipe.bn_images:
+        parts += _image_arguments(recipe.bn_images, "bn-")
+    parts += ["--system", recipe.system] if recipe.system else []
+    if recipe.max_shard_size != MAX_SHARD_SIZE:
+        parts += ["--max-shard-size", str(recipe.max_shard_size)]
+    return shlex.join(parts)
+
+
+def option_arguments(options: Options, prefix: str = "") -> list[str]:
+    """Return the arguments that make options what they are: those that differ from their defaults."""
+    parts = []
+    changed = options.changed()
+    for name, declared in declarations(type(options)).items():
+        if name not in changed:
+            continue
+        flag, value = option_name(name, declared, prefix), changed[name]
+        if value is True:
+            parts.append(flag)
+        elif isinstance(value, tuple) and not declared.commas:
+            parts += [part for each in value for part in (flag, _text(each))]
+        else:
+            parts += [flag, _text(value)]
+    return parts
+
+
+def _image_arguments(images: ImageProvenance, prefix: str) -> list[str]:
+    source: ImageSource = images.source
+    return option_arguments(source, prefix)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
