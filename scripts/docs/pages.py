@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from posixpath import dirname, normpath, relpath
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -73,5 +72,3 @@ def _link(target: str, fragment: str, origin: str, here: str, repository: str) -
         kind = "tree" if (ROOT / path).is_dir() else "blob"
         return f"{repository.rstrip('/')}/{kind}/main/{path}{fragment}"
     return target + fragment  # mkdocs reports it
-
-

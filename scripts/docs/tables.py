@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from hf_lwmm.options import Declaration, declarations, option_name
+import hf_lwmm
+from hf_lwmm.options import Declaration, declarations
 
 ROOT = Path(__file__).parents[2]
-# Classes of options by module, in the order of the page; merge methods follow by themselves.
-OPTIONS: Sequence[tuple[str, str]] = (
-    ("hf_lwmm.planning.knobs", "Knobs"),
-    ("hf_lwmm.planning.images", "ImageSource"),
-    ("hf_lwmm.planning.inputs", "NetworkOptions"),
-    ("hf_lwmm.evaluation.spec", "EvaluationSpec"),
-    ("hf_lwmm.engine.write_options", "WriteOptions"),
-    ("hf_lwmm.hub.client", "PushOptions"),
+# Classes of options in the order of the page; any others follow.
+OPTIONS = (
+    "Knobs",
+    "ImageSource",
+    "NetworkOptions",
+    "EvaluationSpec",
+    "WriteOptions",
+    "PushOptions",
+    "SweepAxes",
+    "SweepRun",
 )
+_OPTIONS_CLASS = re.compile(r"^class (\w+)\(Options\):", re.MULTILINE)
 VERBS = (
     *("merge", "plan", "push", "reproduce", "inspect", "diff", "search", "load", "evaluate", "predict", "measure"),
     *("sweep", "export", "convert"),
@@ -31,12 +34,20 @@ def knobs() -> str:
     """Return a section for each class of options, and one for each merge method."""
     from hf_lwmm.methods import METHODS
 
-    sections = []
-    for module, name in OPTIONS:
-        sections.append(_section(name, getattr(import_module(module), name)))
-    for method in METHODS.values():
-        sections.append(_section(f"Method {method.name}", method))
-    return "\n\n".join(sections)
+    rank = {name: place for place, name in enumerate(OPTIONS)}
+    classes = sorted(option_classes(), key=lambda cls: (rank.get(cls.__name__, len(rank)), cls.__name__))
+    sections = [_section(cls.__name__, cls) for cls in classes]
+    return "\n\n".join([*sections, *(_section(f"Method {method.name}", method) for method in METHODS.values())])
+
+
+def option_classes() -> list[type[Any]]:
+    """Return every class of declared options in the package but the methods'."""
+    found = []
+    for path in sorted((ROOT / "hf_lwmm").rglob("*.py")):
+        for name in _OPTIONS_CLASS.findall(path.read_text(encoding="utf-8")):
+            cls = getattr(import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)), name)
+            found += [cls] if declarations(cls) else []
+    return found
 
 
 def _section(title: str, cls: type[Any]) -> str:
@@ -46,7 +57,7 @@ def _section(title: str, cls: type[Any]) -> str:
     rows = [
         (
             f"`{name}`",
-            f"`{_flag(cls, name, declared)}`",
+            f"`{cls.flag(name)}`",
             f"`{_type(hints[name])}`",
             f"`{defaults[name]!r}`",
             _meaning(declared),
@@ -56,10 +67,6 @@ def _section(title: str, cls: type[Any]) -> str:
     ]
     lines += _table(("field", "option", "type", "default", "meaning"), rows) if rows else ["It has no options."]
     return "\n".join(lines)
-
-
-def _flag(cls: type[Any], name: str, declared: Declaration) -> str:
-    return str(cls.flag(name)) if hasattr(cls, "flag") else option_name(name, declared)
 
 
 def _type(hint: Any) -> str:
@@ -77,7 +84,7 @@ def _meaning(declared: Declaration) -> str:
     parts = [text.format(limit) for limit, text in limits if limit is not None]
     if declared.choices:
         parts.append("one of " + ", ".join(f"`{choice}`" for choice in declared.choices))
-    text = _plain(declared.help)
+    text = _prose(declared.help)
     return f"{text} ({'; '.join(parts)})" if parts else text
 
 
@@ -104,8 +111,8 @@ def _command(name: str, command: Any) -> str:
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     options = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
     words = [name, *(f"[{_metavar(each)}]" for each in arguments), "[OPTIONS]" if options else ""]
-    lines = [f"## {name}", "", _plain(command.help or ""), "", "```text", " ".join(filter(None, words)), "```", ""]
-    rows = [(f"`{_metavar(each)}`", _plain(getattr(each, "help", None) or "")) for each in arguments]
+    lines = [f"## {name}", "", _prose(command.help or ""), "", "```text", " ".join(filter(None, words)), "```", ""]
+    rows = [(f"`{_metavar(each)}`", _prose(getattr(each, "help", None) or "")) for each in arguments]
     lines += [*_table(("argument", "meaning"), rows), ""] if rows else []
     rows = [(f"`{', '.join((*each.opts, *each.secondary_opts))}`", _option_help(each)) for each in options]
     lines += [*_table(("option", "meaning"), rows), ""] if rows else []
@@ -120,7 +127,7 @@ def _metavar(argument: Any) -> str:
 
 
 def _option_help(option: Any) -> str:
-    text, default = _plain(option.help or ""), option.default
+    text, default = _prose(option.help or ""), option.default
     if option.is_flag or option.multiple or default in (None, "", ()) or callable(default):
         return text
     return f"{text} Default: `{default}`."
@@ -134,22 +141,13 @@ def recipe() -> str:
 
 def api() -> str:
     """Return the public names of the package for mkdocstrings: functions by verb, then classes, then the rest."""
-    names = public_names()
+    names = {name for name in hf_lwmm.__all__ if not name.startswith("__")}
     verbs = [name for name in VERBS if name in names]
     classes = sorted(name for name in names if name[0].isupper() and not name.isupper())
     rest = sorted(names - {*verbs, *classes})
     groups = (("Verbs", verbs), ("Other functions and values", rest), ("Classes", classes))
     parts = [f"## {title}\n\n" + "\n\n".join(f"::: hf_lwmm.{name}" for name in group) for title, group in groups]
     return "\n\n".join(parts)
-
-
-def public_names() -> set[str]:
-    """Return the names in the package's `__all__` but those in double underscores, read without an import."""
-    tree = ast.parse((ROOT / "hf_lwmm" / "__init__.py").read_text(encoding="utf-8"))
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(getattr(each, "id", "") == "__all__" for each in node.targets):
-            return {name for name in ast.literal_eval(node.value) if not name.startswith("__")}
-    raise ValueError("hf_lwmm/__init__.py has no list of public names, __all__.")
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -161,3 +159,8 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _plain(text: str) -> str:
     """A help text without the escapes of terminal markup, on one line."""
     return " ".join(text.replace(r"\[", "[").replace("\b", "").split())
+
+
+def _prose(text: str) -> str:
+    """A help text as Markdown."""
+    return re.sub(r"([\[\]<*_])", r"\\\1", _plain(text))
