@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -46,7 +48,7 @@ def option_classes() -> list[type[Any]]:
     for path in sorted((ROOT / "hf_lwmm").rglob("*.py")):
         for name in _OPTIONS_CLASS.findall(path.read_text(encoding="utf-8")):
             cls = getattr(import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)), name)
-            found += [cls] if declarations(cls) else []
+            found += [cls] if is_dataclass(cls) and declarations(cls) else []
     return found
 
 
@@ -110,7 +112,8 @@ def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
 def _command(name: str, command: Any) -> str:
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     options = [param for param in command.params if param.param_type_name == "option" and not param.hidden]
-    words = [name, *(f"[{_metavar(each)}]" for each in arguments), "[OPTIONS]" if options else ""]
+    shown = (_metavar(each) if each.required else f"[{_metavar(each)}]" for each in arguments)
+    words = [name, *shown, "[OPTIONS]" if options else ""]
     lines = [f"## {name}", "", _prose(command.help or ""), "", "```text", " ".join(filter(None, words)), "```", ""]
     rows = [(f"`{_metavar(each)}`", _prose(getattr(each, "help", None) or "")) for each in arguments]
     lines += [*_table(("argument", "meaning"), rows), ""] if rows else []
@@ -151,7 +154,8 @@ def api() -> str:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[cell.replace("|", r"\|") for cell in row] for row in (titles, *rows)]
+    # Python-Markdown takes a bar in code as it is, and would show a backslash before it.
+    cells = [[re.sub(r"(`[^`]*`)|\|", lambda bar: bar[1] or r"\|", cell) for cell in row] for row in (titles, *rows)]
     lines = [f"| {' | '.join(row)} |" for row in cells]
     return [lines[0], "|" + " --- |" * len(titles), *lines[1:]]
 
@@ -163,4 +167,4 @@ def _plain(text: str) -> str:
 
 def _prose(text: str) -> str:
     """A help text as Markdown."""
-    return re.sub(r"([\[\]<*_])", r"\\\1", _plain(text))
+    return re.sub(r"([\[\]*_])", r"\\\1", html.escape(_plain(text), quote=False))
