@@ -12,7 +12,7 @@ from manifests import manifest, slot_map
 from seeded import seeded
 from torch import Tensor, nn
 
-from hf_lwmm.layouts import map_slots
+from hf_lwmm.networks.module_slots import slots_of
 
 _FOLDER = Path(__file__).parent / "golden" / "reference"
 
@@ -40,7 +40,7 @@ def fill(model: nn.Module, system: str) -> nn.Module:
     source = slot_map(system)
     arrays = {name: seeded(name, shape, dtype).reshape(-1) for name, shape, dtype in manifest(system)}
     state = model.state_dict()
-    for name, atoms in map_slots({name: tuple(tensor.shape) for name, tensor in state.items()}).atoms.items():
+    for name, atoms in slots_of(model).atoms.items():
         for atom in atoms:
             given = source.slots[atom.slot]
             assert given.shape == atom.shape, name

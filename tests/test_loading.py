@@ -143,7 +143,7 @@ def test_missing_tensors_and_wrong_counts_are_listed(tmp_path: Path) -> None:
     with pytest.raises(LayoutError, match=r"short\.pth.*daformer\.bottleneck\.bn\.weight"):
         hf_lwmm.load(tmp_path / "short.pth")
     torch.save(arrays, tmp_path / "whole.pth")
-    with pytest.raises(PlanError, match="is no label set"):
+    with pytest.raises(PlanError, match="is not a label set"):
         hf_lwmm.load(tmp_path / "whole.pth", labels=["cityscapes"])
     with pytest.raises(LayoutError, match="--system advent means nothing here"):
         hf_lwmm.load(tmp_path / "whole.pth", system="advent")

@@ -379,7 +379,7 @@ def test_label_sets_come_from_files_too_and_must_fit(tmp_path: Path) -> None:
     assert "--labels road,sky,car" in (tmp_path / "out" / "README.md").read_text()
     for labels, message in (
         (["voc"], r"--labels voc \(21 classes\) fits no model"),
-        (["cityscape"], "cityscape is no label set .*cityscapes19.* no such file"),
+        (["cityscape"], "cityscape is not a label set .*cityscapes19.* no such file"),
         ([tmp_path / "1.safetensors"], "cannot be read as a file"),
         (["road,road,car"], "list of classes names a class twice"),
     ):

@@ -16,7 +16,7 @@ from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.hub.refs import ModelRef, parse_ref
 from hf_lwmm.layouts import LAYOUTS, Atom, depth_order, map_slots, place_of, registration_order
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts import Component, Layout
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
 
 TORCH_SUFFIXES = tuple(suffix for suffix in WEIGHT_SUFFIXES if suffix != ".safetensors")

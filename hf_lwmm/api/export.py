@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.atomic import check_target, staged
-from hf_lwmm.hub.client import Pushed
+from hf_lwmm.hub import Pushed
 from hf_lwmm.hub.refs import ModelRef, parse_ref
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.publishing.licences import merged_licence

@@ -10,12 +10,13 @@ from transformers import PreTrainedConfig, PreTrainedModel, SegformerConfig
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.labels import label_sets, normalise
-from hf_lwmm.layouts import COMPONENTS, Shape, SlotMap, map_slots
+from hf_lwmm.layouts import COMPONENTS, Shape, SlotMap
 from hf_lwmm.networks.bottleneck import BottleneckConfig
 from hf_lwmm.networks.daformer import DILATIONS, DAFormerConfig, DAFormerForSemanticSegmentation
 from hf_lwmm.networks.deeplab import SYSTEMS, DeepLabV2Config
 from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
+from hf_lwmm.networks.module_slots import misfits, slots_of
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
 
 
@@ -85,22 +86,9 @@ def check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map
         LayoutError: listing what is absent and what has another shape.
     """
     with torch.device("meta"):
-        tensors = model(config).state_dict()
-    if faults := misfits(map_slots({name: tuple(tensor.shape) for name, tensor in tensors.items()}), slot_map):
+        network = model(config)
+    if faults := misfits(slots_of(network), slot_map):
         raise LayoutError(f"The checkpoint does not fit a {model.__name__}: {faults}.")
-
-
-def misfits(network: SlotMap, checkpoint: SlotMap) -> str:
-    """Which slots of a network a checkpoint lacks or has in another shape, in words; empty if it fits.
-
-    BatchNorm's counters may be absent, as in frozen ones: no forward pass reads them.
-    """
-    needed, given = shapes_of(network), shapes_of(checkpoint)
-    absent = [slot for slot in needed if slot not in given and not slot.endswith("num_batches_tracked")]
-    other = [f"{s} is {given[s]}, not {shape}" for s, shape in needed.items() if given.get(s, shape) != shape]
-    faults = [f"{len(absent)} slots are absent ({some(absent)})"] if absent else []
-    faults += [f"{len(other)} have another shape ({some(other)})"] if other else []
-    return "; ".join(faults)
 
 
 def shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:
@@ -113,11 +101,6 @@ def count(shapes: Mapping[str, Shape], slot: str) -> int:
     while slot.format(number) in shapes:
         number += 1
     return number
-
-
-def some(items: Sequence[str]) -> str:
-    """The first few of a list, for a message."""
-    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
 
 
 def head_fields(slot_map: SlotMap) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From pictures to what a network takes, as each code base does it, and from logits back to maps of classes."""
+"""Prepare pictures for a network as its own code base does, and turn logits into maps of classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from transformers import BatchFeature
+from transformers import BatchFeature, TensorType
 from transformers.image_processing_utils import BaseImageProcessor
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -22,21 +22,21 @@ _SIZES = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edg
 
 
 class SegmentationImageProcessor(BaseImageProcessor):
-    """Resizes, crops, orders channels, and normalises: (value * rescale_factor - mean) / std.
+    """Resize, crop, order the channels, and normalise: (value * rescale_factor - mean) / std.
 
     Args:
-        size: {"height", "width"} in pixels; {"shortest_edge"}, perhaps with a {"longest_edge"} that it must not exceed,
-            to keep proportions; None to leave images as large as they are.
+        size: {"height", "width"} in pixels; or {"shortest_edge"}, optionally with a {"longest_edge"} that must not be
+            exceeded, which keeps proportions; None leaves images as large as they are.
         resample: PIL's number of the filter; 2 is bilinear, 3 bicubic.
-        crop_size: {"height", "width"} of the centre that is kept after resizing; None to keep all.
+        crop_size: {"height", "width"} of the centre that is kept after resizing; None keeps all.
         channel_order: "RGB" or "BGR"; mean and std are in this order.
-        rescale_factor: 1 for networks that take values from 0 to 255.
-        align_corners: how logits are resized to the image (bilinear).
-        window, stride: (height, width) of the sliding windows that the network looks through, and the step between
+        rescale_factor: factor for values from 0 to 255, before mean and std.
+        align_corners: whether logits are resized to the image with aligned corners (bilinear).
+        window, stride: (height, width) of the sliding windows that the network is applied to, and the step between
             them; None for the whole image at once.
 
     Raises:
-        ValueError: for another order of channels, or a size that says something else.
+        ValueError: for another order of channels, or a size with other keys.
     """
 
     model_input_names = ["pixel_values"]  # noqa: RUF012  (transformers' own interface)
@@ -75,24 +75,31 @@ class SegmentationImageProcessor(BaseImageProcessor):
         self.stride = list(stride) if stride else None
 
     def to_dict(self) -> dict[str, Any]:
-        """What preprocessor_config.json holds."""
+        """Return the content of preprocessor_config.json."""
         return {**vars(self), "image_processor_type": type(self).__name__}
 
-    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.preprocess(images)
+    def preprocess(
+        self, images: Picture | Sequence[Picture], return_tensors: str | TensorType | None = None
+    ) -> BatchFeature:
+        """Prepare a picture or a list of pictures.
 
-    def preprocess(self, images: Picture | Sequence[Picture], *args: Any, **kwargs: Any) -> BatchFeature:
-        """`pixel_values` (N, 3, H, W) float32 of pictures that are, after resizing, of one size.
+        Args:
+            images: pictures as `as_rgb` takes them.
+            return_tensors: "pt" or "np" for one array, or None for a list, as in the processors of transformers.
+
+        Returns:
+            `pixel_values`: a float32 tensor (N, 3, H, W), such an array, or a list of N float32 arrays (3, H, W), which
+            may differ in size.
 
         Raises:
-            ValueError: for something that is no picture, or pictures of several sizes.
+            ValueError: for something that is no picture, or if pictures of several sizes should make one array.
         """
         pictures: list[Any] = list(images) if isinstance(images, list | tuple) else [images]
         arrays = [self._normalised(as_rgb(picture)) for picture in pictures]
-        if len({array.shape for array in arrays}) > 1:
+        if return_tensors is not None and len({array.shape for array in arrays}) > 1:
             sizes = sorted({f"{array.shape[2]}x{array.shape[1]}" for array in arrays})
             raise ValueError(f"Images of several sizes ({', '.join(sizes)}) make no batch; give them one by one.")
-        return BatchFeature({"pixel_values": torch.from_numpy(np.stack(arrays))})
+        return BatchFeature({"pixel_values": arrays}, tensor_type=return_tensors)
 
     def _normalised(self, picture: Image.Image) -> NDArray[np.float32]:
         if self.size:
@@ -110,11 +117,11 @@ class SegmentationImageProcessor(BaseImageProcessor):
     def post_process_semantic_segmentation(
         self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
     ) -> list[Tensor]:
-        """The best class of every pixel, a (height, width) int64 map for each image.
+        """Return the best class of every pixel, a (height, width) int64 map for each image.
 
         Args:
-            outputs: of a network, with `logits` (N, C, h, w).
-            target_sizes: (height, width) for each image; the logits' own if None.
+            outputs: a network's output with `logits` (N, C, h, w).
+            target_sizes: (height, width) of each map; the logits' own size if None.
         """
         logits = outputs.logits
         if target_sizes is None:
@@ -126,7 +133,7 @@ class SegmentationImageProcessor(BaseImageProcessor):
 
 
 def _resized(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int]:
-    """(width, height) of an image after resizing; proportions are kept up to rounding halves up, as mmcv does."""
+    """Return (width, height) after resizing; proportions are kept, and halves are rounded up, as mmcv does."""
     if "height" in wanted:
         return wanted["width"], wanted["height"]
     scale = wanted["shortest_edge"] / min(size)
@@ -136,12 +143,14 @@ def _resized(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int
 
 
 def as_rgb(picture: Picture) -> Image.Image:
-    """Any picture as 8-bit RGB; of 16-bit ones the upper 8 bits, transparency is dropped.
+    """Convert any picture to 8-bit RGB: of 16-bit values the upper 8 bits are kept, and transparency is dropped.
 
-    Integers are 16-bit if their type is, or if one of them is over 255; floats are from 0 to 1.
+    Args:
+        picture: a PIL image, or an array or tensor (H, W), (H, W, 1 | 3 | 4) or (1 | 3 | 4, H, W). Integers count as
+            16-bit if their dtype is, or if a value is above 255; floats range from 0 to 1.
 
     Raises:
-        ValueError: for something that is no picture, or values that no picture has.
+        ValueError: for something that is no picture, or for values that no picture has.
     """
     if isinstance(picture, Image.Image) and picture.mode[0] not in "IF":
         return picture.convert("RGB")

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import (
     AutoImageProcessor,
     PreTrainedConfig,
@@ -23,17 +22,16 @@ from transformers import (
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
-from hf_lwmm.checkpoints.torch_file import TORCH_DTYPES
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
 from hf_lwmm.hub.client import Source
-from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.hub.refs import Ref, parse_ref
 from hf_lwmm.labels import read_label_set
-from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
-from hf_lwmm.networks.from_slots import misfits, some
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
+from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.planning.inputs import NetworkOptions
 
-_TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
 _PROCESSOR = "preprocessor_config.json"
 _TASKS = {
     "ForSemanticSegmentation": "semantic",
@@ -81,46 +79,33 @@ class LoadedModel:
                 transformers.utils.logging.enable_progress_bar()
 
 
-def load(
-    model: str | Path | ModelRef,
-    *,
-    system: str | None = None,
-    labels: Sequence[Any] = (),
-    branch: str = "student",
-    dtype: str = "float32",
-    device: str = "cpu",
-) -> LoadedModel:
+def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     """Load a model as a network of transformers or of `hf_lwmm.networks`.
 
     Args:
         model: a reference, as for `merge`.
-        system: whose arithmetic a DeepLabV2 checkpoint has (`advent`, `adaptsegnet`, ...), which its file does not say.
-        labels: label sets for a model that does not name its classes, as in `Knobs`.
-        branch: of self-training checkpoints, `student` or `teacher`.
-        dtype: a torch name such as float16; `stored` for what the checkpoint has.
+        network: the code base of a DeepLabV2 checkpoint, label sets for a model that does not name its classes, the
+            branch of a self-training checkpoint, the device and the type to compute in.
 
     Raises:
-        HfLwmmError: a subclass that says what is wrong, e.g. which tensors are missing.
+        HfLwmmError: a subclass that says what is wrong, such as which tensors are missing.
     """
-    _check_place(dtype, device)
-    if device == "cuda" and "LOCAL_RANK" in os.environ:  # a process for each GPU
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    source = hub.resolve(parse_ref(model))
-    checkpoint = open_checkpoint(source, branch=branch)
+    device = _device(network.device)
+    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), branch=network.branch)
     try:
-        checkpoint = with_labels(checkpoint, [read_label_set(name) for name in labels])
-        return _load(checkpoint, system, dtype, device)
+        checkpoint = with_labels(checkpoint, [read_label_set(labels) for labels in network.labels])
+        return _load(checkpoint, network.system, network.compute_dtype, device)
     finally:
         checkpoint.close()
 
 
-def _check_place(dtype: str, device: str) -> None:
-    if dtype not in ("stored", "float32", "bfloat16", "float16", "float64"):
-        raise PlanError(f"--dtype {dtype} is none of float32, bfloat16, float16, float64, stored.")
+def _device(name: str) -> str:
+    """The device, checked; of several GPUs that of this process, if each process has one."""
     try:
-        torch.empty(0, device=device)
+        torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise PlanError(f"--device {device}: cannot be used here: {str(error).splitlines()[0]}") from None
+        raise PlanError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from None
+    return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
 
 
 def _load(checkpoint: Checkpoint, system: str | None, dtype: str, device: str) -> LoadedModel:
@@ -197,28 +182,6 @@ def _float_type(checkpoint: Checkpoint) -> str:
         if info.dtype in TORCH_NAMES:
             counts[info.dtype] = counts.get(info.dtype, 0) + info.count
     return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
-
-
-def fill(model: nn.Module, checkpoint: Checkpoint) -> list[str]:
-    """Give a network a checkpoint's weights, slot by slot, whatever layout they come in; notes what was not used.
-
-    Raises:
-        LayoutError: listing the slots that are missing or of another shape.
-    """
-    state = model.state_dict()
-    own = map_slots({name: tuple(tensor.shape) for name, tensor in state.items()})
-    given = checkpoint.slot_map.slots
-    if faults := misfits(own, checkpoint.slot_map):
-        raise LayoutError(f"{checkpoint.label} does not fit {type(model).__name__}: {faults}.")
-    for name, atoms in own.atoms.items():
-        flat = state[name].view(-1)
-        for atom in atoms:
-            if atom.slot in given:
-                stored = checkpoint.tensors[given[atom.slot].tensor].dtype
-                values = torch.from_numpy(checkpoint.slot_bytes(atom.slot)).view(_TORCH[stored])
-                flat[atom.start : atom.start + len(values)] = values
-    unused = [slot for slot in given if slot not in own.slots and not slot.endswith("num_batches_tracked")]
-    return [f"{checkpoint.label}: {len(unused)} tensors are not used ({some(unused)})"] if unused else []
 
 
 def _stored_config(checkpoint: Checkpoint, family: Family) -> PreTrainedConfig | None:

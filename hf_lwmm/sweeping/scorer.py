@@ -22,7 +22,8 @@ from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.hub.refs import ModelRef, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
-from hf_lwmm.networks.loading import LoadedModel, fill, load
+from hf_lwmm.networks.loading import LoadedModel, load
+from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.planning.permutation import Matching, match_units, permuted_checkpoint
 from hf_lwmm.planning.plan import Knobs, MergePlan, make_plan
 from hf_lwmm.sweeping.grid import Candidate

@@ -15,9 +15,9 @@ from PIL import Image
 from reference import assert_equals_reference, reference, seeded_image
 from seeded import seeded
 from torch import nn
+from transformers import AutoImageProcessor
 
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import SlotMap, map_slots
 from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification, DeepLabV2Config
 from hf_lwmm.networks import DeepLabV2ForSemanticSegmentation as DeepLabV2
 from hf_lwmm.networks import SegmentationImageProcessor as Processor
@@ -25,6 +25,7 @@ from hf_lwmm.networks.deeplab import SYSTEMS as PARTICULAR
 from hf_lwmm.networks.families import family_of
 from hf_lwmm.networks.from_slots import deeplab_config
 from hf_lwmm.networks.image_processing import as_rgb
+from hf_lwmm.networks.module_slots import slots_of
 
 CITYSCAPES = [f"class {i}" for i in range(19)]
 
@@ -46,7 +47,7 @@ def filled(
         for name, shape, dtype in manifest(system)
     }
     state = model.state_dict()
-    for name, atoms in map_slots({name: tuple(tensor.shape) for name, tensor in state.items()}).atoms.items():
+    for name, atoms in slots_of(model).atoms.items():
         for atom in atoms:
             given = source.slots[atom.slot]
             size = int(np.prod(atom.shape))
@@ -118,10 +119,6 @@ def test_bottleneck_classifiers_compute_what_their_own_code_does(system: str, cl
         assert_equals_reference(found[key], array, key)
 
 
-def shapes(model: nn.Module) -> SlotMap:
-    return map_slots({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
-
-
 SMALL = {"depths": [1, 1, 1, 1], "width": 8, "block": "basic", "id2label": {0: "a", 1: "b", 2: "c"}}
 
 
@@ -152,7 +149,7 @@ def test_a_saved_network_comes_back_and_its_configuration_follows_from_it(
     for tensor in model.state_dict().values():  # so that what is stored differs from what a new network has
         tensor += torch.rand(tensor.shape).to(tensor.dtype)
     assert_comes_back(model, tmp_path)
-    found = deeplab_config(shapes(model), ["a", "b", "c"], config.system)
+    found = deeplab_config(slots_of(model), ["a", "b", "c"], config.system)
     names = ("backbone", "depths", "width", "block", "multi_level", "batch_norm_eps", "head", "dilations", "id2label")
     assert [getattr(found, n) for n in names if config.backbone == "resnet" or n == "backbone"] == [
         getattr(config, n) for n in names if config.backbone == "resnet" or n == "backbone"
@@ -214,6 +211,9 @@ def pictures(width: int = 9, height: int = 6) -> Any:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
+GREY = pictures()[..., 0]
+
+
 def test_an_image_processor_orders_channels_scales_and_normalises() -> None:
     values = pictures()
     processor = Processor(channel_order="BGR", rescale_factor=0.5, image_mean=(1, 2, 3), image_std=(4, 5, 6))
@@ -223,6 +223,27 @@ def test_an_image_processor_orders_channels_scales_and_normalises() -> None:
     assert found.dtype == torch.float32 and found.shape == (3, 3, 6, 9)
     for each in found:
         np.testing.assert_allclose(each, expected, atol=1e-5)
+
+
+def test_tensors_arrays_and_lists_are_returned_as_asked_for(tmp_path: Path) -> None:
+    Processor(size={"height": 4, "width": 5}).save_pretrained(tmp_path)
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    assert isinstance(processor, Processor)
+    tensor, array, plain = (processor([GREY, GREY], return_tensors=kind)["pixel_values"] for kind in ("pt", "np", None))
+    assert isinstance(tensor, torch.Tensor) and tensor.shape == (2, 3, 4, 5) and tensor.dtype == torch.float32
+    assert isinstance(array, np.ndarray) and array.dtype == np.float32 and np.array_equal(array, tensor.numpy())
+    assert isinstance(plain, list) and all(type(each) is np.ndarray for each in plain)
+    assert np.array_equal(np.stack(plain), array)
+    with pytest.raises(ValueError, match="not a valid TensorType"):
+        processor(GREY, return_tensors="tf")
+
+
+def test_pictures_of_several_sizes_make_a_list_but_no_batch() -> None:
+    several = [pictures(9, 6), pictures(4, 8)]
+    assert [each.shape for each in Processor()(several)["pixel_values"]] == [(3, 6, 9), (3, 8, 4)]
+    for kind in ("pt", "np"):
+        with pytest.raises(ValueError, match=r"several sizes \(4x8, 9x6\) make no batch"):
+            Processor()(several, return_tensors=kind)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +260,8 @@ def test_an_image_processor_orders_channels_scales_and_normalises() -> None:
 def test_sizes_are_fixed_or_keep_proportions(
     settings: dict[str, Any], picture: tuple[int, int], wanted: tuple[int, int]
 ) -> None:
-    assert Processor(**settings)(Image.new("RGB", picture))["pixel_values"].shape == (1, 3, *wanted)
+    found = Processor(**settings)(Image.new("RGB", picture), return_tensors="np")
+    assert found["pixel_values"].shape == (1, 3, *wanted)
 
 
 def test_the_centre_is_kept() -> None:
@@ -256,7 +278,7 @@ def test_settings_come_back_and_wrong_ones_are_refused(tmp_path: Path) -> None:
     processor.save_pretrained(tmp_path)
     again = Processor.from_pretrained(tmp_path)
     assert again.to_dict() == processor.to_dict()
-    assert torch.equal(again(pictures())["pixel_values"], processor(pictures())["pixel_values"])
+    assert np.array_equal(again(pictures())["pixel_values"], processor(pictures())["pixel_values"])
     for settings, fault in (
         ({"channel_order": "bgr"}, "channel_order is 'bgr'"),
         ({"size": {"height": 8}}, "size has height"),
@@ -277,9 +299,6 @@ def test_class_maps_have_the_sizes_asked_for(corners: bool) -> None:
         assert found.dtype == torch.int64 and torch.equal(found, resized.argmax(0))
     plain = Processor().post_process_semantic_segmentation(SimpleNamespace(logits=logits))
     assert torch.equal(torch.stack(plain), logits.argmax(1))
-
-
-GREY = pictures()[..., 0]
 
 
 @pytest.mark.parametrize(

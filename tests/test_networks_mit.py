@@ -19,11 +19,12 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.evaluation.inference import resized_rows, see
 from hf_lwmm.labels import label_sets
-from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.layouts import map_slots
 from hf_lwmm.networks import from_slots
 from hf_lwmm.networks.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
 from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
+from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
 from hf_lwmm.networks.windows import window_boxes
 
@@ -80,10 +81,6 @@ def tiny(name: str) -> nn.Module:
     torch.manual_seed(0)
     network, config = TINY_NETWORKS[name]
     return network(deepcopy(config)).eval()  # saving a network writes into its configuration
-
-
-def slots_of(model: nn.Module) -> SlotMap:
-    return map_slots({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
 
 
 def features_and_logits(model: nn.Module, feature_prefix: str = "features_") -> dict[str, Tensor]:
@@ -252,7 +249,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason() -> None:
 
     shapes = {name: tuple(tensor.shape) for name, tensor in tiny("daformer").state_dict().items()}
     short = {name: shape for name, shape in shapes.items() if "stages.1.blocks.1.mlp.fc2" not in name}
-    with pytest.raises(LayoutError, match=r"2 slots are absent \(mit.stage1.block1.mlp.fc2.weight, "):
+    with pytest.raises(LayoutError, match=r"2 slots are missing \(mit.stage1.block1.mlp.fc2.weight, "):
         from_slots.daformer_config(map_slots(short), list("abcde"))
     wide = shapes | {"decode_head.embed_layers.2.proj.bias": (13,)}
     with pytest.raises(LayoutError, match=r"another shape \(daformer.embed2.proj.bias is \(13,\), not \(12,\)\)"):
