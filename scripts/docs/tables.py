@@ -92,11 +92,10 @@ def _meaning(declared: Declaration) -> str:
 
 def commands() -> str:
     """Return a section for each command, with its usage, its options and its examples."""
-    from typer.main import get_command
+    from hf_lwmm.cli import COMMANDS, load_command
 
-    from hf_lwmm.cli import app
-
-    return "\n\n".join(_command(name, command) for name, command in _leaves("hf-lwmm", get_command(app)))
+    found = [leaf for name in COMMANDS for leaf in _leaves(f"hf-lwmm {name}", load_command(name))]
+    return "\n\n".join(_command(name, command) for name, command in found)
 
 
 def _leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
@@ -117,8 +116,12 @@ def _command(name: str, command: Any) -> str:
     lines = [f"## {name}", "", _prose(command.help or ""), "", "```text", " ".join(filter(None, words)), "```", ""]
     rows = [(f"`{_metavar(each)}`", _prose(getattr(each, "help", None) or "")) for each in arguments]
     lines += [*_table(("argument", "meaning"), rows), ""] if rows else []
-    rows = [(f"`{', '.join((*each.opts, *each.secondary_opts))}`", _option_help(each)) for each in options]
-    lines += [*_table(("option", "meaning"), rows), ""] if rows else []
+    panels: dict[str, list[Any]] = {}
+    for option in options:
+        panels.setdefault(option.rich_help_panel or "", []).append(option)
+    for panel in sorted(panels, key=bool):  # options of the command itself, then those that are declared elsewhere
+        rows = [(f"`{', '.join((*each.opts, *each.secondary_opts))}`", _option_help(each)) for each in panels[panel]]
+        lines += [*_table((panel or "option", "meaning"), rows), ""]
     if command.epilog:
         title, *examples = [line for line in command.epilog.splitlines() if line.strip()]
         lines += [title, "", "```sh", *map(_plain, examples), "```"]
@@ -130,8 +133,9 @@ def _metavar(argument: Any) -> str:
 
 
 def _option_help(option: Any) -> str:
-    text, default = _prose(option.help or ""), option.default
-    if option.is_flag or option.multiple or default in (None, "", ()) or callable(default):
+    text = _prose(option.help or "")
+    default = option.show_default if isinstance(option.show_default, str) else option.default
+    if option.is_flag or option.multiple or not option.show_default or default in (None, ""):
         return text
     return f"{text} Default: `{default}`."
 
