@@ -20,7 +20,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation, Segf
 
 import hf_lwmm
 from hf_lwmm.errors import LayoutError, PlanError
-from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
+from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
 from hf_lwmm.evaluation.overlays import class_colours, predict
 from hf_lwmm.networks import (
     BottleneckConfig,
@@ -274,7 +274,10 @@ def test_mirrored_and_scaled_views_are_averaged(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
     views = all_views(flip=True, scales=(1.0, 0.5))
     assert len(views) == 4
-    (plain,), (mirrored,) = predict_logits(loaded, [picture()]), predict_logits(loaded, [picture().transpose(0)], views[1])
+    (plain,), (mirrored,) = (
+        predict_logits(loaded, [picture()]),
+        predict_logits(loaded, [picture().transpose(0)], views[1]),
+    )
     torch.testing.assert_close(plain.logits[0], mirrored.logits[0].flip(-1))
     symmetric = Image.fromarray(np.concatenate([np.asarray(picture()), np.asarray(picture())[:, ::-1]], axis=1))
     (result,) = segment([loaded], [symmetric], views=all_views(flip=True))
