@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from posixpath import dirname, normpath, relpath
 
+import generated
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-
-from scripts.docs import tables
 
 ROOT = Path(__file__).parents[2]
 # Files of the repository that are pages of the site, too, and the page that each becomes.
@@ -33,10 +32,10 @@ BORROWED: Mapping[str, str] = {
 }
 _ORIGINS = {page: source for source, page in BORROWED.items()}
 _GENERATED: Mapping[str, Callable[[], str]] = {
-    "knobs": tables.knobs,
-    "commands": tables.commands,
-    "recipe": tables.recipe,
-    "api": tables.api,
+    "knobs": generated.knobs,
+    "commands": generated.commands,
+    "recipe": generated.recipe,
+    "api": generated.api,
 }
 _MARKER = re.compile(r"<!-- generated: (\w+) -->")
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
