@@ -29,7 +29,7 @@ from transformers import (
 import hf_lwmm
 from hf_lwmm.api.predict import predict
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
-from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
+from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
 from hf_lwmm.evaluation.overlays import class_colours
 from hf_lwmm.networks import (
     BottleneckConfig,
