@@ -28,10 +28,10 @@ _Self = TypeVar("_Self", bound="Options")
 class Declaration:
     """What is known of an option besides its type and default.
 
-    `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command line
-    if it differs from the field's. With `commas`, the command line takes several values as one text with commas between;
-    without, an option of several values is repeated. `metavar` stands for the value in help texts, `shown` for the
-    default.
+    `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
+    line if it differs from the field's. With `commas`, the command line takes several values as one text with commas
+    between them; without, an option of several values is repeated. `metavar` stands for the value in help texts, and
+    `shown` for the default.
     """
 
     help: str
@@ -88,7 +88,7 @@ class Options:
         """An option's value, in the type of its field."""
         flag, given = self.flag(name), _plain(getattr(self, name))
         try:
-            value = _adapter(type(self), name)(given)  # type: ignore[arg-type]  (classes can be hashed)
+            value = _adapter(type(self), name)(given)  # type: ignore[arg-type]
         except ValueError:  # pydantic's ValidationError is one
             wanted = _type_name(get_type_hints(type(self))[name])
             raise self.error(f"{flag} must be {wanted}, not {given!r}.") from None

@@ -165,7 +165,7 @@ def test_missing_tensors_and_wrong_counts_are_listed(tmp_path: Path) -> None:
     torch.save(arrays, tmp_path / "whole.pth")
     with pytest.raises(PlanError, match="is not a label set"):
         hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(labels=("cityscapes",)))
-    with pytest.raises(LayoutError, match="whole.pth: --system advent does not apply"):
+    with pytest.raises(LayoutError, match=r"whole\.pth: --system advent does not apply"):
         hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(system="advent"))
     write(tmp_path / "pvt.safetensors", stored("timm_pvt_v2_b2"))
     with pytest.raises(LayoutError, match="there is no network for PVTv2-B2"):
