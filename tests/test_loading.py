@@ -19,9 +19,10 @@ from torch import Tensor
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
 
 import hf_lwmm
+from hf_lwmm.api.predict import predict
 from hf_lwmm.errors import LayoutError, PlanError
-from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
-from hf_lwmm.evaluation.overlays import class_colours, predict
+from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
+from hf_lwmm.evaluation.overlays import class_colours
 from hf_lwmm.networks import (
     BottleneckConfig,
     BottleneckForImageClassification,
@@ -274,10 +275,7 @@ def test_mirrored_and_scaled_views_are_averaged(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
     views = all_views(flip=True, scales=(1.0, 0.5))
     assert len(views) == 4
-    (plain,), (mirrored,) = (
-        predict_logits(loaded, [picture()]),
-        predict_logits(loaded, [picture().transpose(0)], views[1]),
-    )
+    (plain,), (mirrored,) = predict_logits(loaded, [picture()]), predict_logits(loaded, [picture().transpose(0)], views[1])
     torch.testing.assert_close(plain.logits[0], mirrored.logits[0].flip(-1))
     symmetric = Image.fromarray(np.concatenate([np.asarray(picture()), np.asarray(picture())[:, ::-1]], axis=1))
     (result,) = segment([loaded], [symmetric], views=all_views(flip=True))
@@ -374,6 +372,7 @@ def test_hugging_faces_own_segformer_keeps_its_image_processor(tmp_path: Path) -
 def test_whatever_of_transformers_is_imported_first_its_auto_classes_know_our_networks(name: str) -> None:
     code = f"""
 import hf_lwmm
+from hf_lwmm.api.predict import predict
 from transformers import {name}, AutoConfig
 print(AutoConfig.for_model("hf-lwmm-daformer").model_type)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
