@@ -157,8 +157,8 @@ class SweepReport:
         """Return the ranked table, the verdict, and what was skipped."""
         classes = self.data.classes
         lines = [
-            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} classes "
-            f"({classes.protocol}). Intervals are 95 % over images.",
+            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
+            f"classes ({classes.protocol}). Intervals are 95 % over images.",
             "",
             f"| {' | '.join(self.header)} |",
             "|" + " --- |" * len(self.header),
