@@ -12,139 +12,135 @@ matplotlib, scipy or another extra from loading, or huggingface_hub, which takes
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
+from hf_lwmm.errors import naming_extras
 
-if TYPE_CHECKING:
-    from hf_lwmm.api.convert import convert
-    from hf_lwmm.api.diff import DiffReport, diff
-    from hf_lwmm.api.evaluate import evaluate
-    from hf_lwmm.api.export import Export, export
-    from hf_lwmm.api.inspect import ModelInfo, inspect
-    from hf_lwmm.api.load import load
-    from hf_lwmm.api.measure import Measurement, measure
-    from hf_lwmm.api.merge import MergeResult, merge
-    from hf_lwmm.api.methods import list_methods
-    from hf_lwmm.api.plan import plan
-    from hf_lwmm.api.predict import predict
-    from hf_lwmm.api.push import push
-    from hf_lwmm.api.reproduce import Reproduction, reproduce
-    from hf_lwmm.api.search import Search, search
-    from hf_lwmm.api.sweep import sweep
-    from hf_lwmm.data.loading import LabelledImages, open_images
-    from hf_lwmm.engine.write_options import WriteOptions
-    from hf_lwmm.errors import HfLwmmError
-    from hf_lwmm.evaluation.overlays import Prediction, Predictions
-    from hf_lwmm.evaluation.report import EvaluationReport
-    from hf_lwmm.evaluation.spec import EvaluationSpec
-    from hf_lwmm.hub import ModelRef, Pushed, PushOptions
-    from hf_lwmm.labels import LabelSet, read_label_set
-    from hf_lwmm.localhub.server import LocalHub, serve
-    from hf_lwmm.methods import Method
-    from hf_lwmm.methods.adaptive import Adaptive
-    from hf_lwmm.methods.breadcrumbs import Breadcrumbs
-    from hf_lwmm.methods.dare import Dare
-    from hf_lwmm.methods.fisher import Fisher
-    from hf_lwmm.methods.greedy_soup import GreedySoup
-    from hf_lwmm.methods.isotropic import Isotropic
-    from hf_lwmm.methods.layerwise import Layerwise
-    from hf_lwmm.methods.lines import Lines
-    from hf_lwmm.methods.model_stock import ModelStock
-    from hf_lwmm.methods.permutation import Permutation
-    from hf_lwmm.methods.regmean import RegMean
-    from hf_lwmm.methods.schedule import layerwise_weights
-    from hf_lwmm.methods.slerp import Slerp
-    from hf_lwmm.methods.task_arithmetic import TaskArithmetic
-    from hf_lwmm.methods.ties import Ties
-    from hf_lwmm.networks.loading import LoadedModel
-    from hf_lwmm.planning.conversion import Conversion
-    from hf_lwmm.planning.images import ImageSource
-    from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
-    from hf_lwmm.planning.knobs import Knobs
-    from hf_lwmm.planning.plan import MergePlan
-    from hf_lwmm.planning.recipe import Recipe, load_recipe
-    from hf_lwmm.progress import progress_bar
-    from hf_lwmm.publishing.plots import (
-        COLOURS,
-        plot_class_scores,
-        plot_confusion,
-        plot_discrepancy,
-        plot_knob,
-        plot_layer_weights,
-        plot_subsets,
+if TYPE_CHECKING:  # the public face: every name under its own name, and the module that it comes from
+    from hf_lwmm.api.convert import convert as convert
+    from hf_lwmm.api.diff import DiffReport as DiffReport
+    from hf_lwmm.api.diff import diff as diff
+    from hf_lwmm.api.evaluate import evaluate as evaluate
+    from hf_lwmm.api.export import Export as Export
+    from hf_lwmm.api.export import export as export
+    from hf_lwmm.api.inspect import ModelInfo as ModelInfo
+    from hf_lwmm.api.inspect import inspect as inspect
+    from hf_lwmm.api.load import load as load
+    from hf_lwmm.api.measure import Measurement as Measurement
+    from hf_lwmm.api.measure import measure as measure
+    from hf_lwmm.api.merge import MergeResult as MergeResult
+    from hf_lwmm.api.merge import merge as merge
+    from hf_lwmm.api.methods import list_methods as list_methods
+    from hf_lwmm.api.plan import plan as plan
+    from hf_lwmm.api.predict import predict as predict
+    from hf_lwmm.api.push import push as push
+    from hf_lwmm.api.reproduce import Reproduction as Reproduction
+    from hf_lwmm.api.reproduce import reproduce as reproduce
+    from hf_lwmm.api.search import Search as Search
+    from hf_lwmm.api.search import search as search
+    from hf_lwmm.api.sweep import sweep as sweep
+    from hf_lwmm.data.loading import LabelledImages as LabelledImages
+    from hf_lwmm.data.loading import open_images as open_images
+    from hf_lwmm.engine.write_options import WriteOptions as WriteOptions
+    from hf_lwmm.errors import (
+        AlignmentError as AlignmentError,
+        CardError as CardError,
+        CheckpointError as CheckpointError,
+        DatasetError as DatasetError,
+        HfLwmmError as HfLwmmError,
+        HubError as HubError,
+        LayoutError as LayoutError,
+        MergeError as MergeError,
+        MetricError as MetricError,
+        PlanError as PlanError,
+        RefError as RefError,
     )
-    from hf_lwmm.sweeping.grid import SweepAxes
-    from hf_lwmm.sweeping.ranking import SweepReport
-    from hf_lwmm.sweeping.sweep import SweepRun
+    from hf_lwmm.evaluation.examples import save_examples as save_examples
+    from hf_lwmm.evaluation.overlays import Prediction as Prediction
+    from hf_lwmm.evaluation.overlays import Predictions as Predictions
+    from hf_lwmm.evaluation.report import EvaluationReport as EvaluationReport
+    from hf_lwmm.evaluation.spec import EvaluationSpec as EvaluationSpec
+    from hf_lwmm.hub import ModelRef as ModelRef
+    from hf_lwmm.hub import Pushed as Pushed
+    from hf_lwmm.hub import PushOptions as PushOptions
+    from hf_lwmm.labels import LabelSet as LabelSet
+    from hf_lwmm.labels import read_label_set as read_label_set
+    from hf_lwmm.localhub.server import LocalHub as LocalHub
+    from hf_lwmm.localhub.server import serve as serve
+    from hf_lwmm.methods import Method as Method
+    from hf_lwmm.methods.adaptive import Adaptive as Adaptive
+    from hf_lwmm.methods.breadcrumbs import Breadcrumbs as Breadcrumbs
+    from hf_lwmm.methods.dare import Dare as Dare
+    from hf_lwmm.methods.fisher import Fisher as Fisher
+    from hf_lwmm.methods.greedy_soup import GreedySoup as GreedySoup
+    from hf_lwmm.methods.isotropic import Isotropic as Isotropic
+    from hf_lwmm.methods.layerwise import Layerwise as Layerwise
+    from hf_lwmm.methods.lines import Lines as Lines
+    from hf_lwmm.methods.model_stock import ModelStock as ModelStock
+    from hf_lwmm.methods.permutation import Permutation as Permutation
+    from hf_lwmm.methods.regmean import RegMean as RegMean
+    from hf_lwmm.methods.schedule import layerwise_weights as layerwise_weights
+    from hf_lwmm.methods.slerp import Slerp as Slerp
+    from hf_lwmm.methods.task_arithmetic import TaskArithmetic as TaskArithmetic
+    from hf_lwmm.methods.ties import Ties as Ties
+    from hf_lwmm.networks.loading import LoadedModel as LoadedModel
+    from hf_lwmm.planning.conversion import Conversion as Conversion
+    from hf_lwmm.planning.images import ImageSource as ImageSource
+    from hf_lwmm.planning.inputs import MergeInputs as MergeInputs
+    from hf_lwmm.planning.inputs import NetworkOptions as NetworkOptions
+    from hf_lwmm.planning.knobs import Knobs as Knobs
+    from hf_lwmm.planning.plan import MergePlan as MergePlan
+    from hf_lwmm.planning.recipe import Recipe as Recipe
+    from hf_lwmm.planning.recipe import load_recipe as load_recipe
+    from hf_lwmm.progress import progress_bar as progress_bar
+    from hf_lwmm.publishing.plots import (
+        COLOURS as COLOURS,
+    )
+    from hf_lwmm.publishing.plots import (
+        plot_class_scores as plot_class_scores,
+    )
+    from hf_lwmm.publishing.plots import (
+        plot_confusion as plot_confusion,
+    )
+    from hf_lwmm.publishing.plots import (
+        plot_discrepancy as plot_discrepancy,
+    )
+    from hf_lwmm.publishing.plots import (
+        plot_knob as plot_knob,
+    )
+    from hf_lwmm.publishing.plots import (
+        plot_layer_weights as plot_layer_weights,
+    )
+    from hf_lwmm.publishing.plots import (
+        plot_subsets as plot_subsets,
+    )
+    from hf_lwmm.publishing.plots.scores import save_plots as save_score_plots
+    from hf_lwmm.publishing.plots.style import check_suffix as check_picture_name
+    from hf_lwmm.publishing.plots.sweeps import save_plots as save_sweep_plots
+    from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
+    from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
+    from hf_lwmm.sweeping.sweep import SweepRun as SweepRun
 
-# The public face: every name and the module that it comes from. A test holds the imports above against it.
-_PUBLIC = {
-    "api.convert": ("convert",),
-    "api.diff": ("DiffReport", "diff"),
-    "api.evaluate": ("evaluate",),
-    "api.export": ("Export", "export"),
-    "api.inspect": ("ModelInfo", "inspect"),
-    "api.load": ("load",),
-    "api.measure": ("Measurement", "measure"),
-    "api.merge": ("MergeResult", "merge"),
-    "api.methods": ("list_methods",),
-    "api.plan": ("plan",),
-    "api.predict": ("predict",),
-    "api.push": ("push",),
-    "api.reproduce": ("Reproduction", "reproduce"),
-    "api.search": ("Search", "search"),
-    "api.sweep": ("sweep",),
-    "data.loading": ("LabelledImages", "open_images"),
-    "engine.write_options": ("WriteOptions",),
-    "errors": ("HfLwmmError",),
-    "evaluation.overlays": ("Prediction", "Predictions"),
-    "evaluation.report": ("EvaluationReport",),
-    "evaluation.spec": ("EvaluationSpec",),
-    "hub": ("ModelRef", "PushOptions", "Pushed"),
-    "labels": ("LabelSet", "read_label_set"),
-    "localhub.server": ("LocalHub", "serve"),
-    "methods": ("Method",),
-    "methods.adaptive": ("Adaptive",),
-    "methods.breadcrumbs": ("Breadcrumbs",),
-    "methods.dare": ("Dare",),
-    "methods.fisher": ("Fisher",),
-    "methods.greedy_soup": ("GreedySoup",),
-    "methods.isotropic": ("Isotropic",),
-    "methods.layerwise": ("Layerwise",),
-    "methods.lines": ("Lines",),
-    "methods.model_stock": ("ModelStock",),
-    "methods.permutation": ("Permutation",),
-    "methods.regmean": ("RegMean",),
-    "methods.schedule": ("layerwise_weights",),
-    "methods.slerp": ("Slerp",),
-    "methods.task_arithmetic": ("TaskArithmetic",),
-    "methods.ties": ("Ties",),
-    "networks.loading": ("LoadedModel",),
-    "planning.conversion": ("Conversion",),
-    "planning.images": ("ImageSource",),
-    "planning.inputs": ("MergeInputs", "NetworkOptions"),
-    "planning.knobs": ("Knobs",),
-    "planning.plan": ("MergePlan",),
-    "planning.recipe": ("Recipe", "load_recipe"),
-    "progress": ("progress_bar",),
-    "publishing.plots": (
-        *("COLOURS", "plot_class_scores", "plot_confusion", "plot_discrepancy", "plot_knob"),
-        *("plot_layer_weights", "plot_subsets"),
-    ),
-    "sweeping.grid": ("SweepAxes",),
-    "sweeping.ranking": ("SweepReport",),
-    "sweeping.sweep": ("SweepRun",),
-}
-_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+def _homes() -> dict[str, tuple[str, str]]:
+    """Return module and name there of each public name, read from the imports above: they are the one table of them."""
+    source = __spec__.loader.get_source(__name__)  # type: ignore[union-attr]
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
+    return {str(each.asname): (str(node.module), each.name) for node in imports for each in node.names if each.asname}
+
+
+_HOMES = _homes()
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"hf_lwmm.{_HOMES[name]}"), name)
+        module, own = _HOMES[name]
+        with naming_extras(f"hf_lwmm.{name}"):
+            return getattr(import_module(module), own)
     raise AttributeError(f"module 'hf_lwmm' has no attribute {name!r}")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 
 class HfLwmmError(Exception):
     """Base of all errors that hf-lwmm raises on purpose; the CLI prints its text and exits with 1."""
@@ -48,4 +51,47 @@ class DatasetError(HfLwmmError):
 
 
 class ExtraError(HfLwmmError, ImportError):
-    """A part of the package is asked for whose requirements are not installed; the message names the extra."""
+    """A package that only some commands need is not installed; the message names the extra that brings it."""
+
+
+# Packages by the name under which they are imported, and the extra of pyproject.toml that brings each.
+EXTRAS = {
+    "PIL": "eval",
+    "accelerate": "eval",
+    "datasets": "eval",
+    "matplotlib": "plots",
+    "numba": "eval",
+    "optuna": "optuna",
+    "pyarrow": "eval",
+    "pycocotools": "eval",
+    "ray": "ray",
+    "safetensors": "networks",
+    "scipy": "permute",
+    "starlette": "hub",
+    "timm": "networks",
+    "torch": "networks",
+    "torchvision": "networks",
+    "transformers": "networks",
+    "uvicorn": "hub",
+}
+
+
+@contextlib.contextmanager
+def naming_extras(doing: str = "This") -> Iterator[None]:
+    """Return a context, or a decorator, in which a missing package is an error that names its extra.
+
+    `doing` begins the message, such as "Loading a network".
+
+    Raises:
+        ExtraError: if an import inside it fails because a package of `EXTRAS` is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        raise ExtraError(
+            f"{doing} needs {package}, which is not installed: pip install 'hf-lwmm[{EXTRAS[package]}]', "
+            "or 'hf-lwmm[all]' for everything."
+        ) from error

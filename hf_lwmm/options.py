@@ -29,7 +29,8 @@ class Declaration:
 
     `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
     line if it differs from the field's. `commas` says that the command line takes several values as one text with commas
-    between; without it an option of several values is repeated. `metavar` stands for the value in help texts.
+    between; without it an option of several values is repeated. `metavar` stands for the value in help texts, and
+    `shown` for the default.
     """
 
     help: str
@@ -41,7 +42,7 @@ class Declaration:
     name: str = ""
     commas: bool = False
     metavar: str | None = None
-    hidden: bool = False
+    shown: str = ""
 
 
 def option(
@@ -56,10 +57,10 @@ def option(
     name: str = "",
     commas: bool = False,
     metavar: str | None = None,
-    hidden: bool = False,
+    shown: str = "",
 ) -> _T:
     """Declare a field of an `Options` class; the arguments are those of `Declaration`."""
-    declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, hidden)
+    declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, shown)
     # mypy shall see a value of the field's type where the dataclass sees its field.
     return field(default=default, metadata={"option": declared})  # type: ignore[no-any-return,call-overload]
 

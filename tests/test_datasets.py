@@ -93,7 +93,7 @@ def test_label_sets_are_read_from_files_and_lists(tmp_path: Path) -> None:
     for name in ("classes.txt", "classes.json", "config.json"):
         assert read_label_set(tmp_path / name).classes == ("road", "sky")
     assert read_label_set("road, sky").classes == read_label_set(["road", "sky"]).classes == ("road", "sky")
-    with pytest.raises(PlanError, match=r"is no label set \(cityscapes19, .*office-home.*no such file"):
+    with pytest.raises(PlanError, match=r"is not a label set \(cityscapes19, .*office-home.*no such file"):
         read_label_set("cityscapes20")
     (tmp_path / "twice").write_text("road\nRoad\n")
     with pytest.raises(PlanError, match="names a class twice"):
@@ -101,7 +101,7 @@ def test_label_sets_are_read_from_files_and_lists(tmp_path: Path) -> None:
 
 
 def test_labels_need_no_heavy_library() -> None:
-    code = "import sys, hf_lwmm.labels.label_sets as l; l.label_sets(); print({'torch', 'datasets'} & set(sys.modules))"
+    code = "import sys, hf_lwmm.labels as l; l.label_sets(); print({'torch', 'datasets'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 

@@ -1,4 +1,4 @@
-"""What is said where a part of the package is asked for whose requirements are not installed."""
+"""The error where a package is missing that only some commands need."""
 
 from __future__ import annotations
 
@@ -9,28 +9,43 @@ import pytest
 
 import hf_lwmm
 from hf_lwmm.checkpoints.torch_file import read_torch_file
-from hf_lwmm.errors import ExtraError, HfLwmmError
-from hf_lwmm.extras import require
+from hf_lwmm.errors import ExtraError, HfLwmmError, naming_extras
 
 
-def test_nothing_is_said_where_all_is_installed() -> None:
-    require("networks", "json", "numpy")
-
-
-def test_the_message_names_what_is_missing_and_how_to_install_it() -> None:
-    with pytest.raises(ExtraError, match=r"This needs no_such_one and no_such_two, which are not installed") as raised:
-        require("plots", "json", "no_such_one", "no_such_two")
-    assert str(raised.value).endswith("Run: pip install 'hf-lwmm[plots]'")
+def test_the_message_names_the_package_and_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with (
+        pytest.raises(ExtraError, match=r"^Drawing needs matplotlib, .*'hf-lwmm\[plots\]'") as raised,
+        naming_extras("Drawing"),
+    ):
+        import matplotlib  # noqa: F401
     assert isinstance(raised.value, HfLwmmError) and isinstance(raised.value, ImportError)
+
+
+def test_another_missing_module_is_no_extra() -> None:
+    with pytest.raises(ModuleNotFoundError), naming_extras():
+        import no_such_module  # noqa: F401
 
 
 def test_a_torch_file_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ExtraError, match=r"Reading latest\.pth needs torch, .*'hf-lwmm\[networks\]'"):
+    with pytest.raises(ExtraError, match=r"^Reading latest\.pth needs torch, .*'hf-lwmm\[networks\]'"):
         read_torch_file(Path("latest.pth"))
 
 
+def test_public_names_whose_module_needs_an_extra_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("hf_lwmm.localhub")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ["starlette", *(name for name in sys.modules if name.startswith("starlette."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ExtraError, match=r"starlette.*'hf-lwmm\[hub\]'"):
+        hf_lwmm.LocalHub  # noqa: B018
+
+
 def test_a_network_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("hf_lwmm.networks")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ExtraError, match=r"Loading a network needs torchvision, .*'hf-lwmm\[networks\]'"):
+    monkeypatch.setitem(sys.modules, "torchvision.ops", None)
+    with pytest.raises(ExtraError, match=r"^Loading a network needs torchvision, .*'hf-lwmm\[networks\]'"):
         hf_lwmm.load("org/name")

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from manifests import FORWARD_ORDERS, NAMES, forward_order, manifest, shrunk, slot_map, stored, to_slots
 from seeded import seeded
 
-from hf_lwmm.layouts import LAYOUTS, SlotMap, map_slots, place_of, registration_order
-from hf_lwmm.layouts.mit import MIT, MIT_NVIDIA
-from hf_lwmm.layouts.table import Pattern, generic
-from hf_lwmm.layouts import depth_order
+from hf_lwmm.layouts import LAYOUTS, SlotMap, depth_order, map_slots, place_of, registration_order
+from hf_lwmm.layouts.language import Pattern, generic
+from hf_lwmm.layouts.tables.mit import MIT, MIT_NVIDIA
 
 EXPECTED = {
     "transformers_segformer_b0_hub_legacy": "mit/transformers + segformer/transformers",

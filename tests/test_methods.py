@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calls import merge, plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from manifests import Arrays, stored, to_slots, write
 from safetensors.numpy import load_file
 
-import hf_lwmm
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.errors import PlanError
@@ -48,7 +48,7 @@ def merge(tmp_path: Path, models: list[Arrays], base: Arrays | None = None, **op
         if name in options:
             files = options.pop(name)
             options["statistics"] = [write(tmp_path / f"{name}{i}.safetensors", file) for i, file in enumerate(files)]
-    hf_lwmm.merge(paths, output=tmp_path / "out", overwrite=True, **options)
+    merge(paths, output=tmp_path / "out", overwrite=True, **options)
     return load_file(tmp_path / "out" / "model.safetensors")
 
 
@@ -119,16 +119,16 @@ def test_dare_is_task_arithmetic_on_a_random_part(tmp_path: Path) -> None:
     assert set(np.round(counts, 3).reshape(-1)) == {0, 1, 2}
     assert abs(counts.mean() - 1) < 0.2
     assert np.array_equal(merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", options=options)[name], result[name])
-    other = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", options={**options, "seed": 2})
+    other = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", option={**options, "seed": 2})
     assert not np.array_equal(other[name], result[name])
-    whole = merge(tmp_path, MODELS, BASE, method="dare", options={"scale": 0.3, "density": 1})
-    arithmetic = merge(tmp_path, MODELS, BASE, method="task-arithmetic", options={"scale": 0.3})
+    whole = merge(tmp_path, MODELS, BASE, method="dare", option={"scale": 0.3, "density": 1})
+    arithmetic = merge(tmp_path, MODELS, BASE, method="task-arithmetic", option={"scale": 0.3})
     np.testing.assert_allclose(whole[name], arithmetic[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
 def test_slerp_goes_along_the_arc(t: float, tmp_path: Path) -> None:
-    result = merge(tmp_path, [network(1), network(2)], method="slerp", options={"t": t})
+    result = merge(tmp_path, [network(1), network(2)], method="slerp", option={"t": t})
     for name in SHAPES:
         a, b = (network(seed)[name].astype(np.float64).reshape(-1) for seed in (1, 2))
         angle = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
@@ -152,7 +152,7 @@ def test_regmean_agrees_best_with_every_models_outputs(tmp_path: Path) -> None:
     inputs = {name: draw.standard_normal((3, 40, int(np.prod(SHAPES[name][1:])))) for name in ("head.weight",)}
     inputs["block.0.conv.weight"] = draw.standard_normal((3, 60, 45))
     grams = [{n: (x[i].T @ x[i]).astype(np.float32) for n, x in inputs.items()} for i in range(3)]
-    result = merge(tmp_path, MODELS, method="regmean", grams=grams, options={"shrink": 1})
+    result = merge(tmp_path, MODELS, method="regmean", grams=grams, option={"shrink": 1})
     for name, x in inputs.items():
         weights = stack(name).reshape(3, SHAPES[name][0], -1)
         targets = np.concatenate([x[i] @ weights[i].T for i in range(3)])
@@ -228,7 +228,7 @@ def test_the_choices_for_batchnorm_statistics(tmp_path: Path) -> None:
         model[name] = model[name] + seed
     mean, variance = "segformer.fuse.bn.running_mean", "segformer.fuse.bn.running_var"
     one, other = (to_slots(model) for model in models)
-    results = {bn: to_slots(merge(tmp_path, models, bn=bn)) for bn in ("linear", "pooled", "anchor")}
+    results = {bn: to_slots(merge(tmp_path, models, bn_stats=bn)) for bn in ("linear", "pooled", "anchor")}
     weight = (results["linear"][mean] - one[mean]) / (other[mean] - one[mean])
     h = float(np.median(weight))
     assert 0 < h < 0.5 and np.allclose(weight, h, atol=1e-3)
@@ -246,7 +246,7 @@ def test_the_choices_for_batchnorm_statistics(tmp_path: Path) -> None:
 def test_task_vectors_of_statistics_are_never_taken(tmp_path: Path) -> None:
     models = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)]
     base = stored("nvlabs_segformer_b0", 3)
-    result = merge(tmp_path, models, base, method="task-arithmetic", options={"scale": 5})
+    result = merge(tmp_path, models, base, method="task-arithmetic", option={"scale": 5})
     name = "decode_head.linear_fuse.bn.running_var"
     np.testing.assert_allclose(result[name], (models[0][name] + models[1][name]) / 2, rtol=1e-6)
     assert result[name].min() > 0
@@ -282,7 +282,7 @@ def test_methods_give_the_same_slots_whatever_the_layout(method: str, tmp_path: 
 
 def positions(tmp_path: Path, models: list[Arrays]) -> int:
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(models)]
-    return hf_lwmm.plan(paths, head="anchor").alignment.positions
+    return plan(paths, head="anchor").alignment.positions
 
 
 def statistics(slots: Arrays, kind: str) -> Arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hf_lwmm.extras import require
+from hf_lwmm.errors import naming_extras
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.planning.inputs import NetworkOptions
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hf_lwmm.networks.loading import LoadedModel
 
 
+@naming_extras("Loading a network")
 def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     """Load a model as a network in evaluation mode, with its image processor and class names.
 
@@ -26,7 +27,6 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     Raises:
         HfLwmmError: a subclass that says what is wrong, such as which tensors are missing.
     """
-    require("networks", "torch", "torchvision", "transformers", doing="Loading a network")
     from hf_lwmm.networks.loading import load as load_network
 
     return load_network(model, network)

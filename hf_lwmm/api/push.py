@@ -20,9 +20,7 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     if not (folder / FILE_NAME).is_file():
         raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
     hub.check_push(repo_id, create_pr=options.create_pr)
-    return hub.push_folder(
-        folder, files_in(folder), repo_id, options, message="Upload a model merged with hf-lwmm"
-    )
+    return hub.push_folder(folder, files_in(folder), repo_id, options, message="Upload a model merged with hf-lwmm")
 
 
 def files_in(folder: Path) -> list[str]:

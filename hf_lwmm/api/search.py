@@ -1,4 +1,4 @@
-"""Which models of the Hub can merge with a backbone or a model: by the Hub's lists, config.json and headers alone."""
+"""Find models on the Hub that can merge with a backbone or a model, by lists, config.json and headers alone."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from hf_lwmm.checkpoints.checkpoint import (
 )
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, HfLwmmError, HubError, PlanError
+from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.hub.client import Source
-from hf_lwmm.hub.refs import ModelRef, parse_ref
 from hf_lwmm.labels import LabelSet, normalise, read_label_set
 from hf_lwmm.layouts import COMPONENTS, place_of
-from hf_lwmm.layouts.table import Component
+from hf_lwmm.layouts import Component
 from hf_lwmm.planning.alignment import align
+from hf_lwmm.progress import Progress, silent
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -87,22 +88,42 @@ class Search:
         """The search as plain data."""
         return asdict(self)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The titles of a table of the candidates."""
+        return ("model", "architecture", "layout", "classes", "licence", "downloads", "shared")
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """Return a row of text under `columns` for each candidate."""
+        return [
+            (
+                each.repo,
+                each.architecture,
+                each.layout or "torch file, by its config.json",
+                _classes_text(each),
+                each.licence or "not stated",
+                f"{each.downloads:,}",
+                f"{each.shared:.1%}" if each.shared is not None else "?",
+            )
+            for each in self.candidates
+        ]
+
     def _repr_markdown_(self) -> str:
-        rows = "".join(f"| {' | '.join(cells)} |\n" for cells in table(self))
+        rows = "".join(f"| {' | '.join(cells)} |\n" for cells in self.cells())
         return (
             f"**{len(self.candidates)} of {self.looked_at} models can merge with {self.wanted}**\n\n"
-            f"| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n{rows}"
+            f"| {' | '.join(self.columns)} |\n|{' --- |' * len(self.columns)}\n{rows}"
         )
 
 
 def search(
     backbone: str | None = None,
     *,
-    like: str | Path | ModelRef | None = None,
+    like: Ref | None = None,
     labels: str | Path | Sequence[str] | None = None,
     limit: int = 20,
     scan: int = 200,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Search:
     """Find models of the Hub that can merge with a backbone, or with a model. No weights are downloaded.
 
@@ -137,25 +158,6 @@ def search(
             progress("Reading headers", looked_at, scan)
     best = sorted(found, key=lambda candidate: (-candidate.downloads, candidate.repo))[:limit]
     return Search(wanted.title, tuple(best), looked_at, unread)
-
-
-COLUMNS = ("model", "architecture", "layout", "classes", "licence", "downloads", "shared")
-
-
-def table(found: Search) -> list[tuple[str, ...]]:
-    """A row of text under `COLUMNS` for each candidate."""
-    return [
-        (
-            each.repo,
-            each.architecture,
-            each.layout or "torch file, by its config.json",
-            _classes_text(each),
-            each.licence or "not stated",
-            f"{each.downloads:,}",
-            f"{each.shared:.1%}" if each.shared is not None else "?",
-        )
-        for each in found.candidates
-    ]
 
 
 def _classes_text(candidate: Candidate) -> str:

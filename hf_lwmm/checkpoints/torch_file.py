@@ -14,8 +14,7 @@ import numpy as np
 
 from hf_lwmm.checkpoints.dtypes import Bytes
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-from hf_lwmm.errors import CheckpointError
-from hf_lwmm.extras import require
+from hf_lwmm.errors import CheckpointError, naming_extras
 
 # Where training code keeps a model inside its checkpoint, most specific first.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
@@ -51,12 +50,11 @@ def read_torch_file(path: Path, branch: str = "student") -> TorchFile:
         CheckpointError: if it is truncated, holds more than tensors and plain values, or has no state dict.
         ExtraError: if torch is not installed.
     """
-    require("networks", "torch", doing=f"Reading {path.name}")
+    with naming_extras(f"Reading {path.name}"):
+        import torch
     content = _load(path)
     state, notes = _state_dict(content, path.name)
     state, dropped = _unwrap(state, branch, path.name)
-    import torch
-
     names = {getattr(torch, own): name for own, name in TORCH_DTYPES.items() if hasattr(torch, own)}
     tensors, data = {}, {}
     for name, tensor in state.items():
@@ -167,9 +165,9 @@ def _classes(content: Any) -> tuple[str, ...] | None:
 
 def write_torch_file(weights: Path, target: Path) -> None:
     """Save the tensors of a safetensors file as a state dict; the halves of FADA's networks as it keeps them, apart."""
-    require("networks", "torch", doing=f"Writing {target.name}")
-    import torch
-    from safetensors.torch import load_file
+    with naming_extras(f"Writing {target.name}"):
+        import torch
+        from safetensors.torch import load_file
 
     state: dict[str, Any] = load_file(weights)
     if {name.partition(".")[0] for name in state} == set(_SPLIT_KEYS):

@@ -1,52 +1,74 @@
-"""The command line: a file per command, each only a call of a public function and the printing of its answer."""
+"""The command line: a file for each command, which reads options, calls a verb of the package and prints the answer."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from hf_lwmm._version import __version__
-from hf_lwmm.cli import (
-    convert,
-    diff,
-    evaluate,
-    hub,
-    inspect,
-    measure,
-    merge,
-    methods,
-    plan,
-    predict,
-    reproduce,
-    search,
-    sweep,
-)
+
+# Each command and its one line of help. Its module is imported when it is run, so that `--help` costs little; a test
+# holds the lines against the commands' own.
+COMMANDS = {
+    "merge": "Merge two or more models layer by layer, into a folder or straight to the Hub.",
+    "plan": "Print the layer table of a merge: positions, slots, shapes, weights, and reasons for what is not shared.",
+    "inspect": "Describe models: layout, architecture, classes, dtype, parameters.",
+    "search": "Find models on the Hub that can merge with a backbone or a model.",
+    "diff": "Compare two models layer by layer, and judge whether they come from one pre-training.",
+    "reproduce": "Make a merge again from its recipe, and check that the bytes agree.",
+    "methods": "List the merge methods with their needs and options.",
+    "measure": "Measure a model on images for the methods fisher and regmean.",
+    "evaluate": "Score models on a labelled data set in one pass.",
+    "sweep": "Merge and score every combination of models, anchors, methods and knobs, and rank them.",
+    "predict": "Segment pictures, and write overlays and label files.",
+    "convert": "Write a model as a network that transformers loads, or under another code base's names.",
+    "hub": "Run a local Hub, for trying things out, tests and air-gapped sites.",
+}
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class _LazyGroup(TyperGroup):
+    """A group that imports a command's module only to run that command."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in COMMANDS:
+            self.commands[args[0]] = load_command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """Import a command and return it in click's form."""
+    from hf_lwmm.cli.expand import expanded
+
+    module = import_module(f"hf_lwmm.cli.{name}")
+    if hasattr(module, "app"):
+        return typer.main.get_command(module.app)
+    own = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS)
+    own.command(name, epilog=getattr(module, "EXAMPLES", None))(expanded(getattr(module, name)))
+    return typer.main.get_command(own)
+
+
+def _stub() -> None: ...
+
 
 app = typer.Typer(
     name="hf-lwmm",
+    cls=_LazyGroup,
     help="Merge segmentation models of the Hugging Face Hub, layer by layer.",
     epilog="Example: hf-lwmm merge org/a org/b --anchor org/a --push",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
 )
-app.command("merge", epilog=merge.EXAMPLES)(merge.merge)
-app.command("plan", epilog=plan.EXAMPLES)(plan.plan)
-app.command("inspect", epilog=inspect.EXAMPLES)(inspect.inspect)
-app.command("search", epilog=search.EXAMPLES)(search.search)
-app.command("diff", epilog=diff.EXAMPLES)(diff.diff)
-app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
-app.command("methods")(methods.methods)
-app.command("measure", epilog=measure.EXAMPLES)(measure.measure)
-app.command("evaluate", epilog=evaluate.EXAMPLES)(evaluate.evaluate)
-app.command("sweep", epilog=sweep.EXAMPLES)(sweep.sweep)
-app.command("predict", epilog=predict.EXAMPLES)(predict.predict)
-app.command("convert", epilog=convert.EXAMPLES)(convert.convert)
-app.add_typer(hub.app, name="hub", help="A local Hub, for try-outs, tests and air-gapped sites.")
+for _name, _line in COMMANDS.items():
+    app.command(_name, help=_line)(_stub)
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,7 +84,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; errors are one message on stderr and exit code 1, Ctrl-C is 130."""
+    """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
     from hf_lwmm.errors import HfLwmmError
 
     signal.signal(signal.SIGTERM, _interrupt)
@@ -80,7 +102,7 @@ def main() -> None:
 
 
 def _with_bare_push(arguments: list[str]) -> list[str]:
-    """`--push` may stand without a value; typer knows no such options, so it is given an empty one."""
+    """Give `--push` an empty value where it stands without one, since typer knows no such options."""
     expanded = []
     for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
         expanded += [argument, ""] if argument == "--push" and following.startswith("-") else [argument]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
+import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import console, note, print_json
-from hf_lwmm.progress import progress_bar
-
-if TYPE_CHECKING:
-    from hf_lwmm.planning.discrepancy import Discrepancy, LayerDifference
 
 EXAMPLES = """Examples:
 
@@ -25,30 +22,27 @@ _ROWS = 40
 
 def diff(
     first: Annotated[str, typer.Argument(help=options.MODEL)],
-    second: Annotated[str, typer.Argument(help="The model that it is compared with.")],
+    second: Annotated[str, typer.Argument(help="Model that the first is compared with.")],
     tau: Annotated[
         Optional[list[float]],  # noqa: UP045
         typer.Option(
-            metavar="TAU", help="A tensor that moved by 1/TAU of its norm changed; may be repeated. 10 if not given."
+            metavar="TAU",
+            help="Count a tensor as changed if it moved by 1/TAU of its norm; 10 if not given. Repeatable.",
         ),
     ] = None,
-    granularity: Annotated[str, typer.Option(help="What is a layer: module, block or stage.")] = "module",
+    granularity: Annotated[str, typer.Option(metavar="module|block|stage", help="What makes a layer.")] = "module",
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Draw it (.png, .svg, .pdf).", show_default=False),
+        typer.Option(help="Draw the differences over depth (.png, .svg, .pdf).", show_default=False),
     ] = None,
     branch: options.Branch = "student",
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare two models layer by layer: how far apart, in which layers, and whether from the same pre-training."""
-    import hf_lwmm
-    from hf_lwmm.publishing.plots import plot_discrepancy
-    from hf_lwmm.publishing.plots.style import check_suffix
-
+    """Compare two models layer by layer, and judge whether they come from one pre-training."""
     if plot is not None:
-        check_suffix(plot)
-    with progress_bar() as progress:
+        hf_lwmm.check_picture_name(plot)
+    with hf_lwmm.progress_bar() as progress:
         report = hf_lwmm.diff(
             first, second, taus=tau or [10.0], granularity=granularity, branch=branch, progress=progress
         )
@@ -57,22 +51,21 @@ def diff(
     else:
         _print(report, full)
     if plot is not None:
-        plot_discrepancy(report, plot)
+        hf_lwmm.plot_discrepancy(report, plot)
         note(f"Drew {plot}")
 
 
-def _print(report: Discrepancy, full: bool) -> None:
+def _print(report: hf_lwmm.DiffReport, full: bool) -> None:
     from rich.table import Table
 
-    from hf_lwmm.planning.discrepancy import KINDS
-
     out = console(120)
+    kinds = {"weights": "weights", "biases": "biases", "bn_stats": "BN statistics"}
     out.print(f"a. {report.models[0]}\nb. {report.models[1]}", soft_wrap=True)
     layers = report.layers
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column(report.granularity, overflow="fold")
-    for title in ("parameters", "cosine", "|a-b|/|a|", *KINDS):
+    for title in ("parameters", "cosine", "|a-b|/|a|", *kinds.values()):
         table.add_column(title, justify="right", no_wrap=True)
     shown = layers if full or len(layers) <= _ROWS else [*layers[: _ROWS // 2], None, *layers[-_ROWS // 2 :]]
     for layer in shown:
@@ -85,13 +78,13 @@ def _print(report: Discrepancy, full: bool) -> None:
             f"{layer.parameters:,}",
             "-" if layer.cosine is None else f"{layer.cosine:.4f}",
             "-" if layer.relative is None else f"{layer.relative:.4f}",
-            *(_changed(layer, kind) for kind in KINDS),
+            *(_changed(layer, kind) for kind in kinds),
             end_section=layer.position == report.boundary,
         )
     out.print(table)
     changed = ", ".join(f"|a|/{tau:g}" for tau in report.taus)
     out.print(
-        f"weights, biases, statistics: how many tensors moved by {changed} or more / of how many.", soft_wrap=True
+        f"weights, biases, BN statistics: how many tensors moved by {changed} or more / of how many.", soft_wrap=True
     )
     for reason, slots in report.reasons.items():
         dots = ", ..." if len(slots) > 3 and not full else ""
@@ -100,6 +93,6 @@ def _print(report: Discrepancy, full: bool) -> None:
     out.print(report.pretraining.message, soft_wrap=True)
 
 
-def _changed(layer: LayerDifference, kind: str) -> str:
+def _changed(layer: Any, kind: str) -> str:
     count = layer.tensors[kind]
     return f"{','.join(map(str, layer.changed[kind]))}/{count}" if count else ""

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+import hf_lwmm
 from hf_lwmm.cli.terminal import note
 
 EXAMPLES = """Example:
 
 hf-lwmm hub serve --root ~/local-hub --port 8000"""
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Run a local Hub, for trying things out, tests and air-gapped sites.")
 
 
 @app.callback()
@@ -26,12 +27,11 @@ def serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
 ) -> None:
     """Serve a folder as a Hub to the stock clients, on this machine only, until interrupted."""
-    from hf_lwmm.localhub import serve as run
-    from hf_lwmm.localhub.store import Store
 
-    user = Store(root).users()[0]
-    note(f"Local Hub of {root} for the user {user.name}, on this machine only (127.0.0.1).")
-    note("It is for try-outs, tests and air-gapped sites: no encryption, no quotas. In another shell:")
-    note(f"  export HF_ENDPOINT=http://127.0.0.1:{port} HF_TOKEN={user.token} HF_HUB_DISABLE_XET=1")
-    note("Ctrl-C stops it; what was pushed stays.")
-    run(root, port)
+    def announce(user: str, token: str) -> None:
+        note(f"Local Hub of {root} for the user {user}, on this machine only (127.0.0.1).")
+        note("It is for trying things out, tests and air-gapped sites: no encryption, no quotas. In another shell:")
+        note(f"  export HF_ENDPOINT=http://127.0.0.1:{port} HF_TOKEN={token} HF_HUB_DISABLE_XET=1")
+        note("Ctrl-C stops it; what was pushed stays.")
+
+    hf_lwmm.serve(root, port, announce)

@@ -2,58 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note
-from hf_lwmm.progress import progress_bar
+from hf_lwmm.cli.expand import Group
 
 EXAMPLES = """Example:
 
-hf-lwmm measure org/a --dataset org/cityscapes --split train --output a.safetensors
+hf-lwmm measure org/a --data org/cityscapes --split train --output a.safetensors
 
 hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measurements b.safetensors"""
 
 
 def measure(
+    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images")],  # noqa: UP045
+    network: Annotated[hf_lwmm.NetworkOptions, Group("Network", skip=("compute_dtype",))],
     model: Annotated[str, typer.Argument(help=options.MODEL)],
     output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
-    dataset: Annotated[str, typer.Option(help=options.DATASET)],
-    kind: Annotated[str, typer.Option(help="fisher (labelled images), or grams for regmean (no labels).")] = "fisher",
-    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 64,
-    split: Annotated[str, typer.Option(help="Which split.")] = "train",
-    config: Annotated[Optional[str], typer.Option(help="Which of its configurations.", show_default=False)] = None,  # noqa: UP045
+    kind: Annotated[
+        str, typer.Option(metavar="fisher|grams", help="Fisher information (labelled images), or Gram matrices.")
+    ] = "fisher",
     protocol: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="The label set that the images' ids stand for, if the data set does not name it."),
+        typer.Option(help="Label set that the images' ids stand for, if the data set does not name it."),
     ] = None,
-    ids: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Raw ids that label files follow: cityscapes, gta, synthia, camvid, ..."),
-    ] = None,
-    labels: options.Labels = None,
-    system: options.System = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
-    """Measure what the methods fisher and regmean must know of a model, on images of its source domain."""
-    import hf_lwmm
-    from hf_lwmm.calibration.measurements import measure as run
-    from hf_lwmm.data.loading import open_images
-    from hf_lwmm.data.pictures import Images, open_unlabelled_images
+    """Measure a model on images for the methods fisher and regmean.
 
-    loaded = hf_lwmm.load(model, labels=labels or [], system=system)
-    for text in loaded.notes:
-        note(text)
-    images: Images = (
-        open_unlabelled_images(dataset, split, config=config)
-        if kind == "grams"
-        else open_images(dataset, split, config=config, ids=ids)
-    )
-    with progress_bar() as progress:
-        used = run(
-            loaded, images, output, kind=kind, count=count, protocol=protocol, overwrite=overwrite, progress=progress
+    The images are those of the model's source domain; 64 are used unless --limit says otherwise.
+    """
+    if images is None:
+        raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images.")
+    with hf_lwmm.progress_bar() as progress:
+        found = hf_lwmm.measure(
+            model,
+            images if images.limit else replace(images, limit=64),
+            output,
+            kind=kind,
+            protocol=protocol,
+            overwrite=overwrite,
+            network=network,
+            progress=progress,
         )
-    print(f"Measured {kind} on {used} images; written to {output}")
+    print(f"Measured {kind} on {found.images.limit} images; written to {found.path}")

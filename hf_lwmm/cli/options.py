@@ -1,16 +1,20 @@
-"""Options and arguments that several commands share."""
+"""Arguments and options that several commands share and that belong to no class of options."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
+import hf_lwmm
 from hf_lwmm.errors import PlanError
+from hf_lwmm.options import declarations
 
+_BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 MODEL = r"Model: org/name\[@revision][:file[+file]], or a local file or folder."  # \[ is no markup
-DATASET = r"org/name\[@revision] on the Hub, or a folder."
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads it at run time, also on Python 3.10)
@@ -18,113 +22,110 @@ Models = Annotated[
 ]
 Anchor = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="The model whose task, head and layout the result keeps; the first if not given."),
+    typer.Option(
+        help="Model whose task, head and layout the result keeps; the first if not given.", show_default=False
+    ),
 ]
-Start = Annotated[float, typer.Option(help="Fraction of the depth that keeps the first layer's weights.")]
-Alpha = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(help="Weight of the anchor in the first layers; 1/M if not given.", show_default=False),
-]
-Ramp = Annotated[str, typer.Option(help="How the others fade: linear, cosine, step or power:P.")]
-Granularity = Annotated[str, typer.Option(help="What has a depth position: parameter, module, block or stage.")]
-Order = Annotated[str, typer.Option(help="Depth order: depth (execution) or file (registration).")]
-Share = Annotated[str, typer.Option(help="Merge slots that all models have, or that the anchor and any other have.")]
-Head = Annotated[str, typer.Option(help="Heads: shared, anchor, or by-label (match classifier rows by class name).")]
-Dtype = Annotated[
+MethodName = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="float16, bfloat16, float32 or float64; the anchor's own if not given.", show_default=False),
+    typer.Option(
+        "--method",
+        help="Merge method; `hf-lwmm methods` lists them.",
+        show_default="layerwise",
+        rich_help_panel="Method",
+    ),
 ]
-Branch = Annotated[str, typer.Option(help="Of self-training checkpoints: student or teacher.")]
-Keep = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="Slot, or dotted beginning of slots, to keep as in the anchor; may be repeated."),
-]
-Labels = Annotated[
+MethodOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
-        metavar="SET|FILE",
-        help="Classes of models that name none: cityscapes19, synthia16, mapillary, voc, ade20k, ... or a file; "
-        "may be repeated, the number of classes decides.",
+        "--option",
+        metavar="NAME=NUMBER",
+        help="Option of the method, such as density=0.2. Repeatable.",
+        rich_help_panel="Method",
     ),
 ]
 Base = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="The pre-training that all models share, for methods that work on what was added to it."),
-]
-Statistics = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="What was measured of a model (fisher, regmean); one file for each, in the models' order."),
-]
-Method = Annotated[str, typer.Option(help="How to merge; `hf-lwmm methods` lists the ways.")]
-Set = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--set", metavar="NAME=NUMBER", help="An option of the method, such as density=0.2; may be repeated."),
-]
-Bn = Annotated[str, typer.Option(help="Running statistics of BatchNorm: linear, pooled, anchor or recalibrate.")]
-TuneData = Annotated[
-    Optional[str],  # noqa: UP045
     typer.Option(
-        metavar="DATASET",
-        help="Images that greedy-soup (labelled) and adaptive (unlabelled) decide their weights on.",
+        metavar="MODEL",
+        help="Pre-training that all models share, for the methods that need it.",
         show_default=False,
+        rich_help_panel="Method",
     ),
 ]
-TuneSplit = Annotated[
+Measurements = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        metavar="FILE",
+        help="Measurements of a model (fisher, regmean); one file for each model, in their order.",
+        rich_help_panel="Method",
+    ),
+]
+Branch = Annotated[str, typer.Option(metavar="|".join(_BRANCH.choices), help=_BRANCH.help)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+License = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(help="Their split; validation of labelled images, train of others.", show_default=False),
+    typer.Option(help="License to state in place of the source's.", show_default=False),
 ]
-TuneLimit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Only so many of them.", show_default=False),
-]
-BnData = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(metavar="DATASET", help="With --bn recalibrate: the images, without labels.", show_default=False),
-]
-BnSplit = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Their split; train unless a recipe says otherwise.", show_default=False),
-]
-BnLimit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(min=1, help="Only so many of them.", show_default=False),
-]
-Permute = Annotated[
-    bool, typer.Option("--permute", help="First permute every model's units to match the anchor's (Git Re-Basin).")
-]
-System = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="Whose DeepLabV2 a checkpoint is, which its file does not say: advent, adaptsegnet, fada, ..."),
-]
-Device = Annotated[str, typer.Option(help="Where networks run: cpu, cuda, mps.")]
-Json = Annotated[bool, typer.Option("--json", help="Print data as JSON on stdout.")]
-
-_KNOBS = (
-    *("start", "alpha", "ramp", "granularity", "order", "share", "head", "dtype", "branch", "keep", "labels"),
-    *("method", "bn", "permute"),
-)
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 
 
-def knobs_of(context: typer.Context) -> dict[str, Any]:
-    """The knobs among a command's options."""
-    return {name: context.params[name] for name in _KNOBS} | {"options": _numbers(context.params["set_option"] or [])}
+def chosen_method(
+    name: str | None, options: Sequence[str], layerwise: Mapping[str, Any], recorded: hf_lwmm.Method | None = None
+) -> hf_lwmm.Method:
+    """Return the method that a command line chooses, beginning from a recorded one.
+
+    `options` are texts NAME=NUMBER, and `layerwise` are the given ones of --start, --alpha and --ramp.
+
+    Raises:
+        PlanError: for an unknown method or option, or a value out of range.
+    """
+    recorded = recorded or hf_lwmm.Layerwise()
+    method = recorded if name in (None, recorded.name) else hf_lwmm.Knobs(method=name).method  # type: ignore[arg-type]
+    if layerwise and not isinstance(method, hf_lwmm.Layerwise):
+        raise PlanError(
+            f"--{next(iter(layerwise))} is an option of layerwise; --method {method.name} has other options."
+        )
+    given = {**layerwise, **_numbers(options)}
+    known = type(method).read(given, f"--method {method.name}")
+    return replace(method, **{option: getattr(known, option) for option in given})  # type: ignore[type-var]
 
 
-def _numbers(settings: list[str]) -> dict[str, float]:
-    options = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
+def images(
+    given: Mapping[str, Any], prefix: str, recorded: hf_lwmm.ImageSource | None = None
+) -> hf_lwmm.ImageSource | None:
+    """Return the image source of the given options, which replace those of a recorded one.
+
+    Raises:
+        PlanError: if no data set is named.
+    """
+    if recorded is not None and "data" not in given:
+        return replace(recorded, **given)
+    if given and "data" not in given:
+        raise PlanError(f"--{prefix}{next(iter(given)).replace('_', '-')} needs --{prefix}data.")
+    return hf_lwmm.ImageSource(**given) if given else None
+
+
+def _numbers(options: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for text in options:
+        name, equals, value = text.partition("=")
         try:
-            number = float(value)
+            found[name] = int(value) if value.lstrip("-").isdigit() else float(value)
         except ValueError:
             equals = ""
         if not equals or not name:
-            raise typer.BadParameter(f"--set {setting}: write NAME=NUMBER, such as density=0.2.")
-        options[name] = int(number) if number == int(number) and "." not in value and "e" not in value else number
-    return options
+            raise PlanError(f"--option {text}: write NAME=NUMBER, such as density=0.2.")
+    return found
 
 
 def check_folder(option: str, folder: Path | None) -> None:
-    """Refuse a folder that a file is in the way of, before any work is done for it."""
+    """Refuse a folder that a file is in the way of, before any work is done for it. Raises PlanError."""
     if folder is not None and not next(part for part in (folder, *folder.absolute().parents) if part.exists()).is_dir():
         raise PlanError(f"{option} {folder}: name a folder; a file is in its place.")
+
+
+def check_report(option: str, path: Path | None) -> None:
+    """Refuse a report that cannot be written. Raises PlanError."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise PlanError(f"{option} {path}: name a file, .json or .md, in a folder that exists.")

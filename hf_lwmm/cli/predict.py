@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import note, print_json, warn
-from hf_lwmm.progress import progress_bar
+from hf_lwmm.cli.expand import Group
+from hf_lwmm.cli.terminal import note, notes, print_json, warn
 
 EXAMPLES = """Examples:
 
@@ -19,25 +20,20 @@ hf-lwmm predict org/daformer:latest.pth photos/ --labels cityscapes19 --output s
 
 
 def predict(
+    network: Annotated[hf_lwmm.NetworkOptions, Group("Network")],
     model: Annotated[str, typer.Argument(help=options.MODEL)],
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     output: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("predictions"),
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Of the colours over the picture.")] = 0.6,
-    system: options.System = None,
-    labels: options.Labels = None,
-    branch: options.Branch = "student",
-    device: options.Device = "cpu",
+    opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours over the picture.")] = 0.6,
     as_json: options.Json = False,
 ) -> None:
-    """Segment pictures: a colour overlay, a label PNG and, of panoptic models, a segment PNG for each."""
-    import hf_lwmm
-    from hf_lwmm.evaluation.overlays import predict as run
+    """Segment pictures, and write overlays and label files.
 
-    loaded = hf_lwmm.load(model, system=system, labels=labels or [], branch=branch, device=device)
-    for text in loaded.notes:
-        note(text)
-    with progress_bar() as progress:
-        found = run(loaded, pictures, output, opacity=opacity, progress=progress)
+    Panoptic models also give a segment PNG for each picture.
+    """
+    with hf_lwmm.progress_bar() as progress:
+        found = hf_lwmm.predict(model, pictures, output, opacity=opacity, network=network, progress=progress)
+    notes(found.notes)
     for path, reason in found.failed:
         warn(f"{path}: skipped: {reason}")
     if as_json:

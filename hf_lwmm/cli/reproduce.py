@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import print_json
-from hf_lwmm.progress import progress_bar
 
 EXAMPLES = """Example:
 
@@ -17,13 +17,14 @@ hf-lwmm reproduce org/merged"""
 
 
 def reproduce(
-    repo: Annotated[str, typer.Argument(help="A merged repository or folder with an hf_lwmm.yaml.")],
+    repo: Annotated[str, typer.Argument(help="Merged repository or folder, with an hf_lwmm.yaml.")],
     as_json: options.Json = False,
 ) -> None:
-    """Merge again what a merged repository records, and say whether the bytes agree (exit code 1 if not)."""
-    import hf_lwmm
+    """Make a merge again from its recipe, and check that the bytes agree.
 
-    with progress_bar() as progress:
+    The exit code is 1 if they differ.
+    """
+    with hf_lwmm.progress_bar() as progress:
         result = hf_lwmm.reproduce(repo, progress=progress)
     if as_json:
         print_json(asdict(result))

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
+import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import console, note, print_json
-from hf_lwmm.progress import progress_bar
 
 EXAMPLES = """Examples:
 
@@ -23,43 +23,44 @@ _WIDE = 140  # columns that the table takes with whole names
 def search(
     backbone: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="NAME", help="A size such as mit-b5 or resnet-101, or a family: mit.", show_default=False),
+        typer.Option(
+            metavar="NAME", help="Backbone: a size such as mit-b5 or resnet-101, or a family: mit.", show_default=False
+        ),
     ] = None,
     like: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="MODEL", help="A model that the others shall merge with.", show_default=False),
+        typer.Option(metavar="MODEL", help="Model that the others can merge with.", show_default=False),
     ] = None,
     labels: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="SET|FILE", help="Tell which models have these classes.", show_default=False),
+        typer.Option(metavar="SET|FILE", help="Compare classes with this label set.", show_default=False),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Stop when so many are found.")] = 20,
-    scan: Annotated[int, typer.Option(min=1, help="Look at so many repositories at most.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, help="Stop when this many models are found.")] = 20,
+    scan: Annotated[int, typer.Option(min=1, help="Look at this many repositories at most.")] = 200,
     as_json: options.Json = False,
 ) -> None:
-    """Find models of the Hub that can merge with a backbone or a model. Weights are not downloaded."""
-    import hf_lwmm
+    """Find models on the Hub that can merge with a backbone or a model.
 
-    with progress_bar() as progress:
+    Weights are not downloaded.
+    """
+    with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.search(backbone, like=like, labels=labels, limit=limit, scan=scan, progress=progress)
     if as_json:
         print_json(found.to_dict())
         return
     from rich.table import Table
 
-    from hf_lwmm.api.search import COLUMNS, table
-
     out = console(_WIDE)
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in COLUMNS:
+    for name in found.columns:
         justify: Literal["left", "right"] = "right" if name in ("downloads", "shared") else "left"
         whole = name == "model" and out.width >= _WIDE  # a repository's name is there to be copied
         shown.add_column(name, justify=justify, min_width=len(name), no_wrap=whole, overflow="fold")
-    for cells in table(found):
+    for cells in found.cells():
         shown.add_row(*cells)
     if found.candidates:
         out.print(shown)
     note(f"{len(found.candidates)} of {found.looked_at} models looked at can merge with {found.wanted}.")
     if found.unread:
         names = ", ".join(list(found.unread)[:_NAMES]) + (", ..." if len(found.unread) > _NAMES else "")
-        note(f"Not checked without downloading them: {len(found.unread)} ({names}); --json tells why.")
+        note(f"Not checked without downloading them: {len(found.unread)} ({names}); --json gives the reasons.")

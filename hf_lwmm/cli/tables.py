@@ -1,23 +1,20 @@
-"""The layer table of a plan, for people and for programs."""
+"""Print the layer table of a plan, for people and for programs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
-from typing import Any
 
-from hf_lwmm.cli.terminal import console, print_json
-from hf_lwmm.planning.alignment import SharedSlot
-from hf_lwmm.planning.plan import MergePlan
+import hf_lwmm
+from hf_lwmm.cli.terminal import console, note, print_json
 
 _ROWS = 40
 _NAMES = 3
 
 
-def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) -> None:
-    """Print a plan on stdout; of long tables only both ends unless `full`."""
+def print_plan(plan: hf_lwmm.MergePlan, *, as_json: bool = False, full: bool = False) -> None:
+    """Print a plan on stdout; a long table only by its two ends, unless `full`."""
     if as_json:
-        print_json(plan_data(plan))
+        print_json(plan.to_dict())
         return
     from rich.table import Table
 
@@ -41,7 +38,7 @@ def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) ->
             table.add_row("...", f"{len(rows) - _ROWS:,} more (--full)", "", *("" for _ in plan.checkpoints))
             continue
         weights = plan.slot_weights(shared)
-        cells = [_cell(shared, weights, model) for model in range(len(plan.checkpoints))]
+        cells = [_cell(shared.members, weights, model) for model in range(len(plan.checkpoints))]
         shape = "x".join(map(str, shared.shape))
         table.add_row(str(shared.position), shared.slot, shape + (" by label" if shared.rows else ""), *cells)
     out.print(table)
@@ -57,40 +54,15 @@ def print_plan(plan: MergePlan, *, as_json: bool = False, full: bool = False) ->
         out.print(f"  {count:,} of {plan.labels[model]}: {reason}: {', '.join(names[:limit])}{dots}", soft_wrap=True)
 
 
-def _cell(shared: SharedSlot, weights: dict[int, float] | None, model: int) -> str:
-    """A model's weight at a slot; a mark if the method has none, a dash if the model takes no part."""
-    if model not in shared.members:
+def _cell(members: tuple[int, ...], weights: dict[int, float] | None, model: int) -> str:
+    """A model's weight at a slot; a star if the method has no such weights, a dash if the model takes no part."""
+    if model not in members:
         return "-"
     return f"{weights[model]:.4f}" if weights else "*"
 
 
-def _weights_data(plan: MergePlan, shared: SharedSlot) -> dict[str, float] | None:
-    weights = plan.slot_weights(shared)
-    return None if weights is None else {plan.labels[model]: weight for model, weight in weights.items()}
-
-
-def plan_data(plan: MergePlan) -> dict[str, Any]:
-    """A plan as plain data."""
-    return {
-        "models": list(plan.labels),
-        "anchor": plan.alignment.anchor,
-        "knobs": asdict(plan.knobs),
-        "positions": plan.alignment.positions,
-        "shared_parameters": plan.alignment.shared_parameters,
-        "anchor_parameters": plan.alignment.anchor_parameters,
-        "shared": [
-            {
-                "position": shared.position,
-                "slot": shared.slot,
-                "shape": list(shared.shape),
-                "models": [plan.labels[model] for model in shared.members],
-                "weights": _weights_data(plan, shared),
-                "by_label": shared.rows is not None,
-            }
-            for shared in plan.alignment.shared
-        ],
-        "unshared": [
-            {"slot": entry.slot, "model": plan.labels[entry.model], "reason": entry.reason}
-            for entry in plan.alignment.unshared
-        ],
-    }
+def note_undecided(plan: hf_lwmm.MergePlan) -> None:
+    """Explain which weights are still undecided, and what will decide them."""
+    if plan.undecided:
+        labels = "labelled" if "labels" in plan.method.needs else "unlabelled"
+        note(f"{plan.method.name} decides the layer weights on {labels} images (--tune-data) when it merges.")

@@ -1,20 +1,35 @@
-"""What goes to the terminal: data on stdout, all else on stderr."""
+"""Print to the terminal: data on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import hf_lwmm
+from hf_lwmm.checkpoints.atomic import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def console(width: int | None = None) -> Console:
-    """Where tables are printed, on stdout; names are shown as they are, whatever brackets and colons they have.
+class Report(Protocol):
+    """An answer that is written as JSON or Markdown."""
 
-    `width` is that of a file or a pipe, unless COLUMNS tells it.
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+
+    def to_markdown(self) -> str:
+        """Return tables as Markdown."""
+
+
+def console(width: int | None = None) -> Console:
+    """Return the console that tables are printed on; names appear as they are, whatever brackets and colons they hold.
+
+    `width` is that of a file or a pipe, unless COLUMNS is set.
     """
     from rich.console import Console
 
@@ -23,15 +38,37 @@ def console(width: int | None = None) -> Console:
 
 
 def print_json(data: Any) -> None:
-    """Data for a program, on stdout."""
+    """Print data for a program on stdout."""
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
+def print_pushed(pushed: hf_lwmm.Pushed | None) -> None:
+    """Print where a push went."""
+    if pushed is not None and pushed.changed:
+        print(f"Pushed to {pushed.pull_request or pushed.url}")
+    elif pushed is not None:
+        print(f"{pushed.url} holds exactly this already; nothing was pushed.")
+
+
+def write_report(report: Report, path: Path | None) -> None:
+    """Write a report as JSON or Markdown, by the suffix of its file; nothing without a path."""
+    if path is not None:
+        text = json.dumps(report.to_dict(), indent=2) if path.suffix == ".json" else report.to_markdown()
+        with atomic(path) as place:
+            place.write_text(text + "\n", encoding="utf-8")
+
+
 def warn(message: str) -> None:
-    """A line for a person, on stderr."""
+    """Print a warning on stderr."""
     print(f"Warning: {message}", file=sys.stderr)
 
 
 def note(message: str) -> None:
-    """A line for a person, on stderr."""
+    """Print a line for people on stderr."""
     print(message, file=sys.stderr)
+
+
+def notes(messages: Sequence[str]) -> None:
+    """Print lines for people on stderr."""
+    for message in messages:
+        note(message)

@@ -20,7 +20,9 @@ class WriteOptions(Options):
 
     overwrite: bool = option(False, "Replace an existing output.")
     allow_nonfinite: bool = option(False, "Merge infinities and NaNs too.")
-    max_shard_size: int | str = option(MAX_SHARD_SIZE, "Split weights larger than this, such as 5GB, over several files.")
+    max_shard_size: int | str = option(
+        MAX_SHARD_SIZE, "Split weights larger than this over several files.", metavar="SIZE", shown="50GB"
+    )
     license: str | None = option(None, "License to state in place of the one that follows from the parents'.")
 
     def __post_init__(self) -> None:

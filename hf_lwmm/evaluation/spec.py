@@ -15,7 +15,9 @@ class EvaluationSpec(Options):
     `flip` and `scales` are views of each image that a model's softmax is averaged over.
     """
 
-    protocol: str | None = option(None, "Classes to score: cityscapes19, synthia16, synthia13, camvid11, ... or a file.")
+    protocol: str | None = option(
+        None, "Classes to score: cityscapes19, synthia16, synthia13, camvid11, ... or a file."
+    )
     ensemble: bool = option(False, "Also score the average of all models' outputs.")
     flip: bool = option(False, "Average each image with its mirror image.")
     scales: tuple[float, ...] = option(

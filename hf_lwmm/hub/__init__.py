@@ -1,29 +1,20 @@
-"""The Hub: model references, and the client that resolves, fetches and pushes through the stock library."""
+"""The Hub: references to models, and reading and pushing through the stock client."""
 
-from hf_lwmm.hub.client import (
-    Pushed,
-    PushOptions,
-    Source,
-    check_push,
-    fetch,
-    push_folder,
-    remote_header,
-    resolve,
-    sha256,
-    stamp,
-    target_repo,
-    whoami,
-)
+from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, remote_header, resolve
+from hf_lwmm.hub.hashes import sha256, stamp
+from hf_lwmm.hub.pushing import Pushed, PushOptions, check_push, push_folder, target_repo, whoami
 from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
 
 __all__ = [
+    "ListedModel",
     "ModelRef",
-    "Pushed",
     "PushOptions",
+    "Pushed",
     "Ref",
     "Source",
     "check_push",
     "fetch",
+    "list_models",
     "parse_ref",
     "push_folder",
     "remote_header",

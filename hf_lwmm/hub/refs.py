@@ -13,10 +13,10 @@ _REPO_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$|^[A-Za-z0-9][\w.
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Where a model is: a Hub repository at a revision, or a local file or folder.
+    """A reference to a model: a Hub repository at a revision, or a local file or folder.
 
-    Exactly one of `repo_id` and `path` is set. `files` are the named files inside it; several files make up
-    one model (`org/fada:extractor.pth+classifier.pth`).
+    Exactly one of `repo_id` and `path` is set. `files` are the files inside it that the reference names; several files
+    together make up one model (`org/fada:extractor.pth+classifier.pth`).
     """
 
     repo_id: str | None = None
@@ -26,11 +26,12 @@ class ModelRef:
 
     @property
     def is_local(self) -> bool:
+        """True for a local file or folder."""
         return self.path is not None
 
     @property
     def name(self) -> str:
-        """A short name without folders or suffixes: `name` of `org/name`, or of a local path."""
+        """A short name: `name` for `org/name`, and a local path without its folders and its suffix."""
         if self.repo_id is not None:
             return self.repo_id.split("/")[-1]
         assert self.path is not None
@@ -39,7 +40,7 @@ class ModelRef:
 
     @property
     def shown(self) -> str:
-        """As it may be shown to anybody: a local path is reduced to its last part."""
+        """A text that may be shown to anybody: of a local path it has only the last part."""
         files = ":" + "+".join(self.files) if self.files else ""
         if self.repo_id is not None:
             return self.repo_id + (f"@{self.revision}" if self.revision else "") + files
@@ -47,7 +48,7 @@ class ModelRef:
         return self.path.resolve().name + files
 
     def at(self, sha: str) -> ModelRef:
-        """The same model with its revision replaced by a commit sha."""
+        """Return the same model at a commit."""
         return ModelRef(repo_id=self.repo_id, revision=sha, files=self.files)
 
     def __str__(self) -> str:
@@ -56,7 +57,7 @@ class ModelRef:
         return self.shown
 
 
-Ref = str | Path | ModelRef  # what users name a model by
+Ref = str | Path | ModelRef  # what users may pass to name a model
 
 
 def parse_ref(text: Ref) -> ModelRef:
@@ -104,10 +105,10 @@ def _split_files(files: str, text: str) -> tuple[str, ...]:
 
 
 def check_inside(name: str, where: str) -> None:
-    """Refuse a file name that could lead out of its repository.
+    """Refuse a file name that could lead out of its repository; `where` begins the message.
 
     Raises:
-        RefError: for absolute names, `..`, back slashes and empty names.
+        RefError: for absolute names, `..`, backslashes, colons and empty names.
     """
     parts = PurePosixPath(name).parts
     if not name or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in name:

@@ -1,6 +1,6 @@
-"""Class names and label sets: which names stand behind the rows of a classifier."""
+"""Class names and label sets: the meaning of a classifier's rows, and of the ids in label files."""
 
-from hf_lwmm.labels.label_sets import (
+from hf_lwmm.labels.sets import (
     LabelSet,
     label_set_of_ids,
     label_sets,

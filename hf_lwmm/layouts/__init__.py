@@ -1,8 +1,11 @@
-"""The key-mapping layer: which slots a checkpoint's tensors hold, whatever a code base calls them.
+"""Stored names and slots: what each code base calls the weights of a network, and how to translate.
 
-Everything that knows a code base's own names is a table in this package; no module outside it sees one.
+A new layout is a table in `tables/`, written in the language that `language` describes and listed in `registry`.
+`slots` maps a checkpoint's tensors with these tables; `roles` finds the part of the network that a slot belongs to.
+No module outside this package sees a code base's own names.
 """
 
+from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 from hf_lwmm.layouts.roles import depth_order, in_backbone, is_bn_stat, other_factor, place_of
 from hf_lwmm.layouts.slots import Atom, LayoutMatch, Shape, SlotMap, map_slots, registration_order
@@ -11,6 +14,8 @@ __all__ = [
     "COMPONENTS",
     "LAYOUTS",
     "Atom",
+    "Component",
+    "Layout",
     "LayoutMatch",
     "Shape",
     "SlotMap",

@@ -1,13 +1,13 @@
-"""The layouts that are known, and the components that they store."""
+"""The known layouts, and the components that they store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hf_lwmm.layouts import classifiers, daformer, deeplab, edaps, mit, pvt, resnet, segformer, vgg, vit
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts.layout import Component, Layout
+from hf_lwmm.layouts.tables import classifiers, daformer, deeplab, edaps, mit, pvt, resnet, segformer, vgg, vit
 
-# Backbones, then heads; among these the ones that code registers first.
+# Backbones before heads; heads in the order in which networks that have several register them.
 LAYOUTS: tuple[Layout, ...] = (
     *mit.LAYOUTS,
     *resnet.LAYOUTS,

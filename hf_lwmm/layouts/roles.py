@@ -1,4 +1,4 @@
-"""Tell the role of a slot in its network: backbone or head, weight or running statistic, and its place in depth."""
+"""The role of a slot in its network: backbone or head, weight or running statistic, and its place in depth order."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from hf_lwmm.layouts.layout import Component, Place
 from hf_lwmm.layouts.registry import COMPONENTS
-from hf_lwmm.layouts.table import Component, Place
 
 
 @lru_cache(maxsize=1 << 16)
 def place_of(slot: str) -> tuple[Component, Place] | None:
-    """The component of a slot and its place in the component's outline; None for identity slots."""
+    """Return the component of a slot and the slot's place in its outline; None for a slot that no layout knows."""
     name, _, inner = slot.partition(".")
     component = COMPONENTS.get(name)
     place = component.place(inner) if component else None
@@ -20,44 +20,44 @@ def place_of(slot: str) -> tuple[Component, Place] | None:
 
 
 def in_backbone(slot: str) -> bool:
-    """Return True if a layout knows the slot as part of a backbone."""
+    """Return True if the slot is known to be part of a backbone."""
     found = place_of(slot)
     return found is not None and found[0].kind == "backbone"
 
 
 def is_bn_stat(slot: str) -> bool:
-    """Return True if the slot holds a running statistic of a normalisation layer."""
+    """Return True if the slot holds the running mean or variance of a normalisation layer."""
     return slot.endswith((".running_mean", ".running_var"))
 
 
 def other_factor(slot: str) -> str | None:
-    """For a slot that holds the length or the direction of a weight-normalised layer, the slot of the other."""
+    """Return the slot of a weight-normalised layer's other factor (direction or length); None for other slots."""
     module, _, leaf = slot.rpartition(".")
     other = {"weight_g": "weight_v", "weight_v": "weight_g"}.get(leaf)
     return f"{module}.{other}" if other else None
 
 
 def depth_order(slots: Iterable[str]) -> list[str]:
-    """Slots in the order in which a forward pass first uses them (method, section 4).
+    """Return slots in the order in which a forward pass first uses them (methods/README.md, section 4).
 
-    Branches that run side by side behind the backbone are ordered by distance from its end, in modules. Of
-    networks that no layout knows only names tell: backbone before head before classifier, numbers counting up.
+    Heads that run side by side are ordered by their distance, in modules, from the end of the backbone. Slots that no
+    layout knows are ordered by their names: backbone, then head, then classifier, with numbers counting up.
     """
     backbone: dict[str, tuple[object, ...]] = {}
-    branches: dict[str, dict[str, tuple[object, ...]]] = {}
+    heads: dict[str, dict[str, tuple[object, ...]]] = {}
     for slot in slots:
         found = place_of(slot)
         if found is None:
             module, _, leaf = slot.rpartition(".")
-            branches.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), leaf)
+            heads.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), leaf)
         elif found[0].kind == "backbone":
             backbone[slot] = (found[1].key, found[1].leaf_rank, slot)
         else:
-            branches.setdefault(found[0].name, {})[slot] = (found[1].key, found[1].leaf_rank, slot)
+            heads.setdefault(found[0].name, {})[slot] = (found[1].key, found[1].leaf_rank, slot)
     behind: dict[str, tuple[object, ...]] = {}
-    for rank, name in enumerate(sorted(branches, key=lambda name: (name == "", -len(branches[name]), name))):
-        distances = {key: i for i, key in enumerate(sorted({key[0] for key in branches[name].values()}))}  # type: ignore[type-var]
-        behind |= {slot: (distances[key[0]], rank, *key[1:]) for slot, key in branches[name].items()}
+    for rank, name in enumerate(sorted(heads, key=lambda name: (name == "", -len(heads[name]), name))):
+        distances = {key: i for i, key in enumerate(sorted({key[0] for key in heads[name].values()}))}  # type: ignore[type-var]
+        behind |= {slot: (distances[key[0]], rank, *key[1:]) for slot, key in heads[name].items()}
     return [*sorted(backbone, key=lambda s: backbone[s]), *sorted(behind, key=lambda s: behind[s])]
 
 

@@ -1,4 +1,4 @@
-"""Find the slots that a checkpoint's tensors hold, from their names and shapes."""
+"""Map a checkpoint's tensors to slots, by their names and shapes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts.language import Key, generic
+from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
-from hf_lwmm.layouts.table import Component, Key, Layout, generic
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Atom:
-    """Where a slot lies: elements `start` to `start` + prod(`shape`) of a stored tensor."""
+    """The place of a slot in a file: elements `start` to `start + prod(shape)` of a stored tensor, in C order."""
 
     slot: str
     tensor: str
@@ -27,7 +28,7 @@ class Atom:
 
 @dataclass(frozen=True)
 class LayoutMatch:
-    """A layout found in a file, and the prefix that its names stand under there."""
+    """A layout found in a file, and the prefix of its names there."""
 
     layout: Layout
     prefix: str
@@ -35,27 +36,33 @@ class LayoutMatch:
 
 @dataclass(frozen=True)
 class SlotMap:
-    """All tensors of a checkpoint as slots: a bijection between stored tensors and stacks of atoms."""
+    """A checkpoint's tensors as slots: a bijection between stored tensors and stacks of atoms.
+
+    `matches` are the layouts found, in the order of `COMPONENTS`. `atoms` has the atoms of each stored tensor, in
+    stacking order; a tensor that no layout knows is a slot under its own name.
+    """
 
     matches: tuple[LayoutMatch, ...]
-    atoms: Mapping[str, tuple[Atom, ...]]  # by stored name; names no layout knows are their own slot
+    atoms: Mapping[str, tuple[Atom, ...]]
 
     @cached_property
     def slots(self) -> Mapping[str, Atom]:
+        """The atom of each slot."""
         return {atom.slot: atom for atoms in self.atoms.values() for atom in atoms}
 
     @property
     def layout(self) -> str:
-        """The layouts found, backbone first; `identity` if none."""
+        """The names of the layouts found, backbone first, such as `mit/nvidia + segformer/nvidia`; else `identity`."""
         return " + ".join(match.layout.name for match in self.matches) or "identity"
 
     @property
     def backbone(self) -> Component | None:
+        """The backbone, or None if no layout knows it."""
         return next((m.layout.component for m in self.matches if m.layout.component.kind == "backbone"), None)
 
     @property
     def architecture(self) -> str:
-        """Backbone size and heads in words, e.g. `MiT-B5, DAFormer head`."""
+        """The size of the backbone and the heads in words, such as `MiT-B5, DAFormer head`."""
         titles = []
         for component in (match.layout.component for match in self.matches):
             titles.append(_size(component, self.slots) if component.kind == "backbone" else component.title)
@@ -76,10 +83,13 @@ def _size(component: Component, slots: Mapping[str, Atom]) -> str:
 
 
 def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
-    """Find the layouts of a checkpoint and map each of its tensors to slots.
+    """Find the layouts of a checkpoint, and map each of its tensors to slots.
 
-    A layout is present under a prefix when every line of its table that is not optional is. What no layout
-    knows keeps its own name as its slot (the identity layout), also beside known parts.
+    A layout is found under a prefix if the file has every line of its table that is not optional. A tensor that no
+    layout knows keeps its stored name as its slot (the identity layout), even if other tensors are known.
+
+    Args:
+        tensors: the shape of each stored tensor.
 
     Raises:
         LayoutError: if two tensors claim one slot.
@@ -87,7 +97,7 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
     matches = _detect(tensors)
     atoms: dict[str, tuple[Atom, ...]] = {}
     owner: dict[str, str] = {}
-    known: set[str] = set()  # layouts with a tensor of their own; names as common as `fc` fit more than one
+    known: set[str] = set()  # layouts that hold a tensor after all; a name as common as `fc` can fit several
     for name, shape in tensors.items():
         atoms[name] = (Atom(name, name, 0, shape),)
         for match in matches:
@@ -102,6 +112,7 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
 
 
 def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
+    """Find the best layout of each component in a file, in the order of `COMPONENTS`."""
     forms: dict[str, list[str]] = {}
     for name in names:
         forms.setdefault(generic(name), []).append(name)
@@ -115,7 +126,7 @@ def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
             count, present = _known(layout, prefix, forms)
             if all(line.optional or id(line) in present for line in layout.lines):
                 found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
-    # One layout per component: the one that knows most of the file, of equals one whose prefix is listed, the first.
+    # The best layout knows the most names; among equals, one under a listed prefix wins, then the one listed first.
     best: dict[str, tuple[tuple[int, bool], LayoutMatch]] = {}
     for merit, match in found:
         key = match.layout.component.name
@@ -126,7 +137,7 @@ def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
 
 
 def _other_prefixes(layout: Layout, forms: Iterable[str]) -> list[str]:
-    """What stands before a backbone's first name in a network that wraps it in a way of its own."""
+    """Return unlisted prefixes under which a file has a backbone's first name: networks may wrap a backbone."""
     if layout.component.kind != "backbone":
         return []
     firsts = tuple("." + form for form in layout.lines[0].left[0].generics())
@@ -135,7 +146,7 @@ def _other_prefixes(layout: Layout, forms: Iterable[str]) -> list[str]:
 
 
 def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple[int, set[int]]:
-    """How many of a file's names (by generic form) a layout knows, and the ids of the lines that they are in."""
+    """Count the names, given by `generic` form, that a layout knows, and collect the ids of the lines that match."""
     count, present = 0, set[int]()
     for form, names in forms.items():
         lines = layout.lines_like(form[len(prefix) :]) if form.startswith(prefix) else []
@@ -147,6 +158,7 @@ def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple
 
 
 def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
+    """Cut a stored tensor into atoms; () if the layout does not have it in this shape."""
     if not name.startswith(match.prefix):
         return ()
     parts = match.layout.slots(name[len(match.prefix) :])
@@ -162,7 +174,7 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
 
 
 def registration_order(slot_map: SlotMap) -> list[str]:
-    """Stored names in the order in which the layouts' own code registers them; unknown ones last, as they come."""
+    """Return the stored names in the order in which the layouts' code registers them, unknown ones last."""
     keys: dict[str, tuple[int, Key]] = {}
     for rank, match in enumerate(slot_map.matches):
         for name in slot_map.atoms:

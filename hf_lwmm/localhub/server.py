@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -62,14 +63,18 @@ class LocalHub:
         self._thread.join()
 
 
-def serve(root: Path, port: int) -> None:
-    """Serve a folder until interrupted.
+def serve(root: Path, port: int, announce: Callable[[str, str], None] = lambda user, token: None) -> None:
+    """Serve a folder as a Hub on 127.0.0.1 until interrupted.
+
+    `announce` is called with the name and the token of the first user, when the port is taken.
 
     Raises:
-        HubError: if the port is taken.
+        HubError: if another program has the port.
     """
-    bound = _bind(port)
-    config = uvicorn.Config(create_app(Store(root)), log_level=logging.WARNING, lifespan="off")
+    bound, store = _bind(port), Store(root)
+    user = store.users()[0]
+    announce(user.name, user.token)
+    config = uvicorn.Config(create_app(store), log_level=logging.WARNING, lifespan="off")
     uvicorn.Server(config).run(sockets=[bound])
 
 

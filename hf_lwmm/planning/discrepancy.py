@@ -27,7 +27,6 @@ KINDS = ("weights", "biases", "bn_stats")
 CHUNK = 1 << 17  # elements that are compared at a time: 1 MiB of float64 for each model
 
 
-
 @dataclass(frozen=True)
 class TensorDifference:
     """The difference of a slot in two models: a is the first model's values, b the second's.
@@ -156,6 +155,7 @@ class Discrepancy:
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
+
 
 def check_granularity(granularity: str) -> None:
     """Refuse a granularity that makes no layers. Raises PlanError."""

@@ -33,13 +33,17 @@ class Knobs(Options):
     order: str = option(
         "depth", "Order of the positions: depth (of execution) or file (of registration).", choices=ORDERS
     )
-    share: str = option("all", "Merge slots that all models have, or that the anchor and any other have.", choices=SHARES)
+    share: str = option(
+        "all", "Merge slots that all models have, or that the anchor and any other have.", choices=SHARES
+    )
     head: str = option("shared", "Merge heads where shared, keep the anchor's, or match rows by label.", choices=HEADS)
     keep: tuple[str, ...] = option((), "Slot, or dotted beginning of slots, that stays the anchor's. Repeatable.")
     labels: tuple[LabelChoice, ...] = option(
         (), "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.", metavar="SET|FILE"
     )
-    dtype: str | None = option(None, "Type of the written weights; the anchor's own if not given.", choices=[*BY_TORCH_NAME])
+    dtype: str | None = option(
+        None, "Type of the written weights; the anchor's own if not given.", choices=[*BY_TORCH_NAME]
+    )
     branch: str = option("student", "Network to take from a self-training checkpoint.", choices=BRANCHES)
     bn_stats: str = option("linear", "What becomes of BatchNorm's running statistics.", choices=BN_STATS)
     permute: bool = option(False, "First permute every model's units to match the anchor's (Git Re-Basin).")

@@ -18,7 +18,7 @@ from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
 from hf_lwmm.checkpoints.torch_file import MemoryReader
 from hf_lwmm.errors import PlanError
 from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
-from hf_lwmm.layouts.table import Pattern
+from hf_lwmm.layouts.language import Pattern
 from hf_lwmm.progress import Progress, silent
 
 Order = NDArray[np.intp]

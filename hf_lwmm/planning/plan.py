@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.errors import PlanError
@@ -76,6 +77,33 @@ class MergePlan:
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
             f"{share:.1%} of the anchor's weights\n\n| model | architecture | layout |\n| --- | --- | --- |\n{rows}"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data: models, knobs, every shared slot with its weights, and what is not shared."""
+        return {
+            "models": list(self.labels),
+            "anchor": self.alignment.anchor,
+            "knobs": self.knobs.to_dict(),
+            "positions": self.alignment.positions,
+            "shared_parameters": self.alignment.shared_parameters,
+            "anchor_parameters": self.alignment.anchor_parameters,
+            "shared": [self._shared_dict(shared) for shared in self.alignment.shared],
+            "unshared": [
+                {"slot": entry.slot, "model": self.labels[entry.model], "reason": entry.reason}
+                for entry in self.alignment.unshared
+            ],
+        }
+
+    def _shared_dict(self, shared: SharedSlot) -> dict[str, Any]:
+        weights = self.slot_weights(shared)
+        return {
+            "position": shared.position,
+            "slot": shared.slot,
+            "shape": list(shared.shape),
+            "models": [self.labels[model] for model in shared.members],
+            "weights": weights and {self.labels[model]: weight for model, weight in weights.items()},
+            "by_label": shared.rows is not None,
+        }
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
@@ -174,7 +202,9 @@ def make_plan(
     if tuning is not None:
         _check_tuning(plan, tuning)
     if knobs.bn_stats == "recalibrate" and not any(map(is_bn_stat, plan.anchor.slot_map.slots)):
-        raise PlanError(f"{plan.anchor.label}: has no BatchNorm, so --bn-stats recalibrate has nothing to do; leave it out.")
+        raise PlanError(
+            f"{plan.anchor.label}: has no BatchNorm, so --bn-stats recalibrate has nothing to do; leave it out."
+        )
     if alignment.shared:
         plan.slot_weights(alignment.shared[0])
     if plan.permutes:

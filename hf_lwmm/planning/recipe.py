@@ -151,7 +151,9 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         raise PlanError(f"{name}: not a recipe; it needs at least a list of `models`.")
     schema = content.get("schema", SCHEMA)
     if schema != SCHEMA:
-        raise PlanError(f"{name}: has the schema {schema}; this version of hf-lwmm reads up to {SCHEMA}. Upgrade hf-lwmm.")
+        raise PlanError(
+            f"{name}: has the schema {schema}; this version of hf-lwmm reads up to {SCHEMA}. Upgrade hf-lwmm."
+        )
     if _is_first_schema(content):
         content = _from_first_schema(content, name)
     check_names(content, _KEYS, name)

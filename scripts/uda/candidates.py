@@ -29,7 +29,7 @@ from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
 from hf_lwmm.evaluation.inference import PLAIN, Logits, best_classes, predict_logits, rows_of_classes
 from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
-from hf_lwmm.hub.client import sha256
+from hf_lwmm.hub import sha256
 from hf_lwmm.labels import match_classes
 from hf_lwmm.metrics.bootstrap import interval, resampled, summed
 from hf_lwmm.metrics.classification import average_accuracy

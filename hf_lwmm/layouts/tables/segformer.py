@@ -1,10 +1,10 @@
-"""SegFormer's all-MLP decode head, and the different one of MMSegmentation 1.x."""
+"""SegFormer's all-MLP decode head, and MMSegmentation 1.x's variant of it."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts.layout import Component, Layout
 
-# The four projections run side by side, and implementations call them in either order.
+# The four projections run side by side; some implementations call them in ascending order, some in descending.
 SEGFORMER_HEAD = Component(
     name="segformer",
     kind="head",

@@ -1,8 +1,8 @@
-"""The Mix Transformer (MiT), backbone of SegFormer, DAFormer, HRDA, MIC, PiPa and EDAPS, in five layouts."""
+"""Mix Transformer (MiT), the backbone of SegFormer, DAFormer, HRDA, MIC, PiPa and EDAPS, in five layouts."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.table import Component, Layout, Variant
+from hf_lwmm.layouts.layout import Component, Layout, Variant
 
 MIT = Component(
     name="mit",
@@ -105,7 +105,7 @@ for s:
 """,
 )
 
-MIT_NVIDIA = Layout(  # also DAFormer, HRDA, MIC, PiPa, EDAPS; without a prefix the ImageNet weights
+MIT_NVIDIA = Layout(  # also DAFormer, HRDA, MIC, PiPa, EDAPS; ImageNet weights have no prefix
     name="mit/nvidia",
     component=MIT,
     prefixes=("backbone.", ""),

@@ -1,11 +1,11 @@
-"""DeepLabV2's classifier (parallel dilated convolutions), and DIGA's larger one.
+"""DeepLabV2's classifier of parallel dilated convolutions, and DIGA's larger one.
 
-The auxiliary classifier of the multi-level models is in the ResNet's tables: it runs in the middle of the backbone.
+The auxiliary classifier of the multi-level models runs in the middle of the backbone, so ResNet's tables have it.
 """
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts.layout import Component, Layout
 
 DEEPLAB_HEAD = Component(
     name="deeplab",
@@ -24,12 +24,13 @@ DEEPLAB_LAYER6 = Layout(  # ADVENT, MinEnt, AdaptSegNet, MaxSquare
     also=("advent", "minent", "adaptsegnet", "maxsquare"),
 )
 
-# Where both are there layer5 is the auxiliary classifier; both layouts know as much, and the first listed is chosen.
+# In a file with both, layer5 is the auxiliary classifier. Both layouts know equally many names there, and the first
+# one listed is chosen.
 DEEPLAB_SINGLE_LAYER5 = Layout(
     name="deeplab/single-layer5", component=DEEPLAB_HEAD, table="for i:\n    layer5.conv2d_list.{i} = branch{i}"
 )
 
-DEEPLAB_CLASSIFIER = Layout(  # FADA, whose classifier has a file of its own, and AdaptSegNet on VGG-16
+DEEPLAB_CLASSIFIER = Layout(  # FADA, which keeps its classifier in a separate file, and AdaptSegNet on VGG-16
     name="deeplab/classifier",
     component=DEEPLAB_HEAD,
     prefixes=("classifier.", ""),

@@ -1,9 +1,9 @@
-"""EDAPS: its instance decoders, and its bottom-up ablation's names for DAFormer's head, the semantic decoder."""
+"""EDAPS's instance decoders, and the names of its semantic decoder (DAFormer's head) in its bottom-up ablation."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.daformer import DAFORMER, DAFORMER_HEAD
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts.layout import Component, Layout
+from hf_lwmm.layouts.tables.daformer import DAFORMER, DAFORMER_HEAD
 
 INSTANCE_DECODER = Component(
     name="edaps_instance",
@@ -71,7 +71,6 @@ offset
 """,
 )
 
-
 DAFORMER_IN_BOTTOMUP = Layout(
     name="daformer/edaps-bottomup",
     component=DAFORMER_HEAD,
@@ -81,7 +80,7 @@ DAFORMER_IN_BOTTOMUP = Layout(
     ),
 )
 
-# The two branches are registered one inside the other, so this table has both and leaves the semantic one's slots.
+# The modules of both branches are registered in turn, so the table lists both, but has slots only for this branch.
 EDAPS_CENTER = Layout(
     name="edaps_center/edaps-bottomup",
     component=CENTER_DECODER,
@@ -115,6 +114,6 @@ fuse_layer_instance.bottleneck.bn = bottleneck.bn
 """,
 )
 
-# Registered before DAFormer's head, so listed before it.
+# EDAPS registers its instance decoders before DAFormer's head.
 INSTANCE_LAYOUTS = (EDAPS_INSTANCE, EDAPS_CENTER)
 SEMANTIC_LAYOUTS = (DAFORMER_IN_BOTTOMUP,)

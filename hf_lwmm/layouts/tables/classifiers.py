@@ -1,10 +1,10 @@
-"""Image classifiers behind a backbone: ImageNet's, and the bottleneck classifier of GLC and CoNMix."""
+"""Image classifiers behind a backbone: the usual linear layer, and the bottleneck classifier of GLC and CoNMix."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts.layout import Component, Layout
 
-# Its layouts are in the files of the backbones that they stand beside.
+# Its layouts are in the files of the backbones that it goes with.
 IMAGENET = Component(
     name="imagenet",
     kind="head",
@@ -35,7 +35,7 @@ class_layer.fc = classifier
 """,
 )
 
-# CoNMix keeps its parts in three files, whose names meet without prefixes when the files are named as one model.
+# CoNMix keeps its parts in three files. Joined into one model, their names have no prefixes.
 BOTTLENECK_CONMIX = Layout(
     name="bottleneck/conmix",
     component=BOTTLENECK,

@@ -1,14 +1,14 @@
-"""ResNet, backbone of the DeepLabV2 methods (ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA, DIGA), GLC, CoNMix, MIC.
+"""ResNet, the backbone of ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA, DIGA, GLC, CoNMix and MIC's detectors.
 
-Frozen BatchNorm (FADA, MIC's detectors) has no `num_batches_tracked`; nothing else tells it apart.
+Frozen BatchNorm (FADA, MIC's detectors) differs from trainable BatchNorm only in having no `num_batches_tracked`.
 """
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.classifiers import IMAGENET
-from hf_lwmm.layouts.table import Component, Layout, Variant
+from hf_lwmm.layouts.layout import Component, Layout, Variant
+from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
-# DeepLabV2's auxiliary classifier belongs to the backbone: it runs before the next stage.
+# DeepLabV2's auxiliary classifier counts as a part of the backbone, since the last stage runs after it.
 RESNET = Component(
     name="resnet",
     kind="backbone",
@@ -50,7 +50,7 @@ for s:
         ? layer{s+1}.{b}.bn3 = stage{s}.block{b}.bn3
         ? layer{s+1}.{b}.downsample.0 = stage{s}.block{b}.downsample.conv
         ? layer{s+1}.{b}.downsample.1 = stage{s}.block{b}.downsample.bn
-layer4.{b}.conv1  # HRNet has the names of one stage
+layer4.{b}.conv1  # required, because HRNet has the names of a single stage
 """
 
 _TABLE = f"""
@@ -59,7 +59,7 @@ bn1 = stem.bn
 {_STAGES}
 """
 
-RESNET_TORCHVISION = Layout(  # also timm, ADVENT, AdaptSegNet; under the longer prefix torchvision's detectors
+RESNET_TORCHVISION = Layout(  # torchvision's detectors have the longer prefix
     name="resnet/torchvision",
     component=RESNET,
     prefixes=("", "backbone.body."),
@@ -67,7 +67,7 @@ RESNET_TORCHVISION = Layout(  # also timm, ADVENT, AdaptSegNet; under the longer
     also=("timm", "advent", "minent", "adaptsegnet", "maxsquare", "conmix"),
 )
 
-# AdaptSegNet's single-level model calls its main classifier layer5: only beside a layer6 is that the auxiliary one.
+# In AdaptSegNet's single-level model, layer5 is the main classifier; it is the auxiliary one only beside a layer6.
 RESNET_DEEPLAB_MULTI = Layout(
     name="resnet/deeplab-multi",
     component=RESNET,
@@ -82,7 +82,7 @@ for i:
 
 RESNET_FADA = Layout(name="resnet/fada", component=RESNET, prefixes=("feature_extractor.backbone.",), table=_TABLE)
 
-RESNET_BACKBONE = Layout(  # FADA's extractor as a file of its own, torchvision's segmentation models, mmseg
+RESNET_BACKBONE = Layout(  # FADA's feature extractor in its own file, torchvision's segmentation models, mmseg
     name="resnet/backbone", component=RESNET, prefixes=("backbone.",), table=_TABLE
 )
 
@@ -143,7 +143,7 @@ def _maskrcnn(last_stage: str) -> str:
     )
 
 
-# maskrcnn-benchmark, which MIC's detectors are built on; without a feature pyramid the box head has the last stage.
+# maskrcnn-benchmark, on which MIC's detectors are built. Without a feature pyramid, the last stage is in the box head.
 RESNET_MASKRCNN_C4 = Layout(
     name="resnet/maskrcnn-c4", component=RESNET, table=_maskrcnn("roi_heads.box.feature_extractor.head.layer4")
 )

@@ -1,8 +1,8 @@
-"""DAFormer's context-aware decode head, alone (DAFormer, EDAPS) or inside HRDA (also MIC, PiPa)."""
+"""DAFormer's context-aware decode head, on its own (DAFormer, EDAPS) or inside HRDA's (HRDA, MIC, PiPa)."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts.layout import Component, Layout
 
 DAFORMER_HEAD = Component(
     name="daformer",
@@ -73,7 +73,7 @@ fuse_layer.bn = fuse.bn
 """,
 )
 
-# PiPa's heads for its contrastive losses, which no forward pass of the finished model uses.
+# PiPa trains with contrastive losses on these heads; the finished model does not use them.
 CONTRAST_HEADS = Component(
     name="pipa",
     kind="head",

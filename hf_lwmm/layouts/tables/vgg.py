@@ -1,10 +1,10 @@
-"""VGG-16: the plain one (torchvision, timm) and DeepLab's (AdaptSegNet, FADA), whose last pooling layer is gone."""
+"""VGG-16: the original (torchvision, timm, smp), and DeepLab's without the last pooling layer (AdaptSegNet, FADA)."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.table import Component, Layout, Variant
+from hf_lwmm.layouts.layout import Component, Layout, Variant
 
-# The dilated layers are DeepLab's form of the two fully connected ones; their weights are others.
+# DeepLab's dilated layers replace the two fully connected ones; they share no weights with them.
 VGG = Component(
     name="vgg",
     kind="backbone",
@@ -19,7 +19,7 @@ for i:
 """,
 )
 
-# The numbers count the ReLU and pooling layers between.
+# The numbers also count the ReLU and pooling layers.
 _FOUR_STAGES = """
 0 = stage0.conv0
 2 = stage0.conv1
@@ -50,7 +50,7 @@ _DILATED = f"""{_FOUR_STAGES}
 VGG_TORCHVISION = Layout(name="vgg/torchvision", component=VGG, prefixes=("features.",), table=_PLAIN, also=("timm",))
 VGG_SMP = Layout(name="vgg/smp", component=VGG, prefixes=("encoder.features.",), table=_PLAIN)
 VGG_ADAPTSEGNET = Layout(name="vgg/adaptsegnet-vgg", component=VGG, prefixes=("features.",), table=_DILATED)
-VGG_FADA = Layout(  # the shorter prefix is that of its extractor as a file of its own
+VGG_FADA = Layout(  # its feature extractor in its own file has the shorter prefix
     name="vgg/fada", component=VGG, prefixes=("feature_extractor.backbone.", "backbone."), table=_DILATED
 )
 

@@ -1,10 +1,10 @@
-"""PVTv2, in timm's and transformers' names."""
+"""PVTv2, as in timm and in transformers."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.classifiers import IMAGENET
-from hf_lwmm.layouts.mit import MIT
-from hf_lwmm.layouts.table import Component, Layout, Variant
+from hf_lwmm.layouts.layout import Component, Layout, Variant
+from hf_lwmm.layouts.tables.classifiers import IMAGENET
+from hf_lwmm.layouts.tables.mit import MIT
 
 PVT = Component(
     name="pvt",
@@ -19,7 +19,7 @@ PVT = Component(
         Variant("PVTv2-B5", (3, 6, 40, 3), 64),
     ),
     width_slot="pvt.stage0.embed.proj.weight",
-    outline=MIT.outline,  # MiT took PVTv2's blocks
+    outline=MIT.outline,  # PVTv2 and MiT have the same modules
 )
 
 PVT_TIMM = Layout(

@@ -1,4 +1,4 @@
-"""Label sets: which class names stand behind the rows of a classifier. The table itself is `label_sets.yaml`."""
+"""Label sets: the class names of a classifier's rows. The known sets are in `label_sets.yaml`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hf_lwmm.errors import DatasetError, PlanError
 
-# Names that data sets give to the same thing, and the one that stands for all of them here.
+# Different names that data sets give to the same thing, and the name used here for all of them.
 _SYNONYMS = {
     "pedestrian": "person",
     "motorbike": "motorcycle",
@@ -34,9 +34,10 @@ _SYNONYMS = {
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Class names in the order of their ids. `things` are the countable ones; `colours` are (red, green, blue).
+    """Class names in the order of their ids.
 
-    `ids` are, by data set, the raw ids of each class in its label files.
+    `things` are the countable classes. `colours` has a (red, green, blue) triple, 0 to 255, for each class, or none.
+    `ids` has, for each data set, the raw ids of every class in that data set's label files.
     """
 
     name: str
@@ -46,7 +47,7 @@ class LabelSet:
     ids: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
 
     def table(self, scheme: str) -> NDArray[np.uint8]:
-        """From the raw ids 0..255 of a data set to class ids, 255 for what is ignored: (256,)."""
+        """Return the class id of each raw id 0..255 of the data set `scheme`, 255 for ignored ones: (256,) uint8."""
         table = np.full(256, 255, np.uint8)
         for index, raw in enumerate(self.ids[scheme]):
             table[list(raw)] = index
@@ -55,7 +56,7 @@ class LabelSet:
 
 @cache
 def label_sets() -> Mapping[str, LabelSet]:
-    """The label sets that are known by name."""
+    """Return the known label sets by name."""
     content = yaml.safe_load(files(__package__).joinpath("label_sets.yaml").read_text(encoding="utf-8"))
     return {
         name: LabelSet(
@@ -70,7 +71,7 @@ def label_sets() -> Mapping[str, LabelSet]:
 
 
 def _raw_ids(ids: str | Sequence[int | Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """One group of raw ids a class, from a list, or from the first and last of ids that follow each other."""
+    """Return the raw ids of each class, from a list, or from a range such as `1-150` with one id a class."""
     if isinstance(ids, str):
         first, last = map(int, ids.split("-"))
         ids = range(first, last + 1)
@@ -78,10 +79,10 @@ def _raw_ids(ids: str | Sequence[int | Sequence[int]]) -> tuple[tuple[int, ...],
 
 
 def label_set_of_ids(scheme: str) -> LabelSet:
-    """The label set that a data set's raw ids lead to.
+    """Return the label set that has the raw ids of the data set `scheme`.
 
     Raises:
-        DatasetError: if no label set knows the scheme.
+        DatasetError: if there is none.
     """
     for labels in label_sets().values():
         if scheme in labels.ids:
@@ -91,12 +92,14 @@ def label_set_of_ids(scheme: str) -> LabelSet:
 
 
 def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
-    """A label set by its name, from a file, or as class names, in a list or with commas between.
+    """Return a label set.
 
-    A file has one class a line, or is a JSON or YAML list, or a config.json with `id2label`.
+    Args:
+        name: a known set's name; a file with a class on each line, a JSON list, or a config.json with `id2label`; or
+            class names, in a sequence or separated by commas.
 
     Raises:
-        PlanError: if there is no such set or file, or the file lists no classes.
+        PlanError: if there is no such set or file, no class is listed, or one is listed twice.
     """
     if not isinstance(name, str | Path):
         return LabelSet(f"of {len(name)}", _checked(tuple(map(str, name)), "The list of classes"))
@@ -109,25 +112,33 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
     except (OSError, UnicodeDecodeError) as error:
         known = ", ".join(label_sets())
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise PlanError(f"{name} is no label set ({known}), and cannot be read as a file: {reason}.") from None
+        raise PlanError(f"{name} is not a label set ({known}), and cannot be read as a file: {reason}.") from None
     return LabelSet(Path(name).name, _checked(_classes_in(text), str(name)))
 
 
 def normalise(name: str) -> str:
-    """A class name as it compares: `Traffic-Light`, `traffic_light` and `traffic light` are the same."""
+    """Return a class name as it is compared: `Traffic-Light`, `traffic_light` and `traffic light` are the same."""
     return re.sub(r"[\s_-]+", " ", name.strip().lower())
 
 
 def meaning(name: str) -> str:
-    """What a class name stands for, in one data set's words where data sets call one thing by several names."""
+    """Return the name used here for what a class name means, such as `person` for `Pedestrian`."""
     return _SYNONYMS.get(normalise(name), normalise(name))
 
 
 def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, data_name: str) -> NDArray[np.uint8]:
-    """For each of a model's classes the data set's class of the same name or meaning, 255 where it has none: (256,).
+    """Match a model's classes to a data set's by name, or else by meaning.
+
+    Args:
+        model: the model's class names.
+        data: the data set's class names.
+        model_name, data_name: what messages call the two.
+
+    Returns:
+        (256,) uint8: the data set's class id for each of the model's, 255 for those that it lacks.
 
     Raises:
-        DatasetError: if fewer than a quarter of the classes of the smaller set are found in the other.
+        DatasetError: if either has more than 255 classes, or they share less than a quarter of the smaller set.
     """
     if max(len(model), len(data)) > 255:
         larger, count = (model_name, len(model)) if len(model) > 255 else (data_name, len(data))
@@ -148,7 +159,7 @@ def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, da
 
 
 def labels_of_rows(rows: int, label_sets: Iterable[LabelSet]) -> tuple[str, ...] | None:
-    """The classes of the first label set that has as many as a classifier has rows."""
+    """Return the classes of the first label set that has as many as a classifier has `rows`; None if there is none."""
     return next((labels.classes for labels in label_sets if len(labels.classes) == rows), None)
 
 

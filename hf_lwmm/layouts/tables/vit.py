@@ -1,11 +1,11 @@
-"""ViT and DeiT: timm, transformers (files on the Hub, and in memory since version 5), and CoNMix's hybrid."""
+"""ViT and DeiT, as in timm, in transformers (files on the Hub; in memory since version 5) and in CoNMix's hybrid."""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.classifiers import IMAGENET
-from hf_lwmm.layouts.table import Component, Layout, Variant
+from hf_lwmm.layouts.layout import Component, Layout, Variant
+from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
-# Hybrids see the image through the first three stages of a ResNet. All transformer blocks count as one stage.
+# Hybrids embed the output of a ResNet's first three stages. All transformer blocks count as one stage.
 VIT = Component(
     name="vit",
     kind="backbone",
@@ -129,7 +129,7 @@ layernorm = norm
 """,
 )
 
-VIT_CONMIX = Layout(  # TransUNet's encoder; CoNMix classifies what `decoder.fc` makes of its output
+VIT_CONMIX = Layout(  # TransUNet's encoder; `decoder.fc` projects its output for CoNMix's classifier
     name="vit/conmix",
     component=VIT,
     prefixes=("feature_extractor.", "netF::feature_extractor."),

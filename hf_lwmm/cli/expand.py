@@ -1,0 +1,171 @@
+"""Turn options that are declared in dataclasses into options of the command line.
+
+A command takes a dataclass of options as one parameter, marked by a `Group`:
+
+    def plan(models: options.Models = None, knobs: Annotated[Knobs, Group("Merge")]) -> None: ...
+
+Every declared field becomes an option of its own, and the command is called with the dataclass made of those that were
+given. A parameter of type `Given` receives only the given ones, by name.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from hf_lwmm.errors import PlanError
+from hf_lwmm.options import Declaration, Options, declarations, option_name
+
+Given = Mapping[str, Any]  # the options of a class that were given, by field
+
+
+@dataclass(frozen=True)
+class Group:
+    """The options of a class in a command's help.
+
+    `prefix` stands before every option's name. `skip` are fields that this command does not offer. `options` is the
+    class, for a parameter of type `Given`.
+    """
+
+    panel: str
+    prefix: str = ""
+    skip: tuple[str, ...] = ()
+    options: type[Options] | None = None
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A parameter of a command that stands for a class of options."""
+
+    name: str
+    cls: type[Options]
+    group: Group
+    optional: bool
+    partial: bool
+
+    def flat(self, field: str) -> str:
+        return f"{self.group.prefix.replace('-', '_')}{field}"
+
+    @property
+    def declared(self) -> dict[str, Declaration]:
+        return {name: own for name, own in declarations(self.cls).items() if name not in self.group.skip}
+
+    def value(self, given: dict[str, Any]) -> Any:
+        """The argument that the command gets."""
+        found = {field: given[self.flat(field)] for field in self.declared if given[self.flat(field)] is not None}
+        values = {field: _parsed(self.cls, field, self.declared[field], value) for field, value in found.items()}
+        if self.partial:
+            return values
+        key = next(iter(self.declared))
+        if self.optional and key not in values:
+            if values:
+                first = next(iter(values))
+                needs = option_name(key, self.declared[key], self.group.prefix)
+                raise PlanError(f"{option_name(first, self.declared[first], self.group.prefix)} needs {needs}.")
+            return None
+        return self.cls(**values)
+
+
+def expanded(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command whose parameters are the single options of its groups."""
+    signature = inspect.signature(command, eval_str=True)
+    groups = [found for each in signature.parameters.values() if (found := _group_of(each)) is not None]
+    named = {group.name: group for group in groups}
+    parameters: list[inspect.Parameter] = []
+    for each in signature.parameters.values():
+        if each.name in named:
+            parameters += _options_of(named[each.name])
+        else:
+            parameters.append(each.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def run(**given: Any) -> None:
+        arguments = {group.name: group.value(given) for group in groups}
+        for group in groups:
+            for field in group.declared:
+                given.pop(group.flat(field))
+        command(**given, **arguments)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _group_of(parameter: inspect.Parameter) -> _Parameter | None:
+    annotation = parameter.annotation
+    if get_origin(annotation) is not Annotated:
+        return None
+    hint, *marks = get_args(annotation)
+    group = next((mark for mark in marks if isinstance(mark, Group)), None)
+    if group is None:
+        return None
+    if group.options is not None:
+        return _Parameter(parameter.name, group.options, group, optional=False, partial=True)
+    inner = [each for each in get_args(hint) if each is not type(None)] or [hint]
+    return _Parameter(parameter.name, inner[0], group, optional=len(get_args(hint)) > 1, partial=False)
+
+
+def _options_of(parameter: _Parameter) -> list[inspect.Parameter]:
+    hints, found = get_type_hints(parameter.cls), []
+    defaults = {each.name: each.default for each in fields(parameter.cls)}  # type: ignore[arg-type]
+    for name, declared in parameter.declared.items():
+        kind = _kind(hints[name], declared)
+        shown = declared.shown or _shown(defaults[name])
+        info = typer.Option(
+            option_name(name, declared, parameter.group.prefix),
+            help=declared.help,
+            metavar=declared.metavar or ("|".join(declared.choices) if declared.choices else None),
+            show_default=shown if shown and kind is not bool else False,
+            rich_help_panel=parameter.group.panel,
+        )
+        annotation = Annotated[Optional[kind], info]  # noqa: UP045  (typer reads it at run time)
+        flat = parameter.flat(name)
+        found.append(inspect.Parameter(flat, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    return found
+
+
+def _kind(hint: Any, declared: Declaration) -> Any:
+    """The type in which the command line takes an option."""
+    alternatives = [each for each in get_args(hint) if each is not type(None)]
+    if get_origin(hint) is tuple:
+        return str if declared.commas else list[_kind(alternatives[0], declared)]  # type: ignore[misc]
+    if isinstance(None, hint if isinstance(hint, type) else ()) or not alternatives:
+        return hint if hint in (bool, int, float, str) else str
+    if len(alternatives) == 1 and get_origin(hint) in (Union, type(int | None)):
+        return _kind(alternatives[0], declared)
+    return str
+
+
+def _shown(default: Any) -> str:
+    """A default in help texts; empty if there is nothing to show."""
+    if default is None or default is False or default in ((), ""):
+        return ""
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _parsed(cls: type[Options], name: str, declared: Declaration, value: Any) -> Any:
+    """An option's value as its field takes it."""
+    hint = get_type_hints(cls)[name]
+    if get_origin(hint) is tuple and declared.commas:
+        inner = next(each for each in get_args(hint) if each is not Ellipsis)
+        return tuple(_number(cls.flag(name), part.strip(), inner) for part in str(value).split(","))
+    if get_origin(hint) is tuple:
+        return tuple(value)
+    return value
+
+
+def _number(flag: str, text: str, hint: Any) -> Any:
+    """A part of a text with commas, as a number where numbers are asked for."""
+    kinds = [each for each in get_args(hint) if each is not type(None)] or [hint]
+    if not text:
+        raise PlanError(f"{flag}: has nothing where a value should be.")
+    if float in kinds or int in kinds:
+        try:
+            return int(text) if text.lstrip("-").isdigit() else float(text)
+        except ValueError:
+            raise PlanError(f"{flag} {text}: write numbers with commas between, such as 0,0.25,0.5.") from None
+    return text

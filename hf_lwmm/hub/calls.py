@@ -1,0 +1,105 @@
+"""Call the stock client: retry what may pass with time, and translate its errors.
+
+Nothing here reads an endpoint, a token or a cache path, so HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and the cache mean
+what they always mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from hf_lwmm.errors import HubError
+from hf_lwmm.hub.refs import ModelRef
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_T = TypeVar("_T")
+_ATTEMPTS = 5
+_LONGEST_WAIT = 60.0  # seconds
+_RETRIED = (408, 429, 500, 502, 503, 504)
+
+
+def client() -> HfApi:
+    """Return the stock client, which introduces itself as hf-lwmm."""
+    from huggingface_hub import HfApi
+
+    return HfApi(library_name="hf-lwmm")
+
+
+def call(ref: ModelRef, function: Callable[[], _T], file: str | None = None) -> _T:
+    """Return what a call of the stock client about a model, or one of its files, returns; retried and translated.
+
+    Raises:
+        HubError: if the call fails for good; the message names the model and says what to do.
+    """
+    with _translated(ref, file):
+        return retry(function)
+
+
+def retry(function: Callable[[], _T]) -> _T:
+    """Call a function until it succeeds or fails for good.
+
+    Rate limits are waited for as long as the Hub asks; server errors and broken connections are tried again after a
+    pause that doubles each time. After the fifth attempt the error is raised as it is.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return function()
+        except HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", None)
+            if status not in _RETRIED or attempt == _ATTEMPTS:
+                raise
+            asked = error.response.headers.get("Retry-After", "")
+            delay = float(asked) if asked.isdigit() else 0.5 * 2**attempt
+        except (LocalEntryNotFoundError, OfflineModeIsEnabled):
+            raise
+        except transport_errors():
+            if attempt == _ATTEMPTS:
+                raise
+            delay = 0.5 * 2**attempt
+        time.sleep(min(delay, _LONGEST_WAIT))
+    raise AssertionError
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """Return the errors that mean that the Hub was not reached; the stock client does not wrap httpx2's."""
+    import httpx2
+
+    return (httpx2.TransportError, ConnectionError, TimeoutError)
+
+
+@contextlib.contextmanager
+def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
+    """Turn the client's errors into a HubError that names the model and says what to do."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise HubError(f"{ref}: gated. Accept its conditions on its page, then log in with `hf auth login`.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise HubError(
+            f"{ref}: no such model on the Hub, or it is private and this token may not read it. "
+            "Check the name, or log in with `hf auth login`."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise HubError(f"{ref}: the repository has no revision {ref.revision!r}.") from error
+    except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError, errors.OfflineModeIsEnabled) as error:
+        what = f"{ref}{f' ({file})' if file else ''}"
+        raise HubError(f"{what}: not in the cache, and the Hub cannot be reached (offline mode?).") from error
+    except errors.EntryNotFoundError as error:
+        raise HubError(f"{ref}: has no file {file!r} at this revision.") from error
+    except errors.HFValidationError as error:
+        raise HubError(f"{ref}: not a valid model id: {error}") from error
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "no")
+        text = error.server_message or str(error).splitlines()[0]
+        raise HubError(f"{ref}: the Hub answered {status}: {text}") from error
+    except transport_errors() as error:
+        raise HubError(f"{ref}: the Hub cannot be reached ({error}). Check the connection and HF_ENDPOINT.") from error

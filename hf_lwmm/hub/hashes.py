@@ -1,0 +1,33 @@
+"""Hash files: their content, the names that the Hub gives to content, and a cheap sign of change."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+_BLOCK = 1 << 20  # bytes
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def git_blob_id(path: Path) -> str:
+    """Return git's name for the content of a file: the SHA-1 of a short header and the bytes, in hexadecimal."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def stamp(path: Path) -> str:
+    """Return a text that changes when a file, or any file in a folder, changes its name, size or time."""
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    text = "\n".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,190 @@
+"""The language of the tables: lines of names with numbers in them, read from text.
+
+A *component* is a part of a network, such as a MiT backbone or a DAFormer head. Its *outline* lists its modules in the
+order in which a forward pass first uses them. A *layout* lists the names that one code base gives to these modules, in
+the order in which its code registers them. Both are text of the same form:
+
+    for s:                                       # once for each stage s = 0, 1, ...
+        patch_embed{s+1}.proj = stage{s}.embed.proj
+        for b:
+            block{s+1}.{b}.attn.kv = stage{s}.block{b}.attn.k | stage{s}.block{b}.attn.v
+
+| written | meaning |
+| --- | --- |
+| `{s}` `{s+1}` `{3-s}` | the number s, s + 1, or 3 - s |
+| `a = b` | the stored module a holds slot b |
+| `a = b | c` | the stored module a holds b and c, stacked along dim 0 in this order |
+| `a` (layouts) | the stored module a must be in the file and is registered here; another line or table has its slots |
+| `a & b` (outlines) | a and b run side by side and share a depth position |
+| `for i:` `for i reversed:` `for i together:` | i counts up, i counts down, or all i share a depth position |
+| `? ` before a line | not every network of the kind has the module |
+| `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
+| `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
+| `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
+| `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
+| `name!` | a parameter itself, not a module with leaves |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from hf_lwmm.errors import LayoutError
+
+# In the order in which torch registers them, which is also the order in which a module uses them.
+LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "num_batches_tracked")
+
+_VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
+_LINE = re.compile(r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:\d+x\d+|classes|unused)\))*)$")
+_LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
+
+Key = tuple[int, ...]
+
+
+def generic(name: str) -> str:
+    """Return the name with every number replaced by `#`; the names that a pattern matches share a few such forms."""
+    return re.sub(r"\d+", "#", name)
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A name with numbers in it, such as `block{s+1}.{b}.attn.q`, which reads and writes actual names."""
+
+    text: str
+
+    @cached_property
+    def _full(self) -> str:
+        if self.text.endswith("!"):
+            return self.text[:-1]
+        return self.text if "{leaf}" in self.text else self.text + ".{leaf}"
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        parts, end = [], 0
+        for match in _VARIABLE.finditer(self._full):
+            parts.append(re.escape(self._full[end : match.start()]))
+            name = match["name"]
+            parts.append(f"(?P<leaf>{'|'.join(LEAVES)})" if name == "leaf" else rf"(?P<{name}>0|[1-9]\d*)")
+            end = match.end()
+        return re.compile("".join([*parts, re.escape(self._full[end:])]) + r"\Z")
+
+    @cached_property
+    def _shifts(self) -> dict[str, tuple[int, int]]:
+        """The sign and offset of each variable: the written number is offset + sign * value."""
+        return {
+            m["name"]: (-1, int(m["from"])) if m["from"] else (1, int(m["plus"] or 0))
+            for m in _VARIABLE.finditer(self._full)
+            if m["name"] != "leaf"
+        }
+
+    def generics(self) -> Iterator[str]:
+        """Yield the `generic` form of every name that the pattern can match."""
+        form = generic(_VARIABLE.sub(lambda match: "{leaf}" if match["name"] == "leaf" else "0", self._full))
+        for leaf in LEAVES if "{leaf}" in form else ("",):
+            yield form.replace("{leaf}", leaf)
+
+    def read(self, name: str) -> tuple[dict[str, int], str] | None:
+        """Return the numbers in a name and its leaf ('' for a parameter itself), or None if it does not match."""
+        match = self._regex.match(name)
+        if match is None:
+            return None
+        found = match.groupdict()
+        leaf = found.pop("leaf", "")
+        numbers = {key: sign * (int(found[key]) - offset) for key, (sign, offset) in self._shifts.items()}
+        return (numbers, leaf) if all(number >= 0 for number in numbers.values()) else None
+
+    def write(self, numbers: Mapping[str, int], leaf: str) -> str:
+        """Return the name with these numbers and this leaf."""
+
+        def number(match: re.Match[str]) -> str:
+            if match["name"] == "leaf":
+                return leaf
+            sign, offset = self._shifts[match["name"]]
+            return str(offset + sign * numbers[match["name"]])
+
+        return _VARIABLE.sub(number, self._full)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a table: the patterns on both sides, its flags, and its place in the order.
+
+    `place` has the number of the line on each level of indentation. The number of a loop is followed by the loop's
+    variable: "i", or "-i" if reversed, or nothing if all values share a position.
+    """
+
+    left: tuple[Pattern, ...]
+    right: tuple[Pattern, ...]
+    flags: frozenset[str]
+    optional: bool
+    place: tuple[int | str, ...]
+
+    @cached_property
+    def window(self) -> Key:
+        """The kernel, (height, width), of a convolution whose weight is stored where the slot is a matrix, or ()."""
+        return next((tuple(map(int, flag.split("x"))) for flag in self.flags if flag[0].isdigit()), ())
+
+    def key(self, numbers: Mapping[str, int]) -> Key:
+        """Return the line's place for these numbers; sorting by it gives the order of the table."""
+        return tuple(
+            part if isinstance(part, int) else -numbers[part[1:]] if part[0] == "-" else numbers[part]
+            for part in self.place
+        )
+
+
+PatternIndex = dict[str, list[tuple[Pattern, Line]]]  # generic form -> patterns that can match it, with their lines
+
+
+def read_table(text: str) -> tuple[Line, ...]:
+    """Read the lines of a table.
+
+    Raises:
+        LayoutError: for a line that does not belong to the language.
+    """
+    lines: list[Line] = []
+    counters = [0]
+    places: list[tuple[int | str, ...]] = [()]
+    for raw in text.splitlines():
+        content = raw.split("#")[0].rstrip()
+        if not content:
+            continue
+        depth, rest = divmod(len(content) - len(content.lstrip()), 4)
+        if rest or depth >= len(counters):
+            raise LayoutError(f"Layout table: the indentation of {raw!r} does not fit the line above it.")
+        del counters[depth + 1 :], places[depth + 1 :]
+        place: tuple[int | str, ...] = (*places[depth], counters[depth])
+        counters[depth] += 1
+        if loop := _LOOP.match(content.strip()):
+            variable = {"reversed": ("-" + loop["name"],), "together": (), None: (loop["name"],)}[loop["kind"]]
+            counters.append(0)
+            places.append((*place, *variable))
+        else:
+            lines.append(_read_line(content.strip(), place))
+    return tuple(lines)
+
+
+def _read_line(content: str, place: tuple[int | str, ...]) -> Line:
+    match = _LINE.match(content)
+    assert match is not None
+    left, equals, right = match["body"].partition(" = ")
+    if not left or (equals and not right):
+        raise LayoutError(f"Layout table: cannot read {content!r}.")
+    return Line(
+        left=tuple(Pattern(part.strip()) for part in left.split(" & ")),
+        right=tuple(Pattern(part.strip()) for part in right.split(" | ")) if equals else (),
+        flags=frozenset(re.findall(r"\((.*?)\)", match["flags"])),
+        optional=match["optional"] is not None,
+        place=place,
+    )
+
+
+def index_by_generic(entries: list[tuple[Pattern, Line]]) -> PatternIndex:
+    """Index patterns and their lines by the `generic` forms of the names that they can match."""
+    index: PatternIndex = {}
+    for pattern, line in entries:
+        for name in pattern.generics():
+            index.setdefault(name, []).append((pattern, line))
+    return index
