@@ -41,7 +41,7 @@ COUNTS = np.array([[90, 5, 0, 5], [20, 60, 10, 10], [0, 0, 0, 0], [0, 1, 0, 3]])
 def merges() -> list[dict[str, Any]]:
     """Return rows as in a sweep's Parquet file: the merges of all subsets, and an ensemble."""
     rows: list[dict[str, Any]] = []
-    knobs = {"start": None, "alpha": None, "ramp": None, "bn": None}
+    knobs = {"start": None, "alpha": None, "ramp": None, "bn_stats": None}
     for count in (1, 2, 3):
         for members in itertools.combinations(NAMES, count):
             for anchor in members if count > 1 else members[:1]:
@@ -57,7 +57,7 @@ def merges() -> list[dict[str, Any]]:
                         "start": start,
                         "alpha": 1 / count,
                         "ramp": ramp,
-                        "bn": "linear",
+                        "bn_stats": "linear",
                     }
                     rows.append({**row, **layerwise, "score": score - 0.02 * start, "low": 0.4, "high": 0.6})
     rows.append({"models": NAMES, "anchor": None, "method": None, **knobs, "score": 0.5})
