@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
+from pathlib import PurePath
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from hf_lwmm.errors import HfLwmmError, PlanError
@@ -151,7 +152,8 @@ def check_names(content: Mapping[Any, Any], known: Sequence[str], where: str) ->
     for name in content:
         if name not in known:
             hint = did_you_mean(str(name), known)
-            raise PlanError(f"{where}: has no {name!r}.{hint} Known: {', '.join(known)}.")
+            names = f"Known: {', '.join(known)}." if known else "It has no options."
+            raise PlanError(f"{where}: has no {name!r}.{hint} {names}")
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -175,7 +177,9 @@ def _adapter(cls: type[Any], name: str) -> Callable[[Any], Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists, as YAML and command lines give them, as tuples."""
+    """Lists, as YAML and command lines give them, as tuples, and paths as texts."""
+    if isinstance(value, PurePath):
+        return str(value)
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -241,7 +242,7 @@ def test_a_merge_is_warned_of_models_with_another_past(tmp_path: Path) -> None:
     assert warning.startswith("a.safetensors and c.safetensors do not look like")
     checkpoints = [opened(GTA), opened(SYNTHIA)]
     assert pretraining_warnings(make_plan(checkpoints, 0, Knobs(permute=True))) == ()
-    merged = hf_lwmm.merge([tmp_path / "a.safetensors", tmp_path / "c.safetensors"], output=tmp_path / "merged")
+    merged = calls.merge([tmp_path / "a.safetensors", tmp_path / "c.safetensors"], output=tmp_path / "merged")
     assert "a.safetensors and c.safetensors do not look like" in " ".join(merged.warnings)
 
 

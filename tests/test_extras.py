@@ -14,7 +14,10 @@ from hf_lwmm.errors import ExtraError, HfLwmmError, naming_extras
 
 def test_the_message_names_the_package_and_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ExtraError, match=r"^Drawing needs matplotlib, .*'hf-lwmm\[plots\]'") as raised, naming_extras("Drawing"):
+    with (
+        pytest.raises(ExtraError, match=r"^Drawing needs matplotlib, .*'hf-lwmm\[plots\]'") as raised,
+        naming_extras("Drawing"),
+    ):
         import matplotlib  # noqa: F401
     assert isinstance(raised.value, HfLwmmError) and isinstance(raised.value, ImportError)
 
@@ -33,6 +36,13 @@ def test_a_torch_file_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) 
 def test_public_names_whose_module_needs_an_extra_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("hf_lwmm.localhub")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "starlette", None)
+    for name in ["starlette", *(name for name in sys.modules if name.startswith("starlette."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ExtraError, match=r"starlette.*'hf-lwmm\[hub\]'"):
         hf_lwmm.LocalHub  # noqa: B018
+
+
+def test_a_network_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ExtraError, match=r"Loading a network needs torchvision, .*'hf-lwmm\[networks\]'"):
+        hf_lwmm.load("org/name")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,6 @@ from hypothesis.extra.numpy import arrays
 from manifests import Arrays, stored, to_slots, write
 from safetensors.numpy import load_file
 
-import hf_lwmm
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.errors import PlanError
@@ -47,8 +47,8 @@ def merge(tmp_path: Path, models: list[Arrays], base: Arrays | None = None, **op
     for name in ("fisher", "grams"):
         if name in options:
             files = options.pop(name)
-            options["statistics"] = [write(tmp_path / f"{name}{i}.safetensors", file) for i, file in enumerate(files)]
-    hf_lwmm.merge(paths, output=tmp_path / "out", overwrite=True, **options)
+            options["measurements"] = [write(tmp_path / f"{name}{i}.safetensors", file) for i, file in enumerate(files)]
+    calls.merge(paths, output=tmp_path / "out", overwrite=True, **options)
     return load_file(tmp_path / "out" / "model.safetensors")
 
 
@@ -106,29 +106,29 @@ FORMULAS: dict[str, tuple[dict[str, float], Callable[[str], np.ndarray]]] = {
 def test_a_method_is_its_formula(method: str, tmp_path: Path) -> None:
     options, formula = FORMULAS[method]
     base = BASE if method in BASED else None
-    result = merge(tmp_path, MODELS, base, method=method, options=options)
+    result = merge(tmp_path, MODELS, base, method=method, option=options)
     for name in SHAPES:
         np.testing.assert_allclose(result[name], formula(name), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 def test_dare_is_task_arithmetic_on_a_random_part(tmp_path: Path) -> None:
     options = {"scale": 0.5, "density": 0.5, "seed": 1}
-    result = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", options=options)
+    result = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", option=options)
     name = "block.0.conv.weight"
     counts = (result[name] - BASE[name]) / vectors(name)[0]  # 0, 1 or 2 of two equal vectors survive, each times 1
     assert set(np.round(counts, 3).reshape(-1)) == {0, 1, 2}
     assert abs(counts.mean() - 1) < 0.2
-    assert np.array_equal(merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", options=options)[name], result[name])
-    other = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", options={**options, "seed": 2})
+    assert np.array_equal(merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", option=options)[name], result[name])
+    other = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", option={**options, "seed": 2})
     assert not np.array_equal(other[name], result[name])
-    whole = merge(tmp_path, MODELS, BASE, method="dare", options={"scale": 0.3, "density": 1})
-    arithmetic = merge(tmp_path, MODELS, BASE, method="task-arithmetic", options={"scale": 0.3})
+    whole = merge(tmp_path, MODELS, BASE, method="dare", option={"scale": 0.3, "density": 1})
+    arithmetic = merge(tmp_path, MODELS, BASE, method="task-arithmetic", option={"scale": 0.3})
     np.testing.assert_allclose(whole[name], arithmetic[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
 def test_slerp_goes_along_the_arc(t: float, tmp_path: Path) -> None:
-    result = merge(tmp_path, [network(1), network(2)], method="slerp", options={"t": t})
+    result = merge(tmp_path, [network(1), network(2)], method="slerp", option={"t": t})
     for name in SHAPES:
         a, b = (network(seed)[name].astype(np.float64).reshape(-1) for seed in (1, 2))
         angle = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
@@ -152,7 +152,7 @@ def test_regmean_agrees_best_with_every_models_outputs(tmp_path: Path) -> None:
     inputs = {name: draw.standard_normal((3, 40, int(np.prod(SHAPES[name][1:])))) for name in ("head.weight",)}
     inputs["block.0.conv.weight"] = draw.standard_normal((3, 60, 45))
     grams = [{n: (x[i].T @ x[i]).astype(np.float32) for n, x in inputs.items()} for i in range(3)]
-    result = merge(tmp_path, MODELS, method="regmean", grams=grams, options={"shrink": 1})
+    result = merge(tmp_path, MODELS, method="regmean", grams=grams, option={"shrink": 1})
     for name, x in inputs.items():
         weights = stack(name).reshape(3, SHAPES[name][0], -1)
         targets = np.concatenate([x[i] @ weights[i].T for i in range(3)])
@@ -221,14 +221,14 @@ def test_tiny_and_opposite_task_vectors_do_not_break_a_formula() -> None:
 # BatchNorm
 
 
-def test_the_choices_for_batchnorm_statistics(tmp_path: Path) -> None:
+def test_the_choices_for_bn_stats(tmp_path: Path) -> None:
     models = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)]
     for seed, model in enumerate(models):
         name = "decode_head.linear_fuse.bn.running_mean"
         model[name] = model[name] + seed
     mean, variance = "segformer.fuse.bn.running_mean", "segformer.fuse.bn.running_var"
     one, other = (to_slots(model) for model in models)
-    results = {bn: to_slots(merge(tmp_path, models, bn=bn)) for bn in ("linear", "pooled", "anchor")}
+    results = {bn: to_slots(merge(tmp_path, models, bn_stats=bn)) for bn in ("linear", "pooled", "anchor")}
     weight = (results["linear"][mean] - one[mean]) / (other[mean] - one[mean])
     h = float(np.median(weight))
     assert 0 < h < 0.5 and np.allclose(weight, h, atol=1e-3)
@@ -243,10 +243,10 @@ def test_the_choices_for_batchnorm_statistics(tmp_path: Path) -> None:
     assert all(np.array_equal(v, results[bn][s]) for bn in ("pooled", "anchor") for s, v in same.items())
 
 
-def test_task_vectors_of_statistics_are_never_taken(tmp_path: Path) -> None:
+def test_task_vectors_of_bn_stats_are_never_taken(tmp_path: Path) -> None:
     models = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)]
     base = stored("nvlabs_segformer_b0", 3)
-    result = merge(tmp_path, models, base, method="task-arithmetic", options={"scale": 5})
+    result = merge(tmp_path, models, base, method="task-arithmetic", option={"scale": 5})
     name = "decode_head.linear_fuse.bn.running_var"
     np.testing.assert_allclose(result[name], (models[0][name] + models[1][name]) / 2, rtol=1e-6)
     assert result[name].min() > 0
@@ -266,7 +266,7 @@ def test_methods_give_the_same_slots_whatever_the_layout(method: str, tmp_path: 
             options["base"] = stored(systems[1], 3)
         if METHODS[method].needs & {"fisher", "grams"}:
             kind = "fisher" if "fisher" in METHODS[method].needs else "grams"
-            options[kind] = [statistics(to_slots(model), kind) for model in models]
+            options[kind] = [measurements(to_slots(model), kind) for model in models]
         if METHODS[method].needs & {"labels", "images"}:
             share = np.random.default_rng(4).uniform(0, 1, positions(tmp_path, models))
             options["tuning"] = Tuning(np.stack([share, 1 - share], axis=1))
@@ -282,10 +282,10 @@ def test_methods_give_the_same_slots_whatever_the_layout(method: str, tmp_path: 
 
 def positions(tmp_path: Path, models: list[Arrays]) -> int:
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(models)]
-    return hf_lwmm.plan(paths, head="anchor").alignment.positions
+    return calls.plan(paths, head="anchor").alignment.positions
 
 
-def statistics(slots: Arrays, kind: str) -> Arrays:
+def measurements(slots: Arrays, kind: str) -> Arrays:
     floats = {name: array for name, array in slots.items() if name.startswith("mit.")}
     if kind == "fisher":
         return {name: np.abs(array) for name, array in floats.items()}
@@ -311,12 +311,12 @@ def test_slots_that_the_base_lacks_stay_the_anchors(tmp_path: Path) -> None:
     [
         ({"method": "ties"}, "--method ties needs --base, the pre-training that all models share"),
         ({"method": "tie"}, "--method tie is none of layerwise, isotropic"),
-        ({"method": "ties", "options": {"size": 1}}, "no option 'size'; its options: scale, density"),
-        ({"method": "ties", "options": {"density": 1.5}}, "density of ties must be a fraction between 0 and 1"),
-        ({"method": "isotropic", "start": 0.5}, "--start is a knob of layerwise; --method isotropic"),
+        ({"method": "ties", "option": {"size": 1}}, "has no 'size'.* Known: scale, density"),
+        ({"method": "ties", "option": {"density": 1.5}}, "--option density 1.5 must be above 0 and at most 1"),
+        ({"method": "isotropic", "start": 0.5}, "--method isotropic: has no 'start'"),
         ({"method": "slerp"}, "--method slerp merges 2 models, not 3"),
-        ({"method": "fisher"}, "takes one file of statistics for each of the 3 models"),
-        ({"bn": "mean"}, "--bn mean is none of linear, pooled, anchor"),
+        ({"method": "fisher"}, "takes one file of measurements for each of the 3 models"),
+        ({"bn_stats": "mean"}, "--bn-stats mean is none of linear, pooled, anchor"),
     ],
 )
 def test_what_a_method_lacks_is_said(options: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -325,15 +325,17 @@ def test_what_a_method_lacks_is_said(options: dict[str, object], message: str, t
     assert not (tmp_path / "out").exists()
 
 
-def test_a_base_or_statistics_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_a_base_or_measurements_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"none of the shared slots in the same shape, so it is not the models' base"):
         merge(tmp_path, MODELS, {"other.weight": np.ones(3, np.float32)}, method="ties")
     with pytest.raises(PlanError, match="isotropic makes no use of --base"):
         merge(tmp_path, MODELS, BASE, method="isotropic")
     wrong = [{**network(1), "head.weight": np.ones((2, 7), np.float32)}] * 3
-    with pytest.raises(PlanError, match=r"statistics of another network: head.weight is \[2, 7\] there, but \[3, 7\]"):
+    with pytest.raises(
+        PlanError, match=r"measurements of another network: head.weight is \[2, 7\] there, but \[3, 7\]"
+    ):
         merge(tmp_path, MODELS, method="fisher", fisher=wrong)
-    with pytest.raises(PlanError, match="holds statistics for no slot"):
+    with pytest.raises(PlanError, match="holds measurements of no slot"):
         merge(tmp_path, MODELS, method="fisher", fisher=[{"x.weight": np.ones(2, np.float32)}] * 3)
 
 
@@ -341,17 +343,19 @@ def test_method_options_and_base_travel_in_recipe_card_and_command(tmp_path: Pat
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(MODELS)]
     base = write(tmp_path / "base.safetensors", BASE)
     command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, paths), "--method", "ties", "--base", str(base)]
-    command += ["--set", "density=0.4", "--output", str(tmp_path / "ties")]
+    command += ["--option", "density=0.4", "--output", str(tmp_path / "ties")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "ties" / "README.md").read_text()
     assert "merged with `ties` (Yadav et al. 2023, arXiv 2306.01708)" in card and "base.safetensors" in card
-    assert "--base base.safetensors --method ties --set density=0.4" in card and "weight in the first layer" not in card
+    assert (
+        "--method ties --option density=0.4 --base base.safetensors" in card and "weight in the first layer" not in card
+    )
     again = [sys.executable, "-m", "hf_lwmm", "merge", "--recipe", str(tmp_path / "ties" / "hf_lwmm.yaml")]
     done = subprocess.run([*again, "--output", "again"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "ties/model.safetensors").read_bytes()
-    bad = subprocess.run([*command, "--set", "density=much"], capture_output=True, text=True, check=False)
+    bad = subprocess.run([*command, "--option", "density=much"], capture_output=True, text=True, check=False)
     assert bad.returncode != 0 and "NAME=NUMBER" in bad.stderr and "Traceback" not in bad.stderr
 
 

@@ -25,8 +25,7 @@ from hf_lwmm.errors import AlignmentError, HfLwmmError, HubError, PlanError
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.hub.client import Source
 from hf_lwmm.labels import LabelSet, normalise, read_label_set
-from hf_lwmm.layouts import COMPONENTS, place_of
-from hf_lwmm.layouts import Component
+from hf_lwmm.layouts import COMPONENTS, Component, place_of
 from hf_lwmm.planning.alignment import align
 from hf_lwmm.progress import Progress, silent
 
