@@ -20,7 +20,6 @@ from hf_lwmm._version import __version__
 from hf_lwmm.errors import naming_extras
 
 if TYPE_CHECKING:  # the public face: every name under its own name, and the module that it comes from
-    from hf_lwmm.planning.conversion import Conversion as Conversion
     from hf_lwmm.api.convert import convert as convert
     from hf_lwmm.api.diff import DiffReport as DiffReport
     from hf_lwmm.api.diff import diff as diff
@@ -109,6 +108,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.methods.task_arithmetic import TaskArithmetic as TaskArithmetic
     from hf_lwmm.methods.ties import Ties as Ties
     from hf_lwmm.networks.loading import LoadedModel as LoadedModel
+    from hf_lwmm.planning.conversion import Conversion as Conversion
     from hf_lwmm.planning.images import ImageSource as ImageSource
     from hf_lwmm.planning.inputs import MergeInputs as MergeInputs
     from hf_lwmm.planning.inputs import NetworkOptions as NetworkOptions
@@ -138,9 +138,9 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.publishing.plots import (
         plot_subsets as plot_subsets,
     )
-    from hf_lwmm.publishing.plots.scores import save_plots as save_score_plots
-    from hf_lwmm.publishing.plots.style import check_suffix as check_picture_name
-    from hf_lwmm.publishing.plots.sweeps import save_plots as save_sweep_plots
+    from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
+    from hf_lwmm.publishing.plots.style import check_picture_name as check_picture_name
+    from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
     from hf_lwmm.sweeping.run_options import SweepRun as SweepRun

@@ -29,7 +29,7 @@ from transformers import (
 import hf_lwmm
 from hf_lwmm.api.predict import predict
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
-from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
+from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
 from hf_lwmm.evaluation.overlays import class_colours
 from hf_lwmm.networks import (
     BottleneckConfig,
@@ -165,7 +165,7 @@ def test_missing_tensors_and_wrong_counts_are_listed(tmp_path: Path) -> None:
     torch.save(arrays, tmp_path / "whole.pth")
     with pytest.raises(PlanError, match="is not a label set"):
         hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(labels=("cityscapes",)))
-    with pytest.raises(LayoutError, match="whole.pth: --system advent does not apply"):
+    with pytest.raises(LayoutError, match=r"whole\.pth: --system advent does not apply"):
         hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(system="advent"))
     write(tmp_path / "pvt.safetensors", stored("timm_pvt_v2_b2"))
     with pytest.raises(LayoutError, match="there is no network for PVTv2-B2"):

@@ -16,6 +16,7 @@ import torch
 from click.testing import Result
 from datasets import Dataset, Features
 from datasets import Image as ImageFeature
+from hf_lwmm.data.pictures import open_unlabelled_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import write
@@ -30,7 +31,6 @@ from hf_lwmm.api.merge import load_recipe
 from hf_lwmm.calibration.measurements import measure
 from hf_lwmm.cli import app
 from hf_lwmm.data.loading import open_images
-from hf_lwmm.data.pictures import open_unlabelled_images
 from hf_lwmm.errors import AlignmentError, DatasetError, PlanError
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup

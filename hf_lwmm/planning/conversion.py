@@ -10,7 +10,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import LAYOUTS, Atom, Shape, depth_order, map_slots, place_of, registration_order
-from hf_lwmm.layouts.table import Component, Layout
+from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
 
 

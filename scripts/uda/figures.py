@@ -127,5 +127,5 @@ def picture(pictures: Path, name: str, what: str) -> str:
 
 
 def _point(scored: Scored, models: Sequence[str], method: str | None, **knobs: float) -> dict[str, Any]:
-    """A candidate as `hf_lwmm.publishing.plots` takes it; an ensemble stands beside the merges with the same first model."""
+    """A candidate as the plots take it; an ensemble stands beside the merges with the same first model."""
     return {"models": models, "anchor": models[0], "method": method, "score": scored.mean / 100, **knobs}

@@ -114,7 +114,7 @@ def plot_confusion(
         figure.colorbar(image, label="% of the true class's pixels", pad=0.01)
 
 
-def save_plots(report: EvaluationReport, folder: Path) -> list[Path]:
+def save_score_plots(report: EvaluationReport, folder: Path) -> list[Path]:
     """Plot the scores of a report as scores.png and, for class maps, the confusion of the Nth model as confusion_N.png.
 
     Args:

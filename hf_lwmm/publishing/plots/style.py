@@ -63,7 +63,7 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
     Raises:
         PlotError: for another suffix, a folder that does not exist, or a file that cannot be written.
     """
-    suffix = ".png" if isinstance(path, io.BytesIO) else check_suffix(path).suffix.lower()
+    suffix = ".png" if isinstance(path, io.BytesIO) else check_picture_name(path).suffix.lower()
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
             raise PlotError(f"{path}: cannot be written: {error.strerror or error}.") from None
 
 
-def check_suffix(path: str | Path) -> Path:
+def check_picture_name(path: str | Path) -> Path:
     """Return `path` if a plot can be written there.
 
     Raises:
