@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Run
 from huggingface_hub import HfApi
-from small_networks import LABELS, network, saved, state
-from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+from small_networks import LABELS, network, picture, saved, state
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor, pipeline
 
 import hf_lwmm
 from hf_lwmm import NetworkOptions
@@ -93,6 +94,19 @@ def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> Non
     for path in (tmp_path / "one").iterdir():
         again = (tmp_path / "latest" / path.name).read_text("latin1")
         assert again == path.read_text("latin1").replace('"one"', '"latest"').replace("# one", "# latest")
+
+
+def test_a_converted_model_works_in_a_pipeline(tmp_path: Path) -> None:
+    hf_lwmm.export(saved(network("daformer"), tmp_path / "model"), tmp_path / "out")
+    segment = pipeline("image-segmentation", model=str(tmp_path / "out"))
+    found = segment(picture())
+    assert {each["label"] for each in found} <= {"road", "sky", "car"}
+    ours = hf_lwmm.load(tmp_path / "out")
+    outputs = ours.model(**ours.image_processor(picture(), return_tensors="pt"))
+    (classes,) = ours.image_processor.post_process_semantic_segmentation(outputs, [(64, 96)])
+    for each in found:
+        mine = (classes == ours.classes.index(each["label"])).numpy()
+        assert ((np.asarray(each["mask"]) > 0) == mine).all()
 
 
 def test_a_detector_is_converted_with_a_card_of_its_task(tmp_path: Path) -> None:
