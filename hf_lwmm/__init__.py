@@ -47,15 +47,35 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.engine.write_options import WriteOptions as WriteOptions
     from hf_lwmm.errors import (
         AlignmentError as AlignmentError,
+    )
+    from hf_lwmm.errors import (
         CardError as CardError,
+    )
+    from hf_lwmm.errors import (
         CheckpointError as CheckpointError,
+    )
+    from hf_lwmm.errors import (
         DatasetError as DatasetError,
+    )
+    from hf_lwmm.errors import (
         HfLwmmError as HfLwmmError,
+    )
+    from hf_lwmm.errors import (
         HubError as HubError,
+    )
+    from hf_lwmm.errors import (
         LayoutError as LayoutError,
+    )
+    from hf_lwmm.errors import (
         MergeError as MergeError,
+    )
+    from hf_lwmm.errors import (
         MetricError as MetricError,
+    )
+    from hf_lwmm.errors import (
         PlanError as PlanError,
+    )
+    from hf_lwmm.errors import (
         RefError as RefError,
     )
     from hf_lwmm.evaluation.examples import save_examples as save_examples
@@ -66,6 +86,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.hub import ModelRef as ModelRef
     from hf_lwmm.hub import Pushed as Pushed
     from hf_lwmm.hub import PushOptions as PushOptions
+    from hf_lwmm.hub import parse_ref as parse_ref
     from hf_lwmm.labels import LabelSet as LabelSet
     from hf_lwmm.labels import read_label_set as read_label_set
     from hf_lwmm.localhub.server import LocalHub as LocalHub
@@ -117,12 +138,12 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.publishing.plots import (
         plot_subsets as plot_subsets,
     )
-    from hf_lwmm.publishing.plots.scores import save_plots as save_score_plots
-    from hf_lwmm.publishing.plots.style import check_suffix as check_picture_name
-    from hf_lwmm.publishing.plots.sweeps import save_plots as save_sweep_plots
+    from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
+    from hf_lwmm.publishing.plots.style import check_picture_name as check_picture_name
+    from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
-    from hf_lwmm.sweeping.sweep import SweepRun as SweepRun
+    from hf_lwmm.sweeping.run_options import SweepRun as SweepRun
 
 
 def _homes() -> dict[str, tuple[str, str]]:

@@ -38,6 +38,10 @@ class MergeError(HfLwmmError):
     """Carrying a plan out failed; nothing was left under the final name."""
 
 
+class SweepError(HfLwmmError):
+    """A sweep cannot go on: its workers are lost, or its file holds other results or cannot be written."""
+
+
 class CardError(HfLwmmError):
     """A model card cannot be written from what is known."""
 

@@ -22,9 +22,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hf_lwmm.data.loading import LabelledImages, open_images
+from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.labels import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
 from hf_lwmm.localhub import Fault, LocalHub
+from hf_lwmm.planning.images import ImageSource
 
 CITY = label_sets()["cityscapes19"]
 
@@ -105,6 +107,15 @@ def test_labels_need_no_heavy_library() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+@pytest.mark.parametrize("module", ["loading", "unlabelled"])
+def test_opening_a_data_set_needs_no_networks(module: str) -> None:
+    code = (
+        f"import sys, hf_lwmm.data.{module}; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
 # Matching by name
 
 
@@ -178,7 +189,7 @@ def test_known_trees_tell_their_raw_ids(images: str, labels: str, ids: str, tmp_
     found = open_images(pairs(tmp_path, images, labels))
     check(found)
     assert found.ids == ids
-    assert open_images(tmp_path, ids="gta").ids == "gta"  # what is asked for comes first
+    assert open_images(ImageSource(tmp_path, ids="gta")).ids == "gta"  # what is asked for comes first
 
 
 def test_vistas_of_the_first_release_is_known_by_its_configuration(tmp_path: Path) -> None:
@@ -213,12 +224,12 @@ def test_cityscapes_and_its_foggy_copy_are_trees_of_cities(foggy: bool, tmp_path
         for ending in ("labelIds", "color", "instanceIds"):
             write(tmp_path / "gtFine" / "train" / city / f"{city}_000000_000019_gtFine_{ending}.png",
                   Image.fromarray(label if ending == "labelIds" else label + 1))  # fmt: skip
-    found = open_images(tmp_path, "train")
+    found = open_images(ImageSource(tmp_path, "train"))
     check(found)
     assert found.ids == "cityscapes"
     for path in (tmp_path / "gtFine").rglob("*_labelIds.png"):
         path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
-    found = open_images(tmp_path, "train")
+    found = open_images(ImageSource(tmp_path, "train"))
     check(found)
     assert found.ids is None and found.classes == CITY.classes
 
@@ -275,7 +286,7 @@ def test_equal_names_in_different_folders_are_kept_apart(tmp_path: Path) -> None
 def test_a_folder_for_each_class_is_a_classification(tmp_path: Path) -> None:
     for seed, name in enumerate(("back_pack", "bike", "mug")):
         write(tmp_path / "amazon" / "images" / name / f"frame_{seed}.jpg", scene(seed)[0])
-    images = open_images(tmp_path / "amazon", "train")
+    images = open_images(ImageSource(tmp_path / "amazon", "train"))
     assert images.task == "classification" and images.classes == ("back_pack", "bike", "mug")
     assert [(sample.label, sample.name) for sample in images] == [(i, f"frame_{i}.jpg") for i in range(3)]
     table = match_classes(label_sets()["office31"].classes, images.classes, "m", "d")
@@ -337,7 +348,7 @@ def test_folders_and_names_that_are_no_data_sets_are_refused(tmp_path: Path) -> 
     for root in (tmp_path, pairs(tmp_path / "misspelt", "images", "lables")):
         for split in ("validation", "train"):
             with pytest.raises(DatasetError, match=f"no images with labels of the split {split} in it. Known are"):
-                open_images(root, split)
+                open_images(ImageSource(root, split))
     pairs(tmp_path / "many" / "one", "validation/images", "validation/labels")
     write(tmp_path / "many" / "validation" / "0.png", scene(0)[0])
     with pytest.raises(DatasetError, match=r"and what datasets reads \(which finds images without labels\)"):
@@ -349,7 +360,19 @@ def test_folders_and_names_that_are_no_data_sets_are_refused(tmp_path: Path) -> 
     with pytest.raises(DatasetError, match=r"neither a folder here nor org/name\[@revision\]"):
         open_images(tmp_path / "nothing")
     with pytest.raises(DatasetError, match="--ids kitti is none of cityscapes, gta, synthia, mapillary"):
-        open_images(tmp_path, ids="kitti")
+        open_images(ImageSource(tmp_path, ids="kitti"))
+
+
+@pytest.mark.parametrize("open_", [open_images, open_unlabelled_images])
+@pytest.mark.parametrize(("limit", "count"), [(None, 3), (2, 2), (9, 3)])
+def test_a_limit_is_applied_when_images_are_opened(open_: Any, limit: int | None, count: int, tmp_path: Path) -> None:
+    source = ImageSource(pairs(tmp_path, "images", "labels"), limit=limit)
+    images: LabelledImages | UnlabelledImages = open_(source)
+    assert images.count == count
+    assert [np.array_equal(images.read(i).image, scene(i)[0]) for i in range(images.count)] == [True] * count
+    # What was opened is told, with the split that was chosen.
+    chosen = "validation" if open_ is open_images else "train"
+    assert images.source == ImageSource(tmp_path, chosen, limit=limit)
 
 
 @given(st.integers(0, 50), st.integers(1, 9))
@@ -380,16 +403,23 @@ def pushed(_served: LocalHub) -> str:
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_rows_of_the_hub_are_numbered_alike_streamed_or_cached(pushed: str, streaming: bool) -> None:
-    images = open_images(pushed, streaming=streaming)
+    images = open_images(ImageSource(pushed, streaming=streaming))
     assert images.task == "semantic" and images.classes is None
     check(images, 10)
     for index in (7, 2, 2, 9):  # in any order
         assert np.array_equal(images.read(index).label, scene(index)[1])
-    parts = [open_images(pushed, streaming=streaming) for _ in range(3)]
+    parts = [open_images(ImageSource(pushed, streaming=streaming)) for _ in range(3)]
     for rank, part in enumerate(parts):
         assert [part.read(i).label.tolist() for batch in part.part(rank, 3) for i in batch] == [
             scene(i)[1].tolist() for i in range(rank, 10, 3)
         ]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_without_their_labels_are_the_same_images(pushed: str, streaming: bool) -> None:
+    images = open_unlabelled_images(ImageSource(pushed, "validation", limit=4, streaming=streaming))
+    assert images.count == 4 and images.commit == open_images(pushed).commit
+    assert all(np.array_equal(images.read(i).image, scene(i)[0]) for i in range(4))
 
 
 def test_a_revision_is_what_it_was(pushed: str, api: HfApi) -> None:
@@ -406,14 +436,14 @@ def test_a_revision_is_what_it_was(pushed: str, api: HfApi) -> None:
 @pytest.mark.parametrize("streaming", [False, True])
 def test_what_the_hub_does_not_have_is_named(pushed: str, api: HfApi, streaming: bool) -> None:
     with pytest.raises(DatasetError, match=r"org/none, split validation: cannot be opened: .*doesn't exist"):
-        open_images("org/none", streaming=streaming)
+        open_images(ImageSource("org/none", streaming=streaming))
     with pytest.raises(DatasetError, match=r"org/scenes, split test: cannot be opened: .*\['validation'\]"):
-        open_images(pushed, "test", streaming=streaming)
+        open_images(ImageSource(pushed, "test", streaming=streaming))
     with pytest.raises(DatasetError, match=r"cannot be opened: .*Available: \['default'\]"):
-        open_images(pushed, config="fine", streaming=streaming)
+        open_images(ImageSource(pushed, config="fine", streaming=streaming))
     api.create_repo("org/bare", repo_type="dataset", exist_ok=True)
     with pytest.raises(DatasetError, match=r"org/bare, split validation: cannot be opened: .*doesn't contain any data"):
-        open_images("org/bare", streaming=streaming)
+        open_images(ImageSource("org/bare", streaming=streaming))
 
 
 def test_gated_data_sets_say_where_to_ask(api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,7 +455,7 @@ def test_gated_data_sets_say_where_to_ask(api: HfApi, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HF_TOKEN", "hf_stranger")
     for streaming in (False, True):
         with pytest.raises(DatasetError, match="org/gated: is gated; ask for access on its page, then log in"):
-            open_images("org/gated", streaming=streaming)
+            open_images(ImageSource("org/gated", streaming=streaming))
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -437,7 +467,7 @@ def test_a_connection_cut_in_the_middle_is_taken_up_again(hub: LocalHub, streami
     Dataset.from_dict({"image": pictures, "mask": masks}, features=MASKS).push_to_hub(name, split="validation")
     cut = Fault(r"/resolve/.*\.parquet", drop_after_bytes=20_000)
     hub.faults.append(cut)
-    images = open_images(name, streaming=streaming)
+    images = open_images(ImageSource(name, streaming=streaming))
     for index in range(6):
         sample = images.read(index)
         assert (sample.label == index).all() and np.array_equal(np.asarray(sample.image), np.asarray(pictures[index]))
@@ -445,7 +475,7 @@ def test_a_connection_cut_in_the_middle_is_taken_up_again(hub: LocalHub, streami
 
 
 def test_a_stream_that_broke_off_goes_on_with_the_same_row(hub: LocalHub, pushed: str) -> None:
-    images = open_images(pushed, streaming=True)
+    images = open_images(ImageSource(pushed, streaming=True))
     images.read(0)
     hub.faults.append(Fault(r"/resolve/.*00001-of-00003.*\.parquet", status=403, times=100))
     with pytest.raises(DatasetError, match=r"org/scenes, split validation, image 5: cannot be read: .* Run it again"):
@@ -463,7 +493,7 @@ def test_a_stream_needs_to_know_how_long_it_is(api: HfApi) -> None:
     api.upload_file(path_or_fileobj=content.getvalue(), path_in_repo="data/validation.parquet", repo_id="org/uncounted",
                     repo_type="dataset")  # fmt: skip
     with pytest.raises(DatasetError, match="its card does not tell how many rows validation has; do without streaming"):
-        open_images("org/uncounted", streaming=True)
+        open_images(ImageSource("org/uncounted", streaming=True))
     assert open_images("org/uncounted").count == 1
 
 
@@ -484,12 +514,12 @@ def test_columns_are_found_by_type_before_name(hub: LocalHub) -> None:
     })  # fmt: skip
     images = open_images(name)
     assert images.task == "semantic" and np.array_equal(images.read(0).label, scene(0)[1])
-    images = open_images(name, label_column="label")
+    images = open_images(ImageSource(name, label_column="label"))
     assert images.task == "classification" and images.classes == ("day", "night") and images.read(0).label == 1
     with pytest.raises(DatasetError, match="the column 'caption' holds neither pictures nor boxes nor classes"):
-        open_images(name, label_column="caption")
+        open_images(ImageSource(name, label_column="caption"))
     with pytest.raises(DatasetError, match="has no column 'masks'; it has pixel_values, semantic_segmentation"):
-        open_images(name, label_column="masks")
+        open_images(ImageSource(name, label_column="masks"))
     images = push("org/unlabelled", {"image": (ImageFeature(), [picture])})
     with pytest.raises(DatasetError, match=r"no column is plainly the label: it has image\. Say which with"):
         open_images(images)
@@ -500,7 +530,7 @@ def test_missing_and_undecodable_pictures_are_named(hub: LocalHub, streaming: bo
     masks = [{"bytes": b"no picture", "path": None}, None, Image.fromarray(scene(2)[1])]
     name = f"org/damaged-{streaming}"
     push(name, {"image": (ImageFeature(), [scene(i)[0] for i in range(3)]), "mask": (ImageFeature(), masks)})
-    images = open_images(name, streaming=streaming)
+    images = open_images(ImageSource(name, streaming=streaming))
     with pytest.raises(DatasetError, match=f"{name}, split validation, image 0, its label: cannot be decoded"):
         images.read(0)
     with pytest.raises(DatasetError, match="image 1, its label: is missing"):

@@ -21,9 +21,14 @@ from tiny import NAMES, scene, segformer, tree
 import hf_lwmm
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.evaluation.evaluate import METRICS, report
-from hf_lwmm.evaluation.inference import segment
+from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
+from hf_lwmm.evaluation.inference import all_views, segment
+from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.labels import label_sets
+from hf_lwmm.planning.images import ImageSource
+from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def by_hand(loaded: Any, count: int, classes: int = 3) -> np.ndarray:
 
 
 def test_scores_are_those_counted_by_hand(models: tuple[Path, Path], tmp_path: Path) -> None:
-    found = hf_lwmm.evaluate(models, tree(tmp_path / "data"), ensemble=True)
+    found = hf_lwmm.evaluate(models, tree(tmp_path / "data"), evaluation=EvaluationSpec(ensemble=True))
     assert found is not None and found.images == 5 and found.classes == NAMES
     for path, scored in zip(models, found.models, strict=False):
         iou = by_hand(hf_lwmm.load(path), 5)
@@ -63,7 +68,8 @@ def test_scores_are_those_counted_by_hand(models: tuple[Path, Path], tmp_path: P
 
 def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data")
-    whole = hf_lwmm.evaluate(models, data, partial=tmp_path / "whole")
+    loaded, images = [hf_lwmm.load(path) for path in models], ImageSource(data)
+    whole = evaluate_networks(loaded, images, partial=tmp_path / "whole")
     calls: list[int] = []
 
     def stop(what: str, done: int, total: int) -> None:
@@ -72,28 +78,70 @@ def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_pa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        hf_lwmm.evaluate(models, data, partial=tmp_path / "partial", progress=stop)
+        evaluate_networks(loaded, images, partial=tmp_path / "partial", progress=stop)
     starts: list[int] = []
-    again = hf_lwmm.evaluate(
-        models, data, partial=tmp_path / "partial", progress=lambda what, done, total: starts.append(done)
-    )
+
+    def note_start(what: str, done: int, total: int) -> None:
+        starts.append(done)
+
+    again = evaluate_networks(loaded, images, partial=tmp_path / "partial", progress=note_start)
     assert starts[0] == 3  # what was counted is not counted again
     assert whole is not None and again is not None
     assert not any((tmp_path / "partial").iterdir())  # a finished run is never taken for an answer about other data
     assert np.array_equal(whole.counts, again.counts) and whole.models[1].interval == again.models[1].interval
     with pytest.raises(KeyboardInterrupt):
-        hf_lwmm.evaluate(models, data, partial=tmp_path / "partial", progress=stop)
+        evaluate_networks(loaded, images, partial=tmp_path / "partial", progress=stop)
     (data / "images" / "0.png").write_bytes(b"no picture")  # what was counted before is of other data now
     with pytest.raises(DatasetError, match=r"0\.png: cannot be decoded"):
-        hf_lwmm.evaluate(models, data, partial=tmp_path / "partial")
+        evaluate_networks(loaded, images, partial=tmp_path / "partial")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec": EvaluationSpec(flip=True)},
+        {"spec": EvaluationSpec(batch_size=2)},
+        {"limit": 4},
+        {"ids": "cityscapes"},
+        {"network": NetworkOptions(compute_dtype="bfloat16")},
+    ],
+)
+def test_a_partial_result_is_never_taken_for_that_of_another_evaluation(
+    change: dict[str, Any], models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def stop(what: str, done: int, total: int) -> None:
+        starts.append(done)
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    def run(change: dict[str, Any]) -> None:
+        images = ImageSource(data, limit=change.get("limit"), ids=change.get("ids"))
+        network = hf_lwmm.load(city, change.get("network", NetworkOptions()))
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_networks([network], images, change.get("spec", EvaluationSpec()), partial=tmp_path, progress=stop)
+
+    data, city = tree(tmp_path / "data"), segformer(tmp_path / "city", 3, label_sets()["cityscapes19"].classes)
+    starts: list[int] = []
+    run({})
+    starts.clear()
+    run(change)
+    assert starts[0] == 0
+
+
+def test_a_tally_that_cannot_be_kept_costs_nothing(models: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    found = evaluate_networks(
+        [hf_lwmm.load(models[0])], ImageSource(tree(tmp_path / "data")), partial=tmp_path / "file"
+    )
+    assert found is not None and found.images == 5
 
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_several_processes_give_the_same_numbers(processes: int, models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data")
-    alone = hf_lwmm.evaluate(models, data, partial=tmp_path / "alone")
+    alone = hf_lwmm.evaluate(models, data)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    command += ["-m", "hf_lwmm", "evaluate", *map(str, models), "--dataset", str(data), "--json"]
+    command += ["-m", "hf_lwmm", "evaluate", *map(str, models), "--data", str(data), "--json"]
     # Each its own port: the tests run beside each other.
     command[3:3] = ["--main_process_port", str(29600 + processes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hf")}
@@ -130,11 +178,11 @@ def test_data_sets_of_the_hub_are_read_by_type_and_usual_names(
     )
     assert found.counts[0, :, 0, 0].sum() == hits
     with pytest.raises(DatasetError, match="local/scenes, split test: cannot be opened"):
-        open_images("local/scenes", "test")
+        open_images(ImageSource("local/scenes", "test"))
     with pytest.raises(DatasetError, match=r"no such data set|cannot be opened"):
         open_images("local/nothing-here")
     with pytest.raises(DatasetError, match="has no column 'x'"):
-        open_images("local/scenes", label_column="x")
+        open_images(ImageSource("local/scenes", label_column="x"))
 
 
 def test_palette_masks_keep_their_ids_and_columns_can_be_ambiguous(hub: Any, rows: dict[str, list[Any]]) -> None:
@@ -147,7 +195,7 @@ def test_palette_masks_keep_their_ids_and_columns_can_be_ambiguous(hub: Any, row
     data.push_to_hub("local/palette", split="validation")
     with pytest.raises(DatasetError, match=r"several columns could be it \(first, second\).*--label-column"):
         open_images("local/palette")
-    images = open_images("local/palette", label_column="second")
+    images = open_images(ImageSource("local/palette", label_column="second"))
     assert np.array_equal(images.read(1).label, scene(1)[1])
 
 
@@ -197,26 +245,28 @@ def test_protocols_choose_classes_by_name_in_one_pass(tmp_path: Path) -> None:
     city = label_sets()["cityscapes19"].classes
     path = segformer(tmp_path / "city", 3, city)
     data = tree(tmp_path / "data", 3)
-    found = hf_lwmm.evaluate([path], data, protocol="synthia16")
+    found = hf_lwmm.evaluate([path], data, evaluation=EvaluationSpec(protocol="synthia16"))
     assert found is not None and found.classes == label_sets()["synthia16"].classes
     assert set(found.models[0].other_protocols) == {"cityscapes19", "synthia13"}
-    whole = hf_lwmm.evaluate([path], data, protocol="cityscapes19")
+    whole = hf_lwmm.evaluate([path], data, evaluation=EvaluationSpec(protocol="cityscapes19"))
     assert whole is not None
     rows = [city.index(name) for name in found.classes]
     np.testing.assert_array_equal(found.models[0].by_class, whole.models[0].by_class[rows])
     assert whole.models[0].other_protocols["synthia16"] == pytest.approx(found.models[0].mean)
     for label in (data / "labels").iterdir():
         Image.fromarray(np.asarray(Image.open(label)) + np.uint8(7)).save(label)
-    strange = hf_lwmm.evaluate([path], data, ids="cityscapes")
+    strange = hf_lwmm.evaluate([path], ImageSource(data, ids="cityscapes"))
     assert strange is not None and "only 2 of 19 classes occur" in " ".join(strange.notes)
 
 
 def test_what_does_not_match_is_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data", 2)
     with pytest.raises(DatasetError, match=r"share no class name. --labels names a model's classes"):
-        hf_lwmm.evaluate([segformer(tmp_path / "other", 4, ("a", "b", "c"))], data, protocol="camvid11")
+        hf_lwmm.evaluate(
+            [segformer(tmp_path / "other", 4, ("a", "b", "c"))], data, evaluation=EvaluationSpec(protocol="camvid11")
+        )
     with pytest.raises(DatasetError, match="--ids kitti is none of cityscapes, gta, synthia, mapillary"):
-        hf_lwmm.evaluate(models[:1], data, ids="kitti")
+        hf_lwmm.evaluate(models[:1], ImageSource(data, ids="kitti"))
     with pytest.raises(PlanError, match="at least one model"):
         hf_lwmm.evaluate([], data)
     (tmp_path / "data" / "id2label.json").write_text('{"0": "road", "1": "sky"}')
@@ -237,7 +287,7 @@ def test_classes_that_do_not_occur_are_left_out_of_the_mean() -> None:
     counts = np.zeros((1, 2, 3, 3), np.int64)
     counts[0, :, 0] = (5, 5, 0)
     counts[0, :, 1] = (10, 0, 0)
-    found = report(METRICS["semantic"], "d", ["m"], counts, NAMES, [0, 1, 2], None, 1.0)
+    found = report(METRICS["semantic"], "d", ["m"], counts, ScoredClasses(NAMES, (0, 1, 2)))
     assert found.models[0].mean == 0.75 and np.isnan(found.models[0].by_class[2])
     assert found.to_dict()["models"][0]["by_class"]["car"] is None and "| car | - |" in found.to_markdown()
 
@@ -246,13 +296,13 @@ def test_a_merge_shows_its_scores_and_its_parents_in_the_card(
     run: Run, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     data = tree(tmp_path / "data", 3)
-    code, _, err = run("merge", *models, "--output", tmp_path / "merged", "--evaluate", data)
+    code, _, err = run("merge", *models, "--output", tmp_path / "merged", "--eval-data", data)
     assert code == 0, err
     scores = json.loads((tmp_path / "merged" / "evaluation.json").read_text())
     assert [entry["model"] for entry in scores["models"]] == ["one", "two", "merged"]
     card = (tmp_path / "merged" / "README.md").read_text()
     mean = scores["models"][2]["mean"]
-    assert f"| merged | {100 * mean:.2f} |" in card and "## Logits" in card and str(tmp_path) not in card
+    assert f"| merged | {100 * mean:.2f} |" in card and "## Scores" in card and str(tmp_path) not in card
     from huggingface_hub import ModelCard
 
     results = ModelCard(card).data.eval_results
@@ -270,7 +320,8 @@ def test_scores_on_a_data_set_of_the_hub_are_pushed_as_the_hub_reads_them(
 
     features = Features({"image": ImageFeature(), "annotation": ImageFeature()})
     Dataset.from_dict(rows, features=features).push_to_hub("local/scored", split="validation")
-    done = hf_lwmm.merge(models, push="local/merged", evaluate="local/scored", evaluation={"examples": 1})
+    inputs, spec = MergeInputs(eval_images="local/scored"), EvaluationSpec(examples=1)
+    done = hf_lwmm.merge(models, push="local/merged", inputs=inputs, evaluation=spec)
     assert done.evaluation is not None
     path = api.hf_hub_download("local/merged", ".eval_results/local--scored.yaml")
     (entry,) = parse_eval_result_entries(yaml.safe_load(Path(path).read_text()))
@@ -285,7 +336,7 @@ def test_scores_on_a_data_set_of_the_hub_are_pushed_as_the_hub_reads_them(
 def test_batches_and_compiled_networks_give_the_same_scores(models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data")
     one = hf_lwmm.evaluate(models, data)
-    batched = hf_lwmm.evaluate(models, data, batch_size=2)
+    batched = hf_lwmm.evaluate(models, data, evaluation=EvaluationSpec(batch_size=2))
     assert one is not None and batched is not None
     np.testing.assert_allclose(one.counts, batched.counts, atol=3)  # pixels whose two best classes are a rounding apart
     assert one.confusion is not None and one.confusion.shape == (2, 3, 4)
@@ -303,7 +354,7 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(
         image, label = scene(seed)
         a, b = (segment([loaded], [image])[0] for loaded in (first, last))
         parts.append(((a != b) & (label != 255)).sum() / (label != 255).sum())
-    command = ("evaluate", *models, "--dataset", data, "--ensemble", "--examples", 2)
+    command = ("evaluate", *models, "--data", data, "--ensemble", "--examples", 2)
     code, _, err = run(*command, "--plot", tmp_path / "shown", "--batch-size", 3)
     assert code == 0, err
     order = np.argsort(-np.array(parts), kind="stable")[:2]
@@ -330,17 +381,19 @@ def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp
         return err
 
     data, one = str(tree(tmp_path / "data", 2)), str(models[0])
-    assert "name a file, .json or .md, in a folder that exists" in said(one, "--dataset", data, "--output", data)
-    assert "name a folder; a file is in its place" in said(one, "--dataset", data, "--plot", f"{data}/labels/0.png")
-    assert "where --streaming has no meaning" in said(one, "--dataset", data, "--streaming")
-    assert "--device nowhere: cannot be used here" in said(one, "--dataset", data, "--device", "nowhere")
-    for arguments, message in (
-        ({"dtype": "int8"}, "--dtype int8 is none of"),
-        ({"scales": [0.0]}, "a scale is a positive number"),
-        ({"edaps_void": True}, "--edaps-void is about panoptic maps"),
-    ):
-        with pytest.raises(PlanError, match=message):
-            hf_lwmm.evaluate([one], data, **arguments)
+    assert "name a file, .json or .md, in a folder that exists" in said(one, "--data", data, "--output", data)
+    assert "name a folder; a file is in its place" in said(one, "--data", data, "--plot", f"{data}/labels/0.png")
+    assert "where --streaming has no meaning" in said(one, "--data", data, "--streaming")
+    assert "--device nowhere: cannot be used here" in said(one, "--data", data, "--device", "nowhere")
+    with pytest.raises(PlanError, match="--edaps-void is about panoptic maps"):
+        hf_lwmm.evaluate([one], data, evaluation=EvaluationSpec(edaps_void=True))
+    with pytest.raises(PlanError, match=r"--scales 0\.0 must be above 0"):
+        EvaluationSpec(scales=(0.0,))
+    for scales in ((), (float("inf"),)):
+        with pytest.raises(PlanError, match="a scale is a positive number"):
+            all_views(scales=scales)
+    with pytest.raises(PlanError, match="--compute-dtype int8 is none of"):
+        NetworkOptions(compute_dtype="int8")
     split = tree(tmp_path / "split", 2, "images/train", "labels/train")
     with pytest.raises(DatasetError, match="no images with labels of the split validation"):
         hf_lwmm.evaluate([one], split)  # the training images are not taken for another split

@@ -18,13 +18,15 @@ from tiny import NAMES, scene, segformer, tree
 import hf_lwmm
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.labels import label_sets
 
 
 def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, tmp_path: Path) -> None:
+    from hf_lwmm.data.annotations import PanopticMap
     from hf_lwmm.data.runs import Runs
     from hf_lwmm.evaluation.inference import panoptic
-    from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
+    from hf_lwmm.metrics.panoptic import mean_pq, panoptic_counts
     from hf_lwmm.networks import EDAPSConfig, EDAPSForPanopticSegmentation
 
     torch.manual_seed(0)
@@ -61,7 +63,7 @@ def test_panoptic_networks_are_scored_by_panoptic_quality(hub: Any, api: HfApi, 
     assert found.models[0].mean == pytest.approx(float(mean_pq(np.sum(counts, axis=0))))
     assert set(found.models[0].extras) == {"mean SQ", "mean RQ"} and "| PQ |" in found.to_markdown()
     with pytest.raises(PlanError, match="panoptic maps do not have"):
-        hf_lwmm.evaluate([loaded], "local/segments", ensemble=True)
+        hf_lwmm.evaluate([loaded], "local/segments", evaluation=EvaluationSpec(ensemble=True))
     semantic = hf_lwmm.evaluate([loaded], tree(tmp_path / "data", 2))  # its semantic head alone
     assert semantic is not None and semantic.metric.name == "mIoU"
 
@@ -82,7 +84,7 @@ def test_classifiers_are_scored_by_average_accuracy(hub: Any, tmp_path: Path) ->
     truth = [0, 0, 0, 1, 2, 2]
     data = Dataset.from_dict({"image": [scene(s)[0] for s in range(6)], "label": truth}, features=features)
     data.push_to_hub("local/pictures", split="validation")
-    found = hf_lwmm.evaluate(paths, "local/pictures", ensemble=True)
+    found = hf_lwmm.evaluate(paths, "local/pictures", evaluation=EvaluationSpec(ensemble=True))
     assert found is not None and found.metric.name == "average accuracy" and found.classes == ("car", "road", "sky")
     order = {0: 1, 1: 2, 2: 0}  # road, sky, car as the data set counts them
     for path, scored in zip(paths, found.models, strict=False):
@@ -112,9 +114,10 @@ def objects(seed: int) -> list[tuple[int, list[int]]]:
 
 
 def test_detectors_are_scored_by_average_precision(hub: Any, tmp_path: Path) -> None:
+    from hf_lwmm.data.annotations import Boxes
     from hf_lwmm.evaluation.inference import detect
     from hf_lwmm.evaluation.per_image import padded
-    from hf_lwmm.metrics.detection import Boxes, average_precision, detection_counts
+    from hf_lwmm.metrics.detection import average_precision, detection_counts
 
     paths = [detector(tmp_path / str(seed), seed) for seed in (1, 2)]
     record = [{"bbox": [Value("float32")], "category": ClassLabel(names=[*NAMES]), "iscrowd": Value("bool")}]
@@ -124,7 +127,7 @@ def test_detectors_are_scored_by_average_precision(hub: Any, tmp_path: Path) -> 
         rows["image"].append(scene(seed)[0])
         rows["objects"].append([{"bbox": b, "category": c, "iscrowd": False} for c, b in objects(seed)])
     Dataset.from_dict(rows, features=features).push_to_hub("local/objects", split="validation")
-    found = hf_lwmm.evaluate(paths, "local/objects", examples=2)
+    found = hf_lwmm.evaluate(paths, "local/objects", evaluation=EvaluationSpec(examples=2))
     assert found is not None and found.metric.name == "mean AP" and found.classes == NAMES and found.commit
     for path, scored in zip(paths, found.models, strict=True):
         loaded, counts = hf_lwmm.load(path), []
@@ -137,7 +140,7 @@ def test_detectors_are_scored_by_average_precision(hub: Any, tmp_path: Path) -> 
         assert scored.extras["mean AP50"] == pytest.approx(np.nanmean(ap50))
     assert len(found.examples) == 2 and found.examples[0].picture.height > 2 * 200
     with pytest.raises(PlanError, match="which boxes do not have"):
-        hf_lwmm.evaluate(paths, "local/objects", ensemble=True)
+        hf_lwmm.evaluate(paths, "local/objects", evaluation=EvaluationSpec(ensemble=True))
     # The same from COCO's lists, and from Cityscapes' instances.
     coco = tmp_path / "coco"
     (coco / "annotations").mkdir(parents=True)

@@ -17,17 +17,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.runs import Runs, run_ends, shared_areas
 from hf_lwmm.errors import MetricError
-from hf_lwmm.metrics.bootstrap import interval, resampled, summed
+from hf_lwmm.metrics.bootstrap import interval, score_resamples, summed
 from hf_lwmm.metrics.classification import (
     average_accuracy,
     classification_counts,
     classification_scores,
     overall_accuracy,
 )
-from hf_lwmm.metrics.detection import THRESHOLDS, Boxes, average_precision, detection_counts, mean_ap
-from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts, panoptic_scores
+from hf_lwmm.metrics.detection import THRESHOLDS, average_precision, detection_counts, mean_ap
+from hf_lwmm.metrics.panoptic import mean_pq, panoptic_counts, panoptic_scores
 from hf_lwmm.metrics.semantic import confusion, iou, mean_iou, semantic_counts, semantic_scores
 
 CLASSES = 19
@@ -36,6 +37,15 @@ for _label in cityscapes_labels:
     if _label.id >= 0 and not _label.ignoreInEval:
         TRAIN_ID[_label.id] = _label.trainId
 SYNTHIA_16 = [c for c in range(CLASSES) if c not in (9, 14, 16)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_loops() -> None:
+    """Compile the loops first, which takes longer than hypothesis lets an example take."""
+    label = np.zeros((1, 2), np.uint8)
+    confusion(label, label, CLASSES)
+    shared_areas(Runs.of(label), Runs.of(label))
+
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 40))
 with_files = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -440,14 +450,14 @@ def test_statistics_hold_for_one_data_set_and_for_many(counts: np.ndarray) -> No
 @given(per_image, st.integers(0, 3))
 def test_an_interval_lies_between_the_best_and_the_worst_image_of_one_class(counts: np.ndarray, seed: int) -> None:
     first = counts[:, :1] + 1
-    low, high = interval(resampled(first, summed(mean_iou), samples=50, seed=seed))
+    low, high = interval(score_resamples(first, summed(mean_iou), resamples=50, seed=seed))
     assert mean_iou(first).min() - 1e-12 <= low <= high <= mean_iou(first).max() + 1e-12
-    assert (low, high) == interval(resampled(first, summed(mean_iou), samples=50, seed=seed))
+    assert (low, high) == interval(score_resamples(first, summed(mean_iou), resamples=50, seed=seed))
 
 
 @given(per_image)
 def test_a_model_does_not_differ_from_itself(counts: np.ndarray) -> None:
-    values = [resampled(counts + 1, summed(mean_iou), samples=20) for _ in range(2)]
+    values = [score_resamples(counts + 1, summed(mean_iou), resamples=20) for _ in range(2)]
     assert interval(values[0] - values[1]) == (0, 0)
 
 
@@ -456,7 +466,7 @@ def test_intervals_have_the_width_that_theory_gives() -> None:
     right = random.random(2000) < 0.8
     labels = np.zeros(2000, int)
     counts = classification_counts(labels, np.where(right, 0, 1), 2)
-    low, high = interval(resampled(counts, summed(overall_accuracy), samples=2000))
+    low, high = interval(score_resamples(counts, summed(overall_accuracy), resamples=2000))
     half = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 2000)
     assert low == pytest.approx(right.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(right.mean() + half, abs=0.1 * half)
@@ -465,17 +475,17 @@ def test_intervals_have_the_width_that_theory_gives() -> None:
     better = right.copy()
     better[np.flatnonzero(~right)[:20]] = True
     others = classification_counts(labels, np.where(better, 0, 1), 2)
-    low, high = interval(resampled(others, accuracy) - resampled(counts, accuracy))
+    low, high = interval(score_resamples(others, accuracy) - score_resamples(counts, accuracy))
     assert 0 < low < 0.01 < high < 0.02
 
 
-def test_samples_without_a_score_are_left_out() -> None:
+def test_resamples_without_a_score_are_left_out() -> None:
     counts = np.zeros((3, 1, 3), np.int64)
-    assert np.isnan(interval(resampled(counts, summed(mean_iou)))).all()
+    assert np.isnan(interval(score_resamples(counts, summed(mean_iou)))).all()
     counts[0] = [[1, 1, 0]]
-    assert interval(resampled(counts, summed(mean_iou))) == (0.5, 0.5)
+    assert interval(score_resamples(counts, summed(mean_iou))) == (0.5, 0.5)
 
 
 def test_intervals_need_images() -> None:
     with pytest.raises(MetricError, match="at least one"):
-        resampled(np.zeros((0, 2, 3), int), summed(mean_iou))
+        score_resamples(np.zeros((0, 2, 3), int), summed(mean_iou))

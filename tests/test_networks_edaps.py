@@ -15,7 +15,7 @@ from reference import assert_equals_reference, compare, fill, reference, seeded_
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from hf_lwmm.evaluation.inference import best_classes, see
+from hf_lwmm.evaluation.inference import best_classes, window_logits
 from hf_lwmm.labels import label_sets
 from hf_lwmm.networks import DAFormerForSemanticSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.edaps import EDAPSOutput
@@ -144,7 +144,7 @@ def test_panoptic_maps_are_the_originals(score: float, area: int, monkeypatch: p
 
 
 def test_classes_of_pixels_are_the_originals() -> None:
-    scores = see(lambda image: output(), seeded_image(128, 128), (128, 128))
+    scores = window_logits(lambda image: output(), seeded_image(128, 128), (128, 128))
     assert agreement(torch.from_numpy(best_classes(scores, SIZE)).long(), golden("semantic").long()) >= 0.999
 
 

@@ -1,4 +1,4 @@
-"""Loops over pixels that NumPy has no function for, compiled by numba when they are first called."""
+"""Compile loops over pixels that NumPy has no function for; numba does it when they are first called."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from numba import njit, types
 
-# What the loops read. Arrays of labels may be read-only or not, words may begin at any byte: one type is for all.
+# Types of the arrays that loops read. Labels may be read-only and words may begin at any byte; these types take all.
 BYTES = types.Array(types.uint8, 1, "C", readonly=True, aligned=False)
 WORDS = types.Array(types.uint64, 1, "C", readonly=True, aligned=False)
 INTEGERS = types.Array(types.int64, 1, "C", readonly=True)
 
 
 def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorates a loop over arguments of these numba types, for which alone it is compiled, in a part of a second."""
+    """Return a decorator that compiles a loop for arguments of these numba types, in a fraction of a second."""
 
     def decorate(loop: Callable[..., Any]) -> Callable[..., Any]:
         compile_once = cache(lambda: njit(arguments, nogil=True)(loop))

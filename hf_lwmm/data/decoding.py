@@ -1,34 +1,35 @@
-"""Pictures and label files as they are stored: ids, never the colours a viewer would show for them."""
+"""Decode pictures to RGB, and label files to the ids that they store rather than the colours that a viewer shows."""
 
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import kornia_rs.io
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.runs import Ids, Runs, run_ends
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.metrics.panoptic import PanopticMap
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures that folders are searched for
 Colour = tuple[int, int, int]
-VOID = 255
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PLAIN = {b"\x08\x00": "mono", b"\x08\x02": "rgb"}  # by depth and colour type of a PNG's header
 
 
 def decode(stored: bytes | Path, where: str) -> Image.Image:
-    """A picture, decoded to the end.
+    """Return a picture in the mode in which it is stored, decoded to the end.
+
+    Args:
+        stored: the content of the file, or its path.
+        where: what error messages call it.
 
     Raises:
-        DatasetError: if it cannot be.
+        DatasetError: if it cannot be decoded.
     """
     try:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
@@ -38,44 +39,61 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
     return picture
 
 
-def label_ids(stored: bytes | Path, where: str, colours: Sequence[Colour] = ()) -> Ids:
-    """The ids of a label file, (height, width): of a palette picture the indices, not the colours.
+def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:
+    """Return a picture as 8-bit RGB: the upper 8 bits of 16-bit ones, and without transparency.
 
-    A picture of 8-bit colours is read by `colours`, the colour of each id. Of one with 16 bits a channel, as SYNTHIA
-    has them, the first channel holds the classes.
+    Raises:
+        DatasetError: if it cannot be decoded, or holds values that are neither 8-bit nor 16-bit integers.
+    """
+    picture = decode(stored, where)
+    if picture.mode == "F":
+        raise DatasetError(f"{where}: has fractional values; store pictures as integers of 8 or 16 bits.")
+    if picture.mode.startswith("I"):  # Pillow's own conversion would clip them to 255
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise DatasetError(f"{where}: has values from {values.min()} to {values.max()}, beyond 16 bits.")
+        is_deep = values.dtype.itemsize == 2 or values.max() > 255
+        picture = Image.fromarray((values >> 8 if is_deep else values).astype(np.uint8))
+    return picture.convert("RGB")
+
+
+def label_ids(stored: bytes | Path, where: str, colours: Sequence[Colour] = ()) -> Ids:
+    """Return the ids of a label file, (height, width) integers; a palette picture gives its indices.
+
+    Args:
+        stored: the content of the file, or its path.
+        where: what error messages call it.
+        colours: the colour of each id, for files that show ids as 8-bit colours. Of colours with 16 bits a channel, as
+            SYNTHIA has them, the first channel holds the ids.
 
     Raises:
         DatasetError: if it cannot be decoded, is lossy, or its colours do not stand for ids.
     """
-    values: NDArray[Any] | None = _plain_png(stored)
-    if values is None:
-        picture = decode(stored, where)
-        if picture.format == "JPEG":
-            raise DatasetError(f"{where}: is a JPEG, which does not keep ids exactly. Labels are PNG files.")
-        values = np.asarray(picture)
-        if picture.mode in ("RGB", "RGBA"):
-            content = stored if isinstance(stored, bytes) else stored.read_bytes()
-            if _is_deep_colour(content):
-                values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
+    picture = decode(stored, where)
+    if picture.format == "JPEG":
+        raise DatasetError(f"{where}: is a JPEG, which does not keep ids exactly. Labels are PNG files.")
+    values: NDArray[Any] = np.asarray(picture)
+    if picture.mode in ("RGB", "RGBA"):
+        content = stored if isinstance(stored, bytes) else stored.read_bytes()
+        if _has_deep_colours(content):
+            values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
     if values.ndim == 3:
-        values = _of_colours(values, where, colours)
+        values = _ids_of_colours(values, where, colours)
     if values.dtype.kind not in "bui":
         raise DatasetError(f"{where}: has fractional values; labels are whole numbers.")
     return values.astype(np.uint8) if values.dtype.kind == "b" else values
 
 
 def segment_runs(stored: bytes | Path, where: str) -> Runs:
-    """The ids of a panoptic label, red + 256 green + 65536 blue, or the values of a grey one.
+    """Return the ids of a panoptic label: red + 256 green + 65536 blue, or the values of a grey picture.
 
     Raises:
         DatasetError: if it cannot be decoded.
     """
-    channels: NDArray[Any] | None = _plain_png(stored)
-    if channels is None:
-        picture = decode(stored, where)
-        if len(picture.getbands()) > 1:
-            picture = picture.convert("L" if picture.mode == "LA" else "RGB")
-        channels = np.asarray(picture)
+    picture = decode(stored, where)
+    if len(picture.getbands()) > 1:
+        picture = picture.convert("L" if picture.mode == "LA" else "RGB")
+    channels: NDArray[Any] = np.asarray(picture)
     if channels.ndim == 2:
         return Runs.of(channels.astype(np.int32))
     ends = run_ends(channels)  # of colours: far fewer pixels are left to make ids of
@@ -84,11 +102,16 @@ def segment_runs(stored: bytes | Path, where: str) -> Runs:
     return Runs((channels.shape[0], channels.shape[1]), ends, colours.view("<u4")[:, 0].astype(np.int32))
 
 
-def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where: str) -> PanopticMap:
-    """The segments of a panoptic label: ids red + 256 green + 65536 blue, their classes from `segments_info`.
+def panoptic_map(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where: str) -> PanopticMap:
+    """Return the segments of a panoptic label, whose ids are those of `segment_runs`.
+
+    Args:
+        stored: the content of the file, or its path.
+        listed: the entries of its `segments_info`, each with `id`, `category_id` and perhaps `iscrowd`.
+        where: what error messages call it.
 
     Raises:
-        DatasetError: if it cannot be decoded, or its list has no classes, or a segment that it does not show.
+        DatasetError: if it cannot be decoded, or its list has no classes, or has a segment that it does not show.
     """
     runs = segment_runs(stored, where)
     try:
@@ -101,56 +124,26 @@ def segments_of(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], where
     return PanopticMap(runs, classes, crowds)
 
 
-def classes_of(segments: PanopticMap) -> NDArray[np.int32]:
-    """The class of each pixel of a panoptic map, `VOID` where no listed segment is: (height, width)."""
-    ids, inverse = np.unique(segments.runs.ids, return_inverse=True)
-    table = np.array([segments.classes.get(number, VOID) for number in ids.tolist()], np.int32)
-    return segments.runs.paint(table[inverse])
-
-
-def _plain_png(stored: bytes | Path) -> NDArray[np.uint8] | None:
-    """A PNG of grey, (height, width), or of colours, (height, width, 3), several times as fast as Pillow reads it.
-
-    None for palettes, other depths and kinds of files, for broken files and for those so large that Pillow warns:
-    these are Pillow's, which knows more and says more.
-    """
-    try:
-        content = stored if isinstance(stored, bytes) else stored.read_bytes()
-    except OSError:
-        return None
-    mode = _PLAIN.get(content[24:26])
-    if mode is None or not content.startswith(_PNG):
-        return None
-    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
-    if width * height > (Image.MAX_IMAGE_PIXELS or sys.maxsize):
-        return None
-    try:
-        channels: NDArray[np.uint8] = kornia_rs.io.decode_image_png_u8(content, (height, width), mode)
-    except Exception:  # it raises no class of its own
-        return None
-    return channels[..., 0] if mode == "mono" else channels
-
-
 def _without_address(error: Exception) -> str:
-    """Pillow shows the address of a buffer, which is of no use to anybody."""
+    """The text of Pillow's error, without the address of a buffer, which tells nobody anything."""
     return "it is no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
-def _is_deep_colour(content: bytes) -> bool:
-    """Whether it is a PNG of colours with 16 bits a channel; of these Pillow keeps the upper 8, which ids leave 0."""
+def _has_deep_colours(content: bytes) -> bool:
+    """True for a PNG of colours with 16 bits a channel; Pillow keeps the upper 8, in which ids leave zeros."""
     depth, colour_type = content[24:25], content[25:26]
     return content.startswith(_PNG) and depth == b"\x10" and colour_type in (b"\x02", b"\x06")
 
 
 def _low_bytes(content: bytes) -> NDArray[np.uint8]:
-    """Of a picture with 16 bits a channel the bytes that Pillow leaves out, by telling it the other byte order."""
+    """The bytes that Pillow leaves out of 16-bit channels, which it gives when it is told the other byte order."""
     with Image.open(io.BytesIO(content)) as picture:
         tiles: Any = [(codec, extents, offset, f"{picture.mode};16L") for codec, extents, offset, _ in picture.tile]
         picture.tile = tiles
         return np.asarray(picture)
 
 
-def _of_colours(values: NDArray[Any], where: str, colours: Sequence[Colour]) -> NDArray[Any]:
+def _ids_of_colours(values: NDArray[Any], where: str, colours: Sequence[Colour]) -> NDArray[Any]:
     if values.shape[2] == 2:  # grey with transparency
         return values[..., 0]
     if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():

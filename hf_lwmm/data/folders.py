@@ -1,4 +1,4 @@
-"""Trees of image and label files, as data sets are downloaded."""
+"""Find images and their label files in folders, in the trees in which data sets are downloaded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PIL import Image
+
+from hf_lwmm.data.decoding import SUFFIXES
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.labels import label_sets
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 _SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}
-# Folders of images and of labels, the scheme of raw ids; `{split}` is the split's folder.
+# Folder of images, folder of labels, and scheme of raw ids if it is known; `{split}` stands for the split's folder.
 _PAIRS = (
     ("701_StillsRaw_full", "LabeledApproved_full", "camvid32"),
     ("{split}", "{split}_labels", "camvid32"),
@@ -28,13 +30,13 @@ _PAIRS = (
         for kind in ("labels", "masks", "annotations")
     ),
 )
-_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of a tree that is cut into splits
+_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # folders that splits are kept in
 FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, labels) for part in path.split("/"))
 
 
 @dataclass(frozen=True)
 class Tree:
-    """(image, label) files of a split, the scheme of the label files' raw ids, and their classes, where known."""
+    """The (image, label) files of a split, the scheme of the labels' raw ids, and their classes; None if not known."""
 
     pairs: tuple[tuple[Path, Path], ...] = field(repr=False)
     ids: str | None = None
@@ -42,7 +44,7 @@ class Tree:
 
 
 def find_tree(root: Path, split: str) -> Tree | None:
-    """The tree under a folder, None if it is none of the known ones.
+    """Return the tree under a folder, None if it is not one of the known ones.
 
     Raises:
         DatasetError: if images of the split lack their labels.
@@ -60,12 +62,12 @@ def find_tree(root: Path, split: str) -> Tree | None:
 
 
 def split_names(split: str) -> tuple[str, ...]:
-    """What trees call a split."""
+    """Return the names that folders have for a split."""
     return _SPLITS.get(split, (split,))
 
 
 def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
-    """Images of Cityscapes, or of its foggy copy with the densest fog, beta 0.02, by city/frame."""
+    """Return the image files of Cityscapes by city/frame, or those of its foggy copy in the densest fog, beta 0.02."""
     for kind in ("leftImg8bit", "leftImg8bit_foggy"):
         if (root / kind / split).is_dir():
             return {
@@ -89,7 +91,7 @@ def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
 
 
 def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
-    """Images and labels of one name up to the ending; CamVid's labels also end with `_L`."""
+    """Pair images with labels of the same name up to the suffix; CamVid adds `_L` to the names of labels."""
     known = {_name(path, labels): path for path in _pictures_in(labels)}
     pictures = _pictures_in(images)
     found = [known.get(_name(path, images)) or known.get(_name(path, images) + "_L") for path in pictures]
@@ -102,7 +104,7 @@ def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
 
 def _pictures_in(folder: Path) -> list[Path]:
     return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and not path.name.startswith(".")
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
 
 
@@ -111,7 +113,7 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _ids_of(pairs: Iterable[tuple[Path, Path]], root: Path) -> str | None:
-    """Whose raw ids the labels of an images/ and labels/ tree have, where the tree shows it."""
+    """The scheme of the raw ids in an images/ and labels/ tree, as its files show it; None if they do not."""
     config = root / "config.json"
     if config.is_file() and '"animal--bird"' in config.read_text(encoding="utf-8", errors="replace"):
         return "mapillary"
@@ -120,9 +122,7 @@ def _ids_of(pairs: Iterable[tuple[Path, Path]], root: Path) -> str | None:
 
 
 def _is_coloured_by_raw_id(label: Path) -> bool:
-    """Whether it is a palette picture that shows Cityscapes' raw ids in the classes' colours, as GTA's labels are."""
-    from PIL import Image
-
+    """True for a palette picture that shows Cityscapes' raw ids in the colours of the classes, as labels of GTA do."""
     city = label_sets()["cityscapes19"]
     try:
         with Image.open(label) as picture:

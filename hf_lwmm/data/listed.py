@@ -1,4 +1,4 @@
-"""Folders whose segments or boxes a file lists: COCO's JSON format, and objects of Cityscapes' label files."""
+"""Read folders whose segments or boxes are listed in a file of COCO's format, and objects of Cityscapes' labels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from hf_lwmm.data.annotations import Boxes
 from hf_lwmm.data.decoding import decode
 from hf_lwmm.data.folders import cityscapes_images, split_names
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.labels import label_sets
-from hf_lwmm.metrics.detection import Boxes
 
 _LISTS = {
     "panoptic": ("annotations/panoptic_{split}*.json", "gtFine/cityscapes_panoptic_{split}.json"),
@@ -25,10 +25,10 @@ _FOLDERS = ("{stem}", "images/{stem}", "{split}", "images/{split}", "images")
 
 @dataclass(frozen=True)
 class Listed:
-    """A split as a file lists it: classes, and for each image its file with what is in it.
+    """The images of a split with what is in them, as a file lists it.
 
-    `segments` are label files with the entries of `segments_info`, categories as indices of the classes; `boxes` read
-    an image's objects.
+    `segments` holds for each image its label file and the entries of `segments_info`, whose categories are indices of
+    the classes. `boxes` holds for each image a function that reads its objects.
     """
 
     task: str
@@ -39,7 +39,12 @@ class Listed:
 
 
 def find_listed(root: Path, split: str, task: str) -> Listed | None:
-    """The panoptic or detection labels under a folder, None if there are none in a known form.
+    """Return the panoptic or detection labels of a split under a folder, None if there are none in a known form.
+
+    Args:
+        root: the folder of the data set.
+        split: the name of the split, such as validation, which folders may also call val.
+        task: "panoptic" or "detection"; no other task has such lists.
 
     Raises:
         DatasetError: if the list cannot be read, or names images that are not there.
@@ -88,7 +93,12 @@ def _reader(entries: Sequence[Mapping[str, Any]], where: str) -> Callable[[], Bo
 
 
 def boxes_of(entries: Sequence[Mapping[str, Any]], where: str) -> Boxes:
-    """Objects with `bbox` (x, y, width, height), `category` as an index of the classes and perhaps `crowd`.
+    """Return the boxes of an image's objects.
+
+    Args:
+        entries: an object each, with `bbox` (x, y, width, height), `category`, an index of the classes, and perhaps
+            `crowd`.
+        where: what error messages call the image.
 
     Raises:
         DatasetError: if a box has no extent, or not four numbers.
@@ -106,7 +116,7 @@ def boxes_of(entries: Sequence[Mapping[str, Any]], where: str) -> Boxes:
 
 
 def _files(root: Path, path: Path, split: str, images: Mapping[Any, str]) -> tuple[Path, ...]:
-    """Where the images are that a list names."""
+    """Find the images that a list names."""
     if path.name.startswith("cityscapes_panoptic"):
         known = {key.rpartition("/")[2]: file for key, file in cityscapes_images(root, split).items()}
         files = [known.get(str(number), root / name) for number, name in images.items()]
@@ -122,7 +132,10 @@ def _files(root: Path, path: Path, split: str, images: Mapping[Any, str]) -> tup
 
 
 def _cityscapes_objects(root: Path, split: str) -> Listed | None:
-    """The countable classes of Cityscapes, a box around each object of the instanceIds files; groups are left out."""
+    """Return the countable classes of Cityscapes with a box around each object in the instanceIds files.
+
+    Groups of objects that were outlined as one have no number and are left out.
+    """
     for name in split_names(split):
         images = cityscapes_images(root, name)
         labels = [root / "gtFine" / name / f"{frame}_gtFine_instanceIds.png" for frame in images]
@@ -140,7 +153,7 @@ def _cityscapes_objects(root: Path, split: str) -> Listed | None:
 
 
 def _instances(label: Path, things: Mapping[int, int]) -> Callable[[], Boxes]:
-    """A reader of the objects of an instanceIds file, whose pixels are 1000 * raw class + number."""
+    """Make a reader of the objects in an instanceIds file, whose pixels are 1000 * raw class + number."""
 
     def read() -> Boxes:
         ids = np.asarray(decode(label, str(label)))

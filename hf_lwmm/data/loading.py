@@ -1,9 +1,9 @@
-"""Labelled images from the Hub or from a folder: numbered samples, of which any process can take its part."""
+"""Open labelled images of the Hub or of a folder as numbered samples, of which any process can take its part."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,32 +12,27 @@ import numpy as np
 from PIL import Image
 
 from hf_lwmm import hub
-from hf_lwmm.data.decoding import VOID, Colour, classes_of, decode, label_ids, segments_of
+from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
+from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, object_classes, object_fields
+from hf_lwmm.data.decoding import Colour, decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
 from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import label_set_of_ids, label_sets, match_classes
-from hf_lwmm.metrics.detection import Boxes
-from hf_lwmm.metrics.panoptic import PanopticMap
-from hf_lwmm.networks.image_processing import as_rgb
+from hf_lwmm.labels import label_set_of_ids, label_sets
+from hf_lwmm.planning.images import ImageSource, as_images
 
-__all__ = ["LabelledImages", "Sample", "match_classes", "open_images"]
-
-IMAGES = ("image", "pixel_values", "img")
-OBJECTS = ("objects",)
-LABELS = ("label", "annotation", "mask", "semantic_segmentation", "labels", "segmentation", "label_bitmap")
-SEGMENTS = "segments_info"
 _NAMES = "id2label.json"
+_OF_ROWS = ("config", "streaming", "image_column", "label_column")  # options without a meaning for trees of files
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with what is known of it.
+    """One image with its annotations.
 
-    `label` is (height, width) of class ids, or the class id of the whole image. `segments` are, in panoptic data
-    sets, what each pixel belongs to, `boxes` the objects, where a data set has boxes.
+    `image` is 8-bit RGB. `label` is a (height, width) array of class ids, or the class id of the whole image.
+    `segments` are there in panoptic data sets, `boxes` in data sets of objects.
     """
 
     index: int
@@ -52,9 +47,11 @@ class Sample:
 class LabelledImages:
     """A split of a data set.
 
-    `task` is what the labels are for: "semantic", "panoptic", "classification" or "detection". `classes` are the names
-    of its ids where it tells them, `ids` the scheme of raw ids that its label files follow. `read` gives a sample by
-    its number. `commit` is the data set's on the Hub; `identity` changes where the data do.
+    `read` gives the sample with a number from 0 to `count` - 1. `task` is what the labels are for: "semantic",
+    "panoptic", "classification" or "detection". `classes` are the names of the ids, where the data set has them, and
+    `ids` is the scheme of raw ids that its label files follow. `commit` is that of the data set on the Hub, and
+    `identity` a text that changes when the data do. `source` is what was opened, with the split that was chosen; None
+    for images that were not opened by `open_images`.
     """
 
     name: str
@@ -65,9 +62,16 @@ class LabelledImages:
     ids: str | None = None
     commit: str | None = None
     identity: str = ""
+    source: ImageSource | None = field(default=None, repr=False)
 
     def part(self, rank: int, world: int, batch: int = 1) -> list[range]:
-        """A process's batches of sample numbers; the batches are the same for any number of processes."""
+        """Return a process's batches of sample numbers; the batches are the same for any number of processes.
+
+        Args:
+            rank: the number of the process, from 0.
+            world: the number of processes.
+            batch: the number of samples in a batch; the last batch may be smaller.
+        """
         starts = range(0, self.count, batch)[rank::world]
         return [range(start, min(start + batch, self.count)) for start in starts]
 
@@ -75,64 +79,52 @@ class LabelledImages:
         return (self.read(index) for index in range(self.count))
 
 
-def open_images(
-    data: str | Path,
-    split: str = "validation",
-    *,
-    config: str | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    ids: str | None = None,
-    task: str = "semantic",
-    streaming: bool = False,
-) -> LabelledImages:
-    """Open a split of a data set.
+def open_images(images: ImageSource | str | Path, *, task: str = "semantic") -> LabelledImages:
+    """Open a split of a data set with its labels.
 
     Args:
-        data: `org/name[@revision]` on the Hub, or a folder: images/ and labels/ (or masks/, annotations/), with or
-            without the split between; the tree of Cityscapes, its foggy copy, GTA, SYNTHIA, Mapillary Vistas or
-            CamVid; or any that `datasets` reads (a folder of images for each class, parquet files, ...).
-        split: the split's name; of a folder the name of a sub-folder, if it has one.
-        config: of data sets that have several.
-        image_column, label_column: where they are not to be found by type and usual names.
-        ids: the raw ids that label files follow, where the tree does not tell them.
+        images: the data set, which may be given by its name alone: `org/name[@revision]` on the Hub, or a folder. A
+            folder may hold images/ and labels/ (or masks/, annotations/), with or without the split between; the tree
+            of Cityscapes, its foggy copy, GTA, SYNTHIA, Mapillary Vistas or CamVid; or anything that `datasets` reads,
+            such as a folder of images for each class. The split is validation if it names none.
         task: the kind of labels to read where a tree has several.
-        streaming: read rows of the Hub as they are needed, in place of keeping the whole split in the cache.
+
+    Returns:
+        The first `limit` images of the source, or all without a limit.
 
     Raises:
         DatasetError: if there is no such data set or split, it is gated, empty, or has no labels.
     """
-    if ids is not None:
-        label_set_of_ids(ids)
-    path = Path(data)
-    listed = find_listed(path, split, task) if path.is_dir() else None
-    tree = find_tree(path, split) if path.is_dir() and listed is None else None
-    if listed is None and tree is None and path.is_dir():
-        listed = find_listed(path, split, "panoptic")  # whose classes do for class maps, too
-    if listed is not None or tree is not None:
-        columns = {"image_column": image_column, "label_column": label_column}
-        _check_of_rows(path, config=config, streaming=streaming, **columns)
-    if listed is not None:
-        images = _of_list(listed, path, split)
-    elif tree is not None:
-        images = _of_tree(tree, path, split, ids)
-    else:
-        images = _of_rows(str(data), split, config, image_column, label_column, ids, streaming)
-    if not images.count:
-        raise DatasetError(f"{images.name}: the split has no images.")
-    return replace(images, identity=hub.stamp(path) if path.is_dir() else images.commit or "")
-
-
-def _check_of_rows(where: Path, **given: Any) -> None:
-    """Options that only mean something to data sets that `datasets` reads."""
-    if useless := [name.replace("_", "-") for name, value in given.items() if value]:
-        raise DatasetError(f"{where}: is a folder of images and labels, where --{useless[0]} has no meaning.")
+    source = as_images(images)
+    source = replace(source, split=source.split or "validation")
+    if source.ids is not None:
+        label_set_of_ids(source.ids)
+    path = Path(source.data)
+    opened = (_open_folder(path, source, task) if path.is_dir() else None) or _of_rows(source)
+    if not opened.count:
+        raise DatasetError(f"{opened.name}: the split has no images.")
+    count = opened.count if source.limit is None else min(source.limit, opened.count)
+    identity = hub.stamp(path) if path.is_dir() else opened.commit or ""
+    return replace(opened, count=count, identity=identity, source=source)
 
 
 # Folders
 
 
-def _of_tree(tree: Tree, root: Path, split: str, ids: str | None) -> LabelledImages:
+def _open_folder(root: Path, source: ImageSource, task: str) -> LabelledImages | None:
+    """The images of a folder in a known form, None for other folders."""
+    split = str(source.split)
+    # The classes of segments make class maps, too.
+    found = find_listed(root, split, task) or find_tree(root, split) or find_listed(root, split, "panoptic")
+    if found is None:
+        return None
+    if useless := [name.replace("_", "-") for name in _OF_ROWS if getattr(source, name)]:
+        raise DatasetError(f"{root}: is a folder of images and labels, where --{useless[0]} has no meaning.")
+    name = f"{root.resolve().name}, split {split}"
+    return _of_tree(found, root, name, source.ids) if isinstance(found, Tree) else _of_list(found, name)
+
+
+def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImages:
     names = root / _NAMES
     scheme = ids or tree.ids  # says what label files hold, whatever names stand beside them
     has_names = names.is_file() and not scheme
@@ -142,127 +134,79 @@ def _of_tree(tree: Tree, root: Path, split: str, ids: str | None) -> LabelledIma
     def read(index: int) -> Sample:
         picture, label = tree.pairs[index]
         values = _numbered(label_ids(label, str(label), colours), numbers, str(label))
-        return Sample(index, picture.name, as_rgb(decode(picture, str(picture))), values)
+        return Sample(index, picture.name, decode_rgb(picture, str(picture)), values)
 
     classes = tree.classes or tuple(numbers.values()) or None
-    return LabelledImages(f"{root.resolve().name}, split {split}", len(tree.pairs), read, classes=classes, ids=scheme)
+    return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=scheme)
 
 
-def _of_list(listed: Listed, root: Path, split: str) -> LabelledImages:
+def _of_list(listed: Listed, name: str) -> LabelledImages:
     def read(index: int) -> Sample:
         picture = listed.images[index]
-        image = as_rgb(decode(picture, str(picture)))
+        image = decode_rgb(picture, str(picture))
         if listed.task == "detection":
             return Sample(index, picture.name, image, 0, boxes=listed.boxes[index]())
         label, entries = listed.segments[index]
-        segments = segments_of(label, entries, str(label))
-        return Sample(index, picture.name, image, classes_of(segments), segments)
+        segments = panoptic_map(label, entries, str(label))
+        return Sample(index, picture.name, image, segments.class_map(), segments)
 
-    name = f"{root.resolve().name}, split {split}"
     return LabelledImages(name, len(listed.images), read, listed.task, listed.classes)
 
 
 # The Hub, and folders that `datasets` reads
 
 
-def _of_rows(
-    data: str,
-    split: str,
-    config: str | None,
-    image_column: str | None,
-    label_column: str | None,
-    ids: str | None,
-    streaming: bool,
-) -> LabelledImages:
-    import datasets
-
-    folder = Path(data).is_dir()
-    unopened = (lambda reason: _no_tree(data, split, reason)) if folder else None
-    rows = open_rows(data, split, config, streaming, unopened)
-    if folder and list(rows.features) == ["image"]:
-        raise DatasetError(_no_tree(data, split, "which finds images without labels"))
-    image, label = _columns(data, rows.features, image_column, label_column)
-    extras: list[str] = []
-    if _object_fields(rows.features[label]):
-        task, numbers = "detection", _object_classes(rows.features[label])
-        numbers = numbers or _names_beside(rows)
-    elif isinstance(rows.features[label], datasets.ClassLabel):
-        names = tuple(rows.features[label].names)
-        if folder and FOLDERS & set(names):
-            raise DatasetError(_no_tree(data, split))
-        task, numbers = "classification", dict(enumerate(names))
-    else:
-        extras = [SEGMENTS] if SEGMENTS in rows.features else []
-        task = "panoptic" if extras else "semantic"
-        numbers = {} if ids else _names_beside(rows)  # with ids these say what labels hold
+def _of_rows(source: ImageSource) -> LabelledImages:
+    rows = _labelled_rows(source)
+    image, label = labelled_columns(source, rows.features)
+    task, numbers = _annotation(source, rows, label)
+    extras = [SEGMENTS] if task == "panoptic" else []
     maps = [label] if task in ("semantic", "panoptic") else []
-    read_row, colours = rows.reader([image, label, *extras], [image, *maps]), _colours(ids)
+    read_row, colours = rows.reader([image, label, *extras], [image, *maps]), _colours(source.ids)
 
     def read(index: int) -> Sample:
         where, row = f"{rows.shown}, image {index}", read_row(index)
         file = file_of(row[image])
-        picture = as_rgb(decode(stored(row[image], where), f"{where} ({file})"))
+        picture = decode_rgb(stored(row[image], where), f"{where} ({file})")
         where = f"{where}, its label"
         segments, found = None, row[label]
         if task == "detection":
             return Sample(index, file or str(index), picture, 0, boxes=boxes_of(_objects(found, numbers), where))
         if task == "panoptic":
-            segments = segments_of(stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
-            found = classes_of(segments)
+            segments = panoptic_map(stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
+            found = segments.class_map()
         elif task == "semantic":
             found = _numbered(label_ids(stored(found, where), where, colours), numbers, where)
         return Sample(index, file or str(index), picture, found, segments)
 
     classes = tuple(numbers.values()) or None
-    return LabelledImages(rows.shown, rows.count, read, task, classes, ids, rows.commit)
+    return LabelledImages(rows.shown, rows.count, read, task, classes, source.ids, rows.commit)
 
 
-def _object_fields(feature: Any) -> Mapping[str, Any] | None:
-    """The fields of a column of objects with boxes, None for any other column."""
-    inner = getattr(feature, "feature", feature)
-    return inner if isinstance(inner, Mapping) and "bbox" in inner else None
+def _labelled_rows(source: ImageSource) -> Rows:
+    data, split = source.data, str(source.split)
+    folder = Path(data).is_dir()
+    unopened = (lambda reason: _no_tree(data, split, reason)) if folder else None
+    rows = open_rows(data, split, source.config, source.streaming, unopened)
+    if folder and list(rows.features) == ["image"]:
+        raise DatasetError(_no_tree(data, split, "which finds images without labels"))
+    return rows
 
 
-def _category_field(fields: Mapping[str, Any]) -> str | None:
-    return next((name for name in ("category", "category_id", "label", "categories", "labels") if name in fields), None)
-
-
-def _object_classes(feature: Any) -> dict[int, str]:
-    fields = _object_fields(feature) or {}
-    kind = fields.get(_category_field(fields) or "")
-    names = getattr(getattr(kind, "feature", kind), "names", None)
-    return dict(enumerate(names or ()))
-
-
-def _objects(found: Any, numbers: Mapping[int, str]) -> list[dict[str, Any]]:
-    """A row's objects, one by one, their categories as indices of the names."""
-    if isinstance(found, Mapping):
-        found = [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
-    index = {number: position for position, number in enumerate(numbers)}
-    entries = []
-    for entry in found:
-        category = entry.get(_category_field(entry) or "")
-        crowd = entry.get("iscrowd", 0)
-        entries.append({"bbox": entry["bbox"], "category": index.get(category, category), "crowd": crowd})
-    return entries
-
-
-def _columns(data: str, features: Mapping[str, Any], image: str | None, label: str | None) -> tuple[str, str]:
-    """The columns of images and of labels, pictures or class ids: as they are given, else by type and usual names."""
+def _annotation(source: ImageSource, rows: Rows, label: str) -> tuple[str, dict[int, str]]:
+    """The task that the column of labels is for, and the names of the ids in it."""
     import datasets
 
-    pictures = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-    counted = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-    boxed = [name for name, feature in features.items() if _object_fields(feature)]
-    image = image or _column(data, "image", IMAGES, [n for n in pictures if n not in LABELS], features)
-    masks = [name for name in pictures if name != image]
-    label = label or _column(data, "label", (*LABELS, *OBJECTS), masks or boxed or counted, features)
-    for name, known in ((image, pictures), (label, pictures + boxed + counted)):
-        if name not in features:
-            raise DatasetError(f"{data}: has no column {name!r}; it has {', '.join(features)}.")
-        if name not in known:
-            raise DatasetError(f"{data}: the column {name!r} holds neither pictures nor boxes nor classes.")
-    return image, label
+    feature = rows.features[label]
+    if object_fields(feature):
+        return "detection", object_classes(feature) or _names_beside(rows)
+    if isinstance(feature, datasets.ClassLabel):
+        names = tuple(feature.names)
+        if Path(source.data).is_dir() and FOLDERS & set(names):
+            raise DatasetError(_no_tree(source.data, str(source.split)))
+        return "classification", dict(enumerate(names))
+    numbers = {} if source.ids else _names_beside(rows)  # with ids, these say what labels hold
+    return "panoptic" if SEGMENTS in rows.features else "semantic", numbers
 
 
 def _no_tree(data: str, split: str, reason: str = "") -> str:
@@ -273,21 +217,40 @@ def _no_tree(data: str, split: str, reason: str = "") -> str:
     )
 
 
-def _column(data: str, what: str, usual: Sequence[str], candidates: Sequence[str], features: Any) -> str:
-    for name in usual:
-        if name in candidates:
-            return name
-    if len(candidates) == 1:
-        return candidates[0]
-    found = f"several columns could be it ({', '.join(candidates)})" if candidates else f"it has {', '.join(features)}"
-    raise DatasetError(f"{data}: no column is plainly the {what}: {found}. Say which with --{what}-column.")
+def _objects(found: Any, numbers: Mapping[int, str]) -> list[dict[str, Any]]:
+    """The objects in a row, one by one, with categories as indices of the names."""
+    index: dict[Any, int] = {number: position for position, number in enumerate(numbers)}
+    entries = []
+    for entry in _one_by_one(found):
+        category = entry.get(category_field(entry) or "")
+        crowd = entry.get("iscrowd", 0)
+        entries.append({"bbox": entry["bbox"], "category": index.get(category, category), "crowd": crowd})
+    return entries
+
+
+def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str, Any]]:
+    """The entries of `segments_info`, with categories as indices of the names."""
+    entries = _one_by_one(infos)
+    if not numbers:
+        return entries
+    index = {number: position for position, number in enumerate(numbers)}
+    if unnamed := [info.get("category_id") for info in entries if info.get("category_id") not in index]:
+        raise DatasetError(f"{where}: {SEGMENTS} has the category {unnamed[0]}, which {_NAMES} does not name.")
+    return [{**info, "category_id": index[info["category_id"]]} for info in entries]
+
+
+def _one_by_one(records: Any) -> list[dict[str, Any]]:
+    """Records as a list of mappings, which older versions of datasets store as a mapping of lists."""
+    if isinstance(records, Mapping):
+        return [dict(zip(records, values, strict=True)) for values in zip(*records.values(), strict=True)]
+    return list(records)
 
 
 # Names and numbers
 
 
 def _names_beside(rows: Rows) -> dict[int, str]:
-    """Class names from an id2label.json beside the data, as several data sets on the Hub have it."""
+    """The class names in an id2label.json beside the data, as several data sets on the Hub have one."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -301,10 +264,10 @@ def _names_beside(rows: Rows) -> dict[int, str]:
 
 
 def named_ids(text: str, where: str) -> dict[int, str]:
-    """The names of ids in an id2label.json, in the ids' order.
+    """Return the names of ids in an id2label.json, in the order of the ids.
 
     Raises:
-        DatasetError: if it is not one.
+        DatasetError: if the text is not that of such a file.
     """
     try:
         labels = {int(key): str(name) for key, name in json.loads(text).items()}
@@ -314,7 +277,7 @@ def named_ids(text: str, where: str) -> dict[int, str]:
 
 
 def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
-    """Ids as indices of the names, where the named ids do not count from 0; unnamed 0 is ignored as 255 is.
+    """Ids as indices of the names, where the named ids do not count from 0; an unnamed 0 is ignored, as 255 is.
 
     Raises:
         DatasetError: if another id has no name.
@@ -324,23 +287,11 @@ def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
     known = np.array([*numbers])
     index = np.searchsorted(known, label).clip(max=len(known) - 1)
     named = known[index] == label
-    if (outside := ~named & (label != 0) & (label != VOID)).any():
+    if (outside := ~named & (label != 0) & (label != IGNORE)).any():
         raise DatasetError(f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name.")
-    return np.where(named, index, VOID)
-
-
-def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str, Any]]:
-    """The entries of `segments_info`, their categories as indices of the names."""
-    if isinstance(infos, Mapping):  # a column of lists, as older versions of datasets store it
-        infos = [dict(zip(infos, values, strict=True)) for values in zip(*infos.values(), strict=True)]
-    if not numbers:
-        return list(infos)
-    index = {number: position for position, number in enumerate(numbers)}
-    if unnamed := [info.get("category_id") for info in infos if info.get("category_id") not in index]:
-        raise DatasetError(f"{where}: {SEGMENTS} has the category {unnamed[0]}, which {_NAMES} does not name.")
-    return [{**info, "category_id": index[info["category_id"]]} for info in infos]
+    return np.where(named, index, IGNORE)
 
 
 def _colours(scheme: str | None) -> tuple[Colour, ...]:
-    """The colours that label files of a scheme have in place of ids, where it is a label set of colours."""
+    """The colours that label files of a scheme have in place of ids, none for a scheme of ids."""
     return label_sets()[scheme].colours if scheme and scheme in label_sets() else ()

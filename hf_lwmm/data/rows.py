@@ -1,4 +1,4 @@
-"""Rows that `datasets` reads, from the Hub or from a folder, by number; what goes wrong is told in a line."""
+"""Read rows with `datasets`, from the Hub or a folder, by number; failures become errors of one line."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from hf_lwmm.errors import DatasetError
 
 @dataclass(frozen=True)
 class Rows:
-    """An opened split. `name` and `revision` are the Hub's, or the folder and None; messages call it `shown`."""
+    """An opened split of a data set.
+
+    `name` and `revision` are those of the Hub, or the folder and None. `shown` is what messages call it, and `table` is
+    the Dataset of `datasets`, or the IterableDataset if it is streamed.
+    """
 
     name: str
     revision: str | None
     split: str
     shown: str
-    table: Any = field(repr=False)  # of datasets: a Dataset, or a stream
+    table: Any = field(repr=False)
     streaming: bool = False
 
     @property
     def features(self) -> Mapping[str, Any]:
+        """The types of the columns, by their names."""
         return self.table.features or {}
 
     @property
     def commit(self) -> str | None:
-        """The data set's commit on the Hub; None for a folder, or without a connection."""
+        """The commit of the data set on the Hub; None for a folder, or without a connection."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
@@ -41,10 +46,10 @@ class Rows:
 
     @property
     def count(self) -> int:
-        """How many rows there are.
+        """The number of rows.
 
         Raises:
-            DatasetError: of a stream, if the card's `dataset_info` does not tell.
+            DatasetError: for a stream, if the `dataset_info` of the card does not say.
         """
         if not self.streaming:
             return len(self.table)
@@ -55,9 +60,9 @@ class Rows:
         return int(size.num_examples)
 
     def reader(self, columns: Sequence[str], pictures: Sequence[str]) -> Callable[[int], Mapping[str, Any]]:
-        """A function that gives some columns of a row by its number; `pictures` among them come undecoded.
+        """Return a function from the number of a row to its values in `columns`; those of `pictures` are not decoded.
 
-        It raises DatasetError if the row cannot be read.
+        The function raises DatasetError if the row cannot be read.
         """
         import datasets
 
@@ -88,9 +93,14 @@ def open_rows(
     streaming: bool = False,
     unopened: Callable[[str], str] | None = None,
 ) -> Rows:
-    """Open a split of `org/name[@revision]` or of a folder.
+    """Open a split of a data set.
 
-    `unopened` makes the message from the reason why it cannot be opened, if it is to be another one.
+    Args:
+        data: `org/name[@revision]` on the Hub, or a folder.
+        split: the name of the split.
+        config: the configuration, for data sets with several.
+        streaming: read rows as they are needed, and keep nothing on disk.
+        unopened: a function from the reason why the data set cannot be opened to the error's message.
 
     Raises:
         DatasetError: if there is no such data set or split, or it is gated.
@@ -121,7 +131,7 @@ def open_rows(
 
 
 def stored(value: Mapping[str, Any] | None, where: str) -> bytes | Path:
-    """What an undecoded picture's column holds: its file, or where this is.
+    """Return what the column of an undecoded picture holds: the content of its file, or the file's path.
 
     Raises:
         DatasetError: if it holds nothing.
@@ -134,18 +144,18 @@ def stored(value: Mapping[str, Any] | None, where: str) -> bytes | Path:
 
 
 def file_of(value: Mapping[str, Any] | None) -> str:
-    """The name of an undecoded picture's file, if it has one."""
+    """Return the name of an undecoded picture's file, empty if it has none."""
     return Path(value["path"]).name if value and value.get("path") else ""
 
 
 def first_line(error: Exception) -> str:
-    """An error's text up to its first end of line, as a sentence."""
+    """Return the first line of an error's text, with a full stop."""
     text = str(error).splitlines()[0].strip() if str(error).strip() else type(error).__name__
     return text if text.endswith(".") else text + "."
 
 
 class _Stream:
-    """Rows of a stream by number; quick while the numbers go up, as those of a part do."""
+    """The rows of a stream by number, which are read quickly in ascending order, as processes read their parts."""
 
     def __init__(self, rows: Any, count: int, shown: str) -> None:
         self._rows, self._count, self._shown = rows, count, shown
@@ -155,7 +165,7 @@ class _Stream:
     def __getitem__(self, index: int) -> Any:
         if index < self._place:
             self._next, self._place = iter(self._rows.skip(index)), index
-        place, self._place = self._place, self._count  # what breaks the stream off has it opened anew
+        place, self._place = self._place, self._count  # after an error the stream is opened anew
         for row in self._next:
             place += 1
             if place > index:

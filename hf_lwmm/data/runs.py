@@ -1,4 +1,4 @@
-"""Maps of ids as runs of equal pixels: maps are smooth, so that runs are compared and counted instead of pixels."""
+"""Hold maps of ids as runs of equal pixels, of which smooth maps have far fewer than pixels to compare and count."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hf_lwmm.errors import MetricError
 Ids = npt.NDArray[np.integer]
 Places = npt.NDArray[np.int64]
 
-CHUNK = 1 << 18  # pixels looked at between Python's steps: their ends need little room, however many there are
+CHUNK = 1 << 18  # pixels searched in one call of the compiled loop, which needs a place for the end of each
 
 
 @dataclass(frozen=True)
 class Runs:
-    """A map of ids, (height, width) `shape`, as runs of pixels of one id in reading order, from row to row.
+    """A (height, width) map of ids as k runs of pixels with one id, in reading order across the rows.
 
-    `ends` (k,) are the places of their last pixels, ascending up to height * width - 1, `ids` (k,) what they hold.
-    Neighbouring runs may hold the same id.
+    `ends` (k,) int64 are the places of the runs' last pixels, ascending up to height * width - 1; `ids` (k,) are their
+    ids. Neighbouring runs may have the same id.
     """
 
     shape: tuple[int, int]
@@ -32,19 +32,22 @@ class Runs:
 
     @classmethod
     def of(cls, ids: Ids) -> Runs:
-        """The runs of (height, width) ids."""
+        """Return the runs of (height, width) integer ids."""
         ends = run_ends(ids)
         height, width = ids.shape
         return cls((height, width), ends, ids.reshape(-1)[ends])
 
     def paint(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The map in which each run's pixels have its one of (k,) values: (height, width)."""
+        """Return the (height, width) map in which the pixels of each run have its value of the (k,) `values`."""
         painted: npt.NDArray[Any] = np.repeat(values, np.diff(self.ends, prepend=-1)).reshape(self.shape)
         return painted
 
 
 def run_ends(pixels: npt.NDArray[Any]) -> Places:
-    """Where, in reading order, runs of equal pixels end: (k,), of (height, width) or (height, width, channels)."""
+    """Return the places, in reading order, at which runs of equal pixels end: (k,) int64.
+
+    `pixels` are (height, width) or (height, width, channels) of any type.
+    """
     count = pixels.shape[0] * pixels.shape[1]
     if not count:
         return np.empty(0, np.int64)
@@ -61,10 +64,10 @@ def run_ends(pixels: npt.NDArray[Any]) -> Places:
 
 @compiled(BYTES, types.int64, WORDS, WORDS, types.int64[::1])
 def _find_changes(values: Any, step: int, here: Any, after: Any, places: Any) -> int:
-    """Write into `places` the pixels, of `step` bytes of `values` each, that are unlike the next; how many there are.
+    """Write the pixels that differ from the next one into `places`, and return their number.
 
-    `here` are the values as 64-bit words and `after` those that begin a pixel later: where two are equal, eight bytes
-    are like those of the next pixels, and need no look.
+    A pixel is `step` bytes of `values`. `here` are the values as 64-bit words, and `after` the words that begin a pixel
+    later: where two are equal, eight bytes equal those of the next pixels and are passed over.
     """
     found, last = 0, -1
     for word in range(here.size):
@@ -83,7 +86,7 @@ def _find_changes(values: Any, step: int, here: Any, after: Any, places: Any) ->
 
 
 def shared_areas(first: Runs, second: Runs) -> tuple[Ids, Ids, npt.NDArray[np.int64]]:
-    """The ids of two maps, sorted, and the pixels that each pair of them shares: (a,), (b,), (a, b).
+    """Return the sorted ids of two maps, (a,) and (b,), and the number of pixels that each pair shares, (a, b) int64.
 
     Raises:
         MetricError: if the maps differ in shape.
@@ -99,7 +102,7 @@ def shared_areas(first: Runs, second: Runs) -> tuple[Ids, Ids, npt.NDArray[np.in
 
 
 def _ranked(ids: Ids) -> tuple[Ids, Places]:
-    """The ids that occur, sorted, and the place of each among them; without sorting where ids are small numbers."""
+    """The ids that occur, sorted, and the place of each among them; small ids are ranked without sorting."""
     if ids.size == 0 or ids.dtype == bool or ids.min() < 0 or ids.max() > ids.size:
         return np.unique(ids, return_inverse=True)
     occurs = np.zeros(int(ids.max()) + 1, dtype=bool)
@@ -109,7 +112,7 @@ def _ranked(ids: Ids) -> tuple[Ids, Places]:
 
 @compiled(INTEGERS, INTEGERS, INTEGERS, INTEGERS, types.int64[:, ::1])
 def _add_areas(ends: Any, row: Any, other_ends: Any, column: Any, areas: Any) -> None:
-    """Walk along the runs of two maps, whose ids have a row and a column each."""
+    """Add the pixels that runs of two maps share to `areas`, at the row and the column of their ids."""
     other, begin = 0, -1
     for run in range(ends.size):
         while begin < ends[run]:

@@ -1,1 +1,1 @@
-"""From networks to scores: inference, per-image counts, the report, example pictures and overlays."""
+"""Scores of networks on labelled images: what they predict, what of it is right, and a report of it."""

@@ -1,4 +1,4 @@
-"""Sheets of pictures: an image, its labels, what each model sees, and where the last model and the anchor differ."""
+"""Draw sheets of an image, its labels, each model's prediction, and where the last model and the anchor differ."""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hf_lwmm.data.decoding import classes_of
+from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
-from hf_lwmm.evaluation.overlays import class_colours
-from hf_lwmm.evaluation.per_image import CONFIDENT, IGNORE, ScoringPlan, boxes_in, class_maps, label_of, segments_in
+from hf_lwmm.evaluation.overlays import class_colours, save_picture
+from hf_lwmm.evaluation.per_image import CONFIDENT, ScoringPlan, boxes_in, class_maps, label_of, segments_in
 from hf_lwmm.evaluation.report import EvaluationReport
-from hf_lwmm.metrics.detection import Boxes
-from hf_lwmm.metrics.panoptic import PanopticMap
 
-WIDTH, COLUMNS = 360, 3  # of one picture, and how many stand beside each other
+WIDTH, COLUMNS = 360, 3  # width of a panel in pixels, and panels in a row of the sheet
 _TITLE, _GAP = 24, 4
 _AGREES = 230  # grey
 Pixels = NDArray[np.uint8]
 
 
-def draw_example(sample: Sample, setting: ScoringPlan) -> Image.Image:
-    """A sheet: image, labels, every model, and of more than one model where the last single one and the anchor differ.
+def draw_example(sample: Sample, plan: ScoringPlan) -> Image.Image:
+    """Return a sheet with a panel for the image, its labels and each model.
 
-    Class maps are in Cityscapes' colours where they have its classes, segments are outlined, boxes drawn.
+    A last panel of class maps and segments shows where the last single model and the anchor differ. Classes have
+    Cityscapes' colours where it has them; segments are outlined, and boxes are drawn over the image.
     """
-    colours = class_colours(setting.space)
-    titles = ["image", "labels", *(scored_model.name for scored_model in setting.scored_models)]
-    picture = sample.image
-    if setting.task == "detection":
+    colours, picture = class_colours(plan.classes), sample.image
+    titles = ["image", "labels", *(model.name for model in plan.models)]
+    if plan.task == "detection":
         assert sample.boxes is not None
-        found = boxes_in(sample, setting)
-        panels = [_boxed(picture, boxes, setting.space, colours) for boxes in (sample.boxes, *found)]
-    elif setting.task == "classification":
+        found = boxes_in(sample, plan)
+        panels = [_boxed(picture, boxes, plan.classes, colours) for boxes in (sample.boxes, *found)]
+    elif plan.task == "classification":
         assert isinstance(sample.label, int)
-        pairs = zip(setting.scored_models, setting.tables, strict=True)
-        seen = [int(table[classify(each.members, [picture], setting.views)[0]]) for each, table in pairs]
-        panels = [_plate(picture.size, label, setting.space, colours) for label in (sample.label, *seen)]
+        pairs = zip(plan.models, plan.tables, strict=True)
+        guesses = [int(table[classify(model.members, [picture], plan.views)[0]]) for model, table in pairs]
+        panels = [_plate(picture.size, label, plan.classes, colours) for label in (sample.label, *guesses)]
     else:
-        maps = _maps(sample, setting)
+        maps = _maps(sample, plan)
         panels = [Image.fromarray(_coloured(each, colours)) for each in maps]
-        singles = [index for index, each in enumerate(setting.scored_models) if len(each.members) == 1]
+        singles = [index for index, model in enumerate(plan.models) if len(model.members) == 1]
         if len(singles) > 1:
             first, last = maps[1], maps[1 + singles[-1]]
             panels.append(Image.fromarray(_difference(maps[0], first, last, colours)))
@@ -54,33 +52,36 @@ def draw_example(sample: Sample, setting: ScoringPlan) -> Image.Image:
 
 
 def save_examples(report: EvaluationReport, folder: Path) -> list[Path]:
-    """Write a report's examples into a folder, in their order; nothing if it has none."""
+    """Write the examples of a report into a folder as PNG files, and return their paths.
+
+    Raises:
+        MergeError: if a file cannot be written.
+    """
     paths = []
     for number, example in enumerate(report.examples, start=1):
-        folder.mkdir(parents=True, exist_ok=True)
         paths.append(folder / f"{number:02d}_{Path(example.name).stem}.png")
-        example.picture.save(paths[-1])
+        save_picture(example.picture, paths[-1])
     return paths
 
 
-def _maps(sample: Sample, setting: ScoringPlan) -> list[NDArray[np.int64]]:
-    """Labels and every model's: (height, width) of the class, plus 256 times the number of the segment if panoptic."""
-    if setting.task == "panoptic":
+def _maps(sample: Sample, plan: ScoringPlan) -> list[NDArray[np.int64]]:
+    """The labels and each model's map: (height, width) of classes, plus 256 times the numbers of segments, if any."""
+    if plan.task == "panoptic":
         assert sample.segments is not None
-        return [_numbered(each) for each in (sample.segments, *segments_in(sample, setting))]
-    label = label_of(sample, setting)
-    found = class_maps([sample], [(label.shape[0], label.shape[1])], setting)
+        return [_numbered(each) for each in (sample.segments, *segments_in(sample, plan))]
+    label = label_of(sample, plan)
+    found = class_maps([sample], [(label.shape[0], label.shape[1])], plan)
     return [np.asarray(each, np.int64) for each in (label, *(maps[0] for maps in found))]
 
 
 def _numbered(segments: PanopticMap) -> NDArray[np.int64]:
     _, numbers = np.unique(segments.runs.ids, return_inverse=True)
-    found: NDArray[np.int64] = classes_of(segments) + 256 * (segments.runs.paint(numbers) + 1)
+    found: NDArray[np.int64] = segments.class_map() + 256 * (segments.runs.paint(numbers) + 1)
     return found
 
 
 def _coloured(labels: NDArray[np.int64], colours: Pixels) -> Pixels:
-    """The classes' colours; black lines between segments."""
+    """A map in the colours of its classes, with black lines between segments."""
     shown: Pixels = colours[labels % 256].copy()
     if labels.max(initial=0) >= 256:
         edge = np.zeros(labels.shape, bool)
@@ -91,14 +92,14 @@ def _coloured(labels: NDArray[np.int64], colours: Pixels) -> Pixels:
 
 
 def _difference(truth: NDArray[Any], first: NDArray[Any], last: NDArray[Any], colours: Pixels) -> Pixels:
-    """Grey where both see the same, the last model's colours where they differ, black where nothing is labelled."""
+    """A map that is grey where two models agree, coloured by the last one elsewhere, and black without a label."""
     differs = first % 256 != last % 256
     shown: Pixels = np.where(differs[..., None], colours[last % 256], np.uint8(_AGREES))
     shown[truth % 256 == IGNORE] = 0
     return shown
 
 
-def _boxed(picture: Image.Image, boxes: Boxes, space: Sequence[str], colours: Pixels) -> Image.Image:
+def _boxed(picture: Image.Image, boxes: Boxes, classes: Sequence[str], colours: Pixels) -> Image.Image:
     shown = picture.copy()
     pen = ImageDraw.Draw(shown)
     font = ImageFont.load_default(max(12, picture.height // 30))
@@ -107,14 +108,14 @@ def _boxed(picture: Image.Image, boxes: Boxes, space: Sequence[str], colours: Pi
         if boxes.scores is None or boxes.scores[index] >= CONFIDENT:
             colour = tuple(int(part) for part in colours[label])
             pen.rectangle(corners, outline=colour, width=line)
-            pen.text((corners[0] + line, corners[1] + line), space[label], fill=colour, font=font)
+            pen.text((corners[0] + line, corners[1] + line), classes[label], fill=colour, font=font)
     return shown
 
 
-def _plate(size: tuple[int, int], label: int, space: Sequence[str], colours: Pixels) -> Image.Image:
-    """The colour and the name of a class, for a picture that has one as a whole."""
+def _plate(size: tuple[int, int], label: int, classes: Sequence[str], colours: Pixels) -> Image.Image:
+    """A plain panel in the colour of a class, with its name."""
     plate = Image.new("RGB", size, tuple(int(part) for part in colours[label]))
-    name = space[label] if label != IGNORE else "none of the classes"
+    name = classes[label] if label != IGNORE else "none of the classes"
     font = ImageFont.load_default(max(10, size[0] // 14))
     ImageDraw.Draw(plate).text((size[0] / 2, size[1] / 2), name, fill="white", font=font, anchor="mm", stroke_width=1,
                                stroke_fill="black")  # fmt: skip
@@ -122,7 +123,7 @@ def _plate(size: tuple[int, int], label: int, space: Sequence[str], colours: Pix
 
 
 def _sheet(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
-    """Panels of one size in rows, each below its title."""
+    """A sheet of panels of one size in rows, each below its title."""
     height = round(WIDTH * panels[0].height / panels[0].width)
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
@@ -137,7 +138,7 @@ def _sheet(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
 
 
 def _fitted(title: str, font: Any) -> str:
-    """The title, or its end if it is wider than a picture."""
+    """The title, or the end of it that fits over a panel."""
     while font.getlength(title) > WIDTH - 4:
         title = "\u2026" + title[2:]
     return title

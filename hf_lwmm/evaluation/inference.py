@@ -1,4 +1,4 @@
-"""From pictures to class maps: whole images or windows, flips and scales, one network or several averaged."""
+"""Run networks on pictures, whole or in windows, and average the softmax of views and of several networks."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from hf_lwmm.data.annotations import Boxes
 from hf_lwmm.errors import PlanError
 from hf_lwmm.labels import meaning, normalise
-from hf_lwmm.metrics.detection import Boxes
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.windows import Box, window_boxes
 
 ClassMap = NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
-_STRIP = 32  # rows of the full-size logits that exist at a time
+_STRIP = 32  # rows of full-size logits that are computed at a time
 
 
 @dataclass(frozen=True)
 class View:
-    """How a network looks at a picture: resized by a factor, mirrored."""
+    """A version of a picture that a network is run on: resized by a factor, and perhaps mirrored."""
 
     scale: float = 1.0
     mirrored: bool = False
@@ -37,10 +37,10 @@ PLAIN = (View(),)
 
 @dataclass(frozen=True)
 class Logits:
-    """A network's logits for a picture: of the whole, or of the windows it looked through, each (C, h, w) of any size.
+    """The logits of a network for one picture: those of the whole, or of each window; each (C, h, w) of any size.
 
-    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size`; without boxes the logits are of the whole.
-    `align_corners` is how the network's code base resizes them.
+    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width); a whole picture has none.
+    `align_corners` tells how the code base of the network resizes logits.
     """
 
     logits: tuple[Tensor, ...]
@@ -50,7 +50,7 @@ class Logits:
 
 
 def all_views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, ...]:
-    """Every scale, with its mirror image if `flip`.
+    """Return the views of every scale, and their mirror images if `flip`.
 
     Raises:
         PlanError: if a scale is no positive number.
@@ -62,21 +62,23 @@ def all_views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[Vie
 
 @torch.inference_mode()
 def predict_logits(loaded: LoadedModel, pictures: Sequence[Image.Image], view: View = PLAIN[0]) -> list[Logits]:
-    """The logits of one view of each picture; pictures that reach the network in one size pass it together.
+    """Return the logits of one view of each picture.
 
-    The image processor's `window` and `stride`, if it has them, ask for sliding windows.
+    Pictures that the image processor brings to the same size pass the network together. Its `window` and `stride`, if
+    it has them, ask for sliding windows.
     """
     processor = loaded.image_processor
     window, corners = getattr(processor, "window", None), bool(getattr(processor, "align_corners", False))
     found: dict[int, Logits] = {}
     for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
-        seen = see(loaded.model, pixels, window, getattr(processor, "stride", None), align_corners=corners)
-        found |= zip(members, [_mirrored(each) for each in seen] if view.mirrored else seen, strict=True)
+        stride = getattr(processor, "stride", None)
+        logits = window_logits(loaded.model, pixels, window, stride, align_corners=corners)
+        found |= zip(members, map(_mirrored, logits) if view.mirrored else logits, strict=True)
     return [found[index] for index in range(len(pictures))]
 
 
 @torch.inference_mode()
-def see(
+def window_logits(
     model: Callable[[Tensor], Any],
     pixels: Tensor,
     window: Sequence[int] | None = None,
@@ -84,9 +86,14 @@ def see(
     *,
     align_corners: bool = False,
 ) -> list[Logits]:
-    """A network's logits for each of (N, 3, H, W) images, as they are or through windows (height, width).
+    """Return the logits of a network for each of N images, whole or in windows.
 
-    An image that is smaller than a window is one; `stride` is the window if None.
+    Args:
+        model: the network.
+        pixels: (N, 3, H, W), as the image processor makes them.
+        window: height and width of the windows; None for whole images. An image smaller than a window is one window.
+        stride: the vertical and the horizontal step from one window to the next; the size of the window if None.
+        align_corners: how the code base of the network resizes logits.
     """
     size = (pixels.shape[-2], pixels.shape[-1])
     boxes = window_boxes(size, window, stride or window) if window else [(0, size[0], 0, size[1])]
@@ -95,13 +102,13 @@ def see(
     return [Logits(tuple(each[row] for each in logits), align_corners, placed, size) for row in range(len(pixels))]
 
 
-def _mirrored(scores: Logits) -> Logits:
-    boxes = tuple((y1, y2, scores.size[1] - x2, scores.size[1] - x1) for y1, y2, x1, x2 in scores.boxes)
-    return replace(scores, logits=tuple(each.flip(-1) for each in scores.logits), boxes=boxes)
+def _mirrored(found: Logits) -> Logits:
+    boxes = tuple((y1, y2, found.size[1] - x2, found.size[1] - x1) for y1, y2, x1, x2 in found.boxes)
+    return replace(found, logits=tuple(each.flip(-1) for each in found.logits), boxes=boxes)
 
 
 def _batches(pixels: Sequence[Tensor]) -> list[tuple[list[int], Tensor]]:
-    """(N, 3, h, w) of the images of each size, and which images they are."""
+    """The numbers of the images of each size, with their pixels, (N, 3, h, w)."""
     sizes: dict[Size, list[int]] = {}
     for index, each in enumerate(pixels):
         sizes.setdefault((each.shape[-2], each.shape[-1]), []).append(index)
@@ -118,17 +125,22 @@ def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
 
 
 @torch.inference_mode()
-def best_classes(scores: Sequence[Logits], size: Size, gather: Sequence[Tensor | None] = ()) -> ClassMap:
-    """The most probable class of every pixel, (height, width) uint8; several scores average their softmax.
+def best_classes(logits: Sequence[Logits], size: Size, gather: Sequence[Tensor | None] = ()) -> ClassMap:
+    """Return the most probable class of every pixel, (height, width) uint8.
 
-    Full-size logits exist only strip by strip, also those of windows. `gather` are, for networks with other label
-    sets, the rows that the first network's classes have in them, -1 where a class is unknown; such a class is averaged
-    over the others.
+    The softmax outputs of several networks or views are averaged. Full-size logits, also those of windows, are computed
+    in strips of rows.
+
+    Args:
+        logits: those of each network and view.
+        size: height and width of the map.
+        gather: for each of the logits, the rows in which the first network's classes are found, as `rows_of_classes`
+            gives them. A class that a network does not know is averaged over the others.
     """
     result = np.empty(size, np.uint8)
     for top in range(0, size[0], _STRIP):
         rows = slice(top, min(top + _STRIP, size[0]))
-        strips = [resized_rows(each, size, rows) for each in scores]
+        strips = [resized_rows(each, size, rows) for each in logits]
         combined = strips[0] if len(strips) == 1 else _average(strips, gather or [None] * len(strips))
         result[rows] = combined.argmax(0).to(torch.uint8).cpu().numpy()
     return result
@@ -148,38 +160,37 @@ def _average(strips: Sequence[Tensor], gather: Sequence[Tensor | None]) -> Tenso
     return total / known.clamp(min=1)
 
 
-def resized_rows(scores: Logits, size: Size, rows: slice) -> Tensor:
-    """Some rows of the logits, resized bilinearly to (height, width): (C, rows, width).
+def resized_rows(found: Logits, size: Size, rows: slice) -> Tensor:
+    """Return some rows of logits that are resized bilinearly to a height and width: (C, rows, width).
 
-    Windows are first averaged at their picture's own size.
+    Windows are first averaged at the size of their picture.
     """
-    if not scores.boxes:
-        return _resized(lambda needed: scores.logits[0][:, needed], scores.logits[0].shape[-2:], size, rows, scores)
-    return _resized(lambda needed: _averaged_windows(scores, needed), scores.size, size, rows, scores)
+    if not found.boxes:
+        whole = found.logits[0]
+        return _resized(lambda needed: whole[:, needed], whole.shape[-2:], size, rows, found)
+    return _resized(lambda needed: _averaged_windows(found, needed), found.size, size, rows, found)
 
 
-def _averaged_windows(scores: Logits, rows: slice) -> Tensor:
-    """Some rows, at the picture's size, of the mean over the windows that see a pixel: (C, rows, width)."""
-    first = scores.logits[0]
-    total = first.new_zeros(len(first), rows.stop - rows.start, scores.size[1])
+def _averaged_windows(found: Logits, rows: slice) -> Tensor:
+    """Some rows, at the size of the picture, of the mean over the windows that have a pixel: (C, rows, width)."""
+    first = found.logits[0]
+    total = first.new_zeros(len(first), rows.stop - rows.start, found.size[1])
     count = first.new_zeros(total.shape[1:])
-    for logits, (y1, y2, x1, x2) in zip(scores.logits, scores.boxes, strict=True):
+    for logits, (y1, y2, x1, x2) in zip(found.logits, found.boxes, strict=True):
         top, bottom = max(rows.start, y1), min(rows.stop, y2)
         if top < bottom:
-            window, inside = Logits((logits,), scores.align_corners), slice(top - rows.start, bottom - rows.start)
+            window, inside = Logits((logits,), found.align_corners), slice(top - rows.start, bottom - rows.start)
             total[:, inside, x1:x2] += resized_rows(window, (y2 - y1, x2 - x1), slice(top - y1, bottom - y1))
             count[inside, x1:x2] += 1
     return total / count
 
 
-def _resized(
-    source: Callable[[slice], Tensor], shape: Sequence[int], size: Size, rows: slice, scores: Logits
-) -> Tensor:
-    """Rows of a bilinearly resized map of logits, from only those rows of it that they need."""
+def _resized(source: Callable[[slice], Tensor], shape: Sequence[int], size: Size, rows: slice, found: Logits) -> Tensor:
+    """Some rows of logits resized from `shape` to `size`; `source` gives the rows that they need."""
     if tuple(shape) == size:
         return source(rows)
-    height, scale, corners = shape[0], _ratio(shape[0], size[0], scores.align_corners), scores.align_corners
-    wanted = torch.arange(rows.start, rows.stop, dtype=torch.float32, device=scores.logits[0].device)
+    height, scale, corners = shape[0], _ratio(shape[0], size[0], found.align_corners), found.align_corners
+    wanted = torch.arange(rows.start, rows.stop, dtype=torch.float32, device=found.logits[0].device)
     place = wanted * scale if corners else ((wanted + 0.5) * scale - 0.5).clamp(min=0)
     upper = place.floor().long().clamp(max=height - 1)
     lower = (upper + 1).clamp(max=height - 1)
@@ -203,23 +214,31 @@ def segment(
     sizes: Sequence[Size] | None = None,
     views: Sequence[View] = PLAIN,
 ) -> list[ClassMap]:
-    """The class map of each picture, (height, width) uint8, by one network or the average of several (paper, Table 1).
+    """Return the class map of each picture, (height, width) uint8, in the classes of the first network.
 
     Args:
-        sizes: of the maps; the pictures' own if None.
-        views: the views to average over.
+        models: one network, or several whose softmax outputs are averaged, like the ensembles of the paper's Table 1.
+        pictures: the pictures.
+        sizes: height and width of each map; those of the pictures if None.
+        views: the views of each picture to average over.
 
     Raises:
         PlanError: if a network shares no class name with the first.
     """
-    scores = [predict_logits(loaded, pictures, view) for loaded in models for view in views]
+    logits = [predict_logits(loaded, pictures, view) for loaded in models for view in views]
     gather = [rows_of_classes(models[0], loaded) for loaded in models for _ in views]
     sizes = sizes or [(picture.height, picture.width) for picture in pictures]
-    return [best_classes([each[i] for each in scores], size, gather) for i, size in enumerate(sizes)]
+    return [best_classes([each[i] for each in logits], size, gather) for i, size in enumerate(sizes)]
 
 
 def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
-    """The other network's row for each class of the first, -1 where it has none; None if they are the same."""
+    """Return the row in another network's output for each class of the first, -1 for a class that it does not know.
+
+    Classes are the same if their names are, or mean the same. None stands for networks with the same classes.
+
+    Raises:
+        PlanError: if the networks share no class.
+    """
     mine, theirs = ([normalise(name) for name in loaded.classes] for loaded in (first, other))
     if mine == theirs:
         return None
@@ -234,7 +253,13 @@ def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
 def classify(
     models: Sequence[LoadedModel], pictures: Sequence[Image.Image], views: Sequence[View] = PLAIN
 ) -> list[int]:
-    """The most probable class of each whole picture, by one network or the average of several networks' softmax."""
+    """Return the most probable class of each whole picture, an index of the first network's classes.
+
+    The softmax outputs of several networks and views are averaged.
+
+    Raises:
+        PlanError: if a network shares no class name with the first.
+    """
     found: list[list[Tensor]] = [[] for _ in pictures]
     gather: list[Tensor | None] = []
     for loaded in models:
@@ -248,7 +273,11 @@ def classify(
 
 @torch.inference_mode()
 def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None) -> NDArray[np.int64]:
-    """The panoptic map of a picture, (height, width): class * label_divisor + number, 255 * label_divisor for void."""
+    """Return the panoptic map of a picture, (height, width) int64, which is as large as the picture if `size` is None.
+
+    Ids are class * label_divisor + number, and 255 * label_divisor where there is no segment; `label_divisor` is in the
+    configuration of the network.
+    """
     model: Any = loaded.model
     outputs = model(_pixels(loaded, picture, PLAIN[0]))
     codes: Tensor = model.post_process_panoptic(outputs, [size or (picture.height, picture.width)])[0]
@@ -257,7 +286,7 @@ def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None
 
 @torch.inference_mode()
 def detect(loaded: LoadedModel, picture: Image.Image) -> Boxes:
-    """The objects in a picture, in its pixels, with their scores; all that the network offers, however unlikely."""
+    """Return all objects that a network offers for a picture, however low their scores; boxes are in its pixels."""
     weight: Any = next(loaded.model.parameters())
     inputs = loaded.image_processor(picture, return_tensors="pt").to(weight.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(weight.dtype)

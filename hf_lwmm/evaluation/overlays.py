@@ -1,30 +1,28 @@
-"""What a model sees in pictures, as files: a colour overlay, a label PNG and, of panoptic models, a segment PNG."""
+"""Draw predictions over pictures, and write them as label and segment PNG files."""
 
 from __future__ import annotations
 
 import colorsys
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from hf_lwmm.errors import PlanError
+from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.evaluation.inference import panoptic, segment
 from hf_lwmm.labels import label_sets, normalise
-from hf_lwmm.networks.image_processing import as_rgb
 from hf_lwmm.networks.loading import LoadedModel
 
 Colours = NDArray[np.uint8]
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The files written for one picture, and the classes found in it with their parts of the pixels."""
+    """The files written for one picture, and the classes found in it with their fractions of the pixels."""
 
     picture: Path
     files: tuple[Path, ...]
@@ -33,66 +31,35 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """All pictures that could be read, and the others with the reason."""
+    """The pictures that were segmented, those that could not be read with the reason, and notes on the network."""
 
     done: tuple[Prediction, ...]
     failed: tuple[tuple[Path, str], ...]
+    notes: tuple[str, ...] = ()
 
 
-def predict(
-    loaded: LoadedModel,
-    pictures: Sequence[str | Path],
-    output: str | Path,
-    *,
-    opacity: float = 0.6,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> Predictions:
-    """Segment pictures and write what was found into a folder.
-
-    `NAME_overlay.png`, `NAME_labels.png` (class ids, with the classes' colours as palette), and of panoptic models
-    `NAME_segments.png` (id = R + 256 G + 256^2 B, as in COCO) with `NAME_segments.json`.
+def write_prediction(loaded: LoadedModel, path: Path, picture: Image.Image, target: Path, opacity: float) -> Prediction:
+    """Segment a picture, and write what was found into files whose names begin with `target`.
 
     Args:
-        pictures: files, or folders of which all pictures are taken.
+        loaded: a semantic or panoptic network.
+        path: the file of the picture.
+        picture: its content, 8-bit RGB.
+        target: folder and beginning of the names of the files: `_overlay.png`, `_labels.png` (class ids, with the
+            colours of the classes as palette) and, for panoptic networks, `_segments.png` (id = R + 256 G + 256^2 B, as
+            in COCO) with `_segments.json`.
+        opacity: the opacity of the colours over the picture, from 0 to 1.
 
     Raises:
-        PlanError: if there is no picture, or the model is no segmentation model.
+        MergeError: if a file cannot be written.
     """
-    if loaded.task == "classification":
-        raise PlanError(f"{loaded.label} classifies whole images; predict is for segmentation models.")
-    found = [path for name in pictures for path in _pictures(Path(name))]
-    if not found:
-        raise PlanError(f"No pictures in {', '.join(map(str, pictures)) or 'what was named'} ({', '.join(_SUFFIXES)}).")
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
-    colours = class_colours(loaded.classes)
-    done, failed = [], []
-    names: dict[str, int] = {}
-    for index, path in enumerate(found):
-        progress("Segmenting", index, len(found))
-        names[path.stem] = names.get(path.stem, 0) + 1
-        stem = path.stem if names[path.stem] == 1 else f"{path.stem}-{names[path.stem]}"
-        try:
-            with Image.open(path) as opened:
-                opened.load()
-                picture = as_rgb(opened)
-        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
-            failed.append((path, str(error).splitlines()[0] if str(error) else type(error).__name__))
-            continue
-        done.append(_predict_one(loaded, path, picture, folder / stem, colours, opacity))
-    return Predictions(tuple(done), tuple(failed))
-
-
-def _predict_one(
-    loaded: LoadedModel, path: Path, picture: Image.Image, target: Path, colours: Colours, opacity: float
-) -> Prediction:
-    labels = segment([loaded], [picture])[0]
-    files = [Path(f"{target}_overlay.png"), Path(f"{target}_labels.png")]
+    colours, labels = class_colours(loaded.classes), segment([loaded], [picture])[0]
     overlay = np.asarray(picture) * (1 - opacity) + colours[labels] * opacity
-    Image.fromarray(overlay.round().astype(np.uint8)).save(files[0])
     indexed = Image.fromarray(labels, "P")
     indexed.putpalette(colours.reshape(-1).tolist())
-    indexed.save(files[1])
+    files = [Path(f"{target}_overlay.png"), Path(f"{target}_labels.png")]
+    save_picture(Image.fromarray(overlay.round().astype(np.uint8)), files[0])
+    save_picture(indexed, files[1])
     if loaded.task == "panoptic":
         files += _write_segments(loaded, panoptic(loaded, picture), target)
     parts = np.bincount(labels.reshape(-1), minlength=len(loaded.classes)) / labels.size
@@ -112,19 +79,27 @@ def _write_segments(loaded: LoadedModel, codes: NDArray[np.int64], target: Path)
                          "area": int((codes == code).sum())})  # fmt: skip
     rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
     files = [Path(f"{target}_segments.png"), Path(f"{target}_segments.json")]
-    Image.fromarray(rgb).save(files[0])
-    files[1].write_text(json.dumps(segments, indent=1) + "\n", encoding="utf-8")
+    save_picture(Image.fromarray(rgb), files[0])
+    with atomic(files[1]) as place:
+        place.write_text(json.dumps(segments, indent=1) + "\n", encoding="utf-8")
     return files
 
 
-def _pictures(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-    return [path]
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture in the format of the path's suffix; a file under this name is always whole.
+
+    Raises:
+        MergeError: if it cannot be written.
+    """
+    with atomic(path) as place:
+        picture.save(place)
 
 
 def class_colours(classes: Sequence[str]) -> Colours:
-    """(256, 3) uint8: Cityscapes' colour for the classes that it has, hues far apart for others, black for no class."""
+    """Return a colour for each class id, (256, 3) uint8.
+
+    Classes that Cityscapes has get its colours, others get hues that lie far apart. Ids without a class are black.
+    """
     city = label_sets()["cityscapes19"]
     known = {normalise(name): colour for name, colour in zip(city.classes, city.colours, strict=True)}
     table = np.zeros((256, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Logits of models on a data set: a task's metric, every model's scores with intervals, and the report of them."""
+"""Report the scores of models on a data set: the metric of each task, and scores with intervals over images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
-from hf_lwmm.labels import label_sets, normalise
-from hf_lwmm.metrics.bootstrap import Interval, Statistic, interval, resampled, summed
+from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.metrics.bootstrap import Interval, ResampleScore, interval, score_resamples, summed
 from hf_lwmm.metrics.classification import class_accuracy, overall_accuracy
 from hf_lwmm.metrics.detection import average_precision, mean_ap
 from hf_lwmm.metrics.panoptic import panoptic_scores, pq
@@ -21,28 +21,27 @@ from hf_lwmm.metrics.semantic import iou, semantic_scores
 if TYPE_CHECKING:
     from PIL import Image
 
-Counts = NDArray[Any]  # int64, or float64 of panoptic counts, whose first column sums IoUs, and of boxes
-# Their ids are Cityscapes': a protocol of 16 or 13 classes chooses among the 19.
-PARTS_OF_CITYSCAPES = ("synthia16", "synthia13")
+Counts = NDArray[Any]  # int64; float64 for segments, whose first column sums IoUs, and for boxes
 
 
 @dataclass(frozen=True)
 class Metric:
-    """What a task is scored by, from images' counts (N, rows, K) and the indices of a protocol's classes.
+    """The metric of a task, computed from the counts of images (N, rows, K) and the ids of the scored classes.
 
-    `by_class` is a score of each class, nan for one that does not occur; the model's score is their mean, and
-    `statistic` is that of resampled data sets. `extras` are further scores by name.
+    `name` is that of a model's score, the mean over classes, and `of_class` that of the score of one class. `by_class`
+    gives the score of each class, nan for one that does not occur; `resample_score` that of a model on resamples of the
+    images; and `extras` further scores by name.
     """
 
     task: str
-    name: str  # of the mean
+    name: str
     of_class: str
     by_class: Callable[[Counts, Sequence[int]], Any]
     extras: Callable[[Counts, Sequence[int]], dict[str, float]]
-    statistic: Callable[[Sequence[int]], Statistic]
+    resample_score: Callable[[Sequence[int]], ResampleScore]
 
     def mean(self, counts: Counts, classes: Sequence[int]) -> float:
-        """The mean of the classes' scores."""
+        """Return the mean of the classes' scores, a fraction."""
         return float(mean(np.asarray(self.by_class(counts, classes))))
 
 
@@ -53,7 +52,7 @@ def _summed(
     by_class: Callable[[Counts, Sequence[int]], Any],
     extras: Callable[[Counts, Sequence[int]], dict[str, float]],
 ) -> Metric:
-    """A metric of counts (..., classes, K) that are summed over images first."""
+    """Make a metric whose counts (N, classes, K) are summed over images before scores are computed."""
     return Metric(
         task,
         name,
@@ -98,11 +97,12 @@ METRICS = {
 
 @dataclass(frozen=True)
 class ModelScores:
-    """One model's scores over the protocol's classes, as fractions, with 95 % intervals over images.
+    """The scores of one model over the scored classes, as fractions, with 95 % intervals over images.
 
-    `mean` and `by_class` are the task's metric, nan for a class that does not occur. `difference` is to the mean of
-    the anchor, the first model; its interval is paired. None for the anchor itself. `resampled`
-    are the means of resampled data sets, which draw the same images for every model.
+    `mean` and `by_class` (classes,) are those of the metric, nan for a class that does not occur. `difference` is the
+    mean minus that of the anchor, the first model, with a paired interval; both are None for the anchor itself.
+    `other_protocols` are the means over the classes of other protocols. `resamples` (resamples,) are the means on
+    bootstrap resamples, which draw the same images for every model.
     """
 
     name: str
@@ -113,25 +113,30 @@ class ModelScores:
     difference: float | None
     difference_interval: Interval | None
     other_protocols: dict[str, float] = field(default_factory=dict)
-    resampled: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
+    resamples: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image on which the last model and the anchor differ much, shown with the labels and what each model sees."""
+    """An image on which the last model and the anchor differ much, drawn with the labels and all predictions.
+
+    `differs` is the fraction of the labelled pixels on which they differ; for detectors, the difference in the number
+    of boxes found.
+    """
 
     name: str
-    differs: float  # the part of the labelled pixels (of a picture's boxes, their number) on which they differ
+    differs: float
     picture: Image.Image = field(repr=False)
 
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What models scored on a split.
+    """The scores of models on a split of a data set.
 
-    `classes` are the protocol's; `counts` (models, images, rows, K) are what the metric takes, a row for each of the
-    data set's classes or, of detectors, for each box. `confusion` (models, classes, classes + 1) has the pixels of
-    class maps by true and predicted class, in the last column those taken for any other; None for other tasks.
+    `classes` are the scored ones, and `images` is the number of images. `counts` (models, images, rows, K) are those of
+    the metric: a row for each class of the data set or, for detectors, for each box. `confusion` (models, classes,
+    classes + 1) counts the pixels of class maps by true and predicted class, and in the last column those taken for any
+    other class; None for other tasks. `commit` is that of the data set on the Hub.
     """
 
     metric: Metric
@@ -140,15 +145,15 @@ class EvaluationReport:
     classes: tuple[str, ...]
     images: int
     models: tuple[ModelScores, ...]
-    images_per_second: float
     counts: Counts = field(repr=False)
+    images_per_second: float = 0.0
     notes: tuple[str, ...] = ()
-    commit: str | None = None  # of the data set, on the Hub
+    commit: str | None = None
     confusion: NDArray[np.int64] | None = field(default=None, repr=False)
     examples: tuple[Example, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; fractions, not per cent; None where a class does not occur."""
+        """Return plain data, with scores as fractions, and None for a class that does not occur."""
         return {
             "task": self.metric.task,
             "metric": self.metric.name,
@@ -175,7 +180,7 @@ class EvaluationReport:
         }
 
     def to_markdown(self) -> str:
-        """Two tables, in per cent: the models, and the classes with differences to the anchor."""
+        """Return two tables in per cent: one of the models, and one of the classes with differences to the anchor."""
         extras = list(self.models[0].extras)
         lines = [
             f"{self.images} images of {self.dataset}, {len(self.classes)} classes ({self.protocol}). Intervals are "
@@ -221,48 +226,33 @@ def _cell(value: float, anchor: float | None) -> str:
 
 
 def report(
-    metric: Metric,
-    dataset: str,
-    names: Sequence[str],
-    counts: Counts,
-    space: Sequence[str],
-    chosen: Sequence[int],
-    protocol: str | None,
-    rate: float,
-    notes: Sequence[str] = (),
+    metric: Metric, dataset: str, models: Sequence[str], counts: Counts, classes: ScoredClasses
 ) -> EvaluationReport:
-    """Logits from images' counts (models, images, rows, K) of a space of classes, of which some are chosen."""
+    """Return the scores of models that were counted on the same images.
+
+    Args:
+        metric: the metric of the task.
+        dataset: what the report calls the data set.
+        models: the names of the models, that of the anchor first.
+        counts: (models, images, rows, K) of the metric.
+        classes: the classes of the data set, and those of them that are scored.
+    """
     results: list[ModelScores] = []
-    statistic = metric.statistic(chosen)
-    others = {name: rows for name, rows in _sub_protocols(space).items() if list(rows) != list(chosen)}
-    for name, own in zip(names, counts, strict=True):
-        by_class, values = np.asarray(metric.by_class(own, chosen)), resampled(own, statistic)
+    resample_score, others = metric.resample_score(classes.rows), classes.other_protocols()
+    for name, own in zip(models, counts, strict=True):
+        by_class, resamples = np.asarray(metric.by_class(own, classes.rows)), score_resamples(own, resample_score)
         anchor = results[0] if results else None
         results.append(
             ModelScores(
-                name,
-                float(mean(by_class)),
-                by_class,
-                metric.extras(own, chosen),
-                interval(values),
-                float(mean(by_class)) - anchor.mean if anchor else None,
-                interval(values - anchor.resampled) if anchor else None,
-                {other: metric.mean(own, rows) for other, rows in others.items()},
-                values,
+                name=name,
+                mean=float(mean(by_class)),
+                by_class=by_class,
+                extras=metric.extras(own, classes.rows),
+                interval=interval(resamples),
+                difference=float(mean(by_class)) - anchor.mean if anchor else None,
+                difference_interval=interval(resamples - anchor.resamples) if anchor else None,
+                other_protocols={protocol: metric.mean(own, rows) for protocol, rows in others.items()},
+                resamples=resamples,
             )
         )
-    classes = tuple(space[index] for index in chosen)
-    return EvaluationReport(
-        metric, dataset, protocol or "all classes", classes, counts.shape[1], tuple(results), rate, counts, tuple(notes)
-    )
-
-
-def _sub_protocols(space: Sequence[str]) -> dict[str, list[int]]:
-    """Cityscapes' 19, 16 and 13 classes, where the space has them all."""
-    rows = {normalise(name): index for index, name in enumerate(space)}
-    found = {}
-    for name in ("cityscapes19", *PARTS_OF_CITYSCAPES):
-        classes = [normalise(label) for label in label_sets()[name].classes]
-        if all(label in rows for label in classes):
-            found[name] = [rows[label] for label in classes]
-    return found
+    return EvaluationReport(metric, dataset, classes.protocol, classes.names, counts.shape[1], tuple(results), counts)

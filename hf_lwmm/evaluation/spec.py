@@ -1,4 +1,4 @@
-"""The options of an evaluation."""
+"""Declare the options of an evaluation."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hf_lwmm.options import Options, option
 class EvaluationSpec(Options):
     """How models are scored: which classes, on which views of an image, and how fast.
 
-    `protocol` is the label set whose classes are scored; all classes that the data set or the first model names if None.
-    `flip` and `scales` are views of each image that a model's softmax is averaged over.
+    `protocol` is the label set whose classes are scored; if None, all classes that the data set or the first model has.
+    `flip` and `scales` are views of each image over which the softmax of a model is averaged.
     """
 
     protocol: str | None = option(

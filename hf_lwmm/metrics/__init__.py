@@ -1,1 +1,1 @@
-"""Scores of predictions: per-image counts that add up, data set scores from their sums, intervals from their spread."""
+"""Scores from counts: images give counts that add up, their sums give scores, and resamples give intervals."""

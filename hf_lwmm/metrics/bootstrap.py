@@ -1,4 +1,4 @@
-"""How far a score would move on other images: percentile intervals of the bootstrap (Efron 1979) over images."""
+"""Percentile intervals of scores from bootstrap resamples of the images (Efron 1979)."""
 
 from __future__ import annotations
 
@@ -10,52 +10,59 @@ import numpy as np
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Counts, Values
 
-# From every image's counts (N, ...), and how often each image was drawn (samples, N), a score of each sample.
-Statistic = Callable[[Counts, Values], Values]
+# From the counts of every image (N, ...) and how often each resample has each image (resamples, N) to its score
+# on each resample (resamples,).
+ResampleScore = Callable[[Counts, Values], Values]
 
 
 class Interval(NamedTuple):
-    """The middle 95% of what resampled data sets give."""
+    """The limits between which the middle 95 % of the resamples' scores lie."""
 
     low: float
     high: float
 
 
-def summed(score: Callable[[Values], Values]) -> Statistic:
-    """The statistic of a score, such as `mean_iou`, that takes counts (..., C, K) summed over images."""
+def summed(score: Callable[[Values], Values]) -> ResampleScore:
+    """Return the resample score of a score, such as `mean_iou`, that takes counts (..., C, K) summed over images."""
 
-    def statistic(counts: Counts, weights: Values) -> Values:
+    def on_resamples(counts: Counts, weights: Values) -> Values:
         flat = counts.reshape(len(counts), -1).astype(np.float64)
         return score((weights @ flat).reshape(len(weights), *counts.shape[1:]))
 
-    return statistic
+    return on_resamples
 
 
-def resampled(counts: Counts, statistic: Statistic, *, samples: int = 1000, seed: int = 0) -> Values:
-    """(samples,) what a statistic is on images drawn with replacement, from every image's counts (N, ...).
+def score_resamples(counts: Counts, score: ResampleScore, *, resamples: int = 1000, seed: int = 0) -> Values:
+    """Score resamples of the images, each drawn with replacement: (resamples,).
 
-    The same images are drawn for any counts of N images: the difference of two models' values is a paired one, in
-    which what makes an image hard for both cancels out.
+    The same images are drawn for any counts of N images. The difference between two models' scores is therefore a
+    paired one, in which the difficulty of an image for both cancels out.
+
+    Args:
+        counts: (N, ...), the counts of every image.
+        score: the score to take, such as `summed(mean_iou)`.
+        resamples: how many resamples to draw.
+        seed: of the random numbers.
 
     Raises:
         MetricError: if there are no images.
     """
-    return statistic(counts, _draws(len(counts), samples, seed))
+    return score(counts, _draws(len(counts), resamples, seed))
 
 
-def interval(values: Values) -> Interval:
-    """The 95% interval of resampled values, or of the differences of two models'; those that are nan are left out."""
-    known = values[~np.isnan(values)]
+def interval(scores: Values) -> Interval:
+    """Return the 95 % interval of (resamples,) scores, or of differences between two models' scores, without nan."""
+    known = scores[~np.isnan(scores)]
     low, high = np.quantile(known, [0.025, 0.975]) if known.size else (np.nan, np.nan)
     return Interval(float(low), float(high))
 
 
-def _draws(images: int, samples: int, seed: int) -> Values:
-    """(samples, images) how often each image is in a sample drawn with replacement."""
+def _draws(images: int, resamples: int, seed: int) -> Values:
+    """How often each image is in each resample: (resamples, images)."""
     if not images:
         raise MetricError("An interval over images needs at least one image.")
     random = np.random.default_rng(seed)
-    weights = np.empty((samples, images))
+    weights = np.empty((resamples, images))
     for row in weights:
         row[:] = np.bincount(random.integers(images, size=images), minlength=images)
     return weights

@@ -13,7 +13,11 @@ from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """`accuracy` is (classes,), nan for a class without images; `average` is its mean, `overall` that over images."""
+    """Accuracies as fractions.
+
+    `accuracy` is that of each class, (classes,), nan for a class without images. `average` is the mean over classes,
+    and `overall` the fraction of all images that are right.
+    """
 
     accuracy: Values
     average: float
@@ -23,11 +27,12 @@ class ClassificationScores:
 def classification_counts(
     labels: npt.NDArray[np.integer], predictions: npt.NDArray[np.integer], classes: int
 ) -> npt.NDArray[np.int64]:
-    """Every image's (classes, 2) of zeros and, for its true class, whether it is right and whether it is wrong.
+    """Count right and wrong images: (N, classes, 2) int64, with a single 1 for each image in the row of its true class.
 
     Args:
         labels: (N,) class indices.
         predictions: (N,) class indices; any other number is wrong.
+        classes: the number of classes.
 
     Raises:
         MetricError: if the lengths differ or a label is outside 0..classes - 1.
@@ -42,7 +47,7 @@ def classification_counts(
 
 
 def classification_scores(counts: Counts, classes: Classes | None = None) -> ClassificationScores:
-    """Scores of a data set from its (C, 2) counts, summed over images."""
+    """Return the scores of a data set from its (C, 2) counts, summed over images, for some classes or all."""
     return ClassificationScores(
         class_accuracy(counts, classes),
         float(average_accuracy(counts, classes)),
@@ -51,17 +56,17 @@ def classification_scores(counts: Counts, classes: Classes | None = None) -> Cla
 
 
 def class_accuracy(counts: Counts, classes: Classes | None = None) -> Values:
-    """The part of each class's images that is right, of (..., C, 2) counts: (..., classes), nan without images."""
+    """Return the accuracy of each class from (..., C, 2) counts: (..., classes), nan for a class without images."""
     part = chosen(counts, classes)
     return ratio(part[..., 0], part.sum(axis=-1))
 
 
 def average_accuracy(counts: Counts, classes: Classes | None = None) -> Values:
-    """The mean of the classes' accuracies of (..., C, 2) counts: (...)."""
+    """Return the mean of the classes' accuracies from (..., C, 2) counts: (...)."""
     return mean(class_accuracy(counts, classes))
 
 
 def overall_accuracy(counts: Counts, classes: Classes | None = None) -> Values:
-    """The part of the images of (..., C, 2) counts that is right: (...)."""
+    """Return the fraction of images that are right from (..., C, 2) counts: (...)."""
     part = chosen(counts, classes)
     return ratio(part[..., 0].sum(axis=-1), part.sum(axis=(-1, -2)))

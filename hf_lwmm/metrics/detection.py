@@ -1,44 +1,35 @@
-"""Average precision of boxes as COCO defines it: pycocotools matches the boxes, and matches add up over images."""
+"""Average precision of boxes as COCO defines it, from matches that pycocotools finds in each image."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from hf_lwmm.data.annotations import Boxes
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, mean
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of IoU
 RECALLS = np.linspace(0, 1, 101)
-MAX_BOXES = 100  # of an image and class
-NO_CLASS = -1  # of the rows that fill up an image's counts
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """One image's objects: (K, 4) boxes x1, y1, x2, y2 in pixels and their (K,) class indices.
-
-    A prediction has (K,) `scores`. A truth may mark some as `crowds`, (K,) bool: boxes around many objects.
-    """
-
-    boxes: npt.NDArray[np.floating]
-    labels: npt.NDArray[np.integer]
-    scores: npt.NDArray[np.floating] | None = None
-    crowds: npt.NDArray[np.bool_] | None = None
+MAX_BOXES = 100  # of one class in an image; those with the highest scores
 
 
 def detection_counts(truth: Boxes, prediction: Boxes, classes: int) -> Values:
-    """One image's (rows, 4) of class, score, hits and misses.
+    """Count the hits and misses of one image: (rows, 4) float64 of class, score, hits and misses.
 
-    A row is a box, whose hits and misses are sets of IoU thresholds, a bit each (a box that a crowd excuses is in
-    neither); or, with the score nan, the number of a class's objects in place of the hits.
+    A row stands for a predicted box; its hits and its misses are sets of the IoU `THRESHOLDS`, a bit for each. A box
+    that a crowd excuses at a threshold is in neither. A row with the score nan holds the number of objects of a class
+    in place of the hits.
+
+    Args:
+        truth: the annotated objects.
+        prediction: the predicted boxes with their scores.
+        classes: the number of classes.
 
     Raises:
         MetricError: if the prediction lacks scores, a class is outside 0..classes - 1, or pycocotools is not installed.
@@ -53,7 +44,7 @@ def detection_counts(truth: Boxes, prediction: Boxes, classes: int) -> Values:
     except ModuleNotFoundError:
         raise MetricError("Average precision needs pycocotools: pip install 'hf-lwmm[eval]'.") from None
     present = np.union1d(truth.labels, prediction.labels).tolist()
-    with redirect_stdout(io.StringIO()):  # it reports its progress there
+    with redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
         evaluation = cocoeval.COCOeval(_indexed(coco, truth, present), _indexed(coco, prediction, present), "bbox")
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
         evaluation.params.maxDets = [MAX_BOXES]
@@ -71,9 +62,13 @@ def detection_counts(truth: Boxes, prediction: Boxes, classes: int) -> Values:
 
 
 def average_precision(counts: Counts, classes: Classes) -> tuple[Values, Values]:
-    """AP (mean over IoU 0.5, 0.55 .. 0.95) and AP50 of each class from images' counts (N, rows, 4): (classes,) each.
+    """Return AP, the mean over the IoU thresholds 0.5, 0.55, ..., 0.95, and AP50 of each class: (classes,) each.
 
-    nan for a class without objects.
+    They are nan for a class without objects.
+
+    Args:
+        counts: (N, rows, 4) of `detection_counts`; rows with the class -1 fill up the counts of an image.
+        classes: the classes to score.
     """
     every = np.ones((1, len(counts)))
     precision = np.stack([_precision(counts, every, index)[0] for index in classes])
@@ -81,15 +76,20 @@ def average_precision(counts: Counts, classes: Classes) -> tuple[Values, Values]
 
 
 def mean_ap(counts: Counts, weights: Values, classes: Classes) -> Values:
-    """The classes' mean AP of data sets in which each image is so often, (samples, N): (samples,).
+    """Return the mean AP over classes on resamples of the images: (resamples,).
 
-    A box is followed by its copies; boxes of equal scores stand in the images' order.
+    A box is followed by its copies; boxes of equal scores stand in the order of the images.
+
+    Args:
+        counts: (N, rows, 4), as for `average_precision`.
+        weights: (resamples, N), how often each image was drawn.
+        classes: the classes to score.
     """
     return mean(np.stack([_precision(counts, weights, index).mean(axis=-1) for index in classes], axis=-1))
 
 
 def _precision(counts: Counts, weights: Values, index: int) -> Values:
-    """(samples, thresholds) precision averaged over recalls; nan where a class has no objects."""
+    """The precision averaged over recalls, (resamples, thresholds); nan where a class has no objects."""
     image, row = np.nonzero(counts[..., 0] == index)
     rows = counts[image, row]
     is_truth = np.isnan(rows[:, 1])
@@ -99,16 +99,16 @@ def _precision(counts: Counts, weights: Values, index: int) -> Values:
     image, sets = image[order], rows[order, 2:].astype(np.int64)
     hits, misses = ((sets[:, part, None] >> np.arange(len(THRESHOLDS))) & 1 for part in (0, 1))
     result = np.full((len(weights), len(THRESHOLDS)), np.nan)
-    for sample in np.flatnonzero(objects):
-        often = weights[sample, image][:, None]
+    for resample in np.flatnonzero(objects):
+        often = weights[resample, image][:, None]
         right, wrong = np.cumsum(hits * often, axis=0), np.cumsum(misses * often, axis=0)
-        recall = right / objects[sample]
+        recall = right / objects[resample]
         precision = right / (right + wrong + np.spacing(1))
         best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
         for threshold in range(len(THRESHOLDS)):
             place = np.searchsorted(recall[:, threshold], RECALLS, side="left")
             reached = place < len(best)
-            result[sample, threshold] = best[place[reached], threshold].sum() / len(RECALLS)
+            result[resample, threshold] = best[place[reached], threshold].sum() / len(RECALLS)
     return result
 
 

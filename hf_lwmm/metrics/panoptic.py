@@ -1,39 +1,20 @@
-"""Panoptic quality: how well the segments of a map are found and outlined (Kirillov et al., CVPR 2019)."""
+"""Panoptic quality, which scores how well segments are found and outlined (Kirillov et al., CVPR 2019)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from hf_lwmm.data.runs import Ids, Runs, shared_areas
+from hf_lwmm.data.annotations import PanopticMap
+from hf_lwmm.data.runs import Ids, shared_areas
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
 
 
 @dataclass(frozen=True)
-class PanopticMap:
-    """An image cut into segments: the segment id of each pixel, and the class of each id, in the annotation's order.
-
-    Pixels with the id `void` are unlabelled. `crowds` are the ids of segments that hold many objects.
-    """
-
-    runs: Runs = field(repr=False)
-    classes: Mapping[int, int]
-    crowds: frozenset[int] = frozenset()
-    void: int = 0
-
-    @classmethod
-    def of_codes(cls, codes: Runs, divisor: int, void: int) -> PanopticMap:
-        """From ids that are `class * divisor + number`, `void` where there is no segment."""
-        found = np.unique(codes.ids).tolist()
-        return cls(codes, {code: code // divisor for code in found if code != void}, void=void)
-
-
-@dataclass(frozen=True)
 class PanopticScores:
-    """PQ, SQ and RQ of the classes of a protocol, in its order, as fractions; nan for a class without any segment.
+    """PQ, SQ and RQ of the classes of a protocol, (classes,) in its order, as fractions; nan for one without a segment.
 
     The means are over the classes that occur; the mean PQ is not the product of the other two.
     """
@@ -47,11 +28,18 @@ class PanopticScores:
 
 
 def panoptic_counts(truth: PanopticMap, prediction: PanopticMap, classes: int) -> Values:
-    """One image's (classes, 4): sum of IoU over matches, matches, false positives, false negatives.
+    """Count the matches of one image: (classes, 4) of IoU summed over matches, matches, false positives and negatives.
 
-    They are panopticapi's: segments of one class match if their IoU, without what of the prediction lies on void, is
-    above 0.5. A prediction without a match is no false positive if more than half of it lies on void and on the crowd
-    of its class (of several, the last listed). Pixels whose true id is neither void nor listed match nothing.
+    Segments of one class match if their IoU is above 0.5; pixels of the prediction on void do not enter it. A predicted
+    segment without a match is no false positive if more than half of it lies on void and on the crowd of its class (the
+    last listed one of several). Pixels whose true id is neither void nor listed match nothing.
+
+    Source: panopticapi's `pq_compute_single_core`.
+
+    Args:
+        truth: the annotated segments.
+        prediction: the predicted segments, a map of the same size.
+        classes: the number of classes.
 
     Raises:
         MetricError: if the shapes differ, a class is outside 0..classes - 1, void is listed as a segment, or the
@@ -92,7 +80,12 @@ def panoptic_counts(truth: PanopticMap, prediction: PanopticMap, classes: int) -
 
 
 def panoptic_scores(counts: Counts, classes: Classes | None = None) -> PanopticScores:
-    """Scores of a data set from its (C, 4) counts, summed over images: over all classes, the things, or the stuff."""
+    """Return the scores of a data set.
+
+    Args:
+        counts: (C, 4) of `panoptic_counts`, summed over images.
+        classes: the classes to score, such as the things or the stuff; all if None.
+    """
     part = chosen(counts, classes)
     overlap, matches, present = part[:, 0], part[:, 1], part[:, 1:].sum(axis=1) > 0
     sq = np.where(present, overlap / np.maximum(matches, 1), np.nan)
@@ -102,13 +95,13 @@ def panoptic_scores(counts: Counts, classes: Classes | None = None) -> PanopticS
 
 
 def pq(counts: Counts, classes: Classes | None = None) -> Values:
-    """IoU sum / (TP + FP / 2 + FN / 2) of (..., C, 4) counts: (..., classes), nan for a class without any segment."""
+    """Return IoU sum / (TP + FP / 2 + FN / 2) of (..., C, 4) counts: (..., classes), nan for one without a segment."""
     part = chosen(counts, classes)
     return ratio(part[..., 0], _segments(part))
 
 
 def mean_pq(counts: Counts, classes: Classes | None = None) -> Values:
-    """Mean PQ of (..., C, 4) counts over the classes that occur: (...)."""
+    """Return the mean PQ of (..., C, 4) counts over the classes that occur: (...)."""
     return mean(pq(counts, classes))
 
 

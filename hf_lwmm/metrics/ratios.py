@@ -1,4 +1,4 @@
-"""Fractions and means of them in which a class that does not occur is nan and does not count."""
+"""Fractions, and means of them; a class that does not occur is nan and does not count."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.integer] | Values
-Classes = Sequence[int]  # a protocol: the indices of the classes that are scored
+Classes = Sequence[int]  # the indices of the classes that a protocol scores
 
 
 def ratio(part: Counts, whole: Counts) -> Values:
-    """part / whole, nan where whole is 0."""
+    """Return part / whole, nan where whole is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(whole == 0, np.nan, part / whole), dtype=np.float64)
 
 
 def mean(values: Values) -> Values:
-    """The mean over the last axis of what is not nan; nan if nothing is left."""
+    """Return the mean over the last axis of the values that are not nan; nan if there are none."""
     known = ~np.isnan(values)
     return ratio(np.where(known, values, 0.0).sum(axis=-1), known.sum(axis=-1))
 
 
 def chosen(counts: Counts, classes: Classes | None) -> Counts:
-    """The classes' rows of (..., C, K) counts."""
+    """Return the rows of some classes of (..., C, K) counts; all rows if None."""
     return counts if classes is None else counts[..., list(classes), :]

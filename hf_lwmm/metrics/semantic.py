@@ -1,4 +1,4 @@
-"""Intersection over union and accuracies of class maps, from integer counts of pixels."""
+"""Intersection over union and accuracies of class maps, from counts of pixels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BYTE, EIGHT_BYTES = np.uint64(0xFF), np.uint64(0x0101010101010101)
 
 @dataclass(frozen=True)
 class SemanticScores:
-    """Scores over the classes of a protocol, in its order, as fractions; nan for what does not occur.
+    """Scores over the classes of a protocol, in its order, as fractions; nan for classes that do not occur.
 
-    `iou` TP / (TP + FP + FN) and `accuracy` TP / (TP + FN) are (len(classes),); `mean_iou` and `mean_accuracy` are
-    their means over the classes that occur; `pixel_accuracy` is the part of the classes' pixels that are right.
+    `iou` is TP / (TP + FP + FN) and `accuracy` TP / (TP + FN), both (classes,). `mean_iou` and `mean_accuracy` are
+    their means over the classes that occur, and `pixel_accuracy` is the fraction of the classes' pixels that are right.
     """
 
     iou: Values
@@ -34,15 +34,16 @@ class SemanticScores:
 def confusion(
     label: npt.NDArray[np.integer], prediction: npt.NDArray[np.integer], classes: int, *, ignore: int = 255
 ) -> npt.NDArray[np.int64]:
-    """Pixels of one image by true class (row) and predicted class (column): (classes, classes + 1) int64.
+    """Count the pixels of one image by true class (row) and predicted class (column): (classes, classes + 1) int64.
 
-    The last column has the pixels that were predicted as none of the classes: they are misses of their true class.
-    Pixels labelled `ignore` are left out. uint8 maps are fastest, other integers are narrowed first.
+    The last column counts pixels that were predicted as none of the classes; they are misses of their true class. uint8
+    maps are fastest; other integers are narrowed first.
 
     Args:
         label: (H, W) class ids, or any other shape.
         prediction: class ids of the same shape.
-        classes: their number, at most 255.
+        classes: the number of classes, at most 255.
+        ignore: the id of pixels that are left out.
 
     Raises:
         MetricError: if the shapes differ, a map does not hold integers, or a label is neither a class nor `ignore`.
@@ -74,17 +75,20 @@ def confusion(
 
 
 def semantic_counts(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """(..., classes, 3) pixels that are true positive, false positive, false negative, of tables by `confusion`."""
+    """Return the pixels that are true positive, false positive and false negative: (..., classes, 3) int64.
+
+    `table` is (..., classes, classes + 1), as `confusion` makes it.
+    """
     square = table[..., :-1]
     hits = np.diagonal(square, axis1=-2, axis2=-1)
     return np.stack([hits, square.sum(axis=-2) - hits, table.sum(axis=-1) - hits], axis=-1)
 
 
 def semantic_scores(counts: Counts, classes: Classes | None = None) -> SemanticScores:
-    """Scores of a data set from its (C, 3) counts, summed over images, over a protocol's classes or all.
+    """Return the scores of a data set from its (C, 3) counts, summed over images, for a protocol's classes or all.
 
     A pixel of a class outside the protocol still counts against the class that it is taken for: a protocol chooses
-    among the classes' IoUs, as AdaptSegNet and DAFormer score 16 and 13 classes.
+    among the classes' IoUs, as AdaptSegNet and DAFormer do to score 16 and 13 classes.
     """
     part = chosen(counts, classes)
     hits, true = part[:, 0], part[:, 0] + part[:, 2]
@@ -99,13 +103,13 @@ def semantic_scores(counts: Counts, classes: Classes | None = None) -> SemanticS
 
 
 def iou(counts: Counts, classes: Classes | None = None) -> Values:
-    """TP / (TP + FP + FN) of (..., C, 3) counts: (..., classes), nan for a class without truth and prediction."""
+    """Return TP / (TP + FP + FN) of (..., C, 3) counts: (..., classes), nan for a class that does not occur."""
     part = chosen(counts, classes)
     return ratio(part[..., 0], part.sum(axis=-1))
 
 
 def mean_iou(counts: Counts, classes: Classes | None = None) -> Values:
-    """mIoU of (..., C, 3) counts over the classes that occur in truth or prediction: (...)."""
+    """Return the mean IoU of (..., C, 3) counts over the classes that occur in truth or prediction: (...)."""
     return mean(iou(counts, classes))
 
 
@@ -114,7 +118,7 @@ def _bytes(values: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
 
 
 def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.int64]:
-    """(256, width) pixels of each pair of values; guesses from width - 1 on are one value."""
+    """The number of pixels with each pair of values, (256, width); guesses from width - 1 on count as one value."""
     tables = np.zeros((4, 256, width), np.int64)
     words = truth.size // 8
     truths, guesses = (np.ndarray((words,), np.uint64, values) for values in (truth, guess))
@@ -125,11 +129,11 @@ def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], wi
 
 @compiled(BYTES, BYTES, WORDS, WORDS, types.int64[:, :, ::1])
 def _count_pairs(truth: Any, guess: Any, truths: Any, guesses: Any, tables: Any) -> None:
-    """Add the pixels to (4, 256, width) `tables`.
+    """Add the pixels to the (4, 256, width) `tables`.
 
-    Maps are smooth: of eight pixels in a row nearly always all have one pair of values. Read as one 64-bit word, they
-    are equal if the word is its first byte repeated, and are counted at once. Others are spread over the tables, so
-    that the processor need not wait for one count before it adds the next.
+    Maps are smooth, and nearly always eight pixels in a row have the same pair of values. Read as one 64-bit word, they
+    are equal if the word is its first byte repeated, and they are counted at once. Others are spread over the tables,
+    so that the processor need not wait for one count before it adds the next.
     """
     last = np.uint64(tables.shape[2] - 1)
     for word in range(truths.size):

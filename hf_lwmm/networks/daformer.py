@@ -21,7 +21,7 @@ class DAFormerConfig(MitConfig):
     Args:
         embedding_size: channels that each stage is projected to.
         decoder_hidden_size: channels inside the head.
-        dilations: dilations of the parallel convolutions: a plain 1 x 1 convolution for a dilation of 1, a separable 3 x 3
+        dilations: of the parallel convolutions: a plain 1 x 1 convolution for a dilation of 1, a separable 3 x 3
             convolution for any other.
     """
 

@@ -81,7 +81,8 @@ class EDAPSConfig(DAFormerConfig):
 class EDAPSOutput(SemanticSegmenterOutput):
     """Semantic logits (N, C, H / 4, W / 4), and in evaluation the instances that the decoder found.
 
-    Boxes are x1, y1, x2, y2 in pixels of the input and a score, best first; tuples have a tensor for each image, unless for each level.
+    Boxes are x1, y1, x2, y2 in pixels of the input and a score, best first. Tuples have a tensor for each image, unless
+    they are said to have one for each level.
 
     Args:
         input_size: (H, W) of the images in pixels.

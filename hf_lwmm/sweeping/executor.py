@@ -1,4 +1,4 @@
-"""Candidates scored in this process, in several, or on a Ray cluster; the results are the same."""
+"""Score candidates in this process, in several, or on a Ray cluster; the results are the same."""
 
 from __future__ import annotations
 
@@ -17,20 +17,17 @@ from typing import Any, Protocol
 
 import torch
 
-from hf_lwmm.errors import HfLwmmError, MergeError
+from hf_lwmm.errors import HfLwmmError, MergeError, SweepError, naming_extras
 from hf_lwmm.sweeping.grid import Candidate, Skipped
+from hf_lwmm.sweeping.run_options import SweepRun
 from hf_lwmm.sweeping.scorer import CandidateScorer, Scored, SweepSetup
 
-_bench: CandidateScorer  # of a worker process
-_ended = False  # whether it was told to end
-
-
-class SweepError(HfLwmmError):
-    """A sweep that cannot go on: lost workers, results of something else, an extra that is not installed."""
+_scorer: CandidateScorer  # of a worker process
+_ended = False  # True in a worker process that was told to end
 
 
 class Workers(Protocol):
-    """Who scores candidates, as a context; they come back in the order in which they are done."""
+    """What scores candidates, as a context; they come back in the order in which they are done."""
 
     def __enter__(self) -> Workers: ...
 
@@ -38,21 +35,22 @@ class Workers(Protocol):
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]: ...
+    def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]:
+        """Score candidates; one whose merge fails is skipped with the reason."""
 
 
-def workers(bench: CandidateScorer, jobs: int | None, ray: str | None) -> Workers:
-    """Processes or a cluster, if either is asked for; else the bench itself does the work."""
-    if ray is not None:
-        return Cluster(bench.setup, ray, jobs)
-    return Processes(bench.setup, jobs) if jobs is not None and jobs > 1 else Here(bench)
+def workers(scorer: CandidateScorer, run: SweepRun) -> Workers:
+    """Return a cluster or processes, if either is asked for, and else the scorer itself in this process."""
+    if run.ray is not None:
+        return Cluster(scorer.setup, run.ray, run.jobs)
+    return Processes(scorer.setup, run.jobs) if run.jobs is not None and run.jobs > 1 else Here(scorer)
 
 
 class Here:
     """This process."""
 
-    def __init__(self, bench: CandidateScorer) -> None:
-        self._bench = bench
+    def __init__(self, scorer: CandidateScorer) -> None:
+        self._scorer = scorer
 
     def __enter__(self) -> Here:
         return self
@@ -60,7 +58,7 @@ class Here:
     def __exit__(self, *raised: object) -> None: ...
 
     def score(self, candidates: Sequence[Candidate]) -> Iterator[Scored | Skipped]:
-        return (_raised(_attempt(self._bench, candidate)) for candidate in candidates)
+        return (_raised(_attempt(self._scorer, candidate)) for candidate in candidates)
 
 
 class Processes:
@@ -89,20 +87,20 @@ class Processes:
 
 
 class Cluster:
-    """Actors on a Ray cluster: so many, or one for each CPU (or GPU, where networks run on these).
+    """Actors on a Ray cluster: `jobs` of them, or one for each CPU (GPU, where networks run on these).
 
     The models have to be on the Hub, or at the same paths on every node. `address` is as for `ray.init`; "local" starts
     a cluster on this machine.
 
     Raises:
-        SweepError: if Ray is not installed, or there is no such cluster.
+        ExtraError: if Ray is not installed.
+        SweepError: if there is no such cluster.
     """
 
     def __init__(self, setup: SweepSetup, address: str, jobs: int | None) -> None:
-        try:
+        with naming_extras("--ray"):
             import ray
-        except ImportError:
-            raise SweepError("--ray needs Ray: pip install 'hf-lwmm[ray]'") from None
+
         self._ray: Any = ray
         self._setup, self._address, self._jobs = setup, address, jobs
         self._own = not ray.is_initialized()
@@ -131,7 +129,7 @@ class Cluster:
     def _actors(self) -> Any:
         from ray.util import ActorPool
 
-        kind = "GPU" if str(self._setup.loading.get("device", "cpu")).startswith("cuda") else "CPU"
+        kind = "GPU" if self._setup.network.device.startswith("cuda") else "CPU"
         count = self._jobs or int(self._ray.cluster_resources().get(kind, 1))
         actor = self._ray.remote(_Actor).options(num_cpus=1, num_gpus=int(kind == "GPU"))
         pool: Any = ActorPool([actor.remote(self._setup) for _ in range(count)])
@@ -139,35 +137,36 @@ class Cluster:
 
 
 def _check_reachable(address: str) -> None:
-    """Raises OSError if nobody answers at host:port; Ray itself goes on asking for minutes."""
+    """Raise OSError if nobody answers at host:port; Ray itself goes on asking for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class _Actor:
-    """A bench on a node of the cluster, opened with its first candidate, so that its errors come back as they are."""
+    """A scorer on a node of the cluster, opened with its first candidate, so that its errors come back as they are."""
 
     def __init__(self, setup: SweepSetup) -> None:
         self._setup = setup
-        self._bench: CandidateScorer | None = None
+        self._scorer: CandidateScorer | None = None
 
     def score(self, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
         torch.set_num_threads(1)
         try:
-            self._bench = self._bench or CandidateScorer(self._setup)
+            self._scorer = self._scorer or CandidateScorer(self._setup)
         except HfLwmmError as error:
             return error
-        return _attempt(self._bench, candidate)
+        return _attempt(self._scorer, candidate)
 
 
 def _begin(setup: SweepSetup, threads: int) -> None:
-    global _bench
+    """Prepare a worker process."""
+    global _scorer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _bench = CandidateScorer(setup)
+    _scorer = CandidateScorer(setup)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -177,7 +176,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed ends nobody; its workers would wait for work forever."""
+    """End this process with its parent. A parent that was killed ends nobody: its workers would wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -189,13 +188,13 @@ def _end_with_parent() -> None:
 def _score(candidate: Candidate) -> Scored | Skipped | HfLwmmError:
     if _ended:
         sys.exit()
-    return _attempt(_bench, candidate)
+    return _attempt(_scorer, candidate)
 
 
-def _attempt(bench: CandidateScorer, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
-    """An error that ends the sweep is a value: other processes' errors lose their kind on the way."""
+def _attempt(scorer: CandidateScorer, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
+    """Score a candidate; an error that ends the sweep is returned, since those of other processes lose their kind."""
     try:
-        return bench.score(candidate)
+        return scorer.score(candidate)
     except MergeError as error:
         return Skipped(candidate, str(error))
     except HfLwmmError as error:

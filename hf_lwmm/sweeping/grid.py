@@ -1,155 +1,205 @@
-"""The candidates of a sweep: every combination of models, anchor, method and knobs."""
+"""List the candidates of a sweep: every combination of models, anchor, method and knobs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations, product
 from typing import Any
 
 from hf_lwmm.errors import PlanError
-from hf_lwmm.methods import METHODS
+from hf_lwmm.methods import METHODS, Method, make_method
 from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.options import Options, did_you_mean, option
+from hf_lwmm.planning.knobs import BN_STATS, Knobs
 
 KINDS = ("model", "merge", "ensemble")
 SUBSETS = ("all", "pairs", "whole")
 ANCHORS = ("all", "first")
-_LAYERWISE = ("start", "alpha", "ramp")
+_OF_LAYERWISE = ("start", "alpha", "ramp")
+_OF_THE_SWEEP = ("method", "labels", "branch")  # not said again in a candidate's name
+
+
+@dataclass(frozen=True)
+class SweepAxes(Options):
+    """The choices that a sweep varies, and those that all its merges share.
+
+    `start`, `alpha` (None is 1/M) and `ramp` are layerwise's. `options` are texts NAME=VALUE,... with values to try,
+    for the methods that have an option of the name. `fixed` are the knobs of every merge; its method and its `bn_stats`
+    are replaced by those of the axes.
+    """
+
+    subsets: str = option(
+        "all", "Models to merge: all subsets of two or more, pairs, or the whole set.", choices=SUBSETS
+    )
+    anchors: str = option("all", "Anchors: all models of a subset in turn, or its first.", choices=ANCHORS)
+    methods: tuple[str, ...] = option(
+        (Layerwise.name,), "Methods to try, with commas between.", choices=tuple(METHODS), commas=True
+    )
+    start: tuple[float, ...] = option((0.0,), "Starts to try with layerwise, such as 0,0.25,0.5.", commas=True)
+    alpha: tuple[float | None, ...] = option(
+        (None,), "Anchor weights to try with layerwise, such as 0.5,0.7.", commas=True, shown="1/M"
+    )
+    ramp: tuple[str, ...] = option(("linear",), "Ramps to try with layerwise.", commas=True)
+    bn_stats: tuple[str, ...] = option(
+        ("linear",), "Ways to try for BatchNorm's running statistics.", choices=BN_STATS, commas=True
+    )
+    options: tuple[str, ...] = option(
+        (),
+        "Values of an option to try, for the methods that have it. Repeatable.",
+        name="option",
+        metavar="NAME=VALUE,...",
+    )
+    ensemble: bool = option(False, "Also score every subset's averaged outputs.")
+    fixed: Knobs = field(default=Knobs())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("methods", *_OF_LAYERWISE, "bn_stats"):
+            if not getattr(self, name):
+                raise PlanError(f"{self.flag(name)} lists nothing.")
+        found = self.option_values
+        known = {name for method in self.methods for name in _options_of(method)}
+        if unknown := sorted(found.keys() - known):
+            raise PlanError(
+                f"--option {unknown[0]}: none of the methods {', '.join(self.methods)} has this option."
+                f"{did_you_mean(unknown[0], sorted(known))}"
+            )
+        self.knobs()  # a value out of range is found now, not after hours
+
+    @property
+    def option_values(self) -> dict[str, tuple[Any, ...]]:
+        """The values to try of each option by name, from the texts in `options`."""
+        found: dict[str, tuple[Any, ...]] = {}
+        for text in self.options:
+            name, equals, values = text.partition("=")
+            if not equals or not name:
+                raise PlanError(f"--option {text}: write NAME=VALUE,..., such as density=0.2,0.5.")
+            parts = [part.strip() for part in values.split(",")]
+            if not all(parts):
+                raise PlanError(f"--option {text}: has nothing where a value should be.")
+            found[name] = (*found.get(name, ()), *map(_number, parts))
+        return found
+
+    @property
+    def varies_knobs(self) -> bool:
+        """True if the axes ask for a grid: another method than layerwise, or several values of a knob."""
+        return self != SweepAxes(
+            subsets=self.subsets,
+            anchors=self.anchors,
+            bn_stats=self.bn_stats[:1],
+            ensemble=self.ensemble,
+            fixed=self.fixed,
+        )
+
+    def knobs(self) -> list[Knobs]:
+        """Return every combination of method, options and `bn_stats`, on top of the fixed knobs.
+
+        Raises:
+            PlanError: if a method has no such value of an option.
+        """
+        return [
+            replace(self.fixed, method=variant, bn_stats=bn_stats)
+            for method in self.methods
+            for bn_stats in self.bn_stats
+            for variant in self._variants(method)
+        ]
+
+    def _variants(self, method: str) -> list[Method]:
+        """A method with every combination of its options' values."""
+        own = _options_of(method)
+        varied = {name: values for name, values in self.option_values.items() if name in own}
+        if method == Layerwise.name:
+            varied |= {name: getattr(self, name) for name in _OF_LAYERWISE}
+        return [make_method(method, dict(zip(varied, values, strict=True))) for values in product(*varied.values())]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing to score; models are told by their places among the sweep's.
+    """One thing to score: a model, a merge or an output ensemble.
 
-    `kind` is "model", "merge" or "ensemble". `knobs` are those of a merge that differ from the paper's choice, as for
-    `Knobs`. `trial` counts what a search tried.
+    `models` and `anchor` are places among the sweep's models. Only a merge has `knobs`. `trial` numbers what a search
+    tried.
     """
 
     kind: str
     models: tuple[int, ...]
     anchor: int
-    knobs: Mapping[str, Any] = field(default_factory=dict)
+    knobs: Knobs | None = None
     trial: int | None = None
 
     @property
     def key(self) -> str:
-        """What tells it from any other candidate of the sweep."""
-        entries = asdict(self)
-        del entries["trial"]
-        return json.dumps(entries, sort_keys=True)
-
-    def to_json(self) -> str:
-        """Its text, which `read_candidate` reads."""
-        return json.dumps(asdict(self))
+        """The text that tells it from any other candidate of the sweep."""
+        return json.dumps({**self.to_dict(), "trial": None}, sort_keys=True)
 
     @property
     def method(self) -> str | None:
-        """The name of a merge's method."""
-        return str(self.knobs.get("method", Layerwise.name)) if self.kind == "merge" else None
+        """The name of a merge's method, else None."""
+        return self.knobs.method.name if self.knobs else None
 
     def name(self, labels: Sequence[str]) -> str:
-        """What a table calls it, e.g. `layerwise of a*, b, start=0.5`; the star marks the anchor."""
+        """Return what tables call it, such as `layerwise of a*, b, start=0.5`; the star marks the anchor.
+
+        Knobs at their defaults, and labels and branch, which all merges of a sweep share, are left out.
+        """
         if self.kind == "model":
             return labels[self.anchor]
-        if self.kind == "ensemble":
+        if self.knobs is None:
             return f"ensemble of {', '.join(labels[model] for model in self.models)}"
         models = [labels[model] + ("*" if model == self.anchor else "") for model in self.models]
-        settings = [f"{name}={_short(value)}" for name, value in _flat(self.knobs).items() if name != "method"]
+        changed = {**self.knobs.changed(), **self.knobs.method.changed()}
+        settings = [f"{name}={_short(value)}" for name, value in changed.items() if name not in _OF_THE_SWEEP]
         return f"{self.method} of {', '.join(models + settings)}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data; the knobs are those of a recipe."""
+        own = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {**own, "models": list(self.models), "knobs": self.knobs.to_dict() if self.knobs else None}
 
-def read_candidate(text: str) -> Candidate:
-    """A candidate from its own text."""
-    entries = json.loads(text)
-    return Candidate(**{**entries, "models": tuple(entries["models"])})
+
+def read_candidate(entries: Mapping[str, Any]) -> Candidate:
+    """Return the candidate that `Candidate.to_dict` gave.
+
+    Raises:
+        PlanError: if this version knows no such method or knob.
+    """
+    knobs = None
+    if entries["knobs"] is not None:
+        options = dict(entries["knobs"]["method"])
+        method = make_method(options.pop("name"), options)
+        knobs = Knobs.read({**entries["knobs"], "method": method}, "A candidate's knobs")
+    return Candidate(**{**entries, "models": tuple(entries["models"]), "knobs": knobs})
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A combination that cannot be, or that failed, and why."""
+    """A candidate that cannot be merged or scored, and the reason."""
 
     candidate: Candidate
     reason: str
 
 
-@dataclass(frozen=True)
-class Axes:
-    """What a grid varies.
-
-    `subsets`: all of two or more models, pairs, or the whole set. `anchors`: every model of a subset in turn, or its
-    first. `start`, `alpha` and `ramp` are layerwise's; of `options` each method takes those that it has. `fixed` are
-    further knobs of every merge.
-    """
-
-    subsets: str = "all"
-    anchors: str = "all"
-    methods: Sequence[str] = (Layerwise.name,)
-    start: Sequence[float] = (0.0,)
-    alpha: Sequence[float | None] = (None,)
-    ramp: Sequence[str] = ("linear",)
-    bn: Sequence[str] = ("linear",)
-    options: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("methods", "start", "alpha", "ramp", "bn"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            if not getattr(self, name):
-                raise PlanError(f"--{name} lists nothing.")
-        for name, value, choices in (("subsets", self.subsets, SUBSETS), ("anchors", self.anchors, ANCHORS)):
-            if value not in choices:
-                raise PlanError(f"--{name} {value} is none of {', '.join(choices)}.")
-        if unknown := [name for name in self.methods if name not in METHODS]:
-            raise PlanError(f"--methods {unknown[0]} is none of {', '.join(METHODS)}.")
-        known = {option for method in self.methods for option in _options_of(method)}
-        if lacking := sorted(set(self.options) - known):
-            raise PlanError(f"--set {lacking[0]}: none of the methods {', '.join(self.methods)} has this option.")
-
-
 def singles(count: int) -> list[Candidate]:
-    """Every model by itself."""
+    """Return every model by itself."""
     return [Candidate("model", (model,), model) for model in range(count)]
 
 
 def ensembles(count: int, subsets: str) -> list[Candidate]:
-    """The output ensemble of every subset."""
+    """Return the output ensemble of every subset of `count` models."""
     return [Candidate("ensemble", members, members[0]) for members in _subsets(count, subsets)]
 
 
-def merges(count: int, axes: Axes) -> list[Candidate]:
-    """Every merge of a grid, whether it can be or not."""
-    return [
+def merges(count: int, axes: SweepAxes) -> list[Candidate]:
+    """Return every merge of a grid over `count` models once, whether it can be carried out or not."""
+    found = (
         Candidate("merge", members, anchor, knobs)
         for members in _subsets(count, axes.subsets)
         for anchor in (members if axes.anchors == "all" else members[:1])
-        for method in axes.methods
-        for knobs in _knobs(method, axes)
-    ]
-
-
-def merge_knobs(method: str, values: Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Knobs of a merge without those that are the paper's choice anyway, so that equal merges have equal names."""
-    from hf_lwmm.planning.plan import Knobs
-
-    defaults = {each.name: each.default for each in fields(Knobs)}
-    every = {"method": method, **fixed, **values}
-    return {name: value for name, value in every.items() if value != defaults[name] and value not in ({}, (), [])}
-
-
-def _options_of(method: str) -> list[str]:
-    return [each.name for each in fields(METHODS[method]) if each.name not in _LAYERWISE]  # type: ignore[arg-type]
-
-
-def _knobs(method: str, axes: Axes) -> Iterator[dict[str, Any]]:
-    varied: dict[str, Sequence[Any]] = {"bn": axes.bn}
-    if method == Layerwise.name:
-        varied |= {name: getattr(axes, name) for name in _LAYERWISE}
-    options = {name: values for name, values in axes.options.items() if name in _options_of(method)}
-    for chosen in product(*varied.values(), *options.values()):
-        values = dict(zip(varied, chosen, strict=False))
-        values["options"] = dict(zip(options, chosen[len(varied) :], strict=True))
-        yield merge_knobs(method, values, axes.fixed)
+        for knobs in axes.knobs()
+    )
+    return list(dict.fromkeys(found))
 
 
 def _subsets(count: int, subsets: str) -> list[tuple[int, ...]]:
@@ -157,9 +207,22 @@ def _subsets(count: int, subsets: str) -> list[tuple[int, ...]]:
     return [members for size in sizes for members in combinations(range(count), size)]
 
 
-def _flat(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{name: value for name, value in knobs.items() if name != "options"}, **knobs.get("options", {})}
+def _options_of(method: str) -> list[str]:
+    """The options of a method that have no axis of their own."""
+    return [] if METHODS[method].own_flags else [each.name for each in fields(METHODS[method])]  # type: ignore[arg-type]
+
+
+def _number(text: str) -> int | float | str:
+    """A text as the number that it is; any other text is left for the option to refuse."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "+".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""The ranked table of a sweep: scores with intervals, and how far apart candidates are beyond the images' chance."""
+"""Rank the candidates of a sweep, with intervals that tell real differences from the chance of the images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ import numpy as np
 from hf_lwmm._version import __version__
 from hf_lwmm.evaluation.per_image import padded
 from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.methods import Method
+from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
-from hf_lwmm.sweeping.scorer import Data, Scored
+from hf_lwmm.sweeping.scorer import Scored, SweepData
 
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One candidate's place; scores are fractions, intervals 95 % over images.
+    """A candidate's place in the table; scores are fractions, intervals 95 % over images.
 
-    `difference` is to the best single model, `behind` to the best candidate; their intervals are paired. None where a
-    candidate is compared with itself, or no single model was scored.
+    `difference` is to the best single model, `behind` to the best candidate; their intervals are paired. Both are None
+    where a candidate would be compared with itself, and `difference` where no single model was scored.
     """
 
     rank: int
@@ -40,21 +42,19 @@ class SweepRow:
 
     @property
     def ties_with_best(self) -> bool:
-        """Whether other images could as well have put it first."""
+        """True if other images could as well have put it first."""
         return self.behind_interval is None or self.behind_interval.high >= 0
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """All candidates of a sweep, the best first, and what was left out with the reason.
+    """All candidates of a sweep, the best first, and those that were skipped, with reasons.
 
     `labels` are the models' names, in the order that candidates count them.
     """
 
     metric: str
-    of_class: str
-    data: Data
-    protocol: str
+    data: SweepData
     labels: tuple[str, ...]
     rows: tuple[SweepRow, ...]
     skipped: tuple[Skipped, ...]
@@ -63,11 +63,12 @@ class SweepReport:
 
     @property
     def best(self) -> SweepRow:
+        """The candidate with the highest score."""
         return self.rows[0]
 
     @property
     def verdict(self) -> str:
-        """Whether the best is distinguishable from the next, and how far its score can be trusted."""
+        """The sentences on how sure the first place is, and how far its score can be trusted."""
         texts = []
         if len(self.rows) > 1:
             following, ties = self.rows[1], sum(row.ties_with_best for row in self.rows[1:])
@@ -86,12 +87,12 @@ class SweepReport:
         return " ".join(texts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; fractions, not per cent; None where something does not occur."""
+        """Return plain data: fractions, not per cent, and None where something does not occur."""
         return {
             "metric": self.metric,
             "dataset": self.data.name,
             "commit": self.data.commit,
-            "protocol": self.protocol,
+            "protocol": self.data.classes.protocol,
             "images": self.data.images,
             "hf_lwmm": __version__,
             "models": list(self.labels),
@@ -102,7 +103,7 @@ class SweepReport:
                     "kind": row.candidate.kind,
                     "models": [self.labels[model] for model in row.candidate.models],
                     "anchor": None if row.candidate.kind == "ensemble" else self.labels[row.candidate.anchor],
-                    "knobs": dict(row.candidate.knobs),
+                    "knobs": row.candidate.to_dict()["knobs"],
                     "trial": row.candidate.trial,
                     "score": _known(row.score),
                     "interval": list(row.interval),
@@ -110,7 +111,7 @@ class SweepReport:
                     "difference_interval": list(row.difference_interval) if row.difference_interval else None,
                     "behind": row.behind,
                     "behind_interval": list(row.behind_interval) if row.behind_interval else None,
-                    "by_class": dict(zip(self.data.classes, map(_known, row.by_class.tolist()), strict=True)),
+                    "by_class": dict(zip(self.data.classes.names, map(_known, row.by_class.tolist()), strict=True)),
                     "seconds": round(row.seconds, 3),
                 }
                 for row in self.rows
@@ -123,7 +124,7 @@ class SweepReport:
         }
 
     def cells(self) -> list[tuple[str, ...]]:
-        """The table's rows as text, in per cent; = marks what is not distinguishable from the best."""
+        """Return the table's rows as text, in per cent; = marks what is not distinguishable from the best."""
         return [
             (
                 f"{row.rank}{' =' if row.rank > 1 and row.ties_with_best else ''}",
@@ -142,21 +143,22 @@ class SweepReport:
         return ("rank", "candidate", self.metric, "interval", "to the best model", "interval")
 
     def skipped_by_reason(self) -> dict[str, list[str]]:
-        """The names of what was left out, by the reason."""
+        """Return the names of the skipped candidates by the reason."""
         found: dict[str, list[str]] = {}
         for each in self.skipped:
             found.setdefault(each.reason, []).append(each.candidate.name(self.labels))
         return found
 
     def records(self) -> list[dict[str, Any]]:
-        """A row of plain data for each candidate, the best first; the package's own text says what each entry is."""
+        """Return a row of plain data for each candidate, the best first; see the table in `hf_lwmm.sweeping`."""
         return [_record(row, self) for row in self.rows]
 
     def to_markdown(self) -> str:
-        """The ranked table, the verdict, and what was skipped."""
+        """Return the ranked table, the verdict, and what was skipped."""
+        classes = self.data.classes
         lines = [
-            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(self.data.chosen)} "
-            f"classes ({self.protocol}). Intervals are 95 % over images.",
+            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
+            f"classes ({classes.protocol}). Intervals are 95 % over images.",
             "",
             f"| {' | '.join(self.header)} |",
             "|" + " --- |" * len(self.header),
@@ -174,64 +176,67 @@ class SweepReport:
 
 
 def rank(
-    scored: Sequence[Scored],
-    skipped: Sequence[Skipped],
-    data: Data,
-    protocol: str | None,
-    labels: Sequence[str],
-    output: Path,
+    scored: Sequence[Scored], skipped: Sequence[Skipped], data: SweepData, labels: Sequence[str], output: Path
 ) -> SweepReport:
-    """Rank candidates by their scores; of equal ones models and then merges of few models come first."""
+    """Return the candidates ranked by their scores.
+
+    Of equal scores, models come before merges and ensembles, and fewer models before more.
+
+    Args:
+        scored: the candidates' counts, in any order.
+        skipped: what was left out.
+        data: the data set and its scored classes.
+        labels: the models' names, in the order that candidates count them.
+        output: the Parquet file.
+    """
     metric = METRICS[scored[0].task]
-    counts: dict[str, Values] = dict(
-        zip([each.candidate.key for each in scored], padded([each.counts for each in scored], axis=1), strict=True)
+    counts = dict(
+        zip((each.candidate for each in scored), padded([each.counts for each in scored], axis=1), strict=True)
     )
-    score = {key: metric.mean(each, data.chosen) for key, each in counts.items()}
-    order = sorted(scored, key=lambda each: (-np.nan_to_num(score[each.candidate.key], nan=-1.0), *_place(each)))
-    single = next((each for each in order if each.candidate.kind == "model"), order[0])
-    reference = [single, *(each for each in order if each is not single)]
-    names = [each.candidate.name(labels) for each in reference]
-    stacked = np.stack([counts[each.candidate.key] for each in reference])
-    found = report(metric, data.name, names, stacked, data.space, data.chosen, protocol, 0.0)
-    scores = {each.candidate.key: own for each, own in zip(reference, found.models, strict=True)}
-    best = scores[order[0].candidate.key]
+    score = {candidate: metric.mean(own, data.classes.rows) for candidate, own in counts.items()}
+    order = sorted(scored, key=lambda each: (-np.nan_to_num(score[each.candidate], nan=-1.0), *_place(each.candidate)))
+    single = next((each.candidate for each in order if each.candidate.kind == "model"), None)
+    # The report compares with the first: the best single model, if there is one.
+    reference = [*([single] if single else []), *(each.candidate for each in order if each.candidate != single)]
+    names = [candidate.name(labels) for candidate in reference]
+    found = report(metric, data.name, names, np.stack([counts[each] for each in reference]), data.classes)
+    scores = dict(zip(reference, found.models, strict=True))
+    best = scores[order[0].candidate]
     rows = []
     for place, each in enumerate(order, 1):
-        own, first = scores[each.candidate.key], place == 1
+        own, first = scores[each.candidate], place == 1
         rows.append(
             SweepRow(
-                place,
-                own.name,
-                each.candidate,
-                own.mean,
-                own.interval,
-                own.difference if single.candidate.kind == "model" else None,
-                own.difference_interval if single.candidate.kind == "model" else None,
-                None if first else own.mean - best.mean,
-                None if first else interval(own.resampled - best.resampled),
-                own.by_class,
-                each.seconds,
+                rank=place,
+                name=own.name,
+                candidate=each.candidate,
+                score=own.mean,
+                interval=own.interval,
+                difference=own.difference if single else None,
+                difference_interval=own.difference_interval if single else None,
+                behind=None if first else own.mean - best.mean,
+                behind_interval=None if first else interval(own.resamples - best.resamples),
+                by_class=own.by_class,
+                seconds=each.seconds,
             )
         )
-    said = [note for each in scored if each.candidate.kind == "model" for note in each.notes]
-    notes = tuple(dict.fromkeys([*data.notes, *(note for note in said if not note.startswith(f"{data.name}: "))]))
-    return SweepReport(
-        metric.name, metric.of_class, data, found.protocol, tuple(labels), tuple(rows), tuple(skipped), notes, output
-    )
+    return SweepReport(metric.name, data, tuple(labels), tuple(rows), tuple(skipped), _notes(scored, data), output)
 
 
-def _place(scored: Scored) -> tuple[int, int, str]:
+def _notes(scored: Sequence[Scored], data: SweepData) -> tuple[str, ...]:
+    """The notes on the data and on the single models, each once."""
+    own = [note for each in scored if each.candidate.kind == "model" for note in each.notes]
+    return tuple(dict.fromkeys([*data.notes, *(note for note in own if not note.startswith(f"{data.name}: "))]))
+
+
+def _place(candidate: Candidate) -> tuple[int, int, str]:
     """An order that does not depend on which candidate was done first."""
-    candidate = scored.candidate
     return KINDS.index(candidate.kind), len(candidate.models), candidate.key
 
 
 def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
-    from hf_lwmm.planning.plan import Knobs
-
-    candidate = row.candidate
-    knobs = Knobs(**candidate.knobs) if candidate.kind == "merge" else None
-    layerwise = knobs if knobs is not None and knobs.method == "layerwise" else None
+    candidate, knobs = row.candidate, row.candidate.knobs
+    layerwise = knobs.method if knobs is not None and isinstance(knobs.method, Layerwise) else None
     return {
         "rank": row.rank,
         "candidate": row.name,
@@ -242,8 +247,8 @@ def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
         "start": layerwise and layerwise.start,
         "alpha": layerwise and (1 / len(candidate.models) if layerwise.alpha is None else layerwise.alpha),
         "ramp": layerwise and layerwise.ramp,
-        "bn": knobs and knobs.bn,
-        "options": knobs and {name: float(value) for name, value in knobs.options.items()},
+        "bn_stats": knobs and knobs.bn_stats,
+        "options": knobs and _options(knobs.method),
         "trial": candidate.trial,
         "metric": found.metric,
         "score": row.score,
@@ -256,18 +261,25 @@ def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
     }
 
 
+def _options(method: Method) -> dict[str, float]:
+    """A method's options; those of layerwise have columns of their own."""
+    if isinstance(method, Layerwise):
+        return {}
+    return {name: float(value) for name, value in method.options.items() if value is not None}
+
+
 def _ends(low: str, high: str, interval: Interval | None) -> dict[str, float | None]:
     return {low: None, high: None} if interval is None else {low: interval.low, high: interval.high}
 
 
 def columns(found: SweepReport) -> Mapping[str, Any]:
-    """What the Parquet file has beside the raw counts: the records, column by column."""
+    """Return the columns that the Parquet file has beside the raw counts: the records, column by column."""
     import pyarrow as pa
 
     rows = found.records()
     kinds = dict.fromkeys(rows[0], pa.float64())
     kinds |= dict.fromkeys(("rank", "trial"), pa.int64())
-    kinds |= dict.fromkeys(("candidate", "kind", "anchor", "method", "ramp", "bn", "metric"), pa.string())
+    kinds |= dict.fromkeys(("candidate", "kind", "anchor", "method", "ramp", "bn_stats", "metric"), pa.string())
     kinds |= {"models": pa.list_(pa.string()), "by_class": pa.list_(pa.float64())}
     kinds["options"] = pa.map_(pa.string(), pa.float64())
     for row in rows:

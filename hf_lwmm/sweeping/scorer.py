@@ -1,53 +1,60 @@
-"""Where candidates are scored: every model opened once, a network for each anchor, its weights replaced each time."""
+"""Score candidates: every model is opened once, with a network for each anchor whose weights are replaced each time."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hf_lwmm import hub
+from hf_lwmm.calibration.merged_network import load_merged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.data.loading import open_images
-from hf_lwmm.engine.streaming import write_merged
+from hf_lwmm.engine.network_folder import write_network
+from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import DatasetError, LayoutError, PlanError
-from hf_lwmm.evaluation.evaluate import evaluate, scored_classes
+from hf_lwmm.evaluation.evaluate import evaluate
+from hf_lwmm.evaluation.protocols import ScoredClasses, scored_classes
 from hf_lwmm.evaluation.report import EvaluationReport
-from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.hub import ModelRef, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.networks.module_slots import fill
-from hf_lwmm.planning.permutation import Matching, match_units, permuted_checkpoint
-from hf_lwmm.planning.plan import Knobs, MergePlan, make_plan
+from hf_lwmm.planning.images import ImageSource
+from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.permutation import Matching, permute_to_anchor
+from hf_lwmm.planning.plan import MergePlan, make_plan
 from hf_lwmm.sweeping.grid import Candidate
 
 _MEMORY = Path("/dev/shm")
-_OF_IMAGES = ("split", "config", "image_column", "label_column", "ids", "streaming")
-_OF_NETWORK = ("config.json", "preprocessor_config.json")
+_ONE_FILE = WriteOptions(max_shard_size=1 << 62)
 
 
 @dataclass(frozen=True)
 class SweepSetup:
-    """All that a process needs to score candidates: references, the data, and options of `load` and `evaluate`."""
+    """All that a process needs to score candidates: references, images, and how networks are run and scored."""
 
     models: tuple[ModelRef, ...]
     base: ModelRef | None
-    statistics: tuple[ModelRef, ...]
-    dataset: str
-    loading: Mapping[str, Any]
-    evaluation: Mapping[str, Any]
+    measurements: tuple[ModelRef, ...]
+    images: ImageSource
+    network: NetworkOptions
+    evaluation: EvaluationSpec
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What a candidate got right: the metric's counts (images, rows, K), and the seconds of merging and scoring."""
+    """A candidate's result.
+
+    `counts` are the metric's, (images, rows, K) float64; `seconds` is the time of merging and scoring.
+    """
 
     candidate: Candidate
     counts: Values = field(repr=False)
@@ -58,41 +65,31 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Data:
-    """The data that all candidates are scored on.
-
-    `space` are the classes of the data set's ids, `chosen` those of them that are scored; `identity` changes where the
-    data do.
-    """
+class SweepData:
+    """The data that all candidates are scored on; `identity` is a text that changes when the data do."""
 
     name: str
     images: int
     identity: str
     commit: str | None
-    space: tuple[str, ...]
-    chosen: tuple[int, ...]
+    classes: ScoredClasses
     notes: tuple[str, ...] = ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        return tuple(self.space[row] for row in self.chosen)
 
 
 class CandidateScorer:
-    """Opened models, and networks built so far. Use it as a context."""
+    """The models of a sweep, opened, and the networks built so far. Use it as a context."""
 
     def __init__(self, setup: SweepSetup) -> None:
         self.setup = setup
         self._networks: dict[int, LoadedModel] = {}
         self._replaceable: dict[int, bool] = {}
-        self._matchings: dict[tuple[int, int, tuple[str, ...]], Matching] = {}
-        branch = setup.loading.get("branch", "student")
-        sets = [read_label_set(labels) for labels in setup.loading.get("labels", ())]
+        self._matchings: dict[tuple[str, ...], Matching] = {}
+        sets = [read_label_set(labels) for labels in setup.network.labels]
         self._opened: list[Checkpoint] = []
         try:
-            self.models = [with_labels(self._open(ref, branch), sets) for ref in setup.models]
+            self.models = [with_labels(self._open(ref, setup.network.branch), sets) for ref in setup.models]
             self.base = self._open(setup.base) if setup.base else None
-            self.statistics = [self._open(ref) for ref in setup.statistics]
+            self.measurements = [self._open(ref) for ref in setup.measurements]
         except BaseException:
             self.close()
             raise
@@ -104,6 +101,7 @@ class CandidateScorer:
         self.close()
 
     def close(self) -> None:
+        """Close all files."""
         for checkpoint in self._opened:
             checkpoint.close()
 
@@ -112,43 +110,40 @@ class CandidateScorer:
         return self._opened[-1]
 
     def plan(self, candidate: Candidate) -> MergePlan:
-        """The plan of a merge.
+        """Return the plan of a merge.
 
         Raises:
             HfLwmmError: if there is no such merge.
         """
-        knobs = Knobs(**candidate.knobs)
-        needs = knobs.merge_method().needs
+        assert candidate.knobs is not None
+        method = candidate.knobs.method
         plan = make_plan(
             [self.models[model] for model in candidate.models],
             candidate.models.index(candidate.anchor),
-            knobs,
-            self.base if "base" in needs else None,
-            [self.statistics[m] for m in candidate.models] if self.statistics and needs & {"fisher", "grams"} else [],
+            candidate.knobs,
+            self.base if "base" in method.needs else None,
+            [self.measurements[model] for model in candidate.models] if self.measurements and method.measured else [],
         )
-        if plan.undecided or knobs.bn == "recalibrate":
-            what = f"--bn {knobs.bn}" if knobs.bn == "recalibrate" else f"--method {plan.method.name}"
+        if plan.undecided or candidate.knobs.bn_stats == "recalibrate":
+            what = f"--method {method.name}" if plan.undecided else "--bn-stats recalibrate"
             raise PlanError(f"{what} needs images of its own; merge with it, and score the result with evaluate.")
         return plan
 
-    def data(self) -> Data:
-        """The data set, as the first model sees it.
+    def data(self) -> SweepData:
+        """Return the data set, as the first model sees it.
 
         Raises:
             DatasetError: if it cannot be read.
         """
-        options = {name: value for name, value in self.setup.evaluation.items() if name in _OF_IMAGES}
         first = self.network(0)
-        images = open_images(self.setup.dataset, task=first.task, **options)
-        limit = self.setup.evaluation.get("limit")
-        space, chosen, notes = scored_classes(images, first, self.setup.evaluation.get("protocol"))
-        count = images.count if limit is None else min(limit, images.count)
-        return Data(images.name, count, images.identity, images.commit, tuple(space), tuple(chosen), tuple(notes))
+        images = open_images(self.setup.images, task=first.task)
+        classes, notes = scored_classes(images, first, self.setup.evaluation.protocol)
+        return SweepData(images.name, images.count, images.identity, images.commit, classes, notes)
 
     def network(self, model: int) -> LoadedModel:
-        """The network of a model, built when it is first asked for; its weights are those last put there."""
+        """Return the network of a model, built when it is first asked for; its weights are those last put there."""
         if model not in self._networks:
-            found = load(self.setup.models[model], **self.setup.loading)
+            found = load(self.setup.models[model], self.setup.network)
             try:
                 fill(found.model, self.models[model])
                 self._replaceable[model] = True
@@ -158,7 +153,7 @@ class CandidateScorer:
         return self._networks[model]
 
     def score(self, candidate: Candidate) -> Scored:
-        """Merge a candidate, if it is a merge, and count what it gets right.
+        """Merge a candidate, if it is a merge, and count its hits and misses.
 
         Raises:
             HfLwmmError: a subclass; MergeError if it is this very merge that cannot be.
@@ -167,18 +162,18 @@ class CandidateScorer:
         with tempfile.TemporaryDirectory(prefix="hf-lwmm-", dir=self._workplace(candidate)) as name:
             folder = Path(name)
             if candidate.kind == "merge":
-                networks: Sequence[LoadedModel] = [self._merged(candidate, folder)]
+                networks = [self._merged(candidate, folder)]
             else:
                 networks = [self._own(model) for model in candidate.models]
-            ensemble = candidate.kind == "ensemble"
-            found = self._evaluate(networks, ensemble, folder)
+            found = self._evaluate(networks, candidate.kind == "ensemble", folder)
         seconds = time.perf_counter() - started
         counts = found.counts[-1].astype(np.float64)
         return Scored(candidate, counts, seconds, found.metric.task, found.classes, found.notes)
 
     def _evaluate(self, networks: Sequence[LoadedModel], ensemble: bool, folder: Path) -> EvaluationReport:
-        partial = folder / "partial"  # a killed candidate is begun anew
-        found = evaluate(networks, self.setup.dataset, ensemble=ensemble, partial=partial, **self.setup.evaluation)
+        spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0)
+        # Partial results vanish with the folder: a killed candidate is begun anew.
+        found = evaluate(networks, self.setup.images, spec, partial=folder / "partial")
         if found is None:
             raise PlanError("A sweep spreads its candidates itself (--jobs, --ray); start it without torchrun.")
         return found
@@ -190,35 +185,25 @@ class CandidateScorer:
         return network
 
     def _merged(self, candidate: Candidate, folder: Path) -> LoadedModel:
-        plan, network = self._permuted(self.plan(candidate), candidate), self.network(candidate.anchor)
-        (name,) = write_merged(plan, folder, max_shard_size=1 << 62)
-        if self._replaceable[candidate.anchor]:
-            merged = open_checkpoint(hub.resolve(parse_ref(folder / name)))
-            try:
-                fill(network.model, merged)
-            finally:
-                merged.close()
-            return replace(network, name="merge")
-        source = plan.anchor.source
-        for name in _OF_NETWORK:
-            if name in source.files:
-                shutil.copy(hub.fetch(source, name), folder / name)
-        return replace(load(folder, **self.setup.loading), name="merge")
+        """The network of a merge: the anchor's with other weights where it can take them, else one loaded anew."""
+        plan, network = self._permuted(self.plan(candidate)), self.network(candidate.anchor)
+        (name,) = write_network(plan, folder, writing=_ONE_FILE)
+        if not self._replaceable[candidate.anchor]:
+            return replace(load_merged(plan, folder, self.setup.network), name="merge")
+        merged = open_checkpoint(hub.resolve(parse_ref(folder / name)))
+        try:
+            fill(network.model, merged)
+        finally:
+            merged.close()
+        return replace(network, name="merge")
 
-    def _permuted(self, plan: MergePlan, candidate: Candidate) -> MergePlan:
+    def _permuted(self, plan: MergePlan) -> MergePlan:
         """The plan over models whose units stand where the anchor's do; they are matched once for each two models."""
         if not plan.permutes:
             return plan
-        shared = tuple(slot.slot for slot in plan.alignment.shared)
-        checkpoints = list(plan.checkpoints)
-        for place, model in enumerate(candidate.models):
-            if model == candidate.anchor:
-                continue
-            key = (candidate.anchor, model, shared)
-            if key not in self._matchings:
-                self._matchings[key] = match_units(plan.anchor, checkpoints[place], list(shared))
-            checkpoints[place] = permuted_checkpoint(checkpoints[place], self._matchings[key])
-        return replace(plan, checkpoints=tuple(checkpoints))
+        shared = [slot.slot for slot in plan.alignment.shared]
+        checkpoints = permute_to_anchor(plan.checkpoints, plan.alignment.anchor, shared, self._matchings)
+        return replace(plan, checkpoints=checkpoints)
 
     def _workplace(self, candidate: Candidate) -> Path | None:
         """Shared memory, if the merge fits into half of what is left there; else the folder for temporary files."""
@@ -226,9 +211,9 @@ class CandidateScorer:
         return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * size else None
 
 
-def check_same(scored: Scored, task: str, data: Data) -> None:
-    """Raises DatasetError if a candidate was not scored by the same metric and classes as the others."""
-    if scored.task != task or scored.classes != data.classes:
+def check_same(scored: Scored, task: str, data: SweepData) -> None:
+    """Refuse a candidate that was not scored by the same metric and classes as the others. Raises DatasetError."""
+    if scored.task != task or scored.classes != data.classes.names:
         raise DatasetError(
             "The models name their classes differently and the data set does not name them, so their scores cannot be "
             "compared. --protocol says which classes the ids stand for."

@@ -1,4 +1,4 @@
-"""The Parquet file of a sweep, and the rows that a sweep leaves behind while it runs."""
+"""Keep a sweep's results: the Parquet file, and the rows that a sweep leaves behind while it runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_lwmm.checkpoints.atomic import atomic
+from hf_lwmm.errors import MergeError, SweepError
 from hf_lwmm.metrics.ratios import Values
-from hf_lwmm.sweeping.executor import SweepError
 from hf_lwmm.sweeping.grid import Skipped, read_candidate
 from hf_lwmm.sweeping.scorer import Scored
 
@@ -35,16 +36,17 @@ _RAW = pa.schema(
 
 
 class Store:
-    """The results of one sweep. `study` is what they are results of: a file with those of another is refused.
+    """The results of one sweep. Use it as a context.
 
-    What is None in a study, such as a base that no method needed, does not tell it from others.
+    `study` says what they are results of: a file with those of another is refused. What is None in a study, such as a
+    base that no method needed, does not tell it from others.
 
     While the sweep runs, every row is a file of its own in a hidden folder beside the Parquet file, so that a killed
-    sweep has lost nothing but what it was at. The folder is locked: two sweeps at once would lose each other's rows.
-    Use it as a context.
+    sweep loses only the candidates that were being scored. The folder is locked: two sweeps at once would lose each
+    other's rows.
 
     Raises:
-        SweepError: if the file, or what a killed sweep left, holds results of something else, or a sweep is writing it.
+        SweepError: if the file, or what a killed sweep left, holds other results, or a sweep is writing it.
     """
 
     def __init__(self, path: Path, study: Mapping[str, Any]) -> None:
@@ -106,37 +108,36 @@ class Store:
         return [_scored(row, counts[place].values.to_numpy()) for place, row in enumerate(rows)]
 
     def keep(self, row: Scored) -> None:
-        """Keep a row that was just scored; it appears whole or not at all.
+        """Keep a row that was just scored.
 
         Raises:
             SweepError: if the disk is full, or the folder may not be written.
         """
         self.rows[row.candidate.key] = row
         name = hashlib.sha256(row.candidate.key.encode()).hexdigest()[:24] + ".parquet"
-        try:
-            _write(pa.Table.from_pylist([_plain(row)], _RAW), self._parts / name, {"study": self.study})
-        except OSError as error:
-            raise SweepError(f"{self._parts}: cannot be written: {error.strerror or error}.") from None
+        _write(pa.Table.from_pylist([_plain(row)], _RAW), self._parts / name, {"study": self.study})
 
     def finish(self, columns: Mapping[str, pa.Array], order: Sequence[str], skipped: Sequence[Skipped]) -> None:
-        """Write all rows, in an order of keys, with more columns before the raw ones, as the Parquet file.
+        """Write all rows as the Parquet file.
+
+        Args:
+            columns: further columns, which stand before those of the rows.
+            order: the rows' keys in the order of the file.
+            skipped: what was left out, for the file's metadata.
 
         Raises:
             SweepError: if it cannot be written; the single rows are then still there.
         """
         raw = pa.Table.from_pylist([_plain(self.rows[key]) for key in order], _RAW)
         table = pa.table({**columns, **dict(zip(raw.column_names, raw.columns, strict=True))})
-        reasons = [{"candidate": json.loads(each.candidate.to_json()), "reason": each.reason} for each in skipped]
-        try:
-            _write(table, self.path, {"study": self.study, "skipped": reasons})
-            shutil.rmtree(self._parts, ignore_errors=True)
-        except OSError as error:
-            raise SweepError(f"{self.path}: cannot be written: {error.strerror or error}.") from None
+        reasons = [{"candidate": each.candidate.to_dict(), "reason": each.reason} for each in skipped]
+        _write(table, self.path, {"study": self.study, "skipped": reasons})
+        shutil.rmtree(self._parts, ignore_errors=True)
 
 
 def _plain(row: Scored) -> dict[str, Any]:
     return {
-        "definition": row.candidate.to_json(),
+        "definition": json.dumps(row.candidate.to_dict()),
         "task": row.task,
         "classes": list(row.classes),
         "notes": list(row.notes),
@@ -147,15 +148,14 @@ def _plain(row: Scored) -> dict[str, Any]:
 
 
 def _scored(row: Mapping[str, Any], counts: Values) -> Scored:
-    candidate, shaped = read_candidate(row["definition"]), counts.reshape(row["counts_shape"])
+    candidate, shaped = read_candidate(json.loads(row["definition"])), counts.reshape(row["counts_shape"])
     return Scored(candidate, shaped, row["seconds"], row["task"], tuple(row["classes"]), tuple(row["notes"]))
 
 
 def _write(table: pa.Table, path: Path, meta: Mapping[str, Any]) -> None:
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _META: json.dumps(meta).encode()})
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(table, aside, compression="zstd")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+        with atomic(path) as place:
+            pq.write_table(table, place, compression="zstd")
+    except MergeError as error:
+        raise SweepError(str(error)) from None

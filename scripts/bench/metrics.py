@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.decoding import label_ids, segment_runs
 from hf_lwmm.data.runs import Runs
-from hf_lwmm.metrics.bootstrap import interval, resampled, summed
-from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_counts
+from hf_lwmm.metrics.bootstrap import interval, score_resamples, summed
+from hf_lwmm.metrics.panoptic import mean_pq, panoptic_counts
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
 
 CLASSES, HEIGHT, WIDTH, CELLS = 19, 1024, 2048, 40
@@ -345,8 +346,8 @@ def main() -> None:
         )
     counts = np.random.default_rng(0).integers(1, 10_000, size=(500, CLASSES, 3))
     measure(
-        "Interval, 1000 samples of 500 images",
-        {"hf-lwmm bootstrap of mIoU": lambda: lambda: interval(resampled(counts, summed(mean_iou))).low},
+        "Interval, 1000 resamples of 500 images",
+        {"hf-lwmm bootstrap of mIoU": lambda: lambda: interval(score_resamples(counts, summed(mean_iou))).low},
         min(arguments.runs, 5),
     )
     if not arguments.no_inference:

@@ -42,7 +42,7 @@ def networks() -> dict[str, Any]:
 def measure(name: str, size: tuple[int, int], threads: int) -> None:
     import torch
 
-    from hf_lwmm.evaluation.inference import best_classes, see
+    from hf_lwmm.evaluation.inference import best_classes, window_logits
 
     torch.set_num_threads(threads)
     model = networks()[name]().eval()
@@ -50,7 +50,7 @@ def measure(name: str, size: tuple[int, int], threads: int) -> None:
     before, start = _peak(), time.perf_counter()
     with torch.inference_mode():
         if name.startswith("HRDA"):
-            best_classes(see(model, pixels, (1024, 1024), (512, 512)), size)
+            best_classes(window_logits(model, pixels, (1024, 1024), (512, 512)), size)
         else:
             model(pixels)
     seconds = time.perf_counter() - start

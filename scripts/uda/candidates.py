@@ -25,15 +25,16 @@ from safetensors.torch import load_file, save_file
 
 import hf_lwmm
 from hf_lwmm.calibration.measurements import measure
+from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
 from hf_lwmm.evaluation.inference import PLAIN, Logits, best_classes, predict_logits, rows_of_classes
 from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
 from hf_lwmm.hub import sha256
 from hf_lwmm.labels import match_classes
-from hf_lwmm.metrics.bootstrap import interval, resampled, summed
+from hf_lwmm.metrics.bootstrap import interval, score_resamples, summed
 from hf_lwmm.metrics.classification import average_accuracy
-from hf_lwmm.metrics.panoptic import PanopticMap, mean_pq, panoptic_scores
+from hf_lwmm.metrics.panoptic import mean_pq, panoptic_scores
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
 from scripts.uda.data import Frames
 from scripts.uda.streets import CLASSES, IGNORE
@@ -71,7 +72,7 @@ class Scored:
     def gain(self, over: Scored) -> tuple[float, float, float]:
         """The difference to another candidate on the same images, and its 95 % interval over images."""
         statistic = summed(MEANS[self.counts.shape[-1]])
-        low, high = interval(resampled(self.counts, statistic) - resampled(over.counts, statistic))
+        low, high = interval(score_resamples(self.counts, statistic) - score_resamples(over.counts, statistic))
         return self.mean - over.mean, 100 * low, 100 * high
 
 

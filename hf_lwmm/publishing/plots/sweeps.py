@@ -1,8 +1,9 @@
-"""What scores which merge: over one knob, and over which models are merged.
+"""Draw the scores of a sweep: over one option of layerwise, and over the models that are merged.
 
-Both take rows of plain data, such as those of a sweep's Parquet file: one for each merge that was scored, with the keys
-`models` (names), `anchor` (None for an ensemble), `method` (None if nothing was merged), `score` and, where known, the
-interval `low` to `high`, as fractions; of layerwise merges also `start`, `alpha` (None is 1/M), `ramp` and `bn`.
+Both pictures take rows of plain data, such as those of a sweep's Parquet file, one for each candidate that was scored.
+A row has the keys `models` (names), `anchor` (None for an ensemble), `method` (None if nothing was merged), `score`
+and, where known, the interval `low` to `high`, as fractions. Rows of layerwise merges also have `start`, `alpha` (None
+is 1/M), `ramp` and `bn_stats`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = Mapping[str, Any]
+_Column = tuple[tuple[str, ...], str | None]  # models and anchor
 
 KNOBS = {
     "start": "start, as a fraction of the depth",
@@ -32,18 +34,20 @@ _LINES = 8
 
 
 def plot_knob(rows: Sequence[Row], knob: str, path: str | Path | io.BytesIO, metric: str = "mIoU") -> None:
-    """Write the score over start, alpha or ramp, a line for all merges that are otherwise alike (Figures 5b, 5c).
+    """Draw the score over start, alpha or ramp, with a line for all merges that are otherwise alike.
 
-    Of more than eight lines those with the highest scores are drawn.
+    Of more than eight lines those with the highest scores are drawn. Source: Figures 5b and 5c of the paper.
+
+    Args:
+        rows: the scored candidates; only layerwise merges count.
+        knob: `start`, `alpha` or `ramp`.
+        path: the file to write, .png, .svg or .pdf.
+        metric: the name of the scores.
 
     Raises:
-        PlotError: if no two merges differ in the knob alone.
+        PlotError: if no two merges differ in the knob alone, or the file cannot be written.
     """
-    lines: dict[tuple[Any, ...], dict[Any, Row]] = {}
-    for row in (row for row in rows if row.get("method") == "layerwise"):
-        others = tuple(_shown(row, name) for name in (*KNOBS, "bn") if name != knob)
-        lines.setdefault((tuple(row["models"]), row["anchor"], *others), {})[_setting(row, knob)] = row
-    lines = {key: points for key, points in lines.items() if len(points) > 1}
+    lines = _lines_over(rows, knob)
     if not lines:
         raise PlotError(f"No two of the {len(rows)} merges differ in {knob} alone.")
     best = sorted(lines, key=lambda key: -max(row["score"] for row in lines[key].values()))[:_LINES]
@@ -66,55 +70,79 @@ def plot_knob(rows: Sequence[Row], knob: str, path: str | Path | io.BytesIO, met
         legend_above(figure, axes, names)
 
 
-def plot_subsets(rows: Sequence[Row], path: str | Path | io.BytesIO, metric: str = "mIoU") -> None:
-    """Write the score of every subset of the models with every anchor (paper, Table 3).
+def _lines_over(rows: Sequence[Row], knob: str) -> dict[tuple[Any, ...], dict[Any, Row]]:
+    """The rows of each line of more than one point, by the knob's value; the key of a line is all that it shares."""
+    lines: dict[tuple[Any, ...], dict[Any, Row]] = {}
+    for row in (row for row in rows if row.get("method") == "layerwise"):
+        others = tuple(_shown(row, name) for name in (*KNOBS, "bn_stats") if name != knob)
+        lines.setdefault((tuple(row["models"]), row["anchor"], *others), {})[_setting(row, knob)] = row
+    return {key: points for key, points in lines.items() if len(points) > 1}
 
-    A column is a subset and its anchor: above its score by every method, below the models in it, the anchor ringed.
-    Columns are in order of the number of models, then of the best score.
+
+def plot_subsets(rows: Sequence[Row], path: str | Path | io.BytesIO, metric: str = "mIoU") -> None:
+    """Draw the score of every subset of the models with every anchor.
+
+    A column stands for a subset and its anchor: above are its scores by every method, below the models in it, the
+    anchor ringed. Columns are in order of the number of models, then of the best score. Source: Table 3 of the paper.
+
+    Args:
+        rows: the scored candidates.
+        path: the file to write, .png, .svg or .pdf.
+        metric: the name of the scores.
 
     Raises:
-        PlotError: if there are no rows.
+        PlotError: if there are no rows, or the file cannot be written.
     """
     if not rows:
         raise PlotError("There are no merges to draw.")
-    columns: dict[tuple[tuple[str, ...], str | None], list[Row]] = {}
+    columns: dict[_Column, list[Row]] = {}
     for row in rows:
         columns.setdefault((tuple(row["models"]), row["anchor"]), []).append(row)
     order = sorted(columns, key=lambda key: (len(key[0]), -max(row["score"] for row in columns[key])))
     models = list(dict.fromkeys(name for members, _ in order for name in members))
-    methods = list(dict.fromkeys(_method(row) for key in order for row in columns[key]))
     labels = [textwrap.fill(model, 30) for model in models]
     below = 0.1 + len(models) * (0.08 + 0.13 * max(label.count("\n") + 1 for label in labels))
-    points: dict[str, list[tuple[float, Row]]] = {method: [] for method in methods}
-    for x, key in enumerate(order):
-        beside = list(dict.fromkeys(map(_method, columns[key])))
-        for row in columns[key]:
-            shift = (beside.index(_method(row)) - (len(beside) - 1) / 2) * min(0.7 / len(beside), 0.2)
-            points[_method(row)].append((x + shift, row))
-    with picture(path, 2.9 + below + legend_height(methods)) as figure:
+    points = _points_by_method([columns[key] for key in order])
+    with picture(path, 2.9 + below + legend_height([*points])) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.3, below])
         for index, (method, found) in enumerate(points.items()):
             _draw(upper, [x for x, _ in found], [row for _, row in found], index, method, "")
         upper.grid(axis="y")
         upper.set_ylabel(f"{metric} in %")
         upper.tick_params(bottom=False)
-        for x, (members, anchor) in enumerate(order):
-            inside = [models.index(name) for name in members]
-            lower.plot([x, x], [min(inside), max(inside)], color="black", linewidth=1)
-            lower.plot([x] * len(models), range(len(models)), "o", color=GREY, markersize=4, zorder=1)
-            lower.plot([x] * len(inside), inside, "o", color="black", markersize=4)
-            if anchor is not None:
-                lower.plot([x], [models.index(anchor)], "o", color="white", mec="black", mew=1.5, markersize=6)
+        _draw_members(lower, order, models)
         lower.set_yticks(range(len(models)), labels)
-        lower.set(xlim=(-0.6, len(order) - 0.4), ylim=(len(models) - 0.5, -0.5), xlabel="merged models, anchor ringed")
-        lower.tick_params(bottom=False, left=False, labelbottom=False)
-        for side in ("left", "bottom"):
-            lower.spines[side].set_visible(False)
-        legend_above(figure, upper, methods)
+        legend_above(figure, upper, [*points])
 
 
-def save_plots(rows: Sequence[Row], folder: Path, metric: str = "mIoU") -> list[Path]:
-    """Write subsets.png, and start.png, alpha.png and ramp.png of those that vary, into a folder."""
+def _points_by_method(columns: Sequence[Sequence[Row]]) -> dict[str, list[tuple[float, Row]]]:
+    """The rows of each method with their places; the methods of one column stand a little apart."""
+    points: dict[str, list[tuple[float, Row]]] = {_method(row): [] for column in columns for row in column}
+    for x, column in enumerate(columns):
+        beside = list(dict.fromkeys(map(_method, column)))
+        for row in column:
+            shift = (beside.index(_method(row)) - (len(beside) - 1) / 2) * min(0.7 / len(beside), 0.2)
+            points[_method(row)].append((x + shift, row))
+    return points
+
+
+def _draw_members(axes: Axes, order: Sequence[_Column], models: Sequence[str]) -> None:
+    """Draw which models are merged in each column: a dot for each model, black if it is in, the anchor ringed."""
+    for x, (members, anchor) in enumerate(order):
+        inside = [models.index(name) for name in members]
+        axes.plot([x, x], [min(inside), max(inside)], color="black", linewidth=1)
+        axes.plot([x] * len(models), range(len(models)), "o", color=GREY, markersize=4, zorder=1)
+        axes.plot([x] * len(inside), inside, "o", color="black", markersize=4)
+        if anchor is not None:
+            axes.plot([x], [models.index(anchor)], "o", color="white", mec="black", mew=1.5, markersize=6)
+    axes.set(xlim=(-0.6, len(order) - 0.4), ylim=(len(models) - 0.5, -0.5), xlabel="merged models, anchor ringed")
+    axes.tick_params(bottom=False, left=False, labelbottom=False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def save_sweep_plots(rows: Sequence[Row], folder: Path, metric: str = "mIoU") -> list[Path]:
+    """Draw subsets.png, and start.png, alpha.png and ramp.png for those that vary, into a folder; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "subsets.png"]
     plot_subsets(rows, paths[0], metric)
@@ -140,7 +168,7 @@ def _setting(row: Row, knob: str) -> Any:
 
 
 def _shown(row: Row, knob: str) -> str:
-    """A knob of a line; an alpha of 1/M is the same choice whatever M is."""
+    """A line's knob as a text; an alpha of 1/M is the same choice for any M, and empty."""
     value = _setting(row, knob)
     if knob == "alpha" and math.isclose(value, 1 / len(row["models"])):
         return ""
@@ -152,7 +180,7 @@ def _method(row: Row) -> str:
 
 
 def _line_names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
-    """The models of each line, the anchor starred, and those of the other knobs that tell the lines apart."""
+    """The name of each line: its models, the anchor starred, and the other knobs that tell it from the others."""
     varied = [place for place in range(2, len(keys[0])) if len({key[place] for key in keys}) > 1]
     names = []
     for key in keys:

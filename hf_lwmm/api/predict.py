@@ -1,0 +1,84 @@
+"""Segment pictures with a model, and write what was found into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hf_lwmm.errors import DatasetError, PlanError, naming_extras
+from hf_lwmm.hub.refs import Ref
+from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from hf_lwmm.evaluation.overlays import Predictions
+    from hf_lwmm.networks.loading import LoadedModel
+
+
+@naming_extras("Segmenting pictures")
+def predict(
+    model: Ref | LoadedModel,
+    pictures: Sequence[str | Path],
+    output: str | Path = "predictions",
+    *,
+    opacity: float = 0.6,
+    network: NetworkOptions = NetworkOptions(),
+    progress: Progress = silent,
+) -> Predictions:
+    """Segment pictures and write what was found into a folder.
+
+    For each picture there are `NAME_overlay.png`, `NAME_labels.png` (class ids, with the colours of the classes as
+    palette) and, for panoptic models, `NAME_segments.png` (id = R + 256 G + 256^2 B, as in COCO) with
+    `NAME_segments.json`.
+
+    Args:
+        model: a reference, as for `merge`, or a network that `load` returned.
+        pictures: files, or folders of which all pictures are taken.
+        output: the folder to write into.
+        opacity: the opacity of the colours over the picture, from 0 to 1.
+        network: how a model that is given as a reference becomes a network.
+        progress: called with the number of pictures that are done.
+
+    Returns:
+        The files of each picture; pictures that cannot be read are skipped, and named with the reason.
+
+    Raises:
+        PlanError: if there is no picture, or the model does not segment.
+        MergeError: if a file cannot be written.
+    """
+    from hf_lwmm.data.decoding import decode_rgb
+    from hf_lwmm.evaluation.overlays import Predictions, write_prediction
+    from hf_lwmm.networks.loading import LoadedModel, load
+
+    found = _files(pictures)
+    loaded = model if isinstance(model, LoadedModel) else load(model, network)
+    if loaded.task not in ("semantic", "panoptic"):
+        raise PlanError(f"{loaded.label} is a {loaded.task} network; predict is for segmentation models.")
+    done, failed = [], []
+    names: dict[str, int] = {}
+    for index, path in enumerate(found):
+        progress("Segmenting", index, len(found))
+        names[path.stem] = names.get(path.stem, 0) + 1
+        stem = path.stem if names[path.stem] == 1 else f"{path.stem}-{names[path.stem]}"
+        try:
+            picture = decode_rgb(path, str(path))
+        except DatasetError as error:
+            failed.append((path, str(error).removeprefix(f"{path}: ")))
+            continue
+        done.append(write_prediction(loaded, path, picture, Path(output) / stem, opacity))
+    return Predictions(tuple(done), tuple(failed), loaded.notes)
+
+
+def _files(pictures: Sequence[str | Path]) -> list[Path]:
+    from hf_lwmm.data.decoding import SUFFIXES
+
+    found: list[Path] = []
+    for path in map(Path, pictures):
+        if path.is_dir():
+            found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+        else:
+            found.append(path)
+    if not found:
+        raise PlanError(f"No pictures in {', '.join(map(str, pictures)) or 'what was named'} ({', '.join(SUFFIXES)}).")
+    return found

@@ -1,0 +1,123 @@
+"""Open images without labels, from the Hub or a folder; the labels of labelled data sets are not read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from hf_lwmm.data.columns import image_column
+from hf_lwmm.data.decoding import SUFFIXES, decode_rgb
+from hf_lwmm.data.folders import cityscapes_images, split_names
+from hf_lwmm.data.rows import file_of, open_rows, stored
+from hf_lwmm.planning.images import ImageSource, as_images
+
+# Folders in which trees keep the images of a split; the closest fit first, so that no label is taken for an image.
+_FOLDERS = ("{split}/images", "images/{split}", "701_StillsRaw_full", "RGB", "{split}", "images", "")
+
+
+class HasImage(Protocol):
+    """Anything with an 8-bit RGB image."""
+
+    @property
+    def image(self) -> Image.Image: ...
+
+
+class ImageSequence(Protocol):
+    """Numbered images, labelled or not: `UnlabelledImages`, and `LabelledImages` of `hf_lwmm.data.loading`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+    @property
+    def commit(self) -> str | None: ...
+
+    @property
+    def source(self) -> ImageSource | None: ...
+
+    @property
+    def read(self) -> Callable[[int], HasImage]: ...
+
+
+@dataclass(frozen=True)
+class UnlabelledImage:
+    """One image, 8-bit RGB, and the name of its file."""
+
+    name: str
+    image: Image.Image = field(repr=False)
+
+
+@dataclass(frozen=True)
+class UnlabelledImages:
+    """A split of a data set without its labels.
+
+    `read` gives the image with a number from 0 to `count` - 1. `commit` is that of the data set on the Hub, and
+    `source` what was opened, with the split that was chosen.
+    """
+
+    name: str
+    count: int
+    read: Callable[[int], UnlabelledImage] = field(repr=False)
+    commit: str | None = None
+    source: ImageSource | None = field(default=None, repr=False)
+
+
+def open_unlabelled_images(images: ImageSource | str | Path) -> UnlabelledImages:
+    """Open the images of a split.
+
+    Args:
+        images: the data set, which may be given by its name alone: `org/name[@revision]` on the Hub, or a folder of
+            pictures, of images/ with or without the split, or of a tree that `open_images` knows. The split is train
+            if it names none.
+
+    Returns:
+        The first `limit` images of the source, or all without a limit.
+
+    Raises:
+        DatasetError: if there is no such data set or split, or it has no images.
+    """
+    source = as_images(images)
+    source = replace(source, split=source.split or "train")
+    path, split = Path(source.data), str(source.split)
+    files = _files(path, split) if path.is_dir() else []
+    opened = _of_files(files, f"{path.resolve().name}, split {split}") if files else _of_rows(source, split)
+    count = opened.count if source.limit is None else min(source.limit, opened.count)
+    return replace(opened, count=count, source=source)
+
+
+def _files(root: Path, split: str) -> list[Path]:
+    for name in split_names(split):
+        if frames := cityscapes_images(root, name):
+            return list(frames.values())
+    for pattern in _FOLDERS:
+        for name in split_names(split):
+            folder = root / pattern.format(split=name)
+            walk = folder.rglob("*") if pattern else folder.glob("*")
+            if found := sorted(path for path in walk if path.suffix.lower() in SUFFIXES):
+                return found
+    return []
+
+
+def _of_files(files: list[Path], name: str) -> UnlabelledImages:
+    def read(index: int) -> UnlabelledImage:
+        return UnlabelledImage(files[index].name, decode_rgb(files[index], str(files[index])))
+
+    return UnlabelledImages(name, len(files), read)
+
+
+def _of_rows(source: ImageSource, split: str) -> UnlabelledImages:
+    rows = open_rows(source.data, split, source.config, source.streaming)
+    column = image_column(source, rows.features)
+    read_row = rows.reader([column], [column])
+
+    def read(index: int) -> UnlabelledImage:
+        where, value = f"{rows.shown}, image {index}", read_row(index)[column]
+        return UnlabelledImage(file_of(value) or str(index), decode_rgb(stored(value, where), where))
+
+    return UnlabelledImages(rows.shown, rows.count, read, rows.commit)

@@ -1,0 +1,110 @@
+"""Choose the classes of a data set that are scored, and note which of them are in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_lwmm.data.loading import LabelledImages
+from hf_lwmm.errors import DatasetError
+from hf_lwmm.labels import label_set_of_ids, label_sets, meaning, normalise, read_label_set
+
+if TYPE_CHECKING:
+    from hf_lwmm.evaluation.per_image import ScoredModel
+    from hf_lwmm.networks.loading import LoadedModel
+
+# Protocols of 16 and 13 of Cityscapes' 19 classes: labels that are scored by them still have the ids of all 19.
+_PARTS_OF_CITYSCAPES = ("synthia16", "synthia13")
+
+
+@dataclass(frozen=True)
+class ScoredClasses:
+    """The classes of a data set, and which of them are scored.
+
+    `every` are the names of the classes with the ids 0, 1, ..., and `rows` the ids of those that are scored, in the
+    order of the protocol. `protocol` is what reports call the choice.
+    """
+
+    every: tuple[str, ...] = field(repr=False)
+    rows: tuple[int, ...] = field(repr=False)
+    protocol: str = "all classes"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the scored classes."""
+        return tuple(self.every[row] for row in self.rows)
+
+    def other_protocols(self) -> Mapping[str, tuple[int, ...]]:
+        """Return the ids of Cityscapes' 19, 16 and 13 classes, where the data set has them and others are scored."""
+        known = {normalise(name): row for row, name in enumerate(self.every)}
+        found = {}
+        for protocol in ("cityscapes19", *_PARTS_OF_CITYSCAPES):
+            names = [normalise(name) for name in label_sets()[protocol].classes]
+            rows = tuple(known[name] for name in names if name in known)
+            if len(rows) == len(names) and rows != self.rows:
+                found[protocol] = rows
+        return found
+
+
+def scored_classes(
+    images: LabelledImages, first: LoadedModel, protocol: str | None = None
+) -> tuple[ScoredClasses, tuple[str, ...]]:
+    """Return the classes that are scored, and notes on what was assumed.
+
+    Args:
+        images: the data set, which may name its classes or the scheme of its raw ids.
+        first: the network whose classes the ids are taken for where nothing else names them.
+        protocol: the label set whose classes are scored, a name or a file; all classes of the data set if None.
+
+    Raises:
+        DatasetError: if the protocol has a class that the data set lacks.
+    """
+    notes: tuple[str, ...] = ()
+    wanted = read_label_set(protocol) if protocol else None
+    if images.ids is not None:
+        every = label_set_of_ids(images.ids).classes
+    elif images.classes is not None:
+        every = images.classes
+    elif wanted is not None:
+        every = label_sets()["cityscapes19"].classes if wanted.name in _PARTS_OF_CITYSCAPES else wanted.classes
+    else:
+        every = first.classes
+        notes = (f"{images.name}: does not name its classes; its ids were taken for {first.label}'s (--protocol)",)
+    if wanted is None:
+        return ScoredClasses(every, tuple(range(len(every)))), notes
+    rows = {normalise(name): row for row, name in enumerate(every)}
+    if lacking := [name for name in wanted.classes if normalise(name) not in rows]:
+        raise DatasetError(f"{images.name}: has no class {lacking[0]!r}, which the protocol {wanted.name} scores.")
+    return ScoredClasses(every, tuple(rows[normalise(name)] for name in wanted.classes), str(protocol)), notes
+
+
+def unknown_classes(models: Sequence[ScoredModel], classes: ScoredClasses) -> list[str]:
+    """Return notes on scored classes that a model does not know at all, and that therefore score 0."""
+    notes = []
+    for model in models:
+        known = {meaning(name) for member in model.members for name in member.classes}
+        if lacking := [name for name in classes.names if meaning(name) not in known]:
+            notes.append(f"{model.name}: has no class named {', '.join(lacking)}, so these score 0")
+    return notes
+
+
+def doubtful_ids(confusion: NDArray[np.int64] | None, ids: str | None) -> list[str]:
+    """Return a note if so few classes occur in labels of raw ids that the ids may be those of another scheme.
+
+    Args:
+        confusion: (models, classes, classes + 1) pixels by true and predicted class, None if there are no class maps.
+        ids: the scheme of raw ids by which labels were read, None for class ids.
+    """
+    if ids is None or confusion is None:
+        return []
+    occur, classes = int(confusion[0].any(axis=1).sum()), confusion.shape[1]
+    if 2 * occur >= classes:
+        return []
+    return [
+        f"only {occur} of {classes} classes occur in the labels, which were read as raw ids of {ids}; if they hold "
+        "class ids or other raw ones, --ids is wrong"
+    ]

@@ -1,0 +1,21 @@
+"""The options of carrying a sweep out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hf_lwmm.options import Options, option
+
+
+@dataclass(frozen=True)
+class SweepRun(Options):
+    """How candidates are found and who scores them."""
+
+    search: int = option(
+        0, "In place of a grid, try so many values of start, alpha and ramp (TPE).", minimum=0, metavar="N"
+    )
+    seed: int = option(0, "Seed of --search.", minimum=0)
+    jobs: int | None = option(None, "Processes that score candidates, or workers of --ray.", minimum=1)
+    ray: str | None = option(
+        None, "Address of a Ray cluster that scores candidates; local starts one.", metavar="ADDRESS"
+    )

@@ -1,0 +1,58 @@
+"""Tell what the results of a sweep are of, so that they are never mixed with those of anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hf_lwmm import hub
+from hf_lwmm._version import __version__
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.hashing import file_hashes
+from hf_lwmm.options import Options
+from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
+
+_BESIDE = ("config.json", "preprocessor_config.json")
+# No result depends on the device; the rest of the images is in what was found there, or in the sweep's own options.
+_NOT_TOLD = ("device", "data", "split", "limit", "streaming", "ensemble", "examples")
+
+
+def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
+    """Return what results are of, as plain data: the models by their contents, the images, and how both are used.
+
+    Options at their defaults are left out, so that to say these changes nothing.
+    """
+    setup, base, measurements = scorer.setup, scorer.base, scorer.measurements
+    return {
+        "version": __version__,
+        "models": [_identity(checkpoint) for checkpoint in scorer.models],
+        "base": _identity(base) if base else None,
+        "measurements": [_identity(checkpoint) for checkpoint in measurements] or None,
+        "data set": [data.name, data.images, data.identity, list(data.classes.every), list(data.classes.rows)],
+        "way of reading": _changed(setup.images),
+        "way of loading": _changed(setup.network),
+        "way of scoring": _changed(setup.evaluation),
+    }
+
+
+def labels_of(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Return the models' labels, numbered where they would be the same."""
+    labels = [checkpoint.label for checkpoint in checkpoints]
+    return [f"{label} ({place + 1})" if labels.count(label) > 1 else label for place, label in enumerate(labels)]
+
+
+def _identity(checkpoint: Checkpoint) -> str:
+    """A model by its contents: its commit, or the hashes of the files that say what it computes."""
+    source = checkpoint.source
+    if source.sha:
+        return f"{source.ref}"
+    paths = dict(checkpoint.paths)
+    if source.ref.path is not None and source.ref.path.is_dir():
+        paths |= {name: hub.fetch(source, name) for name in _BESIDE if name in source.files}
+    return " ".join(f"{name}:{digest}" for name, digest in sorted(file_hashes(paths).items()))
+
+
+def _changed(options: Options) -> dict[str, Any]:
+    """The options that differ from their defaults, as plain data."""
+    plain = options.to_dict()
+    return {name: plain[name] for name in options.changed() if name not in _NOT_TOLD}
