@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -66,6 +67,14 @@ def test_a_converted_checkpoint_is_one_line_of_transformers(run: Run, hub: Any, 
             assert float(total) == pytest.approx(expected, rel=1e-4, abs=1e-3)
             own = "transformers." if name == "segformer" else "hf_lwmm." if imports else "transformers_modules."
             assert module.startswith(own) and processor.startswith("Seg"), name
+
+
+@pytest.mark.parametrize("name", ["daformer", "hrda", "edaps", "deeplab"])
+def test_the_code_that_travels_needs_no_hf_lwmm(name: str, tmp_path: Path) -> None:
+    hf_lwmm.export(saved(network(name), tmp_path / "model"), tmp_path / "out")
+    files = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.py")}
+    assert {f"{name}.py", "image_processing.py"} <= files.keys()
+    assert not [file for file, text in files.items() if re.search(r"^\s*(from|import) hf_lwmm", text, re.MULTILINE)]
 
 
 def test_conversion_keeps_every_bit_and_type(tmp_path: Path) -> None:
