@@ -20,7 +20,6 @@ from hf_lwmm._version import __version__
 from hf_lwmm.errors import naming_extras
 
 if TYPE_CHECKING:  # the public face: every name under its own name, and the module that it comes from
-    from hf_lwmm.api.convert import Conversion as Conversion
     from hf_lwmm.api.convert import convert as convert
     from hf_lwmm.api.diff import DiffReport as DiffReport
     from hf_lwmm.api.diff import diff as diff
@@ -48,15 +47,35 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.engine.write_options import WriteOptions as WriteOptions
     from hf_lwmm.errors import (
         AlignmentError as AlignmentError,
+    )
+    from hf_lwmm.errors import (
         CardError as CardError,
+    )
+    from hf_lwmm.errors import (
         CheckpointError as CheckpointError,
+    )
+    from hf_lwmm.errors import (
         DatasetError as DatasetError,
+    )
+    from hf_lwmm.errors import (
         HfLwmmError as HfLwmmError,
+    )
+    from hf_lwmm.errors import (
         HubError as HubError,
+    )
+    from hf_lwmm.errors import (
         LayoutError as LayoutError,
+    )
+    from hf_lwmm.errors import (
         MergeError as MergeError,
+    )
+    from hf_lwmm.errors import (
         MetricError as MetricError,
+    )
+    from hf_lwmm.errors import (
         PlanError as PlanError,
+    )
+    from hf_lwmm.errors import (
         RefError as RefError,
     )
     from hf_lwmm.evaluation.examples import save_examples as save_examples
@@ -88,6 +107,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.methods.task_arithmetic import TaskArithmetic as TaskArithmetic
     from hf_lwmm.methods.ties import Ties as Ties
     from hf_lwmm.networks.loading import LoadedModel as LoadedModel
+    from hf_lwmm.planning.conversion import Conversion as Conversion
     from hf_lwmm.planning.images import ImageSource as ImageSource
     from hf_lwmm.planning.inputs import MergeInputs as MergeInputs
     from hf_lwmm.planning.inputs import NetworkOptions as NetworkOptions
@@ -117,9 +137,9 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.publishing.plots import (
         plot_subsets as plot_subsets,
     )
-    from hf_lwmm.publishing.plots.scores import save_plots as save_score_plots
-    from hf_lwmm.publishing.plots.style import check_suffix as check_picture_name
-    from hf_lwmm.publishing.plots.sweeps import save_plots as save_sweep_plots
+    from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
+    from hf_lwmm.publishing.plots.style import check_picture_name as check_picture_name
+    from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
     from hf_lwmm.sweeping.run_options import SweepRun as SweepRun

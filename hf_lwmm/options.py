@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from pathlib import PurePath
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
 from hf_lwmm.errors import HfLwmmError, PlanError
 
@@ -27,10 +28,10 @@ _Self = TypeVar("_Self", bound="Options")
 class Declaration:
     """What is known of an option besides its type and default.
 
-    `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
-    line if it differs from the field's. `commas` says that the command line takes several values as one text with commas
-    between; without it an option of several values is repeated. `metavar` stands for the value in help texts, and
-    `shown` for the default.
+    `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command line
+    if it differs from the field's. With `commas`, the command line takes several values as one text with commas between;
+    without, an option of several values is repeated. `metavar` stands for the value in help texts, `shown` for the
+    default.
     """
 
     help: str
@@ -62,7 +63,7 @@ def option(
     """Declare a field of an `Options` class; the arguments are those of `Declaration`."""
     declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, shown)
     # mypy shall see a value of the field's type where the dataclass sees its field.
-    return field(default=default, metadata={"option": declared})  # type: ignore[no-any-return,call-overload]
+    return field(default=default, metadata={"option": declared})
 
 
 class Options:
@@ -87,7 +88,7 @@ class Options:
         """An option's value, in the type of its field."""
         flag, given = self.flag(name), _plain(getattr(self, name))
         try:
-            value = _adapter(type(self), name)(given)
+            value = _adapter(type(self), name)(given)  # type: ignore[arg-type]  (classes can be hashed)
         except ValueError:  # pydantic's ValidationError is one
             wanted = _type_name(get_type_hints(type(self))[name])
             raise self.error(f"{flag} must be {wanted}, not {given!r}.") from None
@@ -151,7 +152,8 @@ def check_names(content: Mapping[Any, Any], known: Sequence[str], where: str) ->
     for name in content:
         if name not in known:
             hint = did_you_mean(str(name), known)
-            raise PlanError(f"{where}: has no {name!r}.{hint} Known: {', '.join(known)}.")
+            names = f"Known: {', '.join(known)}." if known else "It has no options."
+            raise PlanError(f"{where}: has no {name!r}.{hint} {names}")
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
@@ -175,7 +177,9 @@ def _adapter(cls: type[Any], name: str) -> Callable[[Any], Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists, as YAML and command lines give them, as tuples."""
+    """Lists, as YAML and command lines give them, as tuples, and paths as texts."""
+    if isinstance(value, PurePath):
+        return str(value)
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
@@ -209,9 +213,7 @@ def _type_name(hint: Any) -> str:
     names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "nothing"}
     if hint in names:
         return names[hint]
-    arguments = getattr(hint, "__args__", ())
-    if getattr(hint, "__origin__", None) is tuple:
-        return f"a list, each entry {_type_name(arguments[0])}"
-    if arguments and not getattr(hint, "__origin__", None) is tuple:
-        return " or ".join(_type_name(each) for each in arguments)
-    return f"a {getattr(hint, '__name__', str(hint))}"
+    inner = get_args(hint)
+    if get_origin(hint) is tuple:
+        return f"a list, each entry {_type_name(inner[0])}"
+    return " or ".join(map(_type_name, inner)) if inner else f"a {getattr(hint, '__name__', hint)}"

@@ -29,7 +29,7 @@ def start(styles: tuple[str, ...] = ("night",), frames: int = 4) -> str:
 def _serve() -> str:
     if "huggingface_hub" in sys.modules:
         raise RuntimeError("huggingface_hub is in use already: restart the kernel and run this cell first.")
-    from hf_lwmm.localhub import LocalHub
+    from hf_lwmm import LocalHub
 
     folder = Path(tempfile.mkdtemp(prefix="hf-lwmm-notebook-"))
     hub = LocalHub(folder / "hub", faults=False)

@@ -14,7 +14,7 @@ _METHODS = {method.name: method for method in hf_lwmm.list_methods()}
 def knobs(options: dict[str, Any]) -> hf_lwmm.Knobs:
     """Take the knobs out of options. `method` is a name or a method, `option` the method's options."""
     method, own = options.pop("method", "layerwise"), options.pop("option", {})
-    if isinstance(method, str):
+    if method in _METHODS:
         layerwise = {each.name: options.pop(each.name) for each in fields(hf_lwmm.Layerwise) if each.name in options}
         method = _METHODS[method].read({**layerwise, **own}, f"--method {method}")
     return hf_lwmm.Knobs(method=method, **_taken(hf_lwmm.Knobs, options))

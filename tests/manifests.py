@@ -1,4 +1,4 @@
-"""The golden lists of names, shapes and types that the real implementations have, and files made from them."""
+"""Golden lists of the names, shapes and dtypes of tensors in real implementations, and files made from them."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ Arrays = dict[str, np.ndarray]
 
 
 def manifest(system: str) -> list[tuple[str, tuple[int, ...], str]]:
-    """(name, shape, dtype) of every tensor, in the order in which the system's code registers them."""
+    """Return (name, shape, dtype) of every tensor, in the order in which the system's code registers them."""
     content = json.loads(gzip.decompress((_FOLDER / f"{system}.json.gz").read_bytes()))
     return [(name, tuple(shape), dtype) for name, shape, dtype in content["keys"]]
 
 
 def forward_order(system: str) -> list[str]:
-    """Module names in the order in which a forward pass first enters them."""
+    """Return module names in the order in which a forward pass first calls them."""
     return list(json.loads(gzip.decompress((_FOLDER / f"{system}.forward_order.json.gz").read_bytes())))
 
 
 @cache
 def slot_map(system: str, shrink: int = 1) -> SlotMap:
+    """Return the slots of a system's tensors, with layers narrower by the factor `shrink`."""
     return map_slots({name: shape for name, shape, _ in shrunk(system, shrink)})
 
 
 def shrunk(system: str, factor: int) -> list[tuple[str, tuple[int, ...], str]]:
-    """The manifest of a network whose layers are narrower by a factor; classes and kernels stay what they are."""
+    """Return the manifest with layers narrower by `factor`; sizes below 64, such as classes and kernels, stay."""
     return [(n, tuple(d // factor if d >= 64 else d for d in shape), dtype) for n, shape, dtype in manifest(system)]
 
 
 def drawn(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """float32 values that depend on the name alone, of the size that such a parameter usually has."""
+    """Return float32 values of a parameter's usual magnitude that depend only on `name`, `shape` and `seed`."""
     generator = np.random.default_rng([zlib.crc32(name.encode()), seed])
     if name.endswith("running_var"):
         return generator.uniform(0.5, 1.5, shape).astype(np.float32)
@@ -54,12 +55,12 @@ def drawn(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 
 def slot_values(slots: SlotMap, seed: int = 0) -> Arrays:
-    """Values for every slot, the same for a slot whatever layout it is stored in."""
+    """Return values for every slot, which do not depend on the layout that it is stored in."""
     return {slot: drawn(slot, atom.shape, seed) for slot, atom in slots.slots.items()}
 
 
 def stored(system: str, seed: int = 0, keep: str = "", shrink: int = 1) -> Arrays:
-    """The system's tensors with `slot_values`, in its own layout; only names that start with `keep`."""
+    """Return the system's tensors whose names start with `keep`, holding `slot_values` in the system's layout."""
     slots = slot_map(system, shrink)
     arrays: Arrays = {}
     for name, shape, dtype in shrunk(system, shrink):
@@ -74,7 +75,7 @@ def stored(system: str, seed: int = 0, keep: str = "", shrink: int = 1) -> Array
 
 
 def to_slots(arrays: Arrays) -> Arrays:
-    """Stored tensors cut into slots."""
+    """Cut stored tensors into slots."""
     slots = map_slots({name: array.shape for name, array in arrays.items()})
     return {
         slot: arrays[atom.tensor].reshape(-1)[atom.start : atom.start + math.prod(atom.shape)].reshape(atom.shape)
@@ -83,7 +84,7 @@ def to_slots(arrays: Arrays) -> Arrays:
 
 
 def write(path: Path, arrays: Arrays) -> Path:
-    """A safetensors file, as torch code writes it."""
+    """Write a safetensors file as torch code would, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: array.copy() for name, array in arrays.items()}, path, metadata={"format": "pt"})
     return path

@@ -18,6 +18,8 @@ from safetensors.numpy import load_file
 import hf_lwmm
 from hf_lwmm.errors import LayoutError, MergeError
 from hf_lwmm.layouts import LAYOUTS
+from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.planning.knobs import Knobs
 
 SEGFORMERS = {
     "transformers": "transformers_segformer_b0_hub_legacy",
@@ -36,9 +38,9 @@ def shrink(system: str) -> int:
     return 1 if "_b0" in system or "_b2" in system else 16
 
 
-def converted(tmp_path: Path, arrays: Arrays, to: str, **options: object) -> Arrays:
-    source = write(tmp_path / "source.safetensors", arrays)
-    hf_lwmm.convert(source, tmp_path / "converted.safetensors", to=to, overwrite=True, **options)
+def converted(tmp_path: Path, arrays: Arrays, to: str, *, backbone_only: bool = False) -> Arrays:
+    source, output = write(tmp_path / "source.safetensors", arrays), tmp_path / "converted.safetensors"
+    hf_lwmm.convert(source, output, to=to, backbone_only=backbone_only, overwrite=True)
     return load_file(tmp_path / "converted.safetensors")
 
 
@@ -257,9 +259,9 @@ def effective(arrays: Arrays, module: str) -> np.ndarray:
     return np.asarray(g * v / np.linalg.norm(v, axis=1, keepdims=True))
 
 
-def merged(tmp_path: Path, *models: Arrays, **options: object) -> Arrays:
+def merged(tmp_path: Path, *models: Arrays, knobs: Knobs = Knobs()) -> Arrays:
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(models)]
-    hf_lwmm.merge(paths, output=tmp_path / "out", overwrite=True, **options)
+    hf_lwmm.merge(paths, output=tmp_path / "out", knobs=knobs)
     return load_file(tmp_path / "out" / "model.safetensors")
 
 
@@ -273,10 +275,9 @@ def test_weight_normalised_layers_merge_by_their_effective_weight(tmp_path: Path
         name = "class_layer.fc.weight_v"
         model[name] = model[name] * np.float32(seed + 1)  # its length says nothing
     # With a last position of its own after it, the classifier still has a say from every model.
-    result = merged(tmp_path, *models, granularity="block", ramp="power:0.1")
-    decided = hf_lwmm.plan(
-        [tmp_path / f"model{i}.safetensors" for i in range(3)], granularity="block", ramp="power:0.1"
-    )
+    knobs = Knobs(Layerwise(ramp="power:0.1"), granularity="block")
+    result = merged(tmp_path, *models, knobs=knobs)
+    decided = hf_lwmm.plan([tmp_path / f"model{i}.safetensors" for i in range(3)], knobs=knobs)
     slot = next(s for s in decided.alignment.shared if s.slot.endswith("classifier.weight_g"))
     weights = decided.slot_weights(slot)
     expected = sum(weights[i] * effective(model, "class_layer.fc") for i, model in enumerate(models))
@@ -305,11 +306,11 @@ def test_rows_of_weight_normalised_classifiers_match_by_label(tmp_path: Path) ->
         labels_json = ", ".join(f'"{i}": "{label}"' for i, label in enumerate(labels))
         (tmp_path / name / "config.json").write_text(f'{{"id2label": {{{labels_json}}}}}')
         folders.append(tmp_path / name)
-    options = {"head": "by-label", "alpha": 0.5, "ramp": "step", "start": 0.9}
-    hf_lwmm.merge(folders, output=tmp_path / "out", **options)
+    knobs = Knobs(Layerwise(start=0.9, alpha=0.5, ramp="step"), head="by-label")
+    hf_lwmm.merge(folders, output=tmp_path / "out", knobs=knobs)
     result = load_file(tmp_path / "out" / "model.safetensors")
     assert result["fc.weight_v"][2].tobytes() == one["fc.weight_v"][2].tobytes()
-    decided = hf_lwmm.plan(folders, **options)
+    decided = hf_lwmm.plan(folders, knobs=knobs)
     slot = next(s for s in decided.alignment.shared if s.slot.endswith("classifier.weight_v"))
     weight = decided.slot_weights(slot)[1]
     expected = (1 - weight) * effective(one, "fc")[:2] + weight * effective(other, "fc")[:2]

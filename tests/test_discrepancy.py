@@ -8,9 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
-from calls import merge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -242,7 +242,7 @@ def test_a_merge_is_warned_of_models_with_another_past(tmp_path: Path) -> None:
     assert warning.startswith("a.safetensors and c.safetensors do not look like")
     checkpoints = [opened(GTA), opened(SYNTHIA)]
     assert pretraining_warnings(make_plan(checkpoints, 0, Knobs(permute=True))) == ()
-    merged = merge([tmp_path / "a.safetensors", tmp_path / "c.safetensors"], output=tmp_path / "merged")
+    merged = calls.merge([tmp_path / "a.safetensors", tmp_path / "c.safetensors"], output=tmp_path / "merged")
     assert "a.safetensors and c.safetensors do not look like" in " ".join(merged.warnings)
 
 

@@ -40,3 +40,9 @@ def test_public_names_whose_module_needs_an_extra_say_so(monkeypatch: pytest.Mon
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ExtraError, match=r"starlette.*'hf-lwmm\[hub\]'"):
         hf_lwmm.LocalHub  # noqa: B018
+
+
+def test_a_network_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ExtraError, match=r"Loading a network needs torchvision, .*'hf-lwmm\[networks\]'"):
+        hf_lwmm.load("org/name")

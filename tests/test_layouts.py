@@ -1,4 +1,4 @@
-"""Layouts against the names, shapes and order of the real implementations."""
+"""Layouts against the names, shapes and order of tensors in real implementations."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ EXPECTED = {
     "timm_pvt_v2_b2": "pvt/timm + imagenet/pvt-timm",
     "transformers_pvt_v2_b2": "pvt/transformers",
 }
-# What no layout knows: heads of other networks, and what only training needs.
+# The number of tensors that no layout knows: heads of other networks, and weights that only training needs.
 UNKNOWN = {"smp_fpn_mit_b0": 31, "smp_deeplabv3plus_resnet101": 61, "conmix_vit": 48}
 
-# What the files hold, and how many slots that is.
+# The number of slots in each part, and the parts in each file.
 PARTS = {
     "mit-b5": 1156, "mit-b0": 192, "daformer": 58, "attention": 16, "pipa": 17, "center": 60, "instance": 42,
     "segformer-256": 16, "segformer-768": 16, "unused": 2, "mmseg-b0": 32, "mmseg-b5": 32,
@@ -108,18 +108,18 @@ PAIRS = [(family, *pair) for family, systems in FAMILIES.items() for pair in com
 
 
 def known(slots: SlotMap) -> dict[str, tuple[int, ...]]:
-    """Shapes of the slots that a layout knows."""
+    """Return the shapes of the slots that a layout knows."""
     return {slot: atom.shape for slot, atom in slots.slots.items() if place_of(slot)}
 
 
 def on_meta(make: Callable[[], torch.nn.Module]) -> dict[str, tuple[int, ...]]:
-    """The shapes of a network that is not initialised."""
+    """Return the shapes of a network's tensors, without their values."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
 
 
 @pytest.mark.parametrize("system", NAMES)
-def test_each_file_is_recognised_and_no_other(system: str) -> None:
+def test_each_file_has_its_layouts_and_no_others(system: str) -> None:
     slots = slot_map(system)
     assert slots.layout == EXPECTED[system]
     assert sum(place_of(slot) is None for slot in slots.slots) == UNKNOWN.get(system, 0)
@@ -156,7 +156,7 @@ def test_slots_lead_back_to_the_stored_names(system: str) -> None:
 
 @pytest.mark.parametrize("system", NAMES)
 def test_to_slots_and_back_is_the_same_bytes(system: str) -> None:
-    factor = 1 if "_b0" in system or "_b2" in system else 16  # the large networks in narrow layers
+    factor = 1 if "_b0" in system or "_b2" in system else 16  # large networks with narrow layers
     slots = slot_map(system, factor)
     assert slots.layout == EXPECTED[system]
     prefixes = {match.layout.component.name: match for match in slots.matches}
@@ -169,9 +169,9 @@ def test_to_slots_and_back_is_the_same_bytes(system: str) -> None:
         assert np.concatenate(pieces).reshape(shape).tobytes() == array.tobytes()
 
 
-# Files on the Hub list names in alphabetical order.
+# Except files on the Hub, which list names in alphabetical order.
 @pytest.mark.parametrize("system", [name for name in NAMES if "hub_legacy" not in name])
-def test_registration_order_is_the_codes_own(system: str) -> None:
+def test_registration_order_is_that_of_the_code_base(system: str) -> None:
     names = [name for name, _, _ in manifest(system)]
     slots = map_slots({name: shape for name, shape, _ in sorted(manifest(system))})
     found = [name for name in names if place_of(slots.atoms[name][0].slot)]
@@ -187,12 +187,12 @@ def test_depth_order_is_the_order_of_a_forward_pass(system: str) -> None:
     for place, slot in enumerate(depth_order(slots.slots)):
         found, name = place_of(slot), slots.slots[slot].tensor
         module = name.rpartition(".")[0]
-        # MultiheadAttention uses its output projection without entering it as a module.
+        # MultiheadAttention uses its output projection without calling it as a module.
         if found and module in rank:
-            # A tensor that stacks q, k and v is used where the last of them is.
+            # A tensor that stacks q, k and v counts where the last of the three does.
             modules.setdefault(found[0].name, {})[module] = place
     for component, order in modules.items():
-        if component == "segformer":  # its projections run side by side, in either order
+        if component == "segformer":  # its projections run side by side, and implementations differ in their order
             order = {module: i for module, i in order.items() if "linear" not in module or "fuse" in module}
         ranks = [rank[module] for module in sorted(order, key=order.__getitem__)]
         assert ranks == sorted(ranks), component
@@ -202,7 +202,7 @@ def test_the_classifier_comes_last_and_the_patch_embedding_first() -> None:
     order = depth_order(slot_map("hrda_mitb5").slots)
     assert order[0] == "mit.stage0.embed.proj.weight"
     assert order[-1] == "daformer.classifier.bias"
-    # Scale attention is seven modules deep, the head beside it twenty-one.
+    # Scale attention is 7 modules deep, the head beside it 21.
     assert order.index("scale_attention.classifier.bias") < order.index("daformer.bottleneck.conv.weight")
 
 
@@ -341,7 +341,7 @@ def test_every_vit_holds_the_same_slots() -> None:
     slots = map_slots(on_meta(lambda: timm.create_model("vit_base_patch16_224")))
     assert slots.layout == "vit/timm + imagenet/vit-timm" and known(slots) == expected
 
-    # Names as in files on the Hub, which transformers itself renames to those in memory.
+    # Names as in files on the Hub, which transformers renames to those in memory.
     layout = next(layout for layout in LAYOUTS if layout.name == "vit/transformers")
     hub = {slot: layout.stored(slot) for slot in expected if slot.startswith("vit.")}
     names = {slot: "vit." + found[0] for slot, found in hub.items() if found}
@@ -374,7 +374,7 @@ def test_conmix_shares_its_transformer_with_timms_hybrid() -> None:
         ("n.running_mean", (0.029271895, 0.04479845)),
     ],
 )
-def test_seeded_weights_are_those_that_other_programs_draw(name: str, values: tuple[float, float]) -> None:
+def test_seeded_weights_equal_those_drawn_elsewhere(name: str, values: tuple[float, float]) -> None:
     shape = (2, 3) if name == "a.weight" else (2,)
     assert seeded(name, shape).reshape(-1)[:2] == pytest.approx(values, abs=1e-8)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,19 @@ from huggingface_hub import HfApi
 from manifests import stored, write
 from PIL import Image
 from torch import Tensor
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
+from transformers import (
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessorPil,
+    YolosConfig,
+    YolosForObjectDetection,
+    YolosImageProcessor,
+)
 
 import hf_lwmm
 from hf_lwmm.api.predict import predict
-from hf_lwmm.errors import LayoutError, PlanError
-from hf_lwmm.evaluation.inference import Logits, best_classes, predict_logits, resized_rows, segment, all_views
+from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
+from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
 from hf_lwmm.evaluation.overlays import class_colours
 from hf_lwmm.networks import (
     BottleneckConfig,
@@ -36,6 +44,7 @@ from hf_lwmm.networks import (
     HRDAForSemanticSegmentation,
 )
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor, as_rgb
+from hf_lwmm.planning.inputs import NetworkOptions
 
 LABELS = {"id2label": {0: "road", 1: "sky", 2: "car"}}
 MIT: dict[str, Any] = {
@@ -107,8 +116,8 @@ def test_what_was_saved_is_loaded_with_its_labels(name: str, tmp_path: Path) -> 
 def test_a_bare_state_dict_is_loaded_by_its_tensors(name: str, tmp_path: Path) -> None:
     model = network(name)
     torch.save({"state_dict": model.state_dict()}, tmp_path / "latest.pth")
-    options: dict[str, Any] = {"system": "adaptsegnet"} if name == "deeplab" else {}
-    loaded = hf_lwmm.load(tmp_path / "latest.pth", labels=["road,sky,car"], **options)
+    system = "adaptsegnet" if name == "deeplab" else None
+    loaded = hf_lwmm.load(tmp_path / "latest.pth", NetworkOptions(system=system, labels=("road,sky,car",)))
     assert all(torch.equal(tensor, state(loaded.model)[key]) for key, tensor in state(model).items())
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
@@ -123,16 +132,16 @@ def test_a_bare_state_dict_is_loaded_by_its_tensors(name: str, tmp_path: Path) -
 def test_image_settings_are_the_code_bases_own(tmp_path: Path) -> None:
     torch.save(network("deeplab").state_dict(), tmp_path / "d.pth")
     bgr = hf_lwmm.load(tmp_path / "d.pth").image_processor
-    rgb = hf_lwmm.load(tmp_path / "d.pth", system="fada").image_processor
+    rgb = hf_lwmm.load(tmp_path / "d.pth", NetworkOptions(system="fada")).image_processor
     assert (bgr.channel_order, bgr.align_corners, bgr.image_std) == ("BGR", True, [1, 1, 1])
     assert (rgb.channel_order, rgb.size) == ("RGB", {"height": 512, "width": 1024})
     one = picture()
-    values = bgr(one)["pixel_values"][0].numpy()
+    values = bgr(one, return_tensors="np")["pixel_values"][0]
     expected = np.asarray(one.resize((1024, 512), 3), np.float32)[..., ::-1] - np.float32(
         [104.00698793, 116.66876762, 122.67891434]
     )
     np.testing.assert_allclose(values, expected.transpose(2, 0, 1), atol=1e-4)
-    scaled = rgb(one)["pixel_values"][0, 0].numpy()
+    scaled = rgb(one, return_tensors="np")["pixel_values"][0, 0]
     expected = (np.asarray(one.resize((1024, 512), 3), np.float32)[..., 0] / 255 - 0.485) / 0.229
     np.testing.assert_allclose(scaled, expected, atol=1e-4)
 
@@ -143,14 +152,52 @@ def test_missing_tensors_and_wrong_counts_are_listed(tmp_path: Path) -> None:
     torch.save(short, tmp_path / "short.pth")
     with pytest.raises(LayoutError, match=r"short\.pth.*daformer\.bottleneck\.bn\.weight"):
         hf_lwmm.load(tmp_path / "short.pth")
+    gone = {
+        name: tensor for name, tensor in arrays.items() if name != "segformer.stages.0.patch_embeddings.proj.weight"
+    }
+    torch.save(gone, tmp_path / "gone.pth")
+    with pytest.raises(LayoutError, match=r"gone\.pth: The checkpoint has no mit\.stage0\.embed\.proj\.weight"):
+        hf_lwmm.load(tmp_path / "gone.pth")
+    flat = {name: tensor.flatten() if "bottleneck.conv" in name else tensor for name, tensor in arrays.items()}
+    torch.save(flat, tmp_path / "flat.pth")
+    with pytest.raises(LayoutError, match=r"flat\.pth: its shapes do not make a DAFormer: "):
+        hf_lwmm.load(tmp_path / "flat.pth")
     torch.save(arrays, tmp_path / "whole.pth")
     with pytest.raises(PlanError, match="is not a label set"):
-        hf_lwmm.load(tmp_path / "whole.pth", labels=["cityscapes"])
-    with pytest.raises(LayoutError, match="--system advent means nothing here"):
-        hf_lwmm.load(tmp_path / "whole.pth", system="advent")
+        hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(labels=("cityscapes",)))
+    with pytest.raises(LayoutError, match="whole.pth: --system advent does not apply"):
+        hf_lwmm.load(tmp_path / "whole.pth", NetworkOptions(system="advent"))
     write(tmp_path / "pvt.safetensors", stored("timm_pvt_v2_b2"))
     with pytest.raises(LayoutError, match="there is no network for PVTv2-B2"):
         hf_lwmm.load(tmp_path / "pvt.safetensors")
+
+
+def test_a_repository_that_contradicts_itself_is_refused_with_the_reason(tmp_path: Path) -> None:
+    folder = saved(network("daformer"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    for wrong, fault in (
+        ({"depths": "deep"}, "config.json does not make a DAFormer: .*depths"),
+        ({"hidden_sizes": [8]}, "config.json does not make a DAFormer: "),
+    ):
+        (folder / "config.json").write_text(json.dumps({**config, **wrong}))
+        with pytest.raises(CheckpointError, match=fault):
+            hf_lwmm.load(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    for settings in ("{", "[]", '{"image_processor_type": "SegmentationImageProcessor", "channel_order": "bgr"}'):
+        (folder / "preprocessor_config.json").write_text(settings)
+        with pytest.raises(CheckpointError, match=r"model: its preprocessor_config\.json cannot be read: "):
+            hf_lwmm.load(folder)
+
+
+def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:
+    folder = saved(network("daformer"), tmp_path / "model")
+    (folder / "own.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    settings = {"image_processor_type": "Own", "auto_map": {"AutoImageProcessor": "own.Own"}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings))
+    loaded = hf_lwmm.load(folder)
+    assert loaded.notes == ("model: its image processor (Own) cannot be used; the original's settings are used",)
+    assert loaded.image_processor.size == {"shortest_edge": 512, "longest_edge": 1024}
+    assert not (tmp_path / "ran").exists()
 
 
 def test_glc_and_conmix_classifiers_load_from_their_own_names(tmp_path: Path) -> None:
@@ -196,7 +243,7 @@ def test_a_converted_checkpoint_is_one_line_of_transformers(run: Run, hub: Any, 
         assert code == 0, err
         card = api.model_info(f"local/{name}-hub").card_data
         assert card.base_model == [repo] and card.license == "mit" and card.library_name == "transformers"
-    for imports, trust in (("import hf_lwmm", ""), ("", "trust_remote_code=True,")):
+    for imports, trust in (("import hf_lwmm.networks", ""), ("", "trust_remote_code=True,")):
         code = READ.format(imports=imports, trust=trust)
         done = subprocess.run([sys.executable, "-c", code, *models], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -221,11 +268,43 @@ def test_conversion_keeps_every_bit_and_type(tmp_path: Path) -> None:
     )
 
 
+def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("road\nsky\ncar\n")
+    torch.save(network("deeplab").state_dict(), tmp_path / "latest.pth")
+    options = NetworkOptions(system="adaptsegnet", labels=("cityscapes19", str(tmp_path / "names.txt")), device="cpu")
+    hf_lwmm.export(tmp_path / "latest.pth", tmp_path / "one", license="mit", network=options)
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert 'model = AutoModelForSemanticSegmentation.from_pretrained("one", trust_remote_code=True)' in card
+    assert str(tmp_path) not in card and "3 classes: road, sky, car." in card
+    (command,) = (line for line in card.splitlines() if line.startswith("hf-lwmm convert "))
+    assert command.split()[3:] == ["--system", "adaptsegnet", "--labels", "cityscapes19", "--labels", "road,sky,car"]
+    code, _, err = run(*shlex.split(command)[1:], "--license", "mit", "--overwrite")
+    assert code == 0, err
+    for path in (tmp_path / "one").iterdir():
+        again = (tmp_path / "latest" / path.name).read_text("latin1")
+        assert again == path.read_text("latin1").replace('"one"', '"latest"').replace("# one", "# latest")
+
+
+def test_a_detector_is_converted_with_a_card_of_its_task(tmp_path: Path) -> None:
+    config = YolosConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=[32, 32],
+        num_detection_tokens=3, **LABELS,
+    )  # fmt: skip
+    saved(YolosForObjectDetection(config), tmp_path / "model")
+    YolosImageProcessor(do_resize=False, do_pad=False).save_pretrained(tmp_path / "model")
+    done = hf_lwmm.export(tmp_path / "model", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert done.loaded.task == "detection" and "pipeline_tag: object-detection" in card
+    assert 'AutoModelForObjectDetection.from_pretrained("out")' in card and not list((tmp_path / "out").glob("*.py"))
+
+
 def test_a_merge_of_networks_keeps_the_code_that_travels_with_its_anchor(tmp_path: Path) -> None:
     folders = []
     for seed in (1, 2):
         torch.save(network("daformer", seed).state_dict(), tmp_path / f"{seed}.pth")
-        hf_lwmm.export(tmp_path / f"{seed}.pth", tmp_path / f"model{seed}", labels=["road,sky,car"])
+        hf_lwmm.export(
+            tmp_path / f"{seed}.pth", tmp_path / f"model{seed}", network=NetworkOptions(labels=("road,sky,car",))
+        )
         folders.append(tmp_path / f"model{seed}")
     hf_lwmm.merge(folders, output=tmp_path / "merged")
     assert {"daformer.py", "mit.py", "image_processing.py"} <= {path.name for path in (tmp_path / "merged").iterdir()}
@@ -275,7 +354,10 @@ def test_mirrored_and_scaled_views_are_averaged(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "one"))
     views = all_views(flip=True, scales=(1.0, 0.5))
     assert len(views) == 4
-    (plain,), (mirrored,) = predict_logits(loaded, [picture()]), predict_logits(loaded, [picture().transpose(0)], views[1])
+    (plain,), (mirrored,) = (
+        predict_logits(loaded, [picture()]),
+        predict_logits(loaded, [picture().transpose(0)], views[1]),
+    )
     torch.testing.assert_close(plain.logits[0], mirrored.logits[0].flip(-1))
     symmetric = Image.fromarray(np.concatenate([np.asarray(picture()), np.asarray(picture())[:, ::-1]], axis=1))
     (result,) = segment([loaded], [symmetric], views=all_views(flip=True))
@@ -322,7 +404,7 @@ def test_pictures_of_every_kind_become_rgb() -> None:
     with pytest.raises(ValueError, match="is no picture"):
         as_rgb(np.zeros((2, 3, 4, 5)))
     with pytest.raises(ValueError, match="several sizes"):
-        SegmentationImageProcessor()([picture(), picture(size=(32, 32))])
+        SegmentationImageProcessor()([picture(), picture(size=(32, 32))], return_tensors="pt")
 
 
 def test_predict_writes_overlay_labels_and_segments(run: Run, tmp_path: Path) -> None:
@@ -368,12 +450,29 @@ def test_hugging_faces_own_segformer_keeps_its_image_processor(tmp_path: Path) -
     assert predict_logits(loaded, [picture()])[0].logits[0].shape[-2:] == (8, 12)
 
 
-@pytest.mark.parametrize("name", ["SegformerForSemanticSegmentation", "PreTrainedModel"])
-def test_whatever_of_transformers_is_imported_first_its_auto_classes_know_our_networks(name: str) -> None:
-    code = f"""
-import hf_lwmm
-from hf_lwmm.api.predict import predict
-from transformers import {name}, AutoConfig
-print(AutoConfig.for_model("hf-lwmm-daformer").model_type)"""
+# What importing costs
+
+
+def printed(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout == "hf-lwmm-daformer\n", done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+KNOWN = "print('hf-lwmm-daformer' in transformers.models.auto.configuration_auto.CONFIG_MAPPING)"
+
+
+@pytest.mark.parametrize("lines", ["import hf_lwmm, transformers", "import transformers, hf_lwmm"])
+def test_importing_the_package_leaves_transformers_alone(lines: str) -> None:
+    alone = "import sys, hf_lwmm; print(sorted({'torch', 'transformers'} & set(sys.modules)), len(sys.meta_path))"
+    bare = "import sys; print([], len(sys.meta_path))"
+    assert printed(alone) == printed(bare)
+    assert printed(f"{lines}; import transformers.models.auto; {KNOWN}") == "False\n"
+
+
+@pytest.mark.parametrize("name", ["SegformerForSemanticSegmentation", "PreTrainedModel", "AutoConfig"])
+@pytest.mark.parametrize("lines", ["import hf_lwmm.networks", "import hf_lwmm.networks.loading", ""])
+def test_importing_the_networks_registers_them_with_the_auto_classes(name: str, lines: str) -> None:
+    first, after = (lines, "") if lines else ("", "import hf_lwmm.networks")
+    code = f"{first}\nimport transformers\nfrom transformers import {name}\n{after}\n{KNOWN}"
+    assert printed(code) == "True\n"

@@ -21,7 +21,8 @@ from huggingface_hub.errors import (
 from safetensors.numpy import save
 
 from hf_lwmm.localhub import Fault, LocalHub
-from hf_lwmm.localhub.store import Store, StoreError, User
+from hf_lwmm.localhub.records import Changes, StoreError, User
+from hf_lwmm.localhub.store import Store
 
 WEIGHTS = save({"w": np.arange(750_000, dtype=np.float32)}, metadata={"format": "pt"})
 CARD = "---\nlicense: mit\ntags: [merge]\npipeline_tag: image-segmentation\n---\n# Hello\n"
@@ -194,7 +195,7 @@ def test_paths_cannot_leave_a_repository(hub: LocalHub, tmp_path: Path) -> None:
     content = store.add_content(b"x")
     for path in ("../x", "/etc/x", "a/../../x", "a\\x", ".git/config", ""):
         with pytest.raises(StoreError):
-            store.add_commit(repo, "main", user, "bad", {path: content})
+            store.add_commit(repo, "main", user, "bad", Changes({path: content}))
     assert httpx2.get(f"{hub.endpoint}/org/x/resolve/main/..%2F..%2Fusers.json").status_code == 404
 
 
@@ -245,15 +246,14 @@ def test_datasets_load_whole_and_streamed(api: HfApi) -> None:
 
 
 def test_transformers_push_and_load(api: HfApi) -> None:
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation
-
-    config = SegformerConfig(
+    transformers = pytest.importorskip("transformers")
+    config = transformers.SegformerConfig(
         num_encoder_blocks=2, depths=[1, 1], hidden_sizes=[8, 16], num_attention_heads=[1, 2], sr_ratios=[4, 2],
         patch_sizes=[7, 3], strides=[4, 2], mlp_ratios=[2, 2], decoder_hidden_size=8,
     )  # fmt: skip
-    model = SegformerForSemanticSegmentation(config)
+    model = transformers.SegformerForSemanticSegmentation(config)
     model.push_to_hub("org/tiny-segformer")
-    loaded = SegformerForSemanticSegmentation.from_pretrained("org/tiny-segformer")
+    loaded = transformers.SegformerForSemanticSegmentation.from_pretrained("org/tiny-segformer")
     for name, tensor in model.state_dict().items():
         assert loaded.state_dict()[name].equal(tensor), name
 

@@ -12,9 +12,9 @@ import sys
 import textwrap
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
-from calls import merge, plan
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifests import Arrays, slot_map, stored, to_slots, write
@@ -51,14 +51,14 @@ def tiny(seed: int, classes: int = 3) -> Arrays:
 
 def merged(tmp_path: Path, *models: Arrays, **options: object) -> Arrays:
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(models)]
-    merge(paths, output=tmp_path / "out", overwrite=True, **options)
+    calls.merge(paths, output=tmp_path / "out", overwrite=True, **options)
     return load_file(tmp_path / "out" / "model.safetensors")
 
 
 def test_every_weight_is_equation_one(tmp_path: Path) -> None:
     models = [tiny(seed) for seed in (1, 2, 3)]
     result = merged(tmp_path, *models)
-    plan = plan([tmp_path / f"model{i}.safetensors" for i in range(3)])
+    plan = calls.plan([tmp_path / f"model{i}.safetensors" for i in range(3)])
     weights = layerwise_weights(plan.alignment.positions, 3, 0)
     assert plan.alignment.positions == 16
     for shared in plan.alignment.shared:
@@ -102,7 +102,7 @@ def test_heads_align_across_layouts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("granularity", ["parameter", "module", "block", "stage"])
 def test_positions_are_as_coarse_as_asked(granularity: str, order: str, tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.safetensors", stored("nvlabs_segformer_b0", i)) for i in (1, 2)]
-    plan = plan(paths, granularity=granularity, order=order)
+    plan = calls.plan(paths, granularity=granularity, order=order)
     # 95 modules but for k and v (stored as one), the four projections side by side, 8 blocks, 4 stages and a head.
     expected = {"parameter": 2 * 92 - 1 + 2, "module": 92, "block": 8 + 8 + 6, "stage": 5}
     positions = {shared.slot: shared.position for shared in plan.alignment.shared}
@@ -131,7 +131,7 @@ def test_key_order_in_a_file_changes_nothing(tmp_path: Path) -> None:
             state = {n: torch.from_numpy(a) for n, a in sorted(tiny(seed).items(), reverse=reverse)}
             paths.append(tmp_path / f"{seed}{reverse}.pth")
             torch.save(state, paths[-1])
-        merge(paths, output=tmp_path / f"out{reverse}")
+        calls.merge(paths, output=tmp_path / f"out{reverse}")
         results.append((tmp_path / f"out{reverse}" / "model.safetensors").read_bytes())
     assert results[0] == results[1]
 
@@ -187,9 +187,9 @@ def test_bfloat16_goes_in_and_out(tmp_path: Path) -> None:
         model = {n: torch.from_numpy(a) for n, a in tiny(seed).items()}
         models.append({n: t.bfloat16() if t.is_floating_point() else t for n, t in model.items()})
         save_torch(models[-1], tmp_path / f"{seed}.safetensors", metadata={"format": "pt"})
-    merge([tmp_path / "1.safetensors", tmp_path / "2.safetensors"], output=tmp_path / "out")
+    calls.merge([tmp_path / "1.safetensors", tmp_path / "2.safetensors"], output=tmp_path / "out")
     result = load_torch(tmp_path / "out" / "model.safetensors")
-    plan = plan([tmp_path / "1.safetensors", tmp_path / "2.safetensors"])
+    plan = calls.plan([tmp_path / "1.safetensors", tmp_path / "2.safetensors"])
     for shared in plan.alignment.shared:
         first, second = (model[shared.slot].float() for model in models)
         weight = np.float32(plan.slot_weights(shared)[1])
@@ -234,12 +234,12 @@ def test_a_value_that_does_not_fit_the_dtype_stops_the_merge(tmp_path: Path) -> 
 def test_large_outputs_are_sharded_as_transformers_reads_them(tmp_path: Path) -> None:
     whole = merged(tmp_path, tiny(1), tiny(2))
     paths = [tmp_path / "model0.safetensors", tmp_path / "model1.safetensors"]
-    merge(paths, output=tmp_path / "sharded", max_shard_size=700)
+    calls.merge(paths, output=tmp_path / "sharded", max_shard_size=700)
     index = json.loads((tmp_path / "sharded" / "model.safetensors.index.json").read_text())
     assert index["weight_map"].keys() == whole.keys() and len(set(index["weight_map"].values())) > 2
     for name, file in index["weight_map"].items():
         assert np.array_equal(load_file(tmp_path / "sharded" / file)[name], whole[name])
-    again = merge([tmp_path / "sharded", tmp_path / "out"], output=tmp_path / "again")
+    again = calls.merge([tmp_path / "sharded", tmp_path / "out"], output=tmp_path / "again")
     assert all(np.array_equal(a, whole[n]) for n, a in load_file(again.folder / "model.safetensors").items())
 
 
@@ -254,7 +254,7 @@ def test_large_outputs_are_sharded_as_transformers_reads_them(tmp_path: Path) ->
 def test_different_networks_are_refused_by_name(first: str, second: str, tmp_path: Path) -> None:
     paths = [write_header(tmp_path / f"{i}.safetensors", system) for i, system in enumerate((first, second))]
     with pytest.raises(AlignmentError, match="merging needs the same architecture") as error:
-        merge(paths, output=tmp_path / "out")
+        calls.merge(paths, output=tmp_path / "out")
     assert str(error.value).count("against") >= 3 and "MiT-B0" in str(error.value)
     assert not (tmp_path / "out").exists()
 
@@ -308,10 +308,10 @@ def test_classifiers_merge_only_between_equal_label_sets(tmp_path: Path) -> None
     same = labelled(tmp_path / "same", second, labels)
     other = labelled(tmp_path / "other", second, labels[::-1])
     for path, shared in ((same, True), (other, False)):
-        merge([one, path], output=tmp_path / "out", overwrite=True, alpha=0.5, start=0.9)
+        calls.merge([one, path], output=tmp_path / "out", overwrite=True, alpha=0.5, start=0.9)
         result = load_file(tmp_path / "out" / "model.safetensors")
         assert np.array_equal(result[name], first[name]) != shared
-        plan = plan([one, path])
+        plan = calls.plan([one, path])
         assert any("another label set" in entry.reason for entry in plan.alignment.unshared) != shared
 
 
@@ -320,9 +320,9 @@ def test_rows_of_a_classifier_are_matched_by_label(tmp_path: Path) -> None:
     first, second = with_classes(system, 1, 4), with_classes(system, 2, 3)
     one = labelled(tmp_path / "one", first, ["road", "sky", "car", "tree"])
     two = labelled(tmp_path / "two", second, ["car", "road", "bus"])
-    merge([one, two], output=tmp_path / "out", head="by-label")
+    calls.merge([one, two], output=tmp_path / "out", head="by-label")
     result = load_file(tmp_path / "out" / "model.safetensors")[name]
-    plan = plan([one, two], head="by-label")
+    plan = calls.plan([one, two], head="by-label")
     weight = next(plan.slot_weights(s)[1] for s in plan.alignment.shared if s.slot == "segformer.classifier.weight")
     for row, source in enumerate((1, None, 0, None)):
         mine = first[name][row]
@@ -340,10 +340,10 @@ def test_named_label_sets_tell_gtas_classes_from_synthias(tmp_path: Path) -> Non
         arrays = {n: a[:rows] if a.shape[:1] == (19,) else a for n, a in arrays.items()}
         models.append(arrays)
         paths.append(write(tmp_path / f"{rows}.safetensors", arrays))
-    unlabelled = plan(paths)
+    unlabelled = calls.plan(paths)
     assert not any("classifier" in s.slot for s in unlabelled.alignment.shared)
     labels = ["cityscapes19", "synthia16"]
-    excluded = plan(paths, labels=labels)
+    excluded = calls.plan(paths, labels=labels)
     reasons = {u.slot: u.reason for u in excluded.alignment.unshared if u.model == 0 and "classifier" in u.slot}
     assert "another label set (--head by-label" in reasons["daformer.classifier.weight"]
     command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, paths), "--output", str(tmp_path / "out")]
@@ -355,7 +355,7 @@ def test_named_label_sets_tell_gtas_classes_from_synthias(tmp_path: Path) -> Non
     assert len(common) == 16 and common == {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 15, 17, 18}
     slot = "daformer.classifier.weight"
     options = {"head": "by-label", "ramp": "step", "start": 0.98, "granularity": "block", "labels": labels}
-    decided = plan(paths, **options)
+    decided = calls.plan(paths, **options)
     weight = next(decided.slot_weights(s)[1] for s in decided.alignment.shared if s.slot == slot)
     for row, label in enumerate(label_sets()["cityscapes19"].classes):
         mine = models[0][name][row]
@@ -371,10 +371,10 @@ def test_label_sets_come_from_files_too_and_must_fit(tmp_path: Path) -> None:
         arrays = with_classes("transformers_segformer_b0_hub_legacy", seed, 3)
         paths.append(write(tmp_path / f"{seed}.safetensors", arrays))
     (tmp_path / "classes.txt").write_text("road\nsky\n\ncar\n")
-    from_file = plan(paths, labels=[tmp_path / "classes.txt"])
+    from_file = calls.plan(paths, labels=[tmp_path / "classes.txt"])
     assert from_file.checkpoints[0].classes == ("road", "sky", "car") and not from_file.alignment.notes
-    assert from_file.knobs == plan(paths, labels=["road,sky,car"]).knobs
-    merge(paths, output=tmp_path / "out", labels=[tmp_path / "classes.txt"])
+    assert from_file.knobs == calls.plan(paths, labels=["road,sky,car"]).knobs
+    calls.merge(paths, output=tmp_path / "out", labels=[tmp_path / "classes.txt"])
     recipe = read_recipe((tmp_path / "out" / "hf_lwmm.yaml").read_text())
     assert recipe.knobs.labels == (("road", "sky", "car"),)
     assert "--labels road,sky,car" in (tmp_path / "out" / "README.md").read_text()
@@ -385,7 +385,7 @@ def test_label_sets_come_from_files_too_and_must_fit(tmp_path: Path) -> None:
         (["road,road,car"], "list of classes names a class twice"),
     ):
         with pytest.raises(hf_lwmm.HfLwmmError, match=message):
-            plan(paths, labels=labels)
+            calls.plan(paths, labels=labels)
 
 
 def test_head_anchor_merges_the_backbone_alone(tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_share_any_merges_what_some_have(tmp_path: Path) -> None:
     strict = merged(tmp_path, *models)
     assert np.array_equal(strict["block.1.conv.weight"], models[0]["block.1.conv.weight"])
     loose = merged(tmp_path, *models, share="any")
-    plan = plan([tmp_path / f"model{i}.safetensors" for i in range(3)], share="any")
+    plan = calls.plan([tmp_path / f"model{i}.safetensors" for i in range(3)], share="any")
     partial = next(shared for shared in plan.alignment.shared if shared.slot == "block.1.conv.weight")
     assert partial.members == (0, 1) and (partial.position, plan.alignment.positions) == (5, 16)
     assert plan.slot_weights(partial) == {0: pytest.approx(1 - 11 / 32), 1: pytest.approx(11 / 32)}
@@ -411,14 +411,14 @@ def test_share_any_merges_what_some_have(tmp_path: Path) -> None:
 def test_the_anchor_may_stand_anywhere(tmp_path: Path) -> None:
     first, second = tiny(1), tiny(2)
     paths = [write(tmp_path / f"{name}.safetensors", m) for name, m in (("a", first), ("b", second))]
-    merge(paths, anchor=paths[1], output=tmp_path / "out")
+    calls.merge(paths, anchor=paths[1], output=tmp_path / "out")
     result = load_file(tmp_path / "out" / "model.safetensors")
     assert np.array_equal(result["classifier.weight"], second["classifier.weight"])
 
 
 def test_the_same_model_twice_is_merged_with_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", tiny(1))
-    result = merge([path, path], output=tmp_path / "out")
+    result = calls.merge([path, path], output=tmp_path / "out")
     assert any("named twice" in warning for warning in result.warnings)
 
 
@@ -426,9 +426,9 @@ def test_one_model_or_a_foreign_anchor_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", tiny(1))
     other = write(tmp_path / "b.safetensors", tiny(2))
     with pytest.raises(PlanError, match="at least two"):
-        merge([path], output=tmp_path / "out")
+        calls.merge([path], output=tmp_path / "out")
     with pytest.raises(PlanError, match="not among the models"):
-        merge([path, path], anchor=other, output=tmp_path / "out")
+        calls.merge([path, path], anchor=other, output=tmp_path / "out")
 
 
 def test_an_existing_folder_is_never_touched_unasked(tmp_path: Path) -> None:
@@ -436,15 +436,15 @@ def test_an_existing_folder_is_never_touched_unasked(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     with pytest.raises(MergeError, match="exists already"):
-        merge(paths, output=tmp_path / "out")
+        calls.merge(paths, output=tmp_path / "out")
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
     broken = tiny(1)
     broken["block.1.conv.weight"].flat[0] = np.nan
     bad = write(tmp_path / "bad.safetensors", broken)
     with pytest.raises(MergeError, match="not finite"):
-        merge([paths[0], bad], output=tmp_path / "out", overwrite=True)
+        calls.merge([paths[0], bad], output=tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
-    merge(paths, output=tmp_path / "out", overwrite=True)
+    calls.merge(paths, output=tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out" / "mine.txt").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1.safetensors", "2.safetensors", "bad.safetensors", "out"]
 
@@ -458,7 +458,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
         try:
-            merge({[str(p) for p in paths]}, output={str(tmp_path / "out")!r})
+            hf_lwmm.merge({[str(p) for p in paths]}, output={str(tmp_path / "out")!r})
         except hf_lwmm.HfLwmmError as error:
             print(error)
         """
@@ -487,7 +487,7 @@ def test_ctrl_c_leaves_nothing_behind(delay: float, tmp_path: Path) -> None:
 def test_the_safetensors_path_never_imports_torch(tmp_path: Path) -> None:
     paths = [str(write(tmp_path / f"{i}.safetensors", tiny(i))) for i in (1, 2)]
     code = (
-        f"import sys, hf_lwmm; merge({paths}, output={str(tmp_path / 'out')!r}); print('torch' in sys.modules)"
+        f"import sys, hf_lwmm; hf_lwmm.merge({paths}, output={str(tmp_path / 'out')!r}); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
     assert done.stdout.strip() == "False", done.stderr
@@ -495,7 +495,7 @@ def test_the_safetensors_path_never_imports_torch(tmp_path: Path) -> None:
 
 def test_a_recipe_names_no_path_of_this_machine(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.safetensors", tiny(i)) for i in (1, 2)]
-    merge(paths, output=tmp_path / "out")
+    calls.merge(paths, output=tmp_path / "out")
     for file in ("README.md", "hf_lwmm.yaml"):
         assert str(tmp_path) not in (tmp_path / "out" / file).read_text()
 
@@ -504,7 +504,7 @@ def test_merging_twice_gives_the_same_bytes_everywhere(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.safetensors", tiny(i)) for i in (1, 2)]
     contents = []
     for run in ("a", "b"):
-        merge(paths, output=tmp_path / run / "out")
+        calls.merge(paths, output=tmp_path / run / "out")
         files = sorted(p for p in (tmp_path / run / "out").rglob("*") if p.is_file())
         contents.append({p.name: p.read_bytes() for p in files})
     assert contents[0] == contents[1] and "layer_weights.png" in contents[0]
@@ -534,14 +534,14 @@ def test_slots_can_be_kept_by_whole_names(tmp_path: Path) -> None:
 
 def test_classes_that_nobody_names_are_taken_to_agree_and_said_to_be(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.safetensors", stored("nvlabs_segformer_b0", i)) for i in (1, 2)]
-    result = merge(paths, output=tmp_path / "out")
+    result = calls.merge(paths, output=tmp_path / "out")
     assert any("does not name its classes" in warning for warning in result.warnings)
     assert "does not name its classes" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_plans_and_results_show_themselves_in_notebooks(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.safetensors", tiny(i)) for i in (1, 2)]
-    assert "16 depth positions" in plan(paths)._repr_markdown_()
-    result = merge(paths, output=tmp_path / "out")
+    assert "16 depth positions" in calls.plan(paths)._repr_markdown_()
+    result = calls.merge(paths, output=tmp_path / "out")
     assert result._repr_markdown_().strip().startswith("# out")
     assert len(repr(result)) < 600

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
-from calls import merge, plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -47,8 +47,8 @@ def merge(tmp_path: Path, models: list[Arrays], base: Arrays | None = None, **op
     for name in ("fisher", "grams"):
         if name in options:
             files = options.pop(name)
-            options["statistics"] = [write(tmp_path / f"{name}{i}.safetensors", file) for i, file in enumerate(files)]
-    merge(paths, output=tmp_path / "out", overwrite=True, **options)
+            options["measurements"] = [write(tmp_path / f"{name}{i}.safetensors", file) for i, file in enumerate(files)]
+    calls.merge(paths, output=tmp_path / "out", overwrite=True, **options)
     return load_file(tmp_path / "out" / "model.safetensors")
 
 
@@ -106,19 +106,19 @@ FORMULAS: dict[str, tuple[dict[str, float], Callable[[str], np.ndarray]]] = {
 def test_a_method_is_its_formula(method: str, tmp_path: Path) -> None:
     options, formula = FORMULAS[method]
     base = BASE if method in BASED else None
-    result = merge(tmp_path, MODELS, base, method=method, options=options)
+    result = merge(tmp_path, MODELS, base, method=method, option=options)
     for name in SHAPES:
         np.testing.assert_allclose(result[name], formula(name), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 def test_dare_is_task_arithmetic_on_a_random_part(tmp_path: Path) -> None:
     options = {"scale": 0.5, "density": 0.5, "seed": 1}
-    result = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", options=options)
+    result = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", option=options)
     name = "block.0.conv.weight"
     counts = (result[name] - BASE[name]) / vectors(name)[0]  # 0, 1 or 2 of two equal vectors survive, each times 1
     assert set(np.round(counts, 3).reshape(-1)) == {0, 1, 2}
     assert abs(counts.mean() - 1) < 0.2
-    assert np.array_equal(merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", options=options)[name], result[name])
+    assert np.array_equal(merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", option=options)[name], result[name])
     other = merge(tmp_path, MODELS[:1] * 2, BASE, method="dare", option={**options, "seed": 2})
     assert not np.array_equal(other[name], result[name])
     whole = merge(tmp_path, MODELS, BASE, method="dare", option={"scale": 0.3, "density": 1})
@@ -221,7 +221,7 @@ def test_tiny_and_opposite_task_vectors_do_not_break_a_formula() -> None:
 # BatchNorm
 
 
-def test_the_choices_for_batchnorm_statistics(tmp_path: Path) -> None:
+def test_the_choices_for_bn_stats(tmp_path: Path) -> None:
     models = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)]
     for seed, model in enumerate(models):
         name = "decode_head.linear_fuse.bn.running_mean"
@@ -243,7 +243,7 @@ def test_the_choices_for_batchnorm_statistics(tmp_path: Path) -> None:
     assert all(np.array_equal(v, results[bn][s]) for bn in ("pooled", "anchor") for s, v in same.items())
 
 
-def test_task_vectors_of_statistics_are_never_taken(tmp_path: Path) -> None:
+def test_task_vectors_of_bn_stats_are_never_taken(tmp_path: Path) -> None:
     models = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)]
     base = stored("nvlabs_segformer_b0", 3)
     result = merge(tmp_path, models, base, method="task-arithmetic", option={"scale": 5})
@@ -266,7 +266,7 @@ def test_methods_give_the_same_slots_whatever_the_layout(method: str, tmp_path: 
             options["base"] = stored(systems[1], 3)
         if METHODS[method].needs & {"fisher", "grams"}:
             kind = "fisher" if "fisher" in METHODS[method].needs else "grams"
-            options[kind] = [statistics(to_slots(model), kind) for model in models]
+            options[kind] = [measurements(to_slots(model), kind) for model in models]
         if METHODS[method].needs & {"labels", "images"}:
             share = np.random.default_rng(4).uniform(0, 1, positions(tmp_path, models))
             options["tuning"] = Tuning(np.stack([share, 1 - share], axis=1))
@@ -282,10 +282,10 @@ def test_methods_give_the_same_slots_whatever_the_layout(method: str, tmp_path: 
 
 def positions(tmp_path: Path, models: list[Arrays]) -> int:
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(models)]
-    return plan(paths, head="anchor").alignment.positions
+    return calls.plan(paths, head="anchor").alignment.positions
 
 
-def statistics(slots: Arrays, kind: str) -> Arrays:
+def measurements(slots: Arrays, kind: str) -> Arrays:
     floats = {name: array for name, array in slots.items() if name.startswith("mit.")}
     if kind == "fisher":
         return {name: np.abs(array) for name, array in floats.items()}
@@ -311,12 +311,12 @@ def test_slots_that_the_base_lacks_stay_the_anchors(tmp_path: Path) -> None:
     [
         ({"method": "ties"}, "--method ties needs --base, the pre-training that all models share"),
         ({"method": "tie"}, "--method tie is none of layerwise, isotropic"),
-        ({"method": "ties", "options": {"size": 1}}, "no option 'size'; its options: scale, density"),
-        ({"method": "ties", "options": {"density": 1.5}}, "density of ties must be a fraction between 0 and 1"),
-        ({"method": "isotropic", "start": 0.5}, "--start is a knob of layerwise; --method isotropic"),
+        ({"method": "ties", "option": {"size": 1}}, "has no 'size'.* Known: scale, density"),
+        ({"method": "ties", "option": {"density": 1.5}}, "--option density 1.5 must be above 0 and at most 1"),
+        ({"method": "isotropic", "start": 0.5}, "--method isotropic: has no 'start'"),
         ({"method": "slerp"}, "--method slerp merges 2 models, not 3"),
-        ({"method": "fisher"}, "takes one file of statistics for each of the 3 models"),
-        ({"bn": "mean"}, "--bn mean is none of linear, pooled, anchor"),
+        ({"method": "fisher"}, "takes one file of measurements for each of the 3 models"),
+        ({"bn_stats": "mean"}, "--bn-stats mean is none of linear, pooled, anchor"),
     ],
 )
 def test_what_a_method_lacks_is_said(options: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -325,15 +325,17 @@ def test_what_a_method_lacks_is_said(options: dict[str, object], message: str, t
     assert not (tmp_path / "out").exists()
 
 
-def test_a_base_or_statistics_of_another_network_are_refused(tmp_path: Path) -> None:
+def test_a_base_or_measurements_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"none of the shared slots in the same shape, so it is not the models' base"):
         merge(tmp_path, MODELS, {"other.weight": np.ones(3, np.float32)}, method="ties")
     with pytest.raises(PlanError, match="isotropic makes no use of --base"):
         merge(tmp_path, MODELS, BASE, method="isotropic")
     wrong = [{**network(1), "head.weight": np.ones((2, 7), np.float32)}] * 3
-    with pytest.raises(PlanError, match=r"statistics of another network: head.weight is \[2, 7\] there, but \[3, 7\]"):
+    with pytest.raises(
+        PlanError, match=r"measurements of another network: head.weight is \[2, 7\] there, but \[3, 7\]"
+    ):
         merge(tmp_path, MODELS, method="fisher", fisher=wrong)
-    with pytest.raises(PlanError, match="holds statistics for no slot"):
+    with pytest.raises(PlanError, match="holds measurements of no slot"):
         merge(tmp_path, MODELS, method="fisher", fisher=[{"x.weight": np.ones(2, np.float32)}] * 3)
 
 
@@ -341,17 +343,19 @@ def test_method_options_and_base_travel_in_recipe_card_and_command(tmp_path: Pat
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(MODELS)]
     base = write(tmp_path / "base.safetensors", BASE)
     command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, paths), "--method", "ties", "--base", str(base)]
-    command += ["--set", "density=0.4", "--output", str(tmp_path / "ties")]
+    command += ["--option", "density=0.4", "--output", str(tmp_path / "ties")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "ties" / "README.md").read_text()
     assert "merged with `ties` (Yadav et al. 2023, arXiv 2306.01708)" in card and "base.safetensors" in card
-    assert "--base base.safetensors --method ties --set density=0.4" in card and "weight in the first layer" not in card
+    assert (
+        "--method ties --option density=0.4 --base base.safetensors" in card and "weight in the first layer" not in card
+    )
     again = [sys.executable, "-m", "hf_lwmm", "merge", "--recipe", str(tmp_path / "ties" / "hf_lwmm.yaml")]
     done = subprocess.run([*again, "--output", "again"], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "ties/model.safetensors").read_bytes()
-    bad = subprocess.run([*command, "--set", "density=much"], capture_output=True, text=True, check=False)
+    bad = subprocess.run([*command, "--option", "density=much"], capture_output=True, text=True, check=False)
     assert bad.returncode != 0 and "NAME=NUMBER" in bad.stderr and "Traceback" not in bad.stderr
 
 

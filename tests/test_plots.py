@@ -1,4 +1,4 @@
-"""Pictures: written in every format, the same bytes for the same data, with every name on them."""
+"""Plots: written in every format, with every name on them, and with the same bytes for the same data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COUNTS = np.array([[90, 5, 0, 5], [20, 60, 10, 10], [0, 0, 0, 0], [0, 1, 0, 3]])
 
 
 def merges() -> list[dict[str, Any]]:
-    """Rows as a sweep's Parquet file has them, of all subsets, with an ensemble."""
+    """Return rows as in a sweep's Parquet file: the merges of all subsets, and an ensemble."""
     rows: list[dict[str, Any]] = []
     knobs = {"start": None, "alpha": None, "ramp": None, "bn_stats": None}
     for count in (1, 2, 3):
@@ -65,7 +65,7 @@ def merges() -> list[dict[str, Any]]:
 
 
 def layers(path: Any) -> None:
-    plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA], ramp="cosine"), path)
+    plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA], knobs=hf_lwmm.Knobs(method=hf_lwmm.Layerwise(ramp="cosine"))), path)
 
 
 def discrepancy(path: Any) -> None:
@@ -112,7 +112,7 @@ def test_a_picture_has_all_its_names_and_always_the_same_bytes(name: str, tmp_pa
         written = (tmp_path / f"one.{suffix}").read_bytes()
         assert written == (tmp_path / f"two.{suffix}").read_bytes(), suffix
         assert matplotlib.__version__.encode() not in written
-    # In an SVG every text is a comment before its outlines.
+    # In an SVG, every text stands in a comment before its outlines.
     shown = "\n".join(html.unescape(text) for text in re.findall("<!-- (.*?) -->", (tmp_path / "one.svg").read_text()))
     for text in texts:
         assert text in shown, text
@@ -128,7 +128,7 @@ def test_a_pdf_has_no_date(tmp_path: Path) -> None:
     assert written.startswith(b"%PDF") and b"CreationDate" not in written
 
 
-def test_a_style_of_the_users_own_changes_nothing(tmp_path: Path) -> None:
+def test_the_users_own_style_changes_nothing(tmp_path: Path) -> None:
     layers(tmp_path / "plain.png")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.fonttype": "none"}):
         layers(tmp_path / "own.png")
@@ -136,7 +136,7 @@ def test_a_style_of_the_users_own_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_weights_over_depth_fill_the_frame(tmp_path: Path) -> None:
-    """At the left both models have half the height, at the right the anchor has all of it."""
+    # At the left both models have half the height; at the right the anchor has all of it.
     plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA]), tmp_path / "layers.png")
     pixels = np.asarray(Image.open(tmp_path / "layers.png").convert("RGB")).astype(int)
     anchor, other = (np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) for colour in COLOURS[:2])
@@ -148,7 +148,7 @@ def test_weights_over_depth_fill_the_frame(tmp_path: Path) -> None:
     assert parts[2] == pytest.approx(parts[0] + parts[1], rel=0.05)
 
 
-def test_into_memory_it_is_a_png() -> None:
+def test_a_plot_in_memory_is_a_png() -> None:
     file = io.BytesIO()
     layers(file)
     assert file.getvalue().startswith(b"\x89PNG")
@@ -164,17 +164,20 @@ def test_a_column_of_pixels_without_a_class_is_shown(tmp_path: Path) -> None:
     assert "<!-- none -->" in (tmp_path / "confusion.svg").read_text()
 
 
-def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
+def test_data_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     refusals: list[tuple[Callable[[], None], str]] = [
         (lambda: layers(tmp_path / "picture.gif"), r"ends in \.png, \.svg, \.pdf"),
         (lambda: layers(tmp_path / "no" / "folder.png"), "there is no folder"),
-        (lambda: plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA], method="slerp"), path), "no weights of whole layers"),
+        (
+            lambda: plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA], knobs=hf_lwmm.Knobs(method=hf_lwmm.Slerp())), path),
+            "no weights of whole layers",
+        ),
         (lambda: plot_knob(merges()[:4], "start", path), "No two of the 4 merges differ in start alone"),
         (lambda: plot_subsets([], path), "no merges"),
         (lambda: plot_class_scores(CLASSES, NAMES, SCORES[:2], path), "3 models on 4 classes"),
         (lambda: plot_class_scores(CLASSES, NAMES, SCORES, path, intervals=SCORES), "Intervals of shape"),
-        (lambda: plot_confusion(CLASSES, COUNTS[:3], path), "no confusion matrix of 4 classes"),
+        (lambda: plot_confusion(CLASSES, COUNTS[:3], path), "not a confusion matrix of 4 classes"),
     ]
     for draw, message in refusals:
         with pytest.raises(PlotError, match=message):

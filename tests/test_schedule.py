@@ -1,4 +1,4 @@
-"""Equation 1 and its knobs."""
+"""Layer weights: Equation 1 and its knobs."""
 
 from __future__ import annotations
 
@@ -54,6 +54,6 @@ def test_alpha_is_the_anchors_first_weight() -> None:
 @pytest.mark.parametrize(
     "knobs", [{"start": 1.0}, {"start": -0.1}, {"ramp": "sudden"}, {"ramp": "power:0"}, {"alpha": 0.2}, {"alpha": 1.1}]
 )
-def test_senseless_knobs_are_refused(knobs: dict[str, float]) -> None:
+def test_knobs_out_of_range_are_refused(knobs: dict[str, float]) -> None:
     with pytest.raises(PlanError):
         layerwise_weights(10, 3, 0, **knobs)  # type: ignore[arg-type]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import (
@@ -21,17 +21,12 @@ from hf_lwmm.checkpoints.checkpoint import (
     with_labels,
 )
 from hf_lwmm.checkpoints.dtypes import is_float
-from hf_lwmm.errors import AlignmentError, HfLwmmError, HubError, PlanError
-from hf_lwmm.hub import ModelRef, Ref, parse_ref
-from hf_lwmm.hub.client import Source
+from hf_lwmm.errors import AlignmentError, HfLwmmError, PlanError
+from hf_lwmm.hub import ListedModel, Ref, Source, parse_ref
 from hf_lwmm.labels import LabelSet, normalise, read_label_set
-from hf_lwmm.layouts import COMPONENTS, place_of
-from hf_lwmm.layouts import Component
+from hf_lwmm.layouts import COMPONENTS, Component, place_of
 from hf_lwmm.planning.alignment import align
 from hf_lwmm.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from huggingface_hub import ModelInfo
 
 Query = Mapping[str, str]
 
@@ -46,7 +41,6 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})
 # Backbones that a config.json describes, by transformers' model type, and which of its hidden sizes is the width.
 _MODEL_TYPES: Mapping[str, tuple[str, int]] = {"segformer": ("mit", 0), "pvt_v2": ("pvt", 0), "resnet": ("resnet", -1)}
-_PROPERTIES: Any = ["cardData", "downloads", "sha", "siblings"]
 _AT_ONCE = 8  # repositories whose headers are read side by side
 
 
@@ -148,11 +142,11 @@ def search(
     listed = islice(_listed(wanted.queries, scan), scan)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         while len(found) < limit and (batch := list(islice(listed, _AT_ONCE))):
-            batch = [info for info in batch if info.id != wanted.itself]
-            for info, answer in zip(batch, pool.map(wanted.judge, batch), strict=True):
+            batch = [model for model in batch if _repo(model) != wanted.itself]
+            for model, answer in zip(batch, pool.map(wanted.judge, batch), strict=True):
                 looked_at += 1
                 if isinstance(answer, str):
-                    unread[info.id] = answer
+                    unread[_repo(model)] = answer
                 elif answer is not None:
                     found.append(answer)
             progress("Reading headers", looked_at, scan)
@@ -177,15 +171,13 @@ class _Wanted:
     fits: Callable[[str], bool]
     itself: str | None = None
 
-    def judge(self, info: ModelInfo) -> Candidate | str | None:
-        """The model if it can merge, why that could not be found out, or None if it cannot."""
-        card = dict(info.card_data.__dict__) if info.card_data else {}
-        files = tuple(sorted(sibling.rfilename for sibling in info.siblings or ()))
-        source = Source(ModelRef(repo_id=info.id), info.sha, files, card)
+    def judge(self, model: ListedModel) -> Candidate | str | None:
+        """Return the model if it can merge, a text if that cannot be found out, or None if it cannot merge."""
+        source = model.source
         try:
             chosen, _ = choose_files(source)
             if PurePosixPath(chosen[0].removesuffix(".index.json")).suffix != ".safetensors":
-                return self._by_config(info, source)
+                return self._by_config(model, source)
             checkpoint = open_checkpoint(source, headers_only=True)
             checkpoint.close()
             checkpoint = with_labels(checkpoint, [self.labels] if self.labels else [])
@@ -194,10 +186,10 @@ class _Wanted:
             return str(error).splitlines()[0]
         if shared is None:
             return None
-        architecture, rows = checkpoint.slot_map.architecture, classifier_rows(checkpoint.slot_map)
-        return self._candidate(info, source, architecture, checkpoint.slot_map.layout, checkpoint.classes, rows, shared)
+        found, rows = checkpoint.slot_map, classifier_rows(checkpoint.slot_map)
+        return self._candidate(model, source, found.architecture, found.layout, checkpoint.classes, rows, shared)
 
-    def _by_config(self, info: ModelInfo, source: Source) -> Candidate | str | None:
+    def _by_config(self, model: ListedModel, source: Source) -> Candidate | str | None:
         config = read_config(source)
         if (stated := stated_backbone(config)) is None:
             return f"{source.label}: has torch files only, and its config.json tells no backbone that layouts know."
@@ -205,11 +197,11 @@ class _Wanted:
             return None
         names = config.get("id2label")
         classes = tuple(map(str, names.values())) if isinstance(names, dict) and names else None
-        return self._candidate(info, source, stated, None, classes, None, None)
+        return self._candidate(model, source, stated, None, classes, None, None)
 
     def _candidate(
         self,
-        info: ModelInfo,
+        model: ListedModel,
         source: Source,
         architecture: str,
         layout: str | None,
@@ -222,8 +214,8 @@ class _Wanted:
             same = [*map(normalise, classes)] == [*map(normalise, self.labels.classes)]
         licence = source.card.get("license")
         return Candidate(
-            info.id, str(info.sha), architecture, layout, classes, rows, same, str(licence) if licence else None,
-            info.downloads or 0, shared,
+            _repo(model), str(source.sha), architecture, layout, classes, rows, same, str(licence) if licence else None,
+            model.downloads, shared,
         )  # fmt: skip
 
 
@@ -255,7 +247,7 @@ def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
     return _Wanted(name, _queries(component.name, _size(name)), labels, share, fits)
 
 
-def _like(model: str | Path | ModelRef, labels: LabelSet | None) -> _Wanted:
+def _like(model: Ref, labels: LabelSet | None) -> _Wanted:
     """Models that a merge with this one, as the anchor, takes."""
     checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), headers_only=True)
     checkpoint.close()
@@ -309,29 +301,18 @@ def stated_backbone(config: Mapping[str, Any]) -> str | None:
     return f"{component.title} with {'-'.join(map(str, depths))} blocks"
 
 
-def _listed(queries: Sequence[Sequence[Query]], scan: int) -> Iterator[ModelInfo]:
+def _listed(queries: Sequence[Sequence[Query]], scan: int) -> Iterator[ListedModel]:
     """Models in the Hub's lists, each once; those of an earlier group of lists first, then by downloads."""
     seen: set[str] = set()
     for group in queries:
-        fresh = {info.id: info for query in group for info in _list(query, scan) if info.id not in seen}
+        listed = (model for query in group for model in hub.list_models(query, scan))
+        fresh = {_repo(model): model for model in listed if _repo(model) not in seen}
         seen |= fresh.keys()
-        yield from sorted(fresh.values(), key=lambda info: (-(info.downloads or 0), info.id))
+        yield from sorted(fresh.values(), key=lambda model: (-model.downloads, _repo(model)))
 
 
-def _list(query: Query, limit: int) -> Iterable[ModelInfo]:
-    import httpx2
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    arguments: dict[str, Any] = {**query, "sort": "downloads", "limit": limit, "expand": _PROPERTIES}
-    try:
-        return list(HfApi(library_name="hf-lwmm").list_models(**arguments))
-    except OfflineModeIsEnabled:
-        raise HubError("Searching needs the Hub, and offline mode is on. Unset HF_HUB_OFFLINE.") from None
-    except HfHubHTTPError as error:
-        raise HubError(f"The Hub's list of models: {str(error).splitlines()[0]}") from error
-    except (httpx2.TransportError, ConnectionError) as error:
-        raise HubError(f"The Hub cannot be reached ({error}). Check the connection and HF_ENDPOINT.") from error
+def _repo(model: ListedModel) -> str:
+    return str(model.source.ref.repo_id)
 
 
 def _backbones() -> list[Component]:

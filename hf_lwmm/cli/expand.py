@@ -122,7 +122,7 @@ def _options_of(parameter: _Parameter) -> list[inspect.Parameter]:
             show_default=shown if shown and kind is not bool else False,
             rich_help_panel=parameter.group.panel,
         )
-        annotation = Annotated[Optional[kind], info]  # noqa: UP045  (typer reads it at run time)
+        annotation: Any = Annotated[Optional[kind], info]  # noqa: UP045  (typer reads it)
         flat = parameter.flat(name)
         found.append(inspect.Parameter(flat, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return found

@@ -319,7 +319,7 @@ def _read_floats(sources: Sources, run: _Run, index: int, dtype: str, out: Array
 
 def _read(sources: Sources, run: _Run, index: int, dtype: str, out: Array) -> None:
     term = run.segment.terms[index]
-    sources[term.source].read_elements(term.tensor, term.start + run.first, out)
+    sources[term.source].read_elements(term.tensor, term.start + run.first, out.view(np.uint8))
 
 
 def _raise_nonfinite(sources: Sources, run: _Run, dtypes: list[str], buffers: _Buffers) -> None:

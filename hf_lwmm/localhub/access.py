@@ -1,19 +1,21 @@
-"""Who is asking for which repository, and what they may do with it."""
+"""Find the user and the repository of a request, and check what that user may do there."""
 
 from __future__ import annotations
 
 from starlette.requests import Request
 
-from hf_lwmm.localhub.store import Commit, Repo, Store, StoreError, User
+from hf_lwmm.localhub.records import Commit, Repo, StoreError, User
+from hf_lwmm.localhub.store import Store
 
 
 class Hub:
-    """What answers share: the store, and who may do what."""
+    """The store, and the permissions that every answer depends on."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def user(self, request: Request) -> User | None:
+        """Return the user whose token the request carries, None without a token. A wrong token is a 401."""
         token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         if not token:
             return None
@@ -23,20 +25,21 @@ class Hub:
         return user
 
     def signed_in(self, request: Request) -> User:
+        """Return the user of a request that needs one, else 401."""
         user = self.user(request)
         if user is None:
             raise StoreError(401, "Invalid username or password.")
         return user
 
     def writer(self, request: Request) -> User:
-        """Somebody whose token may write somewhere; a read token opens no pull request either."""
+        """Return the user if the token may write at all, else 403; a read token cannot even open a pull request."""
         user = self.signed_in(request)
         if user.role != "write":
             raise StoreError(403, "This token may only read")
         return user
 
     def repo(self, request: Request) -> Repo:
-        """The request's repository, if it exists and this user may know it."""
+        """Return the request's repository if it exists and this user may know of it, else 404 (401 without a token)."""
         path = request.url.path.removeprefix("/api")
         kind = next((t for t in ("dataset", "space", "model") if path.startswith(f"/{t}s/")), "model")
         namespace, name = request.path_params["namespace"], request.path_params["name"]
@@ -47,25 +50,29 @@ class Hub:
         return repo
 
     def readable(self, request: Request) -> Repo:
-        """The same, if this user may also read its files."""
+        """Return the request's repository if this user may read its files, else 403 (401 without a token)."""
         repo, user = self.repo(request), self.user(request)
         if repo.gated and (user is None or (user.name != repo.namespace and repo.namespace not in user.orgs)):
             raise StoreError(403 if user else 401, f"Access to {repo.id} is restricted.", "GatedRepo")
         return repo
 
     def writable(self, request: Request) -> tuple[Repo, User]:
+        """Return the request's repository and user if this user may write to it, else 403."""
         repo, user = self.repo(request), self.signed_in(request)
         if not user.may_write(repo.namespace):
             raise StoreError(403, f"You don't have the rights to write to {repo.id}.")
         return repo, user
 
     def commit(self, request: Request, repo: Repo) -> Commit:
+        """Return the commit that the request's path names, main's if it names none."""
         return self.store.commit(repo, revision(request))
 
 
 def revision(request: Request) -> str:
+    """Return the revision in the request's path, main if there is none."""
     return str(request.path_params.get("revision", "main")).replace("%2F", "/")
 
 
 def web_url(request: Request, repo: Repo) -> str:
+    """Return the address of a repository's page."""
     return f"{request.base_url}{'' if repo.type == 'model' else repo.type + 's/'}{repo.id}"

@@ -1,8 +1,8 @@
-"""The Hub's HTTP protocol over a store, as far as the stock clients use it."""
+"""Serve a store over the part of the Hub's HTTP protocol that the stock clients use."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,61 +15,19 @@ from starlette.routing import Route
 from hf_lwmm.localhub import reading, writing
 from hf_lwmm.localhub.access import Hub
 from hf_lwmm.localhub.faults import Fault, Faults, fault_route
-from hf_lwmm.localhub.store import Store, StoreError
+from hf_lwmm.localhub.records import StoreError
+from hf_lwmm.localhub.store import Store
 
-Answer = Callable[[Hub, Request], Awaitable[Response]]
+Answer = Callable[[Hub, Request], Awaitable[Response]]  # how a request to a store is answered
 
 
 def create_app(store: Store, faults: list[Fault] | None = None) -> Starlette:
-    """The application; with `faults`, they happen, and /_faults lists, adds and clears them."""
+    """Return the application that serves a store.
+
+    With `faults`, requests fail as these say, and /_faults lists, adds and removes them.
+    """
     hub = Hub(store)
-
-    def route(path: str, answer: Answer, *methods: str) -> Route:
-        async def endpoint(request: Request) -> Response:
-            try:
-                return await answer(hub, request)
-            except StoreError as error:
-                headers = {"X-Error-Message": error.message} | ({"X-Error-Code": error.code} if error.code else {})
-                return JSONResponse({"error": error.message}, error.status, headers)
-
-        return Route(path, endpoint, methods=list(methods))
-
-    routes = [
-        route("/api/whoami-v2", reading.whoami, "GET"),
-        route("/api/validate-yaml", reading.validate_yaml, "POST"),
-        route("/api/repos/create", writing.create, "POST"),
-        route("/api/repos/delete", writing.delete, "DELETE"),
-        route("/lfs/{sha256}", writing.lfs_upload, "PUT"),
-    ]
-    for kind in ("model", "dataset", "space"):
-        api = f"/api/{kind}s"
-        repo = api + "/{namespace}/{name}"
-        web = ("" if kind == "model" else f"/{kind}s") + "/{namespace}/{name}"
-        routes += [
-            route(api, reading.list_repos, "GET"),
-            route(repo, reading.info, "GET"),
-            route(repo + "/revision/{revision}", reading.info, "GET"),
-            route(repo + "/auth-check", reading.auth_check, "GET"),
-            route(repo + "/auth-check/write", reading.auth_check_write, "GET"),
-            route(repo + "/settings", writing.settings, "PUT"),
-            route(repo + "/refs", reading.refs, "GET"),
-            route(repo + "/tree/{revision}", reading.tree, "GET"),
-            route(repo + "/tree/{revision}/{path:path}", reading.tree, "GET"),
-            route(repo + "/paths-info/{revision}", reading.paths_info, "POST"),
-            route(repo + "/commits/{revision}", reading.commits, "GET"),
-            route(repo + "/preupload/{revision}", writing.preupload, "POST"),
-            route(repo + "/commit/{revision}", writing.commit, "POST"),
-            route(repo + "/branch/{revision}", writing.branch, "POST", "DELETE"),
-            route(repo + "/tag/{revision}", writing.tag, "POST", "DELETE"),
-            route(repo + "/discussions", reading.discussions, "GET", "POST"),
-            route(repo + "/discussions/{number:int}", reading.discussion, "GET"),
-            route(web + ".git/info/lfs/objects/batch", writing.lfs_batch, "POST"),
-            route(web + "/resolve/{revision}/{path:path}", reading.resolve, "GET", "HEAD"),
-            route(web, reading.page, "GET"),
-        ]
-        routes += [
-            route(path, reading.no_such_repo, "GET") for path in (api + "/{name}", api + "/{name}/revision/{revision}")
-        ]
+    routes = [_route(hub, path, answer, methods) for path, answer, *methods in _answers()]
     middleware = [Middleware(_RevisionInPath)]
     if faults is not None:
         routes.insert(0, fault_route(faults))
@@ -77,8 +35,54 @@ def create_app(store: Store, faults: list[Fault] | None = None) -> Starlette:
     return Starlette(routes=routes, middleware=middleware)
 
 
+def _answers() -> Iterator[tuple[Any, ...]]:
+    """Paths, the functions that answer them, and the HTTP methods that these take."""
+    yield "/api/whoami-v2", reading.whoami, "GET"
+    yield "/api/validate-yaml", reading.validate_yaml, "POST"
+    yield "/api/repos/create", writing.create, "POST"
+    yield "/api/repos/delete", writing.delete, "DELETE"
+    yield "/lfs/{sha256}", writing.lfs_upload, "PUT"
+    for kind in ("model", "dataset", "space"):
+        api = f"/api/{kind}s"
+        repo = api + "/{namespace}/{name}"
+        web = ("" if kind == "model" else f"/{kind}s") + "/{namespace}/{name}"
+        yield api, reading.list_repos, "GET"
+        yield repo, reading.info, "GET"
+        yield repo + "/revision/{revision}", reading.info, "GET"
+        yield repo + "/auth-check", reading.auth_check, "GET"
+        yield repo + "/auth-check/write", reading.auth_check_write, "GET"
+        yield repo + "/settings", writing.settings, "PUT"
+        yield repo + "/refs", reading.refs, "GET"
+        yield repo + "/tree/{revision}", reading.tree, "GET"
+        yield repo + "/tree/{revision}/{path:path}", reading.tree, "GET"
+        yield repo + "/paths-info/{revision}", reading.paths_info, "POST"
+        yield repo + "/commits/{revision}", reading.commits, "GET"
+        yield repo + "/preupload/{revision}", writing.preupload, "POST"
+        yield repo + "/commit/{revision}", writing.commit, "POST"
+        yield repo + "/branch/{revision}", writing.branch, "POST", "DELETE"
+        yield repo + "/tag/{revision}", writing.tag, "POST", "DELETE"
+        yield repo + "/discussions", reading.discussions, "GET", "POST"
+        yield repo + "/discussions/{number:int}", reading.discussion, "GET"
+        yield web + ".git/info/lfs/objects/batch", writing.lfs_batch, "POST"
+        yield web + "/resolve/{revision}/{path:path}", reading.resolve, "GET", "HEAD"
+        yield web, reading.page, "GET"
+        yield api + "/{name}", reading.no_such_repo, "GET"
+        yield api + "/{name}/revision/{revision}", reading.no_such_repo, "GET"
+
+
+def _route(hub: Hub, path: str, answer: Answer, methods: list[str]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await answer(hub, request)
+        except StoreError as error:
+            headers = {"X-Error-Message": error.message} | ({"X-Error-Code": error.code} if error.code else {})
+            return JSONResponse({"error": error.message}, error.status, headers)
+
+    return Route(path, endpoint, methods=methods)
+
+
 class _RevisionInPath:
-    """Keeps `refs%2Fpr%2F1` one segment: the framework would unquote it into three before routing."""
+    """ASGI middleware that keeps `refs%2Fpr%2F1` one segment, which the framework would make three before routing."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

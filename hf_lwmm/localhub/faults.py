@@ -1,4 +1,4 @@
-"""Faults on purpose, so that a client's patience is tested over real HTTP."""
+"""Make requests fail on purpose, so that tests see how a client copes over real HTTP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ADMIN = "/_faults"
 
 @dataclass
 class Fault:
-    """What goes wrong with the next `times` requests whose method and path fit.
+    """A failure of the next `times` requests whose method is `method` and whose path matches the pattern `path`.
 
-    Either an answer of `status` (with `retry_after` seconds), or a `delay` in seconds, or a connection cut after
-    `drop_after_bytes` bytes of the body.
+    They are answered with `status` (and `retry_after` seconds), or after `delay` seconds, or the connection is closed
+    after `drop_after_bytes` bytes of the body.
     """
 
     path: str
@@ -31,15 +31,16 @@ class Fault:
     drop_after_bytes: int | None = None
 
     def fits(self, scope: Scope) -> bool:
+        """Return whether the fault applies to a request."""
         return self.times > 0 and scope["method"] == self.method and re.search(self.path, scope["path"]) is not None
 
 
 class ConnectionCutError(Exception):
-    """Ends a response in its middle."""
+    """Raised to end a response in its middle."""
 
 
 class Faults:
-    """ASGI middleware that makes the listed faults happen."""
+    """ASGI middleware that applies the listed faults."""
 
     def __init__(self, app: ASGIApp, faults: list[Fault]) -> None:
         self.app, self.faults = app, faults
@@ -56,7 +57,7 @@ class Faults:
         if fault.status is not None:
             await Request(scope, receive).body()  # else the client may meet a closed connection, not the status
             headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
-            await JSONResponse({"error": "fault on purpose"}, fault.status, headers)(scope, receive, send)
+            await JSONResponse({"error": "This fault was planned."}, fault.status, headers)(scope, receive, send)
             return
         left = fault.drop_after_bytes
 
@@ -76,7 +77,9 @@ class Faults:
 
 
 def fault_route(faults: list[Fault]) -> Route:
-    """`/_faults`: GET lists, POST adds one (a JSON object with a Fault's fields), DELETE clears."""
+    """Return the route `/_faults`: GET lists the faults, POST adds one (as JSON, with the fields of `Fault`), DELETE
+    removes all.
+    """
 
     async def answer(request: Request) -> Response:
         if request.method == "POST":

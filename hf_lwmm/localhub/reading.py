@@ -1,9 +1,10 @@
-"""Answers that tell: who, what exists, what is in it, the files; and discussions."""
+"""Answer questions about users, repositories, their files and history, and discussions."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from html import escape
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from hf_lwmm.localhub.access import Hub, revision, web_url
-from hf_lwmm.localhub.store import Commit, File, Repo, StoreError
+from hf_lwmm.localhub.records import Commit, File, Repo, StoreError
 
 _PAGE = 1000
 
@@ -74,16 +75,16 @@ async def list_repos(hub: Hub, request: Request) -> Response:
 
 
 def _expanded(request: Request, info: dict[str, Any]) -> dict[str, Any]:
-    """Of a description what was asked for, all if nothing was."""
+    """The properties of a repository that the request asks for; all if it names none."""
     wanted = request.query_params.getlist("expand")
     return {key: value for key, value in info.items() if not wanted or key in ("_id", "id", *wanted)}
 
 
 def _paged(request: Request, items: list[dict[str, Any]]) -> Response:
-    """A page of a listing, with a Link to the next."""
+    """One page of a list, with a Link to the next."""
     query = request.query_params
     if not all(query.get(name, "0").isdecimal() for name in ("cursor", "limit")):
-        raise StoreError(400, "cursor and limit are numbers.")
+        raise StoreError(400, "cursor and limit must be numbers.")
     first, limit = int(query.get("cursor", 0)), max(1, int(query.get("limit", _PAGE)))
     following = request.url.replace(
         path=request.scope["raw_path"].decode("latin-1").split("?")[0]
@@ -99,11 +100,12 @@ async def info(hub: Hub, request: Request) -> Response:
 
 
 def _asked(request: Request, name: str) -> bool:
+    """True if the request sets a switch in its query."""
     return request.query_params.get(name, "").lower() in ("1", "true")
 
 
 async def no_such_repo(hub: Hub, request: Request) -> Response:
-    """Names without a namespace are the Hub's oldest repositories; a local Hub has none of them."""
+    """Answer for a name without a namespace, which only the oldest repositories of the Hub have."""
     raise StoreError(404, "Repository not found", "RepoNotFound")
 
 
@@ -141,7 +143,7 @@ def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str,
 
 
 def _model_config(hub: Hub, commit: Commit) -> dict[str, Any]:
-    """What the Hub tells of a model's config.json."""
+    """The entries of a model's config.json that the Hub shows."""
     file = commit.files.get("config.json")
     try:
         content = json.loads(hub.store.blob(file.sha256).read_bytes()) if file else {}
@@ -176,10 +178,8 @@ async def refs(hub: Hub, request: Request) -> Response:
 
 async def tree(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
-    commit, query = hub.commit(request, repo), request.query_params
+    commit, recursive, expand = hub.commit(request, repo), _asked(request, "recursive"), _asked(request, "expand")
     folder = str(request.path_params.get("path", "")).replace("%2F", "/").strip("/")
-    recursive = query.get("recursive", "").lower() in ("1", "true")
-    expand = query.get("expand", "").lower() in ("1", "true")
     entries: dict[str, dict[str, Any]] = {}
     for name, file in commit.files.items():
         if folder and not name.startswith(folder + "/"):
@@ -272,9 +272,7 @@ def _with_repo(repo: Repo, discussion: Any) -> dict[str, Any]:
 
 
 async def page(hub: Hub, request: Request) -> Response:
-    """A bare page for people: the card as it is, and the files."""
-    from html import escape
-
+    """Answer with a plain page for people: the text of the card, and links to the files."""
     repo = hub.readable(request)
     commit = hub.store.commit(repo, "main")
     readme = commit.files.get("README.md")
@@ -291,7 +289,7 @@ def _card_data(content: bytes) -> dict[str, Any]:
     parts = text.split("\n---", 1)
     try:
         data = yaml.safe_load(parts[0].removeprefix("---")) if len(parts) == 2 else {}
-        # YAML has dates and nan, JSON has not.
+        # YAML has dates and nan, JSON does not.
         plain = json.dumps(data if isinstance(data, dict) else {}, default=str, skipkeys=True)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"Invalid YAML in the card's head: {error}") from None

@@ -1,4 +1,4 @@
-"""Run the local Hub: blocking for people, in a thread for tests."""
+"""Run the local Hub: until interrupted (`serve`), or in a thread of a test (`LocalHub`)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ import uvicorn
 from hf_lwmm.errors import HubError
 from hf_lwmm.localhub.app import create_app
 from hf_lwmm.localhub.faults import Fault
-from hf_lwmm.localhub.store import Store, User
+from hf_lwmm.localhub.records import User
+from hf_lwmm.localhub.store import Store
 
 HOST = "127.0.0.1"
 
 
 class LocalHub:
-    """A local Hub in a thread: `with LocalHub(folder) as hub: ... hub.endpoint, hub.token`.
+    """A local Hub in a thread, which runs inside `with LocalHub(folder) as hub:`.
 
-    `faults` lists what shall go wrong; append to it, and clear it. Port 0 takes a free one.
+    Tests append to the list `hub.faults` to make requests fail, and clear it; without `faults` the Hub applies none.
+    Port 0 means any free port.
     """
 
     def __init__(self, root: Path, port: int = 0, *, faults: bool = True) -> None:
@@ -39,6 +41,7 @@ class LocalHub:
 
     @property
     def endpoint(self) -> str:
+        """The address, as HF_ENDPOINT wants it."""
         return f"http://{HOST}:{self.port}"
 
     @property
@@ -47,7 +50,7 @@ class LocalHub:
         return self.store.users()[0].token
 
     def add_user(self, name: str, *, token: str, role: str = "write", orgs: tuple[str, ...] = ()) -> User:
-        """Add a user, or change one."""
+        """Add a user, or change the one of that name."""
         return self.store.add_user(User(name, token, role, orgs))
 
     def __enter__(self) -> LocalHub:
@@ -64,12 +67,12 @@ class LocalHub:
 
 
 def serve(root: Path, port: int, announce: Callable[[str, str], None] = lambda user, token: None) -> None:
-    """Serve a folder as a Hub on 127.0.0.1 until interrupted.
+    """Serve the repositories of a folder on this machine, at 127.0.0.1, until interrupted.
 
-    `announce` is called with the name and the token of the first user, when the port is taken.
+    `announce` is called with the name and the token of the first user as soon as the port is reserved.
 
     Raises:
-        HubError: if another program has the port.
+        HubError: if the port cannot be used.
     """
     bound, store = _bind(port), Store(root)
     user = store.users()[0]

@@ -1,8 +1,8 @@
-"""Repositories on disk: content by its hash, commits that never change, refs that point at them. Knows no HTTP.
+"""Repositories on disk: content under its hash, commits that never change, and refs that point at commits. No HTTP.
 
-blobs/ab/abcd...                 content, by SHA-256
+blobs/ab/abcd...                 content, under its SHA-256
 repos/models/org/name/repo.json  visibility, refs, discussions
-repos/models/org/name/commits/   one JSON file a commit: its parent and its files
+repos/models/org/name/commits/   one JSON file for each commit: its parent and its files
 users.json                       users, tokens, roles, organisations
 """
 
@@ -16,80 +16,19 @@ import secrets
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-REPO_TYPES = ("model", "dataset", "space")
+from hf_lwmm.localhub.records import Changes, Commit, File, Repo, StoreError, User
 
-
-class StoreError(Exception):
-    """A request that cannot be served; `code` is the Hub's X-Error-Code, `status` the HTTP status."""
-
-    def __init__(self, status: int, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.status, self.message, self.code = status, message, code
-
-
-@dataclass(frozen=True)
-class User:
-    """A user, by whose token requests are made; `role` is read or write."""
-
-    name: str
-    token: str
-    role: str = "write"
-    orgs: tuple[str, ...] = ()
-
-    def may_write(self, namespace: str) -> bool:
-        return self.role == "write" and self.belongs_to(namespace)
-
-    def belongs_to(self, namespace: str) -> bool:
-        return namespace == self.name or namespace in self.orgs
-
-
-@dataclass(frozen=True)
-class File:
-    """A file in a commit. `blob_id` is git's name for small files and LFS pointers."""
-
-    sha256: str
-    size: int
-    blob_id: str
-    lfs: bool
-
-
-@dataclass(frozen=True)
-class Commit:
-    """A state of a repository."""
-
-    oid: str
-    parent: str | None
-    message: str
-    author: str
-    date: str
-    files: Mapping[str, File] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Repo:
-    """What can change about a repository. `refs` maps main, other branches, `tags/x` and `refs/pr/n` to commits."""
-
-    type: str
-    id: str
-    private: bool
-    gated: str | None
-    created: str
-    refs: Mapping[str, str]
-    discussions: tuple[Mapping[str, Any], ...] = ()
-
-    @property
-    def namespace(self) -> str:
-        return self.id.split("/")[0]
+_REPO_TYPES = ("model", "dataset", "space")
 
 
 class Store:
-    """All repositories under one folder; survives restarts, and serves threads at once."""
+    """All repositories under one folder, which survive restarts; several threads may use it at once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -102,26 +41,30 @@ class Store:
     # users
 
     def users(self) -> tuple[User, ...]:
+        """Return all users, in the order in which they were added or changed."""
         path = self.root / "users.json"
         entries = json.loads(path.read_text()) if path.exists() else []
         return tuple(User(**{**entry, "orgs": tuple(entry["orgs"])}) for entry in entries)
 
     def add_user(self, user: User) -> User:
+        """Add a user in place of the one of that name, if there is one."""
         with self._lock:
             others = [asdict(other) for other in self.users() if other.name != user.name]
             self._write_json(self.root / "users.json", [*others, asdict(user)])
         return user
 
     def user(self, token: str) -> User | None:
+        """Return the user of a token, None if it is nobody's."""
         return next((u for u in self.users() if secrets.compare_digest(u.token.encode(), token.encode())), None)
 
     # blobs
 
     def blob(self, sha256: str) -> Path:
+        """Return the path at which content of this hash is, or would be."""
         return self.root / "blobs" / sha256[:2] / sha256
 
     def add_content(self, content: bytes) -> File:
-        """Keep small content and describe it as a regular file."""
+        """Keep small content, and return it as a regular file."""
         digest = hashlib.sha256(content).hexdigest()
         path = self.blob(digest)
         if not path.exists():
@@ -130,13 +73,22 @@ class Store:
         return File(digest, len(content), _git_blob_id(content), lfs=False)
 
     def incoming(self) -> Path:
-        """A new empty file that an upload streams into."""
+        """Return a new empty file for an upload to be written to."""
         descriptor, name = tempfile.mkstemp(dir=self.root / "incoming")
         os.close(descriptor)
         return Path(name)
 
     def accept(self, path: Path, sha256: str, size: int, found: str) -> None:
-        """Make an upload a blob. Raises StoreError if its content is not what was announced."""
+        """Keep an uploaded file as a blob.
+
+        Args:
+            path: the file, from `incoming`.
+            sha256, size: its hash and its size in bytes, as announced.
+            found: its hash as computed.
+
+        Raises:
+            StoreError: 422 if the file is not what was announced.
+        """
         if path.stat().st_size != size:
             raise StoreError(422, f"{path.stat().st_size} bytes were sent, not {size}.")
         if found != sha256:
@@ -145,11 +97,16 @@ class Store:
         path.replace(self.blob(sha256))
 
     def holds(self, sha256: str, size: int | None = None) -> bool:
+        """Return whether content of this hash (and size in bytes, if given) is kept."""
         path = self.blob(sha256)
         return path.is_file() and size in (None, path.stat().st_size)
 
     def lfs_file(self, sha256: str, size: int | None = None) -> File:
-        """An uploaded large file; a commit that copies one does not say its size."""
+        """Return an uploaded large file; a commit that copies one does not say its size.
+
+        Raises:
+            StoreError: 400 if it was not uploaded.
+        """
         if not _is_sha256(sha256) or not self.holds(sha256, size):
             raise StoreError(400, f"The LFS object {sha256} was not uploaded.")
         size = self.blob(sha256).stat().st_size
@@ -159,6 +116,11 @@ class Store:
     # repositories
 
     def create(self, type: str, id: str, user: User, *, private: bool = False) -> Repo:
+        """Create a repository with a first commit.
+
+        Raises:
+            StoreError: 409 if it exists.
+        """
         with self._lock:
             folder = self._folder(type, id)
             if (folder / "repo.json").exists():
@@ -171,6 +133,7 @@ class Store:
             return repo
 
     def repo(self, type: str, id: str) -> Repo:
+        """Return a repository. Raises StoreError (404) if it does not exist."""
         path = self._folder(type, id) / "repo.json"
         if not path.is_file():
             raise StoreError(404, "Repository not found", "RepoNotFound")
@@ -178,14 +141,16 @@ class Store:
         return Repo(**{**entry, "discussions": tuple(entry["discussions"])})
 
     def repos(self, type: str) -> list[Repo]:
+        """Return all repositories of a type, by name."""
         found = (self.root / "repos" / f"{type}s").glob("*/*/repo.json")
         return [self.repo(type, f"{path.parent.parent.name}/{path.parent.name}") for path in sorted(found)]
 
     def delete(self, repo: Repo) -> None:
+        """Delete a repository with its history; its content stays among the blobs."""
         shutil.rmtree(self._folder(repo.type, repo.id))
 
     def change(self, repo: Repo, **values: Any) -> Repo:
-        """Change visibility or gating."""
+        """Return a repository with other values of `private` or `gated`, which are kept."""
         with self._lock:
             changed = replace(self.repo(repo.type, repo.id), **values)
             self._save(changed)
@@ -194,7 +159,11 @@ class Store:
     # history
 
     def commit(self, repo: Repo, revision: str) -> Commit:
-        """The commit that a branch, tag, PR ref or (the start of) a commit's name means."""
+        """Return the commit of a branch, a tag, a pull request's ref, or at least 7 characters of a commit's name.
+
+        Raises:
+            StoreError: 404 if there is none.
+        """
         oid = repo.refs.get(revision) or repo.refs.get(f"tags/{revision}")
         folder = self._folder(repo.type, repo.id) / "commits"
         if oid is None and len(revision) >= 7 and all(c in "0123456789abcdef" for c in revision):
@@ -205,6 +174,7 @@ class Store:
         return Commit(**{**entry, "files": {name: File(**f) for name, f in entry["files"].items()}})
 
     def history(self, repo: Repo, revision: str) -> list[Commit]:
+        """Return a commit and all those before it, newest first."""
         commits = [self.commit(repo, revision)]
         while commits[-1].parent is not None:
             commits.append(self.commit(repo, commits[-1].parent))
@@ -216,22 +186,22 @@ class Store:
         revision: str,
         user: User,
         message: str,
-        added: Mapping[str, File],
-        deleted: Iterable[str] = (),
+        changes: Changes,
         *,
         expected_parent: str | None = None,
         as_pull_request: bool = False,
-        deleted_folders: Iterable[str] = (),
     ) -> tuple[Commit, int | None]:
-        """Add a commit to a branch, or as a new pull request (whose number is returned too).
+        """Add a commit to the branch `revision`, or open a pull request with it.
 
-        A commit that changes nothing adds nothing and opens nothing. A pull request starts at `expected_parent`.
+        A commit that changes nothing is not added and opens nothing. A pull request starts at `expected_parent`.
+
+        Returns:
+            The commit (the branch's last one if nothing changes), and the number of the new pull request, if any.
 
         Raises:
-            StoreError: 412 if the branch is elsewhere, 404 if a deleted file is not there, 400 if this is no branch.
+            StoreError: 412 if the branch is not at `expected_parent`, 400 if `revision` is not a branch, and as for
+                `Changes.applied`.
         """
-        for path in added:
-            _check_path(path)
         with self._lock:
             repo = self.repo(repo.type, repo.id)
             head = self.commit(repo, (as_pull_request and expected_parent) or revision)
@@ -239,19 +209,7 @@ class Store:
                 raise StoreError(400, f"Commits go to a branch or a pull request, and {revision} is neither.")
             if expected_parent is not None and not head.oid.startswith(expected_parent):
                 raise StoreError(412, "A commit has happened since. Please refresh and try again.")
-            files = dict(head.files)
-            for path in deleted:
-                if files.pop(path, None) is None:
-                    raise StoreError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-            for folder in deleted_folders:
-                inside = [name for name in files if name.startswith(folder.rstrip("/") + "/")]
-                if not inside:
-                    raise StoreError(404, f"A folder with this name doesn't exist: {folder}", "EntryNotFound")
-                for name in inside:
-                    del files[name]
-            files |= added
-            if clash := {str(folder) for name in files for folder in PurePosixPath(name).parents} & files.keys():
-                raise StoreError(400, f"{min(clash)!r} would be a file and a folder.")
+            files = changes.applied(head.files)
             if files == head.files:
                 return head, None
             commit = self._new_commit(self._folder(repo.type, repo.id), head.oid, message, user.name, files)
@@ -264,15 +222,19 @@ class Store:
             self._save(replace(repo, refs=refs, discussions=(*repo.discussions, discussion)))
             return commit, number
 
-    def set_ref(self, repo: Repo, name: str, oid: str | None, *, exist_ok: bool = False) -> None:
-        """Create a ref, or delete it if `oid` is None."""
+    def set_ref(self, repo: Repo, name: str, oid: str | None) -> None:
+        """Make a branch or a tag (`tags/x`) point at a commit, or delete it if `oid` is None.
+
+        Raises:
+            StoreError: 400 for an invalid name, 409 if it exists, 404 or 403 if it cannot be deleted.
+        """
         if not re.fullmatch(r"(tags/)?(?!refs/|tags/)\w[\w./+-]*", name) or ".." in name:
             raise StoreError(400, f"Invalid reference for a branch or tag: {name}")
         if oid is None and name == "main":
             raise StoreError(403, "The branch main cannot be deleted")
         with self._lock:
             repo = self.repo(repo.type, repo.id)
-            if oid is not None and name in repo.refs and not exist_ok:
+            if oid is not None and name in repo.refs:
                 raise StoreError(409, f"Reference already exists: {name}")
             if oid is None and name not in repo.refs:
                 raise StoreError(404, f"Invalid rev id: {name}", "RevisionNotFound")
@@ -280,6 +242,7 @@ class Store:
             self._save(replace(repo, refs=refs if oid is None else {**refs, name: oid}))
 
     def open_discussion(self, repo: Repo, title: str, user: User, *, pull_request: bool) -> Mapping[str, Any]:
+        """Open a discussion, or a pull request without changes, and return it as the Hub describes it."""
         with self._lock:
             repo = self.repo(repo.type, repo.id)
             number = len(repo.discussions) + 1
@@ -316,7 +279,7 @@ class Store:
 
     def _folder(self, type: str, id: str) -> Path:
         parts = id.split("/")
-        if type not in REPO_TYPES or len(parts) != 2 or any(not _is_name(part) for part in parts):
+        if type not in _REPO_TYPES or len(parts) != 2 or any(not _is_name(part) for part in parts):
             raise StoreError(404, "Repository not found", "RepoNotFound")
         return self.root / "repos" / f"{type}s" / parts[0] / parts[1]
 
@@ -327,7 +290,7 @@ class Store:
         self._write(path, json.dumps(content, indent=1).encode())
 
     def _write(self, path: Path, content: bytes) -> None:
-        """Write all or nothing."""
+        """Write the whole file or nothing."""
         temporary = self.incoming()
         temporary.write_bytes(content)
         temporary.replace(path)
@@ -343,12 +306,6 @@ def _git_blob_id(content: bytes) -> str:
 
 def _is_name(part: str) -> bool:
     return re.fullmatch(r"\w[\w.-]*", part, re.ASCII) is not None and ".." not in part
-
-
-def _check_path(path: str) -> None:
-    odd = any(part in ("", ".", "..", ".git") for part in path.split("/"))
-    if odd or "\\" in path or any(ord(c) < 32 for c in path):
-        raise StoreError(400, f"Invalid path in repository: {path!r}")
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""Answers that change something: repositories, commits and uploads, branches and tags."""
+"""Answer requests that change something: repositories, uploads, commits, branches and tags."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hf_lwmm.localhub.access import Hub, revision, web_url
-from hf_lwmm.localhub.store import File, Repo, StoreError, User
+from hf_lwmm.localhub.records import Changes, File, Repo, StoreError, User
 
 _LFS_SUFFIXES = (
     ".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".parquet", ".arrow", ".npz", ".npy", ".h5", ".png", ".jpg",
     ".jpeg", ".webp", ".zip", ".gz", ".tar", ".onnx", ".msgpack",
 )  # fmt: skip
 _REGULAR_LIMIT = 10 * 2**20
-# The client PUTs large files without its token: as on the Hub, a signed address is the permission.
+# The client uploads large files without its token: as on the Hub, the signed address is the permission.
 _SIGNING_KEY = secrets.token_bytes(32)
 
 
@@ -37,7 +37,7 @@ async def create(hub: Hub, request: Request) -> Response:
     except StoreError as error:
         if error.status != 409:
             raise
-        # The client, told that an existing repository will do, takes its address from this answer.
+        # A client for which an existing repository will do reads its address from this answer.
         repo = hub.store.repo(kind, repo_id)
         return JSONResponse({"error": error.message, "url": web_url(request, repo)}, 409)
     return JSONResponse({"url": web_url(request, repo), "name": repo.id, "id": repo.id})
@@ -80,7 +80,7 @@ async def preupload(hub: Hub, request: Request) -> Response:
 
 
 def _is_binary(sample: bytes) -> bool:
-    """Whether the start of a file (it may end within a character) is not text."""
+    """True if the first bytes of a file, which may end within a character, are not text."""
     try:
         return "\0" in codecs.getincrementaldecoder("utf-8")().decode(sample)
     except UnicodeDecodeError:
@@ -111,7 +111,7 @@ async def lfs_upload(hub: Hub, request: Request) -> Response:
     sha256, size = request.path_params["sha256"], request.query_params.get("size", "")
     signature = request.query_params.get("signature", "")
     if not size.isdecimal() or not hmac.compare_digest(signature.encode(), _signature(sha256, int(size)).encode()):
-        raise StoreError(403, "This upload was not asked for, or the Hub was restarted since")
+        raise StoreError(403, "This upload was not announced, or the Hub was restarted since.")
     digest, path, left = hashlib.sha256(), hub.store.incoming(), int(size)
     try:
         with path.open("wb") as file:
@@ -129,10 +129,34 @@ async def lfs_upload(hub: Hub, request: Request) -> Response:
 
 async def commit(hub: Hub, request: Request) -> Response:
     repo, user, as_pull_request = _for_commit(hub, request)
+    header, changes = _operations(hub, await request.body())
+    commit, number = hub.store.add_commit(
+        repo,
+        revision(request),
+        user,
+        header.get("summary", ""),
+        changes,
+        expected_parent=header.get("parentCommit"),
+        as_pull_request=as_pull_request,
+    )
+    url = web_url(request, repo)
+    answer: dict[str, Any] = {
+        "success": True,
+        "commitOid": commit.oid,
+        "commitUrl": f"{url}/commit/{commit.oid}",
+        "hookOutput": "",
+    }
+    if as_pull_request:  # the client reads the key even if nothing changed and no pull request was opened
+        answer["pullRequestUrl"] = f"{url}/discussions/{number}" if number is not None else None
+    return JSONResponse(answer)
+
+
+def _operations(hub: Hub, body: bytes) -> tuple[dict[str, Any], Changes]:
+    """The header of a commit's body, which holds a JSON value on each line, and the changes that it asks for."""
     header: dict[str, Any] = {}
     added: dict[str, File] = {}
     deleted: dict[str, list[str]] = {"deletedFile": [], "deletedFolder": []}
-    for line in (await request.body()).splitlines():
+    for line in body.splitlines():
         entry = json.loads(line)
         value = entry["value"]
         if entry["key"] == "header":
@@ -148,31 +172,11 @@ async def commit(hub: Hub, request: Request) -> Response:
             deleted[entry["key"]].append(value["path"])
         else:
             raise StoreError(400, f"Unknown commit operation {entry['key']}.")
-    commit, number = hub.store.add_commit(
-        repo,
-        revision(request),
-        user,
-        header.get("summary", ""),
-        added,
-        deleted["deletedFile"],
-        deleted_folders=deleted["deletedFolder"],
-        expected_parent=header.get("parentCommit"),
-        as_pull_request=as_pull_request,
-    )
-    url = web_url(request, repo)
-    answer: dict[str, Any] = {
-        "success": True,
-        "commitOid": commit.oid,
-        "commitUrl": f"{url}/commit/{commit.oid}",
-        "hookOutput": "",
-    }
-    if as_pull_request:  # the client reads the key even when nothing changed and nothing was opened
-        answer["pullRequestUrl"] = f"{url}/discussions/{number}" if number is not None else None
-    return JSONResponse(answer)
+    return header, Changes(added, deleted["deletedFile"], deleted["deletedFolder"])
 
 
 def _for_commit(hub: Hub, request: Request) -> tuple[Repo, User, bool]:
-    """Who may commit here: writers, and to a pull request everybody who is signed in and may read."""
+    """The repository and the user of a commit, and whether it is a pull request, for which reading rights suffice."""
     if request.query_params.get("create_pr"):
         return hub.readable(request), hub.writer(request), True
     repo, user = hub.writable(request)
@@ -197,7 +201,7 @@ async def _change_ref(hub: Hub, request: Request, prefix: str) -> Response:
         return JSONResponse({})
     body = await request.body()
     content = json.loads(body) if body else {}
-    if prefix:  # a tag's path names what it points at, its body the tag
+    if prefix:  # the path of the request names what the tag points at, and the body names the tag
         target, name = name, content["tag"]
     else:
         target = content.get("startingPoint") or "main"

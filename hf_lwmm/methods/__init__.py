@@ -1,6 +1,6 @@
-"""Merge methods: a file each, which registers its class by the decorator `register`.
+"""Merge methods, one in each file, whose class the decorator `register` makes known.
 
-The method of the paper and those that it is compared with are described in this folder's README.md.
+README.md in this folder defines the paper's method and those that the paper compares it with.
 """
 
 from __future__ import annotations

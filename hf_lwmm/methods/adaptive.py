@@ -1,4 +1,4 @@
-"""Adaptive layer-wise merging: Equation 1's weights, adapted to unlabelled images of the target domain."""
+"""Adaptive layer-wise merging: the weights of Equation 1, adapted to unlabelled images of the target domain."""
 
 from __future__ import annotations
 
@@ -16,45 +16,46 @@ from hf_lwmm.options import option
 if TYPE_CHECKING:
     from torch import Tensor
 
-DIGITS = 6  # of a weight, so that a recipe can be read
-TINY = 1e-12  # a probability below which nothing is added to an entropy
+DIGITS = 6  # of a weight, for readable recipes
+TINY = 1e-12  # probabilities below it add nothing to an entropy
 
 
 @register
 @dataclass(frozen=True)
 class Adaptive(Method):
-    """merged(j) = sum_i w_i(j) theta_i(j), w_i(j) = H_i(j) exp(z_i(j)) / sum_k H_k(j) exp(z_k(j)), H as in Equation 1.
+    """Layer-wise merging with learned weights: merged(j) = sum_i w_i(j) theta_i(j).
 
-    The logits z, one for each depth position and model but the anchor (`--granularity block` has one for each block),
-    start at 0 and minimise, over `images` unlabelled images,
+    w_i(j) = H_i(j) exp(z_i(j)) / sum_k H_k(j) exp(z_k(j)), with H as in Equation 1. There is a logit z_i(j) for each
+    depth position (each block with `--granularity block`) and each model but the anchor. The logits start at 0 and
+    minimise, over `images` unlabelled images,
 
         mean over images of [mean over pixels of h(p) - balance * h(mean over pixels of p)]
         + penalty * mean over j of KL(w(j) || H(j)),
 
-    where p are the merge's softmax outputs and h is the entropy, divided by that of equal probabilities. The first term
-    asks for certain pixels, the second that an image's pixels are not all of one class (together, for balance 1, the
-    negative mutual information of place and class), the third that the weights stay near Equation 1's. Where H is 0,
-    at the last position, it stays so. L-BFGS takes about `passes` forward and backward passes; images are cut to
-    `crop` x `crop` pixels at random places. Meanwhile BatchNorm's running statistics go with the weights, also where
-    `--bn-stats` has them pooled or estimated afterwards.
+    where p are the merge's softmax outputs and h is the entropy relative to that of equal probabilities. The first term
+    makes pixels certain. The second keeps the pixels of an image from all being of one class; with balance 1 the two
+    are the negative mutual information of place and class. The third keeps the weights near those of Equation 1. A
+    weight that is 0 in H, as at the last position, stays 0. L-BFGS takes about `passes` forward and backward passes, on
+    random crops of `crop` x `crop` pixels. During the search, BatchNorm's running statistics are merged with the same
+    weights, even if `--bn-stats` will pool or estimate them afterwards.
 
-    Source: ours; entropy as an objective for merging weights is from Yang et al. 2024, "AdaMerging" (arXiv 2310.02575),
-    its balance from Krause et al. 2010, "Discriminative clustering by regularized information maximization". Needs
-    unlabelled images of the target domain and a segmentation network of ours; gradients only in the weights' logits.
-    Cost: `passes` forward and backward passes, memory for M models.
+    Source: this package. Entropy as an objective for merging weights is from Yang et al. 2024, "AdaMerging" (arXiv
+    2310.02575), the balance term from Krause et al. 2010, "Discriminative clustering by regularized information
+    maximization". Needs unlabelled images of the target domain and a segmentation network; gradients only for the
+    logits z. Cost: `passes` forward and backward passes, and memory for M models.
     """
 
-    images: int = option(32, "Number of images, drawn at random.", minimum=1)
-    passes: int = option(400, "Forward and backward passes, about.", minimum=1)
-    penalty: float = option(0.1, "Price of moving away from Equation 1.", minimum=0)
-    balance: float = option(1.0, "Weight of the term that keeps classes in balance.", minimum=0)
-    crop: int = option(512, "Largest height and width of what is seen of an image, in pixels.", minimum=1)
-    seed: int = option(0, "Seed of the draw.", minimum=0)
+    images: int = option(32, "Number of images to draw at random.", minimum=1)
+    passes: int = option(400, "Approximate number of forward and backward passes.", minimum=1)
+    penalty: float = option(0.1, "Penalty on moving away from the weights of Equation 1.", minimum=0)
+    balance: float = option(1.0, "Weight of the term that keeps the classes in balance.", minimum=0)
+    crop: int = option(512, "Maximum height and width of the crop of an image, in pixels.", minimum=1)
+    seed: int = option(0, "Random seed.", minimum=0)
 
     name: ClassVar[str] = "adaptive"
     summary: ClassVar[str] = (
-        "the weights of layer-wise merging are adapted to unlabelled images of the target domain, so that the merge is "
-        "certain of its pixels but not of one class alone"
+        "the weights of layer-wise merging are adapted to unlabelled images of the target domain, to make the merge "
+        "certain of each pixel without favouring one class"
     )
     reference: ClassVar[str] = "this package; after AdaMerging, Yang et al. 2024, arXiv 2310.02575"
     linear: ClassVar[bool] = True
@@ -73,10 +74,10 @@ class Adaptive(Method):
         start = torch.from_numpy(Layerwise().weights(trials.positions, len(trials.names), trials.anchor))
         others = [model for model in range(len(trials.names)) if model != trials.anchor]
         z = torch.zeros(trials.positions, len(others), dtype=torch.float64, requires_grad=True)
-        found: list[tuple[float, float, LayerWeights]] = []  # objective, uncertainty and weights of each evaluation
+        found: list[tuple[float, float, LayerWeights]] = []  # objective, uncertainty and weights at each evaluation
 
         def weights() -> tuple[Tensor, Tensor]:
-            """The weights, and their mean Kullback-Leibler divergence from Equation 1's."""
+            """Return the weights, (positions, models), and their mean Kullback-Leibler divergence from Equation 1's."""
             tilt = torch.zeros_like(start).index_copy(1, torch.tensor(others), z)
             total = (start.log() + tilt).logsumexp(dim=1, keepdim=True)
             now = (start.log() + tilt - total).exp()
@@ -85,10 +86,10 @@ class Adaptive(Method):
         def objective() -> float:
             z.grad = None
             value = 0.0
-            for done, pixels in enumerate(pictures):  # one by one, for the memory's sake
+            for done, pixels in enumerate(pictures):  # one at a time, to save memory
                 trials.progress("Adapting", len(found) * len(pictures) + done, evaluations * len(pictures))
                 part: Any = self._uncertainty(trials.logits(weights()[0].float(), pixels)) / len(pictures)
-                if part.requires_grad:  # equal models have nothing to learn
+                if part.requires_grad:  # not so if all models are equal
                     part.backward()
                 value += float(part.detach())
             now, distance = weights()
@@ -104,24 +105,23 @@ class Adaptive(Method):
         decided[:, trials.anchor] = (1 - decided[:, others].sum(axis=1)).round(DIGITS)
         moved = float(np.abs(decided - start.numpy()).sum(axis=1).mean()) / 2
         return decided, (
-            f"the uncertainty of {len(pictures)} of the images fell from {found[0][1]:.4f} to {uncertainty:.4f}",
-            f"{moved:.3f} of the weight moved away from where Equation 1 has it, on average over {trials.positions} "
-            "positions",
+            f"the uncertainty on {len(pictures)} of the images fell from {found[0][1]:.4f} to {uncertainty:.4f}",
+            f"{moved:.3f} of the weight moved away from Equation 1, on average over {trials.positions} positions",
         )
 
     def _uncertainty(self, logits: Tensor) -> Tensor:
-        """From an image's logits (1, C, h, w): its pixels' mean entropy, less `balance` times that of their mean."""
+        """Return the pixels' mean entropy minus `balance` times the entropy of their mean, for logits (1, C, h, w)."""
         p = logits.softmax(dim=1)
         pixels, together = _entropy(p).mean(), _entropy(p.mean(dim=(2, 3)))[0]
         return (pixels - self.balance * together) / math.log(p.shape[1])
 
     def _cut(self, pixels: Tensor, draw: np.random.Generator) -> Tensor:
-        """A random part of an image, at most `crop` high and wide."""
+        """Return a random crop of an image (1, 3, H, W), at most `crop` pixels high and wide."""
         height, width = pixels.shape[-2:]
         y, x = (int(draw.integers(max(length - self.crop, 0) + 1)) for length in (height, width))
         return pixels[..., y : y + self.crop, x : x + self.crop]
 
 
 def _entropy(p: Tensor) -> Tensor:
-    """Of probabilities along dim 1, in nats."""
+    """Return the entropy of probabilities along dim 1, in nats."""
     return -(p * p.clamp(min=TINY).log()).sum(dim=1)

@@ -1,4 +1,4 @@
-"""The interface of a merge method: what happens at one slot, given its tensors in every model."""
+"""The interface of a merge method: how the tensors that a slot has in all models become one."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _M = TypeVar("_M", bound="type[Method]")
 
 
 def register(method: _M) -> _M:
-    """Make a method known by its name; the decorator of every class in this package's files."""
+    """Add a class of methods to `METHODS` under its name; a decorator."""
     METHODS[method.name] = method
     return method
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One shared slot, as a method sees it.
+    """A shared slot, as a method receives it.
 
-    `position` counts from 1 to `positions` in depth order. `values` are the models' tensors, all of one shape, the
-    anchor's first. `base` is the tensor of the common pre-training and `measurements` holds one array for each model,
-    both only for methods that ask for them.
+    `position` counts from 1 to `positions` in depth order. `values` are the models' tensors, float64 and of one shape,
+    the anchor's first. `base` is the tensor of the common pre-training, and `measurements` has an array for each model;
+    only methods that need them receive them.
     """
 
     name: str
@@ -48,20 +48,20 @@ class Slot:
 
     @property
     def task_vectors(self) -> list[Values]:
-        """Each model's difference from the base."""
+        """Each model's difference from the base, in the shape of the slot."""
         assert self.base is not None
         return [value - self.base for value in self.values]
 
     def generator(self, seed: int, model: int) -> np.random.Generator:
-        """Return a generator that depends on seed, slot and model alone, so that every machine draws the same."""
+        """Return a generator that depends only on seed, slot and model, so that all machines draw the same numbers."""
         return np.random.default_rng([seed, zlib.crc32(self.name.encode()), model])
 
 
 class Trials(Protocol):
-    """What a method may try out on images before it decides its layer weights, (positions, models) matrices."""
+    """Trial merges on images, for a method to decide its layer weights by: matrices (positions, models)."""
 
     names: Sequence[str]  # of the models
-    anchor: int
+    anchor: int  # index of the anchor
     positions: int
     progress: Progress
 
@@ -70,46 +70,46 @@ class Trials(Protocol):
         """The number of images."""
 
     def score(self, weights: LayerWeights) -> float:
-        """Return the merge's score on the labelled images, a fraction: mIoU, mean PQ, average accuracy or mean AP."""
+        """Return the merge's score on the labelled images as a fraction: mIoU, mean PQ, average accuracy or mean AP."""
 
     def pixels(self, image: int) -> Tensor:
-        """Return an image as the network takes it: (1, 3, H, W)."""
+        """Return an image as input of the network: (1, 3, H, W) float32."""
 
     def logits(self, weights: Tensor, pixels: Tensor) -> Tensor:
-        """Return the merge's logits (1, C, h, w), differentiable in the weights."""
+        """Return the merge's logits for an image, (1, C, h, w), differentiable in the layer weights."""
 
 
 class Method(Options):
-    """A way to merge. Subclasses are frozen dataclasses whose fields are the method's options.
+    """A merge method. Subclasses are frozen dataclasses whose fields are the method's options.
 
-    A *linear* method gives one weight to each model at each depth position, and the engine streams it. A *tuned*
-    method is linear too, and decides its weights on images first. Any other method merges whole slots. Running
-    statistics of normalisation layers have no gradient and no task vector: methods that are no convex combination
-    average them, unless `--bn-stats` says otherwise.
+    A *linear* method gives each model one weight at each depth position, which lets the engine stream tensors. A
+    *tuned* method is linear and decides its weights on images. Any other method merges whole slots. BatchNorm's running
+    statistics have no gradient and no task vector, so a method that is not convex averages them unless `--bn-stats`
+    chooses otherwise.
     """
 
     name: ClassVar[str]
-    summary: ClassVar[str]  # what it does, as a clause for the model card
-    reference: ClassVar[str]
+    summary: ClassVar[str]  # a clause for the model card
+    reference: ClassVar[str]  # authors, year and arXiv number
     linear: ClassVar[bool] = False
     convex: ClassVar[bool] = False  # linear, and each row of weights sums to 1
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "base", "fisher", "grams", "labels", "images"
-    data: ClassVar[str] = ""  # what must be measured or given, for the table of methods
-    models: ClassVar[int | None] = None  # how many models it takes; None for any number
-    permutes: ClassVar[bool] = False  # units are first permuted to match the anchor's
-    exact: ClassVar[bool] = True  # gives the same bits on every machine: no sum is left to a BLAS library
-    own_flags: ClassVar[bool] = False  # its options are options of the command line itself
+    needs: ClassVar[frozenset[str]] = frozenset()  # any of "base", "fisher", "grams", "labels", "images"
+    data: ClassVar[str] = ""  # data that must be measured or given, for the table of methods
+    models: ClassVar[int | None] = None  # number of models that it merges; None for any
+    permutes: ClassVar[bool] = False  # first permutes every model's units to match the anchor's
+    exact: ClassVar[bool] = True  # gives the same bits on every machine, since no sum is left to a BLAS library
+    own_flags: ClassVar[bool] = False  # each option is a flag of its own, not an `--option`
 
     @classmethod
     def flag(cls, name: str) -> str:
         return super().flag(name) if cls.own_flags else f"--option {name}"
 
     def weights(self, positions: int, models: int, anchor: int) -> LayerWeights:
-        """Return a linear method's weights, (positions, models); what a row lacks to 1 is the base's."""
+        """Return a linear method's weights, (positions, models) float64; the base has 1 minus the sum of each row."""
         raise NotImplementedError
 
     def merge(self, slot: Slot) -> Values:
-        """Return the merged values of a slot, in its shape, for a method that is not linear."""
+        """Return the merged values of a slot, float64 in its shape, for a method that is not linear."""
         raise NotImplementedError
 
     def decide(self, trials: Trials) -> tuple[LayerWeights, tuple[str, ...]]:
@@ -118,12 +118,12 @@ class Method(Options):
 
     @property
     def tuned(self) -> bool:
-        """True if the weights are decided on images, labelled or not."""
+        """True if the method decides its weights on images, labelled or not."""
         return bool({"labels", "images"} & self.needs)
 
     @property
     def measured(self) -> bool:
-        """True if every model must be measured on images first."""
+        """True if every model must first be measured on images."""
         return bool({"fisher", "grams"} & self.needs)
 
     @property
@@ -133,10 +133,10 @@ class Method(Options):
 
 
 def make_method(name: str, options: Mapping[str, Any]) -> Method:
-    """Return the method of a name, with `options` in place of its defaults.
+    """Return the method called `name`, with `options` in place of its defaults.
 
     Raises:
-        PlanError: for an unknown method or option, or a value out of range.
+        PlanError: for an unknown method or option, or a value outside an option's range.
     """
     if name not in METHODS:
         raise PlanError(f"--method {name} is none of {', '.join(METHODS)}.{did_you_mean(name, tuple(METHODS))}")
@@ -144,15 +144,15 @@ def make_method(name: str, options: Mapping[str, Any]) -> Method:
 
 
 def uniform(positions: int, models: int) -> LayerWeights:
-    """Return 1/M for every model at every position: (positions, models)."""
+    """Return equal weights, 1 / models at every position: (positions, models) float64."""
     return np.full((positions, models), 1 / models)
 
 
 def kept(count: int, density: float) -> int:
-    """Return how many of `count` elements a density keeps."""
+    """Return the number of elements, out of `count`, that the fraction `density` keeps."""
     return int(density * count)
 
 
 def norm(values: Values) -> float:
-    """Return the Euclidean length of a tensor, summed in the same order on every machine."""
+    """Return the Euclidean norm of a tensor, summed in the same order on every machine."""
     return float(np.sqrt((values * values).sum()))

@@ -14,20 +14,22 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class Breadcrumbs(Method):
-    """merged = base + scale * sum_i masked(theta_i - base).
+    """Sum of masked task vectors: merged = base + scale * sum_i masked(theta_i - base).
 
-    Of each task vector the `outliers` largest magnitudes and the smallest are dropped, so that `density` of the
-    elements remain. Source: Davari & Belilovsky 2024, "Model breadcrumbs". Needs the base. Cost: a sort for each
-    tensor and model.
+    The mask drops the fraction `outliers` of a task vector's elements, the largest in magnitude, and as many of the
+    smallest as it takes for the fraction `density` to remain.
+
+    Source: Davari & Belilovsky 2024, "Model breadcrumbs: Scaling multi-task model merging with sparse masks". Needs the
+    base. Cost: a sort for each tensor and model.
     """
 
-    scale: float = option(0.4, "Factor of the summed task vectors.")
-    density: float = option(0.9, "Fraction of elements kept.", above=0, maximum=1)
-    outliers: float = option(0.01, "Fraction of the largest elements dropped.", minimum=0, maximum=1)
+    scale: float = option(0.4, "Scale of the summed task vectors.")
+    density: float = option(0.9, "Fraction of elements to keep.", above=0, maximum=1)
+    outliers: float = option(0.01, "Fraction of elements to drop as the largest.", minimum=0, maximum=1)
 
     name: ClassVar[str] = "breadcrumbs"
     summary: ClassVar[str] = (
-        "what each training added to the common base is summed without its largest and smallest parts"
+        "the changes that each training made to the common base are summed, without the largest and the smallest"
     )
     reference: ClassVar[str] = "Davari & Belilovsky 2024, arXiv 2312.06795"
     needs: ClassVar[frozenset[str]] = frozenset({"base"})

@@ -12,18 +12,22 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class Dare(Method):
-    """merged = base + scale * sum_i mask_i (theta_i - base) / density, mask_i random with P(1) = density.
+    """Sum of task vectors with random elements: merged = base + scale * sum_i mask_i (theta_i - base) / density.
 
-    Source: Yu et al. 2024, "Language models are super Mario". Needs the base. Cost: a random number for each weight;
-    `seed` makes it repeatable.
+    An element of mask_i is 1 with the probability `density`, else 0.
+
+    Source: Yu et al. 2024, "Language models are super Mario: Absorbing abilities from homologous models as a free
+    lunch". Needs the base. Cost: a random number for each weight and model.
     """
 
-    scale: float = option(0.4, "Factor of the summed task vectors.")
-    density: float = option(0.5, "Probability that an element is kept.", above=0, maximum=1)
-    seed: int = option(0, "Seed of the draw.", minimum=0)
+    scale: float = option(0.4, "Scale of the summed task vectors.")
+    density: float = option(0.5, "Probability of keeping an element.", above=0, maximum=1)
+    seed: int = option(0, "Random seed.", minimum=0)
 
     name: ClassVar[str] = "dare"
-    summary: ClassVar[str] = "a random part of what each training added to the common base is rescaled and summed"
+    summary: ClassVar[str] = (
+        "the changes that each training made to the common base are dropped at random, rescaled and summed"
+    )
     reference: ClassVar[str] = "Yu et al. 2024, arXiv 2311.03099"
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
 

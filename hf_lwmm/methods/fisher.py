@@ -14,17 +14,19 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class Fisher(Method):
-    """Per element: merged = sum_i F_i theta_i / sum_i F_i, F_i the diagonal Fisher information, at least `floor`.
+    """Element-wise average weighted by Fisher information: merged = sum_i F_i theta_i / sum_i F_i.
 
-    F_i is the mean squared gradient of the log-likelihood over labelled images. Source: Matena & Raffel 2022,
-    "Merging models with Fisher-weighted averaging", as the paper's Table 1 uses it. Needs labelled images and
-    gradients of every model (once: a file keeps them). Cost: a backward pass for each image and model.
+    F_i is the diagonal Fisher information of model i, the mean squared gradient of the log-likelihood over labelled
+    images, raised to at least `floor`.
+
+    Source: Matena & Raffel 2022, "Merging models with Fisher-weighted averaging"; the paper's Table 1. Needs labelled
+    images and gradients of every model, measured once into a file. Cost: a backward pass for each image and model.
     """
 
-    floor: float = option(1e-6, "Least Fisher information of an element.", minimum=0)
+    floor: float = option(1e-6, "Minimum Fisher information of an element.", minimum=0)
 
     name: ClassVar[str] = "fisher"
-    summary: ClassVar[str] = "every shared weight is an average in which each model counts by its Fisher information"
+    summary: ClassVar[str] = "every shared weight is an average, weighted by the models' Fisher information"
     reference: ClassVar[str] = "Matena & Raffel 2022, arXiv 2111.09832"
     needs: ClassVar[frozenset[str]] = frozenset({"fisher"})
     data: ClassVar[str] = "labelled images, gradients (--measurements)"
@@ -33,7 +35,7 @@ class Fisher(Method):
         total, weight = np.zeros_like(slot.values[0]), np.zeros_like(slot.values[0])
         for value, fisher in zip(slot.values, slot.measurements, strict=True):
             floored = np.maximum(fisher, self.floor)
-            # As a difference from the anchor, equal inputs give back themselves exactly.
+            # Summing differences from the anchor returns equal inputs exactly.
             total += floored * (value - slot.values[0])
             weight += floored
         return slot.values[0] + total / weight

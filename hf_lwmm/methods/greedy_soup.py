@@ -1,4 +1,4 @@
-"""Greedy soup: average those models that do not harm the average."""
+"""Greedy soup: the average of the models that do not lower its score."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from hf_lwmm.methods.schedule import LayerWeights
 @register
 @dataclass(frozen=True)
 class GreedySoup(Method):
-    """merged = 1/|S| sum_{i in S} theta_i on every shared slot; S is chosen greedily on held-out images.
+    """Average of a set S of models, chosen greedily on labelled images: merged = 1/|S| sum_{i in S} theta_i.
 
-    The models are sorted by their scores; the best is in S, and each other is taken in if the average with it does not
-    score less. A model is scored, as an average is, in the anchor's place: shared slots are its own, all else is the
-    anchor's, so that every score is of a network that the merge could write. The anchor may stay outside S. Source:
-    Wortsman et al. 2022, "Model soups" (Recipe 1). Needs labelled images, and no gradients. Cost: 2 M - 1 evaluations
-    on them.
+    S begins with the model that scores best. The others follow in the order of their scores, and each is added if the
+    average with it does not score less than before. A single model is scored the way an average is, with its own
+    tensors in the shared slots and the anchor's everywhere else, so that every score belongs to a network that the
+    merge could write. S need not contain the anchor.
+
+    Source: Wortsman et al. 2022, "Model soups" (Recipe 1). Needs labelled images, but no gradients. Cost: 2 M - 1
+    evaluations.
     """
 
     name: ClassVar[str] = "greedy-soup"
-    summary: ClassVar[str] = "those models are averaged that did not harm the average's score on labelled images"
+    summary: ClassVar[str] = "only those models are averaged that did not lower the average's score on labelled images"
     reference: ClassVar[str] = "Wortsman et al. 2022, arXiv 2203.05482"
     linear: ClassVar[bool] = True
     convex: ClassVar[bool] = True
@@ -39,13 +41,13 @@ class GreedySoup(Method):
         alone = [trials.score(average([model])) for model in range(len(trials.names))]
         first, *others = sorted(range(len(alone)), key=lambda model: -alone[model])
         soup, best = [first], alone[first]
-        notes = [f"{trials.names[first]} scores {100 * best:.2f} alone, the most: it is in"]
+        notes = [f"{trials.names[first]} scores best alone, {100 * best:.2f}: included"]
         for model in others:
             score = trials.score(average([*soup, model]))
             kept = score >= best
             notes.append(
-                f"{trials.names[model]} scores {100 * alone[model]:.2f} alone, with those before {100 * score:.2f}: "
-                f"it is {'in' if kept else 'left out'}"
+                f"{trials.names[model]} scores {100 * alone[model]:.2f} alone, {100 * score:.2f} averaged with those "
+                f"already included: {'included' if kept else 'left out'}"
             )
             if kept:
                 soup, best = [*soup, model], score

@@ -1,21 +1,21 @@
-"""Isotropic merging: the plain average, a uniform model soup."""
+"""Isotropic merging: the plain average, or uniform model soup."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hf_lwmm.methods.base import Method, uniform, register
+from hf_lwmm.methods.base import Method, register, uniform
 from hf_lwmm.methods.schedule import LayerWeights
 
 
 @register
 @dataclass(frozen=True)
 class Isotropic(Method):
-    """merged = 1/M sum_i theta_i on every shared slot, the head included.
+    """Plain average of every shared slot, the head included: merged = 1/M sum_i theta_i.
 
-    Source: Wortsman et al. 2022, "Model soups" (uniform soup); Table 1 of the paper. Needs nothing but the models.
-    Cost: one pass over the weights.
+    Source: Wortsman et al. 2022, "Model soups" (uniform soup); the paper's Table 1. Needs only the models. Cost: one
+    pass over the weights.
     """
 
     name: ClassVar[str] = "isotropic"

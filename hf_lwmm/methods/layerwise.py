@@ -1,4 +1,4 @@
-"""Layer-wise model merging, Equation 1 of Alcover-Couso et al. (arXiv 2409.15813)."""
+"""Layer-wise model merging (Alcover-Couso et al., arXiv 2409.15813, Equation 1)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class Layerwise(Method):
-    """merged(j) = sum_i H_i(j) theta_i(j), where H_i(j) = (Np - j) / (Np M) for all but the anchor.
+    """Layer-wise merging: merged(j) = sum_i H_i(j) theta_i(j), H_i(j) = (Np - j) / (Np M) for all but the anchor.
 
-    Source: Equation 1; the options are Figure 5's. Needs nothing but the models. Cost: one pass over the weights.
+    The anchor has the rest of the weight at each position.
+
+    Source: the paper's Equation 1; the options are those of its Figure 5. Needs only the models. Cost: one pass over
+    the weights.
     """
 
     start: float = option(0.0, "Fraction of the depth that keeps the first layer's weights.", minimum=0, below=1)
-    alpha: float | None = option(None, "Weight of the anchor in the first layers; 1/M if not given.", maximum=1)
-    ramp: str = option("linear", "How the other models fade: linear, cosine, step or power:P.")
+    alpha: float | None = option(None, "Weight of the anchor in the first layers; 1/M by default.", maximum=1)
+    ramp: str = option("linear", "Ramp by which the other models fade: linear, cosine, step or power:P.")
 
     name: ClassVar[str] = "layerwise"
     summary: ClassVar[str] = (
-        "the first layers are averaged, the last are the anchor's, and in between the other models' part fades"
+        "the first layers are averaged, the last are the anchor's, and in between the weight of the other models fades"
     )
     reference: ClassVar[str] = "Alcover-Couso et al. 2024, arXiv 2409.15813"
     linear: ClassVar[bool] = True

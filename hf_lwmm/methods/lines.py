@@ -1,4 +1,4 @@
-"""LiNeS: task vectors scaled up with depth."""
+"""LiNeS: task vectors with a scale that grows with depth."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class Lines(Method):
-    """merged(j) = base + (first + rise (j - 1) / (Np - 1)) sum_i (theta_i - base).
+    """Task arithmetic by depth: merged(j) = base + (first + rise (j - 1) / (Np - 1)) sum_i (theta_i - base).
 
-    `first` is the scale at the first position (1/M if None), `rise` what it gains down to the last. Source: Wang et
-    al. 2025, "LiNeS: Post-training layer scaling prevents forgetting and enhances model merging" (alpha and beta
-    there). Needs the base. Cost: one pass over the weights.
+    `first` is the scale at the first position, 1/M if None, and `first + rise` the scale at the last.
+
+    Source: Wang et al. 2025, "LiNeS: Post-training layer scaling prevents forgetting and enhances model merging", where
+    the two are alpha and beta. Needs the base. Cost: one pass over the weights.
     """
 
-    first: float | None = option(None, "Scale at the first position; 1/M if not given.")
-    rise: float = option(0.5, "Gain of the scale down to the last position.")
+    first: float | None = option(None, "Scale at the first position; 1/M by default.")
+    rise: float = option(0.5, "Increase of the scale from the first position to the last.")
 
     name: ClassVar[str] = "lines"
-    summary: ClassVar[str] = "what each training added to the common base is summed, scaled up with depth"
+    summary: ClassVar[str] = (
+        "the changes that each training made to the common base are summed, with a scale that grows with depth"
+    )
     reference: ClassVar[str] = "Wang et al. 2025, arXiv 2410.17146"
     linear: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"base"})

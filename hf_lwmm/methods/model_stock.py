@@ -1,4 +1,4 @@
-"""Model Stock: from the average towards the base, as far as the task vectors' angle says."""
+"""Model Stock: a point between the base and the average, chosen by the angle between the task vectors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from hf_lwmm.methods.base import Method, Slot, Values, norm, register
 @register
 @dataclass(frozen=True)
 class ModelStock(Method):
-    """merged = t mean_i theta_i + (1 - t) base, t = M cos / (1 + (M - 1) cos), for each tensor.
+    """Interpolation between base and average: merged = t mean_i theta_i + (1 - t) base, for each tensor.
 
-    cos is the mean cosine between task vectors. Source: Jang et al. 2024, "Model Stock: All we need is just a few
-    fine-tuned models" (Equation 7). Needs the base. Cost: M (M - 1) / 2 inner products.
+    t = M cos / (1 + (M - 1) cos), where cos is the mean cosine between pairs of task vectors.
+
+    Source: Jang et al. 2024, "Model Stock: All we need is just a few fine-tuned models" (Equation 7). Needs the base.
+    Cost: M (M - 1) / 2 inner products.
     """
 
     name: ClassVar[str] = "model-stock"
     summary: ClassVar[str] = (
-        "every shared tensor lies between the common base and the average, as far out as the models agree"
+        "every shared tensor lies between the common base and the average, closer to the average if the models agree"
     )
     reference: ClassVar[str] = "Jang et al. 2024, arXiv 2403.19522"
     needs: ClassVar[frozenset[str]] = frozenset({"base"})

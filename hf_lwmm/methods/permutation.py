@@ -1,4 +1,4 @@
-"""Git Re-Basin: permute the units of every model to match the anchor's, then average."""
+"""Git Re-Basin: every model's units permuted to match the anchor's, then averaged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from hf_lwmm.methods.isotropic import Isotropic
 @register
 @dataclass(frozen=True)
 class Permutation(Isotropic):
-    """merged = 1/M sum_i P_i(theta_i), P_i the permutation of hidden units that brings theta_i nearest to the anchor.
+    """Average of permuted models: merged = 1/M sum_i P_i(theta_i).
 
-    The permutations leave what a network computes unchanged; `hf_lwmm.planning.permutation` finds them by weight matching. Source:
-    Ainsworth et al. 2023, "Git Re-Basin" (Algorithm 1), as the paper's Table 1 uses it. `--permute` does the same
-    before any other method. Needs nothing but the models, of a MiT or ResNet family. Cost: a linear assignment for
-    each group of units, several times over.
+    P_i permutes hidden units, which does not change the function that the network computes, so that theta_i comes
+    nearest to the anchor. The permutations are found by weight matching (`hf_lwmm.planning.permutation`). `--permute`
+    puts the same step before any other method.
+
+    Source: Ainsworth et al. 2023, "Git Re-Basin" (Algorithm 1); the paper's Table 1. Needs only the models, with a MiT
+    or ResNet backbone. Cost: several linear assignments for each group of units.
     """
 
     name: ClassVar[str] = "permutation"

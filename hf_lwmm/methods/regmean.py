@@ -1,4 +1,4 @@
-"""RegMean: linear layers merged so that their outputs agree best with every model's."""
+"""RegMean: linear layers merged by a regression to the outputs of every model."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class RegMean(Method):
-    """W = (sum_i W_i G_i) (sum_i G_i)^-1, G_i = X_i^T X_i the Gram matrix of the layer's inputs in model i.
+    """Linear layers whose outputs are closest to those of every model: W = (sum_i W_i G_i) (sum_i G_i)^-1.
 
-    Off-diagonal elements of G_i are scaled by `shrink`. Convolutions count as linear layers of their windows. Slots
-    without a Gram matrix (biases, norms, depthwise convolutions) are averaged. Source: Jin et al. 2023, "Dataless
-    knowledge fusion by merging weights of language models". Needs unlabelled images (a file keeps the matrices).
-    Cost: a forward pass for each image and model, a linear system for each layer.
+    G_i = X_i^T X_i is the Gram matrix of the layer's inputs in model i, with its off-diagonal elements scaled by
+    `shrink`. A convolution counts as a linear layer on its windows. Slots without a Gram matrix (biases, norms,
+    depthwise convolutions) are averaged.
+
+    Source: Jin et al. 2023, "Dataless knowledge fusion by merging weights of language models". Needs unlabelled images
+    to measure the matrices once into a file. Cost: a forward pass for each image and model, and a linear system for
+    each layer.
     """
 
-    shrink: float = option(0.9, "Factor of the Gram matrices' off-diagonal elements.", minimum=0, maximum=1)
+    shrink: float = option(0.9, "Scale of the Gram matrices' off-diagonal elements.", minimum=0, maximum=1)
 
     name: ClassVar[str] = "regmean"
-    summary: ClassVar[str] = "linear layers are merged so that their outputs agree best with every model's"
+    summary: ClassVar[str] = "linear layers are merged so that their outputs are closest to those of every model"
     reference: ClassVar[str] = "Jin et al. 2023, arXiv 2212.09849"
     needs: ClassVar[frozenset[str]] = frozenset({"grams"})
     exact: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""Layer weights: the matrix H of Equation 1 and its knobs."""
+"""Layer weights: the matrix H of the paper's Equation 1, with the knobs of its Figure 5."""
 
 from __future__ import annotations
 
@@ -12,21 +12,26 @@ from hf_lwmm.errors import PlanError
 
 LayerWeights = npt.NDArray[np.float64]
 RAMPS = ("linear", "cosine", "step", "power:P")
-_DIGITS = 12  # of cosines and powers, whose last bits differ between mathematical libraries
+_DIGITS = 12  # of cosines and powers, whose last bits depend on the mathematical library
 
 
 def fade(positions: int, *, start: float = 0.0, ramp: str = "linear") -> LayerWeights:
-    """Return the part of its first-layer weight that a non-anchor model keeps at positions 1..Np.
+    """Return the fraction of its first-layer weight that a model other than the anchor keeps at each position.
 
-    The part is 1 up to the fraction `start` of the depth and falls to 0 at the last position (paper, Eq. 1 and
-    Fig. 5): r(j) = (Np - j) / (Np - start * Np), at most 1. The ramp `cosine` eases both ends, `step` keeps 1 until
-    half way down, and `power:P` is r**P.
+    The linear ramp is r(j) = min(1, (Np - j) / (Np - start * Np)) for j = 1..Np: 1 up to the fraction `start` of the
+    depth, then falling to 0 at the last position (paper, Equation 1 and Figure 5). The ramp `cosine` smooths both ends
+    of r, `step` keeps 1 while r is at least 1/2, and `power:P` is r**P.
+
+    Args:
+        positions: Np, the number of depth positions.
+        start: fraction of the depth before the ramp.
+        ramp: linear, cosine, step or power:P.
 
     Returns:
         (positions,) float64 in [0, 1].
 
     Raises:
-        PlanError: if `start` is outside [0, 1) or the ramp is none of `RAMPS`.
+        PlanError: if `start` is outside [0, 1), or for an unknown ramp.
     """
     if not 0 <= start < 1:
         raise PlanError(f"--start {start} must be a fraction of the depth, at least 0 and below 1.")
@@ -48,7 +53,7 @@ def _exponent(ramp: str) -> float:
 
 
 def check_ramp(ramp: str) -> None:
-    """Refuse a ramp that does not exist. Raises PlanError."""
+    """Raise PlanError for an unknown ramp."""
     if ramp not in RAMPS[:-1]:
         _exponent(ramp)
 
@@ -56,17 +61,26 @@ def check_ramp(ramp: str) -> None:
 def layerwise_weights(
     positions: int, models: int, anchor: int, *, start: float = 0.0, alpha: float | None = None, ramp: str = "linear"
 ) -> LayerWeights:
-    """Return the weights of Equation 1: (positions, models), each row summing to 1, the anchor's the largest.
+    """Return the weights H of the paper's Equation 1, generalised by the knobs of its Figure 5.
 
-    Row j - 1 holds H_i(j). The anchor starts from `alpha` (1/models if None). The others share the rest equally, and
-    their part fades to 0 at the last position.
+    Args:
+        positions: Np, the number of depth positions.
+        models: M, the number of models.
+        anchor: index of the anchor.
+        start, ramp: the fade of the other models, as for `fade`.
+        alpha: weight of the anchor in the first layers, 1 / models if None; the other models share the rest equally.
+
+    Returns:
+        (positions, models) float64: H_i(j) in row j - 1 and column i. Each row sums to 1; the anchor's weight is the
+        largest in it, and 1 in the last row.
 
     Raises:
-        PlanError: if `alpha` is below 1/models, where the anchor would not be the largest, or above 1.
+        PlanError: if `start` or `ramp` is invalid, or `alpha` is above 1 or below 1 / models, where the anchor's weight
+            would not be the largest.
     """
     alpha = 1 / models if alpha is None else alpha
     if not 1 / models <= alpha <= 1:
-        raise PlanError(f"--alpha {alpha} must be between 1/{models}, the weight of an equal among {models}, and 1.")
+        raise PlanError(f"--alpha {alpha} must be between 1/{models}, an equal share for {models} models, and 1.")
     other = fade(positions, start=start, ramp=ramp) * (1 - alpha) / max(models - 1, 1)
     weights = np.repeat(other[:, None], models, axis=1)
     weights[:, anchor] = 1 - other * (models - 1)

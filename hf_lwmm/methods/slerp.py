@@ -1,4 +1,4 @@
-"""Spherical linear interpolation of two models."""
+"""Slerp: spherical linear interpolation between two models."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ import numpy as np
 from hf_lwmm.methods.base import Method, Slot, Values, norm, register
 from hf_lwmm.options import option
 
-# Tensors this close to parallel are interpolated in a straight line, where the sines lose their digits.
+# Above this cosine the sines lose their digits, and tensors are interpolated along a straight line.
 PARALLEL = 0.9995
 
 
 @register
 @dataclass(frozen=True)
 class Slerp(Method):
-    """merged = sin((1 - t) w) / sin(w) anchor + sin(t w) / sin(w) other, w the angle between the two tensors.
+    """A point on the arc between two tensors: merged = (sin((1 - t) w) anchor + sin(t w) other) / sin(w).
 
-    Source: Shoemake 1985, applied to whole tensors as community merges do. Takes two models. Cost: one pass over the
-    weights.
+    w is the angle between the two models' tensors.
+
+    Source: Shoemake 1985, "Animating rotation with quaternion curves", applied to whole tensors as is usual for merges.
+    Needs only the models, of which there must be two. Cost: one pass over the weights.
     """
 
-    t: float = option(0.5, "Place on the arc: 0 is the anchor, 1 the other model.", minimum=0, maximum=1)
+    t: float = option(0.5, "Position on the arc: 0 is the anchor, 1 the other model.", minimum=0, maximum=1)
 
     name: ClassVar[str] = "slerp"
     summary: ClassVar[str] = "every shared tensor lies on the arc between the two models'"

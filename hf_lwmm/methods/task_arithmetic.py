@@ -1,4 +1,4 @@
-"""Task arithmetic."""
+"""Task arithmetic: the sum of the task vectors, scaled and added to the base."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class TaskArithmetic(Method):
-    """merged = base + scale * sum_i (theta_i - base).
+    """Scaled sum of the task vectors: merged = base + scale * sum_i (theta_i - base).
 
-    Source: Ilharco et al. 2023, "Editing models with task arithmetic" (scale about 0.4 there). Needs the base: the
-    pre-training that all models share. Cost: one pass over the weights.
+    Source: Ilharco et al. 2023, "Editing models with task arithmetic", where the scale is about 0.4. Needs the base,
+    the pre-training that all models share. Cost: one pass over the weights.
     """
 
-    scale: float = option(0.4, "Factor of the summed task vectors.")
+    scale: float = option(0.4, "Scale of the summed task vectors.")
 
     name: ClassVar[str] = "task-arithmetic"
-    summary: ClassVar[str] = "what each training added to the common base is scaled and summed"
+    summary: ClassVar[str] = "the changes that each training made to the common base are scaled and summed"
     reference: ClassVar[str] = "Ilharco et al. 2023, arXiv 2212.04089"
     linear: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"base"})

@@ -14,19 +14,21 @@ from hf_lwmm.options import option
 @register
 @dataclass(frozen=True)
 class Ties(Method):
-    """merged = base + scale * the mean of those trimmed task vectors that have the elected sign.
+    """Mean of trimmed task vectors that agree in sign: merged = base + scale * mean.
 
-    Each task vector keeps its `density` largest elements; an element's sign is that of the sum over models, and only
-    models of that sign are averaged. Source: Yadav et al. 2023, "TIES-Merging". Needs the base. Cost: a selection
+    Each task vector keeps the fraction `density` of its elements, the largest in magnitude. The elected sign of an
+    element is the sign of its sum over the models, and its mean is over the models that have this sign.
+
+    Source: Yadav et al. 2023, "TIES-Merging: Resolving interference when merging models". Needs the base. Cost: a sort
     for each tensor and model.
     """
 
-    scale: float = option(1.0, "Factor of the merged task vector.")
-    density: float = option(0.2, "Fraction of elements kept.", above=0, maximum=1)
+    scale: float = option(1.0, "Scale of the merged task vector.")
+    density: float = option(0.2, "Fraction of elements to keep.", above=0, maximum=1)
 
     name: ClassVar[str] = "ties"
     summary: ClassVar[str] = (
-        "of what each training added to the common base, the largest parts that agree in sign are averaged"
+        "the largest changes that each training made to the common base are averaged where they agree in sign"
     )
     reference: ClassVar[str] = "Yadav et al. 2023, arXiv 2306.01708"
     needs: ClassVar[frozenset[str]] = frozenset({"base"})
@@ -42,7 +44,7 @@ class Ties(Method):
 
 
 def trim(vector: Values, density: float) -> Values:
-    """The vector with all but its `density` largest magnitudes, at least one, set to zero; earlier ones win ties."""
+    """Zero all but the `density` largest magnitudes of a tensor, at least one; among equals, the first are kept."""
     count = max(kept(vector.size, density), 1)
     order = np.argsort(-np.abs(vector).reshape(-1), kind="stable")
     trimmed = np.zeros(vector.size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
@@ -18,9 +16,9 @@ class BottleneckConfig(PreTrainedConfig):
     """A ResNet classifier with a bottleneck.
 
     Args:
-        depths, width, block: of the ResNet.
+        depths, width, block: the ResNet's, see there; `block` is its `kind`.
         bottleneck_size: channels between backbone and classifier.
-        normalised: whether batch normalisation follows the bottleneck (GLC has models without).
+        normalised: True if batch normalisation follows the bottleneck; some models of GLC have none.
     """
 
     model_type = "hf-lwmm-bottleneck"
@@ -33,7 +31,7 @@ class BottleneckConfig(PreTrainedConfig):
 
 
 class Embedding(nn.Module):
-    """A linear map to a few features, normalised over the batch."""
+    """A linear map to a few features, with batch normalisation if `normalised`."""
 
     def __init__(self, inputs: int, outputs: int, normalised: bool) -> None:
         super().__init__()
@@ -72,7 +70,7 @@ class Classifier(nn.Module):
 
 
 class BottleneckForImageClassification(PreTrainedModel):
-    """GLC's network, which is CoNMix's too."""
+    """The network of GLC and CoNMix."""
 
     config: BottleneckConfig
     config_class = BottleneckConfig  # transformers does not resolve the annotation, a string here
@@ -90,12 +88,11 @@ class BottleneckForImageClassification(PreTrainedModel):
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
     ) -> ImageClassifierOutput:
-        """Logits (N, num_labels) of normalised RGB images (N, 3, H, W).
+        """Return logits (N, num_labels) of normalised RGB images (N, 3, H, W).
 
         Args:
-            labels: (N,) class ids; with them the answer has the cross-entropy as `loss`.
+            labels: (N,) class ids; given these, the output has the cross-entropy as `loss`.
             output_hidden_states: also return the stages, the pooled features and the bottleneck's.
         """
         stages = self.backbone_layer(pixel_values)

@@ -1,4 +1,4 @@
-"""DAFormer: a MiT backbone with a decode head that sees context (Hoyer et al., CVPR 2022)."""
+"""DAFormer: a MiT backbone with a context-aware decode head (Hoyer et al., CVPR 2022)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class DAFormerConfig(MitConfig):
     Args:
         embedding_size: channels that each stage is projected to.
         decoder_hidden_size: channels inside the head.
-        dilations: of the parallel convolutions; those with dilation 1 are plain 1 x 1, the others separable 3 x 3.
+        dilations: of the parallel convolutions: a plain 1 x 1 convolution for a dilation of 1, a separable 3 x 3
+            convolution for any other.
     """
 
     model_type = "hf-lwmm-daformer"
@@ -32,7 +33,7 @@ class DAFormerConfig(MitConfig):
 
 
 class Embedding(nn.Module):
-    """One linear map at every pixel; (N, C, H, W) to (N, E, H, W)."""
+    """A linear map of every pixel's features, from (N, C, H, W) to (N, E, H, W)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -73,11 +74,12 @@ class ContextFusion(nn.Module):
 
 
 def embeddings(widths: Sequence[int], outputs: int) -> nn.ModuleList:
+    """Return a linear map for every stage, from its width to `outputs` features."""
     return nn.ModuleList(Embedding(width, outputs) for width in widths)
 
 
 def fuse(features: Sequence[Tensor], embed_layers: nn.ModuleList, fuse_layer: nn.Module) -> Tensor:
-    """Project every stage, resize all to the first, concatenate and fuse; (N, channels, H / 4, W / 4)."""
+    """Embed every stage, resize all to the first, concatenate and fuse them into (N, channels, H / 4, W / 4)."""
     size = features[0].shape[-2:]
     embedded = [resize(embed(stage), size) for embed, stage in zip(embed_layers, features, strict=True)]
     fused: Tensor = fuse_layer(torch.cat(embedded, dim=1))
@@ -102,18 +104,19 @@ class FusionHead(nn.Module):
 
 
 def context_fusion(config: DAFormerConfig) -> ContextFusion:
+    """Return the layer that fuses the embedded stages in DAFormer's head."""
     inputs = len(config.hidden_sizes) * config.embedding_size
     return ContextFusion(inputs, config.decoder_hidden_size, config.dilations)
 
 
 def daformer_head(config: DAFormerConfig) -> FusionHead:
-    """DAFormer's context-aware decode head; logits (N, num_labels, H / 4, W / 4)."""
+    """Return DAFormer's context-aware decode head, which makes logits (N, num_labels, H / 4, W / 4)."""
     size, channels = config.embedding_size, config.decoder_hidden_size
     return FusionHead(config, size, context_fusion(config), channels, config.classes)
 
 
 class DAFormerForSemanticSegmentation(MitForSemanticSegmentation):
-    """DAFormer. In training, gradients reach everything; the original also trains with self-training losses."""
+    """DAFormer; its loss here is the cross-entropy, to which the original adds those of self-training."""
 
     config: DAFormerConfig
     config_class = DAFormerConfig  # transformers does not resolve the annotation, a string here

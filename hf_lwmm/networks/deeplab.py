@@ -1,6 +1,6 @@
-"""DeepLabV2 as the UDA literature has it: ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA and DIGA.
+"""DeepLabV2 of the UDA literature: ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA and DIGA.
 
-Their files look alike and their arithmetic does not; `SYSTEMS` says what is particular to each.
+Their files look alike, but their arithmetic differs; `SYSTEMS` lists the differences.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .resnet import ResNet, resnet_stages
 
 _ATROUS = (6, 12, 18, 24)
 
-# What a checkpoint's tensors do not tell. `summed_branches`: AdaptSegNet's classifier returns inside its loop, so that
-# only the first two of its branches count; MaxSquare took its code from there.
+# Fields that a checkpoint's tensors do not tell. `summed_branches`: AdaptSegNet's classifier returns inside its loop,
+# so that only the first two of its branches count; MaxSquare took its code from there.
 SYSTEMS: Mapping[str, Mapping[str, Any]] = {
     "advent": {},
     "minent": {},
@@ -36,17 +36,16 @@ class DeepLabV2Config(PreTrainedConfig):
     """DeepLabV2 on a ResNet or VGG-16.
 
     Args:
-        system: whose arithmetic it is; one of `SYSTEMS`.
+        system: the code base whose arithmetic it has, one of `SYSTEMS`.
         backbone: `resnet` or `vgg16`.
-        depths, width, block: of the ResNet.
-        dilations: of its stages, the first block's and the others'; the last two stages do not stride.
-        stride_in_1x1, ceil_mode: see `ResNet`.
+        depths, width, block, dilations, stride_in_1x1, ceil_mode: the ResNet's, see there; `block` is its `kind`. The
+            last two stages do not stride.
         batch_norm_eps: 0 for batch normalisation that is frozen and has no epsilon (FADA's).
         head: `aspp`, the sum of dilated convolutions, or `diga`.
-        summed_branches: how many of the convolutions the sum has; the others are stored all the same.
-        multi_level: whether an auxiliary classifier sits on the third stage.
+        summed_branches: number of convolutions in the sum; the others are stored all the same.
+        multi_level: True if there is an auxiliary classifier on the third stage.
         auxiliary_loss_weight: its weight in the loss.
-        align_corners: how logits are resized to an image.
+        align_corners: True if logits are resized to an image with aligned corners.
     """
 
     model_type = "hf-lwmm-deeplabv2"
@@ -69,7 +68,7 @@ class DeepLabV2Config(PreTrainedConfig):
 
     @property
     def classes(self) -> int:
-        """How many classes the network tells apart."""
+        """The number of classes that the network tells apart."""
         return len(self.id2label or ())
 
 
@@ -81,7 +80,7 @@ class DeepLabV2Output(SemanticSegmenterOutput):
 
 
 class AtrousClassifier(nn.Module):
-    """The sum of parallel dilated 3 x 3 convolutions; (N, channels, h, w) to (N, classes, h, w)."""
+    """The sum of parallel dilated 3 x 3 convolutions, from (N, channels, h, w) to (N, classes, h, w)."""
 
     def __init__(self, channels: int, classes: int, summed: int) -> None:
         super().__init__()
@@ -98,7 +97,7 @@ class AtrousClassifier(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Weigh channels by what the whole image says of them."""
+    """Channel weights that a small network computes from the channels' means over the image."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -115,7 +114,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class DigaHead(nn.Module):
-    """A 1 x 1 and four dilated convolutions with group normalisation, joined, weighed and fused."""
+    """A 1 x 1 and four dilated convolutions with group normalisation, concatenated, weighted and fused."""
 
     def __init__(self, channels: int, classes: int, hidden: int = 256, dropout: float = 0.1) -> None:
         super().__init__()
@@ -137,7 +136,7 @@ class DigaHead(nn.Module):
 
 
 def vgg16_features() -> nn.Sequential:
-    """VGG-16 without its last two pooling layers, dilated instead, and with two dilated layers more (stride 8)."""
+    """Return VGG-16 with dilation in place of its last two pooling layers, and two more dilated layers (stride 8)."""
     layers: list[nn.Module] = []
     inputs = 3
     for width, depth, dilation, pooled in (
@@ -157,7 +156,7 @@ def vgg16_features() -> nn.Sequential:
 
 
 class DeepLabV2ForSemanticSegmentation(PreTrainedModel):
-    """DeepLabV2. The backbone's modules are the network's own, under the names of the original files."""
+    """DeepLabV2; the backbone's modules are the network's own, as the names in the original files have it."""
 
     config: DeepLabV2Config
     config_class = DeepLabV2Config  # transformers does not resolve the annotation, a string here
@@ -195,12 +194,11 @@ class DeepLabV2ForSemanticSegmentation(PreTrainedModel):
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
     ) -> DeepLabV2Output:
-        """Logits (N, num_labels, about H / 8, about W / 8) of images (N, 3, H, W), normalised as the system does it.
+        """Return logits (N, num_labels, h, w) of images (N, 3, H, W), normalised as the system does; h is about H / 8.
 
         Args:
-            labels: (N, H, W) class ids; with them the answer has the cross-entropy as `loss`.
+            labels: (N, H, W) class ids; given these, the output has the cross-entropy as `loss`.
             output_hidden_states: also return the backbone's stages.
         """
         if self.config.backbone == "vgg16":

@@ -1,6 +1,6 @@
 """EDAPS: a MiT backbone shared by DAFormer's head and an instance decoder (Saha et al., ICCV 2023).
 
-The instance decoder is Mask R-CNN's; the bottom-up ablation has one of centres and offsets instead.
+The instance decoder is that of Mask R-CNN; the paper's bottom-up ablation has one of centres and offsets instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .panoptic import (
 
 @strict
 class EDAPSConfig(DAFormerConfig):
-    """DAFormer's configuration, the instance decoder's, and the original evaluation's thresholds.
+    """DAFormer's configuration, the instance decoder's, and the thresholds of the original evaluation.
 
     Args:
         instance_decoder: `boxes` (EDAPS) or `centers` (its bottom-up ablation).
@@ -40,14 +40,15 @@ class EDAPSConfig(DAFormerConfig):
         fpn_hidden_size: channels of the feature pyramid and of the region proposal network.
         box_hidden_size: channels of the box head.
         mask_hidden_size, mask_depth: channels and number of the mask head's convolutions.
-        anchor_scale, anchor_ratios: side of the square anchor in strides; height by width of all anchors.
-        proposals_per_level, max_proposals, proposal_iou: best boxes of a pyramid level that are kept before the
-            suppression, best boxes kept after it, and its overlap.
-        box_score, box_iou, max_boxes: least score of a box, overlap for its suppression, most boxes.
-        mask_threshold: of a pixel's probability to be in the mask.
-        instance_score: least score of a box that becomes an instance of the panoptic map.
-        center_score, center_kernel, max_centers: least value of a centre, pixels of its neighbourhood, most centres.
-        stuff_area: least pixels of a stuff class in the panoptic map.
+        anchor_scale, anchor_ratios: side of the square anchor in strides; ratios of height to width of all anchors.
+        proposals_per_level, max_proposals, proposal_iou: number of best boxes that are kept of each pyramid level
+            before non-maximum suppression, number kept after it, and the overlap above which a box is suppressed.
+        box_score, box_iou, max_boxes: lowest score of a box, overlap above which it is suppressed, and most boxes.
+        mask_threshold: lowest probability of a pixel in a mask.
+        instance_score: lowest score of a box that becomes an instance of the panoptic map.
+        center_score, center_kernel, max_centers: lowest value of a centre, side of its neighbourhood in pixels, and
+            most centres.
+        stuff_area: fewest pixels of a stuff class in the panoptic map.
         label_divisor: the panoptic map has `class * label_divisor + number`, and `255 * label_divisor` where void.
     """
 
@@ -78,14 +79,15 @@ class EDAPSConfig(DAFormerConfig):
 
 @dataclass
 class EDAPSOutput(SemanticSegmenterOutput):
-    """Semantic logits (N, C, H / 4, W / 4), and in evaluation what the instance decoder found.
+    """Semantic logits (N, C, H / 4, W / 4), and in evaluation the instances that the decoder found.
 
-    Boxes are x1, y1, x2, y2 in pixels of the input and a score, best first; a tuple has one tensor an image.
+    Boxes are x1, y1, x2, y2 in pixels of the input and a score, best first. Tuples have a tensor for each image, unless
+    they are said to have one for each level.
 
     Args:
-        input_size: (H, W).
+        input_size: (H, W) of the images in pixels.
         fpn_hidden_states: five levels (N, channels, H / 4, W / 4) to (..., H / 64, W / 64).
-        rpn_logits, rpn_deltas: of each level (N, anchors, h, w) and (N, 4 * anchors, h, w).
+        rpn_logits, rpn_deltas: (N, anchors, h, w) and (N, 4 * anchors, h, w) for each level.
         proposals: (P, 5).
         boxes: (K, 5).
         box_labels: (K,) class ids.
@@ -111,7 +113,7 @@ def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 
 
 class FeaturePyramid(nn.Module):
-    """Every stage with the coarser ones added, and one level more that takes every other pixel of the last."""
+    """Every stage with the coarser ones added, and one more level that has every other pixel of the last."""
 
     def __init__(self, config: EDAPSConfig) -> None:
         super().__init__()
@@ -129,7 +131,7 @@ class FeaturePyramid(nn.Module):
 
 
 class RegionProposals(nn.Module):
-    """Where on each pyramid level there may be a thing."""
+    """The region proposal network: boxes on each pyramid level that may hold a thing."""
 
     def __init__(self, config: EDAPSConfig) -> None:
         super().__init__()
@@ -140,15 +142,15 @@ class RegionProposals(nn.Module):
         self.rpn_reg = nn.Conv2d(width, 4 * ratios, 1)
 
     def forward(self, levels: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Logits and deltas of every level."""
+        """Return (N, anchors, h, w) logits and (N, 4 * anchors, h, w) deltas of every level."""
         hidden = [nn.functional.relu(self.rpn_conv(level)) for level in levels]
         return tuple(self.rpn_cls(level) for level in hidden), tuple(self.rpn_reg(level) for level in hidden)
 
     def propose(self, logits: Sequence[Tensor], deltas: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """The best boxes (P, 5) of one image.
+        """Return the best boxes (P, 5) of one image.
 
         Args:
-            logits, deltas: of every level (anchors, h, w) and (4 * anchors, h, w).
+            logits, deltas: (anchors, h, w) and (4 * anchors, h, w) for every level.
             size: (H, W) of the image.
         """
         config, boxes, scores, groups = self.config, [], [], []
@@ -168,7 +170,7 @@ class RegionProposals(nn.Module):
 
 
 class BoxHead(nn.Module):
-    """The class of a region, the background's last, and for every class how to move the box."""
+    """The class of a region, with the background last, and a move of its box for every class."""
 
     def __init__(self, config: EDAPSConfig) -> None:
         super().__init__()
@@ -179,7 +181,7 @@ class BoxHead(nn.Module):
         self.shared_fcs = nn.ModuleList([nn.Linear(inputs, width), nn.Linear(width, width)])
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, channels, 7, 7) to (R, things + 1) logits and (R, 4 * things) deltas."""
+        """Return (R, things + 1) logits and (R, 4 * things) deltas of regions (R, channels, 7, 7)."""
         hidden = regions.flatten(1)
         for layer in self.shared_fcs:
             hidden = nn.functional.relu(layer(hidden))
@@ -187,7 +189,7 @@ class BoxHead(nn.Module):
 
 
 class MaskHead(nn.Module):
-    """Which pixels of a region belong to the thing, for every class."""
+    """The mask of the thing in a region, for every class."""
 
     def __init__(self, config: EDAPSConfig) -> None:
         super().__init__()
@@ -198,7 +200,7 @@ class MaskHead(nn.Module):
         self.conv_logits = nn.Conv2d(width, len(config.thing_ids), 1)
 
     def forward(self, regions: Tensor) -> Tensor:
-        """(R, channels, 14, 14) to (R, things, 28, 28)."""
+        """Return (R, things, 28, 28) logits of regions (R, channels, 14, 14)."""
         for conv in self.convs:
             regions = nn.functional.relu(conv(regions))
         logits: Tensor = self.conv_logits(nn.functional.relu(self.upsample(regions)))
@@ -219,13 +221,13 @@ class RoIHead(nn.Module):
         self.mask_head = MaskHead(config)
 
     def levels_of(self, boxes: Tensor) -> Tensor:
-        """(R,) the pyramid level that each box (R, 4) is pooled from."""
+        """Return the pyramid level (R,) that each box (R, 4) is pooled from."""
         side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
         levels = (side / self.finest + 1e-6).log2().floor()
         return levels.clamp(0, len(self.config.hidden_sizes) - 1).long()
 
     def pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
-        """(R, channels, size, size) of the boxes (R, 4) of one image, whose levels are (1, channels, h, w)."""
+        """Return features (R, channels, size, size) of boxes (R, 4) from one image's levels (1, channels, h, w)."""
         of_box = self.levels_of(boxes)
         pooled = levels[0].new_zeros(len(boxes), levels[0].shape[1], size, size)
         for level, features in enumerate(levels[: len(self.config.hidden_sizes)]):
@@ -235,11 +237,11 @@ class RoIHead(nn.Module):
         return pooled
 
     def detect(self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes (K, 5), classes (K,) and mask logits (K, 28, 28) of one image.
+        """Return boxes (K, 5), classes (K,) and mask logits (K, 28, 28) of one image.
 
         Args:
-            levels: the feature pyramid, (1, channels, h, w) each.
-            proposals: (P, 5).
+            levels: the levels of the feature pyramid, (1, channels, h, w) each.
+            proposals: (P, 5) boxes with scores.
             size: (H, W) of the image.
         """
         config, things = self.config, len(self.config.thing_ids)
@@ -255,7 +257,7 @@ class RoIHead(nn.Module):
 
 
 class BottomUpHead(nn.Module):
-    """DAFormer's head twice: for classes, and for centres of things and the way to them."""
+    """DAFormer's head twice: for classes, and for centres of things and the offsets to them."""
 
     def __init__(self, config: EDAPSConfig) -> None:
         super().__init__()
@@ -270,14 +272,14 @@ class BottomUpHead(nn.Module):
         self.fuse_layer_instance = context_fusion(config)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, C, h, w), heatmap (N, 1, h, w) and offsets (N, 2, h, w)."""
+        """Return logits (N, C, h, w), a heatmap (N, 1, h, w) and offsets (N, 2, h, w)."""
         semantic = self.dropout(fuse(features, self.embed_layers_semantic, self.fuse_layer_semantic))
         instance = self.dropout(fuse(features, self.embed_layers_instance, self.fuse_layer_instance))
         return self.conv_seg(semantic), self.conv_center(instance), self.conv_offset(instance)
 
 
 class EDAPSForPanopticSegmentation(MitPreTrainedModel):
-    """EDAPS. The loss is the semantic one; the instance decoder is for inference."""
+    """EDAPS; its loss here is the semantic one alone, and the instance decoder is for inference."""
 
     config: EDAPSConfig
     config_class = EDAPSConfig  # transformers does not resolve the annotation, a string here
@@ -298,12 +300,11 @@ class EDAPSForPanopticSegmentation(MitPreTrainedModel):
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
     ) -> EDAPSOutput:
-        """Semantic logits and, in evaluation, instances of normalised RGB images (N, 3, H, W).
+        """Return semantic logits and, in evaluation, instances of normalised RGB images (N, 3, H, W).
 
         Args:
-            labels: (N, H, W) class ids; with them the answer has the cross-entropy of the semantic logits as `loss`.
+            labels: (N, H, W) class ids; given these, the output has the cross-entropy of the semantic logits as `loss`.
             output_hidden_states: also return the backbone's stages.
         """
         features = self.features(pixel_values)
@@ -343,14 +344,17 @@ class EDAPSForPanopticSegmentation(MitPreTrainedModel):
     def post_process_panoptic(
         self, outputs: EDAPSOutput, target_sizes: Sequence[Sequence[int]] | None = None
     ) -> list[Tensor]:
-        """One panoptic map an image, (height, width) int64, by the configuration's thresholds.
+        """Return a panoptic map (height, width) int64 of each image, by the configuration's thresholds.
 
-        A pixel is `class * label_divisor + number`: number 0 for stuff, from 1 for things; void is
-        `255 * label_divisor`.
+        The value of a pixel is `class * label_divisor + number`, with number 0 for stuff and from 1 for things; that of
+        a void pixel is `255 * label_divisor`.
 
         Args:
-            outputs: of `forward` in evaluation.
+            outputs: the output of `forward` in evaluation.
             target_sizes: (height, width) of each map; the input's size if None.
+
+        Raises:
+            ValueError: if the network was in training mode, in which it looks for no instances.
         """
         assert outputs.logits is not None and outputs.input_size is not None
         config, maps = self.config, []
@@ -370,7 +374,7 @@ class EDAPSForPanopticSegmentation(MitPreTrainedModel):
         return maps
 
     def _at(self, outputs: EDAPSOutput, values: Tensor, image: int, size: Sequence[int]) -> Tensor:
-        """Maps of one image (C, *size), resized as the original does it: to the input, then to the target."""
+        """The maps (C, *size) of one image, resized as the original does: to the input, then to the target."""
         assert outputs.input_size is not None
         return resize(resize(values[image : image + 1], outputs.input_size), size)[0]
 

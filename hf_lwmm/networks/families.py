@@ -1,4 +1,4 @@
-"""Which network a checkpoint's slots belong to, and the configuration and image settings that it calls for."""
+"""Tell the family of a checkpoint's network from its slots, and list how each family prepares images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hf_lwmm.networks.from_slots import (
 from hf_lwmm.networks.hrda import HRDAForSemanticSegmentation
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegForSemanticSegmentation
 
-Settings = Mapping[str, Any]  # of a `SegmentationImageProcessor`
+Settings = Mapping[str, Any]  # arguments of `SegmentationImageProcessor`
 
 _CAFFE_MEAN = (104.00698793, 116.66876762, 122.67891434)
 _CITY = {"height": 512, "width": 1024}
@@ -39,7 +39,7 @@ _CAFFE: Settings = {
     "align_corners": True,
 }
 
-# Image settings of the original evaluations, by system or model type; MiT networks take ImageNet's RGB statistics.
+# Image settings of the original evaluations by system or model type; what is not named here is the processor's default.
 IMAGE_SETTINGS: Mapping[str, Settings] = {
     "hf-lwmm-daformer": {"size": {"shortest_edge": 512, "longest_edge": 1024}},
     "hf-lwmm-hrda": {"window": (1024, 1024), "stride": (512, 512)},
@@ -69,10 +69,11 @@ IMAGE_SETTINGS: Mapping[str, Settings] = {
 
 @dataclass(frozen=True)
 class Family:
-    """Networks of one kind.
+    """A kind of network.
 
-    `needs` are components of the key-mapping layer that a checkpoint of it has; `config_for` makes the configuration
-    of a slot map, class names and the system's name.
+    `needs` names the components of layouts by which its checkpoints are recognised. `config_for` makes a configuration
+    from a slot map, class names and the name of a system, and raises LayoutError if they do not fit. `task` is
+    "semantic", "panoptic", "classification" or "detection".
     """
 
     name: str
@@ -87,13 +88,13 @@ def _without_system(
 ) -> Callable[[SlotMap, Sequence[str], str | None], PreTrainedConfig]:
     def with_system(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> PreTrainedConfig:
         if system is not None:
-            raise LayoutError(f"--system {system} means nothing here: this network is told by its tensors.")
+            raise LayoutError(f"--system {system} does not apply: the tensors alone tell which network this is.")
         return config_for(slot_map, classes)
 
     return with_system
 
 
-# The first whose components are all there; those with more parts first.
+# A checkpoint's family is the first whose components it all has, so that those with more parts come first.
 FAMILIES: tuple[Family, ...] = (
     Family(
         "EDAPS", EDAPSForPanopticSegmentation, ("mit", "daformer", "edaps_instance"),
@@ -121,7 +122,11 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def family_of(slot_map: SlotMap, label: str) -> Family:
-    """The family of a checkpoint.
+    """Return the family of a checkpoint.
+
+    Args:
+        slot_map: the checkpoint's slots.
+        label: its name, for the message.
 
     Raises:
         LayoutError: if there is no network for it.
@@ -137,7 +142,7 @@ def family_of(slot_map: SlotMap, label: str) -> Family:
 
 
 def image_settings(config: PreTrainedConfig) -> Settings:
-    """How the original evaluation of a configuration's network prepares images."""
+    """Return the settings with which the original evaluation of a network prepares images."""
     if isinstance(config, BottleneckConfig):
         return IMAGE_SETTINGS["bottleneck"]
     if not isinstance(config, DeepLabV2Config):

@@ -1,4 +1,4 @@
-"""Configurations from a checkpoint's slots: what the shapes of its tensors tell, and checks of what they do not."""
+"""Derive a network's configuration from the shapes of a checkpoint's slots, and check what shapes do not tell."""
 
 from __future__ import annotations
 
@@ -20,40 +20,32 @@ from hf_lwmm.networks.module_slots import misfits, slots_of
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
 
 
-def require(slot_map: SlotMap, components: Sequence[str], network: str) -> None:
-    """Check that a checkpoint has the parts of a network.
-
-    Raises:
-        LayoutError: naming the parts that it lacks.
-    """
+def _require_parts(slot_map: SlotMap, components: Sequence[str], network: str) -> None:
     found = {match.layout.component.name for match in slot_map.matches}
     if lacking := [COMPONENTS[name].title for name in components if name not in found]:
         raise LayoutError(
             f"This is no {network} checkpoint: it has no {' and no '.join(lacking)} (found: {slot_map.architecture}). "
-            "`hf-lwmm inspect` shows what it holds."
+            "See what it holds with `hf-lwmm inspect`."
         )
 
 
-def backbone_fields(slot_map: SlotMap) -> dict[str, Any]:
+def _backbone_fields(slot_map: SlotMap) -> dict[str, Any]:
     """The fields of a `MitConfig` that the shapes of a backbone's slots tell.
 
-    Strides and attention heads leave no trace in shapes: a patch embedding with a k x k kernel has the stride
-    (k + 1) / 2, and a head is as wide as the first stage, as in every published MiT.
-
-    Raises:
-        LayoutError: if the widths do not allow for that.
+    Strides and attention heads leave no trace in shapes. As in every published MiT, a patch embedding with a k x k
+    kernel is given the stride (k + 1) / 2, and an attention head the width of the first stage.
     """
-    shapes = shapes_of(slot_map)
-    stages = count(shapes, "mit.stage{}.embed.proj.weight")
+    shapes = _shapes_of(slot_map)
+    stages = max(_count(shapes, "mit.stage{}.embed.proj.weight"), 1)
     embeddings = [shapes[f"mit.stage{s}.embed.proj.weight"] for s in range(stages)]
     widths = [shape[0] for shape in embeddings]
     if odd := [width for width in widths if width % widths[0]]:
-        raise LayoutError(f"Stages that are {odd} wide are no multiple of the first, {widths[0]}: is this a MiT?")
+        raise LayoutError(f"The widths {odd} of stages are not multiples of the first, {widths[0]}: is this a MiT?")
     reductions = [shapes.get(f"mit.stage{s}.block0.attn.sr.weight", (0, 0, 1, 1)) for s in range(stages)]
     return {
         "num_channels": embeddings[0][1],
         "num_encoder_blocks": stages,
-        "depths": [count(shapes, f"mit.stage{s}.block{{}}.norm1.weight") for s in range(stages)],
+        "depths": [_count(shapes, f"mit.stage{s}.block{{}}.norm1.weight") for s in range(stages)],
         "hidden_sizes": widths,
         "num_attention_heads": [width // widths[0] for width in widths],
         "patch_sizes": [shape[2] for shape in embeddings],
@@ -63,13 +55,8 @@ def backbone_fields(slot_map: SlotMap) -> dict[str, Any]:
     }
 
 
-def label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> dict[str, Any]:
-    """The fields of a config that name the classes.
-
-    Raises:
-        LayoutError: if the classifier has another number of rows than there are names.
-    """
-    rows = shapes_of(slot_map)[classifier][0]
+def _label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> dict[str, Any]:
+    rows = _shapes_of(slot_map)[classifier][0]
     if rows != len(classes):
         raise LayoutError(
             f"The checkpoint tells {rows} classes apart, but {len(classes)} labels were given "
@@ -79,37 +66,35 @@ def label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> 
     return {"id2label": names, "label2id": {name: row for row, name in names.items()}}
 
 
-def check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map: SlotMap) -> None:
-    """Check that a checkpoint has every slot of a network, in the network's shapes. Allocates no weights.
-
-    Raises:
-        LayoutError: listing what is absent and what has another shape.
-    """
-    with torch.device("meta"):
+def _check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map: SlotMap) -> None:
+    with torch.device("meta"):  # no weights are allocated
         network = model(config)
     if faults := misfits(slots_of(network), slot_map):
         raise LayoutError(f"The checkpoint does not fit a {model.__name__}: {faults}.")
 
 
-def shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:
-    return {slot: atom.shape for slot, atom in slot_map.slots.items()}
+class _Shapes(dict[str, Shape]):
+    """Shapes by slot; a missing slot is an error that names it."""
+
+    def __missing__(self, slot: str) -> Shape:
+        raise LayoutError(f"The checkpoint has no {slot}.")
 
 
-def count(shapes: Mapping[str, Shape], slot: str) -> int:
-    """How many of the slots `slot.format(0)`, `slot.format(1)`, ... there are."""
+def _shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:
+    return _Shapes({slot: atom.shape for slot, atom in slot_map.slots.items()})
+
+
+def _count(shapes: Mapping[str, Shape], slot: str) -> int:
+    """The number of consecutive slots `slot.format(0)`, `slot.format(1)`, ..."""
     number = 0
     while slot.format(number) in shapes:
         number += 1
     return number
 
 
-def head_fields(slot_map: SlotMap) -> dict[str, Any]:
-    """The fields of a `DAFormerConfig` that the shapes of the head's slots tell.
-
-    Raises:
-        LayoutError: if the head has other than four branches; dilations leave no trace in shapes.
-    """
-    shapes = shapes_of(slot_map)
+def _head_fields(slot_map: SlotMap) -> dict[str, Any]:
+    """The fields of a `DAFormerConfig` that the shapes of the head's slots tell; dilations leave no trace in them."""
+    shapes = _shapes_of(slot_map)
     channels, joined = shapes["daformer.bottleneck.conv.weight"][:2]
     if joined != len(DILATIONS) * channels:
         raise LayoutError(
@@ -120,66 +105,69 @@ def head_fields(slot_map: SlotMap) -> dict[str, Any]:
 
 
 def daformer_config(slot_map: SlotMap, classes: Sequence[str]) -> DAFormerConfig:
-    """The configuration that a checkpoint's slots call for.
+    """Return the configuration of a checkpoint's network.
 
     Args:
+        slot_map: the checkpoint's slots.
         classes: names of the classifier's rows.
 
     Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+        LayoutError: saying what is missing, has another shape, or does not fit the classes.
     """
-    require(slot_map, ("mit", "daformer"), "DAFormer")
-    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
-    config = DAFormerConfig(**backbone_fields(slot_map), **head_fields(slot_map), **labels)
-    check_slots(DAFormerForSemanticSegmentation, config, slot_map)
+    _require_parts(slot_map, ("mit", "daformer"), "DAFormer")
+    labels = _label_fields(slot_map, "daformer.classifier.weight", classes)
+    config = DAFormerConfig(**_backbone_fields(slot_map), **_head_fields(slot_map), **labels)
+    _check_slots(DAFormerForSemanticSegmentation, config, slot_map)
     return config
 
 
 def hrda_config(slot_map: SlotMap, classes: Sequence[str]) -> HRDAConfig:
-    """The configuration that a checkpoint's slots call for, with the published scales and crops.
+    """Return the configuration of a checkpoint's network, with the published scales and crops.
 
     Args:
+        slot_map: the checkpoint's slots.
         classes: names of the classifier's rows.
 
     Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+        LayoutError: saying what is missing, has another shape, or does not fit the classes.
     """
-    require(slot_map, ("mit", "daformer", "scale_attention"), "HRDA")
-    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
-    width = shapes_of(slot_map)["scale_attention.fuse.conv.weight"][0]
-    fields = backbone_fields(slot_map) | head_fields(slot_map) | labels
+    _require_parts(slot_map, ("mit", "daformer", "scale_attention"), "HRDA")
+    labels = _label_fields(slot_map, "daformer.classifier.weight", classes)
+    width = _shapes_of(slot_map)["scale_attention.fuse.conv.weight"][0]
+    fields = _backbone_fields(slot_map) | _head_fields(slot_map) | labels
     config = HRDAConfig(**fields, attention_hidden_size=width)
-    check_slots(HRDAForSemanticSegmentation, config, slot_map)
+    _check_slots(HRDAForSemanticSegmentation, config, slot_map)
     return config
 
 
 def edaps_config(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str] | None = None) -> EDAPSConfig:
-    """The configuration that a checkpoint's slots call for, with the published thresholds.
+    """Return the configuration of a checkpoint's network, with the published thresholds.
 
     Args:
+        slot_map: the checkpoint's slots.
         classes: names of the classifier's rows.
         things: names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if None.
 
     Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+        LayoutError: saying what is missing, has another shape, or does not fit the classes.
     """
-    require(slot_map, ("mit", "daformer"), "EDAPS")
-    shapes = shapes_of(slot_map)
+    _require_parts(slot_map, ("mit", "daformer"), "EDAPS")
+    shapes = _shapes_of(slot_map)
     fields: dict[str, Any] = {"instance_decoder": "centers"}
     if "edaps_center.center.weight" not in shapes:
-        require(slot_map, ("edaps_instance",), "EDAPS")
+        _require_parts(slot_map, ("edaps_instance",), "EDAPS")
         fields = {
             "instance_decoder": "boxes",
             "fpn_hidden_size": shapes["edaps_instance.neck.lateral0.weight"][0],
             "box_hidden_size": shapes["edaps_instance.box.fc0.weight"][0],
             "mask_hidden_size": shapes["edaps_instance.mask.conv0.weight"][0],
-            "mask_depth": count(shapes, "edaps_instance.mask.conv{}.weight"),
+            "mask_depth": _count(shapes, "edaps_instance.mask.conv{}.weight"),
         }
-    labels = label_fields(slot_map, "daformer.classifier.weight", classes)
+    labels = _label_fields(slot_map, "daformer.classifier.weight", classes)
     ids = _thing_ids(classes, label_sets()["cityscapes19"].things if things is None else things)
-    fields |= backbone_fields(slot_map) | head_fields(slot_map) | labels
+    fields |= _backbone_fields(slot_map) | _head_fields(slot_map) | labels
     config = EDAPSConfig(**fields, thing_ids=ids)
-    check_slots(EDAPSForPanopticSegmentation, config, slot_map)
+    _check_slots(EDAPSForPanopticSegmentation, config, slot_map)
     return config
 
 
@@ -193,37 +181,53 @@ def _thing_ids(classes: Sequence[str], things: Sequence[str]) -> list[int]:
 
 
 def segformer_mmseg_config(slot_map: SlotMap, classes: Sequence[str]) -> SegformerMMSegConfig:
-    """The configuration that a checkpoint's slots call for.
+    """Return the configuration of a checkpoint's network.
 
     Args:
+        slot_map: the checkpoint's slots.
         classes: names of the classifier's rows.
 
     Raises:
-        LayoutError: saying what is absent, of another shape, or does not go with the classes.
+        LayoutError: saying what is missing, has another shape, or does not fit the classes.
     """
-    require(slot_map, ("mit", "segformer_mmseg"), "MMSegmentation SegFormer")
-    labels = label_fields(slot_map, "segformer_mmseg.classifier.weight", classes)
-    width = shapes_of(slot_map)["segformer_mmseg.fuse.conv.weight"][0]
-    config = SegformerMMSegConfig(**backbone_fields(slot_map), decoder_hidden_size=width, **labels)
-    check_slots(SegformerMMSegForSemanticSegmentation, config, slot_map)
+    _require_parts(slot_map, ("mit", "segformer_mmseg"), "MMSegmentation SegFormer")
+    labels = _label_fields(slot_map, "segformer_mmseg.classifier.weight", classes)
+    width = _shapes_of(slot_map)["segformer_mmseg.fuse.conv.weight"][0]
+    config = SegformerMMSegConfig(**_backbone_fields(slot_map), decoder_hidden_size=width, **labels)
+    _check_slots(SegformerMMSegForSemanticSegmentation, config, slot_map)
     return config
 
 
 def segformer_config(slot_map: SlotMap, classes: Sequence[str]) -> SegformerConfig:
-    labels = label_fields(slot_map, "segformer.classifier.weight", classes)
-    width = shapes_of(slot_map)["segformer.proj0.weight"][0]
-    return SegformerConfig(**backbone_fields(slot_map), decoder_hidden_size=width, **labels)
+    """Return the configuration of a checkpoint's network, given the names of the classifier's rows.
+
+    Raises:
+        LayoutError: if a tensor is missing, or the classifier has another number of rows.
+    """
+    labels = _label_fields(slot_map, "segformer.classifier.weight", classes)
+    width = _shapes_of(slot_map)["segformer.proj0.weight"][0]
+    return SegformerConfig(**_backbone_fields(slot_map), decoder_hidden_size=width, **labels)
 
 
 def _resnet_fields(slot_map: SlotMap) -> dict[str, Any]:
-    shapes = shapes_of(slot_map)
-    depths = [count(shapes, f"resnet.stage{s}.block{{}}.conv1.weight") for s in range(4)]
+    shapes = _shapes_of(slot_map)
+    depths = [_count(shapes, f"resnet.stage{s}.block{{}}.conv1.weight") for s in range(4)]
     kind = "bottleneck" if "resnet.stage0.block0.conv3.weight" in shapes else "basic"
     return {"depths": depths, "block": kind, "width": shapes["resnet.stem.conv.weight"][0]}
 
 
 def deeplab_config(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> DeepLabV2Config:
-    shapes = shapes_of(slot_map)
+    """Return the configuration of a checkpoint's network.
+
+    Args:
+        slot_map: the checkpoint's slots.
+        classes: names of the classifier's rows.
+        system: the code base that it comes from, one of `SYSTEMS`; a probable one if None.
+
+    Raises:
+        LayoutError: for another system, one with another head, or another number of classes.
+    """
+    shapes = _shapes_of(slot_map)
     system = system or probable_system(slot_map)
     if system not in SYSTEMS:
         raise LayoutError(f"--system {system} is none of {', '.join(SYSTEMS)}.")
@@ -231,7 +235,7 @@ def deeplab_config(slot_map: SlotMap, classes: Sequence[str], system: str | None
     diga = "diga.classifier.weight" in shapes
     if diga != (fields.get("head") == "diga"):
         raise LayoutError(f"--system {system} has another head than this checkpoint ({slot_map.architecture}).")
-    labels = label_fields(slot_map, "diga.classifier.weight" if diga else "deeplab.branch0.weight", classes)
+    labels = _label_fields(slot_map, "diga.classifier.weight" if diga else "deeplab.branch0.weight", classes)
     if "vgg.stage0.conv0.weight" in shapes:
         return DeepLabV2Config(backbone="vgg16", **fields, **labels)
     if system == "fada" and not any(slot.endswith("num_batches_tracked") for slot in shapes):
@@ -241,7 +245,7 @@ def deeplab_config(slot_map: SlotMap, classes: Sequence[str], system: str | None
 
 
 def probable_system(slot_map: SlotMap) -> str:
-    """The system whose code writes such names; of several ADVENT, whose classifier uses all that it stores."""
+    """Return the system whose code writes such names; of several it is ADVENT, whose classifier uses all it stores."""
     names = {match.layout.name for match in slot_map.matches}
     if "diga/diga" in names:
         return "diga"
@@ -251,8 +255,13 @@ def probable_system(slot_map: SlotMap) -> str:
 
 
 def bottleneck_config(slot_map: SlotMap, classes: Sequence[str]) -> BottleneckConfig:
-    shapes = shapes_of(slot_map)
-    labels = label_fields(slot_map, "bottleneck.classifier.weight_v", classes)
+    """Return the configuration of a checkpoint's network, given the names of the classifier's rows.
+
+    Raises:
+        LayoutError: if a tensor is missing, or the classifier has another number of rows.
+    """
+    shapes = _shapes_of(slot_map)
+    labels = _label_fields(slot_map, "bottleneck.classifier.weight_v", classes)
     size = shapes["bottleneck.bottleneck.weight"][0]
     normalised = "bottleneck.bn.weight" in shapes
     return BottleneckConfig(bottleneck_size=size, normalised=normalised, **_resnet_fields(slot_map), **labels)

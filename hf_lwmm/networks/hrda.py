@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -19,11 +18,11 @@ from .windows import Box, window_boxes
 
 @strict
 class HRDAConfig(DAFormerConfig):
-    """DAFormer's configuration and how HRDA looks at an image twice.
+    """DAFormer's configuration, and the two resolutions at which HRDA sees an image.
 
     Args:
         attention_hidden_size: channels of the scale attention.
-        context_scale: size of the context image, which is seen whole.
+        context_scale: scale of the context image, which is seen whole.
         detail_crop_size: (height, width) of the crops of the image that are seen at full size.
         detail_crop_stride: (vertical, horizontal) step between them.
         detail_loss_weight: in training, the weight of the loss on the detail crop (lambda_d in the paper).
@@ -40,12 +39,12 @@ class HRDAConfig(DAFormerConfig):
 
 @dataclass
 class HRDAOutput(SemanticSegmenterOutput):
-    """The fused logits (N, C, H / 4, W / 4) and what they are made of.
+    """The fused logits (N, C, H / 4, W / 4), and the parts that they are made of.
 
     Args:
         context_logits: (N, C, H / 8, W / 8), of the whole image at `context_scale`, before the attention.
-        detail_logits: (N, C, H / 4, W / 4), averaged over the detail crops; 0 where none lies.
-        attention: (N, C, H / 8, W / 8) in [0, 1], how much the detail counts.
+        detail_logits: (N, C, H / 4, W / 4), averaged over the detail crops; 0 outside of them.
+        attention: (N, C, H / 8, W / 8) in [0, 1], the weight of the detail.
         detail_boxes: (crops, 4) y1, y2, x1, x2 in pixels.
         hidden_states: the backbone's stages of the context image.
         detail_hidden_states: the stages of the crops, (crops * N, ...), all images of the first crop first.
@@ -70,7 +69,7 @@ class HRDAHead(nn.Module):
 
 
 class HRDAForSemanticSegmentation(MitPreTrainedModel):
-    """HRDA. In evaluation the detail crops cover the image; in training one crop is drawn, as in the paper."""
+    """HRDA: in evaluation detail crops cover the image; in training one crop is drawn, as in the paper."""
 
     config: HRDAConfig
     config_class = HRDAConfig  # transformers does not resolve the annotation, a string here
@@ -85,12 +84,11 @@ class HRDAForSemanticSegmentation(MitPreTrainedModel):
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
     ) -> HRDAOutput:
-        """Logits of normalised RGB images (N, 3, H, W).
+        """Return logits (N, num_labels, H / 4, W / 4), and their parts, of normalised RGB images (N, 3, H, W).
 
         Args:
-            labels: (N, H, W) class ids; with them the answer has the cross-entropy as `loss`.
+            labels: (N, H, W) class ids; given these, the output has the cross-entropy as `loss`.
             output_hidden_states: also return the backbone's stages at both resolutions.
         """
         head, scale = self.decode_head, self.config.context_scale
@@ -131,7 +129,7 @@ class HRDAForSemanticSegmentation(MitPreTrainedModel):
         return [(y, y + height, x, x + width)]
 
     def _placed(self, crop_logits: Tensor, boxes: Sequence[Box], pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """The crops' logits averaged on a map of the image, and where there are any (1, 1, h, w)."""
+        """The crops' logits, averaged on a map (N, C, h, w) of the image, and a mask (1, 1, h, w) of the crops."""
         stride = self.config.strides[0]
         height, width = (-(-length // stride) for length in pixel_values.shape[-2:])
         total = crop_logits.new_zeros(len(pixel_values), crop_logits.shape[1], height, width)

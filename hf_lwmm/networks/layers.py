@@ -1,4 +1,4 @@
-"""The small modules that the decode heads share; names are those of the original code bases."""
+"""The small modules that the decode heads share, under the names of the original code bases."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class ConvBNReLU(nn.Module):
 
 
 def resize(features: Tensor, size: Sequence[int]) -> Tensor:
-    """Bilinear, without aligned corners, as all MiT networks here do it; (N, C, h, w) to (N, C, *size)."""
+    """Resize (N, C, h, w) to (N, C, *size), bilinear without aligned corners, as all MiT networks here do."""
     if features.shape[-2:] == tuple(size):
         return features
     return nn.functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def semantic_loss(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-    """Mean cross-entropy over the pixels that are not ignored.
+    """Return the mean cross-entropy over the pixels that are not ignored.
 
     Args:
-        logits: (N, C, h, w), resized to the labels.
+        logits: (N, C, h, w); they are resized to the labels.
         labels: (N, H, W) integer class ids.
     """
     return nn.functional.cross_entropy(resize(logits, labels.shape[-2:]), labels.long(), ignore_index=ignore_index)

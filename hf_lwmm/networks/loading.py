@@ -1,16 +1,17 @@
-"""Any supported checkpoint as a network that runs."""
+"""Load any supported checkpoint as a network that runs."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoImageProcessor,
     PreTrainedConfig,
@@ -23,8 +24,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
-from hf_lwmm.hub.client import Source
-from hf_lwmm.hub.refs import Ref, parse_ref
+from hf_lwmm.hub import Ref, Source, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
@@ -33,19 +33,26 @@ from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.planning.inputs import NetworkOptions
 
 _PROCESSOR = "preprocessor_config.json"
+# Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {
     "ForSemanticSegmentation": "semantic",
     "ForImageClassification": "classification",
     "ForObjectDetection": "detection",
 }
+_AUTO_CLASSES: Mapping[str, str] = {
+    "semantic": "AutoModelForSemanticSegmentation",
+    "panoptic": "AutoModelForUniversalSegmentation",
+    "classification": "AutoModelForImageClassification",
+    "detection": "AutoModelForObjectDetection",
+}
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in evaluation mode, and how images come into it.
+    """A network in evaluation mode, with the image processor that prepares pictures for it.
 
-    `task` is "semantic", "panoptic", "classification" or "detection". `notes` say what was assumed and what was left
-    out.
+    `classes` are the names of the classifier's rows, `notes` say what was assumed and what was left out. `name`
+    replaces the reference in messages and reports if it is not empty.
     """
 
     model: PreTrainedModel
@@ -58,17 +65,32 @@ class LoadedModel:
 
     @property
     def label(self) -> str:
-        """What messages and reports call it: its name, or the reference that it was loaded from."""
+        """The model's name in messages and reports."""
         return self.name or self.source.label
 
     @property
     def task(self) -> str:
+        """The task: "semantic", "panoptic", "classification" or "detection"."""
         return self.family.task
 
+    @property
+    def auto_class(self) -> str:
+        """The name of the Auto class of transformers that loads the network."""
+        return _AUTO_CLASSES[self.task]
+
+    @property
+    def has_own_code(self) -> bool:
+        """True if transformers lacks the network, so that its code is saved beside the weights."""
+        return type(self.model).__module__.startswith("hf_lwmm.")
+
     def save(self, folder: str | Path) -> None:
-        """Write what `from_pretrained` reads: weights, config.json, preprocessor_config.json, and the code."""
-        folder = Path(folder)
-        _carry_code(self)
+        """Write the files that `from_pretrained` reads: weights, configurations, and the network's code if need be.
+
+        Args:
+            folder: made if it does not exist.
+        """
+        if self.has_own_code:
+            self._register_code()
         bars = transformers.utils.logging.is_progress_bar_enabled()
         transformers.utils.logging.disable_progress_bar()
         try:
@@ -78,6 +100,13 @@ class LoadedModel:
             if bars:
                 transformers.utils.logging.enable_progress_bar()
 
+    def _register_code(self) -> None:
+        """Make `save_pretrained` write the code too, for `trust_remote_code=True`."""
+        type(self.model).register_for_auto_class(self.auto_class)
+        type(self.model.config).register_for_auto_class()
+        if isinstance(self.image_processor, SegmentationImageProcessor):
+            SegmentationImageProcessor.register_for_auto_class()
+
 
 def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     """Load a model as a network of transformers or of `hf_lwmm.networks`.
@@ -85,7 +114,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     Args:
         model: a reference, as for `merge`.
         network: the code base of a DeepLabV2 checkpoint, label sets for a model that does not name its classes, the
-            branch of a self-training checkpoint, the device and the type to compute in.
+            branch of a self-training checkpoint, the device, and the type to compute in.
 
     Raises:
         HfLwmmError: a subclass that says what is wrong, such as which tensors are missing.
@@ -94,49 +123,125 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), branch=network.branch)
     try:
         checkpoint = with_labels(checkpoint, [read_label_set(labels) for labels in network.labels])
-        return _load(checkpoint, network.system, network.compute_dtype, device)
+        hosted = _family_in_transformers(checkpoint)
+        loaded = _from_pretrained(checkpoint, hosted) if hosted else _from_slots(checkpoint, network.system)
+        stored = network.compute_dtype == "stored"
+        dtype = _main_float_type(checkpoint) if stored else network.compute_dtype
+        module: Any = loaded.model
+        module.to(device=device, dtype=getattr(torch, dtype)).eval()
+        return loaded
     finally:
         checkpoint.close()
 
 
 def _device(name: str) -> str:
-    """The device, checked; of several GPUs that of this process, if each process has one."""
+    """The device, checked; if every process has a GPU of its own, "cuda" is this process's."""
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise PlanError(f"--device {name}: cannot be used here: {str(error).splitlines()[0]}") from None
+        raise PlanError(f"--device {name}: cannot be used here: {_reason(error)}") from None
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
 
 
-def _load(checkpoint: Checkpoint, system: str | None, dtype: str, device: str) -> LoadedModel:
-    if (hosted := _of_transformers(checkpoint)) is not None:
-        return _from_pretrained(checkpoint, hosted, dtype, device)
+def _main_float_type(checkpoint: Checkpoint) -> str:
+    """The torch name of the float type that most of a checkpoint's weights have."""
+    counts: dict[str, int] = {}
+    for info in checkpoint.tensors.values():
+        if info.dtype in TORCH_NAMES:
+            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
+    return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
+
+
+def _from_slots(checkpoint: Checkpoint, system: str | None) -> LoadedModel:
+    """A network of one of the families, filled slot by slot."""
     family = family_of(checkpoint.slot_map, checkpoint.label)
     notes = list(checkpoint.notes)
-    config = _stored_config(checkpoint, family) if system is None else None
-    if config is None:
-        classes = checkpoint.classes or _placeholders(checkpoint, notes)
-        try:
-            config = family.config_for(checkpoint.slot_map, classes, system)
-        except LayoutError as error:
-            raise LayoutError(f"{checkpoint.label}: {error}") from None
-        if (taken := getattr(config, "system", None)) and system is None:
-            notes.append(f"{checkpoint.label}: taken for {taken}'s arithmetic; --system says otherwise")
-    model = family.model_class(config)
+    model = _stored_network(checkpoint, family) if system is None else None
+    if model is None:
+        model = family.model_class(_config_of_slots(checkpoint, family, system, notes))
     notes += fill(model, checkpoint)
+    processor = _stored_processor(checkpoint.source, notes) or _original_processor(model.config)
+    return LoadedModel(model, processor, _classes(model.config), family, checkpoint.source, tuple(notes))
+
+
+def _stored_network(checkpoint: Checkpoint, family: Family) -> PreTrainedModel | None:
+    """The network that the repository's config.json describes, None if it describes no network of this family."""
+    wanted = family.model_class.config_class
+    if wanted is None or checkpoint.config.get("model_type") != wanted.model_type:
+        return None
+    try:
+        return family.model_class(wanted.from_dict(dict(checkpoint.config)))
+    except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
+        why = _reason(error)
+        raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {family.name}: {why}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text, or its name."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _config_of_slots(checkpoint: Checkpoint, family: Family, system: str | None, notes: list[str]) -> PreTrainedConfig:
+    """The configuration that follows from the slots; assumptions are added to the notes."""
+    classes = checkpoint.classes or _placeholders(checkpoint, notes)
+    try:
+        config = family.config_for(checkpoint.slot_map, classes, system)
+    except LayoutError as error:
+        raise LayoutError(f"{checkpoint.label}: {error}") from None
+    except Exception as error:  # tensors of impossible shapes fail wherever they are first computed with
+        raise LayoutError(f"{checkpoint.label}: its shapes do not make a {family.name}: {_reason(error)}") from None
+    if (assumed := getattr(config, "system", None)) and system is None:
+        notes.append(f"{checkpoint.label}: taken for {assumed}'s arithmetic; --system says otherwise")
+    return config
+
+
+def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
+    rows = classifier_rows(checkpoint.slot_map)
+    if rows is None:
+        raise LayoutError(
+            f"{checkpoint.label}: its classifier cannot be told from its other layers; `hf-lwmm inspect` shows them."
+        )
+    notes.append(f"{checkpoint.label}: names none of its {rows} classes; --labels does")
+    return tuple(f"LABEL_{row}" for row in range(rows))
+
+
+def _classes(config: PreTrainedConfig) -> tuple[str, ...]:
     names: dict[Any, str] = dict(config.id2label or {})
-    classes = tuple(str(names[row]) for row in sorted(names))
-    processor = _stored_processor(checkpoint.source) or _original_processor(config)
-    if dtype == "stored":
-        dtype = _float_type(checkpoint)
-    module: Any = model
-    module = module.to(device=device, dtype=getattr(torch, dtype)).eval()
-    return LoadedModel(module, processor, classes, family, checkpoint.source, tuple(notes))
+    return tuple(str(names[row]) for row in sorted(names))
 
 
-def _of_transformers(checkpoint: Checkpoint) -> Family | None:
-    """The network that transformers itself has for a repository, None where there is a family of ours or no such."""
-    named = next(iter(checkpoint.config.get("architectures") or ()), "")
+def _stored_processor(source: Source, notes: list[str]) -> Any:
+    """The repository's own image processor, None if it has none that runs without code of its own."""
+    if _PROCESSOR not in source.files or (source.ref.path is not None and source.ref.path.is_file()):
+        return None
+    path = hub.fetch(source, _PROCESSOR)
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if settings.get("image_processor_type") == SegmentationImageProcessor.__name__:
+            return SegmentationImageProcessor.from_dict(settings)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{source.label}: its {_PROCESSOR} cannot be read: {error}") from None
+    kind = settings.get("image_processor_type") or settings.get("feature_extractor_type")
+    if not kind:
+        return None
+    try:
+        return AutoImageProcessor.from_pretrained(path.parent, backend="pil", trust_remote_code=False)
+    except (OSError, ValueError, ImportError):
+        notes.append(f"{source.label}: its image processor ({kind}) cannot be used; the original's settings are used")
+        return None
+
+
+def _original_processor(config: PreTrainedConfig) -> Any:
+    """An image processor that does what the original evaluation does, for SegFormer in a class of transformers."""
+    if type(config) is SegformerConfig:
+        return SegformerImageProcessorPil(do_resize=False)
+    return SegmentationImageProcessor(**image_settings(config))
+
+
+def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:
+    """The network that transformers itself has for a repository; None if it has none or a family here takes it."""
+    architectures = checkpoint.config.get("architectures")
+    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     task = next((task for ending, task in _TASKS.items() if named.endswith(ending)), None)
     model_class = getattr(transformers, named, None)
     if (
@@ -153,89 +258,20 @@ def _no_config(slot_map: SlotMap, classes: Sequence[str], system: str | None) ->
     raise LayoutError("The configuration of a network of transformers is its repository's config.json.")
 
 
-def _from_pretrained(checkpoint: Checkpoint, family: Family, dtype: str, device: str) -> LoadedModel:
-    """A network of transformers by its own `from_pretrained`, from files alone and without running code of theirs."""
+def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
+    """A network of transformers by its own `from_pretrained`, from files alone and without running their code."""
     source = checkpoint.source
     folder = source.ref.path if source.ref.path is not None else hub.fetch(source, "config.json").parent
     for name in source.files if source.ref.path is None else ():
         if name in checkpoint.files or name == _PROCESSOR or name.endswith(".index.json"):
             hub.fetch(source, name)
-    loaded: Any = family.model_class
+    model_class: Any = family.model_class
     try:
-        model = loaded.from_pretrained(folder, local_files_only=True)
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.label}: {str(error).splitlines()[0]}") from None
+        model = model_class.from_pretrained(folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, RuntimeError, StrictDataclassError) as error:
+        raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
     names: dict[Any, str] = dict(model.config.id2label or {})
     if sorted(names) != list(range(len(names))):
         raise CheckpointError(f"{checkpoint.label}: its config.json does not name the classes 0, 1, 2, ... in turn.")
-    stored = _float_type(checkpoint) if dtype == "stored" else dtype
-    module = model.to(device=device, dtype=getattr(torch, stored)).eval()
-    classes = tuple(str(names[row]) for row in sorted(names))
-    return LoadedModel(module, processor, classes, family, source, tuple(checkpoint.notes))
-
-
-def _float_type(checkpoint: Checkpoint) -> str:
-    """The torch name of the type that most of a checkpoint's weights have."""
-    counts: dict[str, int] = {}
-    for info in checkpoint.tensors.values():
-        if info.dtype in TORCH_NAMES:
-            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
-    return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
-
-
-def _stored_config(checkpoint: Checkpoint, family: Family) -> PreTrainedConfig | None:
-    """The configuration that the repository has for this very network, if any."""
-    config = dict(checkpoint.config)
-    wanted = family.model_class.config_class
-    if wanted is None or config.get("model_type") != wanted.model_type:
-        return None
-    try:
-        return wanted.from_dict(config)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{checkpoint.label}: its config.json cannot be read: {error}") from None
-
-
-def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
-    rows = classifier_rows(checkpoint.slot_map)
-    if rows is None:
-        raise LayoutError(f"{checkpoint.label}: its classifier cannot be told; `hf-lwmm inspect` shows its layout.")
-    notes.append(f"{checkpoint.label}: names none of its {rows} classes; --labels does")
-    return tuple(f"LABEL_{row}" for row in range(rows))
-
-
-def _stored_processor(source: Source) -> Any:
-    """The repository's own image processor, None if it has none."""
-    if _PROCESSOR not in source.files or (source.ref.path is not None and source.ref.path.is_file()):
-        return None
-    path = hub.fetch(source, _PROCESSOR)
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if settings.get("image_processor_type") == SegmentationImageProcessor.__name__:
-        return SegmentationImageProcessor.from_dict(settings)
-    kind = settings.get("image_processor_type") or str(settings.get("feature_extractor_type", ""))
-    try:
-        return AutoImageProcessor.from_pretrained(path.parent, backend="pil") if kind else None
-    except (OSError, ValueError, ImportError):
-        return None
-
-
-def _original_processor(config: PreTrainedConfig) -> Any:
-    """What the original evaluation does; for SegFormer in a class that transformers has itself."""
-    if type(config) is SegformerConfig:
-        return SegformerImageProcessorPil(do_resize=False)
-    return SegmentationImageProcessor(**image_settings(config))
-
-
-def _carry_code(loaded: LoadedModel) -> None:
-    """Make `save_pretrained` put the network's code into the repository, for `trust_remote_code=True`."""
-    if not type(loaded.model).__module__.startswith("hf_lwmm."):
-        return
-    auto = {
-        "semantic": "AutoModelForSemanticSegmentation",
-        "panoptic": "AutoModelForUniversalSegmentation",
-        "classification": "AutoModelForImageClassification",
-    }[loaded.task]
-    type(loaded.model).register_for_auto_class(auto)
-    type(loaded.model.config).register_for_auto_class()
-    if isinstance(loaded.image_processor, SegmentationImageProcessor):
-        SegmentationImageProcessor.register_for_auto_class()
+    return LoadedModel(model, processor, _classes(model.config), family, source, tuple(checkpoint.notes))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerModel
@@ -15,7 +13,7 @@ from .layers import semantic_loss
 
 @strict
 class MitConfig(SegformerConfig):
-    """SegFormer's configuration, of which the networks here use everything that concerns the backbone.
+    """SegFormer's configuration; the networks here use the part that describes the backbone.
 
     Args:
         layer_norm_eps: epsilon of the normalisation in the blocks and after the stages.
@@ -26,12 +24,12 @@ class MitConfig(SegformerConfig):
 
     @property
     def classes(self) -> int:
-        """How many classes the network tells apart."""
+        """The number of classes that the network tells apart."""
         return len(self.id2label or ())
 
 
 class MitPreTrainedModel(SegformerPreTrainedModel):
-    """A network on a MiT backbone, which is its attribute `segformer`."""
+    """Base of the networks on a MiT backbone, which is their attribute `segformer`."""
 
     config: MitConfig
     config_class = MitConfig  # transformers does not resolve the annotation, a string here
@@ -45,16 +43,17 @@ class MitPreTrainedModel(SegformerPreTrainedModel):
                 module.eps = config.embedding_norm_eps if at_convolution else config.layer_norm_eps
 
     def features(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """The stages' outputs (N, C_s, H / 4, W / 4), (..., / 8), (..., / 16), (..., / 32)."""
+        """Return the outputs of the four stages, (N, C_s, H / r, W / r) with r = 4, 8, 16, 32."""
         hidden_states: tuple[Tensor, ...] = self.segformer(pixel_values, output_hidden_states=True).hidden_states
         return hidden_states
 
     def wants_hidden_states(self, asked: bool | None) -> bool:
+        """Return the caller's wish, or the configuration's default if it is None."""
         return bool(self.config.output_hidden_states if asked is None else asked)
 
 
 class MitForSemanticSegmentation(MitPreTrainedModel):
-    """A MiT backbone and a `decode_head` that makes logits of its stages."""
+    """Base of the networks whose `decode_head` turns the stages of a MiT backbone into logits."""
 
     decode_head: nn.Module
 
@@ -63,12 +62,11 @@ class MitForSemanticSegmentation(MitPreTrainedModel):
         pixel_values: Tensor,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs: Any,
     ) -> SemanticSegmenterOutput:
-        """Logits (N, num_labels, H / 4, W / 4) of normalised RGB images (N, 3, H, W).
+        """Return logits (N, num_labels, H / 4, W / 4) of normalised RGB images (N, 3, H, W).
 
         Args:
-            labels: (N, H, W) class ids; with them the answer has the cross-entropy as `loss`.
+            labels: (N, H, W) class ids; given these, the output has the cross-entropy as `loss`.
             output_hidden_states: also return the backbone's stages.
         """
         features = self.features(pixel_values)

@@ -1,4 +1,4 @@
-"""From boxes, masks, centres and classes of pixels to one map of things and stuff, as EDAPS's evaluation does it."""
+"""Turn boxes, masks, centres and classes of pixels into one map of things and stuff, as EDAPS's evaluation does."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torchvision.ops import batched_nms
 def anchors(
     size: Sequence[int], stride: int, scale: float, ratios: Sequence[float], device: torch.device | None = None
 ) -> Tensor:
-    """(h * w * len(ratios), 4) boxes x1, y1, x2, y2 around the pixels' corners of a feature map.
+    """Return (h * w * len(ratios), 4) boxes x1, y1, x2, y2 around the top left corners of a feature map's pixels.
 
     Args:
         size: (h, w) of the feature map.
-        stride: pixels of the image between two of its pixels.
+        stride: distance between two of its pixels, in pixels of the image.
         scale: side of a square anchor in strides.
-        ratios: height by width.
+        ratios: ratios of height to width.
     """
     root = torch.tensor(ratios, dtype=torch.float32).sqrt()
     half = torch.stack([stride / root * scale, stride * root * scale], dim=1) / 2
@@ -28,9 +28,9 @@ def anchors(
 
 
 def moved(boxes: Tensor, deltas: Tensor, size: Sequence[int]) -> Tensor:
-    """Boxes (..., 4) moved by deltas (..., 4) = (dx / w, dy / h, log w, log h) and clipped to an image (height, width).
+    """Move boxes (..., 4) by deltas (..., 4) = (dx / w, dy / h, log w, log h), and clip them to `size` (height, width).
 
-    A box grows or shrinks by at most 1000 / 16.
+    A side grows or shrinks at most by a factor of 1000 / 16.
     """
     corner, extent = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
     limit = float(torch.log(torch.tensor(1000 / 16)))
@@ -41,13 +41,13 @@ def moved(boxes: Tensor, deltas: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def best_boxes(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, most: int) -> tuple[Tensor, Tensor]:
-    """Non-maximum suppression inside each group: (K, 5) boxes with scores, best first, and their groups (K,)."""
+    """Suppress overlapping boxes in each group; return the others with scores (K, 5), best first, and groups (K,)."""
     kept = batched_nms(boxes, scores, groups, iou)[:most]
     return torch.cat([boxes[kept], scores[kept, None]], dim=1), groups[kept]
 
 
 def paste_mask(logits: Tensor, box: Tensor, size: Sequence[int], threshold: float) -> Tensor:
-    """A mask (m, m) of logits, stretched over a box (x1, y1, x2, y2) of an image; (height, width) bool."""
+    """Stretch a mask (m, m) of logits over a box (x1, y1, x2, y2); return a bool mask (height, width) of the image."""
     x1, y1, x2, y2 = box.tolist()
     top, bottom = max(int(y1) - 1, 0), min(int(-(-y2 // 1)) + 1, size[0])
     left, right = max(int(x1) - 1, 0), min(int(-(-x2 // 1)) + 1, size[1])
@@ -65,14 +65,14 @@ def paste_mask(logits: Tensor, box: Tensor, size: Sequence[int], threshold: floa
 def instances_of_boxes(
     boxes: Tensor, labels: Tensor, mask_logits: Tensor, size: Sequence[int], score: float, threshold: float
 ) -> Tensor:
-    """Masks painted on one another, class after class, best first; (height, width) int64, 0 where there is none.
+    """Paint masks over one another, class after class, best first; return (height, width) int64 numbers, 0 for none.
 
     Args:
         boxes: (K, 5) x1, y1, x2, y2 in pixels of the map, and score, best first.
         labels: (K,) classes.
         mask_logits: (K, m, m).
-        score: a box below it is left out.
-        threshold: of a pixel's probability.
+        score: lowest score of a box that is painted.
+        threshold: lowest probability of a pixel in a mask.
     """
     instances = torch.zeros(tuple(size), dtype=torch.int64, device=boxes.device)
     by_class = labels.argsort(stable=True)
@@ -82,7 +82,7 @@ def instances_of_boxes(
 
 
 def centers_of(heatmap: Tensor, threshold: float, kernel: int, most: int) -> Tensor:
-    """The peaks (K, 2) y, x of a heatmap (H, W); of `most` or more, those above the value of the `most`-th best."""
+    """Return the peaks (K, 2) y, x of a heatmap (H, W); if there are `most` or more, those above the `most`-th best."""
     heatmap = nn.functional.threshold(heatmap, threshold, -1.0)
     highest = nn.functional.max_pool2d(heatmap[None, None], kernel, stride=1, padding=kernel // 2)[0, 0]
     peaks = torch.where(heatmap == highest, heatmap, -1.0)
@@ -92,7 +92,7 @@ def centers_of(heatmap: Tensor, threshold: float, kernel: int, most: int) -> Ten
 
 
 def instances_of_centers(centers: Tensor, offsets: Tensor) -> Tensor:
-    """Every pixel's nearest centre, after moving it by its offset; (H, W) int64 numbers from 1, or 0 without centres.
+    """Return the number of the centre nearest to each pixel plus its offset: (H, W) int64 from 1, or 0 without centres.
 
     Args:
         centers: (K, 2) y, x.
@@ -112,10 +112,10 @@ def instances_of_centers(centers: Tensor, offsets: Tensor) -> Tensor:
 def panoptic_map(
     semantic: Tensor, instances: Tensor, things: Sequence[int], *, stuff_area: int, divisor: int, void: int
 ) -> Tensor:
-    """One map of `class * divisor + number`; numbers of a thing class count from 1, stuff has 0.
+    """Return one map of `class * divisor + number`, where things of a class count from 1 and stuff has 0.
 
-    An instance takes the class that most of its pixels have, among the thing classes. Pixels of things without an
-    instance, of stuff under an instance, and stuff classes smaller than `stuff_area` pixels stay void.
+    An instance takes the thing class that most of its pixels have. Pixels of things outside of instances, pixels of
+    stuff in an instance, and stuff classes smaller than `stuff_area` pixels stay void.
 
     Args:
         semantic: (H, W) class ids.

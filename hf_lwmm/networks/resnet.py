@@ -1,4 +1,4 @@
-"""The ResNet of the UDA literature, whose code bases stride, dilate, pool and normalise in ways of their own."""
+"""The ResNet of the UDA literature, whose code bases differ in strides, dilations, pooling and normalisation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Block(nn.Module):
 
 
 def batch_norm(channels: int, eps: float | None) -> nn.Module:
-    """Batch normalisation; with an epsilon of 0 or None the frozen one, whose four tensors are constants."""
+    """Return batch normalisation; for an epsilon of 0 or None the frozen kind, whose four tensors are constants."""
     return nn.BatchNorm2d(channels, eps) if eps else FrozenBatchNorm2d(channels, 0.0)
 
 
@@ -63,7 +63,7 @@ def stage(
     stride_in_1x1: bool,
     eps: float | None,
 ) -> nn.Sequential:
-    """Blocks of one width; `dilations` are the first block's and the others'."""
+    """Return the blocks of one stage; `dilations` are those of the first block and of the others."""
     first = Block(kind, inputs, width, stride, dilations[0], stride_in_1x1, eps)
     outputs = width * EXPANSION[kind]
     others = [Block(kind, outputs, width, 1, dilations[1], stride_in_1x1, eps) for _ in range(depth - 1)]
@@ -77,10 +77,10 @@ class ResNet(nn.Module):
         depths: blocks in each stage.
         width: channels of the stem, and of the first stage's inner convolutions; each stage doubles it.
         kind: `basic` (ResNet-18 and 34) or `bottleneck`.
-        strides, dilations: of each stage; a pair of dilations is the first block's and the others'.
-        stride_in_1x1: whether a bottleneck strides in its first convolution (Caffe) or in its second (torchvision).
-        ceil_mode: whether the pooling layer rounds sizes up.
-        eps: epsilon of batch normalisation; 0 or None for a frozen one without epsilon.
+        strides, dilations: one entry for each stage; the dilations are those of its first block and of the others.
+        stride_in_1x1: True if a bottleneck strides in its first convolution (Caffe), not in its second (torchvision).
+        ceil_mode: True if the pooling layer rounds sizes up.
+        eps: epsilon of batch normalisation; 0 or None for frozen normalisation without epsilon.
     """
 
     def __init__(
@@ -108,12 +108,12 @@ class ResNet(nn.Module):
             self.channels.append(inputs)
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        """The stages' outputs (N, channels[s], h_s, w_s)."""
+        """Return the outputs of the stages, (N, channels[s], h_s, w_s)."""
         return resnet_stages(self, pixel_values)
 
 
 def resnet_stages(network: Any, pixel_values: Tensor) -> tuple[Tensor, ...]:
-    """What `ResNet.forward` gives, of any network that has a ResNet's modules under their names."""
+    """Return the outputs of the stages of any network that has a ResNet's modules under their names."""
     features: Tensor = network.maxpool(nn.functional.relu(network.bn1(network.conv1(pixel_values))))
     stages = []
     for layer in (network.layer1, network.layer2, network.layer3, network.layer4):

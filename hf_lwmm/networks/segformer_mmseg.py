@@ -1,4 +1,4 @@
-"""SegFormer as MMSegmentation 1.x has it: the same backbone, but another head than NVIDIA's and transformers'."""
+"""SegFormer of MMSegmentation 1.x, whose head differs from that of NVIDIA and transformers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SegformerMMSegConfig(MitConfig):
 
 
 class SegformerMMSegHead(nn.Module):
-    """Every stage through a 1 x 1 convolution with normalisation, all fused by one more; first stage first."""
+    """A normalised 1 x 1 convolution for every stage, and one more that fuses them, the first stage first."""
 
     def __init__(self, config: SegformerMMSegConfig) -> None:
         super().__init__()

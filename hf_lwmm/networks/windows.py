@@ -1,4 +1,4 @@
-"""Sliding windows: where they lie on an image."""
+"""Place sliding windows on an image."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ Box = tuple[int, int, int, int]  # y1, y2, x1, x2
 
 
 def window_boxes(size: Sequence[int], crop: Sequence[int], stride: Sequence[int]) -> list[Box]:
-    """Windows of a size that cover an image, row by row; the last of a row or column is moved back inside.
+    """Return the windows that cover an image, row by row; the last of a row or column is moved back inside.
 
-    An image smaller than a window is one window, without padding.
+    An image that is smaller than a window is one window, without padding.
 
     Args:
-        size: (height, width) of the image in pixels; `crop` and `stride` are of the same form.
+        size: (height, width) of the image in pixels.
+        crop: (height, width) of a window.
+        stride: (vertical, horizontal) step between windows.
     """
     rows, columns = (_spans(*args) for args in zip(size, crop, stride, strict=True))
     return [(*row, *column) for row in rows for column in columns]

@@ -75,7 +75,10 @@ class LayerDifference:
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """The differences of two models, slot by slot in depth order; `uncompared` has slot, model and reason of the others."""
+    """The differences of two models, slot by slot in depth order.
+
+    `uncompared` holds slot, model and reason for what was not compared.
+    """
 
     models: tuple[str, str]
     taus: tuple[float, ...]

@@ -28,8 +28,6 @@ class ImageSource(Options):
     streaming: bool = option(False, "Read rows of the Hub as they are needed.")
 
     def __post_init__(self) -> None:
-        if isinstance(self.data, Path):
-            object.__setattr__(self, "data", str(self.data))
         super().__post_init__()
         if not self.data:
             raise self.error(f"{self.flag('data')} is missing: org/name on the Hub, or a folder of images.")

@@ -171,9 +171,11 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Mat
 
     axes = {slot: where for slot, where in axes_of(anchor).items() if slot in set(shared) and not is_bn_stat(slot)}
     shapes = {slot: atom.shape for slot, atom in anchor.slot_map.slots.items()}
-    mine = {slot: anchor.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
-    theirs = {slot: other.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
-    sizes = {where.rows: mine[slot].shape[0] for slot, where in axes.items() if where.rows}
+    mine, theirs = (
+        {slot: each.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
+        for each in (anchor, other)
+    )
+    sizes = {where.rows: shapes[slot][0] for slot, where in axes.items() if where.rows}
     orders: dict[str, Order] = {group: np.arange(size) for group, size in sizes.items()}
     for _ in range(_SWEEPS):
         settled = True

@@ -1,4 +1,4 @@
-"""A merge's scores as the Hub reads them: `model-index` in the card, and files under `.eval_results/`."""
+"""The scores of a merge in the Hub's formats: `model-index` in the card, and a file under `.eval_results/`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TASK_TYPES = {"classification": "image-classification", "detection": "object-de
 
 
 def model_index(report: EvaluationReport) -> list[Any]:
-    """The last model's scores, the merge's, as `EvalResult`s: the mean, then every class that occurs."""
+    """Return the scores of the merge, a report's last model, as `EvalResult`s: the mean and each class that occurs."""
     from huggingface_hub import EvalResult
 
     merged, metric = report.models[-1], report.metric
@@ -40,7 +40,7 @@ def model_index(report: EvaluationReport) -> list[Any]:
 
 
 def eval_results_file(report: EvaluationReport) -> tuple[str, str] | None:
-    """Name and text of the file under `.eval_results/`; None if the data set is not on the Hub."""
+    """Return the name and text of the file under `.eval_results/`; None if the data set is not on the Hub."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
     from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 

@@ -1,4 +1,4 @@
-"""The licence of a merge: what its parents' licences leave."""
+"""The licence of a merge, as restricted by the licences of its parents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hf_lwmm.hub.client import Source
 
-# Hub licence ids from the freest to the most restrictive; what is not listed is stricter than all that is.
+# Licence ids of the Hub, from the most permissive to the most restrictive; others count as more restrictive still.
 _BY_RESTRICTION = (
     ("cc0-1.0", "unlicense", "wtfpl", "pddl", "0bsd"),
     ("mit", "apache-2.0", "bsd", "bsd-2-clause", "bsd-3-clause", "isc", "cc-by-3.0", "cc-by-4.0", "zlib"),
@@ -25,7 +25,7 @@ _NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial", "nvidia", "research
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence as Hub cards give it; `name` and `link` go with the id `other`."""
+    """A licence, as in the metadata of a card on the Hub; `name` and `link` belong to the id `other`."""
 
     id: str | None
     name: str | None = None
@@ -33,18 +33,20 @@ class Licence:
 
     @property
     def shown(self) -> str:
+        """The name or id as Markdown, with its link if it has one."""
         text = self.name or self.id or "not stated"
         return f"[{text}]({self.link})" if self.link else text
 
     @property
     def non_commercial(self) -> bool:
+        """True if the licence seems to exclude commercial use."""
         text = f"{self.id} {self.name} {self.link}".lower()
         return any(word in text for word in _NON_COMMERCIAL)
 
 
 @dataclass(frozen=True)
 class MergedLicence:
-    """The licence of the merge, each parent's own, and what a reader must be warned of."""
+    """The licence of a merge, those of its parents, and warnings for the reader of the card."""
 
     licence: Licence
     parents: tuple[Licence, ...]
@@ -52,20 +54,26 @@ class MergedLicence:
 
 
 def licence_of(source: Source) -> Licence:
-    """The licence that a source's card states."""
+    """Return the licence that the card of a source states."""
     card = source.card
     identifier = card.get("license")
     if isinstance(identifier, list):
         identifier = identifier[0] if len(identifier) == 1 else "other"
     link = card.get("license_link")
-    # A link to a file of the parent's repository means nothing in another one.
+    # A link to a file in the parent's repository leads nowhere from another repository.
     link = str(link) if link and str(link).startswith(("http://", "https://")) else None
     name = card.get("license_name")
     return Licence(str(identifier).lower() if identifier else None, str(name) if name else None, link)
 
 
 def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> MergedLicence:
-    """The most restrictive of the parents' licences if all are known, else `other`; `chosen` overrides it."""
+    """Return the licence of a merge, with warnings where the parents' licences differ, restrict use, or are missing.
+
+    Args:
+        sources: the parents.
+        chosen: id of a licence chosen by the user; by default the parents' common or most restrictive licence, or
+            `other` if one of them is not listed.
+    """
     parents = tuple(licence_of(source) for source in sources)
     warnings = []
     stated = ", ".join(f"{source.label}: {parent.shown}" for source, parent in zip(sources, parents, strict=True))

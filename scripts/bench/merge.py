@@ -164,15 +164,6 @@ def bench_command(work: Path, runs: int, venv: Path) -> None:
     print(f"  mergekit-pytorch takes {ratio(seconds['mergekit-pytorch'], seconds['hf-lwmm merge'])} x as long")
 
 
-def bench_help(runs: int) -> None:
-    bare, helped = [], []
-    for _ in range(runs + 1):
-        bare.append(timed([sys.executable, "-c", "pass"]))
-        helped.append(timed([sys.executable, "-m", "hf_lwmm", "--help"]))
-    extra = statistics.median(h - b for h, b in zip(helped[1:], bare[1:], strict=True))
-    print(f"hf-lwmm --help takes {extra:.2f} s more than bare Python ({statistics.median(bare[1:]):.2f} s)")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(".quickstart/bench"), help="needs about 3 GB")
@@ -182,7 +173,6 @@ def main() -> None:
     for models in (2, 4):
         bench_engine(options.work, options.runs, models)
     bench_command(options.work, max(2, options.runs // 2), options.peers or install_mergekit(options.work))
-    bench_help(options.runs)
 
 
 if __name__ == "__main__":

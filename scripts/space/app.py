@@ -1,4 +1,4 @@
-"""A Space: choose two models, see what a merge of them would be, try it on a picture, and push it under one's own name.
+"""A Space: choose two models, see the plan of their merge, try the merge on a picture, and push it under your own name.
 
 `python scripts/space/app.py` runs it on this machine.
 """
@@ -17,9 +17,7 @@ import gradio as gr
 from PIL import Image
 
 import hf_lwmm
-from hf_lwmm.evaluation.overlays import predict
-from hf_lwmm.hub.refs import parse_ref
-from hf_lwmm.publishing.plots import plot_layer_weights
+from hf_lwmm import Knobs, Layerwise
 
 RAMPS = ("linear", "cosine", "step")
 ROWS = 200  # of the layer table, spread over the depth
@@ -32,7 +30,7 @@ one model. The same on the command line: `hf-lwmm merge A B --anchor A --push`.
 
 
 def build() -> gr.Blocks:
-    """The whole app."""
+    """Return the whole app."""
     with gr.Blocks(title="hf-lwmm", delete_cache=(3600, 3600)) as app:
         with gr.Row():
             gr.Markdown(ABOUT)
@@ -74,14 +72,14 @@ def build() -> gr.Blocks:
 def show_plan(
     first: str, second: str, anchor: str, start: float, ramp: str
 ) -> tuple[str, Image.Image, list[list[Any]]]:
-    """What would be merged: a summary, a picture of the weights, and the layers."""
+    """Return a summary of the plan, a picture of its layer weights, and its layers."""
     models, index = _chosen(first, second, anchor)
     try:
-        plan = hf_lwmm.plan(models, anchor=models[index], start=start, ramp=ramp)
+        plan = hf_lwmm.plan(models, models[index], knobs=_knobs(start, ramp))
     except hf_lwmm.HfLwmmError as error:
         raise gr.Error(str(error)) from None
     drawn = io.BytesIO()
-    plot_layer_weights(plan, drawn)
+    hf_lwmm.plot_layer_weights(plan, drawn)
     alignment = plan.alignment
     shared = alignment.shared_parameters / alignment.anchor_parameters
     summary = (
@@ -102,7 +100,7 @@ def show_plan(
 def merge_and_try(
     first: str, second: str, anchor: str, start: float, ramp: str, picture: Image.Image | None
 ) -> list[tuple[Image.Image, str]]:
-    """What the anchor, the other model and their merge see in a picture."""
+    """Return the picture as the anchor, the other model and their merge see it, each with its most frequent classes."""
     models, index = _chosen(first, second, anchor)
     if picture is None:
         raise gr.Error("Choose a picture first.")
@@ -110,11 +108,11 @@ def merge_and_try(
         work = Path(folder)
         picture.convert("RGB").save(work / "picture.png")
         try:
-            hf_lwmm.merge(models, anchor=models[index], start=start, ramp=ramp, output=work / "merged")
+            hf_lwmm.merge(models, models[index], knobs=_knobs(start, ramp), output=work / "merged")
             tried = [("anchor", models[index]), ("other", models[1 - index]), ("merge", work / "merged")]
             seen = []
             for role, model in tried:
-                found = predict(hf_lwmm.load(model), [work / "picture.png"], work / role).done[0]
+                found = hf_lwmm.predict(model, [work / "picture.png"], work / role).done[0]
                 parts = ", ".join(f"{name} {part:.0%}" for name, part in list(found.parts.items())[:4])
                 with Image.open(found.files[0]) as overlay:
                     seen.append((overlay.convert("RGB"), f"{role}: {parts}"))
@@ -150,15 +148,19 @@ def push(
     return "\n\n".join(ran.stdout.strip().splitlines())
 
 
+def _knobs(start: float, ramp: str) -> Knobs:
+    return Knobs(method=Layerwise(start=float(start), ramp=ramp))
+
+
 def _chosen(first: str, second: str, anchor: str) -> tuple[list[str], int]:
-    """The two models, which may only be on the Hub, and which of them is the anchor."""
+    """Return the two models, which may only be on the Hub, and the index of the anchor."""
     models = [_repository(first, "The first model"), _repository(second, "The second model")]
     return models, 0 if anchor == "first" else 1
 
 
 def _repository(text: str, what: str) -> str:
     try:
-        ref = parse_ref(text or "")
+        ref = hf_lwmm.parse_ref(text or "")
     except hf_lwmm.HfLwmmError as error:
         raise gr.Error(f"{what}: {error}") from None
     if ref.is_local:  # this machine's files are nobody's business

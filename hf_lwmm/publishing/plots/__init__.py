@@ -1,4 +1,4 @@
-"""Pictures for model cards and notebooks, all in one style; matplotlib is imported when one is drawn."""
+"""Plots for model cards and notebooks, all in one style. Matplotlib is imported when the first one is drawn."""
 
 from __future__ import annotations
 

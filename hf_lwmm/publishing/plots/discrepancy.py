@@ -1,25 +1,29 @@
-"""Where two models differ."""
+"""The differences between two models over depth."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hf_lwmm.planning.discrepancy import Discrepancy
 from hf_lwmm.publishing.plots.style import GREY, colour, legend_above, mark_boundary, picture
 
-if TYPE_CHECKING:
-    from hf_lwmm.planning.discrepancy import Discrepancy
+_LABELS = {"weights": "weights", "biases": "biases", "bn_stats": "BatchNorm statistics"}  # of the kinds of tensors
 
 
 def plot_discrepancy(report: Discrepancy, path: str | Path | io.BytesIO) -> None:
-    """Write how far apart two models are over depth (paper, Figure 2).
+    """Plot the distance between two models over depth (paper, Figure 2).
 
-    Above the relative distance of every tensor, with a line at each 1/tau; below, for each tau, how many tensors of
-    each layer changed, in front of how many it has. Weights, biases and statistics of normalisation have colours.
+    The upper panel has the relative distance of every tensor and a line at each 1/tau. The lower panels, one for each
+    tau, have bars with the number of changed tensors in each layer, in front of grey bars with the number of all its
+    tensors. Weights, biases and running statistics differ in colour.
+
+    Args:
+        report: the differences between the two models.
+        path: a file name that ends in .png, .svg or .pdf, or a buffer for a PNG.
 
     Raises:
-        PlotError: for a name of no picture.
+        PlotError: if the file cannot be written under this name.
     """
     layers, positions = report.layers, max((layer.position for layer in report.layers), default=1)
     kinds = list(report.layers[0].tensors) if layers else []
@@ -31,7 +35,7 @@ def plot_discrepancy(report: Discrepancy, path: str | Path | io.BytesIO) -> None
             points = [(t.position, t.relative) for t in report.tensors if t.kind == kind and t.relative]
             drawn += len(points)
             upper.scatter(
-                *zip(*points, strict=True), s=7, linewidths=0, color=colour(index), label=kind
+                *zip(*points, strict=True), s=7, linewidths=0, color=colour(index), label=_LABELS[kind]
             ) if points else 0
         for tau in report.taus:
             upper.axhline(1 / tau, color="black", linestyle="--", linewidth=0.8)
@@ -56,4 +60,4 @@ def plot_discrepancy(report: Discrepancy, path: str | Path | io.BytesIO) -> None
         first, second = report.models
         between = "\n" if len(first) + len(second) > 60 else ", "
         lower[-1].set_xlabel(f"{report.granularity}, in depth order; a is {first}{between}b is {second}")
-        legend_above(figure, upper, kinds)
+        legend_above(figure, upper, [_LABELS[kind] for kind in kinds])

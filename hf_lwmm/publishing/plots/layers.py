@@ -1,4 +1,4 @@
-"""What each model weighs at each depth."""
+"""The layer weights of a merge over depth."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, lege
 
 
 def plot_layer_weights(plan: MergePlan, path: str | Path | io.BytesIO) -> None:
-    """Write a convex method's weights as stacked areas over depth (paper, Figure 5a).
+    """Plot the layer weights of a convex method over depth, as stacked areas (paper, Figure 5a).
+
+    Args:
+        plan: a plan with layer weights.
+        path: a file name that ends in .png, .svg or .pdf, or a buffer for a PNG.
 
     Raises:
-        PlotError: if the method has no such weights, or for a name of no picture.
+        PlotError: if the method has no layer weights, or the file cannot be written under this name.
     """
     if plan.layer_weights is None:
-        raise PlotError(f"--method {plan.method.name} has no weights of whole layers to draw.")
+        raise PlotError(f"--method {plan.method.name} has no weights of whole layers to plot.")
     anchor = plan.alignment.anchor
     order = [anchor, *(model for model in range(len(plan.checkpoints)) if model != anchor)]
     weights = plan.layer_weights[:, order].T

@@ -1,4 +1,4 @@
-"""What models score on each class, and which classes they take for which."""
+"""Scores of models by class, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ def plot_class_scores(
     intervals: ArrayLike | None = None,
     difference_intervals: ArrayLike | None = None,
 ) -> None:
-    """Write every class's score by each model and, of more than one, its difference to the first, the anchor.
+    """Plot the scores of models by class and, beside them, the differences from the first model, the anchor.
 
     Args:
         classes: K names.
-        models: M names.
+        models: M names, the anchor's first.
         scores: (M, K) fractions, nan for a class that does not occur.
-        intervals: (M, K, 2) low and high of the scores.
-        difference_intervals: (M, K, 2) low and high of the differences; the anchor's are not looked at.
+        path: a file name that ends in .png, .svg or .pdf, or a buffer for a PNG.
+        metric: name of the scores.
+        intervals: (M, K, 2) lower and upper limits of the scores.
+        difference_intervals: (M, K, 2) lower and upper limits of the differences; the anchor's are ignored.
 
     Raises:
-        PlotError: if the shapes do not fit.
+        PlotError: if the shapes do not fit, or the file cannot be written under this name.
     """
     values = 100 * np.asarray(scores, np.float64)
     if values.shape != (len(models), len(classes)) or not values.size:
@@ -77,19 +79,21 @@ def plot_class_scores(
 def plot_confusion(
     classes: Sequence[str], counts: ArrayLike, path: str | Path | io.BytesIO, *, model: str = ""
 ) -> None:
-    """Write a confusion matrix, titled by its model, each row (a true class) in per cent of its pixels.
+    """Plot a confusion matrix, in per cent of the pixels of each true class.
 
     Args:
         classes: K names.
-        counts: (K, K) by true and predicted class, or (K, K + 1), whose last column counts what no class was predicted
-            for.
+        counts: (K, K) pixels by true and predicted class, or (K, K + 1), where the last column counts pixels without a
+            predicted class.
+        path: a file name that ends in .png, .svg or .pdf, or a buffer for a PNG.
+        model: name of the model, the title of the plot.
 
     Raises:
-        PlotError: if the shapes do not fit.
+        PlotError: if the shape does not fit, or the file cannot be written under this name.
     """
     table = np.asarray(counts, np.float64)
     if not classes or table.shape not in [(len(classes), len(classes)), (len(classes), len(classes) + 1)]:
-        raise PlotError(f"Counts of shape {table.shape} are no confusion matrix of {len(classes)} classes.")
+        raise PlotError(f"Counts of shape {table.shape} are not a confusion matrix of {len(classes)} classes.")
     totals = table.sum(axis=1, keepdims=True)
     parts = np.divide(100 * table, totals, out=np.full_like(table, np.nan), where=totals > 0)
     predicted = [*classes, *(["none"] if table.shape[1] > len(classes) else [])]
@@ -110,8 +114,16 @@ def plot_confusion(
         figure.colorbar(image, label="% of the true class's pixels", pad=0.01)
 
 
-def save_plots(report: EvaluationReport, folder: Path) -> list[Path]:
-    """Write a report's scores by class as scores.png, and of class maps each model's confusion_N.png, into a folder."""
+def save_score_plots(report: EvaluationReport, folder: Path) -> list[Path]:
+    """Plot the scores of a report as scores.png and, for class maps, the confusion of the Nth model as confusion_N.png.
+
+    Args:
+        report: the scores of models on a data set.
+        folder: folder for the plots, made if it does not exist.
+
+    Returns:
+        The files written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths, names = [folder / "scores.png"], [model.name for model in report.models]
     by_class = [model.by_class for model in report.models]
@@ -124,7 +136,7 @@ def save_plots(report: EvaluationReport, folder: Path) -> list[Path]:
 
 
 def _spread(values: Values, intervals: ArrayLike | None) -> Values | None:
-    """(2, M, K) lengths of the whiskers to the left and to the right."""
+    """Return the lengths of the whiskers, (2, M, K): to the left and to the right."""
     if intervals is None:
         return None
     limits = 100 * np.asarray(intervals, np.float64)

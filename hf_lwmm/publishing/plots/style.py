@@ -1,4 +1,4 @@
-"""The one style of all pictures: colours, sizes, and files that are the same bytes for the same data."""
+"""The style of all plots: colours, sizes, and files whose bytes depend only on the data."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers; the anchor has the first.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; the anchor has the first.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 GREY = "#D9D9D9"
-WIDTH = 7.2  # inches: twice the 720 pixels that a model card shows, at DPI
+WIDTH = 7.2  # inches; at DPI this is twice the 720 pixels of a model card's width
 DPI = 200
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -40,7 +40,7 @@ _STYLE = {
     "lines.markersize": 4,
     "svg.hashsalt": "hf-lwmm",
 }
-# What would make two files of one picture differ: the writer's version and the time.
+# Left out, because they would make two files of the same plot differ: the writer's version and the time.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".svg": {"Creator": None, "Date": None},
@@ -49,24 +49,26 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 class PlotError(HfLwmmError):
-    """A picture cannot be drawn from this data, or written under this name."""
+    """A plot cannot be drawn from the data, or not written under the given name."""
 
 
 @contextlib.contextmanager
 def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
-    """A figure of the card's width and a height in inches to draw into, which is then written.
+    """Open a figure to draw on, as wide as a model card, and write it when the context ends.
 
-    The suffix of `path` says what is written: PNG, SVG or PDF; into memory it is PNG.
+    Args:
+        path: a file name that ends in .png, .svg or .pdf, or a buffer, which receives a PNG.
+        height: height of the figure in inches.
 
     Raises:
-        PlotError: for another suffix, or if the file cannot be written.
+        PlotError: for another suffix, a folder that does not exist, or a file that cannot be written.
     """
-    suffix = ".png" if isinstance(path, io.BytesIO) else check_suffix(path).suffix.lower()
+    suffix = ".png" if isinstance(path, io.BytesIO) else check_picture_name(path).suffix.lower()
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with style.context(["default", _STYLE]):  # whatever the user's own style is
+    with style.context(["default", _STYLE]):  # not the user's own style
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
@@ -76,11 +78,11 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
             raise PlotError(f"{path}: cannot be written: {error.strerror or error}.") from None
 
 
-def check_suffix(path: str | Path) -> Path:
-    """The path of a picture that is to be written.
+def check_picture_name(path: str | Path) -> Path:
+    """Return `path` if a plot can be written there.
 
     Raises:
-        PlotError: for a suffix that no picture has, or a folder that does not exist.
+        PlotError: for a suffix other than .png, .svg and .pdf, or a folder that does not exist.
     """
     path = Path(path)
     if not path.absolute().parent.is_dir():
@@ -91,25 +93,25 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def inline(draw: Callable[[io.BytesIO], None]) -> str:
-    """What `draw` writes, as an image of a card's width inside an HTML text."""
+    """Return HTML of the PNG that `draw` writes into a buffer, at the width of a model card."""
     file = io.BytesIO()
     draw(file)
     return f'<img width="720" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
 def colour(index: int) -> str:
-    """The colour of the index-th model."""
+    """Return the colour of the model with this index, counted from 0."""
     return COLOURS[index % len(COLOURS)]
 
 
 def legend_above(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
-    """The legend of `axes` above everything, in as many columns as the names leave room for."""
+    """Put the legend of `axes` at the top of the figure, in as many columns as the names leave room for."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper left", ncols=_legend_columns(names))
 
 
 def legend_height(names: Sequence[str]) -> float:
-    """The inches that `legend_above` takes."""
+    """Return the height, in inches, of a legend placed by `legend_above`."""
     return 0.17 * math.ceil(len(names) / _legend_columns(names))
 
 
@@ -118,7 +120,7 @@ def _legend_columns(names: Sequence[str]) -> int:
 
 
 def mark_boundary(axes: Axes, position: int, positions: int) -> None:
-    """A dotted line behind the backbone's last position, named above the frame; none without a head or a backbone."""
+    """Mark the end of the backbone, after depth position `position`, unless the backbone or the head is empty."""
     if not 0 < position < positions:
         return
     axes.axvline(position + 0.5, color="black", linestyle=":", linewidth=1)

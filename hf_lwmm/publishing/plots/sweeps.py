@@ -141,7 +141,7 @@ def _draw_members(axes: Axes, order: Sequence[_Column], models: Sequence[str]) -
         axes.spines[side].set_visible(False)
 
 
-def save_plots(rows: Sequence[Row], folder: Path, metric: str = "mIoU") -> list[Path]:
+def save_sweep_plots(rows: Sequence[Row], folder: Path, metric: str = "mIoU") -> list[Path]:
     """Draw subsets.png, and start.png, alpha.png and ramp.png for those that vary, into a folder; return the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "subsets.png"]

@@ -1,0 +1,142 @@
+"""Plan a conversion: decide which tensors of another layout hold which parts of a checkpoint, from headers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts import LAYOUTS, Atom, Shape, depth_order, map_slots, place_of, registration_order
+from hf_lwmm.layouts.layout import Component, Layout
+from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A checkpoint's tensors in another layout, in the order in which that layout's code registers them.
+
+    `notes` say what was left out, and why.
+    """
+
+    source: Checkpoint = field(repr=False)
+    layout: str
+    tensors: tuple[TensorRecipe, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+
+def plan_conversion(checkpoint: Checkpoint, to: str, *, backbone_only: bool = False) -> Conversion:
+    """Decide which tensors of another layout hold which parts of a checkpoint; no values are read.
+
+    Args:
+        checkpoint: a checkpoint of which some layout knows the tensors.
+        to: a code base that layouts are named after (`transformers`, `nvidia`, `advent`, ...).
+        backbone_only: leave the heads out.
+
+    Raises:
+        LayoutError: if there is no such layout, or it cannot hold a slot; the message says which.
+    """
+    kept, notes = _kept_slots(checkpoint, backbone_only)
+    layouts, pieces = [], dict[str, tuple[list[Atom], Shape]]()
+    for component, slots in kept:
+        layout = _layout_for(checkpoint, component, slots, to)
+        layouts.append(layout)
+        for slot in slots:
+            name, atoms, flat = _stored(checkpoint, layout, slot)
+            pieces[name] = (atoms, _stacked_shape(atoms, flat))
+    names = registration_order(map_slots({name: shape for name, (_, shape) in pieces.items()}))
+    tensors = tuple(_recipe(checkpoint, name, *pieces[name]) for name in names)
+    return Conversion(checkpoint, " + ".join(layout.name for layout in layouts), tensors, notes)
+
+
+def _kept_slots(
+    checkpoint: Checkpoint, backbone_only: bool
+) -> tuple[list[tuple[Component, list[str]]], tuple[str, ...]]:
+    """The slots to convert by component, and notes on those that are left out."""
+    kept: dict[str, tuple[Component, list[str]]] = {}
+    unused, unknown, heads = [], [], []
+    for slot in depth_order(checkpoint.slot_map.slots):
+        place = place_of(slot)
+        if place is None:
+            unknown.append(slot)
+        elif "unused" in place[1].flags:
+            unused.append(slot)
+        elif backbone_only and place[0].kind == "head":
+            heads.append(slot)
+        else:
+            kept.setdefault(place[0].name, (place[0], []))[1].append(slot)
+    if not kept:
+        raise LayoutError(
+            f"{checkpoint.label}: no layout knows its tensors ({next(iter(checkpoint.tensors))}, ...), so they "
+            "cannot be renamed."
+        )
+    if unknown and not backbone_only:
+        raise LayoutError(
+            f"{checkpoint.label}: no layout knows {len(unknown):,} of its tensors ({unknown[0]}, ...), so they have no "
+            "place in another one. --backbone-only leaves them out."
+        )
+    notes = [f"Left out {len(unused)} tensors that the network never uses ({unused[0]}, ...)."] if unused else []
+    if left := [*heads, *unknown]:
+        notes.append(f"Left out {len(left):,} tensors that are not the backbone's ({left[0]}, ...).")
+    return list(kept.values()), tuple(notes)
+
+
+def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[str], to: str) -> Layout:
+    """The layout of a code base that holds all of a component's slots."""
+    backbone = checkpoint.slot_map.backbone
+    possible = [x for x in LAYOUTS if x.component is component and x.beside in (None, backbone)]
+    named = [layout for layout in possible if to in layout.code_bases]
+    for layout in named:
+        if all(layout.stored(slot) for slot in slots):
+            return layout
+    if not any(to in layout.code_bases for layout in LAYOUTS):
+        every = sorted({code_base for layout in LAYOUTS for code_base in layout.code_bases})
+        raise LayoutError(f"No layout is called {to!r}. There are: {', '.join(every)}.")
+    what = f"{checkpoint.label}: {to} cannot hold its {component.title} ({len(slots):,} slots"
+    if named:
+        lacking = [slot for slot in slots if not named[0].stored(slot)]
+        raise LayoutError(f"{what}): {named[0].name} has no name for {lacking[0]} and {len(lacking) - 1} more.")
+    able = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
+    hint = " --backbone-only leaves heads out." if component.kind == "head" else ""
+    raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(able)}.{hint}")
+
+
+def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[Atom], Shape]:
+    """The tensor of a layout that holds a slot: its name, the atoms that it stacks, and its kernel if slots are flat.
+
+    Raises:
+        LayoutError: if it also holds a slot that the checkpoint lacks.
+    """
+    found = layout.stored(slot)
+    assert found is not None  # `_layout_for` has chosen a layout that holds it
+    name, parts = layout.prefixes[0] + found[0], found[1]
+    atoms = checkpoint.slot_map.slots
+    if missing := [part.slot for part in parts if part.slot not in atoms]:
+        raise LayoutError(
+            f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {missing[0]} "
+            "is not there."
+        )
+    return name, [atoms[part.slot] for part in parts], parts[0].flat
+
+
+def _stacked_shape(pieces: Sequence[Atom], kernel: Shape) -> Shape:
+    """The shape of a stored tensor that stacks pieces along dim 0."""
+    first = pieces[0].shape
+    rows = sum(piece.shape[0] for piece in pieces) if first else 0
+    if kernel:
+        return (rows, first[1] // math.prod(kernel), *kernel)
+    return (rows, *first[1:]) if first else ()
+
+
+def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], shape: Shape) -> TensorRecipe:
+    dtypes = {checkpoint.tensors[piece.tensor].dtype for piece in pieces}
+    if len(dtypes) > 1:
+        raise LayoutError(f"{checkpoint.label}: {name} would stack {' and '.join(sorted(dtypes))}.")
+    segments, start = [], 0
+    for piece in pieces:
+        count = math.prod(piece.shape)
+        segments.append(Segment(start, count, (Term(0, piece.tensor, piece.start, 1.0),)))
+        start += count
+    return TensorRecipe(name, TensorInfo(dtypes.pop(), shape), tuple(segments))

@@ -1,0 +1,76 @@
+"""Write the card of a converted model: what it was, how to load it, and the command that makes it again."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from hf_lwmm._version import __version__
+from hf_lwmm.labels import label_sets, read_label_set
+from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.publishing.command import option_arguments
+from hf_lwmm.publishing.licences import Licence
+
+if TYPE_CHECKING:
+    from hf_lwmm.networks.loading import LoadedModel
+
+_PIPELINE_TAGS = {"classification": "image-classification", "detection": "object-detection"}
+_CLASSES_SHOWN = 40
+
+
+def render_converted_card(loaded: LoadedModel, network: NetworkOptions, licence: Licence, title: str) -> str:
+    """Return the card as Markdown with YAML metadata.
+
+    The card names only what others can see: local files by their last part, never by a path.
+
+    Args:
+        loaded: the network that was converted.
+        network: the options that it was loaded with.
+        licence: the licence to state.
+        title: the repository id, or the name of the folder.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    source = loaded.source
+    named = [name for name in loaded.classes if not name.startswith("LABEL_")]
+    shown = ", ".join(named[:_CLASSES_SHOWN]) + (", ..." if len(named) > _CLASSES_SHOWN else "")
+    origin = str(source.ref.at(source.sha)) if source.sha else source.ref.shown
+    data = ModelCardData(
+        base_model=[source.ref.repo_id] if source.ref.repo_id else None,
+        library_name="transformers",
+        license=licence.id,
+        license_name=licence.name if licence.id == "other" else None,
+        license_link=licence.link if licence.id == "other" else None,
+        pipeline_tag=_PIPELINE_TAGS.get(loaded.task, "image-segmentation"),
+        tags=["hf-lwmm", *(["custom_code"] if loaded.has_own_code else [])],
+    )
+    template = files("hf_lwmm.publishing").joinpath("templates/converted.md.jinja").read_text(encoding="utf-8")
+    return str(
+        ModelCard.from_template(
+            data,
+            template_str=template,
+            title=title,
+            source=origin,
+            architecture=loaded.family.name,
+            own_code=loaded.has_own_code,
+            auto_class=loaded.auto_class,
+            classes=f"{len(named)} classes: {shown}" if named else "",
+            notes=loaded.notes,
+            version=__version__,
+            command=convert_command(origin, network),
+        )
+    )
+
+
+def convert_command(source: str, network: NetworkOptions) -> str:
+    """Return the command line that converts `source` with these options; files of labels are spelled out as classes."""
+    labels = tuple(_portable(each) for each in network.labels)
+    # Device and type leave no trace in what is written.
+    stated = NetworkOptions(system=network.system, labels=labels, branch=network.branch)
+    return shlex.join(["hf-lwmm", "convert", source, *option_arguments(stated)])
+
+
+def _portable(labels: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    found = read_label_set(labels)
+    return found.name if found.name in label_sets() else found.classes
