@@ -18,18 +18,21 @@ from manifests import Arrays, stored, to_slots, write
 from safetensors.numpy import load_file
 
 import hf_lwmm
-from hf_lwmm import discrepancy, hub
+from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.cli import main
 from hf_lwmm.errors import AlignmentError, CheckpointError, PlanError
 from hf_lwmm.hub.refs import parse_ref
-from hf_lwmm.planning.discrepancy import Discrepancy, compare, pretraining_warnings, same_pretraining
+from hf_lwmm.planning import discrepancy
+from hf_lwmm.planning.discrepancy import Discrepancy, compare
+from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import Matching, axes_of, match_units, permuted_checkpoint
-from hf_lwmm.planning.plan import Knobs, make_plan
+from hf_lwmm.planning.plan import make_plan
+from hf_lwmm.planning.pretraining import pretraining_warnings, same_pretraining
 
 MODELS = Path(__file__).parents[1] / "scripts" / "quickstart" / "models"
 GTA, SYNTHIA = MODELS / "gta-to-night", MODELS / "synthia-to-night"
-KINDS = {"weight": "weights", "bias": "biases", "running_mean": "statistics", "running_var": "statistics"}
+KINDS = {"weight": "weights", "bias": "biases", "running_mean": "bn_stats", "running_var": "bn_stats"}
 
 vectors = arrays(np.float32, 6, elements=st.floats(-10, 10, width=32, allow_subnormal=False))
 
@@ -141,11 +144,11 @@ def test_layers_are_their_tensors_together(tmp_path: Path) -> None:
         assert 0 < report.boundary < len(report.layers)
 
 
-def test_modules_and_their_statistics_have_a_layer_each(tmp_path: Path) -> None:
+def test_modules_and_their_bn_stats_have_a_layer_each(tmp_path: Path) -> None:
     pair = [model(tmp_path, str(seed), stored("timm_resnet101", seed, shrink=16)) for seed in (1, 2)]
     layers = {layer.name: layer for layer in compare(*pair).layers}
-    assert layers["resnet.stage1.block0.bn1"].tensors == {"weights": 1, "biases": 1, "statistics": 2}
-    assert layers["resnet.stage1.block0.conv1"].tensors == {"weights": 1, "biases": 0, "statistics": 0}
+    assert layers["resnet.stage1.block0.bn1"].tensors == {"weights": 1, "biases": 1, "bn_stats": 2}
+    assert layers["resnet.stage1.block0.conv1"].tensors == {"weights": 1, "biases": 0, "bn_stats": 0}
 
 
 def test_float16_and_float32_are_compared(tmp_path: Path) -> None:
@@ -248,13 +251,13 @@ def test_a_merge_is_warned_of_models_with_another_past(tmp_path: Path) -> None:
 
 def test_a_report_is_plain_data_and_shows_itself() -> None:
     report = hf_lwmm.diff(GTA, SYNTHIA, taus=(3, 30), granularity="stage")
-    assert isinstance(report, Discrepancy) and isinstance(report, hf_lwmm.Discrepancy)
+    assert isinstance(report, Discrepancy) and isinstance(report, hf_lwmm.DiffReport)
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert data["models"] == ["gta-to-night", "synthia-to-night"] and data["taus"] == [3, 30]
     assert len(data["tensors"]) == len(report.tensors) and len(data["layers"]) == len(report.layers)
     assert data["pretraining"]["answer"] == "same"
     table = report.to_markdown()
-    for text in ("backbone, weights", "head, statistics", "changed (tau 3)", "changed (tau 30)", "same pre-training"):
+    for text in ("backbone, weights", "head, bn_stats", "changed (tau 3)", "changed (tau 30)", "same pre-training"):
         assert text in table
     rows = [line.count("|") for line in table.splitlines() if line.startswith("|")]
     assert len(set(rows)) == 1

@@ -370,6 +370,11 @@ def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
         ),
         ("A sweep makes no use of tune_images", 2, {"inputs": MergeInputs(tune_images=data)}),
         (
+            "no use of the network options in its inputs",
+            2,
+            {"inputs": MergeInputs(network=hf_lwmm.NetworkOptions(device="cuda"))},
+        ),
+        (
             "--method adaptive needs images of its own", 2, {"axes": SweepAxes(methods=("adaptive",))},
         ),
         (
@@ -466,6 +471,8 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     ):
         bad = CliRunner().invoke(app, [*command, option, value])
         assert isinstance(bad.exception, PlanError) and message in str(bad.exception)
+    other = CliRunner().invoke(app, [*command, "--compute-dtype", "bfloat16"])
+    assert isinstance(other.exception, SweepError) and "differs in its way of loading" in str(other.exception)
     nowhere = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "no-folder/r.md")])
     assert isinstance(nowhere.exception, PlanError) and "in a folder that exists" in str(nowhere.exception)
     missing = CliRunner().invoke(app, ["sweep", "a", "b"])

@@ -2,8 +2,8 @@
 
     python scripts/bench/startup.py [--runs 15]
 
-The commands take turns, so that a busy machine slows all of them; the first round, which may compile and read from disk,
-does not count.
+The commands take turns, so that a busy machine slows all of them. The first round, which may compile and read from
+disk, does not count.
 """
 
 from __future__ import annotations
