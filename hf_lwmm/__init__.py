@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.hub import ModelRef as ModelRef
     from hf_lwmm.hub import Pushed as Pushed
     from hf_lwmm.hub import PushOptions as PushOptions
+    from hf_lwmm.hub import parse_ref as parse_ref
     from hf_lwmm.labels import LabelSet as LabelSet
     from hf_lwmm.labels import read_label_set as read_label_set
     from hf_lwmm.localhub.server import LocalHub as LocalHub

@@ -182,13 +182,14 @@ def test_a_revision_is_fixed_to_its_commit_before_anything_else(
 def test_a_recipe_written_by_hand_is_followed_and_a_wrong_one_refused(run: Run, models: tuple[str, str]) -> None:
     Path("recipe.yaml").write_text(yaml.safe_dump({"models": list(models), "knobs": {"ramp": "cosine"}}))
     assert run("merge", "--recipe", "recipe.yaml", "--output", "out")[0] == 0
-    assert yaml.safe_load(Path("out/hf_lwmm.yaml").read_text())["knobs"]["ramp"] == "cosine"
+    assert yaml.safe_load(Path("out/hf_lwmm.yaml").read_text())["method"]["ramp"] == "cosine"
     assert run("merge", "--recipe", "recipe.yaml", "--output", "told", "--ramp", "linear")[0] == 0
-    assert yaml.safe_load(Path("told/hf_lwmm.yaml").read_text())["knobs"]["ramp"] == "linear"
+    assert yaml.safe_load(Path("told/hf_lwmm.yaml").read_text())["method"]["ramp"] == "linear"
     for text, says in (
         ("models: 3", "not a recipe"),
         ("a: [", "not valid YAML"),
-        ("{models: [a/b], knobs: {x: 1}}", "unknown knobs"),
+        ("{models: [a/b], knobs: {granularty: block}}", "knobs: has no 'granularty'. Did you mean granularity?"),
+        ("{models: [a/b], anchr: a/b}", "has no 'anchr'. Did you mean anchor?"),
     ):
         Path("bad.yaml").write_text(text)
         code, _, err = run("merge", "--recipe", "bad.yaml")

@@ -251,7 +251,7 @@ def test_a_merge_is_warned_of_models_with_another_past(tmp_path: Path) -> None:
 
 def test_a_report_is_plain_data_and_shows_itself() -> None:
     report = hf_lwmm.diff(GTA, SYNTHIA, taus=(3, 30), granularity="stage")
-    assert isinstance(report, Discrepancy) and isinstance(report, hf_lwmm.Discrepancy)
+    assert isinstance(report, Discrepancy) and isinstance(report, hf_lwmm.DiffReport)
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert data["models"] == ["gta-to-night", "synthia-to-night"] and data["taus"] == [3, 30]
     assert len(data["tensors"]) == len(report.tensors) and len(data["layers"]) == len(report.layers)

@@ -1,8 +1,7 @@
-"""Weights and BatchNorm statistics that are decided on images, against short formulas and by trying all."""
+"""Layer weights that are decided on images, against short formulas and by trying all."""
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
@@ -13,30 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from calls import merge, plan
 from click.testing import Result
-from datasets import Dataset, Features
-from datasets import Image as ImageFeature
-from hf_lwmm.data.pictures import open_unlabelled_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import write
 from PIL import Image
-from safetensors.numpy import load_file, save_file
-from tiny import NAMES, scene, segformer, tree
+from safetensors.numpy import load_file
+from tiny import NAMES, deeplab, scene, segformer, tree
 from transformers import SegformerForSemanticSegmentation, ViTConfig, ViTForImageClassification
 from typer.testing import CliRunner
 
 import hf_lwmm
-from hf_lwmm.api.merge import load_recipe
-from hf_lwmm.calibration.measurements import measure
 from hf_lwmm.cli import app
-from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import AlignmentError, DatasetError, PlanError
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup
 from hf_lwmm.methods.schedule import layerwise_weights
-from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
-from hf_lwmm.planning.provenance import Tuning, read_image_provenance
+from hf_lwmm.planning.provenance import Tuning
 
 FEW = {"images": 3, "passes": 24}
 
@@ -94,7 +87,7 @@ def test_greedy_soup_takes_in_what_does_no_harm(models: list[Path], data: Path, 
     for model in order[1:]:
         if (now := score((*soup, model))) >= best:
             soup, best = [*soup, model], now
-    result = hf_lwmm.merge(models[:3], method="greedy-soup", tune_data=data, output=tmp_path / "soup")
+    result = merge(models[:3], method="greedy-soup", tune_images=data, output=tmp_path / "soup")
     decided = result.recipe.tuning
     assert decided is not None and decided.weights.shape == (result.plan.alignment.positions, 3)
     np.testing.assert_allclose(decided.weights, np.tile(np.isin(range(3), soup) / len(soup), (len(decided.weights), 1)))
@@ -141,7 +134,7 @@ def test_the_anchor_keeps_its_head_and_may_stay_outside_the_soup(
     models: list[Path], data: Path, tmp_path: Path
 ) -> None:
     other = segformer(tmp_path / "other", 7, ("road", "sky", "tree", "bicycle"))
-    result = hf_lwmm.merge([models[0], other], method="greedy-soup", tune_data=data, output=tmp_path / "soup")
+    result = merge([models[0], other], method="greedy-soup", tune_images=data, output=tmp_path / "soup")
     anchor, merged = tensors(models[0]), tensors(tmp_path / "soup")
     assert {name: values.shape for name, values in merged.items()} == {n: v.shape for n, v in anchor.items()}
     for name in ("decode_head.classifier.weight", "decode_head.classifier.bias"):
@@ -151,9 +144,9 @@ def test_the_anchor_keeps_its_head_and_may_stay_outside_the_soup(
 
 
 def test_a_weight_of_one_is_that_model_bit_for_bit(models: list[Path], tmp_path: Path) -> None:
-    positions = hf_lwmm.plan(models[:2]).alignment.positions
+    positions = plan(models[:2]).alignment.positions
     alone = np.tile([0.0, 1.0], (positions, 1))
-    hf_lwmm.merge(models[:2], method="greedy-soup", tuning=Tuning(alone), output=tmp_path / "out")
+    merge(models[:2], method="greedy-soup", tuning=Tuning(alone), output=tmp_path / "out")
     second = tensors(models[1])
     assert all(np.array_equal(values, second[name]) for name, values in tensors(tmp_path / "out").items())
 
@@ -162,9 +155,9 @@ def test_what_lacks_a_slot_leaves_its_part_to_the_anchor(models: list[Path], tmp
     names = ("sky", "tree", "road", "bicycle")
     other = segformer(tmp_path / "other", 7, names)
     paths = [models[0], models[1], other]
-    positions = hf_lwmm.plan(paths, head="by-label").alignment.positions
+    positions = plan(paths, head="by-label").alignment.positions
     weights = np.tile([0.2, 0.5, 0.3], (positions, 1))
-    hf_lwmm.merge(paths, method="greedy-soup", head="by-label", tuning=Tuning(weights), output=tmp_path / "out")
+    merge(paths, method="greedy-soup", head="by-label", tuning=Tuning(weights), output=tmp_path / "out")
     a, b, c = (tensors(path)["decode_head.classifier.weight"].astype(np.float64) for path in paths)
     rows = [names.index(name) if name in names else None for name in NAMES]
     expected = [
@@ -193,12 +186,12 @@ def uncertainty(folder: Path, pictures: list[Image.Image], balance: float = 1.0)
 
 def test_adaptive_lowers_the_uncertainty_near_equation_1(models: list[Path], bare: Path, tmp_path: Path) -> None:
     paths, pictures = models[:3], [scene(seed)[0] for seed in range(5)]
-    hf_lwmm.merge(paths, output=tmp_path / "layerwise")
+    merge(paths, output=tmp_path / "layerwise")
     options = {"images": 5, "passes": 30, "penalty": 0.01}
-    result = hf_lwmm.merge(paths, method="adaptive", options=options, tune_data=bare, output=tmp_path / "adapted")
+    result = merge(paths, method="adaptive", option=options, tune_images=bare, output=tmp_path / "adapted")
     decided = result.recipe.tuning
-    assert decided is not None and decided.images is not None and decided.images.images == 5
-    assert decided.images.local and decided.images.name == "pictures" and decided.images.commit is None
+    assert decided is not None and decided.images is not None and decided.images.limit == 5
+    assert decided.images.local and decided.images.data == "pictures" and decided.images.commit is None
     np.testing.assert_allclose(decided.weights.sum(axis=1), 1, atol=1e-12)
     assert decided.weights.min() >= 0 and decided.weights[-1].tolist() == [1, 0, 0]
     before, after = (float(number) for number in re.findall(r"(?:from|to) (-?\d\.\d+)", decided.notes[0]))
@@ -211,7 +204,7 @@ def test_adaptive_lowers_the_uncertainty_near_equation_1(models: list[Path], bar
     assert after + 0.01 * terms.sum(axis=1).mean() < before
 
 
-@pytest.mark.parametrize("knobs", [{}, {"head": "by-label"}, {"head": "anchor", "bn": "anchor"}])
+@pytest.mark.parametrize("knobs", [{}, {"head": "by-label"}, {"head": "anchor", "bn_stats": "anchor"}])
 def test_what_is_tried_is_what_is_written(
     knobs: dict[str, Any], models: list[Path], bare: Path, tmp_path: Path
 ) -> None:
@@ -219,8 +212,8 @@ def test_what_is_tried_is_what_is_written(
     half.save_pretrained(tmp_path / "half")
     paths = [segformer(tmp_path / "other", 7, ("sky", "tree", "road", "bicycle")), tmp_path / "half", models[1]]
     options = {"images": 5, "passes": 20, "penalty": 0.01}
-    result = hf_lwmm.merge(
-        paths, anchor=paths[1], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out",
+    result = merge(
+        paths, anchor=paths[1], method="adaptive", option=options, tune_images=bare, output=tmp_path / "out",
         dtype="float32", **knobs,
     )  # fmt: skip
     assert result.plan.tuning is not None
@@ -230,10 +223,10 @@ def test_what_is_tried_is_what_is_written(
 
 
 def test_a_huge_penalty_leaves_equation_1(models: list[Path], bare: Path, tmp_path: Path) -> None:
-    plain = hf_lwmm.merge(models[:3], anchor=models[1], output=tmp_path / "layerwise")
+    plain = merge(models[:3], anchor=models[1], output=tmp_path / "layerwise")
     options = {**FEW, "penalty": 1e9}
-    result = hf_lwmm.merge(
-        models[:3], anchor=models[1], method="adaptive", options=options, tune_data=bare, output=tmp_path / "adapted"
+    result = merge(
+        models[:3], anchor=models[1], method="adaptive", option=options, tune_images=bare, output=tmp_path / "adapted"
     )
     assert plain.plan.layer_weights is not None and result.plan.layer_weights is not None
     np.testing.assert_allclose(result.plan.layer_weights, plain.plan.layer_weights, atol=3e-6)
@@ -245,8 +238,8 @@ def test_a_huge_penalty_leaves_equation_1(models: list[Path], bare: Path, tmp_pa
 def test_adaptive_is_decided_by_its_seed(models: list[Path], bare: Path, tmp_path: Path) -> None:
     def weights(seed: int) -> np.ndarray:
         options = {"images": 2, "passes": 8, "crop": 32, "seed": seed}
-        result = hf_lwmm.merge(
-            models[:2], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out", overwrite=True
+        result = merge(
+            models[:2], method="adaptive", option=options, tune_images=bare, output=tmp_path / "out", overwrite=True
         )
         assert result.plan.layer_weights is not None
         return result.plan.layer_weights
@@ -260,35 +253,15 @@ def test_a_model_merged_with_itself_comes_out_as_it_went_in(
     method: str, models: list[Path], data: Path, tmp_path: Path
 ) -> None:
     options = FEW if method == "adaptive" else {}
-    tuned = {"tune_data": data, "tune_options": {"split": "train"}, "options": options}
-    hf_lwmm.merge([models[0], models[0]], method=method, output=tmp_path / "out", **tuned)
+    tuned = {"tune_images": hf_lwmm.ImageSource(data, "train"), "option": options}
+    merge([models[0], models[0]], method=method, output=tmp_path / "out", **tuned)
     same = tensors(models[0])
     assert all(np.array_equal(values, same[name]) for name, values in tensors(tmp_path / "out").items())
 
 
-def deeplab(folder: Path, seed: int, eps: float) -> Path:
-    """A tiny DeepLabV2 whose BatchNorm is frozen, without an epsilon, if `eps` is 0."""
-    torch.manual_seed(seed)
-    config = DeepLabV2Config(
-        depths=(1, 1, 1, 1), width=4, block="basic", batch_norm_eps=eps, id2label=dict(enumerate(NAMES))
-    )
-    network = DeepLabV2ForSemanticSegmentation(config)
-    for name, tensor in network.state_dict().items():
-        if name.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5)
-        elif name.endswith("running_mean"):
-            tensor.normal_(0, 0.1)
-        elif name.startswith("layer6") and tensor.ndim == 4:
-            tensor.normal_(0, 0.5)
-    network.save_pretrained(folder)
-    return folder
-
-
 def test_batchnorm_statistics_go_with_the_adapted_weights(bare: Path, tmp_path: Path) -> None:
     paths = [deeplab(tmp_path / "a", 1, 1e-5), deeplab(tmp_path / "b", 2, 1e-5)]
-    result = hf_lwmm.merge(
-        paths, method="adaptive", options={**FEW, "penalty": 0.01}, tune_data=bare, output=tmp_path / "out"
-    )
+    result = merge(paths, method="adaptive", option={**FEW, "penalty": 0.01}, tune_images=bare, output=tmp_path / "out")
     name = "bn1.running_var"
     row = next(s for s in result.plan.alignment.shared if s.slot == "resnet.stem.bn.running_var").position - 1
     assert result.plan.layer_weights is not None
@@ -299,233 +272,6 @@ def test_batchnorm_statistics_go_with_the_adapted_weights(bare: Path, tmp_path: 
     assert after < before
 
 
-# BatchNorm
-
-
-@pytest.mark.parametrize("method", ["layerwise", "isotropic", "slerp"])
-def test_recalibration_estimates_the_running_statistics_alone(
-    method: str, models: list[Path], bare: Path, tmp_path: Path
-) -> None:
-    hf_lwmm.merge(models[:2], method=method, output=tmp_path / "linear")
-    result = hf_lwmm.merge(models[:2], method=method, bn="recalibrate", bn_data=bare, output=tmp_path / "estimated")
-    linear, estimated = tensors(tmp_path / "linear"), tensors(tmp_path / "estimated")
-    changed = {name for name, values in estimated.items() if not np.array_equal(values, linear[name])}
-    assert changed == {"decode_head.batch_norm.running_mean", "decode_head.batch_norm.running_var"}
-    loaded = hf_lwmm.load(tmp_path / "linear")
-    seen: list[torch.Tensor] = []
-    norm: Any = loaded.model.decode_head.batch_norm
-    norm.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
-    with torch.no_grad():
-        for seed in range(5):
-            loaded.model(loaded.image_processor(scene(seed)[0], return_tensors="pt")["pixel_values"])
-    for name, statistic in (("mean", torch.mean), ("var", torch.var)):
-        expected = torch.stack([statistic(each, (0, 2, 3)) for each in seen]).mean(0)
-        np.testing.assert_allclose(estimated[f"decode_head.batch_norm.running_{name}"], expected, rtol=2e-4, atol=1e-5)
-    assert result.recipe.recalibration is not None and result.recipe.recalibration.images == 5
-    assert "estimated with the merged network on `pictures` (a local folder), split train (5 images)" in result.card
-    assert "--bn-data pictures --bn-split train --bn-limit 5" in result.card
-
-
-@pytest.mark.parametrize("eps", [1e-5, 0.0])
-def test_layers_are_recalibrated_behind_each_other_as_update_bn_does(eps: float, bare: Path, tmp_path: Path) -> None:
-    paths = [deeplab(tmp_path / "a", 1, eps), deeplab(tmp_path / "b", 2, eps)]
-    hf_lwmm.merge(paths, output=tmp_path / "linear")
-    hf_lwmm.merge(paths, bn="recalibrate", bn_data=bare, bn_options={"limit": 3}, output=tmp_path / "estimated")
-    loaded = hf_lwmm.load(tmp_path / "linear")
-    twin = DeepLabV2ForSemanticSegmentation(copy.deepcopy(loaded.model.config).__class__(
-        **{**loaded.model.config.to_dict(), "batch_norm_eps": 1e-5}
-    ))  # fmt: skip
-    twin.load_state_dict(loaded.model.state_dict(), strict=False)
-    pixels = [
-        loaded.image_processor(Image.open(path), return_tensors="pt")["pixel_values"]
-        for path in sorted(bare.iterdir())[:3]
-    ]
-    torch.optim.swa_utils.update_bn(pixels, twin)  # a network without dropout
-    state = twin.state_dict()
-    for name, values in tensors(tmp_path / "estimated").items():
-        if name.endswith("running_var"):
-            np.testing.assert_allclose(values, state[name].numpy() + (1e-5 if eps == 0 else 0), rtol=1e-3, atol=1e-6)
-        elif name.endswith("running_mean"):
-            np.testing.assert_allclose(values, state[name].numpy(), rtol=1e-3, atol=1e-5)
-    before, after = (hf_lwmm.load(tmp_path / name).model for name in ("linear", "estimated"))
-    with torch.no_grad():
-        assert after(pixels[0]).logits.isfinite().all() and not torch.equal(
-            before(pixels[0]).logits, after(pixels[0]).logits
-        )
-
-
-def test_statistics_that_the_type_cannot_hold_are_refused(models: list[Path], bare: Path, tmp_path: Path) -> None:
-    loud, fuse = [], "decode_head.linear_fuse.weight"
-    for path in models[:2]:
-        loud.append(Path(shutil.copytree(path, tmp_path / path.name)))
-        values = tensors(path)
-        save_file({**values, fuse: 2000 * values[fuse]}, loud[-1] / "model.safetensors", {"format": "pt"})
-    options = {"bn": "recalibrate", "bn_data": bare, "bn_options": {"limit": 1}, "output": tmp_path / "out"}
-    with pytest.raises(PlanError, match=r"float16 cannot hold \(.*running_var\); write them in another type"):
-        hf_lwmm.merge(loud, dtype="float16", **options)
-    assert not (tmp_path / "out").exists()
-    hf_lwmm.merge(loud, **options)
-
-
-def test_images_without_a_variance_are_refused(tmp_path: Path) -> None:
-    paths = [deeplab(tmp_path / "a", 1, 1e-5), deeplab(tmp_path / "b", 2, 1e-5)]
-    (tmp_path / "small").mkdir()
-    scene(1)[0].resize((2, 2)).save(tmp_path / "small/0.png")
-    for path in paths:
-        settings = json.dumps({"image_processor_type": "SegformerImageProcessor", "do_resize": False})
-        (path / "preprocessor_config.json").write_text(settings)
-    with pytest.raises(PlanError, match=r"small, split train: --bn recalibrate cannot estimate a variance where"):
-        hf_lwmm.merge(paths, bn="recalibrate", bn_data=tmp_path / "small", output=tmp_path / "out")
-
-
-# Recipes
-
-
-def test_decided_weights_travel_and_are_merged_again_without_the_data(
-    hub: Any, api: Any, models: list[Path], bare: Path, tmp_path: Path
-) -> None:
-    for path in models[:2]:
-        api.create_repo(f"local/{path.name}", exist_ok=True)
-        api.upload_folder(folder_path=path, repo_id=f"local/{path.name}")
-    pictures = Path(shutil.copytree(bare, tmp_path / "pictures"))
-    command = ["merge", "local/one", "local/two", "--method", "adaptive", "--tune-data", pictures, "--push"]
-    done = lwmm(*command, "local/adapted", "--set", "images=2", "--set", "passes=10")
-    assert done.exit_code == 0, done.output
-    assert "Weights decided on pictures, split train (5 images):" in done.stderr
-    shutil.rmtree(pictures)
-    again = hf_lwmm.reproduce("local/adapted")
-    assert again.same, again
-    card = api.hf_hub_download("local/adapted", "README.md")
-    text = Path(card).read_text()
-    assert "Its weights were decided on `pictures` (a local folder), split train (5 images)." in text
-    assert "--tune-data pictures --tune-split train --tune-limit 5" in text and str(tmp_path) not in text
-    # The recipe merges in another type, too, and from the same weights.
-    recipe = api.hf_hub_download("local/adapted", "hf_lwmm.yaml")
-    done = lwmm("merge", "--recipe", recipe, "--dtype", "float16", "--output", tmp_path / "half")
-    assert done.exit_code == 0, done.output
-    exact = load_file(api.hf_hub_download("local/adapted", "model.safetensors"))
-    for name, values in tensors(tmp_path / "half").items():
-        np.testing.assert_allclose(values.astype(np.float32), exact[name], rtol=2e-3, atol=1e-4)
-    # Of another anchor they mean nothing.
-    done = lwmm("merge", "--recipe", recipe, "--anchor", "local/two", "--output", tmp_path / "other")
-    assert isinstance(done.exception, PlanError) and "name them with --tune-data" in str(done.exception)
-
-
-def test_statistics_are_estimated_again_on_the_same_commit(
-    hub: Any, api: Any, models: list[Path], tmp_path: Path
-) -> None:
-    for path in models[:2]:
-        api.create_repo(f"local/{path.name}", exist_ok=True)
-        api.upload_folder(folder_path=path, repo_id=f"local/{path.name}")
-    rows = Dataset.from_dict({"image": [scene(seed)[0] for seed in range(3)]}, Features({"image": ImageFeature()}))
-    rows.push_to_hub("local/unlabelled", split="train")
-    options = {"bn": "recalibrate", "bn_data": "local/unlabelled", "bn_options": {"limit": 2}}
-    result = hf_lwmm.merge(["local/one", "local/two"], push="local/estimated", **options)
-    facts = result.recipe.recalibration
-    assert facts is not None and facts.commit == api.dataset_info("local/unlabelled").sha and facts.images == 2
-    Dataset.from_dict({"image": [scene(9)[0]] * 2}, Features({"image": ImageFeature()})).push_to_hub(
-        "local/unlabelled", split="train"
-    )
-    assert hf_lwmm.reproduce("local/estimated").same
-    recipe = api.hf_hub_download("local/estimated", "hf_lwmm.yaml")
-    done = lwmm("merge", "--recipe", recipe, "--output", tmp_path / "again")
-    assert done.exit_code == 0, done.output
-    written = Path(api.hf_hub_download("local/estimated", "model.safetensors"))
-    assert (tmp_path / "again/model.safetensors").read_bytes() == written.read_bytes()
-    done = lwmm("merge", "--recipe", recipe, "--output", tmp_path / "fewer", "--bn-limit", 1)
-    assert done.exit_code == 0, done.output
-    facts = load_recipe(tmp_path / "fewer/hf_lwmm.yaml").recalibration
-    assert facts is not None and facts.images == 1 and facts.commit == result.recipe.recalibration.commit
-
-
-def test_statistics_of_a_local_folder_cannot_be_estimated_again(
-    hub: Any, api: Any, models: list[Path], bare: Path
-) -> None:
-    for path in models[:2]:
-        api.create_repo(f"local/{path.name}", exist_ok=True)
-        api.upload_folder(folder_path=path, repo_id=f"local/{path.name}")
-    hf_lwmm.merge(["local/one", "local/two"], push="local/here", bn="recalibrate", bn_data=bare)
-    with pytest.raises(PlanError, match="estimated on the images of pictures, which was a local folder"):
-        hf_lwmm.reproduce("local/here")
-    done = lwmm("merge", "--recipe", api.hf_hub_download("local/here", "hf_lwmm.yaml"))
-    assert isinstance(done.exception, PlanError) and "name them with --bn-data" in str(done.exception)
-
-
-def test_a_configuration_of_a_data_set_is_chosen(hub: Any, models: list[Path], tmp_path: Path) -> None:
-    features = Features({"image": ImageFeature()})
-    for config, seeds in (("day", (1, 2)), ("dusk", (3, 4, 5))):
-        rows = Dataset.from_dict({"image": [scene(seed)[0] for seed in seeds]}, features)
-        rows.push_to_hub("local/hours", config, split="train")
-    few = ("--set", "images=2", "--set", "passes=4", "--protocol", "cityscapes19", "--output")
-    command = ("merge", *models[:2], "--method", "adaptive", "--tune-data", "local/hours", *few)
-    done = lwmm(*command, tmp_path / "out", "--config", "dusk")
-    assert done.exit_code == 0, done.output
-    images = load_recipe(tmp_path / "out/hf_lwmm.yaml").tuning.images
-    assert (images.images, images.options) == (3, {"config": "dusk"})  # and no protocol, which means labels
-    done = lwmm(*command, tmp_path / "none")
-    assert isinstance(done.exception, DatasetError)
-    assert str(done.exception) == "local/hours: has several configurations; choose one with --config: ['day', 'dusk']."
-    done = lwmm("measure", models[0], "--dataset", "local/hours", "--kind", "grams", "--count", 1, "--config", "day",
-                "--output", tmp_path / "grams.safetensors")  # fmt: skip
-    assert done.exit_code == 0, done.output
-
-
-# Whose statistics
-
-
-def test_statistics_of_another_model_are_refused(models: list[Path], data: Path, tmp_path: Path) -> None:
-    files = [tmp_path / f"{name}.safetensors" for name in ("one", "two")]
-    for path, file in zip(models, files, strict=False):
-        measure(hf_lwmm.load(path), open_images(data), file, count=1)
-    fitting = {"method": "fisher", "statistics": files}
-    result = hf_lwmm.merge(models[:2], output=tmp_path / "out", **fitting)
-    assert not any("does not say which model" in warning for warning in result.warnings)
-    message = r"two\.safetensors was measured of two, not of one\. Give one file for each model, in the models' order"
-    with pytest.raises(PlanError, match=message):
-        hf_lwmm.merge(models[:2], output=tmp_path / "wrong", method="fisher", statistics=files[::-1])
-    assert not (tmp_path / "wrong").exists()
-    bare = write(tmp_path / "bare.safetensors", load_file(files[1]))
-    result = hf_lwmm.merge(models[:2], output=tmp_path / "third", method="fisher", statistics=[files[0], bare])
-    assert "bare.safetensors does not say which model it was measured of; only its shapes were checked." in (
-        result.warnings
-    )
-    assert (tmp_path / "third/model.safetensors").read_bytes() == (tmp_path / "out/model.safetensors").read_bytes()
-
-
-def test_grams_need_no_labels_and_fisher_does(models: list[Path], bare: Path, tmp_path: Path) -> None:
-    done = lwmm("measure", models[0], "--dataset", bare, "--kind", "grams", "--count", 1, "--output",
-                tmp_path / "grams.safetensors")  # fmt: skip
-    assert done.exit_code == 0, done.output
-    done = lwmm("measure", models[0], "--dataset", bare, "--output", tmp_path / "fisher.safetensors")
-    assert isinstance(done.exception, DatasetError) and "no images with labels" in str(done.exception)
-    with pytest.raises(PlanError, match="has no pixel labels, which Fisher information of one needs"):
-        measure(hf_lwmm.load(models[0]), open_unlabelled_images(bare), tmp_path / "fisher.safetensors")
-
-
-# Images without labels
-
-
-def test_images_are_found_beside_labels_in_splits_and_alone(data: Path, bare: Path, tmp_path: Path) -> None:
-    assert [open_unlabelled_images(data).read(i).name for i in range(5)] == [f"{i}.png" for i in range(5)]
-    assert open_unlabelled_images(bare).count == 5 and open_unlabelled_images(bare).name == "pictures, split train"
-    for folder in ("leftImg8bit/val/ulm", "images/train", "train/images", "val/labels"):
-        (tmp_path / folder).mkdir(parents=True)
-        scene(1)[0].save(tmp_path / folder / f"{folder.replace('/', '-')}_leftImg8bit.png")
-    assert open_unlabelled_images(tmp_path, "validation").read(0).name.startswith("leftImg8bit-val-ulm")
-    assert open_unlabelled_images(tmp_path, "train").read(0).name.startswith("train-images")
-    with pytest.raises(DatasetError, match="neither a folder here nor org/name"):
-        open_unlabelled_images("nothing-here")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="empty, split train: cannot be opened"):
-        open_unlabelled_images(tmp_path / "empty")
-    (tmp_path / "none").mkdir()
-    Dataset.from_dict({"image": []}, Features({"image": ImageFeature()})).to_parquet(
-        tmp_path / "none/train-00000-of-00001.parquet"
-    )
-    with pytest.raises(DatasetError, match="none, split train: cannot be opened"):
-        open_unlabelled_images(tmp_path / "none")
-
-
 # What cannot be
 
 
@@ -534,18 +280,20 @@ def test_images_are_found_beside_labels_in_splits_and_alone(data: Path, bare: Pa
     [
         ({"method": "greedy-soup"}, "greedy-soup decides its weights on labelled images: name them with --tune-data"),
         ({"method": "adaptive"}, "adaptive decides its weights on unlabelled images: name them with --tune-data"),
-        ({"tune_data": "x"}, "--method layerwise decides nothing on images; leave out --tune-data"),
-        ({"bn": "recalibrate"}, "estimates BatchNorm's statistics on images: name them with --bn-data"),
-        ({"bn_data": "x"}, "--bn linear looks at no images; leave out --bn-data, or use --bn recalibrate"),
+        ({"tune_images": "x"}, "--method layerwise decides nothing on images; leave out --tune-data"),
         ({"method": "task-arithmetic"}, "--method task-arithmetic needs --base, the pre-training"),
         ({"method": "slerp"}, "--method slerp merges 2 models, not 3"),
         (
-            {"method": "adaptive", "tune_data": "x", "options": {"images": 0}},
-            "option images of adaptive must be a whole number, at least 1, not 0",
+            {"method": "adaptive", "tune_images": "x", "option": {"images": 0}},
+            "--option images 0 must be at least 1",
         ),
         (
-            {"method": "adaptive", "tune_data": "x", "options": {"penalty": -1}},
-            "option penalty of adaptive must not be negative, as -1 is",
+            {"method": "adaptive", "tune_images": "x", "option": {"images": 1.5}},
+            "--option images must be a whole number, not 1.5",
+        ),
+        (
+            {"method": "adaptive", "tune_images": "x", "option": {"penalty": -1}},
+            "--option penalty -1.0 must be at least 0",
         ),
         (
             {"method": "greedy-soup", "tuning": Tuning(np.full((3, 3), 1 / 3))},
@@ -558,35 +306,33 @@ def test_what_is_missing_or_useless_is_said(
     options: dict[str, Any], message: str, models: list[Path], tmp_path: Path
 ) -> None:
     with pytest.raises(PlanError, match=message) as caught:
-        hf_lwmm.merge(models[:3], output=tmp_path / "out", **options)
+        merge(models[:3], output=tmp_path / "out", **options)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
 def test_one_model_and_other_shapes_are_refused(models: list[Path], tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="Merging needs at least two models"):
-        hf_lwmm.merge(models[:1], output=tmp_path / "out")
+        merge(models[:1], output=tmp_path / "out")
     shapes = [{"a.weight": (4, 3)}, {"a.weight": (5, 3)}]
     paths = [
         write(tmp_path / f"{i}.safetensors", {n: np.ones(s, np.float32) for n, s in each.items()})
         for i, each in enumerate(shapes)
     ]
     with pytest.raises(AlignmentError, match="share 0 of 12 weights; merging needs the same architecture"):
-        hf_lwmm.merge(paths, output=tmp_path / "out")
+        merge(paths, output=tmp_path / "out")
 
 
 def test_labels_are_needed_where_models_are_scored(models: list[Path], bare: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="--method greedy-soup needs labelled images") as caught:
-        hf_lwmm.merge(models[:2], method="greedy-soup", tune_data=bare, output=tmp_path / "out")
+        merge(models[:2], method="greedy-soup", tune_images=bare, output=tmp_path / "out")
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
 def test_networks_that_cannot_be_tuned_are_refused(models: list[Path], bare: Path, tmp_path: Path) -> None:
     arrays = [{"a.weight": np.full((4, 3), float(i), np.float32)} for i in range(2)]
     unknown = [write(tmp_path / f"{i}.safetensors", each) for i, each in enumerate(arrays)]
-    with pytest.raises(PlanError, match="has no BatchNorm, so --bn recalibrate has nothing to do"):
-        hf_lwmm.merge(unknown, bn="recalibrate", bn_data=bare, output=tmp_path / "out")
     with pytest.raises(hf_lwmm.HfLwmmError, match="there is no network for unknown network"):
-        hf_lwmm.merge(unknown, method="adaptive", tune_data=bare, output=tmp_path / "out")
+        merge(unknown, method="adaptive", tune_images=bare, output=tmp_path / "out")
     config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16,
                        patch_size=8, id2label=dict(enumerate(NAMES)))  # fmt: skip
     for seed, name in enumerate("ab"):
@@ -595,54 +341,22 @@ def test_networks_that_cannot_be_tuned_are_refused(models: list[Path], bare: Pat
         settings = {"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}
         (tmp_path / name / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(PlanError, match="--method adaptive looks at class maps; a is a classification network"):
-        hf_lwmm.merge([tmp_path / "a", tmp_path / "b"], method="adaptive", tune_data=bare, output=tmp_path / "out")
+        merge([tmp_path / "a", tmp_path / "b"], method="adaptive", tune_images=bare, output=tmp_path / "out")
     with pytest.raises(PlanError, match="adaptive: one cannot see 1 x 1 pixels: "):
         options = {**FEW, "crop": 1}
-        hf_lwmm.merge(models[:2], method="adaptive", options=options, tune_data=bare, output=tmp_path / "out")
-    (tmp_path / "dots").mkdir()
-    Image.new("RGB", (1, 1)).save(tmp_path / "dots/0.png")
-    with pytest.raises(PlanError, match="dots, split train: one cannot see 1 x 1 pixels: "):
-        hf_lwmm.merge(models[:2], bn="recalibrate", bn_data=tmp_path / "dots", output=tmp_path / "out")
+        merge(models[:2], method="adaptive", option=options, tune_images=bare, output=tmp_path / "out")
     lone = [segformer(tmp_path / f"lone {seed}", seed, ("road",)) for seed in range(2)]
     with pytest.raises(PlanError, match="--method adaptive needs several classes; lone 0 knows one"):
-        hf_lwmm.merge(lone, method="adaptive", tune_data=bare, output=tmp_path / "out")
+        merge(lone, method="adaptive", tune_images=bare, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_plans_say_that_images_decide(models: list[Path], tmp_path: Path) -> None:
     shown = lwmm("plan", *models[:2], "--method", "adaptive")
-    assert shown.exit_code == 0 and "adaptive decides the weights on unlabelled images" in shown.stderr
+    assert shown.exit_code == 0 and "adaptive decides the layer weights on unlabelled images" in shown.stderr
     dry = lwmm("merge", *models[:2], "--method", "greedy-soup", "--tune-data", tmp_path, "--dry-run", "--json")
-    assert dry.exit_code == 0 and "greedy-soup decides the weights on labelled images (--tune-data)" in dry.stderr
+    assert dry.exit_code == 0 and "greedy-soup decides the layer weights on labelled images (--tune-data)" in dry.stderr
     assert all(row["weights"] is None for row in json.loads(dry.stdout)["shared"])
     listed = {row["method"]: row for row in json.loads(lwmm("methods", "--json").stdout)}
     assert listed["greedy-soup"]["needs"] == ["labelled images (--tune-data)"]
     assert listed["adaptive"]["options"] == make_method("adaptive", {}).options
-
-
-@pytest.mark.parametrize(
-    "tuning",
-    ["[]", "{rows: [{to: 2, weights: [0.5, 0.6]}]}", "{rows: [{to: x, weights: [1, 0]}]}", "{rows: [{weights: [1]}]}"],
-)
-def test_damaged_weights_in_a_recipe_are_refused(tuning: str, tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text(f"models: [a/b, c/d]\nmethod: greedy-soup\ntuning: {tuning}\n")
-    with pytest.raises(PlanError, match=r"r\.yaml, tuning: needs `rows`, each with `to`"):
-        load_recipe(tmp_path / "r.yaml")
-
-
-@pytest.mark.parametrize(
-    ("entry", "message"),
-    [
-        ("{dataset: a/b, images: many}", "`images` must be a whole number, not 'many'"),
-        ("{split: train}", "needs at least `dataset`"),
-        ("text", "needs at least `dataset`"),
-    ],
-)
-def test_damaged_facts_in_a_recipe_are_refused(entry: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text(f"models: [a/b, c/d]\nrecalibration: {entry}\n")
-    with pytest.raises(PlanError, match=rf"r\.yaml, recalibration: {message}"):
-        load_recipe(tmp_path / "r.yaml")
-
-
-def test_facts_of_a_recipe_by_hand_leave_open_what_they_do_not_say() -> None:
-    assert read_image_provenance({"dataset": "a/b"}, "r.yaml").reading == {"split": None, "limit": None}

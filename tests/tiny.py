@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+
 NAMES = ("road", "sky", "car")
 
 
@@ -28,6 +30,24 @@ def segformer(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
         if tensor.is_floating_point():
             noise = 0.3 * torch.randn_like(tensor)
             tensor += noise.abs() if name.endswith("running_var") else noise
+    network.save_pretrained(folder)
+    return folder
+
+
+def deeplab(folder: Path, seed: int, eps: float) -> Path:
+    """A tiny DeepLabV2 whose BatchNorm is frozen, without an epsilon, if `eps` is 0."""
+    torch.manual_seed(seed)
+    config = DeepLabV2Config(
+        depths=(1, 1, 1, 1), width=4, block="basic", batch_norm_eps=eps, id2label=dict(enumerate(NAMES))
+    )
+    network = DeepLabV2ForSemanticSegmentation(config)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.5, 1.5)
+        elif name.endswith("running_mean"):
+            tensor.normal_(0, 0.1)
+        elif name.startswith("layer6") and tensor.ndim == 4:
+            tensor.normal_(0, 0.5)
     network.save_pretrained(folder)
     return folder
 

@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import LAYOUTS, Atom, Shape, depth_order, map_slots, place_of, registration_order
-from hf_lwmm.layouts.layout import Component, Layout
+from hf_lwmm.layouts import (
+    LAYOUTS,
+    Atom,
+    Component,
+    Layout,
+    Shape,
+    depth_order,
+    map_slots,
+    place_of,
+    registration_order,
+)
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
 
 

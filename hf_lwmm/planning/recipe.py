@@ -169,7 +169,7 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         knobs=_knobs(content, name),
         base=base.ref if base else None,
         measurements=tuple(entry.ref for entry in measurements),
-        tuning=read_tuning(content["tuning"], f"{name}, tuning") if content.get("tuning") else None,
+        tuning=read_tuning(content["tuning"], f"{name}, tuning") if content.get("tuning") is not None else None,
         bn_images=(
             read_image_provenance(content["bn_images"], f"{name}, bn_images") if content.get("bn_images") else None
         ),

@@ -54,9 +54,7 @@ class SweepReport:
     """
 
     metric: str
-    of_class: str
     data: SweepData
-    protocol: str
     labels: tuple[str, ...]
     rows: tuple[SweepRow, ...]
     skipped: tuple[Skipped, ...]
@@ -94,7 +92,7 @@ class SweepReport:
             "metric": self.metric,
             "dataset": self.data.name,
             "commit": self.data.commit,
-            "protocol": self.protocol,
+            "protocol": self.data.classes.protocol,
             "images": self.data.images,
             "hf_lwmm": __version__,
             "models": list(self.labels),
@@ -113,7 +111,7 @@ class SweepReport:
                     "difference_interval": list(row.difference_interval) if row.difference_interval else None,
                     "behind": row.behind,
                     "behind_interval": list(row.behind_interval) if row.behind_interval else None,
-                    "by_class": dict(zip(self.data.classes, map(_known, row.by_class.tolist()), strict=True)),
+                    "by_class": dict(zip(self.data.classes.names, map(_known, row.by_class.tolist()), strict=True)),
                     "seconds": round(row.seconds, 3),
                 }
                 for row in self.rows
@@ -157,9 +155,10 @@ class SweepReport:
 
     def to_markdown(self) -> str:
         """Return the ranked table, the verdict, and what was skipped."""
+        classes = self.data.classes
         lines = [
-            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(self.data.chosen)} "
-            f"classes ({self.protocol}). Intervals are 95 % over images.",
+            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
+            f"classes ({classes.protocol}). Intervals are 95 % over images.",
             "",
             f"| {' | '.join(self.header)} |",
             "|" + " --- |" * len(self.header),
@@ -177,55 +176,61 @@ class SweepReport:
 
 
 def rank(
-    scored: Sequence[Scored],
-    skipped: Sequence[Skipped],
-    data: SweepData,
-    protocol: str | None,
-    labels: Sequence[str],
-    output: Path,
+    scored: Sequence[Scored], skipped: Sequence[Skipped], data: SweepData, labels: Sequence[str], output: Path
 ) -> SweepReport:
-    """Return the candidates ranked by their scores; of equal ones models and then merges of few models come first."""
+    """Return the candidates ranked by their scores.
+
+    Of equal scores, models come before merges and ensembles, and fewer models before more.
+
+    Args:
+        scored: the candidates' counts, in any order.
+        skipped: what was left out.
+        data: the data set and its scored classes.
+        labels: the models' names, in the order that candidates count them.
+        output: the Parquet file.
+    """
     metric = METRICS[scored[0].task]
-    counts: dict[str, Values] = dict(
-        zip([each.candidate.key for each in scored], padded([each.counts for each in scored], axis=1), strict=True)
+    counts = dict(
+        zip((each.candidate for each in scored), padded([each.counts for each in scored], axis=1), strict=True)
     )
-    score = {key: metric.mean(each, data.chosen) for key, each in counts.items()}
-    order = sorted(scored, key=lambda each: (-np.nan_to_num(score[each.candidate.key], nan=-1.0), *_place(each)))
-    single = next((each for each in order if each.candidate.kind == "model"), order[0])
-    reference = [single, *(each for each in order if each is not single)]
-    names = [each.candidate.name(labels) for each in reference]
-    stacked = np.stack([counts[each.candidate.key] for each in reference])
-    found = report(metric, data.name, names, stacked, data.space, data.chosen, protocol, 0.0)
-    scores = {each.candidate.key: own for each, own in zip(reference, found.models, strict=True)}
-    best = scores[order[0].candidate.key]
+    score = {candidate: metric.mean(own, data.classes.rows) for candidate, own in counts.items()}
+    order = sorted(scored, key=lambda each: (-np.nan_to_num(score[each.candidate], nan=-1.0), *_place(each.candidate)))
+    single = next((each.candidate for each in order if each.candidate.kind == "model"), None)
+    # The report compares with the first: the best single model, if there is one.
+    reference = [*([single] if single else []), *(each.candidate for each in order if each.candidate != single)]
+    names = [candidate.name(labels) for candidate in reference]
+    found = report(metric, data.name, names, np.stack([counts[each] for each in reference]), data.classes)
+    scores = dict(zip(reference, found.models, strict=True))
+    best = scores[order[0].candidate]
     rows = []
     for place, each in enumerate(order, 1):
-        own, first = scores[each.candidate.key], place == 1
+        own, first = scores[each.candidate], place == 1
         rows.append(
             SweepRow(
-                place,
-                own.name,
-                each.candidate,
-                own.mean,
-                own.interval,
-                own.difference if single.candidate.kind == "model" else None,
-                own.difference_interval if single.candidate.kind == "model" else None,
-                None if first else own.mean - best.mean,
-                None if first else interval(own.resampled - best.resampled),
-                own.by_class,
-                each.seconds,
+                rank=place,
+                name=own.name,
+                candidate=each.candidate,
+                score=own.mean,
+                interval=own.interval,
+                difference=own.difference if single else None,
+                difference_interval=own.difference_interval if single else None,
+                behind=None if first else own.mean - best.mean,
+                behind_interval=None if first else interval(own.resamples - best.resamples),
+                by_class=own.by_class,
+                seconds=each.seconds,
             )
         )
-    said = [note for each in scored if each.candidate.kind == "model" for note in each.notes]
-    notes = tuple(dict.fromkeys([*data.notes, *(note for note in said if not note.startswith(f"{data.name}: "))]))
-    return SweepReport(
-        metric.name, metric.of_class, data, found.protocol, tuple(labels), tuple(rows), tuple(skipped), notes, output
-    )
+    return SweepReport(metric.name, data, tuple(labels), tuple(rows), tuple(skipped), _notes(scored, data), output)
 
 
-def _place(scored: Scored) -> tuple[int, int, str]:
+def _notes(scored: Sequence[Scored], data: SweepData) -> tuple[str, ...]:
+    """The notes on the data and on the single models, each once."""
+    own = [note for each in scored if each.candidate.kind == "model" for note in each.notes]
+    return tuple(dict.fromkeys([*data.notes, *(note for note in own if not note.startswith(f"{data.name}: "))]))
+
+
+def _place(candidate: Candidate) -> tuple[int, int, str]:
     """An order that does not depend on which candidate was done first."""
-    candidate = scored.candidate
     return KINDS.index(candidate.kind), len(candidate.models), candidate.key
 
 

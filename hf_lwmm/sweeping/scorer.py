@@ -18,7 +18,8 @@ from hf_lwmm.data.loading import open_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import DatasetError, LayoutError, PlanError
-from hf_lwmm.evaluation.evaluate import evaluate, scored_classes
+from hf_lwmm.evaluation.evaluate import evaluate
+from hf_lwmm.evaluation.protocols import ScoredClasses, scored_classes
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.hub import ModelRef, parse_ref
@@ -65,24 +66,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class SweepData:
-    """The data that all candidates are scored on.
-
-    `space` are the classes of the data set's ids, and `chosen` the indices of those that are scored; `identity` changes
-    where the data do.
-    """
+    """The data that all candidates are scored on; `identity` is a text that changes when the data do."""
 
     name: str
     images: int
     identity: str
     commit: str | None
-    space: tuple[str, ...]
-    chosen: tuple[int, ...]
+    classes: ScoredClasses
     notes: tuple[str, ...] = ()
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the scored classes."""
-        return tuple(self.space[row] for row in self.chosen)
 
 
 class CandidateScorer:
@@ -146,10 +137,8 @@ class CandidateScorer:
         """
         first = self.network(0)
         images = open_images(self.setup.images, task=first.task)
-        space, chosen, notes = scored_classes(images, first, self.setup.evaluation.protocol)
-        return SweepData(
-            images.name, images.count, images.identity, images.commit, tuple(space), tuple(chosen), tuple(notes)
-        )
+        classes, notes = scored_classes(images, first, self.setup.evaluation.protocol)
+        return SweepData(images.name, images.count, images.identity, images.commit, classes, notes)
 
     def network(self, model: int) -> LoadedModel:
         """Return the network of a model, built when it is first asked for; its weights are those last put there."""
@@ -224,7 +213,7 @@ class CandidateScorer:
 
 def check_same(scored: Scored, task: str, data: SweepData) -> None:
     """Refuse a candidate that was not scored by the same metric and classes as the others. Raises DatasetError."""
-    if scored.task != task or scored.classes != data.classes:
+    if scored.task != task or scored.classes != data.classes.names:
         raise DatasetError(
             "The models name their classes differently and the data set does not name them, so their scores cannot be "
             "compared. --protocol says which classes the ids stand for."

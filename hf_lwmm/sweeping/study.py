@@ -28,7 +28,7 @@ def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
         "models": [_identity(checkpoint) for checkpoint in scorer.models],
         "base": _identity(base) if base else None,
         "measurements": [_identity(checkpoint) for checkpoint in measurements] or None,
-        "data set": [data.name, data.images, data.identity, list(data.space), list(data.chosen)],
+        "data set": [data.name, data.images, data.identity, list(data.classes.every), list(data.classes.rows)],
         "way of reading": _changed(setup.images),
         "way of loading": _changed(setup.network),
         "way of scoring": _changed(setup.evaluation),

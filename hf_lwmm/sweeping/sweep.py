@@ -60,7 +60,7 @@ def run_sweep(
             else:
                 scoring.score(wanted + merges(count, axes))
             scored, labels = list(store.rows.values()), labels_of(scorer.models)
-            found = rank(scored, scoring.skipped, data, setup.evaluation.protocol, labels, store.path)
+            found = rank(scored, scoring.skipped, data, labels, store.path)
             store.finish(columns(found), [row.candidate.key for row in found.rows], scoring.skipped)
     return found
 
@@ -96,7 +96,7 @@ class _Scoring:
         self._done += len(candidates) - len(left)
         self._keep(list(left.values()))
         rows = [self._store.rows.get(candidate.key) for candidate in candidates]
-        return [None if row is None else METRICS[row.task].mean(row.counts, self._data.chosen) for row in rows]
+        return [None if row is None else METRICS[row.task].mean(row.counts, self._data.classes.rows) for row in rows]
 
     def _keep(self, left: Sequence[Candidate]) -> None:
         self._progress("Scoring", self._done, self._total)

@@ -1,0 +1,125 @@
+"""Checkpoints as repositories that one line of transformers loads: their files, their code, their cards."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Run
+from huggingface_hub import HfApi
+from small_networks import LABELS, network, saved, state
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+import hf_lwmm
+from hf_lwmm import NetworkOptions
+from hf_lwmm.networks import DAFormerForSemanticSegmentation
+
+READ = """
+import sys, torch
+{imports}
+from transformers import AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation, AutoImageProcessor
+for name in sys.argv[1:]:
+    auto = AutoModelForUniversalSegmentation if name == "edaps" else AutoModelForSemanticSegmentation
+    model, info = auto.from_pretrained(f"local/{{name}}-hub", {trust} output_loading_info=True)
+    processor = AutoImageProcessor.from_pretrained(f"local/{{name}}-hub", {trust})
+    assert not any(info.values()), info
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = model.eval()(torch.randn(1, 3, 64, 96)).logits
+    print(":", type(model).__module__, type(processor).__name__, logits.double().sum().item())
+"""
+
+
+def test_a_converted_checkpoint_is_one_line_of_transformers(run: Run, hub: Any, api: HfApi, tmp_path: Path) -> None:
+    models = {name: network(name) for name in ("daformer", "deeplab", "segformer", "edaps")}
+    for name, model in models.items():
+        if name == "edaps":
+            hf_lwmm.export(saved(model, tmp_path / name), push="local/edaps-hub", license="mit")
+            continue
+        folder = tmp_path / name
+        folder.mkdir()
+        classes = {"CLASSES": ("road", "sky", "car")}
+        torch.save({"state_dict": model.state_dict(), "meta": classes}, folder / "latest.pth")
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+        repo = api.create_repo(f"local/{name}-pth", exist_ok=True).repo_id
+        api.upload_folder(repo_id=repo, folder_path=folder)
+        system = ("--system", "adaptsegnet") if name == "deeplab" else ()
+        code, _, err = run("convert", f"{repo}:latest.pth", "--push", f"local/{name}-hub", *system)
+        assert code == 0, err
+        card = api.model_info(f"local/{name}-hub").card_data
+        assert card.base_model == [repo] and card.license == "mit" and card.library_name == "transformers"
+    for imports, trust in (("import hf_lwmm.networks", ""), ("", "trust_remote_code=True,")):
+        code = READ.format(imports=imports, trust=trust)
+        done = subprocess.run([sys.executable, "-c", code, *models], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        read = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith(": ")]
+        for (name, model), (module, processor, total) in zip(models.items(), read, strict=True):
+            torch.manual_seed(0)
+            with torch.no_grad():
+                expected = model(torch.randn(1, 3, 64, 96)).logits.double().sum().item()
+            assert float(total) == pytest.approx(expected, rel=1e-4, abs=1e-3)
+            own = "transformers." if name == "segformer" else "hf_lwmm." if imports else "transformers_modules."
+            assert module.startswith(own) and processor.startswith("Seg"), name
+
+
+def test_conversion_keeps_every_bit_and_type(tmp_path: Path) -> None:
+    model = network("daformer").half()
+    torch.save(model.state_dict(), tmp_path / "half.pth")
+    done = hf_lwmm.export(tmp_path / "half.pth", tmp_path / "out")
+    assert done.folder == tmp_path / "out"
+    again = DAFormerForSemanticSegmentation.from_pretrained(tmp_path / "out", dtype="auto")
+    assert all(
+        torch.equal(tensor, state(again)[key]) and tensor.dtype == torch.float16 for key, tensor in state(model).items()
+    )
+
+
+def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("road\nsky\ncar\n")
+    torch.save(network("deeplab").state_dict(), tmp_path / "latest.pth")
+    options = NetworkOptions(system="adaptsegnet", labels=("cityscapes19", str(tmp_path / "names.txt")), device="cpu")
+    hf_lwmm.export(tmp_path / "latest.pth", tmp_path / "one", license="mit", network=options)
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert 'model = AutoModelForSemanticSegmentation.from_pretrained("one", trust_remote_code=True)' in card
+    assert str(tmp_path) not in card and "3 classes: road, sky, car." in card
+    (command,) = (line for line in card.splitlines() if line.startswith("hf-lwmm convert "))
+    assert command.split()[3:] == ["--system", "adaptsegnet", "--labels", "cityscapes19", "--labels", "road,sky,car"]
+    code, _, err = run(*shlex.split(command)[1:], "--license", "mit", "--overwrite")
+    assert code == 0, err
+    for path in (tmp_path / "one").iterdir():
+        again = (tmp_path / "latest" / path.name).read_text("latin1")
+        assert again == path.read_text("latin1").replace('"one"', '"latest"').replace("# one", "# latest")
+
+
+def test_a_detector_is_converted_with_a_card_of_its_task(tmp_path: Path) -> None:
+    config = YolosConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, image_size=[32, 32],
+        num_detection_tokens=3, **LABELS,
+    )  # fmt: skip
+    saved(YolosForObjectDetection(config), tmp_path / "model")
+    YolosImageProcessor(do_resize=False, do_pad=False).save_pretrained(tmp_path / "model")
+    done = hf_lwmm.export(tmp_path / "model", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert done.loaded.task == "detection" and "pipeline_tag: object-detection" in card
+    assert 'AutoModelForObjectDetection.from_pretrained("out")' in card and not list((tmp_path / "out").glob("*.py"))
+
+
+def test_a_merge_of_networks_keeps_the_code_that_travels_with_its_anchor(tmp_path: Path) -> None:
+    folders = []
+    for seed in (1, 2):
+        torch.save(network("daformer", seed).state_dict(), tmp_path / f"{seed}.pth")
+        hf_lwmm.export(
+            tmp_path / f"{seed}.pth", tmp_path / f"model{seed}", network=NetworkOptions(labels=("road,sky,car",))
+        )
+        folders.append(tmp_path / f"model{seed}")
+    hf_lwmm.merge(folders, output=tmp_path / "merged")
+    assert {"daformer.py", "mit.py", "image_processing.py"} <= {path.name for path in (tmp_path / "merged").iterdir()}
+    merged = hf_lwmm.load(tmp_path / "merged")
+    one, other = (hf_lwmm.load(folder) for folder in folders)
+    key = "segformer.stages.0.patch_embeddings.proj.weight"
+    first, second, both = (state(loaded.model)[key] for loaded in (one, other, merged))
+    torch.testing.assert_close(both, (first + second) / 2, rtol=0.02, atol=0.01)
