@@ -15,7 +15,6 @@ from hf_lwmm.api.plan import anchor_index, planned, read_models, readable
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.atomic import atomic, check_target
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.hashing import file_hashes
 from hf_lwmm.engine.network_folder import code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError
@@ -156,7 +155,7 @@ def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
         record = measured_model(*found.paths.values()) if len(found.paths) == 1 else None
         if record is None:
             warnings.append(f"{found.label} does not name the model that it was measured on; only shapes were checked.")
-        elif sorted(record.sha256.values()) != sorted(file_hashes(model.paths).values()):
+        elif sorted(record.sha256.values()) != sorted(hub.file_hashes(model.paths).values()):
             raise PlanError(
                 f"{found.label} was measured on {record.model}, not on {model.label}. Give one file for each model, in "
                 "the models' order, or measure this one (`hf-lwmm measure`)."
@@ -214,7 +213,7 @@ def _write_model(
 
 def _input_hashes(ready: MergePlan) -> tuple[Mapping[str, str], ...]:
     every = {(i, name): path for i, c in enumerate(ready.sources) for name, path in c.paths.items()}
-    digests = file_hashes(every)
+    digests = hub.file_hashes(every)
     return tuple({name: digests[i, name] for name in c.paths} for i, c in enumerate(ready.sources))
 
 

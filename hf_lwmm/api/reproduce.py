@@ -9,7 +9,6 @@ from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.merge import merge
-from hf_lwmm.checkpoints.hashing import file_hashes
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import Ref, parse_ref
@@ -52,7 +51,7 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
             f"{source.label}: cannot be made again from here: BatchNorm's statistics were estimated on the images of "
             f"{recipe.bn_images.data}, which was a local folder."
         )
-    stored = file_hashes({name: hub.fetch(source, name) for name in recipe.output if name in source.files})
+    stored = hub.file_hashes({name: hub.fetch(source, name) for name in recipe.output if name in source.files})
     with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:
         again = merge(
             recipe.models,

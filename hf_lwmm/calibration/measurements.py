@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.calibration.merged_network import pixels_of
 from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.checkpoints.hashing import file_hashes
 from hf_lwmm.data.annotations import IGNORE
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
@@ -120,7 +120,7 @@ def save_measurements(
     checkpoint = open_checkpoint(loaded.source)
     checkpoint.close()
     metadata = {"format": "pt", "hf_lwmm": __version__, "kind": kind, "images": str(images)}
-    metadata |= MeasuredModel(loaded.label, file_hashes(checkpoint.paths)).to_metadata()
+    metadata |= MeasuredModel(loaded.label, hub.file_hashes(checkpoint.paths)).to_metadata()
     with atomic(path) as place:
         save_file({slot: tensor.cpu().contiguous() for slot, tensor in measured.items()}, place, metadata)
 

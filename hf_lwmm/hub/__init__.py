@@ -1,7 +1,7 @@
 """The Hub: references to models, and reading and pushing through the stock client."""
 
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, remote_header, resolve
-from hf_lwmm.hub.hashes import sha256, stamp
+from hf_lwmm.hub.hashes import file_hashes, sha256, stamp
 from hf_lwmm.hub.pushing import Pushed, PushOptions, check_push, push_folder, target_repo, whoami
 from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
 
@@ -14,6 +14,7 @@ __all__ = [
     "Source",
     "check_push",
     "fetch",
+    "file_hashes",
     "list_models",
     "parse_ref",
     "push_folder",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
+_K = TypeVar("_K")
 _BLOCK = 1 << 20  # bytes
 
 
@@ -15,6 +19,12 @@ def sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def file_hashes(paths: Mapping[_K, Path]) -> dict[_K, str]:
+    """Return the SHA-256 of each file, in hexadecimal, under the same keys; two files are read at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(paths, pool.map(sha256, paths.values()), strict=True))
 
 
 def git_blob_id(path: Path) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.hashing import file_hashes
 from hf_lwmm.options import Options
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
 
@@ -50,7 +49,7 @@ def _identity(checkpoint: Checkpoint) -> str:
     paths = dict(checkpoint.paths)
     if source.ref.path is not None and source.ref.path.is_dir():
         paths |= {name: hub.fetch(source, name) for name in _BESIDE if name in source.files}
-    return " ".join(f"{name}:{digest}" for name, digest in sorted(file_hashes(paths).items()))
+    return " ".join(f"{name}:{digest}" for name, digest in sorted(hub.file_hashes(paths).items()))
 
 
 def _changed(options: Options) -> dict[str, Any]:
