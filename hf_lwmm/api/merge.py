@@ -195,7 +195,7 @@ def _write_model(
         hashing = pool.submit(_input_hashes, ready)
         weights = write_network(ready, folder, writing=writing, progress=progress)
         bn_images = _recalibrated(ready, folder, inputs, progress)
-        outputs = pool.submit(file_hashes, {name: folder / name for name in weights})
+        outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
             (folder / PLOT).parent.mkdir()
             plot_layer_weights(ready, folder / PLOT)
