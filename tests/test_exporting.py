@@ -81,6 +81,7 @@ def test_conversion_keeps_every_bit_and_type(tmp_path: Path) -> None:
     model = network("daformer").half()
     torch.save(model.state_dict(), tmp_path / "half.pth")
     done = hf_lwmm.export(tmp_path / "half.pth", tmp_path / "out")
+    assert done.notes[-1] == "The original states no licence: ask its author before using or sharing this model."
     assert done.folder == tmp_path / "out"
     again = DAFormerForSemanticSegmentation.from_pretrained(tmp_path / "out", dtype="auto")
     assert all(

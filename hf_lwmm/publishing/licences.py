@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hf_lwmm.hub.client import Source
@@ -70,19 +70,12 @@ def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> Merg
     """Return the licence of a merge, with warnings where the parents' licences differ, restrict use, or are missing.
 
     Args:
-        sources: the parents.
+        sources: the parents; the original alone of a model that is converted.
         chosen: id of a licence chosen by the user; by default the parents' common or most restrictive licence, or
             `other` if one of them is not listed.
     """
     parents = tuple(licence_of(source) for source in sources)
-    warnings = []
     stated = ", ".join(f"{source.label}: {parent.shown}" for source, parent in zip(sources, parents, strict=True))
-    if len(set(parents)) > 1:
-        warnings.append(f"The parents' licences differ ({stated}).")
-    if any(parent.non_commercial for parent in parents):
-        warnings.append("At least one parent's licence excludes commercial use, so this merge does too.")
-    if any(parent.id is None for parent in parents):
-        warnings.append("At least one parent states no licence: ask its author before using or sharing this merge.")
     if chosen is not None:
         licence = Licence(chosen.lower())
     elif len(set(parents)) == 1 and parents[0].id:
@@ -92,4 +85,14 @@ def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> Merg
     else:
         unlisted = [p for p in parents if p.id not in _RANK and (p.name or p.link)]
         licence = Licence("other", unlisted[0].name, unlisted[0].link) if len(set(unlisted)) == 1 else Licence("other")
-    return MergedLicence(licence, parents, tuple(warnings))
+    return MergedLicence(licence, parents, tuple(_warnings(parents, stated)))
+
+
+def _warnings(parents: Sequence[Licence], stated: str) -> Iterator[str]:
+    who, what = ("The original", "model") if len(parents) == 1 else ("At least one parent", "merge")
+    if len(set(parents)) > 1:
+        yield f"The parents' licences differ ({stated})."
+    if any(parent.non_commercial for parent in parents):
+        yield f"{who}'s licence excludes commercial use, so this {what} does too."
+    if any(parent.id is None for parent in parents):
+        yield f"{who} states no licence: ask its author before using or sharing this {what}."
