@@ -27,7 +27,7 @@ _Self = TypeVar("_Self", bound="Options")
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is known of an option besides its type and default.
+    """The facts about an option besides its type and default.
 
     `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
     line if it differs from the field's. With `commas`, the command line takes several values as one text with commas

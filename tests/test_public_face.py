@@ -15,7 +15,7 @@ import yaml
 
 import hf_lwmm
 from hf_lwmm.cli import COMMANDS, load_command
-from hf_lwmm.options import declarations, option_name
+from hf_lwmm.options import Options, declarations, option_name
 from hf_lwmm.planning.recipe import Recipe
 
 _PACKAGE = Path(hf_lwmm.__file__).parent
@@ -98,14 +98,11 @@ def test_an_option_has_one_name_in_the_command_the_function_and_the_recipe() -> 
 def test_declared_limits_and_choices_hold_for_every_class_of_options() -> None:
     for name in hf_lwmm.__all__:
         cls = getattr(hf_lwmm, name)
-        if (
-            not (isinstance(cls, type) and issubclass(cls, import_module("hf_lwmm.options").Options))
-            or cls is hf_lwmm.Method
-        ):
+        if not (isinstance(cls, type) and issubclass(cls, Options)) or cls is hf_lwmm.Method:
             continue
         for field, declared in declarations(cls).items():
             if declared.choices:
-                with pytest.raises(hf_lwmm.HfLwmmError, match="is none of|must be"):
+                with pytest.raises(hf_lwmm.HfLwmmError, match=r"is none of|must be"):
                     cls(**{**_needed(cls), field: "no such choice"})
             for bound, step in (
                 (declared.minimum, -1),

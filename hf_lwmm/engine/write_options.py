@@ -1,4 +1,4 @@
-"""The options of writing a merged model."""
+"""Declare how a merged model is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hf_lwmm.options import Options, option, parse_size
 
 @dataclass(frozen=True)
 class WriteOptions(Options):
-    """How a merged model is written.
+    """The options of writing a merged model.
 
     `max_shard_size` is a number of bytes, or a text such as 5GB.
     """

@@ -27,11 +27,13 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to merge and how. `sha256` holds hashes of each model's weight files, `output` those of the merged ones.
+    """A merge as a file records it.
+
+    `sha256` holds hashes of each model's weight files, and `output` those of the merged ones.
 
     A local model of a finished merge is named by its last part alone and listed in `local`. The hashes of `base` and
-    `measurements` follow those of the models. `bn_images` are what BatchNorm's statistics were estimated on, and
-    `system` is the code base that DeepLabV2 networks were run as for it.
+    `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2
+    networks run as those of the code base `system`.
     """
 
     models: tuple[str, ...]
@@ -50,7 +52,10 @@ class Recipe:
 
     @property
     def inputs(self) -> MergeInputs:
-        """What the merge reads besides its models; images of a folder are left out, since nobody knows its place."""
+        """The inputs of the merge besides its models.
+
+        Images of a local folder are left out, since its place is unknown.
+        """
         images = self.bn_images
         return MergeInputs(
             base=self.base,

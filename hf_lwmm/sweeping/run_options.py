@@ -9,7 +9,7 @@ from hf_lwmm.options import Options, option
 
 @dataclass(frozen=True)
 class SweepRun(Options):
-    """A search in place of the grid, and the workers that score candidates."""
+    """The options of finding candidates and of spreading them over workers."""
 
     search: int = option(
         0, "In place of a grid, try so many values of start, alpha and ramp (TPE).", minimum=0, metavar="N"
