@@ -72,7 +72,7 @@ def paths(world: Path, *names: str) -> list[Path]:
 
 
 def rows(found: SweepReport) -> list[tuple[Any, ...]]:
-    """What does not depend on the machine."""
+    """Return the parts of the table that do not depend on the machine."""
     return [(row.rank, row.name, row.score, row.interval, row.difference_interval) for row in found.rows]
 
 

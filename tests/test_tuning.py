@@ -172,7 +172,7 @@ def test_what_lacks_a_slot_leaves_its_part_to_the_anchor(models: list[Path], tmp
 
 
 def uncertainty(folder: Path, pictures: list[Image.Image], balance: float = 1.0) -> float:
-    """What adaptive lowers, of a written network."""
+    """Return what adaptive lowers, of a written network."""
     loaded = hf_lwmm.load(folder)
     total = 0.0
     for picture in pictures:

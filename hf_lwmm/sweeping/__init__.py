@@ -8,7 +8,7 @@ The Parquet file of a sweep has a row for each candidate, the best first:
 | column | type | meaning |
 | --- | --- | --- |
 | rank | int | 1 for the best |
-| candidate | string | its name, the only one of its kind in the file |
+| candidate | string | its name, unique in the file |
 | kind | string | `model`, `merge` or `ensemble` |
 | models | list of string | the models that it is made of |
 | anchor | string | null for an ensemble |
@@ -23,8 +23,8 @@ The Parquet file of a sweep has a row for each candidate, the best first:
 | behind, behind_low, behind_high | float | to the best candidate, paired, at most 0; null for itself |
 | by_class | list of float | a value for each of `classes`, nan where a class does not occur |
 | definition | string | the candidate as JSON: the places of its models in the sweep, and its knobs as in a recipe |
-| task, classes, notes | string, list of string, list of string | of the evaluation |
-| seconds | float | of merging and scoring |
+| task, classes, notes | string, list of string, list of string | task, scored classes and notes of the evaluation |
+| seconds | float | time of merging and scoring |
 | counts, counts_shape | list of float, list of int | the metric's counts: (images, rows, K) |
 
 The file's metadata `hf_lwmm.sweep` is JSON: `study`, which says what the results are of, and `skipped` with reasons.

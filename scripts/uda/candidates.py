@@ -24,7 +24,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import hf_lwmm
-from hf_lwmm.calibration.measurements import measure
+from hf_lwmm.calibration.measurements import fisher, save_measurements
 from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
@@ -194,8 +194,9 @@ class Bench:
             path.parent.mkdir(parents=True, exist_ok=True)
             loaded = self.load(model)
             classes = loaded.classes if task == "classification" else CLASSES
-            images = LabelledImages(source, len(frames), lambda index: _sample(frames, index), task, classes)
-            measure(loaded, images, path, count=FISHER_IMAGES)
+            count = min(len(frames), FISHER_IMAGES)
+            images = LabelledImages(source, count, lambda index: _sample(frames, index), task, classes)
+            save_measurements(fisher(loaded, images), path, kind="fisher", loaded=loaded, images=count)
         return path
 
     def seconds(self, models: Sequence[str], on: str, images: int = 8) -> list[float]:
