@@ -141,6 +141,8 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
     from hf_lwmm.publishing.plots.style import check_picture_name as check_picture_name
     from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
+    from hf_lwmm.publishing.reports import check_report_name as check_report_name
+    from hf_lwmm.publishing.reports import save_report as save_report
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
     from hf_lwmm.sweeping.run_options import SweepRun as SweepRun

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_lwmm.data.annotations import Boxes
+from hf_lwmm.data.rows import first_line
 from hf_lwmm.errors import PlanError
 from hf_lwmm.labels import meaning, normalise
 from hf_lwmm.networks.loading import LoadedModel
@@ -66,13 +68,17 @@ def predict_logits(loaded: LoadedModel, pictures: Sequence[Image.Image], view: V
 
     Pictures that the image processor brings to the same size pass the network together. Its `window` and `stride`, if
     it has them, ask for sliding windows.
+
+    Raises:
+        PlanError: if the network cannot take pictures of this size.
     """
     processor = loaded.image_processor
     window, corners = getattr(processor, "window", None), bool(getattr(processor, "align_corners", False))
     found: dict[int, Logits] = {}
     for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
         stride = getattr(processor, "stride", None)
-        logits = window_logits(loaded.model, pixels, window, stride, align_corners=corners)
+        with _naming(loaded, pixels):
+            logits = window_logits(loaded.model, pixels, window, stride, align_corners=corners)
         found |= zip(members, map(_mirrored, logits) if view.mirrored else logits, strict=True)
     return [found[index] for index in range(len(pictures))]
 
@@ -100,6 +106,16 @@ def window_logits(
     logits = [model(pixels[..., y1:y2, x1:x2]).logits.float() for y1, y2, x1, x2 in boxes]
     placed = tuple(boxes) if window else ()
     return [Logits(tuple(each[row] for each in logits), align_corners, placed, size) for row in range(len(pixels))]
+
+
+@contextmanager
+def _naming(loaded: LoadedModel, pixels: Tensor) -> Iterator[None]:
+    """Name the network and the size of the pictures if it cannot take them: too few pixels, or too many."""
+    try:
+        yield
+    except RuntimeError as error:
+        height, width = pixels.shape[-2:]
+        raise PlanError(f"{loaded.label} cannot take {height} x {width} pixels: {first_line(error)}") from error
 
 
 def _mirrored(found: Logits) -> Logits:
@@ -266,7 +282,9 @@ def classify(
         for view in views:
             gather.append(rows_of_classes(models[0], loaded))
             for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
-                for member, logits in zip(members, loaded.model(pixels).logits.float().cpu(), strict=True):
+                with _naming(loaded, pixels):
+                    outputs = loaded.model(pixels).logits.float().cpu()
+                for member, logits in zip(members, outputs, strict=True):
                     found[member].append(logits[:, None, None])
     return [int(_average(each, gather).argmax()) for each in found]
 
@@ -279,7 +297,9 @@ def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None
     configuration of the network.
     """
     model: Any = loaded.model
-    outputs = model(_pixels(loaded, picture, PLAIN[0]))
+    pixels = _pixels(loaded, picture, PLAIN[0])
+    with _naming(loaded, pixels):
+        outputs = model(pixels)
     codes: Tensor = model.post_process_panoptic(outputs, [size or (picture.height, picture.width)])[0]
     return codes.cpu().numpy()
 
@@ -290,8 +310,10 @@ def detect(loaded: LoadedModel, picture: Image.Image) -> Boxes:
     weight: Any = next(loaded.model.parameters())
     inputs = loaded.image_processor(picture, return_tensors="pt").to(weight.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(weight.dtype)
+    with _naming(loaded, inputs["pixel_values"]):
+        outputs = loaded.model(**inputs)
     processed = loaded.image_processor.post_process_object_detection(
-        loaded.model(**inputs), threshold=0.0, target_sizes=[(picture.height, picture.width)]
+        outputs, threshold=0.0, target_sizes=[(picture.height, picture.width)]
     )[0]
     boxes, labels, scores = (processed[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
     return Boxes(boxes.reshape(-1, 4), labels.astype(np.int64), scores)
