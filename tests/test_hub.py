@@ -1,0 +1,72 @@
+"""The Hub client, against the local Hub over real HTTP: listing, headers, hashes, and the cache without a network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
+from safetensors.numpy import save
+
+from hf_lwmm import hub
+from hf_lwmm.hub.hashes import git_blob_id
+
+WEIGHTS = save({f"tensor{index}": np.zeros(3, np.float32) for index in range(2000)}, metadata={"format": "pt"})
+
+
+@pytest.fixture
+def repo(api: HfApi, request: pytest.FixtureRequest) -> str:
+    """A fresh repository with a card, a config and weights whose header is longer than the first read."""
+    repo_id = f"org/{request.node.name[5:60].translate(str.maketrans('[]', '--')).strip('-')}"
+    api.create_repo(repo_id)
+    files = {"README.md": b"---\nlicense: mit\ntags: [listed]\n---\n", "config.json": b"{}", "w.safetensors": WEIGHTS}
+    api.create_commit(repo_id, [CommitOperationAdd(*file) for file in files.items()], commit_message="first")
+    return repo_id
+
+
+def test_listed_models_are_sources_at_a_commit(repo: str, api: HfApi) -> None:
+    [listed] = hub.list_models({"filter": "listed", "search": repo.split("/")[1]}, limit=5)
+    assert listed.source.ref == hub.parse_ref(repo) and listed.source.sha == api.model_info(repo).sha
+    assert listed.source == hub.resolve(hub.parse_ref(repo)) and listed.source.card["license"] == "mit"
+
+
+def test_a_long_header_is_read_without_its_data(repo: str) -> None:
+    source = hub.resolve(hub.ModelRef(repo_id=repo))
+    header = hub.remote_header(source, "w.safetensors")
+    assert header is not None
+    text, start, size = header
+    assert WEIGHTS[8:start] == text and len(WEIGHTS) == start + size and size == 2000 * 12
+
+
+def test_a_file_has_the_names_that_the_hub_gives_its_content(repo: str, api: HfApi, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(b"{}")
+    (tmp_path / "w.safetensors").write_bytes(WEIGHTS)
+    [config, weights] = api.get_paths_info(repo, ["config.json", "w.safetensors"])
+    assert git_blob_id(tmp_path / "config.json") == config.blob_id
+    assert hub.sha256(tmp_path / "w.safetensors") == weights.lfs.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+
+
+def test_a_stamp_changes_with_any_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    before = hub.stamp(tmp_path)
+    assert hub.stamp(tmp_path) == before
+    os.utime(tmp_path / "a.txt", (1, 1))
+    changed = hub.stamp(tmp_path)
+    (tmp_path / "a.txt").rename(tmp_path / "b.txt")
+    assert len({before, changed, hub.stamp(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["part", "all"])
+def test_what_the_cache_has_of_a_model_is_found_offline(whole: bool, repo: str, tmp_path: Path) -> None:
+    patterns = None if whole else ["config.json"]
+    snapshot_download(repo, cache_dir=tmp_path, allow_patterns=patterns)
+    code = f"from hf_lwmm import hub; print(*hub.resolve(hub.parse_ref({repo!r})).files)"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    everything = [".gitattributes", "README.md", "config.json", "w.safetensors"]
+    assert done.stdout.split() == (everything if whole else ["config.json"])
