@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.hub import ModelRef as ModelRef
     from hf_lwmm.hub import Pushed as Pushed
     from hf_lwmm.hub import PushOptions as PushOptions
+    from hf_lwmm.hub import parse_ref as parse_ref
     from hf_lwmm.labels import LabelSet as LabelSet
     from hf_lwmm.labels import read_label_set as read_label_set
     from hf_lwmm.localhub.server import LocalHub as LocalHub
@@ -140,6 +141,8 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
     from hf_lwmm.publishing.plots.style import check_picture_name as check_picture_name
     from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
+    from hf_lwmm.publishing.reports import check_report_name as check_report_name
+    from hf_lwmm.publishing.reports import save_report as save_report
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
     from hf_lwmm.sweeping.run_options import SweepRun as SweepRun

@@ -11,6 +11,7 @@ derives from `Options` and whose fields are made with `option`:
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -26,7 +27,7 @@ _Self = TypeVar("_Self", bound="Options")
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is known of an option besides its type and default.
+    """The facts about an option besides its type and default.
 
     `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
     line if it differs from the field's. With `commas`, the command line takes several values as one text with commas
@@ -160,6 +161,17 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return a sentence that suggests the nearest known name, empty if none is near."""
     near = get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]}?" if near else ""
+
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(size: int | str) -> int:
+    """Return a size such as 500MB in bytes. Raises PlanError for any other text."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]B)?\s*", str(size).upper())
+    if found is None or not float(found[1]):
+        raise PlanError(f"--max-shard-size {size}: write a size such as 5GB or 500MB.")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
 
 
 @cache

@@ -7,7 +7,7 @@ root=.quickstart/hub
 port=${PORT:-8765}
 
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[quickstart]"
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[eval,plots,hub]"
 
 .venv/bin/hf-lwmm hub serve --root "$root" --port "$port" 2> .quickstart.log &
 hub=$!
@@ -24,7 +24,7 @@ export HF_TOKEN
 .venv/bin/python -m scripts.quickstart.seed
 echo
 merge=(hf-lwmm merge local/gta-to-night local/synthia-to-night --anchor local/gta-to-night
-    --evaluate local/streets --split night --push)
+    --eval-data local/streets --eval-split night --push)
 echo "\$ ${merge[*]}"
 ".venv/bin/${merge[0]}" "${merge[@]:1}"
 echo

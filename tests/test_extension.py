@@ -1,4 +1,4 @@
-"""`hf extensions install OWNER/hf-lwmm` and `hf lwmm ...`, by the installed huggingface_hub, with no GitHub."""
+"""`hf extensions install OWNER/hf-lwmm` and `hf lwmm ...`, by the installed huggingface_hub, without GitHub."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ import pytest
 from huggingface_hub.cli import extensions
 
 from hf_lwmm import __version__
+from hf_lwmm.errors import EXTRAS
 
 REPOSITORY = Path(__file__).parents[1]
+MODELS = REPOSITORY / "scripts" / "quickstart" / "models"
 Hf = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def _from_checkout(method: str, url: str, **options: Any) -> SimpleNamespace:
-    """What GitHub would answer for a file of the repository."""
+    """Answer as GitHub would for a file of the repository."""
     path = REPOSITORY / url.partition("/HEAD/")[2]
     if "/HEAD/" not in url or not path.is_file():
         raise httpx2.HTTPError(f"404: {url}")
@@ -52,8 +54,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if command[-1] != "https://github.com/OWNER/hf-lwmm/archive/HEAD.zip":
             return subprocess.run(command, **options)
         done = subprocess.run([*command[:-1], "--no-deps", wheel], **options)
-        # In place of fetching what it depends on: the packages that this environment has.
-        (next((home / ".local").rglob("site-packages")) / "others.pth").write_text("\n".join(site.getsitepackages()))
+        # In place of fetching what it depends on: the packages of this environment but for those of extras.
+        block = f"import sys; sys.modules.update(dict.fromkeys({list(EXTRAS)}))"
+        others = next((home / ".local").rglob("site-packages")) / "others.pth"
+        others.write_text("\n".join([block, *site.getsitepackages()]))
         return done
 
     with pytest.MonkeyPatch.context() as patch:
@@ -71,6 +75,7 @@ def hf(home: Path) -> Hf:
     executable = shutil.which("hf", path=Path(sys.executable).parent)
     assert executable
     environment = {**os.environ, "HOME": str(home), "HF_HUB_DISABLE_UPDATE_CHECK": "1", "NO_COLOR": "1"}
+    environment.pop("PYTHONPATH", None)  # which would hide the installed package
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([executable, *arguments], env=environment, capture_output=True, text=True, cwd=home)
@@ -94,3 +99,11 @@ def test_hf_lwmm_runs_it(hf: Hf) -> None:
     assert methods.returncode == 0 and "layerwise" in methods.stdout
     wrong = hf("lwmm", "merge", "one")
     assert wrong.returncode == 1 and "at least two models" in wrong.stderr
+
+
+def test_hf_lwmm_merges_with_what_the_extension_brings(hf: Hf, home: Path) -> None:
+    merged = hf("lwmm", "merge", str(MODELS / "gta-to-night"), str(MODELS / "synthia-to-night"), "--output", "merged")
+    assert merged.returncode == 0, merged.stderr
+    assert (home / "merged" / "model.safetensors").is_file() and (home / "merged" / "README.md").is_file()
+    lacking = hf("lwmm", "evaluate", "merged", "--data", "folder")
+    assert lacking.returncode == 1 and "pip install 'hf-lwmm[" in lacking.stderr, lacking.stderr

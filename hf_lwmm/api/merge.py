@@ -268,7 +268,7 @@ def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
 
 
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
-    """What was taken for granted, decided or copied on the way."""
+    """Notes on what was assumed, decided, copied or left out."""
     notes = [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
     if ready.tuning is not None:
         notes += [f"Layer weights decided on {ready.tuning.images}:"] if ready.tuning.images else []

@@ -68,7 +68,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Search:
-    """What was found, most downloaded first.
+    """The models that were found, most downloaded first.
 
     `looked_at` counts repositories; `unread` are those that could not be judged without downloading them, and why.
     """
@@ -162,7 +162,7 @@ def _classes_text(candidate: Candidate) -> str:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What is looked for: lists to look in, and how a model is judged by its checkpoint or its config alone."""
+    """The goal of a search: the lists to look in, and the judge of a model by its checkpoint or its config alone."""
 
     title: str
     queries: Sequence[Sequence[Query]]
@@ -280,7 +280,7 @@ def _queries(component: str, size: str, more: Sequence[Query] = ()) -> Sequence[
 
 
 def _size(backbone: str) -> str:
-    """What of a backbone's name is likely to be in a repository's: b5 of MiT-B5."""
+    """The part of a backbone's name that repositories are likely to have in theirs: b5 of MiT-B5."""
     found = re.search(r"[- _]([a-z]?\d+)$", backbone.lower())
     return found[1] if found else ""
 

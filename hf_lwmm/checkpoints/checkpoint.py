@@ -47,12 +47,12 @@ class TensorReader(Protocol):
         """Fill `buffer` with the tensor's bytes from its byte `start` on."""
 
     def close(self) -> None:
-        """Give up the files."""
+        """Close the files."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model's tensors by stored name, and what its files say about it.
+    """The tensors of a model by stored name, and the facts in its files.
 
     `reader` is None when only headers were read, over the network. `classes` are label names in order, None if
     unknown. `notes` say which files were chosen and what was left out of them.
@@ -153,14 +153,14 @@ def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bo
 
 
 def classifier_rows(slot_map: SlotMap) -> int | None:
-    """How many classes the classifiers tell apart, None if that cannot be told."""
+    """Return the number of classes of the classifiers, None if they have none or disagree."""
     slots = slot_map.slots
     rows = {a.shape[0] for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape}
     return rows.pop() if len(rows) == 1 else None
 
 
 def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Checkpoint:
-    """The checkpoint, its classes named after the first fitting label set if it does not name them itself."""
+    """Return the checkpoint with the classes of the first fitting label set, if it does not name its own."""
     if checkpoint.classes is not None:
         return checkpoint
     rows = classifier_rows(checkpoint.slot_map)
@@ -169,7 +169,7 @@ def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Check
 
 
 def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which files hold the weights, and a note where there was a choice.
+    """Choose the files that hold the weights, and return them with a note where there was a choice.
 
     Raises:
         CheckpointError: if there is none, or no way to tell which.
@@ -202,7 +202,7 @@ def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def read_config(source: Source) -> Mapping[str, Any]:
-    """The source's config.json, empty if it has none that can be read."""
+    """Return the content of the source's config.json, empty if it has none that can be read."""
     if "config.json" not in source.files or (source.ref.path is not None and source.ref.path.is_file()):
         return {}
     try:
@@ -265,7 +265,7 @@ def _union(source: Source, files: Mapping[str, Mapping[str, TensorInfo]]) -> dic
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Label names from id2label; transformers' placeholders (LABEL_0, ...) say nothing."""
+    """The class names of id2label; transformers' placeholders (LABEL_0, ...) do not count."""
     labels = config.get("id2label")
     if not isinstance(labels, dict) or not labels:
         return None

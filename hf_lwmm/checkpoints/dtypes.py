@@ -1,4 +1,4 @@
-"""Element types by their safetensors names, and how floats are widened for arithmetic and narrowed again."""
+"""Name element types as safetensors does, widen floats for arithmetic, and narrow them again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def is_float(dtype: str) -> bool:
-    """Whether tensors of this type are weights that can be merged."""
+    """Return True if tensors of this type are weights that can be merged."""
     return dtype in FLOATS
 
 
 def accumulator(dtypes: set[str]) -> np.dtype[np.generic]:
-    """The type that a merge of these types is computed in: float32, or float64 if any input has it."""
+    """Return the type that a merge of these types is computed in: float32, or float64 if any input has it."""
     return np.dtype(np.float64 if "F64" in dtypes else np.float32)
 
 
@@ -41,7 +41,7 @@ def widen(raw: Bytes, dtype: str, out: Array) -> None:
 
 
 def fits(values: Array, dtype: str) -> bool:
-    """Whether every finite value stays finite in `dtype`."""
+    """Return True if every finite value stays finite in `dtype`."""
     largest = _LARGEST.get(dtype)
     if largest is None or (dtype in ("F32", "BF16") and values.dtype == np.float32):
         return True  # bfloat16 has float32's range but for its last rounding step, which `narrow` keeps finite
@@ -49,7 +49,7 @@ def fits(values: Array, dtype: str) -> bool:
 
 
 def narrow(values: Array, dtype: str) -> Bytes:
-    """Round float32 or float64 values to `dtype` (to nearest, ties to even) and give their bytes."""
+    """Round float32 or float64 values to `dtype` (to nearest, ties to even) and return their bytes."""
     if dtype != "BF16":
         target = {"F16": np.float16, "F32": np.float32, "F64": np.float64}[dtype]
         return np.ascontiguousarray(values.astype(target, copy=False)).view(np.uint8)

@@ -1,4 +1,4 @@
-"""Safetensors files: their headers, read with suspicion, and their bytes, read in place."""
+"""Read safetensors files: headers with suspicion, bytes in place."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class SafetensorsHeader:
-    """What a file says of itself: tensors, the byte at which each starts in the file, and free metadata."""
+    """The header of a file: tensors, the byte at which each starts in the file, and free metadata."""
 
     tensors: Mapping[str, TensorInfo]
     starts: Mapping[str, int]
@@ -62,7 +62,11 @@ def read_header(path: Path) -> SafetensorsHeader:
 
 
 def parse_header(raw: bytes, name: str, *, data_start: int, data_size: int) -> SafetensorsHeader:
-    """Check a header's JSON text against the size of the data behind it. Raises CheckpointError as `read_header`."""
+    """Parse a header's JSON text and check it against the size of the data behind it.
+
+    Raises:
+        CheckpointError: as `read_header`.
+    """
     try:
         entries = json.loads(raw, object_pairs_hook=_no_duplicates)
         metadata = entries.pop("__metadata__", None) or {}
@@ -106,7 +110,7 @@ def _span(entry: dict[str, Any]) -> tuple[TensorInfo, int, int]:
 
 
 def encode_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
-    """The first bytes of a file with these tensors, and the byte at which each starts in it.
+    """Return the first bytes of a file with these tensors, and the byte at which each tensor starts.
 
     Order, padding and spelling are those of the safetensors library (larger element types first, then by
     name; `format: pt`), so that a file written from them equals the one that it would write.
@@ -126,7 +130,7 @@ def encode_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, i
 
 
 class SafetensorsReader:
-    """Reads bytes of tensors in one or several local safetensors files by position; safe across threads."""
+    """Read bytes of tensors in local safetensors files by position; several threads may do so at once."""
 
     def __init__(self, files: Mapping[Path, SafetensorsHeader]) -> None:
         self._files = {path: os.open(path, os.O_RDONLY) for path in files}
@@ -152,7 +156,7 @@ class SafetensorsReader:
             done += count
 
     def close(self) -> None:
-        """Close the files; what is closed cannot be read again."""
+        """Close the files, which cannot be read again."""
         files, self._files = self._files, {}
         for descriptor in files.values():
             os.close(descriptor)

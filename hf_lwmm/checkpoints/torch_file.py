@@ -1,4 +1,4 @@
-"""Torch files (`.bin`, `.pth`, `.pt`, `.ckpt`) and the containers that training code wraps state dicts in."""
+"""Read torch files (`.bin`, `.pth`, `.pt`, `.ckpt`) and the containers that training code wraps state dicts in."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IMAGENET_COPY = "imnet_model."
 
 @dataclass(frozen=True)
 class TorchFile:
-    """The weights of one torch file under the names of its own layout, and what its container says."""
+    """The tensors of one torch file under the names of its own layout, and the facts in its container."""
 
     tensors: Mapping[str, TensorInfo]
     data: Mapping[str, Bytes]
@@ -34,7 +34,7 @@ class TorchFile:
 
 
 class _Inert:
-    """Stands in for record-keeping objects in a checkpoint, which hold no weights; runs nothing."""
+    """A stand-in for record-keeping objects in a checkpoint, which hold no weights; it runs nothing."""
 
     def __init__(self, *args: object) -> None: ...
 
@@ -127,7 +127,7 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _lightning(state: dict[str, Any], container: Mapping[str, Any]) -> dict[str, Any]:
-    """A Lightning module keeps its network under one attribute, beside losses and metrics with weights of their own."""
+    """The network's part of a Lightning module, which also holds losses and metrics with weights of their own."""
     if "pytorch-lightning_version" not in container:
         return state
     for prefix in ("model.", "net.", "network."):
@@ -138,7 +138,7 @@ def _lightning(state: dict[str, Any], container: Mapping[str, Any]) -> dict[str,
 
 
 def _unwrap(state: dict[str, Any], branch: str, name: str) -> tuple[dict[str, Any], list[str]]:
-    """Strip what wrappers put before every name, never anything from the middle of one."""
+    """Strip the prefixes that wrappers put before every name, never anything from the middle of a name."""
     if all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     if any(key.startswith((_WRAPPERS["teacher"], _IMAGENET_COPY)) for key in state):
@@ -164,7 +164,7 @@ def _classes(content: Any) -> tuple[str, ...] | None:
 
 
 def write_torch_file(weights: Path, target: Path) -> None:
-    """Save the tensors of a safetensors file as a state dict; the halves of FADA's networks as it keeps them, apart."""
+    """Save the tensors of a safetensors file as a state dict, with the two halves of FADA's networks apart."""
     with naming_extras(f"Writing {target.name}"):
         import torch
         from safetensors.torch import load_file
@@ -179,7 +179,7 @@ def write_torch_file(weights: Path, target: Path) -> None:
 
 
 class MemoryReader:
-    """Reads bytes of tensors that are in memory or mapped into it."""
+    """Read bytes of tensors that are in memory or mapped into it."""
 
     def __init__(self, data: Mapping[str, Bytes]) -> None:
         self._data = data
@@ -195,5 +195,5 @@ class MemoryReader:
         buffer[:] = self._data[name][start : start + len(buffer)].data
 
     def close(self) -> None:
-        """Let go of the tensors; what is closed cannot be read again."""
+        """Release the tensors, which cannot be read again."""
         self._data = {}

@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import console, note, notes, print_json, write_report
+from hf_lwmm.cli.terminal import console, note, notes, print_json
 
 EXAMPLES = """Examples:
 
@@ -42,7 +42,8 @@ def evaluate(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    options.check_report("--output", output)
+    if output is not None:
+        hf_lwmm.check_report_name(output)
     if evaluation.examples and plot is None:
         raise hf_lwmm.PlanError("--examples draws into a folder: name it with --plot FOLDER.")
     options.check_folder("--plot", plot)
@@ -51,7 +52,8 @@ def evaluate(
     if found is None:
         return  # another process answers
     notes(found.notes)
-    write_report(found, output)
+    if output is not None:
+        hf_lwmm.save_report(found, output)
     if plot is not None:
         for path in (*hf_lwmm.save_score_plots(found, plot), *hf_lwmm.save_examples(found, plot)):
             note(f"Drew {path}")

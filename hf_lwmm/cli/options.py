@@ -123,9 +123,3 @@ def check_folder(option: str, folder: Path | None) -> None:
     """Refuse a folder that a file is in the way of, before any work is done for it. Raises PlanError."""
     if folder is not None and not next(part for part in (folder, *folder.absolute().parents) if part.exists()).is_dir():
         raise PlanError(f"{option} {folder}: name a folder; a file is in its place.")
-
-
-def check_report(option: str, path: Path | None) -> None:
-    """Refuse a report that cannot be written. Raises PlanError."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise PlanError(f"{option} {path}: name a file, .json or .md, in a folder that exists.")

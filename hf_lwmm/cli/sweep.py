@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.terminal import console, note, notes, print_json, write_report
+from hf_lwmm.cli.terminal import console, note, notes, print_json
 
 EXAMPLES = """Examples:
 
@@ -51,7 +51,8 @@ def sweep(
     """Merge and score every combination of models, anchors, methods and knobs, and rank them."""
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    options.check_report("--report", report)
+    if report is not None:
+        hf_lwmm.check_report_name(report)
     options.check_folder("--plot", plot)
     knobs = hf_lwmm.Knobs(**fixed)
     try:
@@ -70,7 +71,8 @@ def sweep(
         note("Interrupted; what was scored is kept, and the same command goes on from there.")
         raise typer.Exit(130) from None
     notes(found.notes)
-    write_report(found, report)
+    if report is not None:
+        hf_lwmm.save_report(found, report)
     if plot is not None:
         for path in hf_lwmm.save_sweep_plots(found.records(), plot, found.metric):
             note(f"Drew {path}")

@@ -6,24 +6,12 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import hf_lwmm
-from hf_lwmm.checkpoints.atomic import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-
-class Report(Protocol):
-    """An answer that is written as JSON or Markdown."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-
-    def to_markdown(self) -> str:
-        """Return tables as Markdown."""
 
 
 def console(width: int | None = None) -> Console:
@@ -48,14 +36,6 @@ def print_pushed(pushed: hf_lwmm.Pushed | None) -> None:
         print(f"Pushed to {pushed.pull_request or pushed.url}")
     elif pushed is not None:
         print(f"{pushed.url} holds exactly this already; nothing was pushed.")
-
-
-def write_report(report: Report, path: Path | None) -> None:
-    """Write a report as JSON or Markdown, by the suffix of its file; nothing without a path."""
-    if path is not None:
-        text = json.dumps(report.to_dict(), indent=2) if path.suffix == ".json" else report.to_markdown()
-        with atomic(path) as place:
-            place.write_text(text + "\n", encoding="utf-8")
 
 
 def warn(message: str) -> None:

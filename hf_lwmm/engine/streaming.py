@@ -1,4 +1,4 @@
-"""Carry a plan out: positioned reads, bounded chunks, positioned writes into a safetensors file.
+"""Carry a plan out in bounded memory, with positioned reads and writes.
 
 Each output element is anchor + sum_i H_i * (theta_i - anchor), Equation 1 rearranged since a row of H sums to 1.
 In this form equal inputs give back themselves exactly, and the difference of two close weights is exact. It is
@@ -129,7 +129,7 @@ def _shards(tensors: Sequence[TensorRecipe], limit: int) -> Mapping[str, list[Te
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    """Take the disk space now, so that a full disk is found before the work and not after it."""
+    """Reserve the disk space, so that a full disk is found before the work and not after it."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
     else:

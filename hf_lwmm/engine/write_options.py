@@ -1,19 +1,16 @@
-"""The options of writing a merged model."""
+"""Declare how a merged model is written."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
-from hf_lwmm.options import Options, option
-
-_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+from hf_lwmm.options import Options, option, parse_size
 
 
 @dataclass(frozen=True)
 class WriteOptions(Options):
-    """How a merged model is written.
+    """The options of writing a merged model.
 
     `max_shard_size` is a number of bytes, or a text such as 5GB.
     """
@@ -33,13 +30,3 @@ class WriteOptions(Options):
     def shard_bytes(self) -> int:
         """The largest size of a file of weights, in bytes."""
         return int(self.max_shard_size)
-
-
-def parse_size(size: int | str) -> int:
-    """Return a size such as 500MB in bytes. Raises PlanError for any other text."""
-    if isinstance(size, int):
-        return size
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]B)?\s*", size.upper())
-    if found is None or not float(found[1]):
-        raise WriteOptions.error(f"--max-shard-size {size}: write a size such as 5GB or 500MB.")
-    return int(float(found[1]) * _UNITS.get(found[2] or "", 1))

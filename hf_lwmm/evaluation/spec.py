@@ -9,7 +9,7 @@ from hf_lwmm.options import Options, option
 
 @dataclass(frozen=True)
 class EvaluationSpec(Options):
-    """How models are scored: which classes, on which views of an image, and how fast.
+    """The options of an evaluation: classes to score, views of an image, speed, pictures.
 
     `protocol` is the label set whose classes are scored; if None, all classes that the data set or the first model has.
     `flip` and `scales` are views of each image over which the softmax of a model is averaged.

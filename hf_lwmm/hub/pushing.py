@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PushOptions(Options):
-    """How files are pushed to the Hub.
+    """The options of a push to the Hub.
 
     `repo` is a repository id, a name in the user's own namespace, or empty for the default name.
     """

@@ -58,7 +58,7 @@ def interval(scores: Values) -> Interval:
 
 
 def _draws(images: int, resamples: int, seed: int) -> Values:
-    """How often each image is in each resample: (resamples, images)."""
+    """The number of times that each image is in each resample: (resamples, images)."""
     if not images:
         raise MetricError("An interval over images needs at least one image.")
     random = np.random.default_rng(seed)

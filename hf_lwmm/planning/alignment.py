@@ -1,4 +1,4 @@
-"""Which slots the models share, in depth order, and why every other tensor is not shared."""
+"""Find the slots that models share, in depth order, and the reason why any other tensor is not shared."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MIN_SHARED = 0.2
 
 @dataclass(frozen=True)
 class SharedSlot:
-    """A slot that is merged: at which depth position (1..Np), among which models (the anchor included).
+    """A slot that is merged: its depth position (1..Np), and its members, the models that have it.
 
-    `rows`, for a classifier matched by label: for each member the row that it has for each of the anchor's rows,
-    -1 where it lacks the class.
+    The anchor is a member. For a classifier matched by label, `rows` holds each member's row for each of the anchor's
+    rows, -1 where the member lacks the class.
     """
 
     slot: str
@@ -39,7 +39,7 @@ class SharedSlot:
 
 @dataclass(frozen=True)
 class Unshared:
-    """A slot of one model that is not merged, and why."""
+    """A slot of one model that is not merged, and the reason."""
 
     slot: str
     model: int
@@ -48,7 +48,10 @@ class Unshared:
 
 @dataclass(frozen=True)
 class Alignment:
-    """What the models share. `positions` is Np; `shared` is in depth order; `notes` say what was taken for granted."""
+    """The slots that models share: `shared` in depth order, at `positions` (Np) positions.
+
+    `notes` name what was assumed.
+    """
 
     anchor: int
     positions: int
@@ -79,12 +82,16 @@ def align(
     order: str = "depth",
     keep: Sequence[str] = (),
 ) -> Alignment:
-    """Find the shared slots of checkpoints.
+    """Find the shared slots of checkpoints (methods/README.md, sections 2 to 4).
 
-    `share`: slots that all models have, or the anchor and any other. `head`: merge heads where they are shared,
-    keep them the anchor's, or match classifier rows by class name. `granularity` says what has a depth position
-    of its own; `order` whether positions follow execution or the anchor's registration order (method, sections 2-4).
-    `keep` names slots, or dotted beginnings of their names, that stay the anchor's.
+    Args:
+        checkpoints: the models; headers are enough.
+        anchor: the index of the anchor.
+        share: share slots that all models have, or those that the anchor and any other have.
+        head: share heads where they agree, leave them to the anchor, or match classifier rows by class name.
+        granularity: what has a depth position of its own.
+        order: let positions follow execution or the anchor's registration order.
+        keep: slots, or dotted beginnings of their names, that stay the anchor's.
 
     Raises:
         AlignmentError: if backbones differ, or nothing or only a trivial part is shared.
@@ -92,65 +99,62 @@ def align(
     """
     _check_backbones(checkpoints, anchor)
     _check_keep(checkpoints[anchor], keep)
-    slots = [checkpoint.slot_map.slots for checkpoint in checkpoints]
+    mine = checkpoints[anchor].slot_map.slots
     ranked = _ranked(checkpoints[anchor], order)
-    shared: list[tuple[str, tuple[int, ...], Mapping[int, tuple[int, ...]] | None]] = []
+    positions: dict[object, int] = {}
+    shared: list[SharedSlot] = []
     unshared: list[Unshared] = []
     for slot in ranked:
-        members, reasons = [anchor], []
-        rows: dict[int, tuple[int, ...]] = {}
-        for model in range(len(checkpoints)):
-            if model == anchor:
-                continue
-            reason, matched = None, None
-            for factor in dict.fromkeys((other_factor(slot) or slot, slot)):
-                # Both factors of a weight-normalised layer are shared, or neither is.
-                if reason is None:
-                    reason = _kept(factor, keep)
-                if reason is None:
-                    reason, matched = _compare(checkpoints, anchor, model, factor, head)
-            if reason is None:
-                members.append(model)
-                if matched is not None:
-                    rows[model] = matched
-            else:
-                reasons.append(reason)
+        members, rows, reasons = _members(checkpoints, anchor, slot, head, keep)
         if len(members) > 1 and (share == "any" or not reasons):
-            shared.append((slot, tuple(sorted(members)), rows or None))
+            position = positions.setdefault(_group(slot, granularity), len(positions) + 1)
+            shared.append(SharedSlot(slot, mine[slot].shape, position, members, rows or None))
         else:
             unshared.append(Unshared(slot, anchor, reasons[0] if reasons else "there is no other model"))
-    for slot in slots[anchor].keys() - set(ranked):
+    for slot in mine.keys() - set(ranked):
         unshared.append(Unshared(slot, anchor, _fixed_reason(checkpoints[anchor], slot) or "not merged"))
-    for model, theirs in enumerate(slots):
-        unshared += [Unshared(s, model, "the anchor does not have it") for s in theirs if s not in slots[anchor]]
-
-    groups: dict[object, int] = {}
-    merged = [
-        SharedSlot(
-            slot,
-            slots[anchor][slot].shape,
-            groups.setdefault(_group(slot, granularity), len(groups) + 1),
-            members,
-            matched,
-        )
-        for slot, members, matched in shared
-    ]
-    sizes = {slot: math.prod(slots[anchor][slot].shape) for slot in ranked}
+    for model, checkpoint in enumerate(checkpoints):
+        theirs = checkpoint.slot_map.slots
+        unshared += [Unshared(slot, model, "the anchor does not have it") for slot in theirs if slot not in mine]
     alignment = Alignment(
         anchor,
-        len(groups),
-        tuple(merged),
+        len(positions),
+        tuple(shared),
         tuple(unshared),
-        sum(sizes[s.slot] for s in merged),
-        sum(sizes.values()),
-        _label_notes(checkpoints, anchor, merged),
+        shared_parameters=sum(math.prod(each.shape) for each in shared),
+        anchor_parameters=sum(math.prod(mine[slot].shape) for slot in ranked),
+        notes=_label_notes(checkpoints, shared),
     )
     _check_enough(checkpoints, alignment)
     return alignment
 
 
+def _members(
+    checkpoints: Sequence[Checkpoint], anchor: int, slot: str, head: str, keep: Sequence[str]
+) -> tuple[tuple[int, ...], dict[int, tuple[int, ...]], list[str]]:
+    """The models that share a slot, the classifier rows of those that are matched by label, and the others' reasons."""
+    members, rows, reasons = [anchor], dict[int, tuple[int, ...]](), list[str]()
+    for model in range(len(checkpoints)):
+        if model == anchor:
+            continue
+        reason, matched = None, None
+        # Both factors of a weight-normalised layer are shared, or neither is.
+        for factor in dict.fromkeys((other_factor(slot) or slot, slot)):
+            if reason is None:
+                reason = _kept(factor, keep)
+            if reason is None:
+                reason, matched = _compare(checkpoints, anchor, model, factor, head)
+        if reason is not None:
+            reasons.append(reason)
+            continue
+        members.append(model)
+        if matched is not None:
+            rows[model] = matched
+    return tuple(sorted(members)), rows, reasons
+
+
 def _ranked(anchor: Checkpoint, order: str) -> list[str]:
-    """The anchor's slots that could be merged, in the asked order."""
+    """The anchor's slots that can be merged, in the order asked for."""
     mergeable = [slot for slot in anchor.slot_map.slots if _fixed_reason(anchor, slot) is None]
     if order == "depth":
         return depth_order(mergeable)
@@ -159,7 +163,7 @@ def _ranked(anchor: Checkpoint, order: str) -> list[str]:
 
 
 def _fixed_reason(checkpoint: Checkpoint, slot: str) -> str | None:
-    """Why a slot can never be merged, or None."""
+    """The reason why a slot can never be merged, or None."""
     info = checkpoint.tensors[checkpoint.slot_map.slots[slot].tensor]
     if not is_float(info.dtype):
         return f"not a float weight ({info.dtype}): the anchor's is kept"
@@ -176,7 +180,7 @@ def _fixed_reason(checkpoint: Checkpoint, slot: str) -> str | None:
 
 
 def _under(slot: str, name: str) -> bool:
-    """Whether a name is the slot's, or its beginning up to a dot: block.2.1 is not the beginning of block.2.10."""
+    """True if a name is the slot's, or its beginning up to a dot: block.2.1 is not the beginning of block.2.10."""
     return slot == name or slot.startswith(name.rstrip(".") + ".")
 
 
@@ -190,7 +194,7 @@ def _kept(slot: str, keep: Sequence[str]) -> str | None:
     return next((f"kept as asked (--keep {name})" for name in keep if _under(slot, name)), None)
 
 
-def _label_notes(checkpoints: Sequence[Checkpoint], anchor: int, shared: Sequence[SharedSlot]) -> tuple[str, ...]:
+def _label_notes(checkpoints: Sequence[Checkpoint], shared: Sequence[SharedSlot]) -> tuple[str, ...]:
     silent: dict[str, None] = {}
     for slot in shared:
         place = place_of(slot.slot)
@@ -202,7 +206,7 @@ def _label_notes(checkpoints: Sequence[Checkpoint], anchor: int, shared: Sequenc
 def _compare(
     checkpoints: Sequence[Checkpoint], anchor: int, model: int, slot: str, head: str
 ) -> tuple[str | None, tuple[int, ...] | None]:
-    """Why a model does not share a slot with the anchor (None if it does), and matched classifier rows."""
+    """The reason why a model does not share a slot with the anchor, None if it does, and matched classifier rows."""
     ours, theirs = checkpoints[anchor], checkpoints[model]
     place = place_of(slot)
     in_head = place[0].kind == "head" if place else ours.slot_map.backbone is not None
@@ -243,7 +247,7 @@ def _row_names(checkpoint: Checkpoint, shape: tuple[int, ...]) -> tuple[str, ...
 
 
 def _group(slot: str, granularity: str) -> object:
-    """What shares a depth position with the slot."""
+    """A key that all slots at one depth position have in common."""
     found = place_of(slot)
     parts = slot.split(".")
     if found is None:
@@ -264,7 +268,7 @@ _BLOCK = re.compile(r"^(\w+\.stage\d+\.block\d+)\.")
 
 
 def _check_backbones(checkpoints: Sequence[Checkpoint], anchor: int) -> None:
-    """A small network's blocks can all fit into a larger one of its family; they are not the same weights."""
+    """Refuse backbones of different sizes: a small network's blocks fit into a larger one, but are other weights."""
     blocks = [{m[1] for slot in c.slot_map.slots if (m := _BLOCK.match(slot))} for c in checkpoints]
     for model in range(len(checkpoints)):
         if blocks[model] != blocks[anchor] and blocks[anchor] and blocks[model]:

@@ -46,12 +46,12 @@ class TensorDifference:
 
     @property
     def relative(self) -> float | None:
-        """||a - b|| / ||a||; None where a is zero and b is not."""
+        """The distance ||a - b|| / ||a||; None where a is zero and b is not."""
         return _relative(self.distance, self.norm)
 
     @property
     def cosine(self) -> float | None:
-        """a.b / (||a|| ||b||); None where a or b is zero."""
+        """The cosine a.b / (||a|| ||b||); None where a or b is zero."""
         return cosine_of(self.dot, self.norm, self.norm_other)
 
     def changed(self, tau: float) -> bool:
@@ -109,7 +109,7 @@ class Discrepancy:
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; None where a figure is not defined."""
+        """Return plain data for JSON, with None where a figure is not defined."""
         return {
             "models": list(self.models),
             "taus": list(self.taus),

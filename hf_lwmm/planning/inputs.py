@@ -15,7 +15,7 @@ FLOAT_TYPES = ("float32", "bfloat16", "float16", "float64", "stored")
 
 @dataclass(frozen=True)
 class NetworkOptions(Options):
-    """How a checkpoint becomes a network that runs.
+    """The options of making a network from a checkpoint.
 
     `labels` are label sets for models that do not name their classes, as in `Knobs`. `compute_dtype` "stored" is the
     type that most of a checkpoint's weights have.
@@ -34,12 +34,12 @@ class NetworkOptions(Options):
 
 @dataclass(frozen=True)
 class MergeInputs(Options):
-    """What a merge reads besides its models.
+    """The inputs of a merge besides its models.
 
     `base` is the pre-training that all models share, and `measurements` holds one file for each model, in their order;
-    both are for the methods that need them. `tune_images` are what a method decides its layer weights on, `tuning` such
-    weights if they are known already. `bn_images` are what BatchNorm's statistics are estimated on, and `eval_images`
-    what the merge and its parents are scored on. Images may be given by the name of their data set alone.
+    both are for the methods that need them. `tune_images` are the images on which a method decides its layer weights,
+    and `tuning` holds such weights if they are known already. BatchNorm's statistics are estimated on `bn_images`, and
+    the merge and its parents are scored on `eval_images`. Images may be given by the name of their data set alone.
     """
 
     base: Ref | None = field(default=None)

@@ -1,6 +1,6 @@
-"""Weight matching (Ainsworth et al. 2023, Algorithm 1): which unit of one model is which unit of another.
+"""Match the units of two models by their weights (Ainsworth et al. 2023, Algorithm 1).
 
-Networks compute the same when the units of a layer change places, provided that what reads them follows. Units that
+A network computes the same when the units of a layer change places and the layers that read them follow. Units that
 must move together are a group: a residual stream, the hidden units of one MLP, the channels inside one block.
 """
 
@@ -101,7 +101,7 @@ class Axes:
 
 
 def axes_of(checkpoint: Checkpoint) -> dict[str, Axes]:
-    """The groups of every slot that has units which may change places.
+    """Return the groups of every slot that has units which may change places.
 
     Raises:
         PlanError: for a family without a table.
@@ -147,19 +147,19 @@ def _lines(table: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Matching:
-    """For each group the unit of the other model that stands at each of the anchor's places."""
+    """The unit of the other model that stands at each of the anchor's places, for each group."""
 
     orders: Mapping[str, Order]
 
     @cached_property
     def moved(self) -> float:
-        """The part of all units that change places."""
+        """The fraction of all units that change places."""
         total = sum(len(order) for order in self.orders.values())
         return sum(int((order != np.arange(len(order))).sum()) for order in self.orders.values()) / max(total, 1)
 
 
 def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Matching:
-    """Permutations of the other model's units under which its shared slots are nearest to the anchor's.
+    """Return the permutations of the other model's units that bring its shared slots nearest to the anchor's.
 
     Coordinate ascent on the inner product of the two models' weights, one linear assignment for each group in turn,
     until none changes.
@@ -227,7 +227,7 @@ def permute_to_anchor(
 
 
 def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoint:
-    """The checkpoint with its units in the anchor's places; held in memory."""
+    """Return the checkpoint with its units in the anchor's places, held in memory."""
     axes = axes_of(checkpoint)
     data = {}
     for name, info in checkpoint.tensors.items():
@@ -246,7 +246,7 @@ def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoin
 
 
 def permute(values: NDArray[np.generic], rows: Order | None, columns: Order | None) -> NDArray[np.generic]:
-    """Take rows (dim 0) and columns (dim 1) in another order."""
+    """Return values with rows (dim 0) and columns (dim 1) in another order."""
     if rows is not None:
         values = values[rows]
     return values if columns is None else values[:, columns]

@@ -14,7 +14,7 @@ from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
 from hf_lwmm.errors import PlanError
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.options import check_names
+from hf_lwmm.options import check_names, parse_size
 from hf_lwmm.planning.images import ImageProvenance, read_image_provenance
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
@@ -27,11 +27,13 @@ SCHEMA = 2
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to merge and how. `sha256` holds hashes of each model's weight files, `output` those of the merged ones.
+    """A merge as a file records it.
+
+    `sha256` holds hashes of each model's weight files, and `output` those of the merged ones.
 
     A local model of a finished merge is named by its last part alone and listed in `local`. The hashes of `base` and
-    `measurements` follow those of the models. `bn_images` are what BatchNorm's statistics were estimated on, and
-    `system` is the code base that DeepLabV2 networks were run as for it.
+    `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2
+    networks run as those of the code base `system`.
     """
 
     models: tuple[str, ...]
@@ -50,7 +52,10 @@ class Recipe:
 
     @property
     def inputs(self) -> MergeInputs:
-        """What the merge reads besides its models; images of a folder are left out, since nobody knows its place."""
+        """The inputs of the merge besides its models.
+
+        Images of a local folder are left out, since its place is unknown.
+        """
         images = self.bn_images
         return MergeInputs(
             base=self.base,
@@ -174,10 +179,10 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
             read_image_provenance(content["bn_images"], f"{name}, bn_images") if content.get("bn_images") else None
         ),
         system=content.get("system"),
-        max_shard_size=int(content.get("max_shard_size") or MAX_SHARD_SIZE),
+        max_shard_size=parse_size(content.get("max_shard_size") or MAX_SHARD_SIZE),
         local=tuple(entry.ref for entry in every if entry.local),
         sha256=tuple(entry.sha256 for entry in every),
-        output=dict(content.get("output") or {}),
+        output=_hashes(content.get("output"), f"{name}, output"),
         version=str(content.get("hf_lwmm", __version__)),
     )
 
@@ -197,7 +202,13 @@ def _entry(entry: Any, name: str) -> _Entry:
     if not isinstance(ref, str):
         raise PlanError(f"{name}: a model must be a reference such as org/name@revision, not {entry!r}.")
     check_names(content, ("model", "local", "sha256"), f"{name}, {ref}")
-    return _Entry(ref, "local" in content, dict(content.get("sha256") or {}))
+    return _Entry(ref, "local" in content, _hashes(content.get("sha256"), f"{name}, {ref}"))
+
+
+def _hashes(content: Any, where: str) -> dict[str, str]:
+    if content is not None and not isinstance(content, Mapping):
+        raise PlanError(f"{where}: must hold file names and hashes, not {content!r}.")
+    return {str(name): str(digest) for name, digest in (content or {}).items()}
 
 
 def _knobs(content: Mapping[str, Any], name: str) -> Knobs:

@@ -1,4 +1,4 @@
-"""Where each element of the merged file comes from: runs of elements, their terms, and the rule that combines them."""
+"""Decide where each element of the merged file comes from: segments of elements, their terms, and a rule for them."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Term:
 
 @dataclass(frozen=True)
 class WeightNorm:
-    """What a segment is that holds one factor of a weight-normalised layer: weight = g * v / |v|, row by row.
+    """One factor of a weight-normalised layer, which a segment holds: weight = g * v / |v|, row by row.
 
-    The terms' effective weights are merged, and the segment is what the sum has of `factor` ("g", the rows' lengths,
-    or "v", their directions). `others` are tensor and first element of the other factor, term by term.
+    The terms' effective weights are merged, and the segment is the part `factor` of the sum: "g", the rows' lengths,
+    or "v", their directions. `others` are tensor and first element of the other factor, term by term.
     """
 
     factor: str
@@ -58,13 +58,16 @@ class Segment:
 
     @property
     def whole(self) -> bool:
-        """Whether it cannot be cut into chunks."""
+        """True if the segment cannot be cut into chunks."""
         return self.rule is not None or self.weight_norm is not None
 
 
 @dataclass(frozen=True)
 class SlotRule:
-    """A method's own way with a slot; its arguments are the models' flat values, the base's if any, and statistics."""
+    """The rule by which a method merges a slot.
+
+    Its arguments are the models' flat values, the base's if any, and the measurements.
+    """
 
     method: Method
     slot: str
@@ -114,7 +117,7 @@ class TensorRecipe:
 
 
 def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
-    """Every tensor of the merged file, in the anchor's own order."""
+    """Return the recipe of every tensor of the merged file, in the anchor's own order."""
     shared = {slot.slot: slot for slot in plan.alignment.shared}
     recipes = []
     for name, info in plan.anchor.tensors.items():
@@ -194,7 +197,7 @@ def _term(plan: MergePlan, model: int, slot: str, rows: Rows, count: int, weight
 def _measurements(
     plan: MergePlan, slot: str, order: Sequence[int], rows: Rows, count: int
 ) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
-    """What was measured of a slot in every model, element by element or as whole matrices; empty if not in all."""
+    """The measurements of a slot, element by element or as whole matrices; empty if a model has none."""
     first = len(plan.sources) - len(plan.measurements)
     if is_bn_stat(slot) or other_factor(slot) or not plan.measurements:
         return (), ()

@@ -39,7 +39,7 @@ state_dict = load_file(hf_hub_download("{model}", "{file}"))  # names of {layout
 
 @dataclass(frozen=True)
 class CardExtras:
-    """What lies beside the card: scores, pictures of examples, the plot of the layer weights, code of the anchor."""
+    """Files beside the card: scores, pictures of examples, the plot of the layer weights, code of the anchor."""
 
     report: EvaluationReport | None = None
     pictures: Sequence[str] = ()

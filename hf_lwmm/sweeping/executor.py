@@ -27,7 +27,7 @@ _ended = False  # True in a worker process that was told to end
 
 
 class Workers(Protocol):
-    """What scores candidates, as a context; they come back in the order in which they are done."""
+    """A context that scores candidates and returns them in the order in which they are done."""
 
     def __enter__(self) -> Workers: ...
 

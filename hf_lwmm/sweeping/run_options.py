@@ -9,7 +9,7 @@ from hf_lwmm.options import Options, option
 
 @dataclass(frozen=True)
 class SweepRun(Options):
-    """How candidates are found and who scores them."""
+    """The options of finding candidates and of spreading them over workers."""
 
     search: int = option(
         0, "In place of a grid, try so many values of start, alpha and ramp (TPE).", minimum=0, metavar="N"

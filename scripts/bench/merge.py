@@ -1,11 +1,10 @@
-"""Speed and memory of merging MiT-B5 checkpoints, against the disk's own speed and against peers, in one run.
+"""Measure time and memory of merging MiT-B5 checkpoints, against the speed of the disk and against mergekit.
 
-    python scripts/bench/merge.py --work /tmp/bench [--runs 7] [--peers /path/to/venv]
+    python scripts/bench/merge.py --work DIR [--runs 7] [--peers /path/to/venv]
 
-Makes SegFormer-B5 float32 checkpoints (names and shapes of the real ones, random values), keeps them in the page
-cache, and takes paired runs in turn: the floor (`cat` the inputs, `cp` one), the engine alone, the whole command,
-plain torch, and mergekit-pytorch, which is installed into a virtual environment of its own unless one is named.
-Ratios are medians over pairs.
+Makes SegFormer-B5 float32 checkpoints with random values, keeps them in the page cache, and times in turn: the floor
+(`cat` the inputs, `cp` one of them), the engine alone, plain torch, the whole command, and mergekit-pytorch, which is
+installed into a new virtual environment unless one is given. Ratios are medians over paired runs.
 """
 
 from __future__ import annotations
@@ -32,16 +31,17 @@ import json, sys, time
 from pathlib import Path
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.engine.streaming import write_merged
-from hf_lwmm.planning.plan import Knobs, make_plan
-from hf_lwmm.hub.refs import parse_ref
-def memory(field):  # in MiB; the peak can be set back, ru_maxrss cannot and starts from the parent's
+from hf_lwmm.engine.streaming import write_tensors
+from hf_lwmm.planning.knobs import Knobs
+from hf_lwmm.planning.plan import make_plan
+from hf_lwmm.planning.tensor_recipes import tensor_recipes
+def memory(field):  # in MiB; this peak can be reset, while ru_maxrss begins with the parent's
     return int(next(l for l in open("/proc/self/status") if l.startswith(field)).split()[1]) / 1024
-plan = make_plan([open_checkpoint(hub.resolve(parse_ref(p))) for p in sys.argv[2:]], 0, Knobs())
-plan.tensors
+plan = make_plan([open_checkpoint(hub.resolve(hub.parse_ref(p))) for p in sys.argv[2:]], 0, Knobs())
+tensors = tensor_recipes(plan)
 open("/proc/self/clear_refs", "w").write("5")
 before, started = memory("VmRSS"), time.perf_counter()
-write_merged(plan, Path(sys.argv[1]))
+write_tensors(plan.sources, tensors, Path(sys.argv[1]))
 print(json.dumps({"seconds": time.perf_counter() - started, "MiB": memory("VmHWM") - before}))
 """
 
@@ -64,7 +64,7 @@ print(json.dumps({"seconds": seconds, "MiB": resource.getrusage(resource.RUSAGE_
 
 
 def make_checkpoints(folder: Path, count: int) -> list[Path]:
-    """SegFormer-B5 files of 339 MB each; made once."""
+    """Write SegFormer-B5 files of 339 MB each, unless they exist, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = json.loads(gzip.decompress(MANIFEST.read_bytes()))["keys"]
     paths = []
@@ -73,7 +73,7 @@ def make_checkpoints(folder: Path, count: int) -> list[Path]:
         if not path.exists():
             draw = np.random.default_rng(seed)
             arrays = {
-                # mergekit refuses models whose BatchNorm counters differ.
+                # mergekit rejects models whose BatchNorm counters differ.
                 name: np.array(0, np.int64) if "int" in dtype else draw.standard_normal(shape, np.float32)
                 for name, shape, dtype in keys
             }
@@ -83,18 +83,19 @@ def make_checkpoints(folder: Path, count: int) -> list[Path]:
 
 
 def timed(command: list[str]) -> float:
+    """Run a command and return its time in seconds."""
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 
 def floor(paths: list[Path], out: Path) -> float:
-    """Seconds to read all inputs and write one output with cat and cp."""
+    """Return the seconds that it takes to read all inputs with cat and to write one output with cp."""
     return timed(["cat", *map(str, paths)]) + timed(["cp", str(paths[0]), str(out / "copy.safetensors")])
 
 
 def child(code: str, out: Path, paths: list[Path]) -> dict[str, float]:
-    """Run a script that prints its own seconds and memory."""
+    """Run a script that prints its time in seconds and its memory in MiB as JSON, and return them."""
     done = subprocess.run([sys.executable, "-c", code, str(out), *map(str, paths)], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -102,24 +103,26 @@ def child(code: str, out: Path, paths: list[Path]) -> dict[str, float]:
 
 
 def fresh(folder: Path) -> Path:
+    """Empty a folder and return it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     return folder
 
 
 def ratio(first: list[float], second: list[float]) -> str:
-    """Median of the ratios of paired runs, with their range."""
+    """Return the median ratio of paired runs, with the range."""
     ratios = sorted(a / b for a, b in zip(first, second, strict=True))
     return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
 
 
 def bench_engine(work: Path, runs: int, models: int) -> None:
+    """Time the engine alone, and the same merge in plain torch, against the floor."""
     paths = make_checkpoints(work / "models", models)
     floors, engines, naive, memory, naive_memory = [], [], [], [], []
     for run in range(runs + 1):
         times = (floor(paths, fresh(work / "out")), child(ENGINE, fresh(work / "out"), paths))
         if run == 0:
-            continue  # warms the page cache
+            continue  # it warms the page cache
         floors.append(times[0])
         engines.append(times[1]["seconds"])
         memory.append(times[1]["MiB"])
@@ -135,6 +138,7 @@ def bench_engine(work: Path, runs: int, models: int) -> None:
 
 
 def install_mergekit(work: Path) -> Path:
+    """Install mergekit into a virtual environment, unless it exists, and return the environment."""
     venv = work / "peers"
     if not (venv / "bin/mergekit-pytorch").exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
@@ -143,7 +147,7 @@ def install_mergekit(work: Path) -> Path:
 
 
 def bench_command(work: Path, runs: int, venv: Path) -> None:
-    """The whole command, with hashes, card and plot, against mergekit-pytorch's linear merge of the same files."""
+    """Time the whole command, with hashes, card and plot, against mergekit-pytorch's linear merge of the same files."""
     paths = make_checkpoints(work / "models", 2)
     config = work / "linear.yml"
     listed = "".join(f"  - model: {path}\n    parameters: {{weight: 0.5}}\n" for path in paths)
@@ -166,9 +170,9 @@ def bench_command(work: Path, runs: int, venv: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(".quickstart/bench"), help="needs about 3 GB")
+    parser.add_argument("--work", type=Path, default=Path(".quickstart/bench"), help="folder for about 3 GB of files")
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--peers", type=Path, help="a virtual environment with mergekit")
+    parser.add_argument("--peers", type=Path, help="virtual environment with mergekit")
     options = parser.parse_args()
     for models in (2, 4):
         bench_engine(options.work, options.runs, models)

@@ -1,14 +1,14 @@
-"""What our methods give against mergekit's, on equal inputs.
+"""Compare our methods with mergekit's on equal inputs.
 
     python scripts/bench/methods.py [--peers /path/to/venv]
 
-Merges three small random models with a common base by each method that both have, and prints how far the results are
-apart: the largest difference, absolute and as a part of the tensor's largest value, and how many elements differ by
-more than float32 rounding. mergekit runs in a virtual environment of its own, which is made unless one is named
+Merges three small random models with a common base by each method that both packages have, and prints the largest
+difference of the results, absolute and relative to the tensor's largest value, and the number of elements that differ
+by more than float32 rounding. mergekit runs in a virtual environment, which is made unless one is given
 (`python -m venv VENV && VENV/bin/pip install torch mergekit==0.1.5`).
 
-DARE's masks are drawn by us and handed to mergekit in place of torch.bernoulli's. A second row lets mergekit rescale as
-it does by default, to the L1 norm of what was dropped from, where the paper has 1 / density.
+mergekit receives the masks that our DARE draws, in place of torch.bernoulli's. In a second row it rescales in its own
+way, to the L1 norm before dropping, where the paper has 1 / density.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import hf_lwmm
-from hf_lwmm.methods import Slot
+from hf_lwmm.methods import Slot, make_method
 
 Arrays = Mapping[str, np.ndarray]
 SHAPES = {
@@ -67,7 +67,10 @@ for place, job in enumerate(jobs):
 
 @dataclass(frozen=True)
 class Pair:
-    """One of our methods and its like in mergekit. `base` is what that calls so: the base, our anchor, or none."""
+    """One of our methods and its counterpart in mergekit.
+
+    `base` is mergekit's base model: the common base, our anchor, or None.
+    """
 
     ours: str
     options: Mapping[str, float]
@@ -94,7 +97,7 @@ PAIRS = (
 
 
 def make_inputs(folder: Path) -> None:
-    """Three models around a base, and the masks that our DARE draws for them."""
+    """Write a base, three models around it, and the masks that our DARE draws for them."""
     draw = np.random.default_rng(0)
     base = {name: draw.standard_normal(shape, np.float32) for name, shape in SHAPES.items()}
     save_file(base, folder / "base.safetensors")
@@ -110,16 +113,17 @@ def make_inputs(folder: Path) -> None:
 
 
 def ours(pair: Pair, folder: Path) -> Arrays:
-    """What `hf_lwmm.merge` writes."""
+    """Merge with this package and return the tensors."""
     models = [folder / f"model{model}.safetensors" for model in range(pair.models)]
-    base = folder / "base.safetensors" if pair.base == "base" else None
+    knobs = hf_lwmm.Knobs(method=make_method(pair.ours, pair.options))
+    inputs = hf_lwmm.MergeInputs(base=folder / "base.safetensors" if pair.base == "base" else None)
     out = folder / "ours"
-    hf_lwmm.merge(models, method=pair.ours, options=dict(pair.options), base=base, output=out, overwrite=True)
+    hf_lwmm.merge(models, knobs=knobs, inputs=inputs, output=out, writing=hf_lwmm.WriteOptions(overwrite=True))
     return load_file(out / "model.safetensors")
 
 
 def theirs(pairs: tuple[Pair, ...], folder: Path, venv: Path) -> list[Arrays]:
-    """What mergekit makes of the same files."""
+    """Merge the same files with mergekit and return the tensors of each pair."""
     jobs = [{"method": p.theirs, "parameters": p.parameters, "base": p.base, "models": p.models} for p in pairs]
     command = [str(venv / "bin/python"), "-c", MERGEKIT, str(folder), json.dumps(jobs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -129,7 +133,12 @@ def theirs(pairs: tuple[Pair, ...], folder: Path, venv: Path) -> list[Arrays]:
 
 
 def compared(one: Arrays, other: Arrays) -> tuple[float, float, dict[str, int]]:
-    """The largest difference, absolute and relative to a tensor's largest value; elements beyond rounding by tensor."""
+    """Compare two merges.
+
+    Returns:
+        The largest difference, the largest relative to a tensor's maximum, and the number of elements that differ by
+        more than rounding in each tensor that has any.
+    """
     largest = relative = 0.0
     beyond: dict[str, int] = {}
     for name, array in one.items():
@@ -142,6 +151,7 @@ def compared(one: Arrays, other: Arrays) -> tuple[float, float, dict[str, int]]:
 
 
 def install_mergekit(venv: Path) -> Path:
+    """Install mergekit into a virtual environment, unless it exists, and return the environment."""
     if not (venv / "bin/python").exists():
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
         subprocess.run([str(venv / "bin/pip"), "install", "-q", "torch", "mergekit==0.1.5"], check=True)
@@ -150,8 +160,8 @@ def install_mergekit(venv: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--peers", type=Path, help="a virtual environment with mergekit")
-    parser.add_argument("--work", type=Path, default=Path(".quickstart/bench"), help="where to make one, if not named")
+    parser.add_argument("--peers", type=Path, help="virtual environment with mergekit")
+    parser.add_argument("--work", type=Path, default=Path(".quickstart/bench"), help="folder for a new one")
     given = parser.parse_args()
     venv = given.peers or install_mergekit(given.work / "peers")
     with tempfile.TemporaryDirectory() as name:

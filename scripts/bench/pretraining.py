@@ -1,10 +1,10 @@
-"""What the verdict on a common pre-training is calibrated with: median cosines of pairs whose past is known.
+"""Calibrate the verdict on a common pre-training: median cosines of pairs of models with a known history.
 
-    python -m scripts.bench.pretraining --work /tmp/pretraining [--pair RELATION A B ...]
+    python -m scripts.bench.pretraining --work DIR [--pair RELATION A B ...]
 
-Trains two small networks (SegFormer, DeepLabV2) on rendered streets, some minutes each on one core: from two random
-starts, from one start twice, and fine-tuned, also for as long and as fast as the pre-training itself. `--pair` adds
-models of one's own. What is in the folder is not trained again.
+Trains two small networks (SegFormer, DeepLabV2) on rendered streets, a few minutes each on one core: from two random
+starts, twice from one start, and fine-tuned, once for as long and at the same rate as the pre-training. `--pair` adds
+other models. Networks that are in the folder already are not trained again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticS
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from hf_lwmm.hub.refs import parse_ref
 from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
-from hf_lwmm.planning.discrepancy import same_pretraining
 from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
-from scripts.uda.losses import see
+from hf_lwmm.planning.pretraining import same_pretraining
+from scripts.uda.losses import forward
 from scripts.uda.streets import CLASSES, render
 
 FRAMES, BATCH = 160, 8
@@ -35,7 +34,10 @@ LABELS = {"id2label": dict(enumerate(CLASSES)), "label2id": {name: i for i, name
 
 
 class Run(NamedTuple):
-    """A training: random start or earlier run, styles, steps, learning rate, and the order that frames come in."""
+    """A training run.
+
+    `start` is the seed of a random start or the name of an earlier run; `order` is the seed of the batches.
+    """
 
     start: int | str
     styles: tuple[str, ...] = ()
@@ -65,7 +67,7 @@ PAIRS = {
 
 
 def segformer(seed: int) -> PreTrainedModel:
-    """A SegFormer of 0.4 million weights, LayerNorm throughout the backbone."""
+    """Build a SegFormer of 0.4 million weights, with LayerNorm throughout the backbone."""
     torch.manual_seed(seed)
     config = SegformerConfig(
         depths=[1, 1, 1, 1],
@@ -80,7 +82,7 @@ def segformer(seed: int) -> PreTrainedModel:
 
 
 def deeplab(seed: int) -> PreTrainedModel:
-    """A DeepLabV2 of 0.7 million weights, BatchNorm throughout the backbone."""
+    """Build a DeepLabV2 of 0.7 million weights, with BatchNorm throughout the backbone."""
     torch.manual_seed(seed)
     config = DeepLabV2Config(depths=(2, 2, 2, 2), width=16, block="basic", **LABELS)
     return DeepLabV2ForSemanticSegmentation(config)
@@ -90,14 +92,14 @@ NETWORKS: dict[str, Callable[[int], PreTrainedModel]] = {"segformer": segformer,
 
 
 def frames(style: str) -> tuple[Tensor, Tensor]:
-    """Images (FRAMES, 3, H, W) in [0, 1] and labels (FRAMES, H, W) int64, 255 where unlabelled."""
+    """Render images (FRAMES, 3, H, W) float32 in [0, 1] and labels (FRAMES, H, W) int64, 255 for unlabelled pixels."""
     scenes = [render(style, seed, SIZE) for seed in range(FRAMES)]
     images = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2).contiguous()
     return images.float() / 255, torch.from_numpy(np.stack([scene.labels for scene in scenes])).long()
 
 
 def train(network: str, name: str, work: Path) -> Path:
-    """The folder of a run's last weights; trained unless it is there."""
+    """Train a run unless its folder exists, and return the folder of its final network."""
     run, folder = RUNS[name], work / f"{network} {name}"
     if folder.exists():
         return folder
@@ -113,7 +115,7 @@ def train(network: str, name: str, work: Path) -> Path:
         index = torch.from_numpy(draw.choice(FRAMES, BATCH, replace=False))
         for group in optimizer.param_groups:
             group["lr"] = run.rate * min(1, (step + 1) / 50) * (1 - step / run.steps) ** 0.9
-        logits = see(model, images[index]).logits
+        logits = forward(model, images[index]).logits
         target = functional.interpolate(labels[index][:, None].float(), logits.shape[-2:], mode="nearest")[:, 0].long()
         loss = functional.cross_entropy(logits, target, ignore_index=255)
         optimizer.zero_grad()
@@ -126,24 +128,26 @@ def train(network: str, name: str, work: Path) -> Path:
 
 
 def opened(model: str | Path) -> Checkpoint:
-    return open_checkpoint(hub.resolve(parse_ref(model)))
+    """Open the checkpoint of a model."""
+    return open_checkpoint(hub.resolve(hub.parse_ref(model)))
 
 
 def permuted(checkpoint: Checkpoint) -> Checkpoint:
-    """The same network with all its units in another order."""
+    """Return the same network with its units in a random order."""
     slots, draw = checkpoint.slot_map.slots, np.random.default_rng(0)
     sizes = {where.rows: slots[slot].shape[0] for slot, where in axes_of(checkpoint).items() if where.rows}
     return permuted_checkpoint(checkpoint, Matching({group: draw.permutation(size) for group, size in sizes.items()}))
 
 
 def row(relation: str, name: str, first: Checkpoint, other: Checkpoint) -> str:
+    """Return the row of a pair of models in the table."""
     verdict = same_pretraining(first, other)
     return f"| {relation} | {name} | {verdict.slots} | {verdict.cosine:.3f} | {verdict.answer} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--work", type=Path, required=True, help="keeps the trained networks")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the trained networks")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pair", nargs=3, action="append", default=[], metavar=("RELATION", "A", "B"))
     options = parser.parse_args()

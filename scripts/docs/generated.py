@@ -65,7 +65,6 @@ def _section(title: str, cls: type[Any]) -> str:
             _meaning(declared),
         )
         for name, declared in declarations(cls).items()
-        if not declared.hidden
     ]
     lines += _table(("field", "option", "type", "default", "meaning"), rows) if rows else ["It has no options."]
     return "\n".join(lines)
@@ -121,7 +120,7 @@ def _command(name: str, command: Any) -> str:
         panels.setdefault(option.rich_help_panel or "", []).append(option)
     for panel in sorted(panels, key=bool):  # options of the command itself, then those that are declared elsewhere
         rows = [(f"`{', '.join((*each.opts, *each.secondary_opts))}`", _option_help(each)) for each in panels[panel]]
-        lines += [*_table((panel or "option", "meaning"), rows), ""]
+        lines += [*([f"**{panel}**", ""] if panel else []), *_table(("option", "meaning"), rows), ""]
     if command.epilog:
         title, *examples = [line for line in command.epilog.splitlines() if line.strip()]
         lines += [title, "", "```sh", *map(_plain, examples), "```"]

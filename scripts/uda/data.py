@@ -1,7 +1,7 @@
-"""Frames for training: rendered ones from a cache, a target's from a folder, and the views that batches show of them.
+"""Training data: frames rendered into a cache or read from a folder, and batches of their crops.
 
-Images are uint8 (height, width, 3) at rest and float32 (N, 3, height, width) in [0, 1] in a batch; labels hold the
-eleven classes of `streets.CLASSES` and 255.
+Stored images are (height, width, 3) uint8; the images of a batch are (N, 3, height, width) float32 in [0, 1]. Labels
+are the indices of `streets.CLASSES`, and 255 for unlabelled pixels.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Frames:
-    """Images of one size, with labels and instances where there are any."""
+    """Images of one size, with labels and instances if known."""
 
     images: np.ndarray  # (n, h, w, 3) uint8
     labels: np.ndarray | None = None  # (n, h, w) uint8
-    instances: np.ndarray | None = None  # (n, h, w) uint8; 0 = none
+    instances: np.ndarray | None = None  # (n, h, w) uint8; 0 = no instance
 
     def __len__(self) -> int:
         return len(self.images)
 
     @cached_property
     def shares(self) -> np.ndarray:
-        """(n, classes) share of each frame that shows each class."""
+        """The share of each frame's pixels that each class has: (n, classes) float64."""
         assert self.labels is not None
         counts = [np.bincount(labels.ravel(), minlength=256)[: len(CLASSES)] for labels in self.labels]
         return np.asarray(counts, np.float64) / self.labels[0].size
@@ -47,29 +47,35 @@ class Frames:
 
 @dataclass(frozen=True)
 class View:
-    """How a batch looks at frames."""
+    """Settings for drawing crops from frames, and for changing their colours."""
 
-    size: tuple[int, int]  # height, width of a crop
-    zoom: tuple[float, float] = (1.0, 1.0)  # size of the frame, drawn log-uniformly
-    rarity: float = 0.0  # temperature at which source frames with rare classes are preferred; 0 = never
+    size: tuple[int, int]  # height and width of a crop
+    zoom: tuple[float, float] = (1.0, 1.0)  # range of scales, drawn log-uniformly
+    rarity: float = 0.0  # temperature of the preference for source frames with rare classes; 0 = none
     jitter: float = 0.0  # strength of random exposure, contrast, colour, blur and noise on source images
-    transfer: float = 0.0  # chance that a source image takes the colour statistics of a target image
+    transfer: float = 0.0  # probability of moving a source image's colours towards those of a target image
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Source crops with labels, and crops of the unlabelled target."""
+    """Crops of the source with labels, and crops of the unlabelled target."""
 
     images: Tensor  # (N, 3, h, w)
     labels: Tensor  # (N, h, w) int64
-    instances: Tensor  # (N, h, w) int64; 0 where there is none
+    instances: Tensor  # (N, h, w) int64; 0 = no instance
     target: Tensor  # (N, 3, h, w)
 
 
 def rendered(cache: Path, style: str, first: int, count: int, size: tuple[int, int] = (320, 240)) -> Frames:
-    """Frames of seeds first..first + count - 1, rendered once for each version of the renderer.
+    """Return rendered frames, from the cache if this version of the renderer has drawn them before.
 
-    `size` is (width, height). Another process that renders the same frames meanwhile does no harm.
+    Several processes may render the same frames at once.
+
+    Args:
+        cache: folder of the cache.
+        style: one of `streets.STYLES`.
+        first, count: the seeds are `first` to `first + count - 1`.
+        size: (width, height) in pixels.
     """
     folder = cache / f"{style}-{first}-{count}-{size[0]}x{size[1]}-{_renderer_version()}"
     if not folder.exists():
@@ -91,7 +97,7 @@ def rendered(cache: Path, style: str, first: int, count: int, size: tuple[int, i
 
 
 def joined(sets: Sequence[Frames]) -> Frames:
-    """Several sets of rendered frames as one, in memory."""
+    """Join several sets of rendered frames, in memory."""
     parts = zip(*((frames.images, frames.labels, frames.instances) for frames in sets), strict=True)
     return Frames(*(np.concatenate(arrays) for arrays in parts))
 
@@ -102,7 +108,7 @@ def _renderer_version() -> str:
 
 
 def folder_of_images(folder: Path, *, labelled: bool) -> Frames:
-    """The images/ of a split, and its labels/ only where they are asked for; class 11 (void) becomes 255."""
+    """Read the images/ of a split and, if `labelled`, its labels/, where class 11 (void) becomes 255."""
     names = sorted(path for path in (folder / "images").iterdir() if path.suffix in {".webp", ".png", ".jpg"})
     images = np.stack([np.asarray(Image.open(name).convert("RGB")) for name in names])
     if not labelled:
@@ -112,7 +118,15 @@ def folder_of_images(folder: Path, *, labelled: bool) -> Frames:
 
 
 def draw_batch(source: Frames, target: Frames, count: int, view: View, rng: np.random.Generator) -> Batch:
-    """A batch that depends on nothing but its arguments and `rng`."""
+    """Draw a batch that depends only on the arguments, `rng` and torch's global generator.
+
+    Args:
+        source: labelled frames.
+        target: frames without labels.
+        count: number of crops of each.
+        view: settings of the crops.
+        rng: generator of the crops.
+    """
     target_crops = [_crop(target, int(rng.integers(len(target))), view, rng)[0] for _ in range(count)]
     images, labels, instances = [], [], []
     for _ in range(count):
@@ -138,7 +152,7 @@ def _integers(maps: list[np.ndarray]) -> Tensor:
 
 
 def _preferred(source: Frames, view: View, rng: np.random.Generator) -> tuple[int, int | None]:
-    """A frame, and the class it was chosen for (rare class sampling, Hoyer et al., CVPR 2022, Sec. 3.2)."""
+    """Draw a frame, with the class it was chosen for (rare class sampling, Hoyer et al., CVPR 2022, Sec. 3.2)."""
     if not view.rarity:
         return int(rng.integers(len(source))), None
     frequency = source.shares.mean(0)
@@ -151,9 +165,9 @@ def _preferred(source: Frames, view: View, rng: np.random.Generator) -> tuple[in
 def _crop(
     frames: Frames, index: int, view: View, rng: np.random.Generator, wanted: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A zoomed, perhaps mirrored crop of image, labels and instances, zeros where there are none.
+    """Draw a scaled crop of image, labels and instances, mirrored half of the time; unknown maps are all 0.
 
-    Of a few tries it is the one that shows the wanted class most.
+    If a class is wanted, this is the crop, out of four, with the most pixels of it.
     """
     frame_height, frame_width = frames.images.shape[1:3]
     zoom = float(np.exp(rng.uniform(*np.log(view.zoom))))
@@ -178,7 +192,7 @@ def _crop(
 
 
 def _transfer(image: np.ndarray, reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Part of the way to the reference's mean and deviation of each channel (after Reinhard et al., 2001)."""
+    """Move the mean and deviation of each channel part of the way to the reference's (after Reinhard et al., 2001)."""
     share = rng.uniform(0.3, 1)
     pixels, other = image.astype(np.float32), reference[::4, ::4].reshape(-1, 3).astype(np.float32)
     mean, deviation = pixels.mean((0, 1)), pixels.std((0, 1)) + 4
@@ -187,7 +201,15 @@ def _transfer(image: np.ndarray, reference: np.ndarray, rng: np.random.Generator
 
 
 def jitter(images: Tensor, strength: float) -> Tensor:
-    """Random exposure, gamma, contrast, saturation and tint of each image, and blur or noise of some; torch's seed."""
+    """Change exposure, gamma, contrast, saturation and tint of each image at random, and blur or add noise to some.
+
+    Args:
+        images: (N, 3, H, W) in [0, 1].
+        strength: range of the changes; 0 leaves only blur and noise.
+
+    Returns:
+        (N, 3, H, W) in [0, 1], drawn with torch's global generator.
+    """
 
     def spread(*shape: int) -> Tensor:
         return 1 + strength * (2 * torch.rand(len(images), *shape) - 1)

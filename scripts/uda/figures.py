@@ -1,4 +1,4 @@
-"""The paper's figures: where models differ, merged checkpoints of one run, the knobs of the ramp."""
+"""The paper's figures: discrepancy of models, merged checkpoints of one run, and the knobs of the ramp."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import hf_lwmm
-from hf_lwmm.publishing.plots import plot_discrepancy, plot_knob, plot_layer_weights, plot_subsets
 from scripts.uda.candidates import Bench, Candidate, Scored
 from scripts.uda.cells import (
     MERGES,
@@ -37,6 +36,7 @@ TAU = 10.0
 
 
 def figure2(bench: Bench, pictures: Path) -> list[str]:
+    """Return Figure 2: the discrepancy between checkpoints of a run and between two runs."""
     lines = ["### Figure 2: where models differ", ""]
     *later, first = quarters("cnn-gta-minent")
     pairs = [(first, model) for model in reversed(later)] + [(last("cnn-gta-minent"), last("cnn-gta-fada"))]
@@ -45,12 +45,13 @@ def figure2(bench: Bench, pictures: Path) -> list[str]:
     for name, pair in ((f"figure2-{index}", pair) for index, pair in enumerate(pairs, 1)):
         found = hf_lwmm.diff(*map(bench.folder, pair), taus=(TAU,))
         found = replace(found, models=pair, pretraining=replace(found.pretraining, models=pair))
-        plot_discrepancy(found, pictures / f"{name}.png")
+        hf_lwmm.plot_discrepancy(found, pictures / f"{name}.png")
         lines += [picture(pictures, name, " and ".join(pair)), "", found.to_markdown()]
     return lines
 
 
 def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
+    """Return Figure 3: merges of the checkpoints of a run."""
     runs = ("cnn-gta-minent", "cnn-gta-advent", "cnn-gta-fada")
     wanted = [model for run in runs for model in quarters(run)]
     lines = ["### Figure 3: checkpoints of one run", "", *not_seeded(bench, *wanted)]
@@ -69,7 +70,7 @@ def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
             best += [each["layerwise"].mean >= max(each[method].mean for method in MERGES) for each in found]
             points += [_point(scored, subsets[0], method) for method, scored in found[0].items()]
             rows.append((run, str(len(subsets[0])), "", *(spread(over_seeds(found, method)) for method in METHODS)))
-        plot_subsets(points, pictures / f"figure3-{run}.png")
+        hf_lwmm.plot_subsets(points, pictures / f"figure3-{run}.png")
         drawn.append(picture(pictures, f"figure3-{run}", f"Checkpoints of {run}"))
     if not rows:
         return lines
@@ -80,6 +81,7 @@ def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
 
 
 def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
+    """Return Figure 5: the layer weights, and scores over `start` and `alpha`."""
     names = (last("cnn-gta-fada"), last("cnn-gta-minent"))
     lines = [
         "### Figure 5: where the ramp starts, and from which weight",
@@ -91,8 +93,9 @@ def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
         return lines
     weights = []
     for start in (0.0, 0.2, 0.5, 0.8):
-        decided = hf_lwmm.plan([*map(bench.folder, pairs[0])], start=start)
-        plot_layer_weights(decided, pictures / f"figure5a-{start:g}.png")
+        method = hf_lwmm.Layerwise(start=start)
+        decided = hf_lwmm.plan([*map(bench.folder, pairs[0])], knobs=hf_lwmm.Knobs(method=method))
+        hf_lwmm.plot_layer_weights(decided, pictures / f"figure5a-{start:g}.png")
         weights.append(picture(pictures, f"figure5a-{start:g}", f"Weights from start {start:g}"))
     lines += [f"The weights of {names[0]}, the anchor, and {names[1]} over depth:", ""]
     lines += table([f"start {start:g}" for start in (0.0, 0.2)], [weights[:2]])
@@ -109,7 +112,7 @@ def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
                 _point(each[0], pairs[0], "layerwise", **{knob: value})
                 for each, value in zip(scores, values, strict=True)
             ]
-            plot_knob(points, knob, pictures / f"figure5-{knob}-{name}.png")
+            hf_lwmm.plot_knob(points, knob, pictures / f"figure5-{knob}-{name}.png")
             drawn.append(picture(pictures, f"figure5-{knob}-{name}", f"mIoU on the {name} over {knob}"))
             first, *others = [[scored.mean for scored in each] for each in scores]
             rows.append((name, spread(first), *(change(means, first) for means in others)))
@@ -122,10 +125,10 @@ def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
 
 
 def picture(pictures: Path, name: str, what: str) -> str:
-    """The Markdown of a picture in the folder beside the document."""
+    """Return the Markdown of a picture in the folder beside the document."""
     return f"![{what}]({pictures.name}/{name}.png)"
 
 
 def _point(scored: Scored, models: Sequence[str], method: str | None, **knobs: float) -> dict[str, Any]:
-    """A candidate as the plots take it; an ensemble stands beside the merges with the same first model."""
+    """Return a candidate as a row for plots, in the column of the merges with the same first model."""
     return {"models": models, "anchor": models[0], "method": method, "score": scored.mean / 100, **knobs}

@@ -1,4 +1,4 @@
-"""The losses of EDAPS's instance decoder, as Mask R-CNN has them (He et al., ICCV 2017), for small images."""
+"""Losses of EDAPS's instance decoder: those of Mask R-CNN (He et al., ICCV 2017), for small images."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from torchvision.ops import box_iou, masks_to_boxes, roi_align
 from hf_lwmm.networks.edaps import EDAPSForPanopticSegmentation
 from hf_lwmm.networks.panoptic import anchors
 
-_SMALLEST = 16  # pixels; a smaller instance is not learnt
-_MASK = 28  # side of a predicted mask
+_SMALLEST = 16  # pixels; smaller instances are ignored
+_MASK = 28  # pixels; side of a predicted mask
 
 
 def instance_loss(model: EDAPSForPanopticSegmentation, images: Tensor, labels: Tensor, instances: Tensor) -> Tensor:
-    """Sum of the five losses of proposals, boxes and masks, averaged over the images.
+    """Return the sum of the five losses of proposals, boxes and masks, averaged over images.
 
     Args:
-        images: normalised, (N, 3, H, W).
-        labels: (N, H, W) classes.
-        instances: (N, H, W) numbers, 0 where there is none.
+        model: the network.
+        images: (N, 3, H, W), normalised.
+        labels: (N, H, W) int64 classes.
+        instances: (N, H, W) int64; 0 = no instance.
     """
     levels = model.neck(model.features(images))
     logits, deltas = model.rpn_head(levels)
@@ -38,7 +39,7 @@ def instance_loss(model: EDAPSForPanopticSegmentation, images: Tensor, labels: T
 
 
 def things_of(labels: Tensor, instances: Tensor, things: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes (K, 4), positions in `things` (K,) and masks (K, H, W) of the instances in one image."""
+    """Return boxes (K, 4), indices in `things` (K,) and masks (K, H, W) of the instances in an image."""
     numbers = instances.unique()
     masks = instances == numbers[numbers > 0][:, None, None]
     masks = masks[masks.sum((1, 2)) >= _SMALLEST]
@@ -51,7 +52,7 @@ def things_of(labels: Tensor, instances: Tensor, things: Sequence[int]) -> tuple
 
 
 def moves(boxes: Tensor, goals: Tensor) -> Tensor:
-    """(K, 4) the deltas (dx / w, dy / h, log w, log h) that move boxes to their goals."""
+    """Return the deltas (dx / w, dy / h, log w, log h) from boxes to their goals: (K, 4)."""
     extent, goal = boxes[:, 2:] - boxes[:, :2], goals[:, 2:] - goals[:, :2]
     shift = goals[:, :2] + goal / 2 - boxes[:, :2] - extent / 2
     return torch.cat([shift / extent, (goal / extent).log()], dim=1)

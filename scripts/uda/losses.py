@@ -1,8 +1,7 @@
-"""Adaptation strategies as losses of a network on a batch of labelled source and unlabelled target images.
+"""Adaptation strategies: losses of a network on labelled source images and unlabelled target images.
 
-A strategy yields its losses one by one; the training loop backpropagates each before it asks for the next, so that a
-step's memory is one loss's. What a strategy learns or remembers (discriminators, a teacher) are its parameters and
-buffers. `STRATEGIES` names them all.
+A strategy yields its losses one at a time. The training loop backpropagates each before it asks for the next, so that
+a step needs the memory of one loss. Discriminators and teachers are parameters and buffers of their strategy.
 """
 
 from __future__ import annotations
@@ -23,20 +22,26 @@ from scripts.uda.streets import CLASSES, IGNORE
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
-def see(network: nn.Module, images: Tensor) -> Any:
-    """A network's output for images in [0, 1]."""
+def forward(network: nn.Module, images: Tensor) -> Any:
+    """Return a network's output for images (N, 3, H, W) in [0, 1]."""
     return network((images - MEAN) / STD)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean over the labels' pixels of the (weighted, (N, h, w)) cross-entropy of logits resized to them."""
+    """Return the mean cross-entropy over pixels, with logits resized to the labels.
+
+    Args:
+        logits: (N, C, H, W).
+        labels: (N, h, w) int64.
+        weight: (N, h, w) weight of each pixel.
+    """
     logits = functional.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
     losses = functional.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     return (losses if weight is None else losses * weight).mean()
 
 
 def segmentation_loss(output: Any, labels: Tensor, weight: Tensor) -> Tensor:
-    """The weighted cross-entropy, for HRDA with that of its detail crop (Hoyer et al., ECCV 2022, Eq. 9)."""
+    """Return the weighted cross-entropy, for HRDA with that of its detail crop (Hoyer et al., ECCV 2022, Eq. 9)."""
     loss = cross_entropy(output.logits, labels, weight)
     if "detail_logits" not in output:
         return loss
@@ -46,9 +51,9 @@ def segmentation_loss(output: Any, labels: Tensor, weight: Tensor) -> Tensor:
 
 
 class SourceOnly(nn.Module):
-    """Supervised on the source; every other strategy adds to it.
+    """Supervised training on the source, on which the other strategies build.
 
-    `class_weight` (classes,) is the weight of a pixel by its label.
+    `class_weight`, (classes,), weights each pixel by its label.
     """
 
     def __init__(self, network: nn.Module, class_weight: Tensor) -> None:
@@ -56,17 +61,19 @@ class SourceOnly(nn.Module):
         self.register_buffer("class_weight", torch.cat([class_weight, torch.zeros(IGNORE + 1 - len(class_weight))]))
 
     def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
-        yield self.supervised(see(network, batch.images), batch.labels)
+        """Yield the losses of a step; each is backpropagated before the next is asked for."""
+        yield self.supervised(forward(network, batch.images), batch.labels)
 
     def supervised(self, output: Any, labels: Tensor) -> Tensor:
+        """Return the loss on labelled images."""
         return segmentation_loss(output, labels, self.class_weight[labels])
 
     def after_step(self, network: nn.Module, step: int) -> None:
-        """Called when the optimiser has moved the network; `step` counts from 0."""
+        """Update the strategy's state after a step of the optimiser; `step` counts from 0."""
 
 
 class MinEnt(SourceOnly):
-    """Low entropy of the predictions on the target (Vu et al., CVPR 2019, Eq. 3)."""
+    """Entropy minimisation on the target (Vu et al., CVPR 2019, Eq. 3)."""
 
     def __init__(self, network: nn.Module, class_weight: Tensor, weight: float = 0.01) -> None:
         super().__init__(network, class_weight)
@@ -74,14 +81,15 @@ class MinEnt(SourceOnly):
 
     def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
         yield from super().losses(network, batch)
-        yield self.weight * self.uncertainty(see(network, batch.target).logits)
+        yield self.weight * self.uncertainty(forward(network, batch.target).logits)
 
     def uncertainty(self, logits: Tensor) -> Tensor:
+        """Return the quantity to be minimised, from logits (N, C, h, w)."""
         return self_information(logits).sum(1).mean()
 
 
 class MaxSquare(MinEnt):
-    """Large squares of the probabilities, classes weighted within each image (Chen et al., ICCV 2019, Eq. 9)."""
+    """Maximum squares loss, with classes weighted within each image (Chen et al., ICCV 2019, Eq. 9)."""
 
     def uncertainty(self, logits: Tensor) -> Tensor:
         shares = logits.softmax(1)
@@ -91,12 +99,12 @@ class MaxSquare(MinEnt):
 
 
 def self_information(logits: Tensor) -> Tensor:
-    """(N, C, h, w) -p log p, over the entropy of a uniform guess."""
+    """Return -p log p, divided by the entropy of equal probabilities: (N, C, h, w)."""
     return -logits.softmax(1) * logits.log_softmax(1) / math.log(logits.shape[1])
 
 
 class AdaptSegNet(SourceOnly):
-    """A discriminator of the output space (Tsai et al., CVPR 2018)."""
+    """Adversarial adaptation in the output space (Tsai et al., CVPR 2018)."""
 
     def __init__(self, network: nn.Module, class_weight: Tensor, weight: float = 0.005, width: int = 32) -> None:
         super().__init__(network, class_weight)
@@ -104,34 +112,37 @@ class AdaptSegNet(SourceOnly):
         self.discriminator = discriminator(self.channels(), width, 1)
 
     def channels(self) -> int:
+        """Return the number of channels of the discriminator's input."""
         return len(CLASSES)
 
     def shown(self, output: Any) -> Tensor:
-        """What the discriminator sees."""
+        """Return the discriminator's input for a network's output."""
         return output.logits.softmax(1)
 
     def losses(self, network: nn.Module, batch: Batch) -> Iterator[Tensor]:
-        source, target = see(network, batch.images), see(network, batch.target)
+        source, target = forward(network, batch.images), forward(network, batch.target)
         fooled = self.judged(self.shown(target), is_source=True)
         yield self.supervised(source, batch.labels) + self.weight * fooled
-        # The discriminator learns from the next two alone.
+        # The discriminator learns only from the next two losses.
         self.discriminator.zero_grad()
         yield 0.5 * self.judged(self.shown(source).detach(), is_source=True)
         yield 0.5 * self.judged(self.shown(target).detach(), is_source=False)
 
     def judged(self, shown: Tensor, *, is_source: bool) -> Tensor:
+        """Return the discriminator's loss for an input labelled as source or as target."""
         verdict = self.discriminator(shown)
         return functional.binary_cross_entropy_with_logits(verdict, torch.full_like(verdict, float(not is_source)))
 
 
 class Advent(AdaptSegNet):
-    """A discriminator of the weighted self-information (Vu et al., CVPR 2019, Eq. 5 to 7)."""
+    """Adversarial adaptation on the weighted self-information (Vu et al., CVPR 2019, Eq. 5 to 7)."""
 
     def shown(self, output: Any) -> Tensor:
         return self_information(output.logits)
 
 
 def discriminator(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    """Build a fully convolutional discriminator at an eighth of the resolution."""
     layers: list[nn.Module] = []
     for wide in (width, 2 * width, 4 * width):
         layers += [nn.Conv2d(inputs, wide, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -140,7 +151,7 @@ def discriminator(inputs: int, width: int, outputs: int) -> nn.Sequential:
 
 
 class FADA(SourceOnly):
-    """A discriminator of features that also tells classes apart (Wang et al., ECCV 2020, Eq. 3 to 7)."""
+    """Adversarial adaptation of features, class by class (Wang et al., ECCV 2020, Eq. 3 to 7)."""
 
     def __init__(
         self,
@@ -173,7 +184,7 @@ class FADA(SourceOnly):
         yield 0.5 * self.judged(deep_target.detach(), target.logits, is_source=False)
 
     def judged(self, features: Tensor, logits: Tensor, *, is_source: bool) -> Tensor:
-        """Cross-entropy with soft class labels in the domain's half of the outputs."""
+        """Return the cross-entropy with soft class labels in the half of the outputs that belongs to the domain."""
         verdict = self.discriminator(features).log_softmax(1)
         small = functional.interpolate(logits.detach(), verdict.shape[-2:], mode="bilinear", align_corners=False)
         classes = (small / self.temperature).softmax(1)
@@ -182,7 +193,7 @@ class FADA(SourceOnly):
 
 
 class SelfTraining(SourceOnly):
-    """Pseudo-labels of an averaged teacher on images mixed by class (Hoyer et al., DAFormer, CVPR 2022, Sec. 3.1)."""
+    """Self-training on class-mixed images with an averaged teacher (Hoyer et al., DAFormer, CVPR 2022, Sec. 3.1)."""
 
     def __init__(
         self,
@@ -201,26 +212,28 @@ class SelfTraining(SourceOnly):
         yield from super().losses(network, batch)
         pseudo, trust = self.pseudo_labels(batch.target)
         images, labels, pasted = mix_classes(batch, pseudo)
-        mixed = see(network, jitter(images, self.strength))
-        # Rare classes weigh no more among pseudo-labels: that would make the teacher see ever more of them.
+        mixed = forward(network, jitter(images, self.strength))
+        # Pseudo-labels are not weighted by class: the teacher would predict rare classes more and more often.
         yield self.weight * segmentation_loss(mixed, labels, torch.where(pasted, self.class_weight[labels], trust))
         yield from self.more(network, batch.target, pseudo, trust)
 
     def more(self, network: nn.Module, target: Tensor, pseudo: Tensor, trust: Tensor) -> Iterator[Tensor]:
-        """Further losses, given the teacher's labels of the target and how far to trust them."""
+        """Yield further losses, from pseudo-labels of the target and the trust in them, both (N, h, w)."""
         yield from ()
 
     def semantic_logits(self, network: nn.Module, images: Tensor) -> Tensor:
-        logits: Tensor = see(network, images).logits
+        """Return the semantic logits of images in [0, 1]."""
+        logits: Tensor = forward(network, images).logits
         return logits
 
     @torch.no_grad()
     def pseudo_labels(self, target: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, h, w) classes, and (N, h, w) 1 where the teacher is surer of them than it is of the class on average.
+        """Return the teacher's classes, (N, h, w) int64, and the trust in them, (N, h, w) float32.
 
-        DAFormer trusts all pixels of an image, by the share of sure ones; small networks are too often wrong about
-        the others. One threshold for all classes leaves out most of the hard ones, which are then seen ever less
-        (Zou et al., CBST, ECCV 2018, Sec. 4.1).
+        The trust is 1 where the teacher is more certain than it is of the class on average, else 0. DAFormer trusts all
+        pixels of an image equally, by the share of certain ones, but small networks are too often wrong about the
+        uncertain ones. A single threshold for all classes would drop most pixels of hard classes, which would then be
+        predicted less and less (Zou et al., CBST, ECCV 2018, Sec. 4.1).
         """
         logits = self.semantic_logits(self.teacher.eval(), target)
         logits = functional.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
@@ -240,9 +253,10 @@ class SelfTraining(SourceOnly):
 
 
 def mix_classes(batch: Batch, pseudo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Half of each source image's classes pasted on a target image (Olsson et al., ClassMix, WACV 2021).
+    """Paste half of the classes of each source image onto a target image (Olsson et al., ClassMix, WACV 2021).
 
-    Gives the images, their labels, and (N, h, w) where they are the source's.
+    Returns:
+        The images (N, 3, h, w), their labels (N, h, w), and the mask (N, h, w) of the source's pixels.
     """
     pasted = []
     for labels in batch.labels:
@@ -256,7 +270,7 @@ def mix_classes(batch: Batch, pseudo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class MaskedConsistency(SelfTraining):
-    """Also the pseudo-labels from target images with most blocks hidden (Hoyer et al., MIC, CVPR 2023, Sec. 3.2)."""
+    """Self-training, also on target images with most blocks hidden (Hoyer et al., MIC, CVPR 2023, Sec. 3.2)."""
 
     def __init__(
         self, network: nn.Module, class_weight: Tensor, block: int = 16, hidden: float = 0.6, **knobs: float
@@ -268,13 +282,13 @@ class MaskedConsistency(SelfTraining):
         count, _, height, width = target.shape
         blocks = torch.rand(count, 1, height // self.block, width // self.block) > self.hidden
         shown = functional.interpolate(blocks.float(), (height, width), mode="nearest")
-        yield segmentation_loss(see(network, jitter(target, self.strength) * shown), pseudo, trust)
+        yield segmentation_loss(forward(network, jitter(target, self.strength) * shown), pseudo, trust)
 
 
 class PixelContrast(SelfTraining):
-    """Also features of one class closer to each other than to others (Chen et al., PiPa, ACM MM 2023, Eq. 5).
+    """Self-training, also with a contrastive loss on features (Chen et al., PiPa, ACM MM 2023, Eq. 5).
 
-    Pixels of target images take part with their pseudo-labels, where the teacher is sure of them.
+    Pixels of target images are included with the pseudo-labels that are trusted.
     """
 
     def __init__(
@@ -299,12 +313,12 @@ class PixelContrast(SelfTraining):
         yield self.contrast * self.contrasted(network, target, torch.where(trust > 0, pseudo, IGNORE))
 
     def contrasted(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """InfoNCE between sampled pixels, each class as often as the others."""
+        """Return the InfoNCE loss between sampled pixels, in which all classes are equally frequent."""
         features = self.projection(network.features((images - MEAN) / STD)[1])
         small = functional.interpolate(labels[:, None].float(), features.shape[-2:], mode="nearest")[:, 0].long()
         flat, classes = features.permute(0, 2, 3, 1).flatten(0, 2), small.flatten()
         counts = torch.bincount(classes, minlength=IGNORE + 1).float()
-        # Unlabelled pixels are drawn only where there are no others.
+        # Unlabelled pixels are drawn only if there are no others.
         chance = ((classes != IGNORE) / counts[classes]).clamp(min=1e-12)
         drawn = torch.multinomial(chance, self.pixels, replacement=True)
         points, classes = functional.normalize(flat[drawn], dim=1), classes[drawn]
@@ -315,7 +329,7 @@ class PixelContrast(SelfTraining):
 
 
 class PanopticSelfTraining(SelfTraining):
-    """EDAPS: self-training of the semantic decoder, and the instance decoder on the source (Saha et al., ICCV 2023)."""
+    """Self-training, also with the losses of EDAPS's instance decoder on the source (Saha et al., ICCV 2023)."""
 
     def __init__(self, network: nn.Module, class_weight: Tensor, instances: float = 0.5, **knobs: float) -> None:
         super().__init__(network, class_weight, **knobs)

@@ -1,9 +1,9 @@
-"""Table 9's classification: crops of rendered objects, a source style's classifier adapted to another style.
+"""Train the classifiers of Table 9 on crops of rendered objects, and adapt them from one style to another.
 
-    python -m scripts.uda.objects --out DIR          # minutes on one core; goes on where it stopped
+    python -m scripts.uda.objects --out DIR          # minutes on one core; resumes where it stopped
 
-After training on the source's crops, a run sees only the target's crops, without their labels, as GLC and CoNMix do.
-Of each adaptation the network is kept after every quarter of the steps.
+A classifier is trained on labelled crops of the source. Its adaptation then uses only unlabelled crops of the target,
+as in GLC and CoNMix. The network is saved after every quarter of the steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from hf_lwmm.networks.bottleneck import BottleneckConfig, BottleneckForImageClassification
 from scripts.uda.data import Frames, jitter, rendered
-from scripts.uda.losses import see
+from scripts.uda.losses import forward
 from scripts.uda.streets import CLASSES, THINGS
 from scripts.uda.train import QUARTERS, save_model
 
@@ -30,12 +30,12 @@ OBJECTS = ("tree", "sign", "fence", "car", "pedestrian", "bicyclist")
 SOURCE, TARGET = "gta", "night"
 STRATEGIES = ("information", "consistency")
 SIDE, BATCH = 48, 32
-SMALLEST = 10  # pixels of an object's longer side
+SMALLEST = 10  # pixels; length of an object's longer side
 log = logging.getLogger("objects")
 
 
 def object_crops(frames: Frames, most: int) -> Frames:
-    """Square crops of the frames' objects with their class in OBJECTS as label, at most so many of each class."""
+    """Cut square crops of objects from frames, at most `most` of each class; labels are indices of OBJECTS."""
     assert frames.labels is not None and frames.instances is not None
     images: list[list[np.ndarray]] = [[] for _ in OBJECTS]
     for image, labels, instances in zip(frames.images, frames.labels, frames.instances, strict=True):
@@ -48,7 +48,7 @@ def object_crops(frames: Frames, most: int) -> Frames:
 
 
 def _boxes(labels: np.ndarray, instances: np.ndarray, category: int) -> list[tuple[slice, slice]]:
-    """Where the objects of a class are: its instances, or its connected parts."""
+    """Return boxes around the objects of a class: its instances, or its connected parts if it has none."""
     shown = labels == category
     numbered = np.where(shown, instances, 0).astype(np.int32) if category in THINGS else ndimage.label(shown)[0]
     boxes = [box for box in ndimage.find_objects(numbered) if box is not None]
@@ -56,7 +56,7 @@ def _boxes(labels: np.ndarray, instances: np.ndarray, category: int) -> list[tup
 
 
 def _square(image: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-    """The object with a margin, in a square that stays inside the image."""
+    """Cut a square around an object, with a margin and inside the image: (SIDE, SIDE, 3) uint8."""
     height, width = image.shape[:2]
     side = min(1.2 * max(box[0].stop - box[0].start, box[1].stop - box[1].start), height, width)
     top = np.clip((box[0].start + box[0].stop - side) / 2, 0, height - side)
@@ -66,7 +66,7 @@ def _square(image: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
 
 
 def build() -> BottleneckForImageClassification:
-    """GLC's network at a small size, untrained."""
+    """Build a small, untrained network of GLC's architecture."""
     names = dict(enumerate(OBJECTS))
     config = BottleneckConfig(
         depths=(1, 1, 1, 1), width=16, block="basic", bottleneck_size=64,
@@ -76,21 +76,21 @@ def build() -> BottleneckForImageClassification:
 
 
 def information_loss(logits: Tensor) -> Tensor:
-    """Sure about each crop, undecided over all: minus the mutual information (Liang et al., SHOT, ICML 2020, Eq. 3)."""
+    """Return minus the mutual information of crop and class, for logits (N, C) (Liang et al., ICML 2020, Eq. 3)."""
     shares = logits.softmax(1)
     mean = shares.mean(0)
     return -(shares * logits.log_softmax(1)).sum(1).mean() + (mean * mean.clamp(min=1e-8).log()).sum()
 
 
 def consistency_loss(plain: Tensor, changed: Tensor) -> Tensor:
-    """What is seen in a plain crop is the pseudo-label of a changed one, beside the mutual information (CoNMix)."""
+    """Return the cross-entropy of changed crops with pseudo-labels of plain ones, plus `information_loss` (CoNMix)."""
     return functional.cross_entropy(changed, plain.detach().argmax(1)) + information_loss(plain)
 
 
 def train(
     model: BottleneckForImageClassification, crops: Frames, steps: int, seed: int, strategy: str, folder: Path
 ) -> None:
-    """Train on labels ("source") or adapt without them, and save the network after every quarter."""
+    """Train on labelled crops (strategy "source") or adapt to unlabelled ones; save the network after every quarter."""
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     rate = 2e-3 if strategy == "source" else 5e-4
@@ -105,13 +105,13 @@ def train(
         model.train()
         if strategy == "source":
             assert crops.labels is not None
-            logits = see(model, jitter(images, 0.2)).logits
+            logits = forward(model, jitter(images, 0.2)).logits
             loss = functional.cross_entropy(logits, torch.from_numpy(crops.labels[drawn].astype(np.int64)))
         else:
-            plain = see(model, images).logits
+            plain = forward(model, images).logits
             loss = information_loss(plain)
             if strategy == "consistency":
-                loss = consistency_loss(plain, see(model, jitter(images, 0.4)).logits)
+                loss = consistency_loss(plain, forward(model, jitter(images, 0.4)).logits)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

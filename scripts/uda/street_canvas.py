@@ -1,7 +1,7 @@
-"""A painter's canvas for street scenes: a pinhole camera, and shapes in metres painted as colours and codes.
+"""A painter's canvas for street scenes: shapes in metres, seen by a pinhole camera, as colours and codes.
 
-The world: x to the right, y up from the road, z along the road, all in metres. Whatever is painted
-later lies in front, so callers paint from far to near.
+In the world, x points to the right, y up from the road and z along the road, all in metres. Later shapes cover earlier
+ones, so callers paint from far to near.
 """
 
 from __future__ import annotations
@@ -22,29 +22,33 @@ SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLI
 Colour = tuple[float, float, float]
 Point = tuple[float, float, float]
 
-# A pixel's code holds its label (low byte), whether it shines by itself, and its instance.
+# A pixel's code holds its label (the low byte), a flag for pixels that shine by themselves, and its instance.
 GLOW = 1 << 8
 _INSTANCE_BIT = 9
 
 
 def code(label: int, instance: int = 0, glow: bool = False) -> int:
+    """Pack a label, an instance and the flag of shining pixels into a code."""
     return label | glow * GLOW | instance << _INSTANCE_BIT
 
 
 def labels_of(codes: np.ndarray) -> np.ndarray:
+    """Return the labels in codes, uint8."""
     return (codes & 0xFF).astype(np.uint8)
 
 
 def instances_of(codes: np.ndarray) -> np.ndarray:
+    """Return the instances in codes."""
     return codes >> _INSTANCE_BIT
 
 
 def glow_of(codes: np.ndarray) -> np.ndarray:
+    """Return True for the codes of shining pixels."""
     return (codes & GLOW) > 0
 
 
 def _grain(size: int = 256) -> np.ndarray:
-    """(size, size) noise of zero mean and unit variance with detail at several scales."""
+    """Return noise with detail at several scales, of mean 0 and variance 1: (size, size) float32."""
     rng = np.random.default_rng(0)
     total = np.zeros((size, size), np.float32)
     for cells in (16, 32, 64, 128, 256):
@@ -59,20 +63,22 @@ _RAMP = np.linspace(0, 1, 256, dtype=np.float32)[:, None]
 
 
 def grain(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Noise at integer or float coordinates that broadcast together, repeating every 256."""
+    """Return noise at coordinates that broadcast together; it repeats every 256 units."""
     return _FLAT_GRAIN.take(((a.astype(np.int32) & 255) << 8) + (b.astype(np.int32) & 255), mode="clip")
 
 
 def shade(colour: Colour, factor: float) -> Colour:
+    """Return a colour that is lighter or darker by a factor."""
     return (colour[0] * factor, colour[1] * factor, colour[2] * factor)
 
 
 def blend(a: Colour, b: Colour, share: float) -> Colour:
+    """Return the colour, or the point, at the fraction `share` of the way from `a` to `b`."""
     return (a[0] + (b[0] - a[0]) * share, a[1] + (b[1] - a[1]) * share, a[2] + (b[2] - a[2]) * share)
 
 
 def choose(rng: np.random.Generator, options: Sequence[Colour], spread: float = 0.12) -> Colour:
-    """One of the colours, lighter or darker by up to `spread` and slightly tinted."""
+    """Draw one of the colours, lighter or darker by up to the fraction `spread` and slightly tinted."""
     red, green, blue = options[int(rng.random() * len(options))]
     light = 1 + (2 * rng.random() - 1) * spread
     tint = rng.standard_normal(3)
@@ -87,12 +93,16 @@ Item = TypeVar("Item")
 
 
 def far_to_near(items: Iterable[tuple[float, Item]]) -> list[tuple[float, Item]]:
+    """Sort (depth, item) pairs in the order of painting."""
     return sorted(items, key=lambda item: -item[0])
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera at (x, above, 0); `curve` bends the road sideways by curve * z^2 metres."""
+    """A pinhole camera at (x, above, 0) metres, with the image in pixels.
+
+    The road bends sideways by curve * z^2 metres.
+    """
 
     width: int
     height: int
@@ -104,16 +114,18 @@ class Camera:
     curve: float
 
     def project(self, point: Point) -> tuple[float, float]:
+        """Return the pixel (column, row) of a point."""
         return self.project_all((point,))[0]
 
     def project_all(self, points: Iterable[Point]) -> list[tuple[float, float]]:
+        """Return the pixels (column, row) of points."""
         centre, horizon, focal, x0, y0, curve = self.centre, self.horizon, self.focal, self.x, self.above, self.curve
         return [(centre + focal * ((x - x0) / z + curve * z), horizon + focal * (y0 - y) / z) for x, y, z in points]
 
 
 @dataclass(frozen=True)
 class Patch:
-    """The pixels of an upright plane: where they are, and which metre of the plane each one shows."""
+    """The pixels of an upright plane, and the point of the plane that each one shows."""
 
     left: int
     top: int
@@ -124,22 +136,22 @@ class Patch:
 
 @dataclass(frozen=True)
 class Sprite:
-    """A shape painted beforehand; the bottom of its picture's middle stands on the ground."""
+    """A shape painted in advance, which stands on the ground at the middle of its lower edge."""
 
     light: Image.Image  # L: dark to light
     cover: Image.Image  # L: opacity
-    outline: Image.Image  # L: 255 where annotators would draw it
+    outline: Image.Image  # L: 255 inside the annotators' outline
 
 
 @dataclass
 class Canvas:
-    """Colours and codes painted together, far to near; far colours fade into the haze."""
+    """An image of colours and one of codes, painted together from far to near. Distant colours fade into the haze."""
 
     camera: Camera
     colours: Image.Image
     codes: Image.Image
     haze: Colour
-    sight: float  # metres at which about two thirds of a colour is haze
+    sight: float  # metres after which about two thirds of a colour are haze
     lamps: list[Point] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -151,24 +163,26 @@ class Canvas:
         return (min(int(red), 255), min(int(green), 255), min(int(blue), 255))
 
     def polygon(self, points: Sequence[Point], colour: Colour, code: int) -> None:
+        """Paint a filled polygon."""
         flat = self.camera.project_all(points)
         self._colours.polygon(flat, fill=self._seen(colour, points[0][2]))
         self._codes.polygon(flat, fill=code)
 
     def disc(self, centre: Point, rx: float, ry: float, colour: Colour, code: int) -> None:
-        """A filled ellipse facing the camera, `rx` by `ry` metres."""
+        """Paint a filled ellipse that faces the camera, with radii of `rx` and `ry` metres."""
         box = self._ellipse(centre, rx, ry)
         self._colours.ellipse(box, fill=self._seen(colour, centre[2]))
         self._codes.ellipse(box, fill=code)
 
     def ring(self, centre: Point, rx: float, ry: float, width: float, colour: Colour, code: int) -> None:
-        """A wheel: only the rim is coloured, but the code fills it, as annotators do."""
+        """Paint a wheel: only the rim has the colour, but the whole disc has the code, as annotators draw it."""
         box = self._ellipse(centre, rx, ry)
         rim = max(1, round(self.camera.focal * width / centre[2]))
         self._colours.ellipse(box, outline=self._seen(colour, centre[2]), width=rim)
         self._codes.ellipse(box, fill=code)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour, code: int) -> None:
+        """Paint a line, `width` metres wide at its first point."""
         flat = self.camera.project_all(points)
         z = points[0][2]
         pixels = max(1, round(self.camera.focal * width / z))
@@ -176,7 +190,7 @@ class Canvas:
         self._codes.line(flat, fill=code, width=pixels)
 
     def dim(self, points: Sequence[Point], share: float) -> None:
-        """A shadow: darkens the colours under a ground polygon, and leaves the codes alone."""
+        """Paint a shadow: darken the colours inside a polygon on the ground, without changing the codes."""
         flat = self.camera.project_all(points)
         left, top = (int(max(0, min(p[axis] for p in flat) - 2)) for axis in (0, 1))
         right = int(min(self.camera.width, max(p[0] for p in flat) + 3))
@@ -188,7 +202,7 @@ class Canvas:
         self.colours.paste((0, 0, 0), (left, top, right, bottom), mask)
 
     def stamp(self, sprite: Sprite, foot: Point, wide: float, tall: float, colours: tuple[Colour, Colour], code: int):
-        """Paint a sprite of `wide` by `tall` metres standing at `foot`; `colours` are its dark and light."""
+        """Paint a sprite of `wide` by `tall` metres that stands at `foot`, in a range of colours from dark to light."""
         u, v = self.camera.project(foot)
         scale = self.camera.focal / foot[2]
         whole = (u - wide * scale / 2, v - tall * scale, u + wide * scale / 2, v)
@@ -217,7 +231,7 @@ class Canvas:
         return (u - rx * scale, v - ry * scale, u + rx * scale, v + ry * scale)
 
     def side_plane(self, x: float, near: float, far: float, height: float) -> Patch | None:
-        """The pixels of an upright plane along the road at `x`; None when it is out of view."""
+        """Return the pixels of an upright plane along the road at `x`; None if it is out of view."""
         eye = self.camera
         ends = sorted(eye.project((x, 0.0, z))[0] for z in (near, far))
         left, right = max(0, math.ceil(ends[0])), min(eye.width, math.ceil(ends[1]))
@@ -231,7 +245,7 @@ class Canvas:
         return self._rows(left, z[None], z[None], height)
 
     def front_plane(self, near_x: float, far_x: float, z: float, height: float) -> Patch | None:
-        """The pixels of an upright plane across the road at `z`; None when it is out of view."""
+        """Return the pixels of an upright plane across the road at `z`; None if it is out of view."""
         eye = self.camera
         ends = [eye.project((x, 0.0, z))[0] for x in (near_x, far_x)]
         left, right = max(0, math.ceil(ends[0])), min(eye.width, math.ceil(ends[1]))
@@ -251,7 +265,7 @@ class Canvas:
         return Patch(left, top, along, np.float32(eye.above) - rows * (depth / np.float32(eye.focal)), depth)
 
     def paste(self, patch: Patch, colours: np.ndarray, mask: np.ndarray, codes: np.ndarray | int) -> None:
-        """Paint (h, w, 3) float32 colours, which it overwrites, and codes where the (h, w) mask holds."""
+        """Paint colours (h, w, 3) float32, which are overwritten, and codes where the mask (h, w) is True."""
         stencil = Image.fromarray(mask)
         clear = np.exp(patch.depth[..., None] / np.float32(-self.sight))
         colours *= clear
@@ -274,9 +288,17 @@ def frustum(
     colour: Colour,
     code: int,
 ) -> tuple[list[Point], list[Point] | None]:
-    """Paint a box whose base and top are the rectangles (x0, x1, z0, z1); returns its near and side faces.
+    """Paint a box, and return its near and side faces.
 
-    A face is listed bottom-near-left first, then around; the side face is None when it cannot be seen.
+    Args:
+        canvas: the canvas.
+        base, top: rectangles (x0, x1, z0, z1) at the heights `low` and `high`.
+        low, high: heights in metres.
+        colour: the near face's colour; the other faces are shaded.
+        code: code of the pixels.
+
+    Returns:
+        The corners of both faces, from the near or left one at the bottom around; None for a side face out of sight.
     """
     bx0, bx1, bz0, bz1 = base
     tx0, tx1, tz0, tz1 = top
@@ -295,7 +317,7 @@ def frustum(
 
 
 def panel(face: Sequence[Point], left: float, right: float, low: float, high: float) -> list[Point]:
-    """The part of a four-cornered face between the given shares of its width and height."""
+    """Return the part of a face with four corners between fractions of its width and of its height."""
     bottom_left, bottom_right, top_right, top_left = face
 
     def at(a: float, b: float) -> Point:

@@ -1,4 +1,4 @@
-"""From painted colours to a photograph: light, wet reflections, lamps, rain, lens and sensor."""
+"""Turn painted colours into a photograph: light, wet reflections, lamps, rain, lens and sensor."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from scripts.uda.street_canvas import ROAD, SKY, Camera, Canvas, glow_of, labels_of
 from scripts.uda.street_looks import Look
 
-_NOISE = np.random.default_rng(1).standard_normal(1 << 20, np.float32)  # a sensor's; frames start anywhere in it
+_NOISE = np.random.default_rng(1).standard_normal(1 << 20, np.float32)  # frames start at random places
 _COLD = [round(tone * gain) for gain in (0.86, 0.92, 1.1) for tone in range(256)]
 _HALF = [tone // 2 for tone in range(256)] * 3
 
 
 def finish_by_day(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, look: Look) -> np.ndarray:
-    """(h, w, 3) uint8: shadows at dusk, tint, exposure and contrast, then lens blur and sensor noise."""
+    """Return a photograph by day, perhaps with a dark street at dusk: (h, w, 3) uint8."""
     scene = canvas.colours
     if rng.random() < look.dusk:
         share = rng.uniform(0.4, 0.8)
@@ -24,7 +24,7 @@ def finish_by_day(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, l
 
 
 def finish_by_night(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator, look: Look) -> np.ndarray:
-    """(h, w, 3) uint8: what shines keeps its light, spreads it and mirrors on the wet road; the rest is dark."""
+    """Return a photograph by night, with lamps, halos, rain and reflections on the wet road: (h, w, 3) uint8."""
     size, glow = canvas.colours.size, Image.fromarray(glow_of(codes))
     cold = canvas.colours.point(_COLD)
     light = _lamp_light(canvas, rng).resize(size, Image.Resampling.BILINEAR)
@@ -37,7 +37,7 @@ def finish_by_night(canvas: Canvas, codes: np.ndarray, rng: np.random.Generator,
 
 
 def _wet_road(scene: Image.Image, horizon: int, road: np.ndarray, rng: np.random.Generator) -> None:
-    """Mirror what stands above the horizon, smeared, on the road below it."""
+    """Mirror the part of the scene above the horizon, blurred, on the road below it."""
     width, height = scene.size
     small, deep = (width // 8, max(height // 12, 1)), height - horizon
     ahead = scene.crop((0, 0, width, horizon)).resize(small, Image.Resampling.BOX)
@@ -48,7 +48,7 @@ def _wet_road(scene: Image.Image, horizon: int, road: np.ndarray, rng: np.random
 
 
 def _lamp_light(canvas: Canvas, rng: np.random.Generator) -> Image.Image:
-    """Light on everything, at an eighth of the resolution: dim sky, street lamps, our own headlights."""
+    """Return the light from the dim sky, street lamps and our headlights, at an eighth of the resolution."""
     camera = canvas.camera
     wide, tall = camera.width // 8, camera.height // 8
     v, u = np.arange(tall, dtype=np.float32)[:, None] * 8 + 4, np.arange(wide, dtype=np.float32) * 8 + 4
@@ -70,7 +70,7 @@ def _picture(scene: np.ndarray) -> Image.Image:
 
 
 def _halo(shining: Image.Image) -> Image.Image:
-    """The glow around whatever shines: a wide and a narrow one."""
+    """Return the glow around shining pixels: the sum of a wide and a narrow one."""
     small = shining.reduce(4)
     wide, narrow = (_twice_blurred(small, small.width / share) for share in (45, 130))
     glow = 0.7 * np.asarray(wide, np.float32) + 0.6 * np.asarray(narrow, np.float32)
@@ -82,7 +82,7 @@ def _twice_blurred(image: Image.Image, radius: float) -> Image.Image:
 
 
 def _rain(camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """Slanted streaks."""
+    """Return an image of slanted streaks of rain."""
     layer = Image.new("L", (camera.width, camera.height))
     pen, slant = ImageDraw.Draw(layer), rng.uniform(-0.3, 0.3)
     streaks = rng.random((int(rng.uniform(30, 160) * camera.width / 320), 4))
@@ -93,6 +93,7 @@ def _rain(camera: Camera, rng: np.random.Generator) -> Image.Image:
 
 
 def _photograph(scene: Image.Image, rng: np.random.Generator, look: Look) -> np.ndarray:
+    """Apply tint, exposure, saturation, contrast, lens blur and sensor noise: (h, w, 3) uint8."""
     warmth, exposure = rng.uniform(*look.warmth) ** 0.5, rng.uniform(*look.exposure)
     gains = np.asarray((warmth, 1.0, 1 / warmth)) * exposure
     keep = rng.uniform(*look.saturation)

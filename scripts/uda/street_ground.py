@@ -1,4 +1,4 @@
-"""The street's plan, and what lies flat or far away: the sky, the road with its markings, pavements and shadows."""
+"""The plan of a street, and its background: the sky, the road with its markings, pavements and shadows."""
 
 from __future__ import annotations
 
@@ -10,50 +10,53 @@ from PIL import Image
 from scripts.uda.street_canvas import PAVEMENT, ROAD, TREE, Camera, Colour, choose, code, grain, shade
 from scripts.uda.street_looks import Look
 
-FAR = 120.0  # metres to the end of a street that no crossing ends
+FAR = 120.0  # metres to the end of a street without a crossing
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A piece of one side of the street, from `near` to `far` metres."""
+    """A section of one side of the street, from `near` to `far` metres along the road."""
 
     near: float
     far: float
-    tall: float  # height of its building; 0 = none
+    tall: float  # height of its building; 0 = no building
     setback: float  # metres from the pavement to the building
     side_road: bool
 
 
 @dataclass(frozen=True)
 class Street:
-    """The road's cross-section, symmetric about x = 0, what stands along it, and the light that falls on it."""
+    """A street: its cross-section, symmetric about x = 0, the plots along it, and its light. Lengths are in metres."""
 
-    half: float  # carriageway, middle to kerb
+    half: float  # from the middle of the carriageway to the kerb
     kerb: float  # width of the pavement
     parking: bool
     verge: bool  # grass, not paving, beyond the pavement
-    length: float  # to the crossing that ends it, or FAR
+    length: float  # up to the crossing that ends it, or FAR
     bare: bool  # winter
     sun: float  # 1 = clear, 0 = overcast
-    facing: float  # light on walls, which the sky behind them outshines
-    sun_side: int  # -1: the sun stands on the left
+    facing: float  # light on walls, as a fraction of full light
+    sun_side: int  # -1: the sun is on the left; 1: on the right
     plots: tuple[tuple[Plot, ...], tuple[Plot, ...]]  # left and right
 
     @property
     def edge(self) -> float:
+        """The distance from the middle to the outer edge of the pavement."""
         return self.half + self.kerb
 
     @property
     def drive(self) -> float:
-        """Middle to the edge of the moving traffic."""
+        """The distance from the middle to the edge of the moving traffic."""
         return self.half - 2.2 * self.parking
 
     @property
     def ends(self) -> bool:
+        """True if a crossing ends the street."""
         return self.length < FAR
 
 
 def plan_street(rng: np.random.Generator, look: Look) -> Street:
+    """Draw the plan of a street."""
     parking = bool(rng.random() < 0.5)
     lanes = int(rng.choice((1, 2, 3), p=(0.75, 0.2, 0.05)))
     length = float(rng.uniform(28, 80)) if rng.random() < 0.4 else FAR
@@ -87,7 +90,7 @@ def _plots(rng: np.random.Generator, look: Look, density: float, length: float) 
 
 
 def sky(rng: np.random.Generator, camera: Camera, zenith: Colour, low: Colour, look: Look) -> np.ndarray:
-    """(h, w, 3) from the top to the horizon: a gradient with clouds that flatten towards the horizon."""
+    """Return the sky from the top of the image to the horizon, with clouds that flatten: (h, w, 3) float32."""
     height = int(np.clip(np.ceil(camera.horizon), 1, camera.height))
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     clear = np.float32(zenith) * (1 - rows) + np.float32(low) * rows
@@ -101,7 +104,7 @@ def sky(rng: np.random.Generator, camera: Camera, zenith: Colour, low: Colour, l
 def ground(
     rng: np.random.Generator, camera: Camera, look: Look, street: Street, haze: Colour
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(h, w, 3) colours and (h, w) codes, from the horizon to the bottom."""
+    """Return the colours (h, w, 3) float32 and codes (h, w) int32 from the horizon to the bottom of the image."""
     top = int(np.clip(np.ceil(camera.horizon), 1, camera.height))
     rows = np.maximum(np.arange(top, camera.height, dtype=np.float32) - np.float32(camera.horizon), 0.3)[:, None]
     z = np.float32(camera.focal * camera.above) / rows
@@ -109,7 +112,7 @@ def ground(
     x = columns * (z / np.float32(camera.focal)) + (np.float32(camera.x) - np.float32(camera.curve) * z * z)
     side = np.abs(x)
 
-    parts = np.full(x.shape, 2, np.uint8)  # 0 road, 1 pavement, 2 beyond, 3 kerb, 4 and 5 paint
+    parts = np.full(x.shape, 2, np.uint8)  # 0 road, 1 pavement, 2 beyond it, 3 kerb, 4 white paint, 5 yellow paint
     parts[side < street.edge] = 1
     parts[np.abs(side - street.half - 0.1) < 0.13] = 3
     parts[side < street.half] = 0
@@ -146,7 +149,7 @@ def _lightness(
     side: np.ndarray,
     z: np.ndarray,
 ) -> np.ndarray:
-    """(h, w) texture, wear, joints of the slabs, tyre tracks, and the shadows that buildings and trees cast."""
+    """Return the lightness of the ground, from texture, wear, joints, tracks and shadows: (h, w) float32."""
     rough = np.float32(look.rough / 110)
     light = grain(z * 9, x * 14) * (rough * np.exp(z / np.float32(-14)))
     light += grain(z * 0.8 + rng.uniform(0, 99), x * 3 + 40) * (rough * np.exp(z / np.float32(-40)))
@@ -171,7 +174,7 @@ def _lightness(
 def _markings(
     rng: np.random.Generator, street: Street, x: np.ndarray, side: np.ndarray, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(h, w) where the road is painted white and where yellow."""
+    """Return masks of white and of yellow paint on the road: (h, w) bool."""
     drive, draw = street.drive, rng.random(12)
     dash, phase = rng.uniform(3, 8), rng.uniform(0, 8)
     dashed = ((z + phase) / dash % 1) < rng.uniform(0.3, 0.6)

@@ -1,4 +1,4 @@
-"""The styles as data: what a domain's camera, light, weather and materials are like."""
+"""The styles as data: camera, light, weather and materials of each domain."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Look:
-    """Ranges are sampled once a scene, palettes once an object. Lengths in metres, colours 0..255."""
+    """A style. Values are drawn from ranges once a scene and from palettes once an object.
+
+    Lengths are in metres, colours from 0 to 255.
+    """
 
     eye: Range  # camera above the road
-    focal: Range  # share of the image's width
-    horizon: Range  # share of the image's height
+    focal: Range  # fraction of the image's width
+    horizon: Range  # fraction of the image's height
     sun: Range  # 0 = overcast, 1 = clear
-    sight: Range
-    facing: Range  # light on the walls, as a share of full light
+    sight: Range  # metres after which haze covers colours
+    facing: Range  # light on walls, as a fraction of full light
     skies: tuple[tuple[Colour, Colour], ...]  # zenith, horizon
     cloud: Colour
     clouds: float
@@ -33,13 +36,13 @@ class Look:
     plates: tuple[tuple[Colour, Colour], ...]  # border and face of signs
     heights: Range  # of buildings
     rough: float  # texture of road and pavement
-    verge: float  # chance of grass beyond the pavement
-    pitched: float  # chance that a low building's roof shows
-    planted: float  # chance of trees along the kerb
-    crowd: float  # people a scene
-    bare: float = 0.0  # chance of a winter without leaves
-    dusk: float = 0.0  # chance of a dark street under a bright sky
-    lit: float = 0.0  # share of lit windows
+    verge: float  # probability of grass beyond the pavement
+    pitched: float  # probability that the roof of a low building shows
+    planted: float  # probability of trees along the kerb
+    crowd: float  # mean number of people in a scene
+    bare: float = 0.0  # probability of winter, with bare trees
+    dusk: float = 0.0  # probability of a dark street under a bright sky
+    lit: float = 0.0  # fraction of lit windows
     night: bool = False
     warmth: Range = (1.0, 1.0)  # red over blue of the light
     exposure: Range = (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Things that stand in a street: vehicles, people, trees, poles and signs, each painted by one function."""
+"""Things in a street: vehicles, people, poles and signs, each painted by one function."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def car(
     oncoming: bool,
     lit: bool,
 ) -> None:
-    """A vehicle of any of the BODIES that goes along the road, its near end at depth z, centred on x."""
+    """Paint a vehicle that faces along the road, with its near end at depth z and centred on x."""
     width, height, length, waist, back, front = _body(rng)
     colour, body, glow = choose(rng, paint), code(CAR, instance), code(CAR, instance, glow=lit)
     tail, nose = (front, back) if oncoming else (back, front)
@@ -94,7 +94,7 @@ def car(
 def crossing_car(
     canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, instance: int, paint: Sequence[Colour]
 ) -> None:
-    """A vehicle seen from its side, as it turns or stands in a car park: its flank at depth z, centred on x."""
+    """Paint a vehicle from the side, as when it turns or is parked, with its near flank at depth z and centred on x."""
     width, height, length, waist, back, front = _body(rng)
     colour, body, way = choose(rng, paint), code(CAR, instance), float(rng.choice((-1, 1)))
     x0, x1, z1, tail = x - length / 2, x + length / 2, z + width, x - way * length / 2
@@ -138,7 +138,7 @@ def _wheel(x: float, z: float, radius: float) -> list[Point]:
 
 
 def pedestrian(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, instance: int) -> None:
-    """Someone standing or walking at (x, z)."""
+    """Paint a person who stands or walks at (x, z)."""
     tall, body = float(rng.uniform(1.45, 1.9)), code(PEDESTRIAN, instance)
     coat, legs, skin = choose(rng, CLOTHES), choose(rng, CLOTHES), choose(rng, SKIN, 0.05)
     stride, build, facing = rng.uniform(0.02, 0.3), rng.uniform(0.85, 1.2), rng.choice((-1, 1))
@@ -163,7 +163,7 @@ def pedestrian(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, 
 
 
 def bicyclist(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, instance: int, across: bool) -> None:
-    """A rider on a bicycle, seen from the side when `across`, else from the front or the back."""
+    """Paint a rider on a bicycle at (x, z), from the side if `across`, otherwise from the front or the back."""
     body, frame = code(BICYCLIST, instance), choose(rng, CLOTHES)
     coat, legs, skin = choose(rng, CLOTHES), choose(rng, CLOTHES), choose(rng, SKIN, 0.05)
     way = float(rng.choice((-1, 1)))
@@ -199,7 +199,7 @@ def bicyclist(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, i
 
 
 def pole(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, lamp: bool, lit: bool, metal: Colour) -> None:
-    """A bare post or a street lamp whose arm reaches over the road."""
+    """Paint a bare post, or a street lamp whose arm reaches over the road."""
     tall = float(rng.uniform(5.5, 8.0)) if lamp else float(rng.uniform(2.4, 6.5))
     body = code(POLE)
     canvas.line([(x, 0, z), (x, tall, z)], rng.uniform(0.14, 0.24), metal, body)
@@ -214,12 +214,12 @@ def pole(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, lamp: 
 
 
 def bollard(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, metal: Colour) -> None:
-    """A knee-high post at the kerb."""
+    """Paint a low post at the kerb."""
     canvas.line([(x, 0, z), (x, float(rng.uniform(0.8, 1.1)), z)], 0.15, metal, code(POLE))
 
 
 def hoarding(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> None:
-    """A shop's board or banner on two posts, with lines of text."""
+    """Paint a shop's board or banner on two posts, with lines of text."""
     wide, low, high = float(rng.uniform(0.6, 2.2)), float(rng.uniform(0.3, 2.4)), float(rng.uniform(1.0, 2.6))
     face = choose(rng, CLOTHES)
     for post in (x - wide / 2, x + wide / 2):
@@ -232,7 +232,7 @@ def hoarding(canvas: Canvas, rng: np.random.Generator, x: float, z: float) -> No
 
 
 def traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, lit: bool) -> None:
-    """A post with three lamps of which one is on; the box counts as a sign, as in CamVid's 11 classes."""
+    """Paint a traffic light with one of three lamps on; its box counts as a sign, as in CamVid's eleven classes."""
     canvas.line([(x, 0, z), (x, 3.4, z)], 0.16, (70, 72, 74), code(POLE))
     canvas.polygon(_upright(x, 0.5, z - 0.01, 2.3, 3.5), (34, 35, 36), code(SIGN))
     burning = int(rng.integers(3))
@@ -245,7 +245,7 @@ def traffic_light(canvas: Canvas, rng: np.random.Generator, x: float, z: float, 
 def sign(
     canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, plates: Sequence[tuple[Colour, Colour]]
 ) -> None:
-    """A round, triangular or rectangular plate, sometimes two, on a post."""
+    """Paint a post with a round, triangular or rectangular plate, sometimes with a second plate below."""
     canvas.line([(x, 0, z), (x, 2.3, z)], 0.1, (130, 132, 134), code(POLE))
     border, face = plates[int(rng.integers(len(plates)))]
     shape, size, middle = rng.integers(3), rng.uniform(0.32, 0.5), 2.4

@@ -1,4 +1,4 @@
-"""Trees, painted once as sprites: leafy crowns and the bare branches of winter."""
+"""Trees and bushes, painted once as sprites: leafy crowns, and bare branches for winter."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from scripts.uda.street_canvas import GRAIN, TREE, Canvas, Colour, Sprite, choose, code, shade
 
 _SIZE = 192  # pixels of a sprite
-_KINDS = 14  # sprites of each sort
+_KINDS = 14  # number of sprites of each sort
 BARK: tuple[Colour, ...] = ((74, 62, 52), (58, 52, 46), (92, 80, 66), (116, 100, 82), (132, 114, 94), (104, 96, 88))
 
 
 def tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, leaves: Sequence[Colour], bare: bool) -> None:
-    """A street tree standing at (x, z)."""
+    """Paint a street tree at (x, z)."""
     tall = float(rng.uniform(4.5, 14.0))
     wide = tall * float(rng.uniform(0.7, 1.05))
     kind = int(rng.integers(_KINDS))
@@ -30,7 +30,7 @@ def tree(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, leaves
 
 
 def bush(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, leaves: Sequence[Colour]) -> None:
-    """A round shrub standing at (x, z)."""
+    """Paint a round shrub at (x, z)."""
     green, tall = choose(rng, leaves), float(rng.uniform(0.8, 2.6))
     ends = (shade(green, 0.25), shade(green, 1.3))
     canvas.stamp(_shrub(int(rng.integers(_KINDS))), (x, 0, z), tall * float(rng.uniform(1, 2)), tall, ends, code(TREE))
@@ -48,7 +48,7 @@ def _shrub(kind: int) -> Sprite:
 
 
 def _crown(rng: np.random.Generator, trunk: float, tufts: int) -> Sprite:
-    """Overlapping tufts around a few boughs, bright at the top, on a trunk of a share of the height."""
+    """Draw overlapping tufts around a few boughs, brighter at the top, on a trunk of a fraction of the height."""
     light, cover = Image.new("L", (_SIZE, _SIZE)), Image.new("L", (_SIZE, _SIZE))
     light_pen, cover_pen = ImageDraw.Draw(light), ImageDraw.Draw(cover)
     middle, thick = _SIZE / 2, _SIZE * rng.uniform(0.018, 0.04)
@@ -72,7 +72,7 @@ def _crown(rng: np.random.Generator, trunk: float, tufts: int) -> Sprite:
 
 @cache
 def _bare(kind: int) -> Sprite:
-    """A trunk that forks again and again into a haze of twigs, each as bright as the sun happens to make it."""
+    """Draw a trunk that forks again and again into a haze of twigs of random brightness."""
     rng = np.random.default_rng([3, kind])
     light, cover = Image.new("L", (2 * _SIZE, 2 * _SIZE), 110), Image.new("L", (2 * _SIZE, 2 * _SIZE))
     light_pen, cover_pen, side = ImageDraw.Draw(light), ImageDraw.Draw(cover), 2.0 * _SIZE
@@ -112,7 +112,7 @@ def _rough(light: Image.Image, rng: np.random.Generator, depth: float) -> Image.
 
 
 def _finished(light: Image.Image, cover: Image.Image, closed: int) -> Sprite:
-    """Crop to what is covered; annotators draw around a crown and close gaps of up to `closed` pixels."""
+    """Crop a sprite to its covered part, with the outline of an annotator who closes gaps of up to `closed` pixels."""
     solid = cover.point(lambda a: 255 * (a > 90))
     outline = solid.resize((_SIZE // 2, _SIZE // 2)).filter(ImageFilter.MaxFilter(closed // 4 * 2 + 1))
     outline = outline.filter(ImageFilter.MinFilter(closed // 4 * 2 + 1)).resize(solid.size, Image.Resampling.NEAREST)

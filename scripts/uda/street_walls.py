@@ -1,4 +1,4 @@
-"""What lines a street: facades with windows, shops and roofs, fences, hedges and walls, on upright planes."""
+"""Facades with windows, shops and roofs, fences, hedges and walls, painted on upright planes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ _WALL, _GLASS, _FRAME, _SHOP, _LEDGE, _ROOF, _FASCIA, _LAMP = range(8)
 
 @dataclass(frozen=True)
 class Facade:
-    """A building's front: lengths in metres, colours as in daylight."""
+    """The front of a building. Lengths are in metres, colours as in daylight."""
 
     eaves: float
     roof: float  # height above the eaves
-    gable: float  # width of a house with a gable to the street; 0 = the eaves run along the street
+    gable: float  # width of each gable that faces the street; 0 = the eaves run along the street
     chimneys: float
     storey: float
     ground_floor: float  # height of the shops; 0 = none
-    bay: float  # distance from window to window
-    window: tuple[float, float]  # share of a bay's width, share of a storey's height
+    bay: float  # distance between the middles of windows
+    window: tuple[float, float]  # fractions of a bay's width and of a storey's height
     palette: np.ndarray  # (8, 3) float32: wall, glass, frame, shop, ledge, roof, fascia, lit glass
-    rough: float  # how much the wall's texture shows
+    rough: float  # strength of the wall's texture
     bricks: bool
-    lit: float  # share of the windows with light on
+    lit: float  # fraction of windows with the light on
     seed: int
 
     @property
     def height(self) -> float:
+        """The height with roof and chimneys."""
         return self.eaves + self.roof + 1.4 * (self.chimneys > 0)
 
 
@@ -43,7 +44,15 @@ FASCIAS: tuple[Colour, ...] = (
 
 
 def facade(rng: np.random.Generator, walls: Sequence[Colour], tall: float, lit: float, pitched: float) -> Facade:
-    """A front of about `tall` metres; `pitched` is the chance of a roof that shows."""
+    """Draw the front of a building of about `tall` metres.
+
+    Args:
+        rng: generator of everything about the front.
+        walls: colours of walls.
+        tall: height in metres, rounded to whole storeys.
+        lit: typical fraction of lit windows.
+        pitched: probability that the roof of a low building shows.
+    """
     draw = rng.random(12)
     storey = 2.8 + 0.9 * draw[0]
     storeys = max(1, round(tall / storey))
@@ -73,7 +82,7 @@ def facade(rng: np.random.Generator, walls: Sequence[Colour], tall: float, lit: 
 
 
 def paint_facade(canvas: Canvas, patch: Patch, front: Facade, light: float) -> None:
-    """Paint the front on a plane that faces the sun by `light` (1 = fully)."""
+    """Paint a front on a plane, in the fraction `light` of full light."""
     along, up = patch.along, patch.up
     column, row = along * np.float32(1 / front.bay), up * np.float32(1 / front.storey)
     bay, level = np.floor(column), np.floor(row)
@@ -93,7 +102,7 @@ def paint_facade(canvas: Canvas, patch: Patch, front: Facade, light: float) -> N
         parts[shop & (up > front.ground_floor - 0.8)] = _FASCIA
     parts[up > front.eaves] = _ROOF
 
-    # Walls are stained in large patches; each pane reflects its own piece of sky or room, or has its own lamp.
+    # Walls have stains in large patches; each pane has its own reflection, room or lamp.
     lightness = grain(along * 5 + front.seed, up * 5) * np.float32(front.rough / 160)
     lightness += np.float32(0.97)
     if front.bricks:
@@ -115,7 +124,7 @@ def paint_facade(canvas: Canvas, patch: Patch, front: Facade, light: float) -> N
 
 
 def _skyline(front: Facade, along: np.ndarray) -> np.ndarray:
-    """(1, w) height of the front: eaves, gables and chimneys."""
+    """Return the height of the front with gables and chimneys along the plane: (1, w) float32."""
     top = np.full(along.shape, front.eaves + front.roof, np.float32)
     if front.gable:
         top -= front.roof * np.abs((along / front.gable) % 1 - 0.5) * 2
@@ -125,7 +134,7 @@ def _skyline(front: Facade, along: np.ndarray) -> np.ndarray:
 
 
 def paint_fence(canvas: Canvas, patch: Patch, colour: Colour, height: float, slats: float, light: float) -> None:
-    """Slats, rails and gaps; the gaps belong to the fence, as annotators have it."""
+    """Paint the slats, rails and gaps of a fence; the gaps have its code, as annotators draw it."""
     slat = (patch.along / slats % 1) < 0.55
     rail = (np.abs(patch.up - 0.25) < 0.08) | (np.abs(patch.up - height + 0.12) < 0.1)
     lightness = np.where(slat | rail, np.float32(light), np.float32(0.42 * light))
@@ -134,14 +143,14 @@ def paint_fence(canvas: Canvas, patch: Patch, colour: Colour, height: float, sla
 
 
 def paint_hedge(canvas: Canvas, patch: Patch, colour: Colour, height: float, light: float) -> None:
-    """A trimmed hedge with a ragged top."""
+    """Paint a trimmed hedge with a ragged top."""
     lightness = light * (0.7 + 0.25 * grain(patch.along * 9, patch.up * 9) + 0.3 * patch.up / height)
     ragged = height + 0.12 * grain(patch.along * 5, np.zeros_like(patch.along))
     _paint_strip(canvas, patch, colour, lightness, patch.up <= ragged, code(TREE))
 
 
 def paint_low_wall(canvas: Canvas, patch: Patch, colour: Colour, height: float, light: float) -> None:
-    """A garden wall of rough stone with a coping; a wall counts as a building, as in CamVid's eleven classes."""
+    """Paint a rough stone wall with a coping; it counts as a building, as in CamVid's eleven classes."""
     lightness = light * (0.85 + 0.1 * grain(patch.along * 7, patch.up * 12) + 0.2 * (patch.up > height - 0.15))
     _paint_strip(canvas, patch, colour, lightness, patch.up <= height, code(BUILDING))
 

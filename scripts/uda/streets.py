@@ -1,11 +1,11 @@
-"""Rendered driving scenes with semantic and instance labels, from a seed and nothing else.
+"""Render driving scenes with semantic and instance labels from a seed.
 
     scene = render("gta", seed=7)          # Scene(image, labels, instances), 320x240
     python -m scripts.uda.streets 12 sheet.png   # a contact sheet of every style
 
-Three styles share one world and differ in camera, palette, light and weather: "gta" (day, photographic),
-"synthia" (raised camera, flat bright colours, 9 of the 11 classes labelled) and "night" (rain, lamps and
-reflections). Classes are CamVid's eleven, in its order; 255 is ignored.
+Three styles share one world but differ in camera, palette, light and weather: "gta" (day, photographic), "synthia"
+(raised camera, flat bright colours, 9 of the 11 classes labelled) and "night" (rain, lamps and reflections). The
+classes are CamVid's eleven, in its order; 255 is unlabelled.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _UNLABELLED = {"synthia": (SIGN, FENCE)}
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered frame. `instances` holds 0 or an id that is unique in the frame, on THINGS only."""
+    """A rendered frame. Pixels of THINGS have an instance id that is unique in the frame, other pixels 0."""
 
     image: np.ndarray  # (h, w, 3) uint8
     labels: np.ndarray  # (h, w) uint8: 0..10 or 255
@@ -72,9 +72,13 @@ class Scene:
 
 
 def render(style: str, seed: int, size: tuple[int, int] = (320, 240), *, every_class: bool = False) -> Scene:
-    """Render one street; the same style, seed and size give the same scene.
+    """Render a street; the same arguments give the same scene.
 
-    `size` is (width, height). "synthia" leaves signs and fences at 255 unless `every_class`.
+    Args:
+        style: one of STYLES.
+        seed: seed of everything in the scene.
+        size: (width, height) in pixels.
+        every_class: also label the signs and fences of "synthia", which are 255 otherwise.
     """
     look = LOOKS[style]
     rng = np.random.default_rng([STYLES.index(style), seed])
@@ -93,7 +97,7 @@ def render(style: str, seed: int, size: tuple[int, int] = (320, 240), *, every_c
     if not every_class:
         for label in _UNLABELLED.get(style, ()):
             labels[labels == label] = IGNORE
-    if rng.random() < 0.5:  # half of the world drives on the left
+    if rng.random() < 0.5:  # in half of the frames, people drive on the left
         image, labels, instances = (np.ascontiguousarray(part[:, ::-1]) for part in (image, labels, instances))
     return Scene(image, labels, instances)
 
@@ -126,7 +130,7 @@ def _open_canvas(rng: np.random.Generator, look: Look, street: Street, size: tup
 
 
 def _paint_skyline(canvas: Canvas, rng: np.random.Generator, look: Look, street: Street) -> None:
-    """Distant blocks and trees behind the street, and the row of houses across the crossing that ends it."""
+    """Paint distant blocks and trees behind the street, and a row of houses across the crossing that ends it."""
     for _ in range(int(rng.integers(3, 9))):
         x, z = rng.uniform(-110, 110), rng.uniform(125, 170)
         wide, tall = rng.uniform(8, 26), rng.uniform(3, 18)
@@ -163,7 +167,7 @@ def _paint_plot(
     nearer: Plot | None,
     numbers: Iterator[int],
 ) -> None:
-    """One building, or a gap with trees or parked cars; a fence, a hedge or a wall may close it off."""
+    """Paint a building, or a gap with trees or parked cars, perhaps behind a fence, a hedge or a wall."""
     sunlit = street.facing * (1 - 0.5 * street.sun * (side == street.sun_side))
     if plot.tall:
         _paint_building(canvas, rng, look, side * (street.edge + plot.setback), plot, nearer, sunlit)
@@ -223,7 +227,7 @@ Painter = Callable[[Canvas], None]
 
 
 def _furniture(rng: np.random.Generator, look: Look, street: Street) -> list[tuple[float, Painter]]:
-    """Street lamps, posts, signs, lights, railings and trees along both kerbs."""
+    """Return painters of lamps, posts, signs, lights, railings and trees along the kerbs, with depths in metres."""
     items: list[tuple[float, Painter]] = []
     metal, last = choose(rng, look.metal), min(95.0, street.length - 3)
     spacing, trees = rng.uniform(14, 32), rng.random() < look.planted
@@ -267,7 +271,7 @@ def _railing(rng: np.random.Generator, look: Look, x: float) -> tuple[float, Pai
 def _traffic(
     rng: np.random.Generator, look: Look, street: Street, numbers: Iterator[int]
 ) -> list[tuple[float, Painter]]:
-    """Parked, driving and crossing cars, riders near the kerb, and people on pavements and crossing."""
+    """Return painters of cars (parked, driving, crossing), riders and pedestrians, with depths in metres."""
     drive, last = street.drive, street.length - 4
     cars: list[tuple[float, float, bool]] = []
     for side in (-1, 1):

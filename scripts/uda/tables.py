@@ -1,10 +1,9 @@
-"""Write the benchmark's document: the paper's tables and figures on the models that `scripts.uda.train` left.
+"""Write the benchmark's document: the paper's tables and figures for the models that `scripts.uda.train` trained.
 
-    python -m scripts.uda.tables --target CAMVID --out DIR              # chosen and shown on val
-    python -m scripts.uda.tables --target CAMVID --out DIR --test       # also the test split; once, at the very end
+    python -m scripts.uda.tables --target CAMVID --out DIR              # on val, where all choices were made
+    python -m scripts.uda.tables --target CAMVID --out DIR --test       # also on the test split; once, at the very end
 
-What was scored is remembered in DIR/scores, so a second call goes on where the first stopped. Runs that do not exist
-yet are named in the document.
+Scores are kept in DIR/scores, so a second call resumes where the first stopped. The document names missing runs.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from scripts.uda.train import scored_frames
 CNN = ("cnn-gta-fada", "cnn-gta-maxsquare", "cnn-gta-minent", "cnn-gta-advent", "cnn-gta-adaptsegnet")
 HRDA_OF_A_SEED = ("mic-gta", "pipa-gta", "hrda-gta")
 HRDA = ("mic-gta", "pipa-gta", "hrda-gta", "hrda-gta@2", "mic-gta@2")
-# Runs, with the source-only runs that they are compared with: the first that exists.
+# Runs of each family, by the source-only runs that they are compared with (the first one that exists).
 FAMILIES = {
     ("mit-unseen", "daformer-gta-source"): (
         "mit-unseen", "daformer-gta-source", "mit", "daformer-both-source", "daformer-both", "daformer-gta",
@@ -61,14 +60,14 @@ FAMILIES = {
     ),
     ("cnn-unseen", "cnn-gta-source"): ("cnn-unseen", "cnn-gta-source", "cnn", *CNN),
 }  # fmt: skip
-OBJECT_CROPS = 80  # of each class, to score on
-UNLABELLED = " without sign+fence"  # the classes that the style synthia leaves unlabelled
+OBJECT_CROPS = 80  # crops of each class to score on
+UNLABELLED = " without sign+fence"  # classes that the style synthia leaves unlabelled
 PAPER: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
 log = logging.getLogger("tables")
 
 
 def controls(bench: Bench, on: str) -> list[str]:
-    """What the runs themselves reach."""
+    """Return the section on the scores of the runs themselves."""
     rows = []
     for references, runs in FAMILIES.items():
         reference = next((run for run in references if not bench.missing(last(run))), None)
@@ -84,6 +83,7 @@ def controls(bench: Bench, on: str) -> list[str]:
 
 
 def table2(bench: Bench, on: str) -> list[str]:
+    """Return Table 2: merges of more and more models."""
     lines = ["### Table 2: more and more models, best first", ""]
     for family, runs in (("transformer", HRDA), ("cnn", CNN)):
         models, printed = best_first(bench, runs), PAPER["table2"][family]
@@ -109,6 +109,7 @@ def table2(bench: Bench, on: str) -> list[str]:
 
 
 def table3(bench: Bench, on: str) -> list[str]:
+    """Return Table 3: merges of all subsets with all anchors."""
     lines = ["### Table 3: all subsets and anchors", "", *not_seeded(bench, *map(last, CNN))]
     others = [method for method in METHODS if method != "layerwise"]
     wins: dict[str, list[bool]] = {method: [] for method in others}
@@ -153,6 +154,7 @@ def _short(model: str) -> str:
 
 
 def table4(bench: Bench, on: str) -> list[str]:
+    """Return Table 4: merges of models with other classes or other heads."""
     lines = []
     for part, what, *models in (
         ("4a", "other classes", "hrda-gta/4", f"hrda-synthia{UNLABELLED}/4"),
@@ -185,6 +187,7 @@ def table4(bench: Bench, on: str) -> list[str]:
 
 
 def table5(bench: Bench, on: str) -> list[str]:
+    """Return Table 5: merges of a large and a small model."""
     small, large = "daformer-gta/4", "hrda-gta/4"
     lines = ["### Table 5: a large model into a small one", "", *not_seeded(bench, small, large)]
     pairs = of_seeds(bench, small, large)
@@ -212,6 +215,7 @@ def table5(bench: Bench, on: str) -> list[str]:
 
 
 def table6(bench: Bench) -> list[str]:
+    """Return Table 6: merges of a semantic and a panoptic model."""
     anchor, other = "edaps-night/4", "hrda-night/4"
     lines = [
         "### Table 6: a semantic model into a panoptic one",
@@ -238,6 +242,7 @@ def table6(bench: Bench) -> list[str]:
 
 
 def table9(bench: Bench) -> list[str]:
+    """Return Table 9: merges of the checkpoints of classifiers."""
     lines = [
         "### Table 9: other tasks",
         "",
@@ -269,7 +274,7 @@ def table9(bench: Bench) -> list[str]:
 
 
 def seeds(bench: Bench, on: str) -> list[str]:
-    """Table 2 over seeds, each with its own order of the models that all seeds have."""
+    """Return Table 2 over seeds; each seed has its own order of the models that exist with all seeds."""
     lines = [
         f"Table 2 with models of one seed each, mean and standard deviation over {len(bench.seeds)} seeds of the "
         "adaptation; the pre-training is one. The last column has the gain within a seed.",
@@ -296,7 +301,7 @@ def seeds(bench: Bench, on: str) -> list[str]:
 
 
 def on_test(bench: Bench) -> list[str]:
-    """The runs, and Table 2 in val's order, on images that decided nothing."""
+    """Return the runs and Table 2, in the order of val, on the test split, on which no choice was made."""
     lines = ["## On the test split", "", *controls(bench, "test")]
     rows = []
     for models in (best_first(bench, runs) for runs in (HRDA, CNN)):
@@ -329,7 +334,7 @@ CONTROLS_NOTE = (
 
 
 def document(bench: Bench, pictures: Path, *, test: bool) -> str:
-    """The whole document; plots go to `pictures`, beside it."""
+    """Return the whole document; its plots are written to the folder `pictures`."""
     parts: list[tuple[str, Callable[[], list[str]]]] = [
         ("runs", lambda: ["## The runs", "", CONTROLS_NOTE, "", *controls(bench, "val")]),
         ("table 2", lambda: ["## Tables", "", *table2(bench, "val")]),
@@ -355,7 +360,7 @@ def document(bench: Bench, pictures: Path, *, test: bool) -> str:
 
 
 def in_short(lines: Sequence[str]) -> list[str]:
-    """All claims, under the titles that they stand below."""
+    """Return a table of all claims in the document, with the titles of their sections."""
     title, rows = "", []
     for line in lines:
         if line.startswith("#"):
@@ -368,7 +373,7 @@ def in_short(lines: Sequence[str]) -> list[str]:
 
 
 def data_of(target: Path, cache: Path) -> Mapping[str, Callable[[], Frames]]:
-    """What candidates are scored on."""
+    """Return functions that load the data sets that candidates are scored on, by name."""
     return {
         "val": lambda: scored_frames({"target": "folder"}, target / "val", cache),
         "test": lambda: scored_frames({"target": "folder"}, target / "test", cache),
@@ -384,7 +389,7 @@ def data_of(target: Path, cache: Path) -> Mapping[str, Callable[[], Frames]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--target", type=Path, required=True, help="folder with val/ and test/")
-    parser.add_argument("--out", type=Path, required=True, help="where the trained runs are")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the trained runs")
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/hf-lwmm/uda").expanduser())
     parser.add_argument("--document", type=Path, default=Path("model_cards/uda-bench.md"))
     parser.add_argument("--threads", type=int, default=1)

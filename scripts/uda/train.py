@@ -1,11 +1,11 @@
-"""Train one run of the benchmark: a network, a strategy, rendered sources, and a target without its labels.
+"""Train runs of the benchmark: a network and a strategy on rendered sources and an unlabelled target.
 
-    python -m scripts.uda.train RUN --target CAMVID --out DIR        # goes on where an interrupted run stopped
+    python -m scripts.uda.train RUN --target CAMVID --out DIR                # resumes an interrupted run
     python -m scripts.uda.train RUN --target CAMVID --out DIR --score val
-    python -m scripts.uda.train RUN@2 --target CAMVID --out DIR              # another seed
+    python -m scripts.uda.train RUN@2 --target CAMVID --out DIR              # the same run with another seed
 
-Runs are described in bench.yaml. Each leaves its network after every quarter of the steps, in DIR/RUN/quarter-1 to
-quarter-4 (Hub model folders). Two runs can share a machine; `--threads` says how many cores each takes.
+bench.yaml describes the runs. Each saves its network after every quarter of the steps, as the model folders
+DIR/RUN/quarter-1 to quarter-4. Several runs can share a machine; `--threads` is the number of cores of each.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from scripts.uda.data import Frames, View, draw_batch, folder_of_images, joined, rendered
-from scripts.uda.losses import STRATEGIES, see
+from scripts.uda.losses import STRATEGIES, forward
 from scripts.uda.streets import CLASSES
 
 NETWORKS: dict[str, tuple[type, type[PreTrainedModel]]] = {
@@ -49,7 +49,7 @@ log = logging.getLogger("train")
 
 
 def read_runs(path: Path) -> dict[str, dict[str, Any]]:
-    """Each run with the defaults, and its network's description in place of the network's name."""
+    """Read the runs of bench.yaml, with defaults filled in and network names replaced by the networks' settings."""
     bench = yaml.safe_load(path.read_text())
     runs = {name: {**bench["defaults"], **run} for name, run in bench["runs"].items()}
     for run in runs.values():
@@ -58,24 +58,24 @@ def read_runs(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def run_of(runs: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-    """A run by its name; RUN@SEED is the same from another seed, with the pre-training that it starts from."""
+    """Return a run by its name; RUN@SEED is RUN with another seed, started from the same pre-training."""
     base, _, seed = name.partition("@")
     return {**runs[base], "seed": int(seed)} if seed else runs[base]
 
 
 def build(network: dict[str, Any]) -> PreTrainedModel:
-    """An untrained network as described in bench.yaml."""
+    """Build an untrained network from its settings in bench.yaml."""
     config_class, model_class = NETWORKS[network["kind"]]
     names = dict(enumerate(CLASSES))
     fields = {key: value for key, value in network.items() if key != "kind"}
     torch.manual_seed(0)
     model = model_class(config_class(**fields, id2label=names, label2id={name: i for i, name in names.items()}))
-    # Convolutional networks train a third faster this way; MiT's dilated depthwise convolutions get slower.
+    # Convolutional networks train a third faster in this format; MiT, with its depthwise convolutions, trains slower.
     return model.to(memory_format=torch.channels_last) if network["kind"] == "deeplab" else model
 
 
 def start_from(model: PreTrainedModel, folder: Path) -> None:
-    """Take every weight that the earlier run's network also has."""
+    """Copy into `model` every tensor that the network in `folder` has in the same shape."""
     _, model_class = next(kind for kind in NETWORKS.values() if kind[0].model_type == _model_type(folder))
     earlier = model_class.from_pretrained(folder).state_dict()
     # HRDA holds DAFormer's head one level deeper.
@@ -91,7 +91,15 @@ def _model_type(folder: Path) -> str:
 
 
 def train(name: str, run: dict[str, Any], out: Path, cache: Path, target: Frames) -> PreTrainedModel:
-    """Train a run to its end, or load it where an earlier call did."""
+    """Train a run to its end, from where an earlier call stopped, and return its network (the teacher, if it has one).
+
+    Args:
+        name: the run's name.
+        run: its settings, as from `run_of`.
+        out: folder of all runs.
+        cache: folder for rendered frames.
+        target: the unlabelled images.
+    """
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     model = build(run["network"])
@@ -116,7 +124,7 @@ def train(name: str, run: dict[str, Any], out: Path, cache: Path, target: Frames
     view = View(**{k: tuple(v) if isinstance(v, list) else v for k, v in run["view"].items()})
     started, first, losses = time.time(), step, []
     while step < steps:
-        # Every step draws from its own seed, so an interrupted run goes on as if it had not stopped.
+        # Every step has its own seed, so a resumed run gives the same result as an uninterrupted one.
         rng = np.random.default_rng([run["seed"], step])
         torch.manual_seed(int(rng.integers(1 << 62)))
         batch = draw_batch(source, target, run["batch"], view, rng)
@@ -146,28 +154,28 @@ def train(name: str, run: dict[str, Any], out: Path, cache: Path, target: Frames
 
 
 def class_weights(frames: Frames, balance: float) -> torch.Tensor:
-    """(classes,) weights as frequency ** -balance whose mean over the frames' pixels is 1; absent classes have 1."""
+    """Return class weights in proportion to frequency ** -balance, with mean 1 over all pixels: (classes,) float32."""
     frequency = frames.shares.mean(0)
     weights = np.where(frequency > 0, np.maximum(frequency, 1e-4) ** -balance, 1)
     return torch.from_numpy(weights / (frequency * weights).sum() * frequency.sum()).float()
 
 
 def target_frames(run: dict[str, Any], folder: Path, cache: Path) -> Frames:
-    """The unlabelled images that a run adapts to: a folder's train split, or a rendered style."""
+    """Return the unlabelled images that a run adapts to: the train split of a folder, or a rendered style."""
     if run["target"] == "folder":
         return folder_of_images(folder / "train", labelled=False)
     return Frames(np.array(rendered(cache, run["target"], 0, 400).images))
 
 
 def scored_frames(run: dict[str, Any], folder: Path, cache: Path) -> Frames:
-    """Labelled frames of the target that training never saw."""
+    """Return labelled frames of the target that no run trains on."""
     if run["target"] == "folder":
         return folder_of_images(folder, labelled=True)
     return rendered(cache, run["target"], 100_000, 60)
 
 
 def save_model(model: nn.Module, folder: Path) -> None:
-    """Write a model folder under a working name first, so that a folder under its own name is whole."""
+    """Save a network with its image processor, under a temporary name until the folder is complete."""
     if folder.exists():
         return
     working = folder.with_name(f"{folder.name}.{os.getpid()}")
@@ -178,12 +186,13 @@ def save_model(model: nn.Module, folder: Path) -> None:
 
 @torch.inference_mode()
 def class_ious(model: nn.Module, frames: Frames) -> np.ndarray:
-    """(classes,) IoU over labelled frames, nan where a class occurs neither in truth nor in prediction."""
+    """Return the IoU of each class over labelled frames: (classes,) float64, nan for a class that does not occur."""
     classes = len(CLASSES)
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     for image, truth in zip(frames.images, frames.labels, strict=True):
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-        logits = functional.interpolate(see(model, pixels).logits, truth.shape, mode="bilinear", align_corners=False)
+        logits = forward(model, pixels).logits
+        logits = functional.interpolate(logits, truth.shape, mode="bilinear", align_corners=False)
         label, guess = torch.from_numpy(truth.astype(np.int64)), logits[0].argmax(0)
         valid = label < classes
         confusion += torch.bincount(label[valid] * classes + guess[valid], minlength=classes**2).view_as(confusion)
@@ -194,12 +203,12 @@ def class_ious(model: nn.Module, frames: Frames) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("runs", nargs="+", metavar="RUN")
-    parser.add_argument("--target", type=Path, required=True, help="folder with train/images and, to score, val/")
+    parser.add_argument("--target", type=Path, required=True, help="folder with train/images and, for --score, a split")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=Path("~/.cache/hf-lwmm/uda").expanduser())
     parser.add_argument("--bench", type=Path, default=Path(__file__).parent / "bench.yaml")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--score", metavar="SPLIT", help="a labelled split to print the mIoU on; never used to train")
+    parser.add_argument("--score", metavar="SPLIT", help="labelled split to print the mIoU on")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     transformers.utils.logging.disable_progress_bar()

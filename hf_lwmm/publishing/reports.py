@@ -1,0 +1,39 @@
+"""Write reports to files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+from hf_lwmm.checkpoints.atomic import atomic
+from hf_lwmm.errors import PlanError
+
+SUFFIXES = (".json", ".md")
+
+
+class Report(Protocol):
+    """An answer that can be written as JSON or Markdown."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+
+    def to_markdown(self) -> str:
+        """Return tables as Markdown."""
+
+
+def save_report(report: Report, path: Path) -> None:
+    """Write a report as JSON or Markdown, by the suffix of the file; any other suffix is Markdown.
+
+    Raises:
+        MergeError: if the file cannot be written.
+    """
+    text = json.dumps(report.to_dict(), indent=2) if path.suffix == ".json" else report.to_markdown()
+    with atomic(path) as place:
+        place.write_text(text + "\n", encoding="utf-8")
+
+
+def check_report_name(path: Path) -> None:
+    """Refuse a file that a report cannot be written to, before any work is done for it. Raises PlanError."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise PlanError(f"{path}: name a file, {' or '.join(SUFFIXES)}, in a folder that exists.")

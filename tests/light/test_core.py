@@ -1,0 +1,124 @@
+"""The package without its extras: what merges, plans and compares needs no torch, and what needs more names the extra.
+
+In these tests no package of an extra can be imported, installed or not. `.ci/run` also runs them where none is.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, metadata_load
+
+from hf_lwmm.errors import EXTRAS
+
+MODELS = Path(__file__).parents[2] / "scripts" / "quickstart" / "models"
+# Of model.safetensors, when the quick start's models are merged with all defaults.
+MERGED = "fc5750f9335a1819a3c29c64309d71034456a515d06367e4e6b7edf728eb97a0"
+
+_BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({list(EXTRAS)})); "
+_COMMAND = _BLOCKED + "from hf_lwmm.cli import main; main()"
+Core = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Core:
+    """Run a command in an empty folder, in a process that can import no extra."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
+        environment = {**os.environ, "COLUMNS": "200"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def models(api: HfApi) -> tuple[str, str]:
+    """The quick start's two trained SegFormers, on the Hub."""
+    for folder in ("gta-to-night", "synthia-to-night"):
+        api.create_repo(f"org/{folder}", exist_ok=True)
+        api.upload_folder(repo_id=f"org/{folder}", folder_path=MODELS / folder)
+    return "org/gta-to-night", "org/synthia-to-night"
+
+
+def test_the_main_job_from_pull_to_pushed_card(core: Core, models: tuple[str, str], api: HfApi) -> None:
+    repo = "local/gta-to-night-lwmm"
+    merged = core("merge", *models, "--anchor", models[0], "--push")
+    assert merged.returncode == 0 and repo in merged.stdout, merged
+    assert "plots/layer_weights.png" in merged.stderr and "pip install 'hf-lwmm[plots]'" in merged.stderr
+    assert set(api.list_repo_files(repo)) == {
+        ".gitattributes", "README.md", "config.json", "hf_lwmm.yaml", "model.safetensors", "preprocessor_config.json",
+    }  # fmt: skip
+    [weights] = api.get_paths_info(repo, "model.safetensors")
+    assert weights.lfs.sha256 == MERGED
+    card = Path(api.hf_hub_download(repo, "README.md"))
+    assert metadata_load(card)["base_model"] == list(models) and "layer_weights.png" not in card.read_text()
+    again = core("reproduce", repo)
+    assert again.returncode == 0 and "the bytes agree" in again.stdout and MERGED in again.stdout
+
+
+def test_a_merged_folder_is_pushed_later(core: Core, models: tuple[str, str], api: HfApi, tmp_path: Path) -> None:
+    assert core("merge", *models, "--output", "out").returncode == 0
+    code = _BLOCKED + "import hf_lwmm; print(hf_lwmm.push('out', 'local/light-later').changed)"
+    pushed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert pushed.stdout == "True\n" and "hf_lwmm.yaml" in api.list_repo_files("local/light-later")
+
+
+# Commands about the models A and B, and a word of what they print.
+WITHOUT_EXTRAS = {
+    "plan A B": "mit.stage0",
+    "inspect A B": "MiT",
+    "diff A B": "cosine",
+    "merge A B --method slerp --dry-run": "mit.stage0",
+    "search --like A": "org/synthia-to-night",
+    "convert A nvidia.safetensors --to nvidia": "nvidia.safetensors",
+    "methods": "layerwise",
+    "--help": "reproduce",
+    "merge --help": "--start",
+    "sweep --help": "--methods",
+}
+
+
+@pytest.mark.parametrize("command", WITHOUT_EXTRAS)
+def test_commands_about_weights_need_no_extra(command: str, core: Core, models: tuple[str, str]) -> None:
+    done = core(*with_names(command, models))
+    assert done.returncode == 0 and WITHOUT_EXTRAS[command] in done.stdout, done
+
+
+# And the extra that brings what each of these lacks first.
+WITH_EXTRAS = {
+    "evaluate A --data folder": "eval|networks",
+    "sweep A B --data folder": "eval|networks",
+    "measure A --data folder --output f.safetensors": "eval|networks",
+    "predict A picture.png": "eval|networks",
+    "merge A B --eval-data folder": "eval|networks",
+    "merge A B --method adaptive --tune-data folder": "eval|networks",
+    "convert A folder": "networks",
+    "merge latest.pth latest.pth": "networks",
+    "merge A B --permute": "permute",
+    "plan A B --plot plan.png": "plots",
+    "hub serve --root hub": "hub",
+}
+
+
+@pytest.mark.parametrize("command", WITH_EXTRAS)
+def test_other_commands_name_the_extra_that_they_lack(
+    command: str, core: Core, models: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "latest.pth").write_bytes(b"PK")
+    done = core(*with_names(command, models))
+    assert done.returncode == 1
+    extras = WITH_EXTRAS[command].split("|")
+    assert any(f"pip install 'hf-lwmm[{extra}]'" in done.stderr for extra in extras), done.stderr
+
+
+def with_names(command: str, models: tuple[str, str]) -> list[str]:
+    """The words of a command, with the models' names in place of A and B."""
+    return [{"A": models[0], "B": models[1]}.get(word, word) for word in command.split()]

@@ -1,0 +1,127 @@
+"""The public names of the package, and the command line that is made of them."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+import hf_lwmm
+from hf_lwmm.cli import COMMANDS, load_command
+from hf_lwmm.options import Options, declarations, option_name
+from hf_lwmm.planning.recipe import Recipe
+
+_PACKAGE = Path(hf_lwmm.__file__).parent
+_ROOT = _PACKAGE.parent
+VERBS = {"methods": "list_methods", "hub": "serve"}
+
+
+def test_every_public_name_is_there() -> None:
+    assert len(set(hf_lwmm.__all__)) == len(hf_lwmm.__all__) > 60
+    for name in hf_lwmm.__all__:
+        assert getattr(hf_lwmm, name) is not None
+    assert dir(hf_lwmm) == sorted(hf_lwmm.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'merg'"):
+        hf_lwmm.merg  # noqa: B018
+
+
+def test_every_command_has_its_verb_and_every_verb_returns_a_public_type() -> None:
+    for command in COMMANDS:
+        verb = getattr(hf_lwmm, VERBS.get(command, command))
+        answer = (
+            str(inspect.signature(verb).return_annotation).split(" | ")[0].removeprefix("tuple[type[").split("]")[0]
+        )
+        assert answer in ("None", *hf_lwmm.__all__), (command, answer)
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    code = "import sys, hf_lwmm; print(sorted({'numpy', 'huggingface_hub', 'torch', 'typer'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.split(".")[0] == "hf_lwmm"}
+
+
+@pytest.mark.parametrize("path", sorted((_PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
+def test_the_command_line_imports_the_public_face_alone(path: Path) -> None:
+    own = {"hf_lwmm", "hf_lwmm.errors", "hf_lwmm.options", "hf_lwmm._version"}
+    assert {name for name in imported(path) if not name.startswith("hf_lwmm.cli")} <= own
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_list_of_commands_has_each_commands_first_line(command: str) -> None:
+    help = load_command(command).help
+    assert help.splitlines()[0] == COMMANDS[command]
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "hub"])
+def test_functions_take_few_parameters_and_no_bags(command: str) -> None:
+    names = [VERBS.get(command, command)] + (["export"] if command == "convert" else [])
+    for name in names:
+        parameters = inspect.signature(getattr(hf_lwmm, name)).parameters.values()
+        assert len(parameters) <= 10
+        assert not any(each.kind in (each.VAR_KEYWORD, each.VAR_POSITIONAL) for each in parameters)
+
+
+def test_an_option_has_one_name_in_the_command_the_function_and_the_recipe() -> None:
+    flags = {flag for parameter in load_command("merge").params for flag in parameter.opts}
+    recipe = yaml.safe_load(Recipe(("org/a", "org/b"), "org/a").to_yaml())
+    for each in fields(hf_lwmm.Knobs):
+        if each.name != "method":
+            assert option_name(each.name) in flags and each.name in recipe["knobs"]
+    assert "--method" in flags and recipe["method"]["name"] == "layerwise"
+    for name in declarations(hf_lwmm.Layerwise):
+        assert option_name(name) in flags and name in recipe["method"]
+    for each in fields(hf_lwmm.ImageSource):
+        assert {option_name(each.name, prefix=prefix) for prefix in ("tune-", "eval-")} <= flags
+    evaluate = {flag for parameter in load_command("evaluate").params for flag in parameter.opts}
+    for cls in (hf_lwmm.ImageSource, hf_lwmm.EvaluationSpec, hf_lwmm.NetworkOptions):
+        assert {option_name(name) for name in declarations(cls)} <= evaluate
+
+
+def test_declared_limits_and_choices_hold_for_every_class_of_options() -> None:
+    for name in hf_lwmm.__all__:
+        cls = getattr(hf_lwmm, name)
+        if not (isinstance(cls, type) and issubclass(cls, Options)) or cls is hf_lwmm.Method:
+            continue
+        for field, declared in declarations(cls).items():
+            if declared.choices:
+                with pytest.raises(hf_lwmm.HfLwmmError, match=r"is none of|must be"):
+                    cls(**{**_needed(cls), field: "no such choice"})
+            for bound, step in (
+                (declared.minimum, -1),
+                (declared.above, 0),
+                (declared.maximum, 1),
+                (declared.below, 0),
+            ):
+                if bound is not None:
+                    with pytest.raises(hf_lwmm.HfLwmmError, match="must be"):
+                        cls(**{**_needed(cls), field: type(bound)(bound + step)})
+
+
+def _needed(cls: type) -> dict[str, str]:
+    return {"data": "org/data"} if cls is hf_lwmm.ImageSource else {}
+
+
+def test_no_command_builds_options_twice() -> None:
+    for command in COMMANDS:
+        built = load_command(command)
+        assert isinstance(built, typer.core.TyperCommand | typer.core.TyperGroup)
+        flags = [flag for parameter in built.params for flag in parameter.opts]
+        assert len(flags) == len(set(flags)), command
