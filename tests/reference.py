@@ -1,4 +1,4 @@
-"""What the systems' own code computed, and networks filled with the same weights: each is drawn from its name."""
+"""Golden arrays that the systems' own code computed, and networks filled with the weights that it had."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _FOLDER = Path(__file__).parent / "golden" / "reference"
 
 @cache
 def reference(system: str) -> dict[str, np.ndarray]:
-    """The golden arrays of a system by name."""
+    """Return the golden arrays of a system by name."""
     with np.load(_FOLDER / f"{system}.npz") as arrays:
         return dict(arrays)
 
 
 def seeded_image(height: int, width: int) -> Tensor:
-    """(1, 3, height, width) as a network gets it: already normalised."""
+    """Return an image (1, 3, height, width) as a network gets it, already normalised."""
     values = np.random.default_rng(0).standard_normal((1, 3, height, width))
     return torch.from_numpy(values.astype(np.float32))
 
 
 def zero_image(height: int, width: int) -> Tensor:
-    """An image without contrast, on which the first normalisation's epsilon shows."""
+    """Return an image without contrast, on which the epsilon of the first normalisation shows."""
     return torch.zeros(1, 3, height, width)
 
 
 def fill(model: nn.Module, system: str) -> nn.Module:
-    """Give a network a system's weights, slot by slot; every tensor of the network must get its values."""
+    """Fill a network with a system's seeded weights, slot by slot; each tensor of the network must get values."""
     source = slot_map(system)
     arrays = {name: seeded(name, shape, dtype).reshape(-1) for name, shape, dtype in manifest(system)}
     state = model.state_dict()
@@ -51,7 +51,7 @@ def fill(model: nn.Module, system: str) -> nn.Module:
 
 
 def assert_equals_reference(ours: Tensor, theirs: np.ndarray, name: str = "") -> None:
-    """|a - b| <= 1e-4 |b| + 1e-4 std(b), ten times what float64 changes."""
+    """Assert |a - b| <= 1e-4 |b| + 1e-4 std(b), ten times the difference that float64 makes."""
     values = ours.detach().numpy()
     assert values.shape == theirs.shape, name
     excess = np.abs(values - theirs) / (1e-4 * np.abs(theirs) + 1e-4 * theirs.std())
@@ -59,7 +59,7 @@ def assert_equals_reference(ours: Tensor, theirs: np.ndarray, name: str = "") ->
 
 
 def compare(system: str, arrays: dict[str, Tensor]) -> None:
-    """Every golden array of a system; some are kept as a mean over channels and the first eight of them."""
+    """Compare every golden array of a system; some are kept as the mean over channels and the first eight of these."""
     golden = dict(reference(system))
     for name, ours in arrays.items():
         if name in golden:

@@ -1,4 +1,4 @@
-"""Weights that are a function of a tensor's name and shape alone, so that two programs can make the same ones."""
+"""Weights that depend on a tensor's name and shape alone, so that two programs can make the same ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def seeded(name: str, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
-    """float32 values of the size that such a parameter usually has; zeros for counters."""
+    """Return float32 values of the size that such a parameter usually has, and zeros for counters."""
     if "int" in dtype:
         return np.zeros(shape, np.int64)
     generator = np.random.default_rng(zlib.crc32(name.encode()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -406,3 +407,47 @@ def test_hub_serve_serves_until_interrupted(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert "127.0.0.1" in err and user["token"] in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--start", "0.25", "--alpha", "0.7", "--ramp", "power:2", "--granularity", "block", "--order", "file"),
+        ("--head", "by-label", "--keep", "mit.stage0", "--keep", "segformer.classifier", "--dtype", "float16"),
+        ("--share", "any", "--bn-stats", "pooled", "--permute", "--max-shard-size", "10KB"),
+        ("--method", "ties", "--option", "density=0.3", "--option", "scale=0.7", "--base", "BASE"),
+        ("--method", "slerp", "--option", "t=0.25"),
+        ("--method", "isotropic", "--bn-stats", "anchor"),
+    ],
+    ids=lambda options: " ".join(options[:2]) or "defaults",
+)
+def test_the_command_on_the_card_makes_the_same_bytes(
+    options: tuple[str, ...], run: Run, models: tuple[str, str], tmp_path: Path
+) -> None:
+    given = [models[1] if option == "BASE" else option for option in options]
+    code, _, err = run("merge", *models, "--anchor", models[1], *given, "--output", "out")
+    assert code == 0, err
+    card = Path("out/README.md").read_text()
+    (line,) = [line for line in card.splitlines() if line.startswith("hf-lwmm merge ")]
+    code, _, err = run(*shlex.split(line)[1:], "--output", "again")
+    assert code == 0, (line, err)
+    for path in sorted(Path("out").glob("*.safetensors")):
+        assert path.read_bytes() == (Path("again") / path.name).read_bytes(), line
+    first, again = (hf_lwmm.load_recipe(Path(folder) / "hf_lwmm.yaml") for folder in ("out", "again"))
+    assert first == again
+
+
+def test_code_of_the_anchor_is_not_copied_without_saying_so(run: Run, models: tuple[str, str], api: HfApi) -> None:
+    code = b"class Network: ...\n"
+    config = json.loads(Path(api.hf_hub_download(models[0], "config.json")).read_text())
+    config["auto_map"] = {"AutoModelForSemanticSegmentation": "modeling_own.Network"}
+    for name, content in (("modeling_own.py", code), ("config.json", json.dumps(config).encode())):
+        api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id=models[0])
+    status, _, err = run("merge", *models, "--output", "out")
+    assert status == 0 and Path("out/modeling_own.py").read_bytes() == code
+    assert f"Copied code of {models[0]}" in err and "modeling_own.py" in err
+    card = Path("out/README.md").read_text()
+    assert f"The network's code (`modeling_own.py`) is a copy from [{models[0]}]" in card
+    status, _, err = run("merge", *reversed(models), "--output", "other")
+    assert status == 0 and "Copied code" not in err and not Path("other/modeling_own.py").exists()

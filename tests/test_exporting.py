@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import Run
 from huggingface_hub import HfApi
-from small_networks import LABELS, network, saved, state
-from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+from small_networks import LABELS, network, picture, saved, state
+from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor, pipeline
 
 import hf_lwmm
 from hf_lwmm import NetworkOptions
@@ -67,6 +69,14 @@ def test_a_converted_checkpoint_is_one_line_of_transformers(run: Run, hub: Any, 
             assert module.startswith(own) and processor.startswith("Seg"), name
 
 
+@pytest.mark.parametrize("name", ["daformer", "hrda", "edaps", "deeplab"])
+def test_the_code_that_travels_needs_no_hf_lwmm(name: str, tmp_path: Path) -> None:
+    hf_lwmm.export(saved(network(name), tmp_path / "model"), tmp_path / "out")
+    files = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.py")}
+    assert {f"{name}.py", "image_processing.py"} <= files.keys()
+    assert not [file for file, text in files.items() if re.search(r"^\s*(from|import) hf_lwmm", text, re.MULTILINE)]
+
+
 def test_conversion_keeps_every_bit_and_type(tmp_path: Path) -> None:
     model = network("daformer").half()
     torch.save(model.state_dict(), tmp_path / "half.pth")
@@ -93,6 +103,19 @@ def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> Non
     for path in (tmp_path / "one").iterdir():
         again = (tmp_path / "latest" / path.name).read_text("latin1")
         assert again == path.read_text("latin1").replace('"one"', '"latest"').replace("# one", "# latest")
+
+
+def test_a_converted_model_works_in_a_pipeline(tmp_path: Path) -> None:
+    hf_lwmm.export(saved(network("daformer"), tmp_path / "model"), tmp_path / "out")
+    segment = pipeline("image-segmentation", model=str(tmp_path / "out"))
+    found = segment(picture())
+    assert {each["label"] for each in found} <= {"road", "sky", "car"}
+    ours = hf_lwmm.load(tmp_path / "out")
+    outputs = ours.model(**ours.image_processor(picture(), return_tensors="pt"))
+    (classes,) = ours.image_processor.post_process_semantic_segmentation(outputs, [(64, 96)])
+    for each in found:
+        mine = (classes == ours.classes.index(each["label"])).numpy()
+        assert ((np.asarray(each["mask"]) > 0) == mine).all()
 
 
 def test_a_detector_is_converted_with_a_card_of_its_task(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import SegformerImageProcessorPil
 import hf_lwmm
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
-from hf_lwmm.evaluation.overlays import class_colours, predict
+from hf_lwmm.evaluation.overlays import class_colours
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor, as_rgb
 
 
@@ -140,8 +140,8 @@ def test_predict_says_when_there_is_nothing_to_see(tmp_path: Path) -> None:
     loaded = hf_lwmm.load(saved(network("segformer"), tmp_path / "model"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(PlanError, match="No pictures in"):
-        predict(loaded, [tmp_path / "empty"], tmp_path / "out")
-    found = predict(loaded, [tmp_path / "none.png"], tmp_path / "out")
+        hf_lwmm.predict(loaded, [tmp_path / "empty"], tmp_path / "out")
+    found = hf_lwmm.predict(loaded, [tmp_path / "none.png"], tmp_path / "out")
     assert not found.done and "No such file" in found.failed[0][1]
 
 

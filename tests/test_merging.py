@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ from pathlib import Path
 import calls
 import numpy as np
 import pytest
+from huggingface_hub import HfApi
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifests import Arrays, slot_map, stored, to_slots, write
@@ -23,7 +25,9 @@ from safetensors.numpy import load_file, save
 
 import hf_lwmm
 from hf_lwmm.checkpoints.dtypes import narrow, widen
-from hf_lwmm.errors import AlignmentError, MergeError, PlanError
+from hf_lwmm.engine.streaming import write_merged
+from hf_lwmm.errors import AlignmentError, CheckpointError, MergeError, PlanError
+from hf_lwmm.localhub import LocalHub
 from hf_lwmm.methods.schedule import layerwise_weights
 from hf_lwmm.planning.recipe import read_recipe
 
@@ -545,3 +549,42 @@ def test_plans_and_results_show_themselves_in_notebooks(tmp_path: Path) -> None:
     result = calls.merge(paths, output=tmp_path / "out")
     assert result._repr_markdown_().strip().startswith("# out")
     assert len(repr(result)) < 600
+
+
+def test_what_is_closed_cannot_be_read(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.safetensors", tiny(i)) for i in (1, 2)]
+    decided = calls.plan(paths)
+    result = calls.merge(paths, output=tmp_path / "out")
+    for name, plan in (("decided", decided), ("merged", result.plan)):
+        # Files that are opened now take the numbers of the descriptors that were closed.
+        with contextlib.ExitStack() as others:
+            for _ in range(8):
+                others.enter_context((tmp_path / "1.safetensors").open("rb"))
+            for checkpoint in plan.checkpoints:
+                with pytest.raises(CheckpointError, match=r"\.safetensors: was closed"):
+                    checkpoint.slot_values("classifier.weight")
+            (tmp_path / name).mkdir()
+            with pytest.raises(CheckpointError, match="was closed"):
+                write_merged(plan, tmp_path / name)
+
+
+def test_a_torch_file_that_is_closed_cannot_be_read(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({name: torch.from_numpy(array) for name, array in tiny(1).items()}, tmp_path / "1.pth")
+    path = write(tmp_path / "2.safetensors", tiny(2))
+    decided = calls.plan([tmp_path / "1.pth", path])
+    with pytest.raises(CheckpointError, match="was closed"):
+        decided.checkpoints[0].slot_values("classifier.weight")
+
+
+def test_headers_alone_have_no_values(hub: LocalHub, api: HfApi, tmp_path: Path) -> None:
+    api.create_repo("org/headers", exist_ok=True)
+    api.upload_file(
+        path_or_fileobj=write(tmp_path / "m.safetensors", tiny(1)),
+        path_in_repo="model.safetensors",
+        repo_id="org/headers",
+    )
+    decided = calls.plan(["org/headers", tmp_path / "m.safetensors"])
+    with pytest.raises(CheckpointError, match="only its headers were read"):
+        decided.checkpoints[0].slot_values("classifier.weight")

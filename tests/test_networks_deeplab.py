@@ -1,4 +1,4 @@
-"""The ResNet and VGG networks against what the systems' own code computed."""
+"""The ResNet and VGG networks against the results of the systems' own code; the image processor."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CITYSCAPES = [f"class {i}" for i in range(19)]
 def filled(
     made: Callable[[Any], nn.Module], config: Any, system: str, scale: Callable[[str], float] = lambda name: 1.0
 ) -> Any:
-    """A network with a system's seeded weights; drawn from the names inside the files of systems that have several."""
+    """A network with a system's seeded weights, drawn from the names inside the files if the system has several."""
     with torch.device("meta"):
         model = made(config)
     model = model.to_empty(device="cpu")
@@ -169,6 +169,14 @@ def test_the_forward_pass_uses_the_modules_that_the_network_has_now() -> None:
     nn.init.zeros_(model.bn1.weight)
     dark, bright = (model(value * torch.ones(1, 3, 32, 32)).logits for value in (0.0, 1.0))
     assert torch.equal(dark, bright)
+
+
+def test_unknown_arguments_are_refused() -> None:
+    """A network that took them would seem to divide its loss by `num_items_in_batch`, and Trainer would not."""
+    with pytest.raises(TypeError, match="num_items_in_batch"):
+        DeepLabV2(DeepLabV2Config(**SMALL))(seeded_image(32, 32), num_items_in_batch=2)
+    with pytest.raises(TypeError, match="num_items_in_batch"):
+        BottleneckForImageClassification(BottleneckConfig(**SMALL))(seeded_image(32, 32), num_items_in_batch=2)
 
 
 @pytest.mark.parametrize("system", ["advent", "adaptsegnet", "fada"])

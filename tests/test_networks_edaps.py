@@ -1,4 +1,4 @@
-"""EDAPS against what its own code computed, and the ways from boxes and centres to a panoptic map."""
+"""EDAPS against the results of its own code, and the ways from boxes and centres to a panoptic map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The MiT networks against what the systems' own code computed, and as transformers models."""
+"""The MiT networks against the results of the systems' own code, and as transformers models."""
 
 from __future__ import annotations
 
@@ -188,6 +188,12 @@ def test_training_reaches_every_weight_and_leaves_ignored_pixels_out(network: st
     instance_parts = ("neck.", "rpn_head.", "roi_head.")  # they have no loss
     lacking = [name for name, weight in model.named_parameters() if weight.grad is None]
     assert not [name for name in lacking if not name.startswith(instance_parts)]
+
+
+@pytest.mark.parametrize("network", TINY_NETWORKS)
+def test_unknown_arguments_are_refused(network: str) -> None:
+    with pytest.raises(TypeError, match="num_items_in_batch"):
+        tiny(network)(seeded_image(64, 64), num_items_in_batch=2)
 
 
 def test_hrda_trains_on_one_detail_crop_and_takes_the_rest_from_the_context() -> None:

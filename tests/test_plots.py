@@ -87,7 +87,7 @@ PICTURES: dict[str, tuple[Callable[[Any], None], tuple[str, ...]]] = {
     "layers": (layers, ("gta-to-night (anchor)", "synthia-to-night", "backbone", "head", "depth position")),
     "discrepancy": (
         discrepancy,
-        ("weights", "biases", "bn_stats", "1/5", "1/20", "backbone", "block, in depth order; a is gta-to-night"),
+        ("weights", "biases", "BatchNorm statistics", "1/5", "1/20", "backbone", "block, in depth order; a is gta-to-"),
     ),
     "start": (knob("start"), ("0.25", "mIoU in %", "ramp linear", f"{NAMES[0]}*, {NAMES[1]}", f"{LONG}*")),
     "ramp": (knob("ramp"), ("linear", "cosine", "start 0.5", "the best 8 of 27 lines")),

@@ -15,18 +15,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from test_evaluation import NAMES, tree
+from calls import merge
+from tiny import NAMES, tree
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from typer.testing import CliRunner
 
 import hf_lwmm
-from hf_lwmm import sweeping
+from hf_lwmm import (
+    EvaluationSpec,
+    ImageSource,
+    Knobs,
+    Layerwise,
+    MergeInputs,
+    SweepAxes,
+    SweepReport,
+    SweepRun,
+    sweeping,
+)
 from hf_lwmm.cli import app
-from hf_lwmm.errors import PlanError
-from hf_lwmm.sweeping.grid import Axes, Candidate, Skipped, merges, read_candidate
+from hf_lwmm.errors import ExtraError, PlanError, SweepError
+from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.sweeping.grid import Candidate, Skipped, merges, read_candidate
 from hf_lwmm.sweeping.ranking import rank
-from hf_lwmm.sweeping.scorer import Data, Scored
-from hf_lwmm.sweeping.sweep import SweepError, SweepReport
+from hf_lwmm.sweeping.scorer import Scored, SweepData
 
 
 def model(folder: Path, seed: int) -> Path:
@@ -70,30 +81,32 @@ def test_a_score_is_that_of_the_merge_itself(world: Path, tmp_path: Path) -> Non
         paths(world),
         world / "data",
         tmp_path / "sweep.parquet",
-        methods=["layerwise", "task-arithmetic", "permutation"],
-        start=[0, 0.5],
-        options={"scale": [0.3]},
-        base=world / "base",
-        ensemble=True,
-        subsets="whole",
+        axes=SweepAxes(
+            methods=("layerwise", "task-arithmetic", "permutation"),
+            start=(0, 0.5),
+            options=("scale=0.3",),
+            ensemble=True,
+            subsets="whole",
+        ),
+        inputs=MergeInputs(base=world / "base"),
     )
     # 3 models, an ensemble, and for each of 3 anchors 2 starts and 2 other methods
     assert len(found.rows) == 3 + 1 + 3 * 4 and not found.skipped
     by_name = {row.name: row for row in found.rows}
-    merges: dict[str, dict[str, Any]] = {
+    apart: dict[str, dict[str, Any]] = {
         "layerwise of one, two*, three, start=0.5": {"start": 0.5},
         "task-arithmetic of one, two*, three, scale=0.3": {
-            "method": "task-arithmetic", "options": {"scale": 0.3}, "base": world / "base"
+            "method": "task-arithmetic", "option": {"scale": 0.3}, "base": world / "base"
         },
         "permutation of one, two*, three": {"method": "permutation"},
     }  # fmt: skip
     names = ["one", "two", "three"]
-    for number, how in enumerate(merges.values()):
-        hf_lwmm.merge(paths(world), anchor=world / "two", output=tmp_path / str(number), **how)
+    for number, how in enumerate(apart.values()):
+        merge(paths(world), anchor=world / "two", output=tmp_path / str(number), **how)
     evaluated = hf_lwmm.evaluate([*paths(world), *(tmp_path / str(number) for number in range(3))], world / "data")
-    alone = hf_lwmm.evaluate(paths(world), world / "data", ensemble=True)
+    alone = hf_lwmm.evaluate(paths(world), world / "data", evaluation=EvaluationSpec(ensemble=True))
     assert evaluated is not None and alone is not None
-    for scored, name in zip(evaluated.models, [*names, *merges], strict=False):
+    for scored, name in zip(evaluated.models, [*names, *apart], strict=False):
         assert by_name[name].score == scored.mean and by_name[name].interval == scored.interval, name
         np.testing.assert_array_equal(by_name[name].by_class, scored.by_class)
     assert by_name["ensemble of one, two, three"].score == alone.models[-1].mean
@@ -109,21 +122,35 @@ def test_a_score_is_that_of_the_merge_itself(world: Path, tmp_path: Path) -> Non
     [("all", "all", 3 * 2 + 3), ("all", "first", 4), ("pairs", "all", 6), ("pairs", "first", 3), ("whole", "all", 3)],
 )
 def test_a_grid_has_every_combination_once(subsets: str, anchors: str, count: int) -> None:
-    axes = Axes(
-        subsets, anchors, ("layerwise", "isotropic", "ties"), (0, 0.5), (None, 0.6), bn=("linear", "anchor"),
-        options={"density": (0.2, 0.4, 0.6)},
+    axes = SweepAxes(
+        subsets=subsets, anchors=anchors, methods=("layerwise", "isotropic", "ties"), start=(0, 0.5), alpha=(None, 0.6),
+        bn_stats=("linear", "anchor"), options=("density=0.2,0.4,0.6",),
     )  # fmt: skip
     found = merges(3, axes)
     assert len(found) == len({each.key for each in found}) == count * (2 * 2 * 2 + 2 + 3 * 2)
     assert len({each.name("abc") for each in found}) == len(found)
-    assert all(each.anchor in each.models and read_candidate(each.to_json()) == each for each in found)
+    assert all(
+        each.anchor in each.models and read_candidate(json.loads(json.dumps(each.to_dict()))) == each for each in found
+    )
+
+
+def test_equal_merges_are_one_candidate_with_one_name() -> None:
+    axes = SweepAxes(methods=("ties",), options=("density=0.2,0.4", "density=0.2"), fixed=Knobs(method="slerp"))
+    assert [each.name("ab") for each in merges(2, axes)] == [
+        "ties of a*, b", "ties of a*, b, density=0.4", "ties of a, b*", "ties of a, b*, density=0.4"
+    ]  # fmt: skip
+    fixed = Knobs(granularity="block", keep=("mit.stage0", "mit.stage1"), branch="teacher", labels=("cityscapes19",))
+    name = "layerwise of a*, b, granularity=block, keep=mit.stage0+mit.stage1, bn_stats=pooled, start=0.25"
+    assert merges(2, SweepAxes(start=(0.25,), bn_stats=("pooled",), fixed=fixed))[0].name("ab") == name
 
 
 def test_the_parquet_file_has_the_columns_that_are_told(world: Path, tmp_path: Path) -> None:
     file = tmp_path / "sweep.parquet"
     found = hf_lwmm.sweep(
-        paths(world), world / "data", file, anchors="first", methods=["layerwise", "ties"], alpha=[None, 0.7],
-        options={"density": [0.5]}, base=world / "base", ensemble=True, limit=2,
+        paths(world), ImageSource(world / "data", limit=2), file, inputs=MergeInputs(base=world / "base"),
+        axes=SweepAxes(
+            anchors="first", methods=("layerwise", "ties"), alpha=(None, 0.7), options=("density=0.5",), ensemble=True
+        ),
     )  # fmt: skip
     table = pq.read_table(file)
     told = re.findall(r"^\| ([\w, ]+) \| (?!type)", str(sweeping.__doc__), flags=re.M)
@@ -134,10 +161,11 @@ def test_the_parquet_file_has_the_columns_that_are_told(world: Path, tmp_path: P
     by_name = {entry["candidate"]: entry for entry in entries}
     pair = by_name["layerwise of one*, two"]
     assert (pair["anchor"], pair["models"], pair["method"]) == ("one", ["one", "two"], "layerwise")
-    assert (pair["start"], pair["alpha"], pair["ramp"], pair["bn"]) == (0, 0.5, "linear", "linear")
+    assert (pair["start"], pair["alpha"], pair["ramp"], pair["bn_stats"]) == (0, 0.5, "linear", "linear")
+    assert pair["options"] == []
     assert by_name["layerwise of one*, two, alpha=0.7"]["alpha"] == 0.7
     ties = by_name["ties of one*, two, density=0.5"]
-    assert dict(ties["options"]) == {"density": 0.5} and ties["start"] is None
+    assert dict(ties["options"]) == {"density": 0.5, "scale": 1.0} and ties["start"] is None
     for name, kind in (
         ("one", "model"),
         ("ensemble of one, two", "ensemble"),
@@ -150,6 +178,7 @@ def test_the_parquet_file_has_the_columns_that_are_told(world: Path, tmp_path: P
         counts = np.reshape(entry["counts"], entry["counts_shape"])
         assert counts.shape[:2] == (2, len(NAMES)) and entry["classes"] == list(NAMES)
         np.testing.assert_array_equal(entry["by_class"], row.by_class)
+        assert read_candidate(json.loads(entry["definition"])) == row.candidate
 
 
 def test_a_killed_sweep_goes_on_where_it_stopped(world: Path, tmp_path: Path) -> None:
@@ -169,30 +198,34 @@ def test_a_killed_sweep_goes_on_where_it_stopped(world: Path, tmp_path: Path) ->
     assert seen == [3, 4] and rows(again) == rows(whole)
     # A further sweep adds to the table.
     seen.clear()
-    more = hf_lwmm.sweep(models, data, file, methods=["isotropic"], progress=lambda w, done, total: seen.append(done))
+    isotropic = SweepAxes(methods=("isotropic",))
+    more = hf_lwmm.sweep(models, data, file, axes=isotropic, progress=lambda w, done, total: seen.append(done))
     assert seen == [2, 3, 4] and len(more.rows) == 6
 
     def another(what: str, done: int, total: int) -> None:
         with pytest.raises(SweepError, match=r"killed\.parquet: another sweep is writing it"):
             hf_lwmm.sweep(models, data, file)
 
-    hf_lwmm.sweep(models, data, file, anchors="first", progress=another)
+    hf_lwmm.sweep(models, data, file, axes=SweepAxes(anchors="first"), progress=another)
     assert len(pq.read_table(file)) == 6
     assert {path.name for path in tmp_path.iterdir()} == {"whole.parquet", "killed.parquet"}
 
 
 def test_results_of_other_things_are_never_mixed(world: Path, tmp_path: Path) -> None:
-    file, data = tmp_path / "sweep.parquet", world / "data"
-    hf_lwmm.sweep(paths(world, "one", "two"), data, file, base=world / "base", anchors="first", limit=1)
+    file, data = tmp_path / "sweep.parquet", ImageSource(world / "data", limit=1)
+    first, base = SweepAxes(anchors="first"), MergeInputs(base=world / "base")
+    hf_lwmm.sweep(paths(world, "one", "two"), data, file, axes=first, inputs=base)
     kept = file.read_bytes()
     for message, names, options in (
-        ("models", ("one", "three"), {"limit": 1}),
-        ("data set", ("one", "two"), {"limit": 2}),
-        ("way of scoring", ("one", "two"), {"limit": 1, "flip": True}),
-        ("base", ("one", "two"), {"limit": 1, "base": world / "three"}),
+        ("models", ("one", "three"), {}),
+        ("data set", ("one", "two"), {"images": ImageSource(world / "data", limit=2)}),
+        ("data set", ("one", "two"), {"images": ImageSource(world / "data", limit=1, ids="camvid")}),
+        ("way of loading", ("one", "two"), {"network": hf_lwmm.NetworkOptions(compute_dtype="bfloat16")}),
+        ("way of scoring", ("one", "two"), {"evaluation": EvaluationSpec(flip=True)}),
+        ("base", ("one", "two"), {"inputs": MergeInputs(base=world / "three")}),
     ):
         with pytest.raises(SweepError, match=f"sweep.parquet: holds a sweep that differs in its {message}. Choose"):
-            hf_lwmm.sweep(paths(world, *names), data, file, **options)
+            hf_lwmm.sweep(paths(world, *names), options.pop("images", data), file, **options)
     assert file.read_bytes() == kept
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(SweepError, match="not the results of a sweep"):
@@ -204,8 +237,8 @@ def test_results_of_other_things_are_never_mixed(world: Path, tmp_path: Path) ->
 
 def test_what_cannot_be_is_listed_with_the_reason(world: Path, tmp_path: Path) -> None:
     found = hf_lwmm.sweep(
-        paths(world), world / "data", tmp_path / "a.parquet", subsets="whole", anchors="first", limit=1,
-        methods=["layerwise", "slerp", "ties"], alpha=[0.2, 0.5],
+        paths(world), ImageSource(world / "data", limit=1), tmp_path / "a.parquet",
+        axes=SweepAxes(subsets="whole", anchors="first", methods=("layerwise", "slerp", "ties"), alpha=(0.2, 0.5)),
     )  # fmt: skip
     assert {row.name for row in found.rows} == {"one", "two", "three", "layerwise of one*, two, three, alpha=0.5"}
     reasons = {each.candidate.name(found.labels): each.reason for each in found.skipped}
@@ -221,15 +254,15 @@ def test_what_cannot_be_is_listed_with_the_reason(world: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     "how",
     [
-        pytest.param({"jobs": 2}, id="processes"),
-        pytest.param({"ray": "local", "jobs": 1}, id="ray", marks=pytest.mark.slow),  # a cluster starts first
+        pytest.param(SweepRun(jobs=2), id="processes"),
+        pytest.param(SweepRun(ray="local", jobs=1), id="ray", marks=pytest.mark.slow),  # a cluster starts first
     ],
 )
-def test_spread_candidates_give_the_same_results(how: dict[str, Any], world: Path, tmp_path: Path) -> None:
-    models, data = paths(world, "one", "two"), world / "data"
-    options: dict[str, Any] = {"methods": ["layerwise", "isotropic"], "ensemble": True, "limit": 2}
-    alone = hf_lwmm.sweep(models, data, tmp_path / "alone.parquet", **options)
-    spread = hf_lwmm.sweep(models, data, tmp_path / "spread.parquet", **options, **how)
+def test_spread_candidates_give_the_same_results(how: SweepRun, world: Path, tmp_path: Path) -> None:
+    models, data = paths(world, "one", "two"), ImageSource(world / "data", limit=2)
+    axes = SweepAxes(methods=("layerwise", "isotropic"), ensemble=True)
+    alone = hf_lwmm.sweep(models, data, tmp_path / "alone.parquet", axes=axes)
+    spread = hf_lwmm.sweep(models, data, tmp_path / "spread.parquet", axes=axes, run=how)
     assert rows(alone) == rows(spread)
     one, other = (pq.read_table(tmp_path / f"{name}.parquet").drop(["seconds"]) for name in ("alone", "spread"))
     assert one.to_pylist() == other.to_pylist()
@@ -238,7 +271,7 @@ def test_spread_candidates_give_the_same_results(how: dict[str, Any], world: Pat
 @pytest.mark.slow  # four more processes start
 def test_workers_of_a_killed_sweep_end(world: Path, tmp_path: Path) -> None:
     file, starts = tmp_path / "sweep.parquet", ",".join(str(start / 50) for start in range(50))
-    command = [sys.executable, "-m", "hf_lwmm", "sweep", *map(str, paths(world)), "--dataset", str(world / "data")]
+    command = [sys.executable, "-m", "hf_lwmm", "sweep", *map(str, paths(world)), "--data", str(world / "data")]
     command += ["--jobs", "2", "--anchors", "first", "--start", starts, "--output", str(file)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as parent:
         while not any(tmp_path.glob(".*.parts/*.parquet")):
@@ -254,21 +287,21 @@ def test_workers_of_a_killed_sweep_end(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_search_is_seeded_and_goes_on(world: Path, tmp_path: Path) -> None:
-    models, data = paths(world), world / "data"
-    found = hf_lwmm.sweep(models, data, tmp_path / "a.parquet", search=4, seed=1, limit=2)
+    models, data = paths(world), ImageSource(world / "data", limit=2)
+    found = hf_lwmm.sweep(models, data, tmp_path / "a.parquet", run=SweepRun(search=4, seed=1))
     trials = {row.candidate.trial: row for row in found.rows if row.candidate.trial is not None}
     assert sorted(trials) == [0, 1, 2, 3] and len(found.rows) == 7
     assert trials[0].name == "layerwise of one*, two, three"  # the paper's choice comes first
-    assert all(row.candidate.knobs.get("alpha", 1) > 1 / 3 for row in trials.values())
+    methods = [row.candidate.knobs.method for row in trials.values() if row.candidate.knobs]
+    assert len(methods) == 4 and all(isinstance(each, Layerwise) and (each.alpha or 1) > 1 / 3 for each in methods)
     seen: list[tuple[int, int]] = []
-    more = hf_lwmm.sweep(
-        models, data, tmp_path / "a.parquet", search=6, seed=1, limit=2, progress=lambda w, d, t: seen.append((d, t))
-    )
+    longer = SweepRun(search=6, seed=1)
+    more = hf_lwmm.sweep(models, data, tmp_path / "a.parquet", run=longer, progress=lambda w, d, t: seen.append((d, t)))
     assert seen[0] == (3, 9) and (7, 9) in seen and seen[-1] == (9, 9)  # four trials are told from the file
     assert {row.name for row in found.rows} < {row.name for row in more.rows} and len(more.rows) == 9
-    fresh = hf_lwmm.sweep(models, data, tmp_path / "b.parquet", search=6, seed=1, limit=2)
+    fresh = hf_lwmm.sweep(models, data, tmp_path / "b.parquet", run=longer)
     assert rows(fresh) == rows(more)
-    other = hf_lwmm.sweep(models, data, tmp_path / "c.parquet", search=2, seed=2, limit=2)
+    other = hf_lwmm.sweep(models, data, tmp_path / "c.parquet", run=SweepRun(search=2, seed=2))
     assert len({row.name for row in other.rows} - {row.name for row in more.rows}) == 1
 
 
@@ -278,13 +311,12 @@ def ranked(*hits: list[int]) -> SweepReport:
     for place, own in enumerate(hits):
         counts = np.zeros((len(own), 2, 3))
         counts[:, 0] = [(hit, 10 - hit, 0) for hit in own]
-        candidate = (
-            Candidate("model", (place,), place) if place < 2 else Candidate("merge", (0, 1), 0, {"start": 0.1 * place})
-        )
+        knobs = Knobs(method=Layerwise(start=0.1 * place))
+        candidate = Candidate("model", (place,), place) if place < 2 else Candidate("merge", (0, 1), 0, knobs)
         scored.append(Scored(candidate, counts, 1.0, "semantic", NAMES[:2]))
-    data = Data("d", len(hits[0]), "", None, NAMES[:2], (0, 1))
-    skipped = [Skipped(Candidate("merge", (0, 1), 1), "no")]
-    return rank(scored, skipped, data, None, ["a", "b"], Path("x"))
+    data = SweepData("d", len(hits[0]), "", None, ScoredClasses(NAMES[:2], (0, 1)))
+    skipped = [Skipped(Candidate("merge", (0, 1), 1, Knobs()), "no")]
+    return rank(scored, skipped, data, ["a", "b"], Path("x"))
 
 
 def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
@@ -300,23 +332,59 @@ def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
     assert far.rows[1].difference is None and far.best.difference == pytest.approx(34 / 40 - 9 / 40)
 
 
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ({"subsets": "triples"}, "--subsets triples is none of all, pairs, whole"),
+        ({"anchors": "last"}, "--anchors last is none of all, first"),
+        ({"methods": ["soup"]}, "--methods soup is none of layerwise"),
+        ({"options": ["density=1"]}, "--option density: none of the methods layerwise has this option"),
+        ({"options": ["start=0.5"]}, "--option start: none of the methods layerwise has this option"),
+        ({"options": ["densty=1"], "methods": ["ties"]}, "has this option. Did you mean density?"),
+        ({"options": ["density"], "methods": ["ties"]}, "--option density: write NAME=VALUE,..., such as density=0.2"),
+        ({"options": ["density=1,"], "methods": ["ties"]}, "--option density=1,: has nothing where a value should be"),
+        ({"options": ["density=2"], "methods": ["ties"]}, "--option density 2.0 must be above 0 and at most 1"),
+        ({"options": ["density=x"], "methods": ["ties"]}, "--option density must be a number, not 'x'"),
+        ({"options": ["seed=0.5"], "methods": ["dare"]}, "--option seed must be a whole number, not 0.5"),
+        ({"start": []}, "--start lists nothing"),
+        ({"start": [1]}, "--start 1.0 must be at least 0 and below 1"),
+        ({"ramp": ["sine"]}, "--ramp sine is none of linear, cosine, step, power:P"),
+    ],
+)
+def test_axes_without_a_meaning_are_refused(axes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=re.escape(message)):
+        SweepAxes(**axes)
+
+
 def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
-    data, file = world / "data", tmp_path / "x.parquet"
-    for message, count, options in (
+    data, file, search, ties = world / "data", tmp_path / "x.parquet", SweepRun(search=2), SweepAxes(methods=("ties",))
+    given: tuple[tuple[str, int, dict[str, Any]], ...] = (
         ("A sweep needs at least two models", 1, {}),
-        ("--subsets triples is none of all, pairs, whole", 2, {"subsets": "triples"}),
-        ("--anchors last is none of all, first", 2, {"anchors": "last"}),
-        ("--methods soup is none of layerwise", 2, {"methods": ["soup"]}),
-        ("--set density: none of the methods layerwise has this option", 2, {"options": {"density": [1]}}),
-        ("--start lists nothing", 2, {"start": []}),
-        ("None of these merges can be: --method ties needs --base", 2, {"methods": ["ties"]}),
-        ("--search tries start, alpha and ramp of layerwise itself", 2, {"search": 2, "start": [0.5]}),
-        ("--search tries start, alpha and ramp of layerwise itself", 2, {"search": 2, "bn": ["linear", "anchor"]}),
-        ("--keep no.slot fits no slot of one", 2, {"search": 2, "knobs": {"keep": ("no.slot",)}}),
-        ("--measurements takes one file for each of the 2 models, not 1", 2, {"statistics": [world / "base"]}),
-    ):
-        with pytest.raises(PlanError, match=re.escape(message)):
+        ("None of these merges can be carried out: --method ties needs --base", 2, {"axes": ties}),
+        ("--search tries start, alpha and ramp of layerwise", 2, {"run": search, "axes": SweepAxes(start=(0.5,))}),
+        ("--search tries start", 2, {"run": search, "axes": SweepAxes(bn_stats=("linear", "anchor"))}),
+        ("--keep no.slot fits no slot of one", 2, {"run": search, "axes": SweepAxes(fixed=Knobs(keep=("no.slot",)))}),
+        (
+            "--measurements takes one file for each of the 2 models, not 1", 2,
+            {"inputs": MergeInputs(measurements=(world / "base",))},
+        ),
+        ("A sweep makes no use of tune_images", 2, {"inputs": MergeInputs(tune_images=data)}),
+        (
+            "no use of the network options in its inputs",
+            2,
+            {"inputs": MergeInputs(network=hf_lwmm.NetworkOptions(device="cuda"))},
+        ),
+        (
+            "--method adaptive needs images of its own", 2, {"axes": SweepAxes(methods=("adaptive",))},
+        ),
+        (
+            "--bn-stats recalibrate needs images of its own", 2, {"axes": SweepAxes(bn_stats=("recalibrate",))},
+        ),
+    )  # fmt: skip
+    for message, count, options in given:
+        with pytest.raises(PlanError, match=re.escape(message)) as caught:
             hf_lwmm.sweep(paths(world)[:count], data, file, **options)
+        assert "\n" not in str(caught.value)
     with pytest.raises(SweepError, match="is a folder"):
         hf_lwmm.sweep(paths(world), data, tmp_path)
     assert not any(tmp_path.iterdir())
@@ -324,15 +392,24 @@ def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
 
 def test_without_ray_its_cluster_is_refused(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SweepError, match=re.escape("--ray needs Ray: pip install 'hf-lwmm[ray]'")):
-        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", ray="nowhere:1")
+    with pytest.raises(
+        ExtraError, match=re.escape("--ray needs ray, which is not installed: pip install 'hf-lwmm[ray]'")
+    ):
+        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", run=SweepRun(ray="nowhere:1"))
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_optuna_a_search_is_refused(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ExtraError, match=re.escape("--search needs optuna, which is not installed: pip install")):
+        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", run=SweepRun(search=1))
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(SweepError, match="--ray nowhere:1: no cluster there"):
-        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", ray="nowhere:1")
+        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", run=SweepRun(ray="nowhere:1"))
     assert not any(tmp_path.iterdir())
 
 
@@ -343,16 +420,32 @@ def test_models_that_name_their_classes_differently_need_a_protocol(world: Path,
     with pytest.raises(hf_lwmm.HfLwmmError, match="--protocol says which classes"):
         hf_lwmm.sweep(
             [world / "one", tmp_path / "turned"],
-            world / "data",
+            ImageSource(world / "data", limit=1),
             tmp_path / "x.parquet",
-            knobs={"head": "anchor"},
-            limit=1,
+            axes=SweepAxes(fixed=Knobs(head="anchor")),
         )
 
 
+def test_labels_of_the_fixed_knobs_are_those_of_the_networks(world: Path, tmp_path: Path) -> None:
+    """A merge that a sweep found is made again from the knobs of its candidate."""
+    models = []
+    for name in ("one", "two"):
+        models.append(tmp_path / f"{name}.safetensors")
+        models[-1].write_bytes((world / name / "model.safetensors").read_bytes())  # without the names of its classes
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    fixed, data = Knobs(labels=(str(tmp_path / "names.txt"),)), ImageSource(world / "data", limit=2)
+    found = hf_lwmm.sweep(models, data, tmp_path / "a.parquet", axes=SweepAxes(anchors="first", fixed=fixed))
+    network = hf_lwmm.NetworkOptions(labels=(str(tmp_path / "names.txt"),))
+    same = hf_lwmm.sweep(models, data, tmp_path / "a.parquet", axes=SweepAxes(anchors="first"), network=network)
+    assert rows(found) == rows(same)
+    (best,) = (row.candidate for row in found.rows if row.candidate.kind == "merge")
+    assert best.knobs is not None and best.knobs.labels == (NAMES,)
+    hf_lwmm.merge(models, models[0], knobs=best.knobs, output=tmp_path / "again")
+
+
 def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> None:
-    command = ["sweep", *map(str, paths(world, "one", "two")), "--dataset", str(world / "data"), "--limit", "1"]
-    command += ["--methods", "layerwise,slerp", "--start", "0,0.5", "--set", "t=0.2,0.4", "--anchors", "first"]
+    command = ["sweep", *map(str, paths(world, "one", "two")), "--data", str(world / "data"), "--limit", "1"]
+    command += ["--methods", "layerwise,slerp", "--start", "0,0.5", "--option", "t=0.2,0.4", "--anchors", "first"]
     command += ["--output", str(tmp_path / "r.parquet")]
     done = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "r.md")])
     assert done.exit_code == 0, done.output
@@ -366,19 +459,21 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     # The same from Python, where nothing is said of what the command line has defaults for, scores nothing anew.
     counted: list[int] = []
     hf_lwmm.sweep(
-        paths(world, "one", "two"), world / "data", tmp_path / "r.parquet", anchors="first", start=[0, 0.5], limit=1,
-        progress=lambda what, done, total: counted.append(total - done),
+        paths(world, "one", "two"), ImageSource(world / "data", limit=1), tmp_path / "r.parquet",
+        axes=SweepAxes(anchors="first", start=(0, 0.5)), progress=lambda w, done, total: counted.append(total - done),
     )  # fmt: skip
     assert counted == [0]
     for option, value, message in (
         ("--start", "0,x", "write numbers with commas between"),
-        ("--set", "t=x", "--set t x: write numbers with commas between"),
+        ("--option", "t=x", "--option t must be a number, not 'x'"),
         ("--methods", "layerwise,", "has nothing where a value should be"),
         ("--methods", "", "has nothing where a value should be"),
     ):
-        bad = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*command, option, value])
-        assert bad.exit_code == 2 and message in bad.output
+        bad = CliRunner().invoke(app, [*command, option, value])
+        assert isinstance(bad.exception, PlanError) and message in str(bad.exception)
+    other = CliRunner().invoke(app, [*command, "--compute-dtype", "bfloat16"])
+    assert isinstance(other.exception, SweepError) and "differs in its way of loading" in str(other.exception)
     nowhere = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "no-folder/r.md")])
     assert isinstance(nowhere.exception, PlanError) and "in a folder that exists" in str(nowhere.exception)
     missing = CliRunner().invoke(app, ["sweep", "a", "b"])
-    assert isinstance(missing.exception, PlanError) and str(missing.exception).startswith("--dataset is missing")
+    assert isinstance(missing.exception, PlanError) and str(missing.exception).startswith("--data is missing")

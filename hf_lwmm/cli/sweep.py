@@ -62,8 +62,9 @@ def sweep(
                 images,
                 output,
                 axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
-                inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), network=network),
+                inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
                 evaluation=evaluation,
+                network=network,
                 run=run,
                 progress=progress,
             )

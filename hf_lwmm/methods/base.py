@@ -1,4 +1,4 @@
-"""The interface of a merge method: how the tensors that a slot has in all models become one."""
+"""The interface of merge methods, and the functions that they share."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Method(Options):
     models: ClassVar[int | None] = None  # number of models that it merges; None for any
     permutes: ClassVar[bool] = False  # first permutes every model's units to match the anchor's
     exact: ClassVar[bool] = True  # gives the same bits on every machine, since no sum is left to a BLAS library
-    own_flags: ClassVar[bool] = False  # each option is a flag of its own, not an `--option`
+    own_flags: ClassVar[bool] = False  # each option has its own flag, not `--option`
 
     @classmethod
     def flag(cls, name: str) -> str:

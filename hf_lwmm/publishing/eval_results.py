@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # its module loads numba, an extra
     from hf_lwmm.evaluation.report import EvaluationReport
 
 _TASK_TYPES = {"classification": "image-classification", "detection": "object-detection"}

@@ -13,7 +13,8 @@ from hf_lwmm.options import Options
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
 
 _BESIDE = ("config.json", "preprocessor_config.json")
-# No result depends on the device; the rest of the images is in what was found there, or in the sweep's own options.
+# No result depends on the device or on how rows are fetched. Which images there are is told by what was found there,
+# and ensembles are candidates.
 _NOT_TOLD = ("device", "data", "split", "limit", "streaming", "ensemble", "examples")
 
 
@@ -23,13 +24,13 @@ def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
     Options at their defaults are left out, so that to say these changes nothing.
     """
     setup, base, measurements = scorer.setup, scorer.base, scorer.measurements
+    reading = _changed(setup.images)
     return {
         "version": __version__,
         "models": [_identity(checkpoint) for checkpoint in scorer.models],
         "base": _identity(base) if base else None,
         "measurements": [_identity(checkpoint) for checkpoint in measurements] or None,
-        "data set": [data.name, data.images, data.identity, list(data.classes.every), list(data.classes.rows)],
-        "way of reading": _changed(setup.images),
+        "data set": [data.name, data.images, data.identity, list(data.classes.every), list(data.classes.rows), reading],
         "way of loading": _changed(setup.network),
         "way of scoring": _changed(setup.evaluation),
     }

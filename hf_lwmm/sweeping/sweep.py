@@ -15,7 +15,7 @@ from hf_lwmm.sweeping.grid import Candidate, Skipped, SweepAxes, ensembles, merg
 from hf_lwmm.sweeping.ranking import SweepReport, columns, rank
 from hf_lwmm.sweeping.run_options import SweepRun
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData, SweepSetup, check_same
-from hf_lwmm.sweeping.search import search
+from hf_lwmm.sweeping.search import Search
 from hf_lwmm.sweeping.store import Store
 from hf_lwmm.sweeping.study import labels_of, study_of
 
@@ -46,17 +46,18 @@ def run_sweep(
     if run.search and axes.varies_knobs:
         raise PlanError("--search tries start, alpha and ramp of layerwise itself; leave out what a grid varies.")
     count = len(setup.models)
+    fixed = replace(axes.fixed, method=Knobs().method, bn_stats=axes.bn_stats[0])
+    search = Search(count, fixed, run) if run.search else None
     with CandidateScorer(setup) as scorer:
-        fixed = replace(axes.fixed, method=Knobs().method, bn_stats=axes.bn_stats[0])
-        if run.search:  # where these models do not merge, no trial can help
+        if search is not None:  # where these models do not merge, no trial can help
             scorer.plan(Candidate("merge", tuple(range(count)), 0, fixed))
         data = scorer.data()
         wanted = singles(count) + (ensembles(count, axes.subsets) if axes.ensemble else [])
         with Store(output, study_of(scorer, data)) as store, workers(scorer, run) as crew:
             scoring = _Scoring(scorer, crew, store, data, progress)
-            if run.search:
+            if search is not None:
                 scoring.score(wanted, extra=run.search)
-                search(scoring.trials, count, fixed, run)
+                search.run(scoring.trials)
             else:
                 scoring.score(wanted + merges(count, axes))
             scored, labels = list(store.rows.values()), labels_of(scorer.models)

@@ -15,7 +15,7 @@ from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, lege
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hf_lwmm.evaluation.report import EvaluationReport
+    from hf_lwmm.evaluation.report import EvaluationReport  # its module loads numba, an extra
 
 Values = NDArray[np.floating[Any]]
 

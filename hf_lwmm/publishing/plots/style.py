@@ -49,7 +49,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 class PlotError(HfLwmmError):
-    """A plot cannot be drawn from the data, or not written under the given name."""
+    """A plot cannot be drawn from its data, or written under the given name."""
 
 
 @contextlib.contextmanager
