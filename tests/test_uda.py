@@ -209,7 +209,7 @@ def test_remembered_scores_are_those_of_evaluate(bench: Bench, data: Mapping[str
     remembered = Bench(bench.out, {}, SEEDS)
     folders = [bench.folder(model) for model in pair]
     hf_lwmm.merge(folders, output=tmp_path / "merged")
-    models = hf_lwmm.evaluate(folders, images, ensemble=True)
+    models = hf_lwmm.evaluate(folders, images, evaluation=hf_lwmm.EvaluationSpec(ensemble=True))
     merge = hf_lwmm.evaluate([tmp_path / "merged"], images)
     assert models is not None and merge is not None
     for method, report in ((None, models.models[0]), ("ensemble", models.models[2]), ("layerwise", merge.models[0])):

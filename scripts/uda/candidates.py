@@ -32,6 +32,7 @@ from hf_lwmm.evaluation.inference import PLAIN, Logits, best_classes, predict_lo
 from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
 from hf_lwmm.hub import sha256
 from hf_lwmm.labels import match_classes
+from hf_lwmm.methods import make_method
 from hf_lwmm.metrics.bootstrap import interval, score_resamples, summed
 from hf_lwmm.metrics.classification import average_accuracy
 from hf_lwmm.metrics.panoptic import mean_pq, panoptic_scores
@@ -64,15 +65,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate's counts of each image: (images, classes, K), and the mean over classes that follows, in per cent."""
+    """The counts of a candidate, (images, classes, K), and its score in per cent, a mean over classes."""
 
     counts: Counts = field(repr=False)
     mean: float
 
     def gain(self, over: Scored) -> tuple[float, float, float]:
         """The difference to another candidate on the same images, and its 95 % interval over images."""
-        statistic = summed(MEANS[self.counts.shape[-1]])
-        low, high = interval(score_resamples(self.counts, statistic) - score_resamples(over.counts, statistic))
+        mean = summed(MEANS[self.counts.shape[-1]])
+        low, high = interval(score_resamples(self.counts, mean) - score_resamples(over.counts, mean))
         return self.mean - over.mean, 100 * low, 100 * high
 
 
@@ -91,7 +92,7 @@ class Bench:
     data: Mapping[str, Callable[[], Frames]]
     seeds: tuple[int, ...] = (1, 2, 3)
     _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
-    _seen: dict[tuple[str, str], list[Logits]] = field(default_factory=dict, repr=False)
+    _logits: dict[tuple[str, str], list[Logits]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def frames(self, name: str) -> Frames:
@@ -148,12 +149,12 @@ class Bench:
         if candidate.method in (None, "ensemble"):
             return self._counted([self.load(model) for model in candidate.models], on, task, candidate.models)
         with tempfile.TemporaryDirectory() as folder:
+            measured = candidate.models if candidate.method == "fisher" else ()
             hf_lwmm.merge(
                 [self.folder(model) for model in candidate.models],
+                knobs=hf_lwmm.Knobs(method=make_method(candidate.method, dict(candidate.knobs))),
+                inputs=hf_lwmm.MergeInputs(measurements=tuple(self.fisher(model, task) for model in measured)),
                 output=Path(folder) / "merged",
-                method=candidate.method,
-                statistics=[self.fisher(m, task) for m in candidate.models] if candidate.method == "fisher" else (),
-                **dict(candidate.knobs),
             )
             return self._counted([hf_lwmm.load(Path(folder) / "merged")], on, task)
 
@@ -163,27 +164,27 @@ class Bench:
         if task != "semantic":
             space = loaded[0].classes if task == "classification" else CLASSES
             table = match_classes(loaded[0].classes, space, loaded[0].label, on)
-            setting = ScoringPlan([ScoredModel(on, tuple(loaded))], [table], task, on, space, None, PLAIN)
+            plan = ScoringPlan([ScoredModel(on, tuple(loaded))], [table], task, on, space, None, PLAIN)
             samples = [_sample(frames, index) for index in range(len(frames))]
-            return np.stack([outcome.counts[0] for outcome in score(samples, setting)])
+            return np.stack([scores.counts[0] for scores in score(samples, plan)])
         pictures = [Image.fromarray(image) for image in frames.images]
         table = match_classes(loaded[0].classes, CLASSES, loaded[0].label, on)
-        seen = [self._look(each, pictures, on, name) for each, name in zip(loaded, names or [""], strict=True)]
+        logits = [self._logits_of(each, pictures, on, name) for each, name in zip(loaded, names or [""], strict=True)]
         gather = [rows_of_classes(loaded[0], each) for each in loaded]
         counts = []
         for index, truth in enumerate(frames.labels):
-            guess = best_classes([scores[index] for scores in seen], (truth.shape[0], truth.shape[1]), gather)
+            guess = best_classes([each[index] for each in logits], (truth.shape[0], truth.shape[1]), gather)
             counts.append(semantic_counts(confusion(truth, table[guess], len(CLASSES))))
         return np.stack(counts)
 
-    def _look(self, loaded: Any, pictures: Sequence[Image.Image], on: str, name: str) -> list[Logits]:
+    def _logits_of(self, loaded: Any, pictures: Sequence[Image.Image], on: str, name: str) -> list[Logits]:
         """Logits of every picture; those of trained models are kept, for ensembles."""
-        if (name, on) in self._seen:
-            return self._seen[name, on]
-        seen = [predict_logits(loaded, [picture])[0] for picture in pictures]
+        if (name, on) in self._logits:
+            return self._logits[name, on]
+        logits = [predict_logits(loaded, [picture])[0] for picture in pictures]
         if name:
-            self._seen[name, on] = seen
-        return seen
+            self._logits[name, on] = logits
+        return logits
 
     def fisher(self, model: str, task: str) -> Path:
         """A model's Fisher information on labelled images of the source, measured when it is first asked for."""
@@ -194,7 +195,7 @@ class Bench:
             path.parent.mkdir(parents=True, exist_ok=True)
             loaded = self.load(model)
             classes = loaded.classes if task == "classification" else CLASSES
-            count = min(len(frames), FISHER_IMAGES)
+            count = min(FISHER_IMAGES, len(frames))
             images = LabelledImages(source, count, lambda index: _sample(frames, index), task, classes)
             save_measurements(fisher(loaded, images), path, kind="fisher", loaded=loaded, images=count)
         return path
