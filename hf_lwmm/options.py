@@ -98,7 +98,7 @@ class Options:
                 continue
             if declared.choices and one not in declared.choices:
                 hint = did_you_mean(str(one), declared.choices)
-                raise self.error(f"{flag} {one} is none of {', '.join(declared.choices)}.{hint}")
+                raise self.error(f"{flag} {one} is not one of {', '.join(declared.choices)}.{hint}")
             if (limits := _outside(one, declared)) is not None:
                 raise self.error(f"{flag} {one} must be {limits}.")
         return value

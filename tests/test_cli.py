@@ -249,9 +249,9 @@ def test_errors_of_the_hub_are_one_clear_message(run: Run, models: tuple[str, st
         ((a,), "at least two models"),
         ((), "at least two models"),
         ((a, b, "--anchor", "org/other"), "not among the models"),
-        ((a, b, "--ramp", "steep"), "--ramp steep is none of"),
-        ((a, b, "--head", "off"), "--head off is none of"),
-        ((a, b, "--dtype", "int8"), "--dtype int8 is none of"),
+        ((a, b, "--ramp", "steep"), "--ramp steep is not one of"),
+        ((a, b, "--head", "off"), "--head off is not one of"),
+        ((a, b, "--dtype", "int8"), "--dtype int8 is not one of"),
         ((a, b, "--alpha", "0.1"), "--alpha 0.1 must be between"),
         ((a, "no such/thing"), "neither a local path nor a Hub model id"),
     ):

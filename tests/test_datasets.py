@@ -359,7 +359,7 @@ def test_folders_and_names_that_are_no_data_sets_are_refused(tmp_path: Path) -> 
         open_images(tmp_path / "empty")
     with pytest.raises(DatasetError, match=r"neither a folder here nor org/name\[@revision\]"):
         open_images(tmp_path / "nothing")
-    with pytest.raises(DatasetError, match="--ids kitti is none of cityscapes, gta, synthia, mapillary"):
+    with pytest.raises(DatasetError, match="--ids kitti is not one of cityscapes, gta, synthia, mapillary"):
         open_images(ImageSource(tmp_path, ids="kitti"))
 
 

@@ -265,7 +265,7 @@ def test_what_does_not_match_is_refused(models: tuple[Path, Path], tmp_path: Pat
         hf_lwmm.evaluate(
             [segformer(tmp_path / "other", 4, ("a", "b", "c"))], data, evaluation=EvaluationSpec(protocol="camvid11")
         )
-    with pytest.raises(DatasetError, match="--ids kitti is none of cityscapes, gta, synthia, mapillary"):
+    with pytest.raises(DatasetError, match="--ids kitti is not one of cityscapes, gta, synthia, mapillary"):
         hf_lwmm.evaluate(models[:1], ImageSource(data, ids="kitti"))
     with pytest.raises(PlanError, match="at least one model"):
         hf_lwmm.evaluate([], data)
@@ -394,7 +394,7 @@ def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp
     for scales in ((), (float("inf"),)):
         with pytest.raises(PlanError, match="a scale is a positive number"):
             all_views(scales=scales)
-    with pytest.raises(PlanError, match="--compute-dtype int8 is none of"):
+    with pytest.raises(PlanError, match="--compute-dtype int8 is not one of"):
         NetworkOptions(compute_dtype="int8")
     split = tree(tmp_path / "split", 2, "images/train", "labels/train")
     with pytest.raises(DatasetError, match="no images with labels of the split validation"):

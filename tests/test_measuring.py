@@ -131,7 +131,7 @@ def test_grams_need_no_labels_and_fisher_does(
 def test_what_cannot_be_measured_is_refused_before_any_work(
     models: tuple[Path, Path], data: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(PlanError, match="--kind hessian is none of fisher, grams"):
+    with pytest.raises(PlanError, match="--kind hessian is not one of fisher, grams"):
         hf_lwmm.measure(models[0], some(data), tmp_path / "h.safetensors", kind="hessian")
     with pytest.raises(PlanError, match=r"h\.bin: name a file that ends in \.safetensors"):
         hf_lwmm.measure(models[0], some(data), tmp_path / "h.bin")

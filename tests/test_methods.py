@@ -310,13 +310,13 @@ def test_slots_that_the_base_lacks_stay_the_anchors(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"method": "ties"}, "--method ties needs --base, the pre-training that all models share"),
-        ({"method": "tie"}, "--method tie is none of layerwise, isotropic"),
+        ({"method": "tie"}, "--method tie is not one of layerwise, isotropic"),
         ({"method": "ties", "option": {"size": 1}}, "has no 'size'.* Known: scale, density"),
         ({"method": "ties", "option": {"density": 1.5}}, "--option density 1.5 must be above 0 and at most 1"),
         ({"method": "isotropic", "start": 0.5}, "--method isotropic: has no 'start'"),
         ({"method": "slerp"}, "--method slerp merges 2 models, not 3"),
         ({"method": "fisher"}, "takes one file of measurements for each of the 3 models"),
-        ({"bn_stats": "mean"}, "--bn-stats mean is none of linear, pooled, anchor"),
+        ({"bn_stats": "mean"}, "--bn-stats mean is not one of linear, pooled, anchor"),
     ],
 )
 def test_what_a_method_lacks_is_said(options: dict[str, object], message: str, tmp_path: Path) -> None:

@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_said() -> None:
     multi = slot_map("advent_deeplabv2_r101_multi")
     with pytest.raises(LayoutError, match="tells 19 classes apart, but 3 labels were given"):
         deeplab_config(multi, ["a", "b", "c"], None)
-    with pytest.raises(LayoutError, match="--system cyclegan is none of advent, minent"):
+    with pytest.raises(LayoutError, match="--system cyclegan is not one of advent, minent"):
         deeplab_config(multi, CITYSCAPES, "cyclegan")
     with pytest.raises(LayoutError, match="--system diga has another head"):
         deeplab_config(multi, CITYSCAPES, "diga")

@@ -102,7 +102,7 @@ def test_declared_limits_and_choices_hold_for_every_class_of_options() -> None:
             continue
         for field, declared in declarations(cls).items():
             if declared.choices:
-                with pytest.raises(hf_lwmm.HfLwmmError, match=r"is none of|must be"):
+                with pytest.raises(hf_lwmm.HfLwmmError, match=r"is not one of|must be"):
                     cls(**{**_needed(cls), field: "no such choice"})
             for bound, step in (
                 (declared.minimum, -1),

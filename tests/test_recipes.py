@@ -69,11 +69,11 @@ def test_images_of_the_first_version_are_read() -> None:
     [
         ("anchr: org/b", r"has no 'anchr'\. Did you mean anchor\?"),
         ("knobs: {granularty: block}", r"knobs: has no 'granularty'\. Did you mean granularity\?"),
-        ("knobs: {granularity: blocks}", r"--granularity blocks is none of .*Did you mean block\?"),
+        ("knobs: {granularity: blocks}", r"--granularity blocks is not one of .*Did you mean block\?"),
         ("knobs: {permute: 'yes'}", r"--permute must be true or false, not 'yes'"),
         ("knobs: [a]", r"knobs: must hold names and values"),
         ("knobs: {method: ties}", r"`method` stands beside `knobs`"),
-        ("method: {name: tie}", r"--method tie is none of .*Did you mean ties\?"),
+        ("method: {name: tie}", r"--method tie is not one of .*Did you mean ties\?"),
         ("method: {name: ties, desity: 0.1}", r"has no 'desity'\. Did you mean density\?"),
         ("method: {name: ties, density: 2}", r"--option density 2.* must be above 0 and at most 1"),
         ("schema: 3", r"has the schema 3; this version of hf-lwmm reads up to 2"),

@@ -335,9 +335,9 @@ def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"subsets": "triples"}, "--subsets triples is none of all, pairs, whole"),
-        ({"anchors": "last"}, "--anchors last is none of all, first"),
-        ({"methods": ["soup"]}, "--methods soup is none of layerwise"),
+        ({"subsets": "triples"}, "--subsets triples is not one of all, pairs, whole"),
+        ({"anchors": "last"}, "--anchors last is not one of all, first"),
+        ({"methods": ["soup"]}, "--methods soup is not one of layerwise"),
         ({"options": ["density=1"]}, "--option density: none of the methods layerwise has this option"),
         ({"options": ["start=0.5"]}, "--option start: none of the methods layerwise has this option"),
         ({"options": ["densty=1"], "methods": ["ties"]}, "has this option. Did you mean density?"),
@@ -348,7 +348,7 @@ def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
         ({"options": ["seed=0.5"], "methods": ["dare"]}, "--option seed must be a whole number, not 0.5"),
         ({"start": []}, "--start lists nothing"),
         ({"start": [1]}, "--start 1.0 must be at least 0 and below 1"),
-        ({"ramp": ["sine"]}, "--ramp sine is none of linear, cosine, step, power:P"),
+        ({"ramp": ["sine"]}, "--ramp sine is not one of linear, cosine, step, power:P"),
     ],
 )
 def test_axes_without_a_meaning_are_refused(axes: dict[str, Any], message: str) -> None:

@@ -65,7 +65,7 @@ def measure(
         HfLwmmError: if the model cannot be loaded.
     """
     if kind not in KINDS:
-        raise PlanError(f"--kind {kind} is none of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+        raise PlanError(f"--kind {kind} is not one of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
     path = Path(output)
     if path.suffix != ".safetensors":
         raise PlanError(f"{path}: name a file that ends in .safetensors.")

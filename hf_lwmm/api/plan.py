@@ -123,7 +123,7 @@ def anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
     """Return the index of the anchor among the models, 0 if none is named.
 
     Raises:
-        PlanError: if the anchor is none of the models, or fits several.
+        PlanError: if the anchor is not one of the models, or fits several.
     """
     if anchor is None:
         return 0

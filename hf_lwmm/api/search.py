@@ -225,7 +225,7 @@ def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
     component = known.get(_plain(name))
     if component is None:
         titles = ", ".join(title for each in _backbones() for title in _titles(each))
-        raise PlanError(f"--backbone {name} is none of {titles}.")
+        raise PlanError(f"--backbone {name} is not one of {titles}.")
 
     def fits(architecture: str) -> bool:
         backbone = _plain(architecture.split(", ")[0])

@@ -67,7 +67,7 @@ def parse_ref(text: Ref) -> ModelRef:
     local file or folder (optionally `folder:file`). A path that exists is local, as in transformers.
 
     Raises:
-        RefError: if the text is none of these, or names a path outside the repository.
+        RefError: if the text is not one of these, or names a path outside the repository.
     """
     if isinstance(text, ModelRef):
         return text

@@ -88,7 +88,7 @@ def label_set_of_ids(scheme: str) -> LabelSet:
         if scheme in labels.ids:
             return labels
     known = ", ".join(name for labels in label_sets().values() for name in labels.ids)
-    raise DatasetError(f"--ids {scheme} is none of {known}.")
+    raise DatasetError(f"--ids {scheme} is not one of {known}.")
 
 
 def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:

@@ -139,7 +139,7 @@ def make_method(name: str, options: Mapping[str, Any]) -> Method:
         PlanError: for an unknown method or option, or a value outside an option's range.
     """
     if name not in METHODS:
-        raise PlanError(f"--method {name} is none of {', '.join(METHODS)}.{did_you_mean(name, tuple(METHODS))}")
+        raise PlanError(f"--method {name} is not one of {', '.join(METHODS)}.{did_you_mean(name, tuple(METHODS))}")
     return METHODS[name].read(dict(options), f"--method {name}")
 
 

@@ -48,7 +48,7 @@ def fade(positions: int, *, start: float = 0.0, ramp: str = "linear") -> LayerWe
 def _exponent(ramp: str) -> float:
     power = re.fullmatch(r"power:(\d+(?:\.\d+)?)", ramp)
     if power is None or float(power[1]) == 0:
-        raise PlanError(f"--ramp {ramp} is none of {', '.join(RAMPS)} (P a number above 0).")
+        raise PlanError(f"--ramp {ramp} is not one of {', '.join(RAMPS)} (P a number above 0).")
     return float(power[1])
 
 

@@ -230,7 +230,7 @@ def deeplab_config(slot_map: SlotMap, classes: Sequence[str], system: str | None
     shapes = _shapes_of(slot_map)
     system = system or probable_system(slot_map)
     if system not in SYSTEMS:
-        raise LayoutError(f"--system {system} is none of {', '.join(SYSTEMS)}.")
+        raise LayoutError(f"--system {system} is not one of {', '.join(SYSTEMS)}.")
     fields: dict[str, Any] = {"system": system, **SYSTEMS[system]}
     diga = "diga.classifier.weight" in shapes
     if diga != (fields.get("head") == "diga"):

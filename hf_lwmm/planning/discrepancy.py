@@ -163,7 +163,7 @@ class Discrepancy:
 def check_granularity(granularity: str) -> None:
     """Refuse a granularity that makes no layers. Raises PlanError."""
     if granularity not in GRANULARITIES[1:]:
-        raise PlanError(f"--granularity {granularity} is none of {', '.join(GRANULARITIES[1:])}.")
+        raise PlanError(f"--granularity {granularity} is not one of {', '.join(GRANULARITIES[1:])}.")
 
 
 def compare(

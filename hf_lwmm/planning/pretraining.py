@@ -37,7 +37,7 @@ SAME, DIFFERENT = 0.7, 0.2  # median cosines, from the table above
 class Verdict:
     """The verdict on two models' pre-training: `answer` is same, unclear or different.
 
-    `cosine` is the median over `slots` backbone weights, None if there is none to judge by.
+    `cosine` is the median over `slots` backbone weights, None if there is no such weight.
     """
 
     models: tuple[str, str]
