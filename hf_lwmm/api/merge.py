@@ -17,7 +17,7 @@ from hf_lwmm.checkpoints.atomic import atomic, check_target
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
 from hf_lwmm.planning.images import ImageProvenance
@@ -59,6 +59,7 @@ class MergeResult:
         return self.card.split("\n---\n", 1)[-1]
 
 
+@naming_extras("This merge")
 def merge(
     models: Sequence[Ref],
     anchor: Ref | None = None,

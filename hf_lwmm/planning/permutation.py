@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
 from hf_lwmm.checkpoints.torch_file import MemoryReader
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
 from hf_lwmm.layouts.language import Pattern
 from hf_lwmm.progress import Progress, silent
@@ -167,7 +167,8 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Mat
     Raises:
         PlanError: for a family without a table.
     """
-    from scipy.optimize import linear_sum_assignment
+    with naming_extras("Permuting units"):
+        from scipy.optimize import linear_sum_assignment
 
     axes = {slot: where for slot, where in axes_of(anchor).items() if slot in set(shared) and not is_bn_stat(slot)}
     shapes = {slot: atom.shape for slot, atom in anchor.slot_map.slots.items()}

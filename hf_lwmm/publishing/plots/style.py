@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lwmm.errors import HfLwmmError
+from hf_lwmm.errors import HfLwmmError, naming_extras
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +64,10 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
         PlotError: for another suffix, a folder that does not exist, or a file that cannot be written.
     """
     suffix = ".png" if isinstance(path, io.BytesIO) else check_picture_name(path).suffix.lower()
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with naming_extras("Drawing a plot"):
+        from matplotlib import style
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     with style.context(["default", _STYLE]):  # not the user's own style
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
