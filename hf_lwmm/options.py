@@ -133,8 +133,10 @@ class Options:
 
 
 def declarations(cls: type[Any]) -> dict[str, Declaration]:
-    """Return the declared options of a class, in the order of its fields."""
-    found = {each.name: each.metadata.get("option") for each in fields(cls)}
+    """Return the declared options of a class, its own before inherited ones."""
+    own = vars(cls).get("__annotations__", {})
+    ordered = sorted(fields(cls), key=lambda each: each.name not in own)
+    found = {each.name: each.metadata.get("option") for each in ordered}
     return {name: declared for name, declared in found.items() if declared is not None}
 
 

@@ -20,9 +20,10 @@ from tiny import NAMES, scene, segformer, tree
 
 import hf_lwmm
 from hf_lwmm.data.loading import open_images
-from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.errors import DatasetError, MergeError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
 from hf_lwmm.evaluation.inference import all_views, segment
+from hf_lwmm.evaluation.overlays import save_picture
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.report import METRICS, report
 from hf_lwmm.evaluation.spec import EvaluationSpec
@@ -372,6 +373,14 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(
     assert shown.shape[:2] == (2 * (24 + 270 + 4) - 4, 3 * 364 - 4)
     labels = {tuple(pixel) for pixel in shown[30:285, 370:720].reshape(-1, 3)}
     assert labels <= {tuple(colour) for colour in class_colours(NAMES)}
+
+
+def test_a_picture_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    save_picture(scene(0)[0], path)
+    with pytest.raises(MergeError, match=r"Could not write .*picture\.png"):
+        save_picture(Image.new("F", (2, 2)), path)  # PNG files hold no fractions
+    assert np.array_equal(Image.open(path), scene(0)[0]) and [*tmp_path.iterdir()] == [path]
 
 
 def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp_path: Path) -> None:

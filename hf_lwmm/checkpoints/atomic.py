@@ -45,7 +45,7 @@ def atomic(target: Path | None) -> Iterator[Path]:
 def check_target(target: Path, overwrite: bool) -> None:
     """Refuse a target that exists, unless `overwrite` allows to replace it. Raises MergeError."""
     if target.exists() and not overwrite:
-        raise MergeError(f"{target} exists already. Choose another --output, or replace it with --overwrite.")
+        raise MergeError(f"{target} exists already. Choose another output, or replace it with --overwrite.")
 
 
 def _replace(place: Path, target: Path, aside: Path) -> None:

@@ -23,12 +23,13 @@ from hf_lwmm.checkpoints.safetensors_file import (
     parse_header,
     read_header,
 )
-from hf_lwmm.checkpoints.torch_file import MemoryReader, read_torch_file
-from hf_lwmm.errors import CheckpointError, RefError
+from hf_lwmm.checkpoints.torch_file import BRANCHES, MemoryReader, read_torch_file
+from hf_lwmm.errors import CheckpointError, PlanError, RefError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import check_inside
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.layouts import SlotMap, map_slots, place_of
+from hf_lwmm.options import did_you_mean
 
 # What transformers looks for, in its order.
 _PREFERRED = (
@@ -126,7 +127,10 @@ def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bo
     Raises:
         CheckpointError: if there are no weights, several candidates, or a damaged or unsafe file.
         HubError: if a file cannot be fetched.
+        PlanError: for a branch that does not exist.
     """
+    if branch not in BRANCHES:
+        raise PlanError(f"--branch {branch} is not one of {', '.join(BRANCHES)}.{did_you_mean(branch, BRANCHES)}")
     chosen, notes = choose_files(source)
     shards = _expand_index(source, chosen)
     kinds = {PurePosixPath(name).suffix == ".safetensors" for name in shards}

@@ -20,6 +20,7 @@ from hf_lwmm.errors import CheckpointError, naming_extras
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
 _SPLIT_KEYS = ("feature_extractor", "classifier")  # FADA: one state dict for each half of the network
 _WRAPPERS = {"student": "model.", "teacher": "ema_model."}
+BRANCHES = tuple(_WRAPPERS)
 _IMAGENET_COPY = "imnet_model."
 
 

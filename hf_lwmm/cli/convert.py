@@ -62,6 +62,8 @@ def convert(
         else:
             if output is None or push is not None:
                 raise hf_lwmm.PlanError("--to writes a file or folder: name it after the model, and push without --to.")
+            if license or network.system or network.labels:
+                raise hf_lwmm.PlanError("--license, --system and --labels make no difference to names; leave them out.")
             renamed = hf_lwmm.convert(
                 source,
                 output,

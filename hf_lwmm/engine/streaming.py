@@ -81,7 +81,7 @@ def write_tensors(
             places |= {tensor: (descriptor, start) for tensor, start in starts.items()}
         _carry_out(sources, tensors, places, allow_nonfinite, progress)
     except OSError as error:
-        raise MergeError(f"Could not write the merged weights: {error.strerror or error}. Nothing was kept.") from error
+        raise MergeError(f"Could not write the weights: {error.strerror or error}. Nothing was kept.") from error
     finally:
         for descriptor in descriptors:
             os.close(descriptor)

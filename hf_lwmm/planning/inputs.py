@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from hf_lwmm.checkpoints.torch_file import BRANCHES
 from hf_lwmm.hub.refs import Ref
+from hf_lwmm.labels import label_sets, read_label_set
 from hf_lwmm.options import Options, option
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.provenance import Tuning
 
-BRANCHES = ("student", "teacher")
 FLOAT_TYPES = ("float32", "bfloat16", "float16", "float64", "stored")
 
 
 @dataclass(frozen=True)
-class NetworkOptions(Options):
+class ReadingOptions(Options):
+    """How checkpoints are read.
+
+    `labels` are label sets by name, by file or as class names: a model that does not name its classes gets those of the
+    first set with as many classes as its classifier has rows. They are kept in a form that means the same on every
+    machine: the name of a known set, or the classes.
+    """
+
+    branch: str = option("student", "Network to take from a self-training checkpoint.", choices=BRANCHES)
+    labels: tuple[str | tuple[str, ...], ...] = option(
+        (), "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.", metavar="SET|FILE"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "labels", tuple(_portable(labels) for labels in self.labels))
+
+
+def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:
+    found = read_label_set(labels)
+    return found.name if found.name in label_sets() else found.classes
+
+
+@dataclass(frozen=True)
+class NetworkOptions(ReadingOptions):
     """The options of making a network from a checkpoint.
 
-    `labels` are label sets for models that do not name their classes, as in `Knobs`. `compute_dtype` "stored" is the
-    type that most of a checkpoint's weights have.
+    `compute_dtype` "stored" is the type that most of a checkpoint's weights have.
     """
 
     system: str | None = option(
         None, "Code base of a DeepLabV2 checkpoint, which its file does not tell: advent, adaptsegnet, fada, ..."
     )
-    labels: tuple[str | tuple[str, ...], ...] = option(
-        (), "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.", metavar="SET|FILE"
-    )
-    branch: str = option("student", "Network to take from a self-training checkpoint.", choices=BRANCHES)
     device: str = option("cpu", "Device that networks run on: cpu, cuda, mps.")
     compute_dtype: str = option("float32", "Type that networks compute in.", choices=FLOAT_TYPES)
 

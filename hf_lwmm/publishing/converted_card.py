@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from hf_lwmm._version import __version__
-from hf_lwmm.labels import label_sets, read_label_set
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.licences import Licence
@@ -64,13 +63,7 @@ def render_converted_card(loaded: LoadedModel, network: NetworkOptions, licence:
 
 
 def convert_command(source: str, network: NetworkOptions) -> str:
-    """Return the command line that converts `source` with these options; files of labels are spelled out as classes."""
-    labels = tuple(_portable(each) for each in network.labels)
+    """Return the command line that converts `source` with these options."""
     # Device and type leave no trace in what is written.
-    stated = NetworkOptions(system=network.system, labels=labels, branch=network.branch)
+    stated = NetworkOptions(system=network.system, labels=network.labels, branch=network.branch)
     return shlex.join(["hf-lwmm", "convert", source, *option_arguments(stated)])
-
-
-def _portable(labels: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    found = read_label_set(labels)
-    return found.name if found.name in label_sets() else found.classes
