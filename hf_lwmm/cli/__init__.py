@@ -85,11 +85,12 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
-    from hf_lwmm.errors import HfLwmmError
+    from hf_lwmm.errors import HfLwmmError, naming_extras
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(_with_bare_push(sys.argv[1:]))
+        with naming_extras():
+            app(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
