@@ -125,3 +125,10 @@ def test_no_command_builds_options_twice() -> None:
         assert isinstance(built, typer.core.TyperCommand | typer.core.TyperGroup)
         flags = [flag for parameter in built.params for flag in parameter.opts]
         assert len(flags) == len(set(flags)), command
+
+
+def test_the_bare_command_shows_help() -> None:
+    done = subprocess.run([sys.executable, "-m", "hf_lwmm"], capture_output=True, text=True, check=False)
+    shown = done.stdout + done.stderr
+    assert "Usage" in shown and "Traceback" not in shown
+    assert all(f"{command} " in shown and line in shown for command, line in COMMANDS.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from importlib import import_module
+from itertools import zip_longest
 from types import FrameType
 from typing import Any
 
@@ -16,19 +17,19 @@ from hf_lwmm._version import __version__
 # Each command and its one line of help. Its module is imported when it is run, so that `--help` costs little; a test
 # holds the lines against the commands' own.
 COMMANDS = {
-    "merge": "Merge two or more models layer by layer, into a folder or straight to the Hub.",
-    "plan": "Print the layer table of a merge: positions, slots, shapes, weights, and reasons for what is not shared.",
-    "inspect": "Describe models: layout, architecture, classes, dtype, parameters.",
-    "search": "Find models on the Hub that can merge with a backbone or a model.",
-    "diff": "Compare two models layer by layer, and judge whether they come from one pre-training.",
-    "reproduce": "Make a merge again from its recipe, and check that the bytes agree.",
+    "merge": "Merge models layer by layer into a folder or a repository.",
+    "plan": "Print the layer table of a merge.",
+    "inspect": "Describe models: layout, architecture, classes, size.",
+    "search": "Find models on the Hub that can be merged.",
+    "diff": "Compare two models layer by layer.",
+    "reproduce": "Make a merge again from its recipe and compare the bytes.",
     "methods": "List the merge methods with their needs and options.",
-    "measure": "Measure a model on images for the methods fisher and regmean.",
-    "evaluate": "Score models on a labelled data set in one pass.",
-    "sweep": "Merge and score every combination of models, anchors, methods and knobs, and rank them.",
-    "predict": "Segment pictures, and write overlays and label files.",
-    "convert": "Write a model as a network that transformers loads, or under another code base's names.",
-    "hub": "Run a local Hub, for trying things out, tests and air-gapped sites.",
+    "measure": "Measure a model on images for fisher and regmean.",
+    "evaluate": "Score models on a labelled data set.",
+    "sweep": "Merge and score many combinations, and rank them.",
+    "predict": "Segment pictures and write overlays and label files.",
+    "convert": "Convert a model for transformers or another code base.",
+    "hub": "Run a local Hub for tests and offline sites.",
 }
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -65,6 +66,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # a plain list: rich alone takes longer to import than all else
     context_settings=SETTINGS,
 )
 for _name, _line in COMMANDS.items():
@@ -105,7 +107,7 @@ def main() -> None:
 def _with_bare_push(arguments: list[str]) -> list[str]:
     """Give `--push` an empty value where it stands without one, since typer knows no such options."""
     expanded = []
-    for argument, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="-"):
         expanded += [argument, ""] if argument == "--push" and following.startswith("-") else [argument]
     return expanded
 

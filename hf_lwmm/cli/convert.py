@@ -38,7 +38,7 @@ def convert(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Write a model as a network that transformers loads, or under another code base's names.
+    """Convert a model for transformers or another code base.
 
     --to chooses the code base. Not a bit of the weights changes.
     """

@@ -39,7 +39,10 @@ def diff(
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Compare two models layer by layer, and judge whether they come from one pre-training."""
+    """Compare two models layer by layer.
+
+    The last line judges whether they come from one pre-training.
+    """
     if plot is not None:
         hf_lwmm.check_picture_name(plot)
     with hf_lwmm.progress_bar() as progress:

@@ -36,7 +36,7 @@ def evaluate(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Score models on a labelled data set in one pass.
+    """Score models on a labelled data set.
 
     The first model is the anchor that the others are compared with.
     """

@@ -14,7 +14,7 @@ EXAMPLES = """Example:
 
 hf-lwmm hub serve --root ~/local-hub --port 8000"""
 
-app = typer.Typer(no_args_is_help=True, help="Run a local Hub, for trying things out, tests and air-gapped sites.")
+app = typer.Typer(no_args_is_help=True, help="Run a local Hub for tests and offline sites.")
 
 
 @app.callback()

@@ -16,7 +16,7 @@ hf-lwmm inspect latest.pth --branch teacher --json"""
 
 
 def inspect(models: options.Models = None, branch: options.Branch = "student", as_json: options.Json = False) -> None:
-    """Describe models: layout, architecture, classes, dtype, parameters.
+    """Describe models: layout, architecture, classes, size.
 
     Weights of Hub repositories with safetensors are not downloaded.
     """

@@ -33,7 +33,7 @@ def measure(
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Measure a model on images for the methods fisher and regmean.
+    """Measure a model on images for fisher and regmean.
 
     The images are those of the model's source domain; 64 are used unless --limit says otherwise.
     """

@@ -56,7 +56,7 @@ def merge(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Merge two or more models layer by layer, into a folder or straight to the Hub."""
+    """Merge models layer by layer into a folder or a repository."""
     recorded = hf_lwmm.load_recipe(recipe) if recipe is not None else None
     start = recorded or hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)

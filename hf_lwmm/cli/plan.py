@@ -36,7 +36,10 @@ def plan(
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Print the layer table of a merge: positions, slots, shapes, weights, and reasons for what is not shared."""
+    """Print the layer table of a merge.
+
+    It has positions, slots, shapes and weights, and the reasons for what is not shared. Nothing is merged.
+    """
     if plot is not None:
         hf_lwmm.check_picture_name(plot)
     chosen = options.chosen_method(method, option or (), layerwise)

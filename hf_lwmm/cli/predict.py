@@ -27,7 +27,7 @@ def predict(
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours over the picture.")] = 0.6,
     as_json: options.Json = False,
 ) -> None:
-    """Segment pictures, and write overlays and label files.
+    """Segment pictures and write overlays and label files.
 
     Panoptic models also give a segment PNG for each picture.
     """

@@ -20,7 +20,7 @@ def reproduce(
     repo: Annotated[str, typer.Argument(help="Merged repository or folder, with an hf_lwmm.yaml.")],
     as_json: options.Json = False,
 ) -> None:
-    """Make a merge again from its recipe, and check that the bytes agree.
+    """Make a merge again from its recipe and compare the bytes.
 
     The exit code is 1 if they differ.
     """

@@ -39,9 +39,9 @@ def search(
     scan: Annotated[int, typer.Option(min=1, help="Look at this many repositories at most.")] = 200,
     as_json: options.Json = False,
 ) -> None:
-    """Find models on the Hub that can merge with a backbone or a model.
+    """Find models on the Hub that can be merged.
 
-    Weights are not downloaded.
+    They can merge with a backbone (--backbone) or a model (--like). Weights are not downloaded.
     """
     with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.search(backbone, like=like, labels=labels, limit=limit, scan=scan, progress=progress)

@@ -48,7 +48,10 @@ def sweep(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Merge and score every combination of models, anchors, methods and knobs, and rank them."""
+    """Merge and score many combinations, and rank them.
+
+    The combinations are of models, anchors, methods and knobs.
+    """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
     if report is not None:
