@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.errors import HfLwmmError, naming_extras
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
         height: height of the figure in inches.
 
     Raises:
-        PlotError: for another suffix, a folder that does not exist, or a file that cannot be written.
+        PlotError: for another suffix, or a folder that does not exist.
+        MergeError: if the file cannot be written.
     """
     suffix = ".png" if isinstance(path, io.BytesIO) else check_picture_name(path).suffix.lower()
     with naming_extras("Drawing a plot"):
@@ -73,10 +75,11 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        try:
+        if isinstance(path, io.BytesIO):
             figure.savefig(path, format=suffix[1:], metadata=_METADATA[suffix])
-        except OSError as error:
-            raise PlotError(f"{path}: cannot be written: {error.strerror or error}.") from None
+            return
+        with atomic(Path(path)) as place:
+            figure.savefig(place, format=suffix[1:], metadata=_METADATA[suffix])
 
 
 def check_picture_name(path: str | Path) -> Path:
