@@ -30,7 +30,7 @@ hf-lwmm merge --recipe hf_lwmm.yaml"""
 def merge(
     knobs: Annotated[Given, Group("Merge", options=hf_lwmm.Knobs)],
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
-    writing: Annotated[hf_lwmm.WriteOptions, Group("Output")],
+    writing: Annotated[Given, Group("Output", options=hf_lwmm.WriteOptions)],
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub")],  # noqa: UP045
     tune_images: Annotated[Given, Group("Images to decide weights on", "tune-", options=hf_lwmm.ImageSource)],
     bn_images: Annotated[
@@ -57,21 +57,19 @@ def merge(
     as_json: options.Json = False,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
-    recorded = hf_lwmm.load_recipe(recipe) if recipe is not None else None
-    start = recorded or hf_lwmm.Recipe(tuple(models or ()), anchor or "")
+    start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)
-    same = not (models or anchor or base or measurements) and _deciding(own) == _deciding(start.knobs)
     inputs = hf_lwmm.MergeInputs(
-        base=base or start.base,
-        measurements=tuple(measurements or start.measurements),
+        base=base or (start.base if "base" in chosen.needs else None),
+        measurements=tuple(measurements or (start.measurements if chosen.measured else ())),
         tune_images=options.images(tune_images, "tune-"),
         bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
-        network=network if network.system or not recorded else replace(network, system=recorded.system),
-        tuning=start.tuning if same else None,
+        network=replace(network, system=network.system or start.system),
+        tuning=None if models or anchor or not _same_weights(own, start.knobs) else start.tuning,
     )
-    sources, wanted = list(models or start.models), anchor or (start.anchor if not models else None) or None
+    sources, wanted = list(models or start.models), anchor or (None if models else start.anchor)
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
         print_plan(decided, as_json=as_json)
@@ -85,7 +83,7 @@ def merge(
             knobs=own,
             inputs=inputs,
             output=output,
-            writing=writing,
+            writing=hf_lwmm.WriteOptions(**{"max_shard_size": start.max_shard_size, **writing}),
             push=push or False,
             evaluation=evaluation,
             progress=progress,
@@ -99,9 +97,9 @@ def merge(
         _print(result)
 
 
-def _deciding(knobs: hf_lwmm.Knobs) -> hf_lwmm.Knobs:
-    """The knobs that recorded layer weights depend on: they mean nothing to another merge."""
-    return replace(knobs, dtype=None, bn_stats="linear")
+def _same_weights(knobs: hf_lwmm.Knobs, recorded: hf_lwmm.Knobs) -> bool:
+    """True if recorded layer weights are those of these knobs, too: they mean nothing to another merge."""
+    return replace(knobs, dtype=None, bn_stats="linear") == replace(recorded, dtype=None, bn_stats="linear")
 
 
 def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
