@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ SMALL: dict[str, tuple[Any, Any]] = {
 def network(name: str, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     made, config = SMALL[name]
-    model = made(config).eval()
+    model = made(copy.deepcopy(config)).eval()  # a test may change its network's configuration
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor += 0.05 * torch.rand_like(tensor)
