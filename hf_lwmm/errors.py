@@ -81,10 +81,11 @@ EXTRAS = {
 
 
 @contextlib.contextmanager
-def naming_extras(doing: str = "This") -> Iterator[None]:
+def naming_extras(doing: str = "This", *, images: bool = False) -> Iterator[None]:
     """Return a context, or a decorator, in which a missing package is an error that names its extra.
 
-    `doing` begins the message, such as "Loading a network".
+    `doing` begins the message, such as "Loading a network". With `images` it is something that reads images, too, which
+    the extra `networks` would not be enough for.
 
     Raises:
         ExtraError: if an import inside it fails because a package of `EXTRAS` is not installed.
@@ -95,7 +96,8 @@ def naming_extras(doing: str = "This") -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:
             raise
+        extra = "eval" if images and EXTRAS[package] == "networks" else EXTRAS[package]
         raise ExtraError(
-            f"{doing} needs {package}, which is not installed: pip install 'hf-lwmm[{EXTRAS[package]}]', "
+            f"{doing} needs {package}, which is not installed: pip install 'hf-lwmm[{extra}]', "
             "or 'hf-lwmm[all]' for everything."
         ) from error

@@ -83,28 +83,31 @@ class Options:
     def __post_init__(self) -> None:
         for each in fields(self):  # type: ignore[arg-type]
             if getattr(self, each.name) is not each.default:
-                declared = each.metadata.get("option", Declaration(""))
-                object.__setattr__(self, each.name, self._checked(each.name, declared))
+                object.__setattr__(self, each.name, self._checked(each.name, each.metadata.get("option")))
 
     @classmethod
     def flag(cls, name: str) -> str:
         """Return what messages call an option: its name on the command line."""
         return option_name(name, declarations(cls)[name]) if name in declarations(cls) else name
 
-    def _checked(self, name: str, declared: Declaration) -> Any:
+    def _checked(self, name: str, declared: Declaration | None) -> Any:
         """An option's value, in the type of its field."""
-        flag, given = self.flag(name), _plain(getattr(self, name))
+        flag, given, hint = self.flag(name), _plain(getattr(self, name)), _hints(type(self))[name]
+        wrong = self.error(f"{flag} must be {_type_name(hint)}, not {given!r}.")
+        if declared is None:  # the field holds what checks itself, such as other options
+            if not _is_instance(given, hint):
+                raise wrong
+            return given
         try:
             value = _adapter(type(self), name)(given)  # type: ignore[arg-type]
         except ValueError:  # pydantic's ValidationError is one
-            wanted = _type_name(get_type_hints(type(self))[name])
-            raise self.error(f"{flag} must be {wanted}, not {given!r}.") from None
+            raise wrong from None
         for one in value if isinstance(value, tuple) else (value,):
             if one is None:
                 continue
             if declared.choices and one not in declared.choices:
-                hint = did_you_mean(str(one), declared.choices)
-                raise self.error(f"{flag} {one} is not one of {', '.join(declared.choices)}.{hint}")
+                near = did_you_mean(str(one), declared.choices)
+                raise self.error(f"{flag} {one} is not one of {', '.join(declared.choices)}.{near}")
             if (limits := _outside(one, declared)) is not None:
                 raise self.error(f"{flag} {one} must be {limits}.")
         return value
@@ -209,17 +212,25 @@ def parse_size(size: int | str) -> int:
 
 
 @cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+@cache
 def _adapter(cls: type[Any], name: str) -> Callable[[Any], Any]:
     """A function that returns a value in the type of a field, or raises ValueError."""
-    from pydantic import ConfigDict, TypeAdapter
-    from pydantic.errors import PydanticUserError
+    from pydantic import TypeAdapter
 
-    hint = get_type_hints(cls)[name]
-    try:
-        adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # a dataclass has a configuration of its own
-        adapter = TypeAdapter(hint)
+    adapter: TypeAdapter[Any] = TypeAdapter(_hints(cls)[name])
     return lambda value: adapter.validate_python(value, strict=True)
+
+
+def _is_instance(value: Any, hint: Any) -> bool:
+    """True for a value, or a tuple of values, of a class that a type names."""
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_instance(each, parts[0]) for each in value)
+    return any(_is_instance(value, part) for part in parts) if parts else isinstance(value, hint)
 
 
 def _plain(value: Any) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hf_lwmm.networks.loading import LoadedModel
 
 
-@naming_extras("Evaluating networks")
+@naming_extras("Evaluating networks", images=True)
 def evaluate(
     models: Sequence[Ref | LoadedModel],
     images: ImageSource | str | Path,

@@ -32,7 +32,7 @@ class Measurement:
     images: ImageProvenance
 
 
-@naming_extras("Measuring a model")
+@naming_extras("Measuring a model", images=True)
 def measure(
     model: Ref | LoadedModel,
     images: ImageSource | str | Path,

@@ -181,7 +181,8 @@ def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, pr
     """The plan with all layer weights decided."""
     if not ready.undecided:
         return ready
-    from hf_lwmm.calibration.tuning import tune
+    with naming_extras(f"--method {ready.method.name}", images=True):
+        from hf_lwmm.calibration.tuning import tune
 
     assert inputs.tune_images is not None
     return tune(ready, inputs.tune_images, network=inputs.network, evaluation=evaluation, progress=progress)
@@ -222,7 +223,8 @@ def _recalibrated(ready: MergePlan, folder: Path, inputs: MergeInputs, progress:
     """Estimate BatchNorm's statistics in the written files if they are to be; return the images."""
     if ready.knobs.bn_stats != "recalibrate":
         return None
-    from hf_lwmm.calibration.batchnorm import recalibrate
+    with naming_extras("--bn-stats recalibrate", images=True):
+        from hf_lwmm.calibration.batchnorm import recalibrate
 
     assert inputs.bn_images is not None
     return recalibrate(ready, folder, inputs.bn_images, network=inputs.network, progress=progress)
@@ -234,8 +236,9 @@ def _evaluate(
     """The scores of the anchor, which the others are compared with, of the other parents and of the merge."""
     if inputs.eval_images is None:
         return None
-    from hf_lwmm.evaluation.evaluate import evaluate
-    from hf_lwmm.networks.loading import load
+    with naming_extras("--eval-data", images=True):
+        from hf_lwmm.evaluation.evaluate import evaluate
+        from hf_lwmm.networks.loading import load
 
     chosen = ready.alignment.anchor
     order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hf_lwmm.networks.loading import LoadedModel
 
 
-@naming_extras("Segmenting pictures")
+@naming_extras("Segmenting pictures", images=True)
 def predict(
     model: Ref | LoadedModel,
     pictures: Sequence[str | Path],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hf_lwmm.sweeping.ranking import SweepReport
 
 
-@naming_extras("A sweep")
+@naming_extras("A sweep", images=True)
 def sweep(
     models: Sequence[Ref],
     images: ImageSource | str | Path,
