@@ -92,7 +92,8 @@ class Options:
 
     def _checked(self, name: str, declared: Declaration | None) -> Any:
         """An option's value, in the type of its field."""
-        flag, given, hint = self.flag(name), _plain(getattr(self, name)), _hints(type(self))[name]
+        flag, given = self.flag(name), _plain(getattr(self, name))
+        hint = _hints(type(self))[name]  # type: ignore[arg-type]
         wrong = self.error(f"{flag} must be {_type_name(hint)}, not {given!r}.")
         if declared is None:  # the field holds what checks itself, such as other options
             if not _is_instance(given, hint):
