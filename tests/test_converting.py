@@ -275,7 +275,7 @@ def test_weight_normalised_layers_merge_by_their_effective_weight(tmp_path: Path
         name = "class_layer.fc.weight_v"
         model[name] = model[name] * np.float32(seed + 1)  # its length says nothing
     # With a last position of its own after it, the classifier still has a say from every model.
-    knobs = Knobs(Layerwise(ramp="power:0.1"), granularity="block")
+    knobs = Knobs(method=Layerwise(ramp="power:0.1"), granularity="block")
     result = merged(tmp_path, *models, knobs=knobs)
     decided = hf_lwmm.plan([tmp_path / f"model{i}.safetensors" for i in range(3)], knobs=knobs)
     slot = next(s for s in decided.alignment.shared if s.slot.endswith("classifier.weight_g"))
@@ -306,7 +306,7 @@ def test_rows_of_weight_normalised_classifiers_match_by_label(tmp_path: Path) ->
         labels_json = ", ".join(f'"{i}": "{label}"' for i, label in enumerate(labels))
         (tmp_path / name / "config.json").write_text(f'{{"id2label": {{{labels_json}}}}}')
         folders.append(tmp_path / name)
-    knobs = Knobs(Layerwise(start=0.9, alpha=0.5, ramp="step"), head="by-label")
+    knobs = Knobs(method=Layerwise(start=0.9, alpha=0.5, ramp="step"), head="by-label")
     hf_lwmm.merge(folders, output=tmp_path / "out", knobs=knobs)
     result = load_file(tmp_path / "out" / "model.safetensors")
     assert result["fc.weight_v"][2].tobytes() == one["fc.weight_v"][2].tobytes()

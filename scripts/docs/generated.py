@@ -25,7 +25,7 @@ OPTIONS = (
     "SweepAxes",
     "SweepRun",
 )
-_OPTIONS_CLASS = re.compile(r"^class (\w+)\(Options\):", re.MULTILINE)
+_OPTIONS_CLASS = re.compile(r"^class (\w+)\(\w*Options\):", re.MULTILINE)
 VERBS = (
     *("merge", "plan", "push", "reproduce", "inspect", "diff", "search", "load", "evaluate", "predict", "measure"),
     *("sweep", "export", "convert"),
@@ -49,7 +49,8 @@ def option_classes() -> list[type[Any]]:
         for name in _OPTIONS_CLASS.findall(path.read_text(encoding="utf-8")):
             cls = getattr(import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)), name)
             found += [cls] if is_dataclass(cls) and declarations(cls) else []
-    return found
+    # What others on the page derive from has no section of its own: its fields are in theirs.
+    return [cls for cls in found if not any(cls in other.__mro__[1:] for other in found)]
 
 
 def _section(title: str, cls: type[Any]) -> str:
