@@ -88,6 +88,7 @@ def merge(
         HfLwmmError: a subclass; what was there before still is, and nothing half-written remains.
     """
     _check_images(knobs, inputs)
+    _check_evaluation(knobs, inputs, evaluation)
     refs = read_models(models)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
@@ -143,6 +144,14 @@ def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
         raise PlanError(
             f"--bn-stats {knobs.bn_stats} looks at no images; leave out --bn-data, or use --bn-stats recalibrate."
         )
+
+
+def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:
+    """Refuse options of an evaluation that does not take place."""
+    tried = inputs.tune_images is not None and "labels" in knobs.method.needs  # scored to decide the weights
+    for name in evaluation.changed() if inputs.eval_images is None else ():
+        if not tried or name in ("ensemble", "examples"):
+            raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
 
 
 def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
@@ -242,7 +251,7 @@ def _evaluate(
     network = replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch)
     parents = [load(_exact(ready.checkpoints[index]), network) for index in order]
     labels = (ready.anchor.classes,) if ready.anchor.classes else network.labels
-    merged = replace(load(folder, replace(network, labels=labels, branch="student")), name=title)
+    merged = load(folder, replace(network, labels=labels, branch="student"), title)
     report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")

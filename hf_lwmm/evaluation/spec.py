@@ -21,9 +21,14 @@ class EvaluationSpec(Options):
     ensemble: bool = option(False, "Also score the average of all models' outputs.")
     flip: bool = option(False, "Average each image with its mirror image.")
     scales: tuple[float, ...] = option(
-        (1.0,), "Average over these sizes of an image, such as 0.5,1,1.5.", above=0, commas=True
+        (1.0,), "Average over these sizes of an image, such as 0.5,1,1.5.", above=0, maximum=8, commas=True
     )
     batch_size: int = option(1, "Images that pass a network together.", minimum=1)
     compile: bool = option(False, "Compile the networks first (torch.compile), for GPUs.")
     edaps_void: bool = option(False, "Count void panoptic pixels as the first class, as EDAPS does.")
-    examples: int = option(0, "Draw so many images on which the last model and the anchor differ most.", minimum=0)
+    examples: int = option(0, "Draw this many images on which the last model and the anchor differ most.", minimum=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scales:
+            raise self.error("--scales is empty; 1 is the size of the image itself.")
