@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, planned, read_models, readable
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.atomic import atomic, check_target
@@ -87,6 +88,10 @@ def merge(
     Raises:
         HfLwmmError: a subclass; what was there before still is, and nothing half-written remains.
     """
+    expect(knobs, Knobs, "knobs")
+    expect(inputs, MergeInputs, "inputs")
+    expect(writing, WriteOptions, "writing")
+    expect(evaluation, EvaluationSpec, "evaluation")
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
     refs = read_models(models)

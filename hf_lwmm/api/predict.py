@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import DatasetError, PlanError, naming_extras
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -47,6 +48,8 @@ def predict(
         PlanError: if there is no picture, or the model does not segment.
         MergeError: if a file cannot be written.
     """
+    expect_list(pictures, "pictures")
+    expect(network, NetworkOptions, "network")
     from hf_lwmm.data.decoding import decode_rgb
     from hf_lwmm.evaluation.overlays import Predictions, write_prediction
     from hf_lwmm.networks.loading import LoadedModel, load
