@@ -387,7 +387,7 @@ def test_a_folder_or_port_that_cannot_be_served_is_one_line(run: Run, tmp_path: 
     (tmp_path / "other").mkdir()
     (tmp_path / "other/users.json").write_text("[]")
     for root, port, message in (
-        ("file", 8000, "cannot hold repositories (Not a directory). Name another folder with --root."),
+        ("file", 8000, "cannot hold repositories (Not a directory). Name another with --root."),
         ("/proc/x", 8000, "/proc/x: cannot hold repositories"),
         ("other", 8000, "its users.json is not that of a local Hub"),
         ("new", 99999, "--port 99999 must be at least 0 and at most 65535."),

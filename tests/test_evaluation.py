@@ -22,7 +22,7 @@ import hf_lwmm
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, MergeError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
-from hf_lwmm.evaluation.inference import all_views, segment
+from hf_lwmm.evaluation.inference import segment
 from hf_lwmm.evaluation.overlays import save_picture
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.report import METRICS, report

@@ -42,7 +42,7 @@ def diff(
     Args:
         first, second: references, as for `merge`; relative distances are of the first's norms.
         taus: thresholds: a tensor counts as changed when ||a - b|| >= ||a|| / tau.
-        granularity: what makes a layer: module, block or stage.
+        granularity: the size of a layer: module, block or stage.
         branch: network to take from a self-training checkpoint, student or teacher.
 
     Raises:

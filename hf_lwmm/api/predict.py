@@ -1,4 +1,4 @@
-"""Segment pictures with a model, and write what was found into a folder."""
+"""Segment pictures with a model, and write the results into a folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def predict(
     network: NetworkOptions = NetworkOptions(),
     progress: Progress = silent,
 ) -> Predictions:
-    """Segment pictures and write what was found into a folder.
+    """Segment pictures and write the results into a folder.
 
     For each picture there are `NAME_overlay.png`, `NAME_labels.png` (class ids, with the colours of the classes as
     palette) and, for panoptic models, `NAME_segments.png` (id = R + 256 G + 256^2 B, as in COCO) with

@@ -41,7 +41,7 @@ class Logits:
     """The logits of a network for one picture: those of the whole, or of each window; each (C, h, w) of any size.
 
     `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width); a whole picture has none.
-    `align_corners` tells how the code base of the network resizes logits.
+    `align_corners` is how the code base of the network resizes logits.
     """
 
     logits: tuple[Tensor, ...]

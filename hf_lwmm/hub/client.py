@@ -169,7 +169,7 @@ def _cached_source(ref: ModelRef, sha: str) -> Source:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        # Its folder is what is wanted; with no file asked for, one that lacks some of the repository's will do.
+        # Its folder is what is wanted; with no file asked for, one that lacks some files of the repository will do.
         folder = Path(snapshot_download(_repo_id(ref), revision=sha, local_files_only=True, allow_patterns=[]))
     except LocalEntryNotFoundError:
         raise HubError(

@@ -85,7 +85,7 @@ def _open(root: Path) -> Store:
     try:
         store = Store(root)
     except OSError as error:
-        raise HubError(f"{root}: cannot hold repositories ({error.strerror}). Name another folder with --root.") from None
+        raise HubError(f"{root}: cannot hold repositories ({error.strerror}). Name another with --root.") from None
     try:
         store.users()[0]
     except (ValueError, TypeError, LookupError):

@@ -1,4 +1,4 @@
-"""Name the images of one purpose, and record which of them were looked at."""
+"""Name the images of one purpose, and record the images that were read."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ class CandidateScorer:
 
     def _evaluate(self, networks: Sequence[LoadedModel], ensemble: bool, folder: Path) -> EvaluationReport:
         spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0)
-        # Partial results vanish with the folder: a killed candidate is begun anew.
+        # Partial results vanish with the folder: a killed candidate is begun again.
         found = evaluate(networks, self.setup.images, spec, partial=folder / "partial")
         if found is None:
             raise PlanError("A sweep spreads its candidates itself (--jobs, --ray); start it without torchrun.")
@@ -185,7 +185,7 @@ class CandidateScorer:
         return network
 
     def _merged(self, candidate: Candidate, folder: Path) -> LoadedModel:
-        """The network of a merge: the anchor's with other weights where it can take them, else one loaded anew."""
+        """The network of a merge: the anchor's with other weights where it can take them, else one loaded for it."""
         plan, network = self._permuted(self.plan(candidate)), self.network(candidate.anchor)
         (name,) = write_network(plan, folder, writing=_ONE_FILE)
         if not self._replaceable[candidate.anchor]:
