@@ -10,12 +10,16 @@ derives from `Options` and whose fields are made with `option`:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
+from numbers import Integral
 from pathlib import PurePath
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
@@ -63,12 +67,12 @@ def option(
 ) -> _T:
     """Declare a field of an `Options` class; the arguments are those of `Declaration`."""
     declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, shown)
-    # mypy shall see a value of the field's type where the dataclass sees its field.
+    # For mypy this is a value of the field's type; the dataclass sees its field.
     return field(default=default, metadata={"option": declared})
 
 
 class Options:
-    """Base of frozen dataclasses whose values are checked when they are made.
+    """Base of frozen dataclasses whose values are checked when they are made, but for defaults, which are right.
 
     Raises:
         PlanError: for a value of another type, outside its range, or none of its choices.
@@ -77,13 +81,15 @@ class Options:
     error: ClassVar[type[HfLwmmError]] = PlanError
 
     def __post_init__(self) -> None:
-        for name, declared in declarations(type(self)).items():
-            object.__setattr__(self, name, self._checked(name, declared))
+        for each in fields(self):  # type: ignore[arg-type]
+            if getattr(self, each.name) is not each.default:
+                declared = each.metadata.get("option", Declaration(""))
+                object.__setattr__(self, each.name, self._checked(each.name, declared))
 
     @classmethod
     def flag(cls, name: str) -> str:
         """Return what messages call an option: its name on the command line."""
-        return option_name(name, declarations(cls)[name])
+        return option_name(name, declarations(cls)[name]) if name in declarations(cls) else name
 
     def _checked(self, name: str, declared: Declaration) -> Any:
         """An option's value, in the type of its field."""
@@ -165,6 +171,32 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def parsed(text: str, hint: Any) -> Any:
+    """Return what a text says in the type of a field, such as (0.5, 1) for `0.5,1`; the text itself if it says no such.
+
+    Several values stand with commas between them, or as a JSON list.
+    """
+    if get_origin(hint) is tuple:
+        return tuple(parsed(part, get_args(hint)[0]) for part in _parts(text))
+    kinds = get_args(hint) or (hint,)
+    if type(None) in kinds and text.lower() in ("none", "null"):
+        return None
+    if bool in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        if kind in kinds:
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    return text
+
+
+def _parts(text: str) -> list[str]:
+    with contextlib.suppress(ValueError):
+        if isinstance(found := json.loads(text), list):
+            return list(map(str, found))
+    return [part.strip() for part in text.split(",")]
+
+
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -191,9 +223,11 @@ def _adapter(cls: type[Any], name: str) -> Callable[[Any], Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Lists, as YAML and command lines give them, as tuples, and paths as texts."""
+    """Lists, as YAML and command lines give them, as tuples, paths as texts, and NumPy's whole numbers as Python's."""
     if isinstance(value, PurePath):
         return str(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
     return tuple(map(_plain, value)) if isinstance(value, list | tuple) else value
 
 
@@ -210,6 +244,8 @@ def _outside(value: Any, declared: Declaration) -> str | None:
     """The limits that a number does not keep, in words; None if it keeps them."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    if not math.isfinite(value):
+        return "a finite number"
     low, high = declared.minimum, declared.maximum
     texts = [
         ("at least {:g}", low, low is None or value >= low),
@@ -222,12 +258,15 @@ def _outside(value: Any, declared: Declaration) -> str | None:
     return " and ".join(text.format(limit) for text, limit, _ in texts if limit is not None)
 
 
+_LISTS = {float: "a list of numbers", int: "a list of whole numbers", str: "a list of texts"}
+
+
 def _type_name(hint: Any) -> str:
     """A type in words."""
-    names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "nothing"}
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text", type(None): "nothing"}
     if hint in names:
         return names[hint]
     inner = get_args(hint)
     if get_origin(hint) is tuple:
-        return f"a list, each entry {_type_name(inner[0])}"
-    return " or ".join(map(_type_name, inner)) if inner else f"a {getattr(hint, '__name__', hint)}"
+        return _LISTS.get(inner[0]) or f"a list, each entry {_type_name(inner[0])}"
+    return " or ".join(map(_type_name, inner)) if inner else f"of type {getattr(hint, '__name__', hint)}"

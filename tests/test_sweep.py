@@ -345,7 +345,7 @@ def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
         ({"options": ["density=1,"], "methods": ["ties"]}, "--option density=1,: has nothing where a value should be"),
         ({"options": ["density=2"], "methods": ["ties"]}, "--option density 2.0 must be above 0 and at most 1"),
         ({"options": ["density=x"], "methods": ["ties"]}, "--option density must be a number, not 'x'"),
-        ({"options": ["seed=0.5"], "methods": ["dare"]}, "--option seed must be a whole number, not 0.5"),
+        ({"options": ["seed=0.5"], "methods": ["dare"]}, "--option seed must be a whole number, not '0.5'"),
         ({"start": []}, "--start lists nothing"),
         ({"start": [1]}, "--start 1.0 must be at least 0 and below 1"),
         ({"ramp": ["sine"]}, "--ramp sine is not one of linear, cosine, step, power:P"),
@@ -464,7 +464,7 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert counted == [0]
     for option, value, message in (
-        ("--start", "0,x", "write numbers with commas between"),
+        ("--start", "0,x", "--start must be a list of numbers, not (0.0, 'x')"),
         ("--option", "t=x", "--option t must be a number, not 'x'"),
         ("--methods", "layerwise,", "has nothing where a value should be"),
         ("--methods", "", "has nothing where a value should be"),

@@ -18,6 +18,7 @@ from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.planning.scoring import ScoringOptions
 from hf_lwmm.progress import Progress, silent
 
 
@@ -49,4 +50,5 @@ def tune(
     with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:
         trials = NetworkTrials(plan, images, evaluation, network, Path(folder), progress)
         weights, notes = method.decide(trials)
-        return replace(plan, tuning=Tuning(weights, trials.provenance, notes))
+        scoring = evaluation.scoring if "labels" in method.needs else ScoringOptions()
+        return replace(plan, tuning=Tuning(weights, trials.provenance, notes, scoring))

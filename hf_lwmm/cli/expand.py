@@ -18,7 +18,7 @@ from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_ty
 import typer
 
 from hf_lwmm.errors import PlanError
-from hf_lwmm.options import Declaration, Options, declarations, option_name
+from hf_lwmm.options import Declaration, Options, declarations, option_name, parsed
 
 Given = Mapping[str, Any]  # the options of a class that were given, by field
 
@@ -57,7 +57,7 @@ class _Parameter:
     def value(self, given: dict[str, Any]) -> Any:
         """The argument that the command gets."""
         found = {field: given[self.flat(field)] for field in self.declared if given[self.flat(field)] is not None}
-        values = {field: _parsed(self.cls, field, self.declared[field], value) for field, value in found.items()}
+        values = {field: _value(self.cls, field, self.declared[field], value) for field, value in found.items()}
         if self.partial:
             return values
         key = next(iter(self.declared))
@@ -147,25 +147,10 @@ def _shown(default: Any) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _parsed(cls: type[Options], name: str, declared: Declaration, value: Any) -> Any:
+def _value(cls: type[Options], name: str, declared: Declaration, given: Any) -> Any:
     """An option's value as its field takes it."""
-    hint = get_type_hints(cls)[name]
-    if get_origin(hint) is tuple and declared.commas:
-        inner = next(each for each in get_args(hint) if each is not Ellipsis)
-        return tuple(_number(cls.flag(name), part.strip(), inner) for part in str(value).split(","))
-    if get_origin(hint) is tuple:
-        return tuple(value)
-    return value
-
-
-def _number(flag: str, text: str, hint: Any) -> Any:
-    """A part of a text with commas, as a number where numbers are asked for."""
-    kinds = [each for each in get_args(hint) if each is not type(None)] or [hint]
-    if not text:
-        raise PlanError(f"{flag}: has nothing where a value should be.")
-    if float in kinds or int in kinds:
-        try:
-            return int(text) if text.lstrip("-").isdigit() else float(text)
-        except ValueError:
-            raise PlanError(f"{flag} {text}: write numbers with commas between, such as 0,0.25,0.5.") from None
-    return text
+    if declared.commas:
+        if not all(part.strip() for part in given.split(",")):
+            raise PlanError(f"{cls.flag(name)}: has nothing where a value should be.")
+        return parsed(given, get_type_hints(cls)[name])
+    return tuple(given) if isinstance(given, list) else given

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
 
 import hf_lwmm
 from hf_lwmm.errors import PlanError
-from hf_lwmm.options import declarations
+from hf_lwmm.options import declarations, parsed
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 MODEL = r"Model: org/name\[@revision][:file[+file]], or a local file or folder."  # \[ is no markup
@@ -39,7 +39,7 @@ MethodOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--option",
-        metavar="NAME=NUMBER",
+        metavar="NAME=VALUE",
         help="Option of the method, such as density=0.2. Repeatable.",
         rich_help_panel="Method",
     ),
@@ -75,7 +75,7 @@ def chosen_method(
 ) -> hf_lwmm.Method:
     """Return the method that a command line chooses, beginning from a recorded one.
 
-    `options` are texts NAME=NUMBER, and `layerwise` are the given ones of --start, --alpha and --ramp.
+    `options` are texts NAME=VALUE, and `layerwise` are the given ones of --start, --alpha and --ramp.
 
     Raises:
         PlanError: for an unknown method or option, or a value out of range.
@@ -86,7 +86,7 @@ def chosen_method(
         raise PlanError(
             f"--{next(iter(layerwise))} is an option of layerwise; --method {method.name} has other options."
         )
-    given = {**layerwise, **_numbers(options)}
+    given = {**layerwise, **_values(options, type(method))}
     known = type(method).read(given, f"--method {method.name}")
     return replace(method, **{option: getattr(known, option) for option in given})  # type: ignore[type-var]
 
@@ -106,16 +106,14 @@ def images(
     return hf_lwmm.ImageSource(**given) if given else None
 
 
-def _numbers(options: Sequence[str]) -> dict[str, Any]:
+def _values(options: Sequence[str], method: type[hf_lwmm.Method]) -> dict[str, Any]:
+    """The values of texts NAME=VALUE, in the types of a method's options."""
     found: dict[str, Any] = {}
     for text in options:
         name, equals, value = text.partition("=")
-        try:
-            found[name] = int(value) if value.lstrip("-").isdigit() else float(value)
-        except ValueError:
-            equals = ""
         if not equals or not name:
-            raise PlanError(f"--option {text}: write NAME=NUMBER, such as density=0.2.")
+            raise PlanError(f"--option {text}: write NAME=VALUE, such as density=0.2.")
+        found[name] = parsed(value, get_type_hints(method).get(name))
     return found
 
 

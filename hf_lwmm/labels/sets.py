@@ -96,7 +96,7 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
 
     Args:
         name: a known set's name; a file with a class on each line, a JSON list, or a config.json with `id2label`; or
-            class names, in a sequence or separated by commas.
+            class names, in a sequence, as a JSON list or separated by commas.
 
     Raises:
         PlanError: if there is no such set or file, no class is listed, or one is listed twice.
@@ -105,6 +105,8 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
         return LabelSet(f"of {len(name)}", _checked(tuple(map(str, name)), "The list of classes"))
     if str(name) in label_sets():
         return label_sets()[str(name)]
+    if str(name).lstrip().startswith("["):
+        return read_label_set(_classes_in(str(name)))
     if "," in str(name):
         return read_label_set([part.strip() for part in str(name).split(",")])
     try:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
 
 from hf_lwmm.methods.base import Method, Slot, Values, norm, register
 from hf_lwmm.options import option
@@ -38,5 +37,11 @@ class Slerp(Method):
         cosine = float((anchor * other).sum() / lengths) if lengths else 1.0
         if abs(cosine) > PARALLEL:
             return anchor + self.t * (other - anchor)
-        angle = np.arccos(cosine)
-        return np.asarray((np.sin((1 - self.t) * angle) * anchor + np.sin(self.t * angle) * other) / np.sin(angle))
+        angle = math.acos(cosine)
+        first, second = (_coefficient(part, angle) for part in (1 - self.t, self.t))
+        return first * anchor + second * other
+
+
+def _coefficient(part: float, angle: float) -> float:
+    """sin(part * angle) / sin(angle) without its last digits, which depend on the mathematical library."""
+    return round(math.sin(part * angle) / math.sin(angle), 14)

@@ -93,7 +93,7 @@ def _count(shapes: Mapping[str, Shape], slot: str) -> int:
 
 
 def _head_fields(slot_map: SlotMap) -> dict[str, Any]:
-    """The fields of a `DAFormerConfig` that follow from shapes of the head's slots, in which dilations leave no trace."""
+    """The fields of a `DAFormerConfig` that follow from shapes of the head's slots; these show no dilations."""
     shapes = _shapes_of(slot_map)
     channels, joined = shapes["daformer.bottleneck.conv.weight"][:2]
     if joined != len(DILATIONS) * channels:

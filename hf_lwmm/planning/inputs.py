@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hf_lwmm.checkpoints.torch_file import BRANCHES
 from hf_lwmm.hub.refs import Ref
@@ -17,7 +18,7 @@ FLOAT_TYPES = ("float32", "bfloat16", "float16", "float64", "stored")
 
 @dataclass(frozen=True)
 class ReadingOptions(Options):
-    """How checkpoints are read.
+    """The options of reading checkpoints.
 
     `labels` are label sets by name, by file or as class names: a model that does not name its classes gets those of the
     first set with as many classes as its classifier has rows. They are kept in a form that means the same on every
@@ -72,8 +73,7 @@ class MergeInputs(Options):
     tuning: Tuning | None = field(default=None)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "measurements", tuple(self.measurements))
         for name in ("tune_images", "bn_images", "eval_images"):
-            images = getattr(self, name)
-            if images is not None:
+            if isinstance(images := getattr(self, name), str | Path):
                 object.__setattr__(self, name, as_images(images))
+        super().__post_init__()

@@ -23,7 +23,7 @@ class Knobs(ReadingOptions):
     """
 
     method: Method = field(default=Layerwise())
-    granularity: str = option("parameter", "What has a depth position of its own.", choices=GRANULARITIES)
+    granularity: str = option("parameter", "Unit that has a depth position of its own.", choices=GRANULARITIES)
     order: str = option(
         "depth", "Order of the positions: depth (of execution) or file (of registration).", choices=ORDERS
     )
@@ -35,7 +35,7 @@ class Knobs(ReadingOptions):
     dtype: str | None = option(
         None, "Type of the written weights; the anchor's own if not given.", choices=[*BY_TORCH_NAME]
     )
-    bn_stats: str = option("linear", "What becomes of BatchNorm's running statistics.", choices=BN_STATS)
+    bn_stats: str = option("linear", "Treatment of BatchNorm's running statistics.", choices=BN_STATS)
     permute: bool = option(False, "First permute every model's units to match the anchor's (Git Re-Basin).")
 
     def __post_init__(self) -> None:

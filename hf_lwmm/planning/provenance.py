@@ -15,18 +15,23 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.options import check_names
 from hf_lwmm.planning.images import ImageProvenance, read_image_provenance
+from hf_lwmm.planning.scoring import ScoringOptions
+
+_POSITIONS = 1_000_000  # more than any network has tensors
 
 
 @dataclass(frozen=True)
 class Tuning:
     """Layer weights that a method decided on images: (positions, models) float64, each row summing to 1.
 
-    `images` are those that were looked at, and `notes` tell how the weights were found.
+    `images` are those that were looked at, `scoring` says how merges were scored on them, and `notes` tell how the
+    weights were found.
     """
 
     weights: LayerWeights = field(repr=False)
     images: ImageProvenance | None = None
     notes: tuple[str, ...] = ()
+    scoring: ScoringOptions = ScoringOptions()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe's entry; equal rows in a row are one, whose `to` is the last position of it."""
@@ -36,8 +41,13 @@ class Tuning:
                 rows[-1]["to"] = position
             else:
                 rows.append({"to": position, "weights": row})
-        images = {"images": self.images.to_dict()} if self.images else {}
-        return {**images, **({"notes": list(self.notes)} if self.notes else {}), "rows": rows}
+        scoring = {name: value for name, value in self.scoring.to_dict().items() if name in self.scoring.changed()}
+        return {
+            **({"images": self.images.to_dict()} if self.images else {}),
+            **({"scoring": scoring} if scoring else {}),
+            **({"notes": list(self.notes)} if self.notes else {}),
+            "rows": rows,
+        }
 
 
 def read_tuning(entry: Any, where: str) -> Tuning:
@@ -47,18 +57,23 @@ def read_tuning(entry: Any, where: str) -> Tuning:
         PlanError: if its rows are no layer weights, or it has an unknown name.
     """
     if isinstance(entry, Mapping):
-        check_names(entry, ["images", "notes", "rows"], where)
+        check_names(entry, ["images", "scoring", "notes", "rows"], where)
     rows: list[Sequence[float]] = []
     try:
         for row in entry["rows"]:
+            if not len(rows) < int(row["to"]) <= _POSITIONS:
+                raise ValueError
             rows += [list(map(float, row["weights"]))] * (int(row["to"]) - len(rows))
         weights = np.array(rows, np.float64)
         if weights.ndim != 2 or not np.allclose(weights.sum(axis=1), 1, rtol=0, atol=1e-6) or weights.min() < 0:
             raise ValueError
-    except (KeyError, TypeError, ValueError):
-        raise PlanError(f"{where}: needs `rows`, each with `to`, a position, and `weights` that sum to 1.") from None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise PlanError(
+            f"{where}: needs `rows`, each with `to`, its last position, and `weights` that sum to 1."
+        ) from None
     images = read_image_provenance(entry["images"], f"{where}, images") if entry.get("images") else None
-    return Tuning(weights, images, tuple(map(str, entry.get("notes") or ())))
+    scoring = ScoringOptions.read(entry.get("scoring") or {}, f"{where}, scoring")
+    return Tuning(weights, images, tuple(map(str, entry.get("notes") or ())), scoring)
 
 
 @dataclass(frozen=True)

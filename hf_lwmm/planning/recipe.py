@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.provenance import Tuning, read_tuning
+from hf_lwmm.planning.scoring import ScoringOptions
 
 FILE_NAME = "hf_lwmm.yaml"
 SCHEMA = 2
@@ -154,11 +155,7 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         raise PlanError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(content, dict) or not isinstance(content.get("models"), list):
         raise PlanError(f"{name}: not a recipe; it needs at least a list of `models`.")
-    schema = content.get("schema", SCHEMA)
-    if schema != SCHEMA:
-        raise PlanError(
-            f"{name}: has the schema {schema}; this version of hf-lwmm reads up to {SCHEMA}. Upgrade hf-lwmm."
-        )
+    _check_schema(content.get("schema", SCHEMA), name)
     if _is_first_schema(content):
         content = _from_first_schema(content, name)
     check_names(content, _KEYS, name)
@@ -178,13 +175,23 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         bn_images=(
             read_image_provenance(content["bn_images"], f"{name}, bn_images") if content.get("bn_images") else None
         ),
-        system=content.get("system"),
-        max_shard_size=parse_size(content.get("max_shard_size") or MAX_SHARD_SIZE),
+        system=NetworkOptions.read({"system": content.get("system")}, name).system,
+        max_shard_size=_shard_size(content.get("max_shard_size"), name),
         local=tuple(entry.ref for entry in every if entry.local),
         sha256=tuple(entry.sha256 for entry in every),
         output=_hashes(content.get("output"), f"{name}, output"),
         version=str(content.get("hf_lwmm", __version__)),
     )
+
+
+def _check_schema(schema: Any, name: str) -> None:
+    if schema == SCHEMA:
+        return
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise PlanError(
+            f"{name}: has the schema {schema}; this version of hf-lwmm reads up to {SCHEMA}. Upgrade hf-lwmm."
+        )
+    raise PlanError(f"{name}: has the schema {schema!r}; write `schema: {SCHEMA}`, or leave it out.")
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,13 @@ def _hashes(content: Any, where: str) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in (content or {}).items()}
 
 
+def _shard_size(size: Any, name: str) -> int:
+    try:
+        return parse_size(size or MAX_SHARD_SIZE)
+    except PlanError as error:
+        raise PlanError(f"{name}: {error}") from None
+
+
 def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
     stated = content.get("method") or Layerwise.name
     options = dict(stated) if isinstance(stated, Mapping) else {"name": stated}
@@ -223,6 +237,7 @@ def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
         method = make_method(str(options.pop("name", Layerwise.name)), options)
     except PlanError as error:
         raise PlanError(f"{name}, method: {error}") from None
+    check_names(knobs, [each.name for each in fields(Knobs) if each.name != "method"], f"{name}, knobs")
     return Knobs.read({**knobs, "method": method}, f"{name}, knobs")
 
 
@@ -248,7 +263,7 @@ def _from_first_schema(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     options = dict(knobs.pop("options", None) or {})
     method = found.get("method", Layerwise.name)
     layerwise = {key: knobs.pop(key) for key in ("start", "alpha", "ramp") if key in knobs}
-    if method == Layerwise.name:
+    if method == Layerwise.name or "hf_lwmm" not in content:  # 0.1.0 wrote them beside any method
         options = {**layerwise, **options}
     found["method"] = {"name": method, **options}
     found["knobs"] = {_FIRST_KNOBS.get(key, key): value for key, value in knobs.items()}
@@ -258,17 +273,27 @@ def _from_first_schema(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     if isinstance(tuning := found.get("tuning"), Mapping):
         rest = {key: value for key, value in tuning.items() if key in ("notes", "rows")}
         images = {key: value for key, value in tuning.items() if key not in rest}
-        found["tuning"] = {**rest, **({"images": _first_images(images, systems)} if images else {})}
+        known = [each.name for each in fields(ScoringOptions)]
+        scoring = {key: value for key, value in _first_options(images).items() if key in known}
+        found["tuning"] = {**rest, "scoring": scoring}
+        if images:
+            found["tuning"]["images"] = _first_images(images, systems)
     if systems:
         found["system"] = systems[0]
     return found
 
 
+def _first_options(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options that the images of a recipe of 0.1.0 were looked at with."""
+    options = entry.get("options")
+    return options if isinstance(options, Mapping) else {}
+
+
 def _first_images(entry: Any, systems: list[str]) -> Any:
     if not isinstance(entry, Mapping):
         return entry
-    options = dict(entry.get("options") or {})
-    if system := options.pop("system", None):
+    options = _first_options(entry)
+    if system := options.get("system"):
         systems.append(str(system))
     data = f"{entry.get('dataset')}@{entry['commit']}" if entry.get("commit") else entry.get("dataset")
     where: dict[str, Any] = {"local": entry["local"]} if "local" in entry else {"data": data}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import Any
 
@@ -25,7 +26,7 @@ def merge_command(recipe: Recipe) -> str:
     for measurement in recipe.measurements:
         parts += ["--measurements", measurement]
     if recipe.tuning and recipe.tuning.images:
-        parts += _image_arguments(recipe.tuning.images, "tune-")
+        parts += _image_arguments(recipe.tuning.images, "tune-") + option_arguments(recipe.tuning.scoring)
     if recipe.bn_images:
         parts += _image_arguments(recipe.bn_images, "bn-")
     parts += ["--system", recipe.system] if recipe.system else []
@@ -57,4 +58,9 @@ def _image_arguments(images: ImageProvenance, prefix: str) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A value as the command line reads it; class names make a JSON list where commas between them would not do."""
+    if not isinstance(value, tuple):
+        return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+    texts = list(map(str, value))
+    unclear = isinstance(value[0], str) and (len(texts) == 1 or any("," in text for text in texts))
+    return json.dumps(texts, ensure_ascii=False) if unclear else ",".join(texts)

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import combinations, product
-from typing import Any
+from typing import Any, get_type_hints
 
 from hf_lwmm.errors import PlanError
 from hf_lwmm.methods import METHODS, Method, make_method
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.options import Options, did_you_mean, option
+from hf_lwmm.options import Options, did_you_mean, option, parsed
 from hf_lwmm.planning.knobs import BN_STATS, Knobs
 
 KINDS = ("model", "merge", "ensemble")
@@ -79,7 +79,9 @@ class SweepAxes(Options):
             parts = [part.strip() for part in values.split(",")]
             if not all(parts):
                 raise PlanError(f"--option {text}: has nothing where a value should be.")
-            found[name] = (*found.get(name, ()), *map(_number, parts))
+            having = (METHODS[method] for method in self.methods if name in _options_of(method))
+            hint = next((get_type_hints(method)[name] for method in having), str)
+            found[name] = (*found.get(name, ()), *(parsed(part, hint) for part in parts))
         return found
 
     @property
@@ -210,16 +212,6 @@ def _subsets(count: int, subsets: str) -> list[tuple[int, ...]]:
 def _options_of(method: str) -> list[str]:
     """The options of a method that have no axis of their own."""
     return [] if METHODS[method].own_flags else [each.name for each in fields(METHODS[method])]  # type: ignore[arg-type]
-
-
-def _number(text: str) -> int | float | str:
-    """A text as the number that it is; any other text is left for the option to refuse."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def _short(value: Any) -> str:
