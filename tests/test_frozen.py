@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,16 @@ INEXACT = {
 def test_merged_bytes_are_those_of_the_first_version(name: str, tmp_path: Path) -> None:
     assert CASES[name].method.exact
     assert merged_hash(CASES[name], tmp_path) == json.loads(_GOLDEN.read_text())[name]
+
+
+def test_slerp_gives_the_same_bytes_whatever_the_processor_can(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{seed}.safetensors", stored(_B0[0], seed, shrink=8)) for seed in (1, 2)]
+    command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, paths), "--method", "slerp", "--dtype", "float64"]
+    for name, missing in (("all", ""), ("few", "X86_V4 X86_V3 AVX512_ICL AVX512_SPR AVX512_SKX AVX512F AVX2 FMA3")):
+        environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": missing}
+        subprocess.run([*command, "--output", str(tmp_path / name)], env=environment, check=True, capture_output=True)
+    every, few = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("all", "few"))
+    assert every == few
 
 
 @pytest.mark.parametrize("name", INEXACT)

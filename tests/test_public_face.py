@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 import yaml
 
 import hf_lwmm
 from hf_lwmm.cli import COMMANDS, load_command
+from hf_lwmm.errors import PlanError
 from hf_lwmm.options import Options, declarations, option_name
 from hf_lwmm.planning.recipe import Recipe
 
@@ -157,3 +160,28 @@ def test_the_bare_command_shows_help() -> None:
     shown = done.stdout + done.stderr
     assert "Usage" in shown and "Traceback" not in shown
     assert all(f"{command} " in shown and line in shown for command, line in COMMANDS.items())
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: hf_lwmm.MergeInputs(measurements="f.safetensors"), "measurements must be a list, each entry"),
+        (lambda: hf_lwmm.MergeInputs(base=3), "base must be text or .*, not 3"),
+        (lambda: hf_lwmm.MergeInputs(network="cpu"), "network must be of type NetworkOptions, not 'cpu'"),
+        (lambda: hf_lwmm.MergeInputs(tuning=[[1, 0]]), "tuning must be of type Tuning or nothing"),
+        (lambda: hf_lwmm.MergeInputs(eval_images=3), "eval_images must be of type ImageSource or nothing, not 3"),
+        (lambda: hf_lwmm.Knobs(method=None), "method must be of type Method, not None"),
+        (lambda: hf_lwmm.Knobs(method=hf_lwmm.Slerp), "method must be of type Method, not <class"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=math.nan), "--option scale nan must be a finite number"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=math.inf), "--option scale inf must be a finite number"),
+    ],
+)
+def test_values_refuse_what_does_not_fit_when_they_are_made(made: Callable[[], object], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        made()
+
+
+def test_values_take_what_means_the_same() -> None:
+    assert hf_lwmm.Dare(seed=np.int64(3)) == hf_lwmm.Dare(seed=3)
+    given = hf_lwmm.MergeInputs(base=Path("org/a"), measurements=["f", Path("g")], bn_images="org/d")
+    assert given == hf_lwmm.MergeInputs(base="org/a", measurements=("f", "g"), bn_images=hf_lwmm.ImageSource("org/d"))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
 
 import hf_lwmm
+from hf_lwmm.cli.options import chosen_method
 from hf_lwmm.errors import PlanError
+from hf_lwmm.methods import METHODS
+from hf_lwmm.options import option
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.recipe import SCHEMA, read_recipe
+from hf_lwmm.publishing.command import merge_command
 
 _GOLDEN = Path(__file__).parent / "golden" / "recipes"
 A, B = "org/a@" + "1" * 40, "org/b@" + "2" * 40 + ":latest.pth"
@@ -77,9 +85,17 @@ def test_images_of_the_first_version_are_read() -> None:
         ("method: {name: ties, desity: 0.1}", r"has no 'desity'\. Did you mean density\?"),
         ("method: {name: ties, density: 2}", r"--option density 2.* must be above 0 and at most 1"),
         ("schema: 3", r"has the schema 3; this version of hf-lwmm reads up to 2"),
+        ("schema: 1", r"has the schema 1; write `schema: 2`, or leave it out"),
+        ("schema: '2'", r"has the schema '2'; write `schema: 2`"),
+        ("schema:", r"has the schema None; write `schema: 2`"),
+        ("{method: slerp, knobs: {start: 0.5}}", r"--method slerp: has no 'start'"),
+        ("system: 3", r"--system must be text or nothing, not 3"),
         ("bn_images: {split: train}", r"bn_images: needs at least `data`"),
         ("bn_images: {data: org/d, spilt: train}", r"bn_images: has no 'spilt'\. Did you mean split\?"),
         ("tuning: {rows: [{to: 1, weights: [0.5, 0.6]}]}", r"tuning: needs `rows`"),
+        ("tuning: {rows: [{to: 100000000000, weights: [0.5, 0.5]}]}", r"tuning: needs `rows`"),
+        ("tuning: {rows: [{to: 2, weights: [1, 0]}, {to: 2, weights: [1, 0]}]}", r"tuning: needs `rows`"),
+        ("tuning: {scoring: {flip: 3}, rows: [{to: 1, weights: [1, 0]}]}", r"tuning, scoring: --flip must be true"),
         ("tuning: {row: []}", r"tuning: has no 'row'\. Did you mean rows\?"),
         ("base: {modl: org/c}", r"a model must be a reference such as org/name@revision"),
         ("base: {model: org/c, sha: x}", r"has no 'sha'\. Did you mean sha256\?"),
@@ -89,7 +105,62 @@ def test_images_of_the_first_version_are_read() -> None:
 )
 def test_what_nobody_reads_and_what_does_not_fit_is_refused(text: str, message: str) -> None:
     with pytest.raises(PlanError, match=message):
-        read_recipe(f"models: [org/a, org/b]\n{text}\n")
+        read_recipe(yaml.safe_dump({"models": ["org/a", "org/b"], **yaml.safe_load(text)}))
+
+
+def test_a_recipe_records_how_merges_were_scored() -> None:
+    scored = {"protocol": "names.txt", "flip": True, "scales": [0.5, 1.0]}
+    rows = [{"to": 3, "weights": [0.5, 0.5]}]
+    first = {"dataset": "org/d", "split": "val", "images": 4, "options": scored, "rows": rows}
+    old = {"hf_lwmm": "0.1.0", "models": ["org/a", "org/b"], "method": "greedy-soup", "tuning": first}
+    recipe = read_recipe(yaml.safe_dump(old))
+    assert recipe.tuning is not None
+    assert recipe.tuning.scoring == hf_lwmm.EvaluationSpec(protocol="names.txt", flip=True, scales=(0.5, 1)).scoring
+    assert yaml.safe_load(recipe.to_yaml())["tuning"]["scoring"] == scored
+    assert read_recipe(recipe.to_yaml()).tuning.scoring == recipe.tuning.scoring  # type: ignore[union-attr]
+    said = "--tune-data org/d --tune-split val --tune-limit 4 --protocol names.txt --flip --scales 0.5,1.0"
+    assert said in merge_command(recipe)
+
+
+@dataclass(frozen=True)
+class Sorted(hf_lwmm.Method):
+    """A method with options of every type."""
+
+    mode: str = option("soft", "Mode.", choices=("soft", "hard"))
+    fast: bool = option(False, "Speed.")
+    slow: bool = option(True, "Care.")
+    stages: tuple[int, ...] = option((), "Stages.")
+    names: tuple[str, ...] = option((), "Names.")
+    part: float | None = option(0.5, "Part.")
+    name: ClassVar[str] = "sorted"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Sorted("hard", fast=True, slow=False, stages=(1, 2), names=("a, b", "c"), part=None),
+        Sorted(stages=(3,), names=("a",), part=2e-7),
+        hf_lwmm.Ties(density=0.25),
+    ],
+)
+def test_options_of_any_type_are_read_as_the_command_on_the_card_says_them(
+    method: hf_lwmm.Method, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(METHODS, Sorted.name, Sorted)
+    words = shlex.split(merge_command(hf_lwmm.Recipe(("org/a", "org/b"), "org/a", hf_lwmm.Knobs(method=method))))
+    given = [word for before, word in pairwise(words) if before == "--option"]
+    assert chosen_method(method.name, given, {}) == method
+
+
+def test_layerwise_takes_its_options_by_their_flags_and_by_option() -> None:
+    assert chosen_method(None, ["ramp=cosine", "alpha=none"], {"start": 0.5}) == hf_lwmm.Layerwise(0.5, ramp="cosine")
+
+
+@pytest.mark.parametrize("classes", [("sky, clear", "road"), ("road",), ("road", "sky")])
+def test_class_names_on_the_card_are_read_back(classes: tuple[str, ...]) -> None:
+    knobs = hf_lwmm.Knobs(labels=(classes,))
+    words = shlex.split(merge_command(hf_lwmm.Recipe(("org/a", "org/b"), "org/a", knobs)))
+    assert hf_lwmm.Knobs(labels=(words[words.index("--labels") + 1],)) == knobs
 
 
 @pytest.mark.parametrize("text", ["models: 3", "a: [", "models: []", "models: [3]", "- a", ""])
