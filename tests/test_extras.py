@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import hf_lwmm
 from hf_lwmm.checkpoints.torch_file import read_torch_file
-from hf_lwmm.errors import ExtraError, HfLwmmError, naming_extras
+from hf_lwmm.errors import EXTRAS, ExtraError, HfLwmmError, naming_extras
 
 
 def test_the_message_names_the_package_and_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,6 +21,13 @@ def test_the_message_names_the_package_and_the_extra_that_brings_it(monkeypatch:
     ):
         import matplotlib  # noqa: F401
     assert isinstance(raised.value, HfLwmmError) and isinstance(raised.value, ImportError)
+
+
+@pytest.mark.parametrize(("package", "extra"), EXTRAS.items())
+def test_the_extra_brings_the_package(package: str, extra: str) -> None:
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    brought = re.search(rf"^{extra} = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
+    assert brought is not None and f'"{"pillow" if package == "PIL" else package}>=' in brought[1]
 
 
 def test_another_missing_module_is_no_extra() -> None:
