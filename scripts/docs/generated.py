@@ -25,7 +25,7 @@ OPTIONS = (
     "SweepAxes",
     "SweepRun",
 )
-_OPTIONS_CLASS = re.compile(r"^class (\w+)\(Options\):", re.MULTILINE)
+_OPTIONS_CLASS = re.compile(r"^class (\w+)\(\w*Options\):", re.MULTILINE)
 VERBS = (
     *("merge", "plan", "push", "reproduce", "inspect", "diff", "search", "load", "evaluate", "predict", "measure"),
     *("sweep", "export", "convert"),
@@ -43,12 +43,13 @@ def knobs() -> str:
 
 
 def option_classes() -> list[type[Any]]:
-    """Return every class of declared options in the package but the methods'."""
+    """Return every public class of declared options in the package but the methods'."""
     found = []
     for path in sorted((ROOT / "hf_lwmm").rglob("*.py")):
         for name in _OPTIONS_CLASS.findall(path.read_text(encoding="utf-8")):
             cls = getattr(import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)), name)
-            found += [cls] if is_dataclass(cls) and declarations(cls) else []
+            public = name in hf_lwmm.__all__
+            found += [cls] if public and is_dataclass(cls) and declarations(cls) else []
     return found
 
 
