@@ -100,7 +100,7 @@ class Options:
                 raise wrong
             return given
         try:
-            value = _adapter(type(self), name)(given)  # type: ignore[arg-type]
+            value = _adapter(hint)(given)
         except ValueError:  # pydantic's ValidationError is one
             raise wrong from None
         for one in value if isinstance(value, tuple) else (value,):
@@ -218,11 +218,11 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 
 
 @cache
-def _adapter(cls: type[Any], name: str) -> Callable[[Any], Any]:
-    """A function that returns a value in the type of a field, or raises ValueError."""
+def _adapter(hint: Any) -> Callable[[Any], Any]:
+    """A function that returns a value in a type, or raises ValueError."""
     from pydantic import TypeAdapter
 
-    adapter: TypeAdapter[Any] = TypeAdapter(_hints(cls)[name])
+    adapter: TypeAdapter[Any] = TypeAdapter(hint)
     return lambda value: adapter.validate_python(value, strict=True)
 
 

@@ -163,6 +163,13 @@ def test_a_pickled_module_is_refused(tmp_path: Path) -> None:
         opened(tmp_path / "model.pt")
 
 
+def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
+    for name in ("config.json", "README.md", "model.pth"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(CheckpointError, match=rf"^{name}: is no checkpoint\. Safetensors files .*\.pth"):
+            opened(tmp_path / name)
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps([1, 2]), b"PK\x03\x04 truncated"])
 def test_files_that_are_no_torch_files_are_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(content)

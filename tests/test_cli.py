@@ -382,6 +382,21 @@ def test_a_taken_port_is_one_line(run: Run, hub: LocalHub, tmp_path: Path) -> No
     assert code == 1 and "--port" in err.splitlines()[-1]
 
 
+def test_a_folder_or_port_that_cannot_be_served_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/users.json").write_text("[]")
+    for root, port, message in (
+        ("file", 8000, "cannot hold repositories (Not a directory). Name another with --root."),
+        ("/proc/x", 8000, "/proc/x: cannot hold repositories"),
+        ("other", 8000, "its users.json is not that of a local Hub"),
+        ("new", 99999, "--port 99999 must be at least 0 and at most 65535."),
+        ("new", -1, "--port -1 must be"),
+    ):
+        code, _, err = run("hub", "serve", "--root", tmp_path / root, "--port", port)
+        assert code == 1 and message in err.splitlines()[-1]
+
+
 def test_hub_serve_serves_until_interrupted(tmp_path: Path) -> None:
     import signal
     import socket

@@ -492,7 +492,7 @@ def test_a_stream_needs_to_know_how_long_it_is(api: HfApi) -> None:
     api.create_repo("org/uncounted", repo_type="dataset")
     api.upload_file(path_or_fileobj=content.getvalue(), path_in_repo="data/validation.parquet", repo_id="org/uncounted",
                     repo_type="dataset")  # fmt: skip
-    with pytest.raises(DatasetError, match="its card does not tell how many rows validation has; do without streaming"):
+    with pytest.raises(DatasetError, match="its card does not say how many rows validation has; do without streaming"):
         open_images(ImageSource("org/uncounted", streaming=True))
     assert open_images("org/uncounted").count == 1
 

@@ -234,7 +234,7 @@ def test_in_between_nothing_is_claimed(tmp_path: Path) -> None:
     for tensors in (small, broken):
         verdict = same_pretraining(model(tmp_path, "a", tensors), model(tmp_path, "b", tensors))
         assert (verdict.answer, verdict.cosine, verdict.slots) == ("unclear", None, 0)
-    assert "no weights that tell" in verdict.message
+    assert "no weights that show" in verdict.message
 
 
 def test_a_merge_is_warned_of_models_with_another_past(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import hf_lwmm
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, MergeError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
-from hf_lwmm.evaluation.inference import all_views, segment
+from hf_lwmm.evaluation.inference import segment
 from hf_lwmm.evaluation.overlays import save_picture
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.report import METRICS, report
@@ -400,9 +400,10 @@ def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp
         hf_lwmm.evaluate([one], data, evaluation=EvaluationSpec(scales=(0.1,)))
     with pytest.raises(PlanError, match=r"--scales 0\.0 must be above 0"):
         EvaluationSpec(scales=(0.0,))
-    for scales in ((), (float("inf"),)):
-        with pytest.raises(PlanError, match="a scale is a positive number"):
-            all_views(scales=scales)
+    for scales in ("1e9", "inf"):
+        assert "must be above 0 and at most 8" in said(one, "--data", data, "--scales", scales)
+    with pytest.raises(PlanError, match="--scales is empty"):
+        EvaluationSpec(scales=())
     with pytest.raises(PlanError, match="--compute-dtype int8 is not one of"):
         NetworkOptions(compute_dtype="int8")
     split = tree(tmp_path / "split", 2, "images/train", "labels/train")

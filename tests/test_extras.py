@@ -35,10 +35,11 @@ def test_another_missing_module_is_no_extra() -> None:
         import no_such_module  # noqa: F401
 
 
-def test_a_torch_file_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_torch_file_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "latest.pth").write_bytes(b"PK")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ExtraError, match=r"^Reading latest\.pth needs torch, .*'hf-lwmm\[networks\]'"):
-        read_torch_file(Path("latest.pth"))
+        read_torch_file(tmp_path / "latest.pth")
 
 
 def test_public_names_whose_module_needs_an_extra_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,7 +226,7 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
 def test_a_download_cut_again_and_again_is_resumed_by_the_client(
     hub: LocalHub, api: HfApi, repo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The client keeps whole blocks of 10 MB only; with those it would begin anew and never arrive.
+    # The client keeps whole blocks of 10 MB only; with those it would begin again and never arrive.
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
     hub.faults.append(Fault(path=r"model\.safetensors$", drop_after_bytes=1_200_000, times=99))
     path = Path(api.hf_hub_download(repo, "sub/model.safetensors", cache_dir=tmp_path))

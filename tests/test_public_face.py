@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,29 @@ def test_declared_limits_and_choices_hold_for_every_class_of_options() -> None:
 
 def _needed(cls: type) -> dict[str, str]:
     return {"data": "org/data"} if cls is hf_lwmm.ImageSource else {}
+
+
+def test_arguments_of_another_type_are_named(tmp_path: Path) -> None:
+    two: Any = [tmp_path, tmp_path]
+    calls: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], str]] = [
+        (hf_lwmm.plan, ("gta-to-night",), {}, r"models must be a list, not 'gta-to-night'\."),
+        (hf_lwmm.merge, (tmp_path,), {}, "models must be a list"),
+        (hf_lwmm.evaluate, ("gta-to-night", "d"), {}, "models must be a list"),
+        (hf_lwmm.sweep, ("gta-to-night", "d"), {}, "models must be a list"),
+        (hf_lwmm.predict, (tmp_path, "x.png"), {}, r"pictures must be a list, not 'x\.png'"),
+        (hf_lwmm.diff, two, {"taus": 10.0}, r"taus must be a list, not 10\.0"),
+        (hf_lwmm.plan, (two,), {"knobs": "slerp"}, r"knobs must be hf_lwmm\.Knobs\(\.\.\.\), not 'slerp'\."),
+        (hf_lwmm.plan, (two,), {"knobs": None}, "not None"),
+        (hf_lwmm.plan, (two,), {"inputs": {}}, r"inputs must be hf_lwmm\.MergeInputs\(\.\.\.\), not {}\."),
+        (hf_lwmm.merge, (two,), {"writing": {}}, "writing must be"),
+        (hf_lwmm.merge, (two,), {"evaluation": "d"}, "evaluation must be"),
+        (hf_lwmm.load, (tmp_path,), {"network": "cuda"}, "network must be"),
+        (hf_lwmm.evaluate, (two, None), {}, "Name images by a data set, a folder or"),
+        (hf_lwmm.sweep, (two, "d"), {"run": hf_lwmm.Knobs()}, "run must be .* not a Knobs"),
+    ]
+    for function, arguments, options, message in calls:
+        with pytest.raises(hf_lwmm.PlanError, match=message):
+            function(*arguments, **options)
 
 
 def test_no_command_builds_options_twice() -> None:

@@ -306,7 +306,7 @@ def test_a_search_is_seeded_and_goes_on(world: Path, tmp_path: Path) -> None:
 
 
 def ranked(*hits: list[int]) -> SweepReport:
-    """A report over candidates that get so many of 10 pixels of each image right, all of one class."""
+    """A report over candidates that get given numbers of 10 pixels of each image right, all of one class."""
     scored = []
     for place, own in enumerate(hits):
         counts = np.zeros((len(own), 2, 3))
@@ -456,7 +456,7 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     found = json.loads(again.stdout)
     assert [entry["rank"] for entry in found["candidates"]] == list(range(1, 7))
     assert found["models"] == ["one", "two"] and "optimistic" in found["verdict"]
-    # The same from Python, where nothing is said of what the command line has defaults for, scores nothing anew.
+    # The same from Python, where nothing is said of what the command line has defaults for, scores nothing again.
     counted: list[int] = []
     hf_lwmm.sweep(
         paths(world, "one", "two"), ImageSource(world / "data", limit=1), tmp_path / "r.parquet",

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 import hf_lwmm
 from hf_lwmm.cli import app
-from hf_lwmm.errors import AlignmentError, DatasetError, PlanError
+from hf_lwmm.errors import AlignmentError, DatasetError, LayoutError, PlanError
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup
 from hf_lwmm.methods.schedule import layerwise_weights
@@ -300,6 +300,15 @@ def test_batchnorm_statistics_go_with_the_adapted_weights(bare: Path, tmp_path: 
             "are for 3 positions and 3 models, but this merge has 109 positions and 3 models",
         ),
         ({"tuning": Tuning(np.full((109, 3), 1 / 3))}, "layerwise has weights of its own"),
+        ({"evaluation": hf_lwmm.EvaluationSpec(flip=True, protocol="nosuch")}, "--protocol needs --eval-data"),
+        (
+            {"method": "adaptive", "tune_images": "x", "evaluation": hf_lwmm.EvaluationSpec(flip=True)},
+            "--flip needs --eval-data",
+        ),
+        (
+            {"method": "greedy-soup", "tune_images": "x", "evaluation": hf_lwmm.EvaluationSpec(examples=3)},
+            "--examples needs --eval-data",
+        ),
     ],
 )
 def test_what_is_missing_or_useless_is_said(
@@ -345,8 +354,11 @@ def test_networks_that_cannot_be_tuned_are_refused(models: list[Path], bare: Pat
     with pytest.raises(PlanError, match="adaptive: one cannot see 1 x 1 pixels: "):
         options = {**FEW, "crop": 1}
         merge(models[:2], method="adaptive", option=options, tune_images=bare, output=tmp_path / "out")
+    network = hf_lwmm.NetworkOptions(system="advent")
+    with pytest.raises(LayoutError, match=r"^one: --system advent does not apply"):
+        merge(models[:2], method="adaptive", tune_images=bare, network=network, output=tmp_path / "out")
     lone = [segformer(tmp_path / f"lone {seed}", seed, ("road",)) for seed in range(2)]
-    with pytest.raises(PlanError, match="--method adaptive needs several classes; lone 0 knows one"):
+    with pytest.raises(PlanError, match="--method adaptive needs several classes; lone 0 has one"):
         merge(lone, method="adaptive", tune_images=bare, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

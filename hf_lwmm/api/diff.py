@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from html import escape
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import expect_list
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.discrepancy import Discrepancy, check_granularity, compare
@@ -41,7 +42,7 @@ def diff(
     Args:
         first, second: references, as for `merge`; relative distances are of the first's norms.
         taus: thresholds: a tensor counts as changed when ||a - b|| >= ||a|| / tau.
-        granularity: what makes a layer: module, block or stage.
+        granularity: the size of a layer: module, block or stage.
         branch: network to take from a self-training checkpoint, student or teacher.
 
     Raises:
@@ -49,6 +50,7 @@ def diff(
         CheckpointError: if a value is not finite.
         PlanError: for thresholds that are not positive, or another granularity.
     """
+    expect_list(taus, "taus")
     check_granularity(granularity)
     with contextlib.ExitStack() as stack:
         opened = []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.hub.refs import Ref
@@ -47,8 +48,12 @@ def evaluate(
         DatasetError: if the data set cannot be read, or its classes not be matched with those of a model.
         HfLwmmError: another subclass, if a model cannot be loaded, or the options make no sense for the task.
     """
+    expect_list(models, "models")
+    expect(evaluation, EvaluationSpec, "evaluation")
+    expect(network, NetworkOptions, "network")
+    source = as_images(images)
     from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
     from hf_lwmm.networks.loading import LoadedModel, load
 
     loaded = [each if isinstance(each, LoadedModel) else load(each, network) for each in models]
-    return evaluate_networks(loaded, as_images(images), evaluation, progress=progress)
+    return evaluate_networks(loaded, source, evaluation, progress=progress)

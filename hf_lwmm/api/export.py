@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.atomic import atomic, check_target
@@ -53,6 +54,7 @@ def export(
     Raises:
         HfLwmmError: a subclass; what was there before still is, and nothing half-written remains.
     """
+    expect(network, NetworkOptions, "network")
     ref = parse_ref(model)
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, ref.name) if pushing else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.errors import naming_extras
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -27,6 +28,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     Raises:
         HfLwmmError: a subclass that says what is wrong, such as which tensors are missing.
     """
+    expect(network, NetworkOptions, "network")
     from hf_lwmm.networks.loading import load as load_network
 
     return load_network(model, network)

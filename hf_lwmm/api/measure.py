@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.checkpoints.atomic import check_target
 from hf_lwmm.errors import PlanError, naming_extras
@@ -64,6 +65,7 @@ def measure(
         MergeError: if the file exists (unless `overwrite`), or cannot be written.
         HfLwmmError: if the model cannot be loaded.
     """
+    expect(network, NetworkOptions, "network")
     if kind not in KINDS:
         raise PlanError(f"--kind {kind} is not one of {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
     path = Path(output)

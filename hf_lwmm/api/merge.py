@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, planned, read_models, readable
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.atomic import atomic, check_target
@@ -87,7 +88,12 @@ def merge(
     Raises:
         HfLwmmError: a subclass; what was there before still is, and nothing half-written remains.
     """
+    expect(knobs, Knobs, "knobs")
+    expect(inputs, MergeInputs, "inputs")
+    expect(writing, WriteOptions, "writing")
+    expect(evaluation, EvaluationSpec, "evaluation")
     _check_images(knobs, inputs)
+    _check_evaluation(knobs, inputs, evaluation)
     refs = read_models(models)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
@@ -143,6 +149,14 @@ def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
         raise PlanError(
             f"--bn-stats {knobs.bn_stats} looks at no images; leave out --bn-data, or use --bn-stats recalibrate."
         )
+
+
+def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:
+    """Refuse options of an evaluation that does not take place."""
+    tried = inputs.tune_images is not None and "labels" in knobs.method.needs  # scored to decide the weights
+    for name in evaluation.changed() if inputs.eval_images is None else ():
+        if not tried or name in ("ensemble", "examples"):
+            raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
 
 
 def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
@@ -245,7 +259,7 @@ def _evaluate(
     network = replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch)
     parents = [load(_exact(ready.checkpoints[index]), network) for index in order]
     labels = (ready.anchor.classes,) if ready.anchor.classes else network.labels
-    merged = replace(load(folder, replace(network, labels=labels, branch="student")), name=title)
+    merged = load(folder, replace(network, labels=labels, branch="student"), title)
     report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
@@ -41,6 +42,8 @@ def plan(
     Raises:
         HfLwmmError: a subclass that says what is wrong with which model.
     """
+    expect(knobs, Knobs, "knobs")
+    expect(inputs, MergeInputs, "inputs")
     with planned(models, anchor, knobs, inputs, progress) as decided:
         return decided
 
@@ -114,6 +117,7 @@ def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoin
 
 def read_models(models: Sequence[Ref]) -> list[ModelRef]:
     """Return the references of the models to merge. Raises PlanError for fewer than two."""
+    expect_list(models, "models")
     if len(models) < 2:
         raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
     return [parse_ref(model) for model in models]

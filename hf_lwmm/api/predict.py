@@ -1,4 +1,4 @@
-"""Segment pictures with a model, and write what was found into a folder."""
+"""Segment pictures with a model, and write the results into a folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import DatasetError, PlanError, naming_extras
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -26,7 +27,7 @@ def predict(
     network: NetworkOptions = NetworkOptions(),
     progress: Progress = silent,
 ) -> Predictions:
-    """Segment pictures and write what was found into a folder.
+    """Segment pictures and write the results into a folder.
 
     For each picture there are `NAME_overlay.png`, `NAME_labels.png` (class ids, with the colours of the classes as
     palette) and, for panoptic models, `NAME_segments.png` (id = R + 256 G + 256^2 B, as in COCO) with
@@ -47,6 +48,8 @@ def predict(
         PlanError: if there is no picture, or the model does not segment.
         MergeError: if a file cannot be written.
     """
+    expect_list(pictures, "pictures")
+    expect(network, NetworkOptions, "network")
     from hf_lwmm.data.decoding import decode_rgb
     from hf_lwmm.evaluation.overlays import Predictions, write_prediction
     from hf_lwmm.networks.loading import LoadedModel, load

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.errors import HubError
 from hf_lwmm.hub import Pushed, PushOptions
 from hf_lwmm.planning.recipe import FILE_NAME
@@ -16,6 +17,7 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     Raises:
         HubError: if the folder is no merged model, or this user may not write there.
     """
+    expect(options, PushOptions, "options")
     folder = Path(folder)
     if not (folder / FILE_NAME).is_file():
         raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")

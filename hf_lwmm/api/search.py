@@ -48,7 +48,7 @@ _AT_ONCE = 8  # repositories whose headers are read side by side
 class Candidate:
     """A model that can merge with what was asked for.
 
-    `same_labels` is None if it or the wanted model names no classes; `rows` is how many its classifier tells apart.
+    `same_labels` is None if it or the wanted model names no classes; `rows` is the number of its classifier's classes.
     `shared` is the part of the weights that a merge would share: of the wanted model's, or, when a backbone was asked
     for, of its own. It is None where only config.json was read, since torch files have no header that can be read
     apart; `layout` then is too.
@@ -123,10 +123,10 @@ def search(
 
     Args:
         backbone: a size such as `mit-b5` or `resnet-101`, or a family such as `mit`.
-        like: in place of a backbone, a model that the others shall merge with.
+        like: in place of a backbone, a model that the others must be able to merge with.
         labels: the label set that classes are compared with; those of `like` if None.
-        limit: stop when so many are found.
-        scan: look at so many repositories at most, those with the size in their name and many downloads first.
+        limit: the largest number of models to return.
+        scan: the largest number of repositories to look at, those with the size in their name and many downloads first.
 
     Raises:
         PlanError: if neither or both are named, or no layout knows the backbone.
@@ -192,7 +192,7 @@ class _Wanted:
     def _by_config(self, model: ListedModel, source: Source) -> Candidate | str | None:
         config = read_config(source)
         if (stated := stated_backbone(config)) is None:
-            return f"{source.label}: has torch files only, and its config.json tells no backbone that layouts know."
+            return f"{source.label}: has torch files only, and its config.json names no backbone that layouts know."
         if not self.fits(stated):
             return None
         names = config.get("id2label")

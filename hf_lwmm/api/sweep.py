@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
@@ -55,6 +56,12 @@ def sweep(
         ExtraError: if an extra is not installed.
         HfLwmmError: if a model or the data cannot be read.
     """
+    expect_list(models, "models")
+    expect(axes, SweepAxes, "axes")
+    expect(inputs, MergeInputs, "inputs")
+    expect(evaluation, EvaluationSpec, "evaluation")
+    expect(network, NetworkOptions, "network")
+    expect(run, SweepRun, "run")
     if len(models) < 2:
         raise PlanError("A sweep needs at least two models. Name them all: hf-lwmm sweep org/a org/b --data org/d")
     _check_inputs(inputs, len(models))

@@ -23,7 +23,7 @@ def load_merged(plan: MergePlan, folder: Path, network: NetworkOptions = Network
         LayoutError: if there is no network for the anchor.
     """
     labels = (plan.anchor.classes,) if plan.anchor.classes else ()
-    return replace(load(folder, replace(network, labels=labels, branch="student")), name=plan.anchor.label)
+    return load(folder, replace(network, labels=labels, branch="student"), plan.anchor.label)
 
 
 def pixels_of(loaded: LoadedModel, pictures: Sequence[Image.Image]) -> Tensor:

@@ -72,7 +72,7 @@ class NetworkTrials:
         return self._pictures.count
 
     def score(self, weights: LayerWeights) -> float:
-        """Return the score of the merge with some weights on the labelled images, a fraction.
+        """Return the score of the merge with given weights on the labelled images, a fraction.
 
         Raises:
             DatasetError: if the images have no labels.
@@ -93,7 +93,7 @@ class NetworkTrials:
         return pixels_of(self._anchor_network, [self._pictures.read(image).image])
 
     def logits(self, weights: Tensor, pixels: Tensor) -> Tensor:
-        """Return the logits (1, C, h, w) of the merge with some weights (positions, models), which gradients reach.
+        """Return the logits (1, C, h, w) of the merge with given weights (positions, models), which gradients reach.
 
         Raises:
             PlanError: if the network cannot take an image of this size.
@@ -116,7 +116,7 @@ class NetworkTrials:
         return open_unlabelled_images(self._images)
 
     def _merged(self, plan: MergePlan, weights: LayerWeights, network: NetworkOptions) -> LoadedModel:
-        """The merge with some weights, as it would be written."""
+        """The merge with given weights, as it would be written."""
         with tempfile.TemporaryDirectory(dir=self._folder) as name:
             write_network(replace(plan, tuning=Tuning(weights)), Path(name))
             return load_merged(plan, Path(name), network)
@@ -135,7 +135,7 @@ class NetworkTrials:
         if found.task not in ("semantic", "panoptic"):
             raise PlanError(f"--method {name} looks at class maps; {found.label} is a {found.task} network.")
         if len(found.classes) < 2:
-            raise PlanError(f"--method {name} needs several classes; {found.label} knows one.")
+            raise PlanError(f"--method {name} needs several classes; {found.label} has one.")
         _freeze(found.model)
         return found
 

@@ -1,8 +1,8 @@
 """Decide layer weights on images before a merge.
 
 A method that decides its weights on images tries some: each trial writes the plan with the weights on trial into a
-temporary folder, loads the network and runs it, and what it shows decides the next plan. The way of the data goes
-round like this only here and in `hf_lwmm.sweeping`.
+temporary folder, loads the network and runs it, and the outcome decides the next plan. Only here and in
+`hf_lwmm.sweeping` do data go round in such a loop.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def parse_header(raw: bytes, name: str, *, data_start: int, data_size: int) -> S
         if begin != end or stop - begin != info.nbytes:
             raise CheckpointError(
                 f"{name}: corrupt safetensors file: tensor {key!r} ({info.dtype} {list(info.shape)}) claims bytes "
-                f"{begin:,} to {stop:,}, but {info.nbytes:,} bytes from {end:,} are its due."
+                f"{begin:,} to {stop:,}, but should have {info.nbytes:,} bytes from {end:,} on."
             )
         end = stop
     if end != data_size:

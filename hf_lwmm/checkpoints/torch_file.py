@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.dtypes import Bytes
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.errors import CheckpointError, naming_extras
@@ -22,6 +23,7 @@ _SPLIT_KEYS = ("feature_extractor", "classifier")  # FADA: one state dict for ea
 _WRAPPERS = {"student": "model.", "teacher": "ema_model."}
 BRANCHES = tuple(_WRAPPERS)
 _IMAGENET_COPY = "imnet_model."
+_STARTS = (b"PK", b"\x80")  # a zip archive, or a pickle as torch wrote it before
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,17 @@ def read_torch_file(path: Path, branch: str = "student") -> TorchFile:
     `branch` picks the student or the EMA teacher from the checkpoint of a self-training run.
 
     Raises:
-        CheckpointError: if it is truncated, holds more than tensors and plain values, or has no state dict.
+        CheckpointError: if it is no torch file, is truncated, holds more than tensors and plain values, or has no state
+            dict.
         ExtraError: if torch is not installed.
     """
+    with path.open("rb") as file:
+        start = file.read(2)
+    if not start.startswith(_STARTS):
+        raise CheckpointError(
+            f"{path.name}: is no checkpoint. Safetensors files (.safetensors) and torch files "
+            f"({', '.join(WEIGHT_SUFFIXES[1:])}) are read."
+        )
     with naming_extras(f"Reading {path.name}"):
         import torch
     content = _load(path)

@@ -30,7 +30,7 @@ def diff(
             help="Count a tensor as changed if it moved by 1/TAU of its norm; 10 if not given. Repeatable.",
         ),
     ] = None,
-    granularity: Annotated[str, typer.Option(metavar="module|block|stage", help="What makes a layer.")] = "module",
+    granularity: Annotated[str, typer.Option(metavar="module|block|stage", help="Size of a layer.")] = "module",
     plot: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Draw the differences over depth (.png, .svg, .pdf).", show_default=False),

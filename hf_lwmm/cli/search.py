@@ -60,7 +60,7 @@ def search(
         shown.add_row(*cells)
     if found.candidates:
         out.print(shown)
-    note(f"{len(found.candidates)} of {found.looked_at} models looked at can merge with {found.wanted}.")
+    note(f"{len(found.candidates)} of {found.looked_at} inspected models can merge with {found.wanted}.")
     if found.unread:
         names = ", ".join(list(found.unread)[:_NAMES]) + (", ..." if len(found.unread) > _NAMES else "")
         note(f"Not checked without downloading them: {len(found.unread)} ({names}); --json gives the reasons.")

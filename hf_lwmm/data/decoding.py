@@ -125,7 +125,7 @@ def panoptic_map(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], wher
 
 
 def _without_address(error: Exception) -> str:
-    """The text of Pillow's error, without the address of a buffer, which tells nobody anything."""
+    """The text of Pillow's error, without the address of a buffer, which is of no use to readers."""
     return "it is no picture of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
@@ -136,7 +136,7 @@ def _has_deep_colours(content: bytes) -> bool:
 
 
 def _low_bytes(content: bytes) -> NDArray[np.uint8]:
-    """The bytes that Pillow leaves out of 16-bit channels, which it gives when it is told the other byte order."""
+    """The bytes that Pillow leaves out of 16-bit channels, which it gives if the other byte order is named."""
     with Image.open(io.BytesIO(content)) as picture:
         tiles: Any = [(codec, extents, offset, f"{picture.mode};16L") for codec, extents, offset, _ in picture.tile]
         picture.tile = tiles

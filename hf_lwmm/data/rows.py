@@ -55,7 +55,7 @@ class Rows:
             return len(self.table)
         size = (self.table.info.splits or {}).get(self.split)
         if size is None or size.num_examples is None:
-            unknown = f"its card does not tell how many rows {self.split} has; do without streaming"
+            unknown = f"its card does not say how many rows {self.split} has; do without streaming"
             raise DatasetError(f"{self.name}: {unknown}.")
         return int(size.num_examples)
 
@@ -165,7 +165,7 @@ class _Stream:
     def __getitem__(self, index: int) -> Any:
         if index < self._place:
             self._next, self._place = iter(self._rows.skip(index)), index
-        place, self._place = self._place, self._count  # after an error the stream is opened anew
+        place, self._place = self._place, self._count  # after an error the stream is opened again
         for row in self._next:
             place += 1
             if place > index:

@@ -1,1 +1,1 @@
-"""Scores of networks on labelled images: what they predict, what of it is right, and a report of it."""
+"""Scores of networks on labelled images: predictions, their comparison with the labels, and a report."""

@@ -78,7 +78,7 @@ def evaluate(
     own, fresh = _score(opened, plan, opened.part(rank, world, spec.batch_size), path, progress)
     tallies = _gather(own, rank, world)
     with contextlib.suppress(OSError):
-        path.unlink()  # a finished run is counted anew the next time: the data may have changed
+        path.unlink()  # a finished run is counted again the next time: the data may have changed
     if tallies is None:
         return None
     totals = join(tallies, opened.count)

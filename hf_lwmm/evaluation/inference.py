@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,7 +41,7 @@ class Logits:
     """The logits of a network for one picture: those of the whole, or of each window; each (C, h, w) of any size.
 
     `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width); a whole picture has none.
-    `align_corners` tells how the code base of the network resizes logits.
+    `align_corners` is how the code base of the network resizes logits.
     """
 
     logits: tuple[Tensor, ...]
@@ -52,13 +51,7 @@ class Logits:
 
 
 def all_views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, ...]:
-    """Return the views of every scale, and their mirror images if `flip`.
-
-    Raises:
-        PlanError: if a scale is no positive number.
-    """
-    if not scales or not all(0 < scale < math.inf for scale in scales):
-        raise PlanError(f"--scales {','.join(map(str, scales))}: a scale is a positive number, such as 0.5 or 1.5.")
+    """Return the views of every scale, and their mirror images if `flip`."""
     return tuple(View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
 
 

@@ -39,7 +39,7 @@ class Predictions:
 
 
 def write_prediction(loaded: LoadedModel, path: Path, picture: Image.Image, target: Path, opacity: float) -> Prediction:
-    """Segment a picture, and write what was found into files whose names begin with `target`.
+    """Segment a picture, and write the result into files whose names begin with `target`.
 
     Args:
         loaded: a semantic or panoptic network.

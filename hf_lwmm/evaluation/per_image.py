@@ -68,7 +68,7 @@ class ScoringPlan:
 class ImageScores:
     """The scores of all models in one image.
 
-    `counts` (models, rows, K) are those of the metric. `differs` (models,) tells how far the prediction of each model
+    `counts` (models, rows, K) are those of the metric. `differs` (models,) is how far the prediction of each model
     is from the anchor's: the fraction of the labelled pixels, 0 or 1 for the class of the image, or the difference in
     the number of boxes found. `confusion` (models, classes, classes + 1) counts the pixels of class maps by true and
     predicted class.

@@ -15,4 +15,4 @@ class EvaluationSpec(ScoringOptions):
     ensemble: bool = option(False, "Also score the average of all models' outputs.")
     batch_size: int = option(1, "Images that pass a network together.", minimum=1)
     compile: bool = option(False, "Compile the networks first (torch.compile), for GPUs.")
-    examples: int = option(0, "Draw so many images on which the last model and the anchor differ most.", minimum=0)
+    examples: int = option(0, "Draw this many images on which the last model and the anchor differ most.", minimum=0)

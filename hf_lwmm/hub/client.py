@@ -21,17 +21,21 @@ _FIRST_READ = 100_000  # bytes: most headers, in one request
 class Source:
     """A model at one point in time: a Hub repository at a commit, or a local file or folder.
 
-    `files` are the names of its files, and `card` is the metadata of its README. `sha` is None for local models.
+    `files` are the names of its files, and `card` is the metadata of its README. `sha` is None for local models. `name`
+    replaces the reference in messages and reports if it is not empty.
     """
 
     ref: ModelRef
     sha: str | None
     files: tuple[str, ...]
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    name: str = ""
 
     @property
     def label(self) -> str:
         """A name that may be shown to anybody, with the first characters of the commit."""
+        if self.name:
+            return self.name
         if self.sha is None:
             return self.ref.shown
         files = ":" + "+".join(self.ref.files) if self.ref.files else ""
@@ -165,7 +169,7 @@ def _cached_source(ref: ModelRef, sha: str) -> Source:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        # Its folder is what is wanted; with no file asked for, one that lacks some of the repository's will do.
+        # Its folder is what is wanted; with no file asked for, one that lacks some files of the repository will do.
         folder = Path(snapshot_download(_repo_id(ref), revision=sha, local_files_only=True, allow_patterns=[]))
     except LocalEntryNotFoundError:
         raise HubError(

@@ -29,7 +29,7 @@ class LocalHub:
     """
 
     def __init__(self, root: Path, port: int = 0, *, faults: bool = True) -> None:
-        self.store = Store(root)
+        self.store = _open(root)
         self.faults: list[Fault] = []
         self._socket = _bind(port)
         self.port: int = self._socket.getsockname()[1]
@@ -72,16 +72,30 @@ def serve(root: Path, port: int, announce: Callable[[str, str], None] = lambda u
     `announce` is called with the name and the token of the first user as soon as the port is reserved.
 
     Raises:
-        HubError: if the port cannot be used.
+        HubError: if the folder or the port cannot be used.
     """
-    bound, store = _bind(port), Store(root)
+    store, bound = _open(root), _bind(port)
     user = store.users()[0]
     announce(user.name, user.token)
     config = uvicorn.Config(create_app(store), log_level=logging.WARNING, lifespan="off")
     uvicorn.Server(config).run(sockets=[bound])
 
 
+def _open(root: Path) -> Store:
+    try:
+        store = Store(root)
+    except OSError as error:
+        raise HubError(f"{root}: cannot hold repositories ({error.strerror}). Name another with --root.") from None
+    try:
+        store.users()[0]
+    except (ValueError, TypeError, LookupError):
+        raise HubError(f"{root}: its users.json is not that of a local Hub. Name another folder with --root.") from None
+    return store
+
+
 def _bind(port: int) -> socket.socket:
+    if not 0 <= port < 1 << 16:
+        raise HubError(f"--port {port} must be at least 0 and at most 65535.")
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

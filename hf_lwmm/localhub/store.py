@@ -54,7 +54,7 @@ class Store:
         return user
 
     def user(self, token: str) -> User | None:
-        """Return the user of a token, None if it is nobody's."""
+        """Return the user of a token, None if no user has it."""
         return next((u for u in self.users() if secrets.compare_digest(u.token.encode(), token.encode())), None)
 
     # blobs

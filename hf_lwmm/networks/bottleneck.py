@@ -16,7 +16,7 @@ class BottleneckConfig(PreTrainedConfig):
     """A ResNet classifier with a bottleneck.
 
     Args:
-        depths, width, block: the ResNet's, see there; `block` is its `kind`.
+        depths, width, block: those of `ResNet`, whose `kind` is `block`.
         bottleneck_size: channels between backbone and classifier.
         normalised: True if batch normalisation follows the bottleneck; some models of GLC have none.
     """

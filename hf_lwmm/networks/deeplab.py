@@ -19,8 +19,8 @@ from .resnet import ResNet, resnet_stages
 
 _ATROUS = (6, 12, 18, 24)
 
-# Fields that a checkpoint's tensors do not tell. `summed_branches`: AdaptSegNet's classifier returns inside its loop,
-# so that only the first two of its branches count; MaxSquare took its code from there.
+# Fields that cannot be read off a checkpoint's tensors. `summed_branches`: AdaptSegNet's classifier returns inside its
+# loop, so that only the first two of its branches count; MaxSquare took its code from there.
 SYSTEMS: Mapping[str, Mapping[str, Any]] = {
     "advent": {},
     "minent": {},
@@ -38,8 +38,8 @@ class DeepLabV2Config(PreTrainedConfig):
     Args:
         system: the code base whose arithmetic it has, one of `SYSTEMS`.
         backbone: `resnet` or `vgg16`.
-        depths, width, block, dilations, stride_in_1x1, ceil_mode: the ResNet's, see there; `block` is its `kind`. The
-            last two stages do not stride.
+        depths, width, block, dilations, stride_in_1x1, ceil_mode: those of `ResNet`, whose `kind` is `block`. The last
+            two stages do not stride.
         batch_norm_eps: 0 for batch normalisation that is frozen and has no epsilon (FADA's).
         head: `aspp`, the sum of dilated convolutions, or `diga`.
         summed_branches: number of convolutions in the sum; the others are stored all the same.
@@ -68,7 +68,7 @@ class DeepLabV2Config(PreTrainedConfig):
 
     @property
     def classes(self) -> int:
-        """The number of classes that the network tells apart."""
+        """The number of classes of the network."""
         return len(self.id2label or ())
 
 

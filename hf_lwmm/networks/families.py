@@ -1,4 +1,4 @@
-"""Tell the family of a checkpoint's network from its slots, and list how each family prepares images."""
+"""Recognise the family of a checkpoint's network by its slots, and list how each family prepares images."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _without_system(
 ) -> Callable[[SlotMap, Sequence[str], str | None], PreTrainedConfig]:
     def with_system(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> PreTrainedConfig:
         if system is not None:
-            raise LayoutError(f"--system {system} does not apply: the tensors alone tell which network this is.")
+            raise LayoutError(f"--system {system} does not apply: the tensors alone decide which network this is.")
         return config_for(slot_map, classes)
 
     return with_system

@@ -1,4 +1,4 @@
-"""Derive a network's configuration from the shapes of a checkpoint's slots, and check what shapes do not tell."""
+"""Derive a network's configuration from the shapes of a checkpoint's slots, and check what shapes do not show."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _require_parts(slot_map: SlotMap, components: Sequence[str], network: str) -
 
 
 def _backbone_fields(slot_map: SlotMap) -> dict[str, Any]:
-    """The fields of a `MitConfig` that the shapes of a backbone's slots tell.
+    """The fields of a `MitConfig` that follow from the shapes of a backbone's slots.
 
     Strides and attention heads leave no trace in shapes. As in every published MiT, a patch embedding with a k x k
     kernel is given the stride (k + 1) / 2, and an attention head the width of the first stage.
@@ -59,7 +59,7 @@ def _label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) ->
     rows = _shapes_of(slot_map)[classifier][0]
     if rows != len(classes):
         raise LayoutError(
-            f"The checkpoint tells {rows} classes apart, but {len(classes)} labels were given "
+            f"The checkpoint has {rows} classes, but {len(classes)} labels were given "
             f"({', '.join(classes[:3])}, ...). Name its own label set."
         )
     names = dict(enumerate(classes))
@@ -93,13 +93,13 @@ def _count(shapes: Mapping[str, Shape], slot: str) -> int:
 
 
 def _head_fields(slot_map: SlotMap) -> dict[str, Any]:
-    """The fields of a `DAFormerConfig` that the shapes of the head's slots tell; dilations leave no trace in them."""
+    """The fields of a `DAFormerConfig` that follow from shapes of the head's slots; these show no dilations."""
     shapes = _shapes_of(slot_map)
     channels, joined = shapes["daformer.bottleneck.conv.weight"][:2]
     if joined != len(DILATIONS) * channels:
         raise LayoutError(
             f"The head joins {joined // channels} branches; DAFormer's has {len(DILATIONS)}, with the dilations "
-            f"{', '.join(map(str, DILATIONS))}. A checkpoint does not tell other dilations."
+            f"{', '.join(map(str, DILATIONS))}. Other dilations cannot be read off a checkpoint."
         )
     return {"embedding_size": shapes["daformer.embed0.proj.weight"][0], "decoder_hidden_size": channels}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,7 @@ _AUTO_CLASSES: Mapping[str, str] = {
 class LoadedModel:
     """A network in evaluation mode, with the image processor that prepares pictures for it.
 
-    `classes` are the names of the classifier's rows, `notes` say what was assumed and what was left out. `name`
-    replaces the reference in messages and reports if it is not empty.
+    `classes` are the names of the classifier's rows, `notes` say what was assumed and what was left out.
     """
 
     model: PreTrainedModel
@@ -61,12 +60,11 @@ class LoadedModel:
     family: Family = field(repr=False)
     source: Source = field(repr=False)
     notes: tuple[str, ...] = ()
-    name: str = ""
 
     @property
     def label(self) -> str:
         """The model's name in messages and reports."""
-        return self.name or self.source.label
+        return self.source.label
 
     @property
     def task(self) -> str:
@@ -108,19 +106,21 @@ class LoadedModel:
             SegmentationImageProcessor.register_for_auto_class()
 
 
-def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
+def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "") -> LoadedModel:
     """Load a model as a network of transformers or of `hf_lwmm.networks`.
 
     Args:
         model: a reference, as for `merge`.
         network: the code base of a DeepLabV2 checkpoint, label sets for a model that does not name its classes, the
             branch of a self-training checkpoint, the device, and the type to compute in.
+        name: a name for messages and reports in place of the reference, if not empty.
 
     Raises:
         HfLwmmError: a subclass that says what is wrong, such as which tensors are missing.
     """
     device = _device(network.device)
-    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), branch=network.branch)
+    source = replace(hub.resolve(parse_ref(model)), name=name)
+    checkpoint = open_checkpoint(source, branch=network.branch)
     try:
         checkpoint = with_labels(checkpoint, [read_label_set(labels) for labels in network.labels])
         hosted = _family_in_transformers(checkpoint)

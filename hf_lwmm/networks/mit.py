@@ -24,7 +24,7 @@ class MitConfig(SegformerConfig):
 
     @property
     def classes(self) -> int:
-        """The number of classes that the network tells apart."""
+        """The number of classes of the network."""
         return len(self.id2label or ())
 
 

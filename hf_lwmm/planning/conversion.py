@@ -27,7 +27,7 @@ from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
 class Conversion:
     """A checkpoint's tensors in another layout, in the order in which that layout's code registers them.
 
-    `notes` say what was left out, and why.
+    `notes` name the parts that were left out, and the reasons.
     """
 
     source: Checkpoint = field(repr=False)

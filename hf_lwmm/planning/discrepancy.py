@@ -97,7 +97,7 @@ class Discrepancy:
 
     @property
     def boundary(self) -> int:
-        """The last position of the backbone, 0 if no layout tells which part is the backbone."""
+        """The last position of the backbone, 0 if no layout knows which part is the backbone."""
         return max((tensor.position for tensor in self.tensors if tensor.backbone), default=0)
 
     @property
@@ -178,7 +178,7 @@ def compare(
 
     Args:
         taus: thresholds: a tensor counts as changed when ||a - b|| >= ||a|| / tau.
-        granularity: what makes a layer: module, block or stage.
+        granularity: the size of a layer: module, block or stage.
 
     Raises:
         AlignmentError: if the models are not networks of one architecture.

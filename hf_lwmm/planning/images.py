@@ -1,4 +1,4 @@
-"""Name the images of one purpose, and record which of them were looked at."""
+"""Name the images of one purpose, and record the images that were read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageSource(Options):
     data: str = option("", "Data set on the Hub, org/name\\[@revision], or a folder.", metavar="DATASET")
     split: str | None = option(None, "Split of the data set.")
     config: str | None = option(None, "Configuration of the data set, where it has several.")
-    limit: int | None = option(None, "Use so many images at most.", minimum=1)
+    limit: int | None = option(None, "Use at most this many images.", minimum=1)
     image_column: str | None = option(None, "Column of the images.")
     label_column: str | None = option(None, "Column of the labels.")
     ids: str | None = option(None, "Raw ids that label files hold: cityscapes, gta, synthia, camvid, ...")
@@ -37,7 +37,9 @@ class ImageSource(Options):
 
 
 def as_images(images: ImageSource | str | Path) -> ImageSource:
-    """Return an image source for what names one."""
+    """Return an image source for what names one. Raises PlanError for anything else."""
+    if not isinstance(images, ImageSource | str | Path):
+        raise PlanError(f"Name images by a data set, a folder or hf_lwmm.ImageSource(...), not {images!r}.")
     return images if isinstance(images, ImageSource) else ImageSource(str(images))
 
 

@@ -128,7 +128,7 @@ def axes_of(checkpoint: Checkpoint) -> dict[str, Axes]:
                 found[slot] = (named[0], named[1:])
                 break
     produced = {rows for rows, _ in found.values()}
-    # A residual stream that no convolution starts anew is the stem's.
+    # A residual stream that does not start with a convolution of its own is the stem's.
     same = {"stage0": "stem"} if name == "resnet" and "resnet.stage0.block0.downsample.conv.weight" not in slots else {}
 
     def group(names: list[str]) -> str | None:

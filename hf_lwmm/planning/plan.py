@@ -229,7 +229,7 @@ def _check_tuning(plan: MergePlan, tuning: Tuning) -> None:
         of = "{} positions and {} models"
         raise PlanError(
             f"The decided weights are for {of.format(*tuning.weights.shape)}, but this merge has {of.format(*shape)}; "
-            "decide them anew with --tune-data."
+            "decide them again with --tune-data."
         )
 
 

@@ -50,7 +50,7 @@ class Verdict:
         """A sentence or two for the models' user."""
         first, other = self.models
         if self.cosine is None:
-            return f"{first} and {other} have no weights that tell whether they come from the same pre-training."
+            return f"{first} and {other} have no weights that show whether they come from the same pre-training."
         figures = f"median cosine {self.cosine:.2f} over {self.slots} weights"
         if self.answer == "same":
             return f"{first} and {other} look like they come from the same pre-training ({figures})."

@@ -20,7 +20,7 @@ class ScoringOptions(Options):
     )
     flip: bool = option(False, "Average each image with its mirror image.")
     scales: tuple[float, ...] = option(
-        (1.0,), "Average over these sizes of an image, such as 0.5,1,1.5.", above=0, commas=True
+        (1.0,), "Average over these sizes of an image, such as 0.5,1,1.5.", above=0, maximum=8, commas=True
     )
     edaps_void: bool = option(False, "Count void panoptic pixels as the first class, as EDAPS does.")
 
@@ -28,3 +28,8 @@ class ScoringOptions(Options):
     def scoring(self) -> ScoringOptions:
         """These options alone, without those of a subclass."""
         return ScoringOptions(self.protocol, self.flip, self.scales, self.edaps_void)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scales:
+            raise self.error("--scales is empty; 1 is the size of the image itself.")

@@ -133,7 +133,7 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """The text that tells it from any other candidate of the sweep."""
+        """A text that no other candidate of the sweep has."""
         return json.dumps({**self.to_dict(), "trial": None}, sort_keys=True)
 
     @property

@@ -1,4 +1,4 @@
-"""Rank the candidates of a sweep, with intervals that tell real differences from the chance of the images."""
+"""Rank the candidates of a sweep, with intervals that separate real differences from chance in the choice of images."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ class SweepRun(Options):
     """The options of finding candidates and of spreading them over workers."""
 
     search: int = option(
-        0, "In place of a grid, try so many values of start, alpha and ramp (TPE).", minimum=0, metavar="N"
+        0, "Replace the grid by this many trials of start, alpha and ramp (TPE).", minimum=0, metavar="N"
     )
     seed: int = option(0, "Seed of --search.", minimum=0)
     jobs: int | None = option(None, "Processes that score candidates, or workers of --ray.", minimum=1)

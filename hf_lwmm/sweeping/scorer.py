@@ -172,7 +172,7 @@ class CandidateScorer:
 
     def _evaluate(self, networks: Sequence[LoadedModel], ensemble: bool, folder: Path) -> EvaluationReport:
         spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0)
-        # Partial results vanish with the folder: a killed candidate is begun anew.
+        # Partial results vanish with the folder: a killed candidate is begun again.
         found = evaluate(networks, self.setup.images, spec, partial=folder / "partial")
         if found is None:
             raise PlanError("A sweep spreads its candidates itself (--jobs, --ray); start it without torchrun.")
@@ -185,17 +185,17 @@ class CandidateScorer:
         return network
 
     def _merged(self, candidate: Candidate, folder: Path) -> LoadedModel:
-        """The network of a merge: the anchor's with other weights where it can take them, else one loaded anew."""
+        """The network of a merge: the anchor's with other weights where it can take them, else one loaded for it."""
         plan, network = self._permuted(self.plan(candidate)), self.network(candidate.anchor)
         (name,) = write_network(plan, folder, writing=_ONE_FILE)
         if not self._replaceable[candidate.anchor]:
-            return replace(load_merged(plan, folder, self.setup.network), name="merge")
+            return _named(load_merged(plan, folder, self.setup.network))
         merged = open_checkpoint(hub.resolve(parse_ref(folder / name)))
         try:
             fill(network.model, merged)
         finally:
             merged.close()
-        return replace(network, name="merge")
+        return _named(network)
 
     def _permuted(self, plan: MergePlan) -> MergePlan:
         """The plan over models whose units stand where the anchor's do; they are matched once for each two models."""
@@ -209,6 +209,11 @@ class CandidateScorer:
         """Shared memory, if the merge fits into half of what is left there; else the folder for temporary files."""
         size = sum(info.nbytes for info in self.models[candidate.anchor].tensors.values())
         return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * size else None
+
+
+def _named(network: LoadedModel) -> LoadedModel:
+    """The network of a merge under a name that no candidate has."""
+    return replace(network, source=replace(network.source, name="merge"))
 
 
 def check_same(scored: Scored, task: str, data: SweepData) -> None:

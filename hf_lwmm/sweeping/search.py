@@ -20,13 +20,13 @@ class Search:
 
     The first trial is the paper's choice; the others are asked of Optuna's tree-structured Parzen estimator (Bergstra
     et al. 2011). With the same seed and scores it asks for the same, so that a search goes on where it stopped once it
-    is told again what is known already.
+    has been given the known scores again.
 
     Args:
         models: the number of models.
         fixed: the knobs of every trial.
-        run: the number of trials and the seed. `run.jobs` trials are asked for before their scores are told, and the
-            course of the search depends on it.
+        run: the number of trials and the seed. `run.jobs` trials are asked for before their scores are given back, and
+            the course of the search depends on it.
 
     Raises:
         ExtraError: if Optuna is not installed.
@@ -42,7 +42,7 @@ class Search:
         self._study.enqueue_trial({"start": 0.0, "alpha": 1 / models, "ramp": "linear"})
 
     def run(self, score: Callable[[Sequence[Candidate]], Sequence[float | None]]) -> None:
-        """Try candidates so as to raise the score; `score` returns those of some, None for one that cannot be."""
+        """Try candidates to raise the score; `score` returns those of several, None for one that cannot be scored."""
         for first in range(0, self._trials, self._at_once):
             asked = [self._study.ask() for _ in range(min(self._at_once, self._trials - first))]
             candidates = [self._candidate(trial) for trial in asked]

@@ -38,8 +38,8 @@ _RAW = pa.schema(
 class Store:
     """The results of one sweep. Use it as a context.
 
-    `study` says what they are results of: a file with those of another is refused. What is None in a study, such as a
-    base that no method needed, does not tell it from others.
+    `study` identifies what was swept: a file with the results of another study is refused. Entries of a study that are
+    None, such as a base that no method needed, are not compared.
 
     While the sweep runs, every row is a file of its own in a hidden folder beside the Parquet file, so that a killed
     sweep loses only the candidates that were being scored. The folder is locked: two sweeps at once would lose each

@@ -1,4 +1,4 @@
-"""Tell what the results of a sweep are of, so that they are never mixed with those of anything else."""
+"""Identify the models, images and options behind the results of a sweep, which are never mixed with others."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from hf_lwmm.options import Options
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
 
 _BESIDE = ("config.json", "preprocessor_config.json")
-# No result depends on the device or on how rows are fetched. Which images there are is told by what was found there,
-# and ensembles are candidates.
-_NOT_TOLD = ("device", "data", "split", "limit", "streaming", "ensemble", "examples")
+# No result depends on the device or on how rows are fetched. The images are identified by their content, and ensembles
+# are candidates.
+_LEFT_OUT = ("device", "data", "split", "limit", "streaming", "ensemble", "examples")
 
 
 def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
-    """Return what results are of, as plain data: the models by their contents, the images, and how both are used.
+    """Return the identity of results as plain data: the models by their contents, the images, and all options.
 
-    Options at their defaults are left out, so that to say these changes nothing.
+    Options at their defaults are left out, so that naming a default changes nothing.
     """
     setup, base, measurements = scorer.setup, scorer.base, scorer.measurements
     reading = _changed(setup.images)
@@ -42,7 +42,7 @@ def labels_of(checkpoints: Sequence[Checkpoint]) -> list[str]:
 
 
 def _identity(checkpoint: Checkpoint) -> str:
-    """A model by its contents: its commit, or the hashes of the files that say what it computes."""
+    """A model by its contents: its commit, or the hashes of the files that decide its outputs."""
     source = checkpoint.source
     if source.sha:
         return f"{source.ref}"
@@ -55,4 +55,4 @@ def _identity(checkpoint: Checkpoint) -> str:
 def _changed(options: Options) -> dict[str, Any]:
     """The options that differ from their defaults, as plain data."""
     plain = options.to_dict()
-    return {name: plain[name] for name in options.changed() if name not in _NOT_TOLD}
+    return {name: plain[name] for name in options.changed() if name not in _LEFT_OUT}

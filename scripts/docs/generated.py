@@ -43,14 +43,14 @@ def knobs() -> str:
 
 
 def option_classes() -> list[type[Any]]:
-    """Return every class of declared options in the package but the methods'."""
+    """Return every public class of declared options in the package but the methods'."""
     found = []
     for path in sorted((ROOT / "hf_lwmm").rglob("*.py")):
         for name in _OPTIONS_CLASS.findall(path.read_text(encoding="utf-8")):
             cls = getattr(import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)), name)
-            found += [cls] if is_dataclass(cls) and declarations(cls) else []
-    # What others on the page derive from has no section of its own: its fields are in theirs.
-    return [cls for cls in found if not any(cls in other.__mro__[1:] for other in found)]
+            public = name in hf_lwmm.__all__
+            found += [cls] if public and is_dataclass(cls) and declarations(cls) else []
+    return found
 
 
 def _section(title: str, cls: type[Any]) -> str:

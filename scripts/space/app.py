@@ -34,7 +34,7 @@ def build() -> gr.Blocks:
     with gr.Blocks(title="hf-lwmm", delete_cache=(3600, 3600)) as app:
         with gr.Row():
             gr.Markdown(ABOUT)
-            gr.LoginButton(scale=0, min_width=280)  # here, as signing in loads the page anew
+            gr.LoginButton(scale=0, min_width=280)  # here, as signing in reloads the page
         with gr.Row():
             first = gr.Textbox(label="First model", placeholder="org/name[@revision][:file]", elem_id="first")
             second = gr.Textbox(label="Second model", placeholder="org/name[@revision][:file]", elem_id="second")

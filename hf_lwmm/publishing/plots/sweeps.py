@@ -180,7 +180,7 @@ def _method(row: Row) -> str:
 
 
 def _line_names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
-    """The name of each line: its models, the anchor starred, and the other knobs that tell it from the others."""
+    """The name of each line: its models, the anchor starred, and the other knobs in which lines differ."""
     varied = [place for place in range(2, len(keys[0])) if len({key[place] for key in keys}) > 1]
     names = []
     for key in keys:
