@@ -400,8 +400,7 @@ def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp
         hf_lwmm.evaluate([one], data, evaluation=EvaluationSpec(scales=(0.1,)))
     with pytest.raises(PlanError, match=r"--scales 0\.0 must be above 0"):
         EvaluationSpec(scales=(0.0,))
-    for scales in ("1e9", "inf"):
-        assert "must be above 0 and at most 8" in said(one, "--data", data, "--scales", scales)
+    assert "must be above 0 and at most 8" in said(one, "--data", data, "--scales", "1e9")
     with pytest.raises(PlanError, match="--scales is empty"):
         EvaluationSpec(scales=())
     with pytest.raises(PlanError, match="--compute-dtype int8 is not one of"):
