@@ -195,7 +195,7 @@ def test_networks_train(system: str) -> None:
 
 def test_what_does_not_fit_is_said() -> None:
     multi = slot_map("advent_deeplabv2_r101_multi")
-    with pytest.raises(LayoutError, match="tells 19 classes apart, but 3 labels were given"):
+    with pytest.raises(LayoutError, match="has 19 classes, but 3 labels were given"):
         deeplab_config(multi, ["a", "b", "c"], None)
     with pytest.raises(LayoutError, match="--system cyclegan is not one of advent, minent"):
         deeplab_config(multi, CITYSCAPES, "cyclegan")

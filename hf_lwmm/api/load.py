@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 @naming_extras("Loading a network")
-def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
+def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "") -> LoadedModel:
     """Load a model as a network in evaluation mode, with its image processor and class names.
 
     Args:
         model: a reference, as for `merge`.
         network: the code base of a DeepLabV2 checkpoint, label sets for a model that does not name its classes, the
             branch of a self-training checkpoint, the device and the type to compute in.
+        name: what messages and reports call the model; its reference if empty.
 
     Returns:
         The network of transformers or of `hf_lwmm.networks`, and what was assumed about it.
@@ -31,4 +32,4 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     expect(network, NetworkOptions, "network")
     from hf_lwmm.networks.loading import load as load_network
 
-    return load_network(model, network)
+    return load_network(model, network, name)
