@@ -14,6 +14,7 @@ import yaml
 import hf_lwmm
 from hf_lwmm.cli.options import chosen_method
 from hf_lwmm.errors import PlanError
+from hf_lwmm.labels import read_label_set
 from hf_lwmm.methods import METHODS
 from hf_lwmm.options import option
 from hf_lwmm.planning.images import ImageProvenance
@@ -109,17 +110,24 @@ def test_what_nobody_reads_and_what_does_not_fit_is_refused(text: str, message: 
 
 
 def test_a_recipe_records_how_merges_were_scored() -> None:
-    scored = {"protocol": "names.txt", "flip": True, "scales": [0.5, 1.0]}
+    scored = {"protocol": "camvid11", "flip": True, "scales": [0.5, 1.0]}
     rows = [{"to": 3, "weights": [0.5, 0.5]}]
     first = {"dataset": "org/d", "split": "val", "images": 4, "options": scored, "rows": rows}
     old = {"hf_lwmm": "0.1.0", "models": ["org/a", "org/b"], "method": "greedy-soup", "tuning": first}
     recipe = read_recipe(yaml.safe_dump(old))
     assert recipe.tuning is not None
-    assert recipe.tuning.scoring == hf_lwmm.EvaluationSpec(protocol="names.txt", flip=True, scales=(0.5, 1)).scoring
+    assert recipe.tuning.scoring == hf_lwmm.EvaluationSpec(protocol="camvid11", flip=True, scales=(0.5, 1)).scoring
     assert yaml.safe_load(recipe.to_yaml())["tuning"]["scoring"] == scored
     assert read_recipe(recipe.to_yaml()).tuning.scoring == recipe.tuning.scoring  # type: ignore[union-attr]
-    said = "--tune-data org/d --tune-split val --tune-limit 4 --protocol names.txt --flip --scales 0.5,1.0"
+    said = "--tune-data org/d --tune-split val --tune-limit 4 --protocol camvid11 --flip --scales 0.5,1.0"
     assert said in merge_command(recipe)
+
+
+def test_scored_classes_are_recorded_by_their_names_not_by_their_file(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("sky, clear\nroad\n")
+    scoring = hf_lwmm.EvaluationSpec(protocol=str(tmp_path / "names.txt")).scoring
+    assert scoring.protocol == '["sky, clear", "road"]'
+    assert read_label_set(scoring.protocol).classes == ("sky, clear", "road")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
+from hf_lwmm.labels import label_sets, read_label_set
 from hf_lwmm.options import Options, option
 
 
@@ -26,8 +28,11 @@ class ScoringOptions(Options):
 
     @property
     def scoring(self) -> ScoringOptions:
-        """These options alone, without those of a subclass."""
-        return ScoringOptions(self.protocol, self.flip, self.scales, self.edaps_void)
+        """These options alone, without those of a subclass, and with the classes of a file in place of its name."""
+        protocol = self.protocol
+        if protocol is not None and protocol not in label_sets():
+            protocol = json.dumps(read_label_set(protocol).classes, ensure_ascii=False)
+        return ScoringOptions(protocol, self.flip, self.scales, self.edaps_void)
 
     def __post_init__(self) -> None:
         super().__post_init__()
