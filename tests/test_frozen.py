@@ -99,7 +99,6 @@ def test_slerp_gives_the_same_bytes_whatever_the_processor_can(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", INEXACT)
 def test_merges_through_blas_are_repeated_to_the_bit_on_one_machine(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("scipy")
     case = INEXACT[name]
     assert not case.method.exact or case.knobs
     assert merged_hash(case, tmp_path / "one") == merged_hash(case, tmp_path / "two")
