@@ -17,7 +17,7 @@ from seeded import seeded
 from torch import nn
 from transformers import AutoImageProcessor
 
-from hf_lwmm.errors import LayoutError
+from hf_lwmm.errors import LayoutError, PlanError
 from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification, DeepLabV2Config
 from hf_lwmm.networks import DeepLabV2ForSemanticSegmentation as DeepLabV2
 from hf_lwmm.networks import SegmentationImageProcessor as Processor
@@ -26,6 +26,8 @@ from hf_lwmm.networks.families import family_of
 from hf_lwmm.networks.from_slots import deeplab_config
 from hf_lwmm.networks.image_processing import as_rgb
 from hf_lwmm.networks.module_slots import slots_of
+from hf_lwmm.planning.inputs import SYSTEMS as SYSTEM_NAMES
+from hf_lwmm.planning.inputs import NetworkOptions
 
 CITYSCAPES = [f"class {i}" for i in range(19)]
 
@@ -197,8 +199,9 @@ def test_what_does_not_fit_is_said() -> None:
     multi = slot_map("advent_deeplabv2_r101_multi")
     with pytest.raises(LayoutError, match="has 19 classes, but 3 labels were given"):
         deeplab_config(multi, ["a", "b", "c"], None)
-    with pytest.raises(LayoutError, match="--system cyclegan is not one of advent, minent"):
-        deeplab_config(multi, CITYSCAPES, "cyclegan")
+    with pytest.raises(PlanError, match="--system cyclegan is not one of advent, minent"):
+        NetworkOptions(system="cyclegan")
+    assert list(PARTICULAR) == list(SYSTEM_NAMES)
     with pytest.raises(LayoutError, match="--system diga has another head"):
         deeplab_config(multi, CITYSCAPES, "diga")
     with pytest.raises(LayoutError, match=r"there is no network for PVTv2-B2, image classifier \(pvt/timm"):

@@ -91,6 +91,7 @@ def test_images_of_the_first_version_are_read() -> None:
         ("schema:", r"has the schema None; write `schema: 2`"),
         ("{method: slerp, knobs: {start: 0.5}}", r"--method slerp: has no 'start'"),
         ("system: 3", r"--system must be text or nothing, not 3"),
+        ("system: advnt", r"--system advnt is not one of .*Did you mean advent\?"),
         ("bn_images: {split: train}", r"bn_images: needs at least `data`"),
         ("bn_images: {data: org/d, spilt: train}", r"bn_images: has no 'spilt'\. Did you mean split\?"),
         ("tuning: {rows: [{to: 1, weights: [0.5, 0.6]}]}", r"tuning: needs `rows`"),

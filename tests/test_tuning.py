@@ -309,6 +309,10 @@ def test_batchnorm_statistics_go_with_the_adapted_weights(bare: Path, tmp_path: 
             {"method": "greedy-soup", "tune_images": "x", "evaluation": hf_lwmm.EvaluationSpec(examples=3)},
             "--examples needs --eval-data",
         ),
+        (
+            {"network": hf_lwmm.NetworkOptions(compute_dtype="bfloat16")},
+            "--compute-dtype needs --eval-data, --tune-data or --bn-data",
+        ),
     ],
 )
 def test_what_is_missing_or_useless_is_said(

@@ -31,7 +31,7 @@ COMMANDS = {
     "convert": "Convert a model for transformers or another code base.",
     "hub": "Run a local Hub for tests and offline sites.",
 }
-SETTINGS = {"help_option_names": ["-h", "--help"]}
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _LazyGroup(TyperGroup):
@@ -46,12 +46,13 @@ class _LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """Import a command and return it in click's form."""
     from hf_lwmm.cli.expand import expanded
+    from hf_lwmm.cli.help import GroupedCommand
 
     module = import_module(f"hf_lwmm.cli.{name}")
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
-    own = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=SETTINGS)
-    own.command(name, epilog=getattr(module, "EXAMPLES", None))(expanded(getattr(module, name)))
+    own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
+    own.command(name, cls=GroupedCommand, epilog=getattr(module, "EXAMPLES", None))(expanded(getattr(module, name)))
     return typer.main.get_command(own)
 
 

@@ -115,11 +115,12 @@ def _options_of(parameter: _Parameter) -> list[inspect.Parameter]:
     for name, declared in parameter.declared.items():
         kind = _kind(hints[name], declared)
         shown = declared.shown or _shown(defaults[name])
+        flag = option_name(name, declared, parameter.group.prefix)
         info = typer.Option(
-            option_name(name, declared, parameter.group.prefix),
-            help=declared.help,
+            f"{flag}/--no-{flag.removeprefix('--')}" if kind is bool else flag,
+            help=declared.help + (f" [default: {shown}]" if shown and kind is not bool else ""),
             metavar=declared.metavar or ("|".join(declared.choices) if declared.choices else None),
-            show_default=shown if shown and kind is not bool else False,
+            show_default=False,
             rich_help_panel=parameter.group.panel,
         )
         annotation: Any = Annotated[Optional[kind], info]  # noqa: UP045  (typer reads it)

@@ -8,30 +8,31 @@ from typing import Annotated
 import typer
 
 import hf_lwmm
+from hf_lwmm.cli.help import GroupedCommand
 from hf_lwmm.cli.terminal import note
 
 EXAMPLES = """Example:
 
 hf-lwmm hub serve --root ~/local-hub --port 8000"""
 
-app = typer.Typer(no_args_is_help=True, help="Run a local Hub for tests and offline sites.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run a local Hub for tests and offline sites.")
 
 
 @app.callback()
 def _hub() -> None: ...
 
 
-@app.command(epilog=EXAMPLES)
+@app.command(cls=GroupedCommand, epilog=EXAMPLES)
 def serve(
     root: Annotated[Path, typer.Option(help="Folder that holds the repositories; made if missing.")],
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 is any free one.")] = 8000,
 ) -> None:
     """Serve a folder as a Hub to the stock clients, on this machine only, until interrupted."""
 
-    def announce(user: str, token: str) -> None:
+    def announce(endpoint: str, user: str, token: str) -> None:
         note(f"Local Hub of {root} for the user {user}, on this machine only (127.0.0.1).")
         note("It is for trying things out, tests and air-gapped sites: no encryption, no quotas. In another shell:")
-        note(f"  export HF_ENDPOINT=http://127.0.0.1:{port} HF_TOKEN={token} HF_HUB_DISABLE_XET=1")
+        note(f"  export HF_ENDPOINT={endpoint} HF_TOKEN={token} HF_HUB_DISABLE_XET=1")
         note("Ctrl-C stops it; what was pushed stays.")
 
     hf_lwmm.serve(root, port, announce)

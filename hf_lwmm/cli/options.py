@@ -14,7 +14,7 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.options import declarations, parsed
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
-MODEL = r"Model: org/name\[@revision][:file[+file]], or a local file or folder."  # \[ is no markup
+MODEL = "Model: org/name[@revision][:file[+file]], or a local file or folder."
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads it at run time, also on Python 3.10)
@@ -30,8 +30,8 @@ MethodName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         "--method",
-        help="Merge method; `hf-lwmm methods` lists them.",
-        show_default="layerwise",
+        help="Merge method; `hf-lwmm methods` lists them. [default: layerwise]",
+        show_default=False,
         rich_help_panel="Method",
     ),
 ]

@@ -42,7 +42,7 @@ class LocalHub:
     @property
     def endpoint(self) -> str:
         """The address, as HF_ENDPOINT wants it."""
-        return f"http://{HOST}:{self.port}"
+        return _endpoint(self._socket)
 
     @property
     def token(self) -> str:
@@ -66,19 +66,26 @@ class LocalHub:
         self._thread.join()
 
 
-def serve(root: Path, port: int, announce: Callable[[str, str], None] = lambda user, token: None) -> None:
+def serve(
+    root: Path, port: int, announce: Callable[[str, str, str], None] = lambda endpoint, user, token: None
+) -> None:
     """Serve the repositories of a folder on this machine, at 127.0.0.1, until interrupted.
 
-    `announce` is called with the name and the token of the first user as soon as the port is reserved.
+    `announce` is called with the address, as HF_ENDPOINT wants it, and the name and the token of
+    the first user, as soon as the port is reserved. Port 0 means any free port.
 
     Raises:
         HubError: if the folder or the port cannot be used.
     """
     store, bound = _open(root), _bind(port)
     user = store.users()[0]
-    announce(user.name, user.token)
+    announce(_endpoint(bound), user.name, user.token)
     config = uvicorn.Config(create_app(store), log_level=logging.WARNING, lifespan="off")
     uvicorn.Server(config).run(sockets=[bound])
+
+
+def _endpoint(bound: socket.socket) -> str:
+    return f"http://{HOST}:{bound.getsockname()[1]}"
 
 
 def _open(root: Path) -> Store:

@@ -8,20 +8,20 @@ users.json                       users, tokens, roles, organisations
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import re
 import secrets
 import shutil
-import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.localhub.records import Changes, Commit, File, Repo, StoreError, User
 
 _REPO_TYPES = ("model", "dataset", "space")
@@ -33,7 +33,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock = threading.RLock()
-        for folder in ("blobs", "incoming", "repos"):
+        for folder in ("blobs", "repos"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         if not (root / "users.json").exists():
             self.add_user(User("local", f"hf_{secrets.token_hex(16)}"))
@@ -50,7 +50,7 @@ class Store:
         """Add a user in place of the one of that name, if there is one."""
         with self._lock:
             others = [asdict(other) for other in self.users() if other.name != user.name]
-            self._write_json(self.root / "users.json", [*others, asdict(user)])
+            _write_json(self.root / "users.json", [*others, asdict(user)])
         return user
 
     def user(self, token: str) -> User | None:
@@ -68,33 +68,14 @@ class Store:
         digest = hashlib.sha256(content).hexdigest()
         path = self.blob(digest)
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            self._write(path, content)
+            _write(path, content)
         return File(digest, len(content), _git_blob_id(content), lfs=False)
 
-    def incoming(self) -> Path:
-        """Return a new empty file for an upload to be written to."""
-        descriptor, name = tempfile.mkstemp(dir=self.root / "incoming")
-        os.close(descriptor)
-        return Path(name)
-
-    def accept(self, path: Path, sha256: str, size: int, found: str) -> None:
-        """Keep an uploaded file as a blob.
-
-        Args:
-            path: the file, from `incoming`.
-            sha256, size: its hash and its size in bytes, as announced.
-            found: its hash as computed.
-
-        Raises:
-            StoreError: 422 if the file is not what was announced.
-        """
-        if path.stat().st_size != size:
-            raise StoreError(422, f"{path.stat().st_size} bytes were sent, not {size}.")
-        if found != sha256:
-            raise StoreError(422, f"The content's SHA-256 is {found}, not {sha256}.")
-        self.blob(sha256).parent.mkdir(exist_ok=True)
-        path.replace(self.blob(sha256))
+    @contextlib.contextmanager
+    def upload(self, sha256: str) -> Iterator[Path]:
+        """Return a context whose value is a free path; what is written there becomes the blob if no error occurs."""
+        with atomic(self.blob(sha256)) as place:
+            yield place
 
     def holds(self, sha256: str, size: int | None = None) -> bool:
         """Return whether content of this hash (and size in bytes, if given) is kept."""
@@ -147,7 +128,8 @@ class Store:
 
     def delete(self, repo: Repo) -> None:
         """Delete a repository with its history; its content stays among the blobs."""
-        shutil.rmtree(self._folder(repo.type, repo.id))
+        with self._lock:
+            shutil.rmtree(self._folder(repo.type, repo.id))
 
     def change(self, repo: Repo, **values: Any) -> Repo:
         """Return a repository with other values of `private` or `gated`, which are kept."""
@@ -273,8 +255,7 @@ class Store:
             "files": {name: asdict(file) for name, file in sorted(files.items())},
         }
         oid = hashlib.sha1(json.dumps(content).encode() + secrets.token_bytes(8), usedforsecurity=False).hexdigest()
-        (folder / "commits").mkdir(exist_ok=True)
-        self._write_json(folder / "commits" / f"{oid}.json", {"oid": oid, **content})
+        _write_json(folder / "commits" / f"{oid}.json", {"oid": oid, **content})
         return Commit(oid, parent, message, author, content["date"], files)  # type: ignore[arg-type]
 
     def _folder(self, type: str, id: str) -> Path:
@@ -284,16 +265,16 @@ class Store:
         return self.root / "repos" / f"{type}s" / parts[0] / parts[1]
 
     def _save(self, repo: Repo) -> None:
-        self._write_json(self._folder(repo.type, repo.id) / "repo.json", asdict(repo))
+        _write_json(self._folder(repo.type, repo.id) / "repo.json", asdict(repo))
 
-    def _write_json(self, path: Path, content: Any) -> None:
-        self._write(path, json.dumps(content, indent=1).encode())
 
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write the whole file or nothing."""
-        temporary = self.incoming()
-        temporary.write_bytes(content)
-        temporary.replace(path)
+def _write_json(path: Path, content: Any) -> None:
+    _write(path, json.dumps(content, indent=1).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic(path) as place:
+        place.write_bytes(content)
 
 
 def _is_sha256(name: str) -> bool:

@@ -112,8 +112,8 @@ async def lfs_upload(hub: Hub, request: Request) -> Response:
     signature = request.query_params.get("signature", "")
     if not size.isdecimal() or not hmac.compare_digest(signature.encode(), _signature(sha256, int(size)).encode()):
         raise StoreError(403, "This upload was not announced, or the Hub was restarted since.")
-    digest, path, left = hashlib.sha256(), hub.store.incoming(), int(size)
-    try:
+    digest, left = hashlib.sha256(), int(size)
+    with hub.store.upload(sha256) as path:
         with path.open("wb") as file:
             async for block in request.stream():
                 left -= len(block)
@@ -121,9 +121,10 @@ async def lfs_upload(hub: Hub, request: Request) -> Response:
                     raise StoreError(422, f"More than the announced {size} bytes were sent.")
                 digest.update(block)
                 file.write(block)
-        hub.store.accept(path, sha256, int(size), digest.hexdigest())
-    finally:
-        path.unlink(missing_ok=True)
+        if left:
+            raise StoreError(422, f"{int(size) - left} bytes were sent, not {size}.")
+        if digest.hexdigest() != sha256:
+            raise StoreError(422, f"The content's SHA-256 is {digest.hexdigest()}, not {sha256}.")
     return Response()
 
 

@@ -6,13 +6,16 @@ travel with a repository (`trust_remote_code=True`).
 
 from __future__ import annotations
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    AutoModelForSemanticSegmentation,
-    AutoModelForUniversalSegmentation,
-)
+from hf_lwmm.errors import naming_extras
+
+with naming_extras("hf_lwmm.networks"):
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModelForImageClassification,
+        AutoModelForSemanticSegmentation,
+        AutoModelForUniversalSegmentation,
+    )
 
 from .bottleneck import BottleneckConfig, BottleneckForImageClassification
 from .daformer import DAFormerConfig, DAFormerForSemanticSegmentation

@@ -18,7 +18,7 @@ class ImageSource(Options):
     `split` None is the split that the purpose calls for: validation to score, train to learn from.
     """
 
-    data: str = option("", "Data set on the Hub, org/name\\[@revision], or a folder.", metavar="DATASET")
+    data: str = option("", "Data set on the Hub, org/name[@revision], or a folder.", metavar="DATASET")
     split: str | None = option(None, "Split of the data set.")
     config: str | None = option(None, "Configuration of the data set, where it has several.")
     limit: int | None = option(None, "Use at most this many images.", minimum=1)

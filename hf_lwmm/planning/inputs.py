@@ -13,6 +13,7 @@ from hf_lwmm.options import Options, option
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.provenance import Tuning
 
+SYSTEMS = ("advent", "minent", "adaptsegnet", "maxsquare", "fada", "diga")
 FLOAT_TYPES = ("float32", "bfloat16", "float16", "float64", "stored")
 
 
@@ -48,7 +49,7 @@ class NetworkOptions(ReadingOptions):
     """
 
     system: str | None = option(
-        None, "Code base of a DeepLabV2 checkpoint, which its file does not tell: advent, adaptsegnet, fada, ..."
+        None, "Code base of a DeepLabV2 checkpoint, which its file does not tell.", choices=SYSTEMS
     )
     device: str = option("cpu", "Device that networks run on: cpu, cuda, mps.")
     compute_dtype: str = option("float32", "Type that networks compute in.", choices=FLOAT_TYPES)

@@ -119,6 +119,12 @@ def test_other_commands_name_the_extra_that_they_lack(
     assert f"pip install 'hf-lwmm[{WITH_EXTRAS[command]}]'" in done.stderr
 
 
+def test_the_networks_name_the_extra_that_they_lack() -> None:
+    code = _BLOCKED + "import hf_lwmm.networks"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "hf_lwmm.networks needs transformers, which is not installed: pip install 'hf-lwmm[networks]'" in done.stderr
+
+
 def with_names(command: str, models: tuple[str, str]) -> list[str]:
     """The words of a command, with the models' names in place of A and B."""
     return [{"A": models[0], "B": models[1]}.get(word, word) for word in command.split()]

@@ -1,0 +1,28 @@
+"""Declare an option once: its type, default, range and help text stand in one dataclass field.
+
+Command line, recipe and card all follow from such declarations. A class of options is a frozen dataclass that
+derives from `Options` and whose fields are made with `option`:
+
+    @dataclass(frozen=True)
+    class Layerwise(Options):
+        start: float = option(0.0, "Fraction of the depth that keeps the first layer's weights.", minimum=0, below=1)
+"""
+
+from __future__ import annotations
+
+from hf_lwmm.options.declaration import Declaration, declarations, option, option_name
+from hf_lwmm.options.names import check_names, did_you_mean
+from hf_lwmm.options.options import Options
+from hf_lwmm.options.values import parse_size, parsed
+
+__all__ = [
+    "Declaration",
+    "Options",
+    "check_names",
+    "declarations",
+    "did_you_mean",
+    "option",
+    "option_name",
+    "parse_size",
+    "parsed",
+]

@@ -1,0 +1,114 @@
+"""Values of options: from text, as plain data, in the type of a field, within limits."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+from collections.abc import Callable
+from functools import cache
+from numbers import Integral
+from pathlib import PurePath
+from typing import Any, get_args, get_origin
+
+from hf_lwmm.errors import PlanError
+from hf_lwmm.options.declaration import Declaration
+
+
+def parsed(text: str, hint: Any) -> Any:
+    """Return what a text says in the type of a field, such as (0.5, 1) for `0.5,1`; the text itself if it says no such.
+
+    Several values stand with commas between them, or as a JSON list.
+    """
+    if get_origin(hint) is tuple:
+        return tuple(parsed(part, get_args(hint)[0]) for part in _parts(text))
+    kinds = get_args(hint) or (hint,)
+    if type(None) in kinds and text.lower() in ("none", "null"):
+        return None
+    if bool in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        if kind in kinds:
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    return text
+
+
+def _parts(text: str) -> list[str]:
+    with contextlib.suppress(ValueError):
+        if isinstance(found := json.loads(text), list):
+            return list(map(str, found))
+    return [part.strip() for part in text.split(",")]
+
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(size: int | str) -> int:
+    """Return a size such as 500MB in bytes. Raises PlanError for any other text."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]B)?\s*", str(size).upper())
+    if found is None or not float(found[1]):
+        raise PlanError(f"--max-shard-size {size}: write a size such as 5GB or 500MB.")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+@cache
+def adapter(hint: Any) -> Callable[[Any], Any]:
+    """Return a function that returns a value in a type, or raises ValueError."""
+    from pydantic import TypeAdapter
+
+    adapter: TypeAdapter[Any] = TypeAdapter(hint)
+    return lambda value: adapter.validate_python(value, strict=True)
+
+
+def is_instance(value: Any, hint: Any) -> bool:
+    """Return True for a value, or a tuple of values, of a class that a type names."""
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(is_instance(each, parts[0]) for each in value)
+    return any(is_instance(value, part) for part in parts) if parts else isinstance(value, hint)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as options hold it.
+
+    Lists, as YAML and command lines give them, become tuples, paths become texts, and NumPy's whole numbers Python's.
+    """
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def outside(value: Any, declared: Declaration) -> str | None:
+    """Return the limits that a number does not keep, in words; None if it keeps them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not math.isfinite(value):
+        return "a finite number"
+    low, high = declared.minimum, declared.maximum
+    texts = [
+        ("at least {:g}", low, low is None or value >= low),
+        ("above {:g}", declared.above, declared.above is None or value > declared.above),
+        ("at most {:g}", high, high is None or value <= high),
+        ("below {:g}", declared.below, declared.below is None or value < declared.below),
+    ]
+    if all(kept for _, _, kept in texts):
+        return None
+    return " and ".join(text.format(limit) for text, limit, _ in texts if limit is not None)
+
+
+_LISTS = {float: "a list of numbers", int: "a list of whole numbers", str: "a list of texts"}
+
+
+def type_name(hint: Any) -> str:
+    """Return a type in words."""
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "text", type(None): "nothing"}
+    if hint in names:
+        return names[hint]
+    inner = get_args(hint)
+    if get_origin(hint) is tuple:
+        return _LISTS.get(inner[0]) or f"a list, each entry {type_name(inner[0])}"
+    return " or ".join(map(type_name, inner)) if inner else f"of type {getattr(hint, '__name__', hint)}"
