@@ -1,0 +1,98 @@
+"""Read the bytes of a file by position, wherever the file is."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Protocol
+
+from hf_lwmm.errors import CheckpointError
+
+_MOST = 1 << 26  # bytes that one step of a stream may ask for
+
+
+class ByteFile(Protocol):
+    """A file whose bytes are read by position; several threads may do so at once."""
+
+    name: str
+    size: int
+
+    def read(self, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the file's bytes from `start` on. Raises CheckpointError or HubError if it cannot."""
+
+    def close(self) -> None:
+        """Close the file, which cannot be read again."""
+
+
+class LocalFile:
+    """A file on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._descriptor: int | None = os.open(path, os.O_RDONLY)
+        self.size = os.fstat(self._descriptor).st_size
+
+    def read(self, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the file's bytes from `start` on.
+
+        Raises:
+            CheckpointError: if the file is closed, or ends before.
+        """
+        if self._descriptor is None:
+            raise CheckpointError(f"{self.name}: was closed, so its tensors cannot be read. Open the model again.")
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._descriptor, [buffer[done:]], start + done)
+            if count == 0:
+                raise CheckpointError(f"{self.name}: ends too early; it is truncated, or changed while being read.")
+            done += count
+
+    def close(self) -> None:
+        """Close the file, which cannot be read again."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def read_bytes(file: ByteFile, start: int, count: int) -> bytes:
+    """Return `count` bytes of a file from `start` on. Raises CheckpointError if they lie outside."""
+    if start < 0 or count < 0 or start + count > file.size:
+        raise CheckpointError(f"{file.name}: ends too early; it is truncated or damaged. Download or save it again.")
+    buffer = bytearray(count)
+    file.read(start, memoryview(buffer))
+    return bytes(buffer)
+
+
+def stream(file: ByteFile, start: int = 0, count: int | None = None) -> io.BufferedReader:
+    """Return `count` bytes of a file (all if None) from `start` on as a binary file that is read in order, or sought.
+
+    It gives no more than 64 MiB at a time, whatever a damaged file claims.
+    """
+    return io.BufferedReader(_Raw(file, start, file.size - start if count is None else count), 1 << 16)
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, file: ByteFile, start: int, size: int) -> None:
+        self._file, self._start, self._size, self._position = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError("before the beginning of the file")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = max(0, min(len(buffer), self._size - self._position))
+        if count > _MOST:
+            raise CheckpointError(f"{self._file.name}: its directory claims {count:,} bytes; it is damaged.")
+        self._file.read(self._start + self._position, memoryview(buffer)[:count])
+        self._position += count
+        return count

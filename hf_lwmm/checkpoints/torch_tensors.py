@@ -1,0 +1,226 @@
+"""From the records of a torch file to its tensors: what they are, where their bytes are, and reading them."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hf_lwmm.checkpoints.byte_file import ByteFile
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes
+from hf_lwmm.checkpoints.inert_pickle import Name, Record
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+from hf_lwmm.checkpoints.torch_archive import Block, Storage, TorchArchive, check_content, data_start
+from hf_lwmm.errors import CheckpointError
+
+TORCH_DTYPES = {
+    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
+    "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "uint16": "U16", "uint32": "U32", "uint64": "U64",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+}  # fmt: skip
+# The functions of torch that make tensors, and the place of what they make them from among their arguments.
+_STRIDED = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
+_WRAPPED = ("_rebuild_parameter", "_rebuild_parameter_with_state")
+_TYPED = ("_rebuild_from_type", "_rebuild_from_type_v2")
+_OTHERS = {
+    "_rebuild_sparse_tensor": "sparse",
+    "_rebuild_sparse_csr_tensor": "sparse",
+    "_rebuild_qtensor": "quantised",
+    "_rebuild_nested_tensor": "nested",
+    "_rebuild_meta_tensor_no_storage": "without values (on the device meta)",
+    "_rebuild_wrapper_subclass": "of a class of its own",
+    "_rebuild_device_tensor_from_numpy": "from another kind of device",
+    "_rebuild_device_tensor_from_cpu_tensor": "from another kind of device",
+}
+_MODULES = ("torch._utils", "torch._tensor", "torch.tensor", "torch._tensor_str")
+_FREE = 1 << 20  # bytes: a tensor whose elements share memory may be larger than its file up to here
+MAX_NAMES = 200_000  # of tensors in one module
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a torch file: a view of a storage, by its first element and its strides, both in elements."""
+
+    info: TensorInfo
+    storage: Storage
+    offset: int
+    strides: tuple[int, ...]
+
+    @property
+    def contiguous(self) -> bool:
+        """True if the elements lie one after the other, the last index fastest."""
+        expected = 1
+        for size, stride in zip(reversed(self.info.shape), reversed(self.strides), strict=True):
+            if size != 1 and stride != expected:
+                return self.info.count == 0
+            expected *= size
+        return True
+
+
+def is_tensor(value: Any) -> bool:
+    """Return True for a record of a tensor, of whatever kind."""
+    return isinstance(value, Record) and isinstance(value.cls, Name) and value.cls.module in _MODULES and (
+        value.cls.name in (*_STRIDED, *_WRAPPED, *_TYPED) or value.cls.name in _OTHERS
+    )
+
+
+def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) -> StoredTensor:
+    """Return the tensor of a record, which messages call `name`.
+
+    Raises:
+        CheckpointError: if it is no plain tensor of a known type, or not inside the file.
+    """
+    damaged = CheckpointError(f"{file.name}: tensor {name!r} is damaged: it does not lie within its storage.")
+    for _ in range(8):
+        if not is_tensor(value) or not isinstance(value.arguments, tuple) or not value.arguments:
+            raise damaged
+        kind = value.cls.name
+        if kind in _OTHERS:
+            raise CheckpointError(f"{file.name}: tensor {name!r} is {_OTHERS[kind]}: not supported.")
+        if kind in _STRIDED:
+            break
+        if kind in _TYPED:
+            function, _, arguments, *_ = (*value.arguments, None, None)
+            value = Record(function, arguments)
+        else:
+            value = value.arguments[0]
+    match value.arguments:
+        case (Storage() as storage, int() as offset, tuple() as shape, tuple() as strides, *rest):
+            numbers = (offset, *shape, *strides)
+            if len(shape) != len(strides) or len(shape) > 64 or any(type(n) is not int or n < 0 for n in numbers):
+                raise damaged
+        case _:
+            raise damaged
+    dtype = storage.dtype
+    if kind == "_rebuild_tensor_v3":
+        dtype = TORCH_DTYPES.get(getattr(rest[2], "name", ""), str(rest[2])) if len(rest) > 2 else "unknown"
+    if dtype not in ITEM_SIZES:
+        raise CheckpointError(f"{file.name}: tensor {name!r} is {dtype}: not supported.")
+    if isinstance(rest[-1] if rest else None, dict) and rest[-1]:
+        raise CheckpointError(f"{file.name}: tensor {name!r} is stored conjugated or negated: not supported.")
+    found = StoredTensor(TensorInfo(dtype, shape), storage, offset, strides)
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    block = archive.blocks.get(storage.key)
+    if found.info.count == 0:
+        return found
+    item = ITEM_SIZES[dtype]
+    if block is None or (last + 1) * item > storage.nbytes or storage.start + storage.nbytes > block.size:
+        raise damaged
+    if found.info.nbytes > max(file.size, _FREE):
+        raise CheckpointError(
+            f"{file.name}: tensor {name!r} claims {found.info.nbytes:,} bytes, more than the file has: its elements "
+            "share memory. Save its `.contiguous()` if it is meant so."
+        )
+    return found
+
+
+def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
+    """Yield names and records of the tensors of a pickled module, those that its `state_dict()` would hold.
+
+    Raises:
+        RecursionError: if modules contain themselves, or there are more than `MAX_NAMES`.
+    """
+    pending: list[tuple[str, Any, int]] = [("", module, 0)]
+    count = 0
+    while pending:
+        prefix, each, depth = pending.pop()
+        state = module_state(each)
+        hidden = state.get("_non_persistent_buffers_set")
+        hidden = hidden if isinstance(hidden, list) else []
+        for key in ("_parameters", "_buffers"):
+            for name, value in entries(state.get(key)).items():
+                if is_tensor(value) and not (key == "_buffers" and name in hidden):
+                    yield f"{prefix}{name}", value
+        children = [(f"{prefix}{name}.", value, depth + 1) for name, value in entries(state.get("_modules")).items()]
+        pending += reversed([child for child in children if is_module(child[1])])
+        count += 1 + len(children)
+        if depth > 200 or count > MAX_NAMES:
+            raise RecursionError
+
+
+def is_module(value: Any) -> bool:
+    """Return True for a record of a module of torch."""
+    return isinstance(value, Record) and {"_parameters", "_buffers", "_modules"} <= module_state(value).keys()
+
+
+def module_state(value: Any) -> Mapping[Any, Any]:
+    """Return the attributes of a record, by name."""
+    state = value.state if isinstance(value, Record) else None
+    if isinstance(state, tuple) and state and isinstance(state[0], dict):
+        state = state[0]  # beside the slots of its class
+    return state if isinstance(state, dict) else {}
+
+
+def entries(value: Any) -> Mapping[Any, Any]:
+    """Return the items of a dictionary, of whatever class; none for anything else."""
+    if isinstance(value, Record):
+        return value.entries
+    return value if isinstance(value, dict) else {}
+
+
+class TorchReader:
+    """Read bytes of the tensors of a torch file; several threads may do so at once."""
+
+    def __init__(self, file: ByteFile, archive: TorchArchive, tensors: Mapping[str, StoredTensor]) -> None:
+        self._file, self._archive, self._tensors = file, archive, tensors
+        self._starts: dict[str, int] = {}  # of the blocks that were found whole
+        self._locks = {tensor.storage.key: threading.Lock() for tensor in tensors.values()}
+        self._gathered: tuple[str, Bytes] = ("", np.empty(0, np.uint8))
+
+    def read(self, name: str, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the tensor's bytes from its byte `start` on, in the order of its elements.
+
+        Raises:
+            CheckpointError: if the file is closed, was changed, or is damaged.
+        """
+        tensor = self._tensors[name]
+        item = ITEM_SIZES[tensor.info.dtype]
+        if not len(buffer):
+            return
+        if not tensor.contiguous:
+            buffer[:] = self._gather(name, tensor)[start : start + len(buffer)].data
+            return
+        self._file.read(self._start(tensor) + tensor.offset * item + start, buffer)
+        if self._archive.big_endian and item > 1:
+            np.frombuffer(buffer, f"u{item}").byteswap(inplace=True)
+
+    def _start(self, tensor: StoredTensor) -> int:
+        """The byte of the file at which a tensor's storage begins, whose content is checked the first time."""
+        key = tensor.storage.key
+        with self._locks[key]:
+            if key not in self._starts:
+                block = self._archive.blocks[key]
+                start = data_start(self._file, block)
+                check_content(self._file, block, start)
+                self._starts[key] = start
+        return self._starts[key] + tensor.storage.start
+
+    def _gather(self, name: str, tensor: StoredTensor) -> Bytes:
+        """The bytes of a tensor whose elements are scattered; those of the last such tensor are kept."""
+        kept, values = self._gathered
+        if kept != name:
+            item = ITEM_SIZES[tensor.info.dtype]
+            reach = sum((size - 1) * stride for size, stride in zip(tensor.info.shape, tensor.strides, strict=True))
+            raw = np.empty((reach + 1) * item, np.uint8)
+            self._file.read(self._start(tensor) + tensor.offset * item, raw.data)
+            elements = raw.view(f"u{item}")
+            if self._archive.big_endian:
+                elements.byteswap(inplace=True)
+            strides = [stride * item for stride in tensor.strides]
+            view = np.lib.stride_tricks.as_strided(elements, tensor.info.shape, strides, writeable=False)
+            values = np.ascontiguousarray(view).reshape(-1).view(np.uint8)
+            self._gathered = (name, values)
+        return values
+
+    def blocks(self, names: Iterator[str]) -> list[Block]:
+        """Return where the storages of some tensors are."""
+        return [self._archive.blocks[key] for key in {self._tensors[name].storage.key for name in names}]
+
+    def close(self) -> None:
+        """Close the file, which cannot be read again."""
+        self._gathered = ("", np.empty(0, np.uint8))
+        self._file.close()
