@@ -81,10 +81,6 @@ def readable(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
     try:
         for done, checkpoint in enumerate(decided.sources):
             progress("Fetching weights", done, len(decided.sources))
-            if checkpoint.reader is None:
-                # The classes that the plan was made with, which may come from --labels.
-                branch = decided.knobs.branch if done < len(decided.checkpoints) else "student"
-                checkpoint = replace(open_checkpoint(checkpoint.source, branch=branch), classes=checkpoint.classes)
             opened.append(checkpoint)
         count = len(decided.checkpoints)
         base, measurements = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])

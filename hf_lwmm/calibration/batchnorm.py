@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.calibration.merged_network import load_merged, pixels_of
+from hf_lwmm.checkpoints.byte_file import LocalFile
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
@@ -149,7 +151,8 @@ def _write(folder: Path, found: Mapping[str, Tensor], label: str) -> None:
 
 def _write_file(path: Path, checkpoint: Checkpoint, found: Mapping[str, Tensor], label: str) -> None:
     """Put statistics in their places in one of a checkpoint's files."""
-    header = read_header(path)
+    with contextlib.closing(LocalFile(path)) as file:
+        header = read_header(file)
     descriptor = os.open(path, os.O_WRONLY)
     try:
         for slot, values in found.items():

@@ -17,6 +17,7 @@ class ByteFile(Protocol):
 
     name: str
     size: int
+    path: Path | None  # where it is on this machine, if it is
 
     def read(self, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the file's bytes from `start` on. Raises CheckpointError or HubError if it cannot."""
@@ -29,7 +30,7 @@ class LocalFile:
     """A file on disk."""
 
     def __init__(self, path: Path) -> None:
-        self.name = path.name
+        self.name, self.path = path.name, path
         self._descriptor: int | None = os.open(path, os.O_RDONLY)
         self.size = os.fstat(self._descriptor).st_size
 

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
+from hf_lwmm.checkpoints.byte_file import ByteFile, LocalFile
+from hf_lwmm.checkpoints.containers import BRANCHES
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
-from hf_lwmm.checkpoints.safetensors_file import (
-    SafetensorsHeader,
-    SafetensorsReader,
-    TensorInfo,
-    parse_header,
-    read_header,
-)
-from hf_lwmm.checkpoints.torch_file import BRANCHES, MemoryReader, read_torch_file
+from hf_lwmm.checkpoints.readers import FileReader, JoinedReader, TensorReader
+from hf_lwmm.checkpoints.safetensors_file import SafetensorsReader, TensorInfo, read_header
+from hf_lwmm.checkpoints.torch_file import read_torch_file
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import check_inside
@@ -41,22 +39,25 @@ _PREFERRED = (
 _NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler", "random_states")
 
 
-class TensorReader(Protocol):
-    """Reads bytes of stored tensors."""
+@dataclass(frozen=True)
+class WeightFile:
+    """One of the files that hold a model's tensors."""
 
-    def read(self, name: str, start: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the tensor's bytes from its byte `start` on."""
-
-    def close(self) -> None:
-        """Close the files."""
+    name: str
+    file: ByteFile
+    tensors: Mapping[str, TensorInfo]
+    reader: FileReader
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """The tensors of a model by stored name, and the facts in its files.
 
-    `reader` is None when only headers were read, over the network. `classes` are label names in order, None if
-    unknown. `notes` say which files were chosen and what was left out of them.
+    `classes` are label names in order, None if unknown. `notes` say which files were chosen and what was left out of
+    them. `metadata` are facts of the training run, where a file holds such.
     """
 
     source: Source
@@ -64,9 +65,10 @@ class Checkpoint:
     tensors: Mapping[str, TensorInfo] = field(repr=False)
     classes: tuple[str, ...] | None = field(repr=False)
     config: Mapping[str, Any] = field(repr=False)
+    reader: TensorReader = field(repr=False)
     notes: tuple[str, ...] = ()
-    reader: TensorReader | None = field(default=None, repr=False)
-    paths: Mapping[str, Path] = field(default_factory=dict, repr=False)
+    parts: tuple[WeightFile, ...] = field(default=(), repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def label(self) -> str:
@@ -82,10 +84,8 @@ class Checkpoint:
         """Fill `out` with the bytes of a stored tensor from its element `start` on.
 
         Raises:
-            CheckpointError: if only headers were read, or the checkpoint is closed.
+            CheckpointError: if the checkpoint is closed, or its file damaged.
         """
-        if self.reader is None:
-            raise CheckpointError(f"{self.label}: only its headers were read, so tensor {tensor!r} has no values here.")
         self.reader.read(tensor, start * ITEM_SIZES[self.tensors[tensor].dtype], memoryview(out))  # type: ignore[arg-type]
 
     def slot_bytes(self, slot: str, start: int = 0, count: int | None = None) -> Bytes:
@@ -114,15 +114,20 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the files. A closed checkpoint still describes its tensors, and cannot be read."""
-        if self.reader is not None:
-            self.reader.close()
+        self.reader.close()
+        for part in self.parts:
+            part.file.close()
+
+    @property
+    def paths(self) -> Mapping[str, Path]:
+        """The files that are on this machine, by name."""
+        return {part.name: part.file.path for part in self.parts if part.file.path is not None}
 
 
 def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bool = False) -> Checkpoint:
     """Open the weights of a source.
 
-    With `headers_only`, remote safetensors files are described from their headers, without downloading weights;
-    torch files have no header that can be read apart and are downloaded.
+    With `headers_only`, files on the Hub are described from their headers, and not downloaded.
 
     Raises:
         CheckpointError: if there are no weights, several candidates, or a damaged or unsafe file.
@@ -136,24 +141,31 @@ def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bo
     kinds = {PurePosixPath(name).suffix == ".safetensors" for name in shards}
     if len(kinds) > 1:
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
+    if kinds == {True} and branch == "teacher":
+        raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --branch teacher.")
     config = read_config(source)
-    if kinds == {True}:
-        if branch == "teacher":
-            raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --branch teacher.")
-        headers = {name: _header(source, name, headers_only) for name in shards}
-        tensors = _union(source, {name: header.tensors for name, (header, _) in headers.items()})
-        paths = {name: path for name, (_, path) in headers.items() if path is not None}
-        reader: TensorReader | None = None
-        if len(paths) == len(headers):
-            reader = SafetensorsReader({paths[name]: header for name, (header, _) in headers.items()})
-        return Checkpoint(source, shards, tensors, _classes(config), config, notes, reader, paths)
-    paths = {name: hub.fetch(source, name) for name in shards}
-    files = {name: read_torch_file(path, branch) for name, path in paths.items()}
-    tensors = _union(source, {name: file.tensors for name, file in files.items()})
-    data = {name: values for file in files.values() for name, values in file.data.items()}
-    classes = next((file.classes for file in files.values() if file.classes), None) or _classes(config)
-    notes += tuple(note for file in files.values() for note in file.notes)
-    return Checkpoint(source, shards, tensors, classes, config, notes, MemoryReader(data), paths)
+    with contextlib.ExitStack() as opened:
+        parts = []
+        for name in shards:
+            file = LocalFile(hub.fetch(source, name))
+            opened.callback(file.close)
+            parts.append(_open_part(name, file, branch))
+        tensors = _union(source, parts)
+        opened.pop_all()
+    readers = {tensor: part.reader for part in parts for tensor in part.tensors}
+    classes = next((part.classes for part in parts if part.classes), None) or _classes(config)
+    notes += tuple(note for part in parts for note in part.notes)
+    metadata = {name: value for part in parts for name, value in part.metadata.items()}
+    reader = JoinedReader(readers)
+    return Checkpoint(source, shards, tensors, classes, config, reader, notes, tuple(parts), metadata)
+
+
+def _open_part(name: str, file: ByteFile, branch: str) -> WeightFile:
+    if name.endswith(".safetensors"):
+        header = read_header(file)
+        return WeightFile(name, file, header.tensors, SafetensorsReader(file, header))
+    read = read_torch_file(file, branch)
+    return WeightFile(name, file, read.tensors, read.reader, read.classes, read.notes, read.metadata)
 
 
 def classifier_rows(slot_map: SlotMap) -> int | None:
@@ -249,20 +261,14 @@ def _expand_index(source: Source, chosen: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(shards)
 
 
-def _header(source: Source, name: str, headers_only: bool) -> tuple[SafetensorsHeader, Path | None]:
-    if headers_only and (remote := hub.remote_header(source, name)):
-        raw, data_start, data_size = remote
-        return parse_header(raw, f"{source.label}:{name}", data_start=data_start, data_size=data_size), None
-    path = hub.fetch(source, name)
-    return read_header(path), path
-
-
-def _union(source: Source, files: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, TensorInfo]:
+def _union(source: Source, parts: Sequence[WeightFile]) -> dict[str, TensorInfo]:
     tensors: dict[str, TensorInfo] = {}
-    for name, found in files.items():
-        if twice := tensors.keys() & found.keys():
-            raise CheckpointError(f"{source.label}: {name} repeats the tensor {min(twice)!r} of another of its files.")
-        tensors.update(found)
+    for part in parts:
+        if twice := tensors.keys() & part.tensors.keys():
+            raise CheckpointError(
+                f"{source.label}: {part.name} repeats the tensor {min(twice)!r} of another of its files."
+            )
+        tensors.update(part.tensors)
     if not tensors:
         raise CheckpointError(f"{source.label}: holds no tensors.")
     return tensors

@@ -12,7 +12,7 @@ from hf_lwmm.errors import CheckpointError
 # Where training code keeps a model inside its checkpoint, most specific first.
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
 _TEACHER_KEYS = ("ema",)  # ultralytics
-_SPLIT_KEYS = ("feature_extractor", "classifier")  # FADA: one state dict for each half of the network
+SPLIT_KEYS = ("feature_extractor", "classifier")  # FADA: one state dict for each half of the network
 _WRAPPERS = {"student": "model.", "teacher": "ema_model."}
 BRANCHES = tuple(_WRAPPERS)
 _IMAGENET_COPY = "imnet_model."
@@ -53,14 +53,14 @@ def _state_dict(content: Any, branch: str, file: str) -> tuple[State, list[str],
     if (state := _tensors(content, file)) is not None:
         return state, [f"{file}: read the tensors of a whole module"] if is_module(content) else [], False
     found = entries(content)
-    halves = [_tensors(found.get(key), file) for key in _SPLIT_KEYS]
+    halves = [_tensors(found.get(key), file) for key in SPLIT_KEYS]
     if all(halves):
         merged = {
             f"{key}.{name.removeprefix('module.')}": tensor
-            for key, half in zip(_SPLIT_KEYS, halves, strict=True)
+            for key, half in zip(SPLIT_KEYS, halves, strict=True)
             for name, tensor in (half or {}).items()
         }
-        return merged, [f"{file}: read the entries {' and '.join(_SPLIT_KEYS)}"], False
+        return merged, [f"{file}: read the entries {' and '.join(SPLIT_KEYS)}"], False
     teachers = _TEACHER_KEYS if branch == "teacher" else ()
     # A finished run of ultralytics holds nothing but its EMA.
     for key in (*teachers, *_STATE_DICT_KEYS, *_TEACHER_KEYS):

@@ -55,7 +55,7 @@ class Record:
 
 
 class _Mark:
-    """A value of no meaning: the mark on the stack below the values of one list or dictionary, or a key that is dropped."""
+    """A value of no meaning: the mark below the values of one list or dictionary, or a key that is dropped."""
 
 
 _MARK = _Mark()

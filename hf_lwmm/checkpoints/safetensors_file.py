@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from hf_lwmm.checkpoints.byte_file import ByteFile, read_bytes
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
 from hf_lwmm.errors import CheckpointError
 
@@ -42,31 +41,24 @@ class SafetensorsHeader:
     metadata: Mapping[str, str]
 
 
-def read_header(path: Path) -> SafetensorsHeader:
-    """Read and check the header of a local file.
+def read_header(file: ByteFile) -> SafetensorsHeader:
+    """Read and check the header of a file.
 
     Raises:
         CheckpointError: if the file is truncated or corrupt: header beyond the file, bad JSON, offsets that
             overlap, leave holes or lie outside the file, sizes that contradict shapes.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER):
-            raise CheckpointError(
-                f"{path.name}: not a complete safetensors file: its header should be {length:,} bytes long, the whole "
-                f"file has {size:,}. Download or save it again."
-            )
-        raw = file.read(length)
-    return parse_header(raw, path.name, data_start=8 + length, data_size=size - 8 - length)
+    length = int.from_bytes(read_bytes(file, 0, min(8, file.size)), "little")
+    if file.size < 8 or length > min(file.size - 8, MAX_HEADER):
+        raise CheckpointError(
+            f"{file.name}: not a complete safetensors file: its header should be {length:,} bytes long, the whole "
+            f"file has {file.size:,}. Download or save it again."
+        )
+    return _parse(read_bytes(file, 8, length), file.name, 8 + length, file.size - 8 - length)
 
 
-def parse_header(raw: bytes, name: str, *, data_start: int, data_size: int) -> SafetensorsHeader:
-    """Parse a header's JSON text and check it against the size of the data behind it.
-
-    Raises:
-        CheckpointError: as `read_header`.
-    """
+def _parse(raw: bytes, name: str, data_start: int, data_size: int) -> SafetensorsHeader:
+    """A header's JSON text, checked against the size of the data behind it."""
     try:
         entries = json.loads(raw, object_pairs_hook=_no_duplicates)
         metadata = entries.pop("__metadata__", None) or {}
@@ -130,33 +122,24 @@ def encode_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, i
 
 
 class SafetensorsReader:
-    """Read bytes of tensors in local safetensors files by position; several threads may do so at once."""
+    """Read bytes of the tensors of a safetensors file by position; several threads may do so at once."""
 
-    def __init__(self, files: Mapping[Path, SafetensorsHeader]) -> None:
-        self._files = {path: os.open(path, os.O_RDONLY) for path in files}
-        self._place = {name: (path, start) for path, header in files.items() for name, start in header.starts.items()}
+    def __init__(self, file: ByteFile, header: SafetensorsHeader) -> None:
+        self._file, self._header = file, header
 
     def read(self, name: str, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the tensor's bytes from its byte `start` on.
 
         Raises:
-            CheckpointError: if the reader is closed, or the file became shorter.
+            CheckpointError: if the file is closed, or became shorter.
         """
-        path, base = self._place[name]
-        descriptor = self._files.get(path)
-        if descriptor is None:
-            raise CheckpointError(f"{path.name}: was closed, so tensor {name!r} cannot be read. Open the model again.")
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(descriptor, [buffer[done:]], base + start + done)
-            if count == 0:
-                raise CheckpointError(
-                    f"{path.name}: the file ended inside tensor {name!r}; it changed while being read."
-                )
-            done += count
+        self._file.read(self._header.starts[name] + start, buffer)
+
+    def spans(self, names: Iterable[str]) -> list[tuple[int, int]]:
+        """Return the bytes of the file, first and one past the last, in which tensors lie."""
+        header = self._header
+        return sorted((header.starts[name], header.starts[name] + header.tensors[name].nbytes) for name in names)
 
     def close(self) -> None:
-        """Close the files, which cannot be read again."""
-        files, self._files = self._files, {}
-        for descriptor in files.values():
-            os.close(descriptor)
+        """Close the file, which cannot be read again."""
+        self._file.close()

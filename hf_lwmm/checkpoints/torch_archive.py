@@ -105,8 +105,8 @@ def _zip_archive(file: ByteFile) -> TorchArchive:
         if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
             how = "encrypted" if entry.flag_bits & 1 else "compressed"
             raise CheckpointError(
-                f"{file.name}: its entry {name} is {how}, which torch never does; somebody packed it anew. Unpack it and "
-                "zip it without compression (zip -0), or save it again with torch."
+                f"{file.name}: its entry {name} is {how}, which torch never does; somebody packed it anew. "
+                "Unpack it and zip it without compression (zip -0), or save it again with torch."
             )
     order, pickled = blocks.pop("//byteorder", None), blocks.pop("//data.pkl")
     if pickled.size > MAX_PICKLE:
@@ -175,7 +175,7 @@ def _content(file: ByteFile, block: Block) -> bytes:
 
 
 def _legacy_archive(file: ByteFile) -> TorchArchive:
-    """A file of torch before 1.6: three short pickles, the one of the tree, one of the storages' keys, and the storages."""
+    """A file as torch wrote it before 1.6: three short pickles, the tree, the storages' keys, and the storages."""
     sizes: dict[str, int] = {}  # of the blocks, in bytes
     counts: dict[str, int] = {}  # and in elements
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from hf_lwmm.checkpoints.byte_file import ByteFile
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes
 from hf_lwmm.checkpoints.inert_pickle import Name, Record
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-from hf_lwmm.checkpoints.torch_archive import Block, Storage, TorchArchive, check_content, data_start
+from hf_lwmm.checkpoints.torch_archive import Storage, TorchArchive, check_content, data_start
 from hf_lwmm.errors import CheckpointError
 
 TORCH_DTYPES = {
@@ -63,8 +62,11 @@ class StoredTensor:
 
 def is_tensor(value: Any) -> bool:
     """Return True for a record of a tensor, of whatever kind."""
-    return isinstance(value, Record) and isinstance(value.cls, Name) and value.cls.module in _MODULES and (
-        value.cls.name in (*_STRIDED, *_WRAPPED, *_TYPED) or value.cls.name in _OTHERS
+    return (
+        isinstance(value, Record)
+        and isinstance(value.cls, Name)
+        and value.cls.module in _MODULES
+        and (value.cls.name in (*_STRIDED, *_WRAPPED, *_TYPED) or value.cls.name in _OTHERS)
     )
 
 
@@ -129,8 +131,7 @@ def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
     while pending:
         prefix, each, depth = pending.pop()
         state = module_state(each)
-        hidden = state.get("_non_persistent_buffers_set")
-        hidden = hidden if isinstance(hidden, list) else []
+        hidden = elements(state.get("_non_persistent_buffers_set"))
         for key in ("_parameters", "_buffers"):
             for name, value in entries(state.get(key)).items():
                 if is_tensor(value) and not (key == "_buffers" and name in hidden):
@@ -158,8 +159,22 @@ def module_state(value: Any) -> Mapping[Any, Any]:
 def entries(value: Any) -> Mapping[Any, Any]:
     """Return the items of a dictionary, of whatever class; none for anything else."""
     if isinstance(value, Record):
+        # Python 2 pickled an OrderedDict as a call with a list of pairs.
+        match value.arguments:
+            case ([*pairs],) if not value.entries and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+                return {key: item for key, item in pairs if isinstance(key, str)}
         return value.entries
     return value if isinstance(value, dict) else {}
+
+
+def elements(value: Any) -> Sequence[Any]:
+    """Return the elements of a list, tuple or set, of whatever class; none for anything else."""
+    if isinstance(value, Record):
+        match value.arguments:
+            case ([*values],) if not value.elements:  # a set is pickled as a call with a list
+                return values
+        return value.elements
+    return value if isinstance(value, list | tuple) else ()
 
 
 class TorchReader:
@@ -216,9 +231,10 @@ class TorchReader:
             self._gathered = (name, values)
         return values
 
-    def blocks(self, names: Iterator[str]) -> list[Block]:
-        """Return where the storages of some tensors are."""
-        return [self._archive.blocks[key] for key in {self._tensors[name].storage.key for name in names}]
+    def spans(self, names: Iterable[str]) -> list[tuple[int, int]]:
+        """Return the bytes of the file, first and one past the last, in which the storages of tensors lie."""
+        keys = {self._tensors[name].storage.key for name in names if self._tensors[name].info.count}
+        return sorted((self._archive.blocks[key].start, self._archive.blocks[key].stop) for key in keys)
 
     def close(self) -> None:
         """Close the file, which cannot be read again."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.torch_file import TORCH_DTYPES
+from hf_lwmm.checkpoints.torch_tensors import TORCH_DTYPES
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import SlotMap, map_slots
 

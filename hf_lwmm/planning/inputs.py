@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_lwmm.checkpoints.torch_file import BRANCHES
+from hf_lwmm.checkpoints.containers import BRANCHES
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.labels import label_sets, read_label_set
 from hf_lwmm.options import Options, option

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
-from hf_lwmm.checkpoints.torch_file import MemoryReader
+from hf_lwmm.checkpoints.readers import MemoryReader
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
 from hf_lwmm.layouts.language import Pattern

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_lwmm.checkpoints.byte_file import LocalFile
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.errors import PlanError
 from hf_lwmm.methods.schedule import LayerWeights
@@ -96,7 +98,8 @@ def measured_model(path: Path) -> MeasuredModel | None:
     """
     if path.suffix != ".safetensors":
         return None
-    metadata = read_header(path).metadata
+    with contextlib.closing(LocalFile(path)) as file:
+        metadata = read_header(file).metadata
     try:
         return MeasuredModel(metadata["model"], dict(json.loads(metadata["sha256"])))
     except (KeyError, ValueError, TypeError):
