@@ -16,11 +16,12 @@ from hf_lwmm.api.plan import anchor_index, planned, read_models, readable
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.atomic import atomic, check_target
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.engine.network_folder import code_files, write_network
+from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
+from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
@@ -114,6 +115,7 @@ def merge(
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
     with planned(refs, refs[chosen], knobs, known, progress) as decided, readable(decided, progress) as opened:
+        check_format(opened, writing)
         doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
@@ -219,6 +221,8 @@ def _write_model(
         hashing = pool.submit(_input_hashes, ready)
         weights = write_network(ready, folder, writing=writing, progress=progress)
         bn_images = _recalibrated(ready, folder, inputs, progress)
+        if writing.format == "torch":
+            weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
             (folder / PLOT).parent.mkdir()
@@ -227,7 +231,7 @@ def _write_model(
             ready,
             hashing.result(),
             outputs.result(),
-            max_shard_size=writing.shard_bytes,
+            files=FileOptions(writing.format, writing.max_shard_size),
             bn_images=bn_images,
             system=inputs.network.system,
         )
@@ -267,7 +271,9 @@ def _evaluate(
     network = replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch)
     parents = [load(_exact(ready.checkpoints[index]), network) for index in order]
     labels = (ready.anchor.classes,) if ready.anchor.classes else network.labels
-    merged = load(folder, replace(network, labels=labels, branch="student"), title)
+    # A copy of the anchor's file still holds all its branches; a file of tensors has no other.
+    branch = "student" if any(folder.glob("*.safetensors")) else network.branch
+    merged = load(folder, replace(network, labels=labels, branch=branch), title)
     report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")

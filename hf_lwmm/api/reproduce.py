@@ -59,7 +59,7 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
             knobs=recipe.knobs,
             inputs=recipe.inputs,
             output=Path(folder) / "again",
-            writing=WriteOptions(allow_nonfinite=True, max_shard_size=recipe.max_shard_size),
+            writing=WriteOptions(recipe.files.format, recipe.files.max_shard_size, allow_nonfinite=True),
             progress=progress,
         )
     merged = dict(again.recipe.output)

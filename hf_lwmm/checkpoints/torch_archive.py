@@ -58,11 +58,12 @@ class Block:
 
 @dataclass(frozen=True)
 class TorchArchive:
-    """What a torch file holds: a tree of plain values, records and storages, and where each storage's bytes are."""
+    """The content of a torch file: a tree of plain values, records and storages, and where each storage's bytes are."""
 
     tree: Any = field(repr=False)
     blocks: Mapping[str, Block] = field(repr=False)
     big_endian: bool = False
+    directory: int = 0  # byte at which a zip archive's directory begins
 
 
 def read_archive(file: ByteFile) -> TorchArchive:
@@ -113,7 +114,7 @@ def _zip_archive(file: ByteFile) -> TorchArchive:
         raise CheckpointError(f"{file.name}: its pickle has {pickled.size:,} bytes, more than weights need.")
     endian = _content(file, order).strip() if order and order.size < 100 else b"little"
     tree = read_pickle(io.BytesIO(_content(file, pickled)), lambda id: _storage(id)[0])
-    return TorchArchive(tree, blocks, endian == b"big")
+    return TorchArchive(tree, blocks, endian == b"big", end)
 
 
 def _directory(file: ByteFile) -> tuple[dict[str, zipfile.ZipInfo], int]:

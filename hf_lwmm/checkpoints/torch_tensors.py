@@ -50,6 +50,28 @@ class StoredTensor:
     strides: tuple[int, ...]
 
     @property
+    def first_byte(self) -> int:
+        """The byte of the storage's block at which the first element is."""
+        return self.storage.start + self.offset * ITEM_SIZES[self.info.dtype]
+
+    @property
+    def reach(self) -> int:
+        """The number of bytes from the first element to the end of the last one, for a tensor that has elements."""
+        steps = sum((size - 1) * stride for size, stride in zip(self.info.shape, self.strides, strict=True))
+        return (steps + 1) * ITEM_SIZES[self.info.dtype]
+
+    @property
+    def overlaps_itself(self) -> bool:
+        """True if elements may share memory, as those of an expanded tensor do."""
+        covered = 1
+        for stride, size in sorted(zip(self.strides, self.info.shape, strict=True)):
+            if size > 1:
+                if stride < covered:
+                    return True
+                covered = (size - 1) * stride + covered
+        return False
+
+    @property
     def contiguous(self) -> bool:
         """True if the elements lie one after the other, the last index fastest."""
         expected = 1
@@ -105,12 +127,11 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
     if isinstance(rest[-1] if rest else None, dict) and rest[-1]:
         raise CheckpointError(f"{file.name}: tensor {name!r} is stored conjugated or negated: not supported.")
     found = StoredTensor(TensorInfo(dtype, shape), storage, offset, strides)
-    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     block = archive.blocks.get(storage.key)
     if found.info.count == 0:
         return found
     item = ITEM_SIZES[dtype]
-    if block is None or (last + 1) * item > storage.nbytes or storage.start + storage.nbytes > block.size:
+    if block is None or offset * item + found.reach > storage.nbytes or storage.start + storage.nbytes > block.size:
         raise damaged
     if found.info.nbytes > max(file.size, _FREE):
         raise CheckpointError(
@@ -181,7 +202,8 @@ class TorchReader:
     """Read bytes of the tensors of a torch file; several threads may do so at once."""
 
     def __init__(self, file: ByteFile, archive: TorchArchive, tensors: Mapping[str, StoredTensor]) -> None:
-        self._file, self._archive, self._tensors = file, archive, tensors
+        self.archive, self.tensors = archive, tensors
+        self._file = file
         self._starts: dict[str, int] = {}  # of the blocks that were found whole
         self._locks = {tensor.storage.key: threading.Lock() for tensor in tensors.values()}
         self._gathered: tuple[str, Bytes] = ("", np.empty(0, np.uint8))
@@ -192,38 +214,41 @@ class TorchReader:
         Raises:
             CheckpointError: if the file is closed, was changed, or is damaged.
         """
-        tensor = self._tensors[name]
+        tensor = self.tensors[name]
         item = ITEM_SIZES[tensor.info.dtype]
         if not len(buffer):
             return
         if not tensor.contiguous:
             buffer[:] = self._gather(name, tensor)[start : start + len(buffer)].data
             return
-        self._file.read(self._start(tensor) + tensor.offset * item + start, buffer)
-        if self._archive.big_endian and item > 1:
+        self._file.read(self.place(tensor) + start, buffer)
+        if self.archive.big_endian and item > 1:
             np.frombuffer(buffer, f"u{item}").byteswap(inplace=True)
 
-    def _start(self, tensor: StoredTensor) -> int:
-        """The byte of the file at which a tensor's storage begins, whose content is checked the first time."""
+    def place(self, tensor: StoredTensor) -> int:
+        """Return the byte of the file at which a tensor's first element is.
+
+        Raises:
+            CheckpointError: if the content of its storage, which is checked the first time, is damaged.
+        """
         key = tensor.storage.key
         with self._locks[key]:
             if key not in self._starts:
-                block = self._archive.blocks[key]
+                block = self.archive.blocks[key]
                 start = data_start(self._file, block)
                 check_content(self._file, block, start)
                 self._starts[key] = start
-        return self._starts[key] + tensor.storage.start
+        return self._starts[key] + tensor.first_byte
 
     def _gather(self, name: str, tensor: StoredTensor) -> Bytes:
         """The bytes of a tensor whose elements are scattered; those of the last such tensor are kept."""
         kept, values = self._gathered
         if kept != name:
             item = ITEM_SIZES[tensor.info.dtype]
-            reach = sum((size - 1) * stride for size, stride in zip(tensor.info.shape, tensor.strides, strict=True))
-            raw = np.empty((reach + 1) * item, np.uint8)
-            self._file.read(self._start(tensor) + tensor.offset * item, raw.data)
+            raw = np.empty(tensor.reach, np.uint8)
+            self._file.read(self.place(tensor), raw.data)
             elements = raw.view(f"u{item}")
-            if self._archive.big_endian:
+            if self.archive.big_endian:
                 elements.byteswap(inplace=True)
             strides = [stride * item for stride in tensor.strides]
             view = np.lib.stride_tricks.as_strided(elements, tensor.info.shape, strides, writeable=False)
@@ -233,8 +258,8 @@ class TorchReader:
 
     def spans(self, names: Iterable[str]) -> list[tuple[int, int]]:
         """Return the bytes of the file, first and one past the last, in which the storages of tensors lie."""
-        keys = {self._tensors[name].storage.key for name in names if self._tensors[name].info.count}
-        return sorted((self._archive.blocks[key].start, self._archive.blocks[key].stop) for key in keys)
+        keys = {self.tensors[name].storage.key for name in names if self.tensors[name].info.count}
+        return sorted((self.archive.blocks[key].start, self.archive.blocks[key].stop) for key in keys)
 
     def close(self) -> None:
         """Close the file, which cannot be read again."""

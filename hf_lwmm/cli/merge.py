@@ -83,7 +83,7 @@ def merge(
             knobs=own,
             inputs=inputs,
             output=output,
-            writing=hf_lwmm.WriteOptions(**{"max_shard_size": start.max_shard_size, **writing}),
+            writing=hf_lwmm.WriteOptions(**{**start.files.to_dict(), **writing}),
             push=push or False,
             evaluation=evaluation,
             progress=progress,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from hf_lwmm import hub
+from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
+from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.engine.write_options import WriteOptions
+from hf_lwmm.errors import MergeError
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
 
@@ -52,3 +57,43 @@ def _config(content: bytes, plan: MergePlan) -> bytes:
         changed |= config.get(key) != plan.knobs.dtype
         config[key] = plan.knobs.dtype
     return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode() if changed else content
+
+
+def check_format(plan: MergePlan, writing: WriteOptions) -> None:
+    """Refuse the format "torch" where the anchor has no torch files, or its types would change. Raises MergeError."""
+    if writing.format != "torch":
+        return
+    if not all(isinstance(part.reader, TorchReader) for part in plan.anchor.parts):
+        raise MergeError(
+            f"--format torch copies the anchor's torch file, but {plan.anchor.label} has none. Leave it out, or choose "
+            "another anchor."
+        )
+    if plan.knobs.dtype is not None:
+        raise MergeError(f"--format torch keeps the anchor's types; leave out --dtype {plan.knobs.dtype}.")
+
+
+def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tuple[str, ...]:
+    """Put merged weights into copies of the anchor's torch files, in the place of the files that have them now.
+
+    Returns:
+        The names of the new files of weights.
+
+    Raises:
+        MergeError: if tensors share memory in the anchor's file.
+    """
+    merged = open_checkpoint(hub.resolve(hub.parse_ref(folder)))
+    names = []
+    try:
+        for part in plan.anchor.parts:
+            assert isinstance(part.reader, TorchReader)
+            names.append(PurePosixPath(part.name).name)
+            copy_with_tensors(hub.fetch(plan.anchor.source, part.name), part.reader, merged.reader, folder / names[-1])
+    finally:
+        merged.close()
+    for name in weights:
+        (folder / name).unlink()
+    for name in plan.anchor.source.files:
+        if len(names) > 1 and name.endswith(".bin.index.json"):
+            (folder / PurePosixPath(name).name).write_bytes(hub.fetch(plan.anchor.source, name).read_bytes())
+            names.append(PurePosixPath(name).name)
+    return tuple(names)

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from hf_lwmm._version import __version__
-from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
 from hf_lwmm.errors import PlanError
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.options import check_names, parse_size
+from hf_lwmm.options import check_names
+from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance, read_image_provenance
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
@@ -45,7 +45,7 @@ class Recipe:
     tuning: Tuning | None = field(default=None, repr=False)
     bn_images: ImageProvenance | None = None
     system: str | None = None
-    max_shard_size: int = MAX_SHARD_SIZE
+    files: FileOptions = field(default=FileOptions())
     local: tuple[str, ...] = ()
     sha256: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
     output: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +88,8 @@ class Recipe:
             **({"tuning": self.tuning.to_dict()} if self.tuning else {}),
             **({"bn_images": self.bn_images.to_dict()} if self.bn_images else {}),
             **({"system": self.system} if self.system else {}),
-            "max_shard_size": self.max_shard_size,
+            **({"format": self.files.format} if self.files.format != FileOptions.format else {}),
+            "max_shard_size": self.files.shard_bytes,
             "output": dict(sorted(self.output.items())),
         }
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
@@ -99,7 +100,7 @@ def recipe_of(
     sha256: tuple[Mapping[str, str], ...],
     output: Mapping[str, str],
     *,
-    max_shard_size: int = MAX_SHARD_SIZE,
+    files: FileOptions = FileOptions(),
     bn_images: ImageProvenance | None = None,
     system: str | None = None,
 ) -> Recipe:
@@ -116,7 +117,7 @@ def recipe_of(
         tuning=plan.tuning,
         bn_images=bn_images,
         system=system if plan.tuning or bn_images else None,
-        max_shard_size=max_shard_size,
+        files=files,
         local=tuple(name for name, source in zip(every, sources, strict=True) if source.sha is None),
         sha256=sha256,
         output=output,
@@ -137,7 +138,7 @@ def load_recipe(path: str | Path) -> Recipe:
 
 _KEYS = (
     *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "bn_images"),
-    *("system", "max_shard_size", "output"),
+    *("system", "format", "max_shard_size", "output"),
 )
 
 
@@ -176,7 +177,7 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
             read_image_provenance(content["bn_images"], f"{name}, bn_images") if content.get("bn_images") else None
         ),
         system=NetworkOptions.read({"system": content.get("system")}, name).system,
-        max_shard_size=_shard_size(content.get("max_shard_size"), name),
+        files=_files(content, name),
         local=tuple(entry.ref for entry in every if entry.local),
         sha256=tuple(entry.sha256 for entry in every),
         output=_hashes(content.get("output"), f"{name}, output"),
@@ -218,11 +219,8 @@ def _hashes(content: Any, where: str) -> dict[str, str]:
     return {str(name): str(digest) for name, digest in (content or {}).items()}
 
 
-def _shard_size(size: Any, name: str) -> int:
-    try:
-        return parse_size(size or MAX_SHARD_SIZE)
-    except PlanError as error:
-        raise PlanError(f"{name}: {error}") from None
+def _files(content: Mapping[str, Any], name: str) -> FileOptions:
+    return FileOptions.read({key: content[key] for key in ("format", "max_shard_size") if content.get(key)}, name)
 
 
 def _knobs(content: Mapping[str, Any], name: str) -> Knobs:

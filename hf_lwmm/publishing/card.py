@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
+from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
 from hf_lwmm.errors import CardError
 from hf_lwmm.hub import Source
 from hf_lwmm.methods.layerwise import Layerwise
@@ -35,6 +36,9 @@ _LOAD_STATE_DICT = """from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 
 state_dict = load_file(hf_hub_download("{model}", "{file}"))  # names of {layout}"""
+_LOAD_TORCH_FILE = """from huggingface_hub import hf_hub_download
+
+checkpoint = hf_hub_download("{model}", "{file}")  # load it as the anchor's own code loads the anchor"""
 
 
 @dataclass(frozen=True)
@@ -198,5 +202,7 @@ def _usage(plan: MergePlan, recipe: Recipe, model: str) -> str:
         return _LOAD_TRANSFORMERS.format(model=model)
     if _NETWORKS & {match.layout.component.name for match in plan.anchor.slot_map.matches}:
         return _LOAD_NETWORK.format(model=model)
-    file = next(name for name in sorted(recipe.output) if name.endswith(".safetensors"))
+    file = next(name for name in sorted(recipe.output) if name.endswith(WEIGHT_SUFFIXES))
+    if not file.endswith(".safetensors"):
+        return _LOAD_TORCH_FILE.format(model=model, file=file)
     return _LOAD_STATE_DICT.format(model=model, file=file, layout=plan.anchor.slot_map.layout)

@@ -6,7 +6,6 @@ import json
 import shlex
 from typing import Any
 
-from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import Options, declarations, option_name
 from hf_lwmm.planning.images import ImageProvenance, ImageSource
@@ -30,8 +29,7 @@ def merge_command(recipe: Recipe) -> str:
     if recipe.bn_images:
         parts += _image_arguments(recipe.bn_images, "bn-")
     parts += ["--system", recipe.system] if recipe.system else []
-    if recipe.max_shard_size != MAX_SHARD_SIZE:
-        parts += ["--max-shard-size", str(recipe.max_shard_size)]
+    parts += option_arguments(recipe.files)
     return shlex.join(parts)
 
 

@@ -1,0 +1,36 @@
+"""Declare which files a merge is written as; a recipe records it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
+from hf_lwmm.options import Options, option, parse_size
+
+FORMATS = ("safetensors", "torch")
+
+
+@dataclass(frozen=True)
+class FileOptions(Options):
+    """The kind and the size of the files of a merge.
+
+    With the format "torch" the merge is a copy of the anchor's own torch files, with all that they hold besides, in
+    which only the bytes of merged tensors differ. `max_shard_size` is a number of bytes, or a text such as 5GB; it is
+    for safetensors files.
+    """
+
+    format: str = option(
+        "safetensors", "Kind of file: safetensors, or the anchor's torch file with new values.", choices=FORMATS
+    )
+    max_shard_size: int | str = option(
+        MAX_SHARD_SIZE, "Split weights larger than this over several files.", metavar="SIZE", shown="50GB"
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "max_shard_size", parse_size(self.max_shard_size))
+        super().__post_init__()
+
+    @property
+    def shard_bytes(self) -> int:
+        """The largest size of a file of weights, in bytes."""
+        return int(self.max_shard_size)
