@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import hf_lwmm
-from hf_lwmm.checkpoints.torch_file import read_torch_file
 from hf_lwmm.errors import EXTRAS, ExtraError, HfLwmmError, naming_extras
 
 
@@ -33,13 +32,6 @@ def test_the_extra_brings_the_package(package: str, extra: str) -> None:
 def test_another_missing_module_is_no_extra() -> None:
     with pytest.raises(ModuleNotFoundError), naming_extras():
         import no_such_module  # noqa: F401
-
-
-def test_a_torch_file_needs_the_extra_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "latest.pth").write_bytes(b"PK")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ExtraError, match=r"^Reading latest\.pth needs torch, .*'hf-lwmm\[networks\]'"):
-        read_torch_file(tmp_path / "latest.pth")
 
 
 def test_public_names_whose_module_needs_an_extra_say_so(monkeypatch: pytest.MonkeyPatch) -> None:

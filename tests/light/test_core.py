@@ -102,7 +102,6 @@ WITH_EXTRAS = {
     "merge A B --method adaptive --tune-data folder": "eval",
     "merge A B --bn-stats recalibrate --bn-data folder": "eval",
     "convert A folder": "networks",
-    "merge latest.pth latest.pth": "networks",
     "merge A B --permute": "permute",
     "plan A B --plot plan.png": "plots",
     "hub serve --root hub": "hub",
@@ -113,7 +112,6 @@ WITH_EXTRAS = {
 def test_other_commands_name_the_extra_that_they_lack(
     command: str, core: Core, models: tuple[str, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "latest.pth").write_bytes(b"PK")
     done = core(*with_names(command, models))
     assert done.returncode == 1
     assert f"pip install 'hf-lwmm[{WITH_EXTRAS[command]}]'" in done.stderr

@@ -1,0 +1,160 @@
+"""`--format torch`: the merge as a copy of the anchor's own file, which its own code loads as it loaded the anchor."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from calls import merge
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import hf_lwmm
+from hf_lwmm.errors import MergeError
+
+State = dict[str, Tensor]
+
+
+def network(seed: int) -> nn.Module:
+    """A small network, one weight of which is not contiguous in memory."""
+    torch.manual_seed(seed)
+    made = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+    for parameter in made.parameters():
+        nn.init.normal_(parameter)
+    made[0].to(memory_format=torch.channels_last)
+    return made
+
+
+def prefixed(state: State, prefix: str, more: float = 0) -> State:
+    return {prefix + name: tensor + more for name, tensor in state.items()}
+
+
+# What each code base saves, and how it loads that: a bare state dict, mmcv's container of a self-training run, a whole
+# module, and ultralytics' container with a module in it.
+SAVED: dict[str, Callable[[nn.Module], Any]] = {
+    "state dict": lambda net: net.state_dict(),
+    "mmcv": lambda net: {
+        "meta": {"CLASSES": ["a", "b"], "iter": 40000},
+        "state_dict": prefixed(net.state_dict(), "model.") | prefixed(net.state_dict(), "ema_model.", 1),
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}},
+    },
+    "module": lambda net: net,
+    "ultralytics": lambda net: {"epoch": 9, "model": net, "ema": None},
+}
+LOADED: dict[str, Callable[[Any], State]] = {
+    "state dict": lambda found: dict(found),
+    "mmcv": lambda found: {name[6:]: t for name, t in found["state_dict"].items() if name.startswith("model.")},
+    "module": lambda found: dict(found.state_dict()),
+    "ultralytics": lambda found: dict(found["model"].state_dict()),
+}
+
+
+@pytest.fixture(params=["zip", "legacy"])
+def zipped(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "zip")
+
+
+def saved(kind: str, folder: Path, zipped: bool) -> list[Path]:
+    paths = [folder / "a.pth", folder / "b.pth"]
+    for seed, path in enumerate(paths):
+        torch.save(SAVED[kind](network(seed)), path, _use_new_zipfile_serialization=zipped)
+    return paths
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_the_anchors_own_loader_finds_the_merged_weights(kind: str, zipped: bool, tmp_path: Path) -> None:
+    paths = saved(kind, tmp_path, zipped)
+    merge(paths, output=tmp_path / "plain")
+    result = merge(paths, output=tmp_path / "out", format="torch")
+    assert set(result.recipe.output) == {"a.pth"} and not list((tmp_path / "out").glob("*.safetensors"))
+    written = tmp_path / "out" / "a.pth"
+    found = LOADED[kind](torch.load(written, weights_only=kind in ("state dict", "mmcv")))
+    merged = load_file(tmp_path / "plain" / "model.safetensors")
+    assert found.keys() == merged.keys()
+    assert all(torch.equal(found[name], merged[name]) for name in merged)
+    assert not torch.equal(found["0.weight"], network(0).state_dict()["0.weight"])
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_nothing_but_tensors_and_checksums_differs(kind: str, zipped: bool, tmp_path: Path) -> None:
+    paths = saved(kind, tmp_path, zipped)
+    merge(paths, output=tmp_path / "out", format="torch")
+    before, after = paths[0].read_bytes(), (tmp_path / "out" / "a.pth").read_bytes()
+    assert len(before) == len(after) and before != after
+    if zipped:
+        with zipfile.ZipFile(paths[0]) as old, zipfile.ZipFile(tmp_path / "out" / "a.pth") as new:
+            assert new.testzip() is None  # all checksums fit
+            names = [name for name in old.namelist() if "/data/" not in name]
+            assert names and all(old.read(name) == new.read(name) for name in names)
+
+
+def test_the_teacher_of_a_run_is_left_as_it_is(zipped: bool, tmp_path: Path) -> None:
+    paths = saved("mmcv", tmp_path, zipped)
+    merge(paths, output=tmp_path / "out", format="torch")
+    before, after = (torch.load(path) for path in (paths[0], tmp_path / "out" / "a.pth"))
+    assert before["meta"] == after["meta"]
+    assert torch.equal(before["state_dict"]["ema_model.0.weight"], after["state_dict"]["ema_model.0.weight"])
+
+
+def test_the_merge_can_be_merged_again(tmp_path: Path) -> None:
+    paths = saved("mmcv", tmp_path, True)
+    merge(paths, output=tmp_path / "out", format="torch")
+    again = merge([tmp_path / "out" / "a.pth", tmp_path / "out" / "a.pth"], output=tmp_path / "again", format="torch")
+    assert again.recipe.output == {"a.pth": hf_lwmm.hub.sha256(tmp_path / "out" / "a.pth")}
+
+
+def test_shards_stay_shards(tmp_path: Path) -> None:
+    for seed, name in enumerate("ab"):
+        state = network(seed).state_dict()
+        (tmp_path / name).mkdir()
+        halves = {
+            "pytorch_model-00001-of-00002.bin": list(state)[:2],
+            "pytorch_model-00002-of-00002.bin": list(state)[2:],
+        }
+        for file, names in halves.items():
+            torch.save({key: state[key] for key in names}, tmp_path / name / file)
+        weight_map = {key: file for file, names in halves.items() for key in names}
+        (tmp_path / name / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    result = merge([tmp_path / "a", tmp_path / "b"], output=tmp_path / "out", format="torch")
+    assert len(result.recipe.output) == 3
+    merge([tmp_path / "a", tmp_path / "b"], output=tmp_path / "plain")
+    found = {name: t for path in (tmp_path / "out").glob("*.bin") for name, t in torch.load(path).items()}
+    merged = load_file(tmp_path / "plain" / "model.safetensors")
+    assert found.keys() == merged.keys() and all(torch.equal(found[name], merged[name]) for name in merged)
+
+
+@pytest.mark.parametrize(
+    ("state", "options", "message"),
+    [
+        ({}, {"dtype": "float16"}, r"--format torch keeps the anchor's types; leave out --dtype float16"),
+        ({"tied": 1}, {}, r"a\.pth: .* share memory in the anchor's file, .*--format safetensors"),
+        ({"wide": 1}, {}, r"a\.pth: elements of 'wide' share memory"),
+    ],
+)
+def test_what_cannot_be_written_so_is_refused(
+    state: dict[str, int], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for path in paths:
+        own = dict(network(0).state_dict())
+        if "tied" in state:
+            own["3.weight"] = own["2.weight"]
+        if "wide" in state:
+            own["wide"] = torch.ones(1, 4).expand(3, 4)
+        torch.save(own, path)
+    with pytest.raises(MergeError, match=message):
+        merge(paths, output=tmp_path / "out", format="torch", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_anchor_of_safetensors_has_no_torch_file_to_copy(tmp_path: Path) -> None:
+    paths = saved("state dict", tmp_path, True)
+    folder = merge(paths, output=tmp_path / "out").folder
+    assert folder is not None
+    with pytest.raises(MergeError, match="--format torch copies the anchor's torch file, but out has none"):
+        merge([folder, paths[0]], output=tmp_path / "again", format="torch")
