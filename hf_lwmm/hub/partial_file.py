@@ -92,15 +92,19 @@ class PartialFile:
                 count = os.pwrite(self._descriptor, data, start)
                 start, data = start + count, data[count:]
 
-    def keep(self, start: int, end: int) -> None:
-        """Record that the whole blocks between two bytes are there, once they are safe on disk."""
-        first, last = -(-start // BLOCK), len(self._there) if end == self.size else end // BLOCK
+    def keep(self, start: int, end: int) -> int:
+        """Record that the whole blocks from `start`, where one begins, up to `end` are there, once they are safe on disk.
+
+        Returns the byte up to which they are. Raises HubError if the disk does not take them.
+        """
+        first, last = start // BLOCK, len(self._there) if end == self.size else end // BLOCK
         if first >= last:
-            return
+            return start
         with disk_errors(self.path):
             _sync(self._descriptor)
             os.pwrite(self._descriptor, b"\x01" * (last - first), self.size + first)
         self._there[first:last] = b"\x01" * (last - first)
+        return last * BLOCK
 
     def complete(self, target: Path, sha256: str) -> bool:
         """Copy the file, of which all blocks must be held, to `target` if it has this SHA-256; return whether it does.

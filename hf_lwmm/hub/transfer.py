@@ -14,6 +14,7 @@ from hf_lwmm.hub.ranges import Span, cut
 
 _REQUEST = 1 << 23  # bytes that one request asks for
 _THREADS = 8
+_KEEP_EVERY = 1.0  # seconds: so much of a thread's work is lost at most when the process is killed
 _PATIENCE = 1.0  # seconds that threads have to end after an interruption
 
 
@@ -85,17 +86,19 @@ class _Transfer:
             return None
 
     def _transfer(self, start: int, end: int) -> None:
-        arrived = start
+        arrived, kept, kept_at = start, start, time.monotonic()
 
         def write(position: int, piece: bytes) -> None:
-            nonlocal arrived
+            nonlocal arrived, kept, kept_at
             if self._stop.is_set():
                 raise _StoppedError
             self._stored.write(position, piece)
             arrived = position + len(piece)
             self._news.put(len(piece))
+            if time.monotonic() > kept_at + _KEEP_EVERY:
+                kept, kept_at = self._stored.keep(kept, arrived), time.monotonic()
 
         try:
             self._requests.load(start, end, write)
         finally:
-            self._stored.keep(start, arrived)
+            self._stored.keep(kept, arrived)
