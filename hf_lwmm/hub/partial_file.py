@@ -93,7 +93,7 @@ class PartialFile:
                 start, data = start + count, data[count:]
 
     def keep(self, start: int, end: int) -> int:
-        """Record that the whole blocks from `start`, where one begins, up to `end` are there, once they are safe on disk.
+        """Record that the whole blocks from `start`, where one begins, up to `end` are there, once the disk has them.
 
         Returns the byte up to which they are. Raises HubError if the disk does not take them.
         """

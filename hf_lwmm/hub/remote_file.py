@@ -198,8 +198,6 @@ class RemoteFile:
         """Fetch spans, which begin and end where blocks do, into the partial file."""
         with disk_errors(self._partial):
             self._partial.parent.mkdir(parents=True, exist_ok=True)
-            # Without this folder, the cache's own tools take the repository's for damaged.
-            (self._partial.parent.parent / "snapshots").mkdir(exist_ok=True)
         self._stored = PartialFile.create(self._partial, self.size)
         transfer(self._requests, self._stored, spans, progress)
 
