@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,22 @@ def test_an_interruption_is_quick_and_loses_nothing(hub: LocalHub, opened: Opene
     wire = Wire(hub)
     file.fetch(MOST, ignored)
     assert wire.bytes < MOST[0][1] and read(file, *MOST[0]) == CONTENT[slice(*MOST[0])]
+
+
+def test_merges_at_the_same_time_do_each_other_no_harm(opened: Opened, folder: Path) -> None:
+    files, needs = [opened() for _ in range(3)], [SCATTERED, MOST, [(0, len(CONTENT))]]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda file, spans: file.fetch(spans, ignored), files, needs))
+    for file, spans in zip(files, needs, strict=True):
+        assert all(read(file, *span) == CONTENT[slice(*span)] for span in spans)
+    assert (folder / "blobs" / SHA256).read_bytes() == CONTENT
+
+
+def test_a_cache_that_cannot_be_written_is_an_error_of_one_line(opened: Opened, folder: Path) -> None:
+    file = opened()
+    (folder / "blobs").write_text("not a folder")
+    with pytest.raises(HubError, match=r"cannot be written .*HF_HUB_CACHE"):
+        file.fetch(SCATTERED, ignored)
 
 
 def test_broken_connections_are_taken_up_again(hub: LocalHub, opened: Opened) -> None:
