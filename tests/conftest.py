@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -57,6 +58,7 @@ def hub(_served: LocalHub) -> Iterator[LocalHub]:
     """A running local Hub with the users local (writes to org too), reader (read-only token) and stranger."""
     yield _served
     _served.faults.clear()
+    _served.throttle.rate, _served.throttle.latency = math.inf, 0.0
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -20,7 +22,7 @@ from huggingface_hub.errors import (
 )
 from safetensors.numpy import save
 
-from hf_lwmm.localhub import Fault, LocalHub
+from hf_lwmm.localhub import Fault, LocalHub, Throttle
 from hf_lwmm.localhub.records import Changes, StoreError, User
 from hf_lwmm.localhub.store import Store
 
@@ -380,3 +382,24 @@ def test_a_hub_for_people_plans_no_faults(tmp_path: Path) -> None:
 def test_the_client_tries_again(status: int, hub: LocalHub, api: HfApi, repo: str) -> None:
     hub.faults.append(Fault("/tree/", status=status, retry_after=0))
     assert "config.json" in api.list_repo_files(repo) and hub.faults[0].times == 0
+
+
+def test_a_throttled_line_is_shared_and_counts_what_it_carries(hub: LocalHub, repo: str) -> None:
+    def seconds(url: str) -> float:
+        begun = time.monotonic()
+        assert httpx2.get(url, headers={"Accept-Encoding": "identity"}).content == WEIGHTS
+        return time.monotonic() - begun
+
+    with LocalHub(hub.store.root, throttle=Throttle(rate=6e6, latency=0.2)) as slow, ThreadPoolExecutor() as pool:
+        url = f"{slow.endpoint}/{repo}/resolve/main/sub/model.safetensors"
+        first, second = pool.map(seconds, [url, url])
+        assert min(first, second) > 0.9 and max(first, second) > 1.1  # 6 MB at 6 MB/s, of which both have a half
+        assert (slow.throttle.requests, slow.throttle.bytes_sent) == (2, 2 * len(WEIGHTS))
+
+
+def test_faults_ignore_ranges_and_change_headers(hub: LocalHub, repo: str) -> None:
+    url = f"{hub.endpoint}/{repo}/resolve/main/sub/model.safetensors"
+    hub.faults += [Fault("model", ignore_range=True), Fault("model", headers={"ETag": '"other"'})]
+    whole, other, plain = (httpx2.get(url, headers={"Range": "bytes=8-11"}) for _ in range(3))
+    assert whole.status_code == 200 and whole.content == WEIGHTS
+    assert (other.status_code, other.headers["ETag"], other.content) == (206, '"other"', plain.content)

@@ -3,19 +3,24 @@
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, remote_header, resolve
 from hf_lwmm.hub.hashes import file_hashes, sha256, stamp
 from hf_lwmm.hub.pushing import Pushed, PushOptions, check_push, push_folder, target_repo, whoami
+from hf_lwmm.hub.range_requests import RangesRefusedError
 from hf_lwmm.hub.refs import ModelRef, Ref, parse_ref
+from hf_lwmm.hub.remote_file import RemoteFile, open_remote
 
 __all__ = [
     "ListedModel",
     "ModelRef",
     "PushOptions",
     "Pushed",
+    "RangesRefusedError",
     "Ref",
+    "RemoteFile",
     "Source",
     "check_push",
     "fetch",
     "file_hashes",
     "list_models",
+    "open_remote",
     "parse_ref",
     "push_folder",
     "remote_header",

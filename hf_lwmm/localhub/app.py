@@ -17,18 +17,22 @@ from hf_lwmm.localhub.access import Hub
 from hf_lwmm.localhub.faults import Fault, Faults, fault_route
 from hf_lwmm.localhub.records import StoreError
 from hf_lwmm.localhub.store import Store
+from hf_lwmm.localhub.throttle import Throttle, Throttled
 
 Answer = Callable[[Hub, Request], Awaitable[Response]]  # how a request to a store is answered
 
 
-def create_app(store: Store, faults: list[Fault] | None = None) -> Starlette:
+def create_app(store: Store, faults: list[Fault] | None = None, throttle: Throttle | None = None) -> Starlette:
     """Return the application that serves a store.
 
-    With `faults`, requests fail as these say, and /_faults lists, adds and removes them.
+    With `faults`, requests fail as these say, and /_faults lists, adds and removes them. With `throttle`, responses go
+    over this line, which counts them.
     """
     hub = Hub(store)
     routes = [_route(hub, path, answer, methods) for path, answer, *methods in _answers()]
     middleware = [Middleware(_RevisionInPath)]
+    if throttle is not None:
+        middleware.append(Middleware(Throttled, throttle=throttle))
     if faults is not None:
         routes.insert(0, fault_route(faults))
         middleware.append(Middleware(Faults, faults=faults))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -19,7 +20,8 @@ class Fault:
     """A failure of the next `times` requests whose method is `method` and whose path matches the pattern `path`.
 
     They are answered with `status` (and `retry_after` seconds), or after `delay` seconds, or the connection is closed
-    after `drop_after_bytes` bytes of the body.
+    after `drop_after_bytes` bytes of the body. With `ignore_range` they are answered with the whole file, and `headers`
+    take the place of those of the answer, such as an ETag or a redirect's Location.
     """
 
     path: str
@@ -29,6 +31,8 @@ class Fault:
     retry_after: int | None = None
     delay: float = 0.0
     drop_after_bytes: int | None = None
+    ignore_range: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
 
     def fits(self, scope: Scope) -> bool:
         """Return whether the fault applies to a request."""
@@ -57,12 +61,17 @@ class Faults:
         if fault.status is not None:
             await Request(scope, receive).body()  # else the client may meet a closed connection, not the status
             headers = {"Retry-After": str(fault.retry_after)} if fault.retry_after is not None else {}
-            await JSONResponse({"error": "This fault was planned."}, fault.status, headers)(scope, receive, send)
+            answer = JSONResponse({"error": "This fault was planned."}, fault.status, headers | fault.headers)
+            await answer(scope, receive, send)
             return
+        if fault.ignore_range:
+            scope = {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"range"]}
         left = fault.drop_after_bytes
 
-        async def cut(message: Message) -> None:
+        async def altered(message: Message) -> None:
             nonlocal left
+            if message["type"] == "http.response.start":
+                MutableHeaders(raw=message["headers"]).update(fault.headers)
             if left is None or message["type"] != "http.response.body":
                 await send(message)
                 return
@@ -73,7 +82,7 @@ class Faults:
             left -= len(body)
             await send(message)
 
-        await self.app(scope, receive, cut)
+        await self.app(scope, receive, altered)
 
 
 def fault_route(faults: list[Fault]) -> Route:

@@ -17,6 +17,7 @@ from hf_lwmm.localhub.app import create_app
 from hf_lwmm.localhub.faults import Fault
 from hf_lwmm.localhub.records import User
 from hf_lwmm.localhub.store import Store
+from hf_lwmm.localhub.throttle import Throttle
 
 HOST = "127.0.0.1"
 
@@ -25,17 +26,18 @@ class LocalHub:
     """A local Hub in a thread, which runs inside `with LocalHub(folder) as hub:`.
 
     Tests append to the list `hub.faults` to make requests fail, and clear it; without `faults` the Hub applies none.
+    `hub.throttle` says how fast the responses are, and counts them; without `throttle` they are as fast as they can be.
     Port 0 means any free port.
     """
 
-    def __init__(self, root: Path, port: int = 0, *, faults: bool = True) -> None:
+    def __init__(self, root: Path, port: int = 0, *, faults: bool = True, throttle: Throttle | None = None) -> None:
         self.store = _open(root)
         self.faults: list[Fault] = []
+        self.throttle = throttle or Throttle()
         self._socket = _bind(port)
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            create_app(self.store, self.faults if faults else None), log_level=logging.CRITICAL, lifespan="off"
-        )
+        app = create_app(self.store, self.faults if faults else None, self.throttle)
+        config = uvicorn.Config(app, log_level=logging.CRITICAL, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

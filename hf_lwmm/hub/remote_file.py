@@ -1,0 +1,210 @@
+"""Read single bytes of files on the Hub, and fetch into the cache only those that a merge reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hf_lwmm.errors import HubError
+from hf_lwmm.hub.client import Source, fetch
+from hf_lwmm.hub.partial_file import BLOCK, PartialFile, disk_errors
+from hf_lwmm.hub.range_requests import FileChangedError, RangeRequests, RangesRefusedError
+from hf_lwmm.hub.ranges import Span, align, coalesce, cut, subtract, total, union
+from hf_lwmm.hub.transfer import transfer
+
+_KEPT_BLOCK = 1 << 18  # bytes of a block that is kept in memory
+_KEPT = 1 << 26  # bytes kept in memory, and the most that one read asks for at once
+_WHOLE_FROM = 0.8  # of a file: who needs more downloads it whole
+_READ_ALONG = 100  # for each so many needed bytes, one that is not needed may be fetched
+
+
+def open_remote(source: Source, name: str) -> RemoteFile | None:
+    """Open a file of a model on the Hub without downloading it.
+
+    Returns:
+        The file; None if it is to be opened in the ordinary way, after `fetch`: it is local or in the cache, offline
+        mode is on, or the Hub does not tell its size and hash.
+
+    Raises:
+        HubError: if there is no such file, or the Hub cannot be reached.
+    """
+    from huggingface_hub import constants, is_offline_mode
+    from huggingface_hub.file_download import repo_folder_name
+
+    repo_id = source.ref.repo_id
+    if repo_id is None or is_offline_mode() or _cached(source, name) is not None:
+        return None
+    requests = RangeRequests(source, name)
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
+    if requests.etag is None or (folder / "blobs" / requests.etag).exists():
+        return None  # in the second case another revision has the same file, and nothing is downloaded
+    return RemoteFile(source, name, requests, folder / "blobs" / requests.etag)
+
+
+class RemoteFile:
+    """A file on the Hub, of which any bytes can be read; several threads may do so at once.
+
+    What `fetch` has brought is read from the disk. Everything else is asked for when it is read, and kept in memory
+    only, so looking at a model leaves nothing behind.
+
+    Attributes:
+        name: the name in the repository.
+        size: in bytes.
+        sha256: the SHA-256 of the content, in hexadecimal, as the Hub records it for large files; None for small ones.
+    """
+
+    def __init__(self, source: Source, name: str, requests: RangeRequests, blob: Path) -> None:
+        """Read through `requests` a file whose place in the cache, once it is whole, is `blob`."""
+        self.name, self.size = name, requests.size
+        self.sha256 = requests.etag if len(requests.etag or "") == 64 else None
+        self._source, self._requests, self._blob = source, requests, blob
+        # Its ending tells the cache's own tools what it is: they list it, and delete it when they are asked to.
+        self._partial = blob.with_name(f"{blob.name}.partial.incomplete")
+        self._lock = threading.Lock()
+        self._kept: dict[int, bytes] = {}
+        self._closed = False
+        self._stored = PartialFile.open(self._partial, self.size)
+        self._whole: Path | None = None
+
+    def read(self, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the file's bytes from `start` on.
+
+        Raises:
+            RangesRefusedError: if bytes were not fetched and the server sends whole files only.
+            HubError: if the file is closed, ends before, or has changed, or the Hub cannot be reached.
+        """
+        end = start + len(buffer)
+        self._check(start, end)
+        stored = self._stored
+        held = stored.held(start, end) if stored is not None else []
+        for first, last in held:
+            assert stored is not None
+            stored.read(first, buffer[first - start : last - start])
+        for first, last in cut(subtract([(start, end)], held), _KEPT):
+            self._read_blocks(first, buffer[first - start : last - start])
+
+    def fetch(self, spans: Sequence[Span], progress: Callable[[int], None], *, whole: bool = False) -> Path | None:
+        """Bring spans of the file, half-open and in bytes, into the cache, where other merges find them too.
+
+        What is there already is not fetched again, also after a merge that was interrupted. Who needs most of a file
+        gets all of it, as an ordinary download.
+
+        Args:
+            spans: what will be read.
+            progress: called in this thread with the number of bytes that have come since it was called last.
+            whole: True to download the file whatever the spans are.
+
+        Returns:
+            The path of the whole file if it is in the cache now, else None.
+
+        Raises:
+            HubError: if a span lies outside, the file is closed or has changed, the disk is full, or the Hub cannot be
+                reached. What has arrived is kept, except of a file that has changed.
+        """
+        for start, end in spans:
+            self._check(start, end)
+        if (path := self._whole or _cached(self._source, self.name)) is not None:
+            return self._use(path)
+        self._stored = PartialFile.open(self._partial, self.size)
+        held = self._stored.held() if self._stored is not None else []
+        needed = align(spans, BLOCK, self.size)
+        missing = subtract(needed, held)
+        try:
+            if whole or (missing and total(union([*needed, *held])) > _WHOLE_FROM * self.size):
+                return self._use(self._complete(held, progress))
+            if missing:
+                self._bring(coalesce(missing, total(missing) // _READ_ALONG), progress)
+            return None
+        except RangesRefusedError:
+            return self._use(self._download(progress))
+        except FileChangedError:
+            self._forget()
+            raise
+
+    def close(self) -> None:
+        """Close the file, which cannot be read again."""
+        self._closed, self._stored = True, None
+        self._kept.clear()
+
+    def _check(self, start: int, end: int) -> None:
+        if self._closed:
+            raise HubError(f"{self._requests.label}: was closed, so it cannot be read. Open the model again.")
+        if start < 0 or end > self.size:
+            raise HubError(f"{self._requests.label}: ends too early; it is truncated or damaged.")
+
+    def _read_blocks(self, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` from the blocks in memory, after one request for those that are missing."""
+        end = start + len(buffer)
+        numbers = range(start // _KEPT_BLOCK, -(-end // _KEPT_BLOCK))
+        with self._lock:
+            blocks = {number: self._kept[number] for number in numbers if number in self._kept}
+        missing = [number for number in numbers if number not in blocks]
+        if missing:
+            loaded = self._load_blocks(missing[0], missing[-1] + 1)
+            blocks |= loaded
+            with self._lock:
+                self._kept |= loaded
+                while len(self._kept) > _KEPT // _KEPT_BLOCK:
+                    del self._kept[next(iter(self._kept))]
+        for number, block in blocks.items():
+            base = number * _KEPT_BLOCK
+            first, last = max(start, base), min(end, base + len(block))
+            buffer[first - start : last - start] = block[first - base : last - base]
+
+    def _load_blocks(self, first: int, last: int) -> dict[int, bytes]:
+        base, end = first * _KEPT_BLOCK, min(last * _KEPT_BLOCK, self.size)
+        data = bytearray(end - base)
+
+        def keep(position: int, piece: bytes) -> None:
+            data[position - base : position - base + len(piece)] = piece
+
+        self._requests.load(base, end, keep)
+        pieces = cut([(0, len(data))], _KEPT_BLOCK)
+        return {first + index: bytes(data[start:stop]) for index, (start, stop) in enumerate(pieces)}
+
+    def _complete(self, held: Sequence[Span], progress: Callable[[int], None]) -> Path:
+        """Bring the whole file into the cache; fetch only the rest if most of it is there."""
+        if self.sha256 is not None and total(held) > self.size / 2:
+            self._bring(subtract([(0, self.size)], held), progress)
+            assert self._stored is not None
+            if not self._stored.complete(self._blob, self.sha256):
+                self._forget()
+                raise HubError(
+                    f"{self._requests.label}: what has arrived does not have the SHA-256 that the Hub records. "
+                    "It was deleted; run again."
+                )
+            return fetch(self._source, self.name)  # makes the name in the cache, and downloads nothing
+        return self._download(progress)
+
+    def _download(self, progress: Callable[[int], None]) -> Path:
+        path = fetch(self._source, self.name)
+        progress(self.size)
+        return path
+
+    def _use(self, path: Path) -> Path:
+        """Read from a whole file from now on; the partial one is of no more use."""
+        self._partial.unlink(missing_ok=True)
+        if self._whole is None:
+            self._stored, self._whole = PartialFile.of_whole(path), path
+        return path
+
+    def _forget(self) -> None:
+        """Delete what was fetched."""
+        self._stored = None
+        self._partial.unlink(missing_ok=True)
+
+    def _bring(self, spans: Sequence[Span], progress: Callable[[int], None]) -> None:
+        """Fetch spans, which begin and end where blocks do, into the partial file."""
+        with disk_errors(self._partial):
+            self._partial.parent.mkdir(parents=True, exist_ok=True)
+        self._stored = PartialFile.create(self._partial, self.size)
+        transfer(self._requests, self._stored, spans, progress)
+
+
+def _cached(source: Source, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    assert source.ref.repo_id is not None
+    found = try_to_load_from_cache(source.ref.repo_id, name, revision=source.sha)
+    return Path(found) if isinstance(found, str) else None

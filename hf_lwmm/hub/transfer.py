@@ -1,0 +1,104 @@
+"""Carry spans of a remote file into a partial file, by several threads at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from hf_lwmm.hub.partial_file import PartialFile
+from hf_lwmm.hub.range_requests import RangeRequests
+from hf_lwmm.hub.ranges import Span, cut
+
+_REQUEST = 1 << 23  # bytes that one request asks for
+_THREADS = 8
+_KEEP_EVERY = 1.0  # seconds: so much of a thread's work is lost at most when the process is killed
+_PATIENCE = 1.0  # seconds that threads have to end after an interruption
+
+
+def transfer(
+    requests: RangeRequests, stored: PartialFile, spans: Iterable[Span], progress: Callable[[int], None]
+) -> None:
+    """Carry spans, which begin and end where blocks do, into a partial file.
+
+    `progress` is called in this thread with the number of bytes that have come since it was called last. After an
+    interruption, or an error, what has arrived is kept.
+
+    Raises:
+        HubError: if the file has changed, the disk is full, or the Hub cannot be reached.
+    """
+    _Transfer(requests, stored, spans).run(progress)
+
+
+class _StoppedError(Exception):
+    """Raised in a thread whose work is not wanted any more."""
+
+
+class _Transfer:
+    """Spans on their way into a partial file, by several threads.
+
+    They are daemons: an interruption does not wait for the server that a thread is waiting for.
+    """
+
+    def __init__(self, requests: RangeRequests, stored: PartialFile, spans: Iterable[Span]) -> None:
+        self._requests, self._stored = requests, stored
+        self._left = deque(cut(spans, _REQUEST))
+        self._news: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
+        self._stop = threading.Event()
+
+    def run(self, progress: Callable[[int], None]) -> None:
+        """Transfer all; `progress` is told the bytes as they come. Raises the first error of a thread."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(_THREADS, len(self._left)))]
+        for thread in threads:
+            thread.start()
+        try:
+            running = len(threads)
+            while running:
+                news = self._news.get()
+                if isinstance(news, BaseException):
+                    raise news
+                if news is None:
+                    running -= 1
+                else:
+                    progress(news)
+        finally:
+            self._stop.set()
+            until = time.monotonic() + _PATIENCE
+            for thread in threads:
+                thread.join(max(0.0, until - time.monotonic()))
+
+    def _work(self) -> None:
+        try:
+            while (span := self._next()) is not None:
+                self._transfer(*span)
+            self._news.put(None)
+        except _StoppedError:
+            pass
+        except BaseException as error:
+            self._news.put(error)
+
+    def _next(self) -> Span | None:
+        try:
+            return self._left.popleft()
+        except IndexError:
+            return None
+
+    def _transfer(self, start: int, end: int) -> None:
+        arrived, kept, kept_at = start, start, time.monotonic()
+
+        def write(position: int, piece: bytes) -> None:
+            nonlocal arrived, kept, kept_at
+            if self._stop.is_set():
+                raise _StoppedError
+            self._stored.write(position, piece)
+            arrived = position + len(piece)
+            self._news.put(len(piece))
+            if time.monotonic() > kept_at + _KEEP_EVERY:
+                kept, kept_at = self._stored.keep(kept, arrived), time.monotonic()
+
+        try:
+            self._requests.load(start, end, write)
+        finally:
+            self._stored.keep(kept, arrived)
