@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.api.convert import convert as convert
     from hf_lwmm.api.diff import DiffReport as DiffReport
     from hf_lwmm.api.diff import diff as diff
+    from hf_lwmm.api.diff import diff_headers as diff_headers
     from hf_lwmm.api.evaluate import evaluate as evaluate
     from hf_lwmm.api.export import Export as Export
     from hf_lwmm.api.export import export as export
@@ -109,6 +110,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.methods.ties import Ties as Ties
     from hf_lwmm.networks.loading import LoadedModel as LoadedModel
     from hf_lwmm.planning.conversion import Conversion as Conversion
+    from hf_lwmm.planning.header_diff import HeaderDiff as HeaderDiff
     from hf_lwmm.planning.images import ImageSource as ImageSource
     from hf_lwmm.planning.inputs import MergeInputs as MergeInputs
     from hf_lwmm.planning.inputs import NetworkOptions as NetworkOptions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -12,7 +13,6 @@ from manifests import stored
 from safetensors.numpy import save
 
 import hf_lwmm
-from hf_lwmm.api.search import stated_backbone
 from hf_lwmm.cli import main
 from hf_lwmm.errors import HubError, PlanError
 from hf_lwmm.localhub import Fault, LocalHub
@@ -35,6 +35,16 @@ def _small_segformer(classes: int, width: int = 8) -> bytes:
     )  # fmt: skip
     state = SegformerForSemanticSegmentation(config).state_dict()
     return save({name: tensor.numpy() for name, tensor in state.items()})
+
+
+def _torch_file(weights: bytes) -> bytes:
+    """The same weights in a container of mmcv."""
+    import torch
+    from safetensors.torch import load
+
+    file = io.BytesIO()
+    torch.save({"meta": {}, "state_dict": load(weights)}, file)
+    return file.getvalue()
 
 
 def _upload(api: HfApi, name: str, files: dict[str, bytes], licence: str = "mit", more: str = "") -> str:
@@ -61,8 +71,8 @@ def zoo(_served: LocalHub) -> HfApi:
     _upload(api, "pets", {"model.safetensors": two, "config.json": others})
     _upload(api, "three", {"model.safetensors": three, "config.json": json.dumps(kind).encode()})
     _upload(api, "wide", {"model.safetensors": _small_segformer(2, 16), "config.json": names})
-    _upload(api, "torch-only", {"pytorch_model.bin": b"never read", "config.json": names})
-    _upload(api, "torch-unknown", {"pytorch_model.bin": b"never read", "config.json": b"{}"})
+    _upload(api, "torch-only", {"latest.pth": _torch_file(two), "config.json": names})
+    _upload(api, "torch-broken", {"pytorch_model.bin": b"PK never whole", "config.json": names})
     _upload(api, "no-weights", {"config.json": names})
     _upload(api, "broken", {"model.safetensors": b"\xff" * 40, "config.json": names})
     api.create_repo("search/secret", private=True)
@@ -85,8 +95,8 @@ def test_models_like_another_are_found_with_what_is_needed_to_choose(zoo: HfApi)
     assert pets.same_labels is False and pets.classes == ("cat", "dog") and pets.shared and 0.9 < pets.shared < 1
     assert three.same_labels is None and three.classes is None and three.rows == 3
     assert same.sha == zoo.model_info("search/roads-too").sha
-    by_config = rows["search/torch-only"]
-    assert by_config.shared is None and by_config.layout is None and by_config.same_labels is True
+    torch_file = rows["search/torch-only"]
+    assert torch_file.shared == 1 and torch_file.layout == same.layout and torch_file.same_labels is True
 
 
 def test_a_backbone_is_found_in_every_layout(zoo: HfApi) -> None:
@@ -105,8 +115,8 @@ def test_a_backbone_is_found_in_every_layout(zoo: HfApi) -> None:
 def test_what_cannot_be_judged_is_counted_with_the_reason(zoo: HfApi) -> None:
     unread = hf_lwmm.search("mit", limit=1000, scan=1000).unread
     mine = {name.split("/")[1]: reason for name, reason in unread.items() if name.startswith("search/")}
-    assert set(mine) == {"torch-unknown", "no-weights", "broken"}
-    assert "torch files only" in mine["torch-unknown"] and "no weights found" in mine["no-weights"]
+    assert set(mine) == {"torch-broken", "no-weights", "broken"}
+    assert "damaged torch file" in mine["torch-broken"] and "no weights found" in mine["no-weights"]
 
 
 def test_weights_are_not_downloaded(zoo: HfApi) -> None:
@@ -144,23 +154,6 @@ def test_a_hub_that_fails_is_said(hub: LocalHub, zoo: HfApi) -> None:
         hf_lwmm.search("mit")
 
 
-@pytest.mark.parametrize(
-    ("config", "backbone"),
-    [
-        ({"model_type": "segformer", "depths": [3, 6, 40, 3], "hidden_sizes": [64, 128, 320, 512]}, "MiT-B5"),
-        ({"model_type": "segformer", "depths": [2, 2, 2, 2], "hidden_sizes": [32, 64, 160, 256]}, "MiT-B0"),
-        ({"model_type": "pvt_v2", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 320, 512]}, "PVTv2-B2"),
-        ({"model_type": "resnet", "depths": [3, 4, 6, 3], "hidden_sizes": [256, 512, 1024, 2048]}, "ResNet-50"),
-        ({"model_type": "resnet", "depths": [3, 4, 6, 3], "hidden_sizes": [64, 128, 256, 512]}, "ResNet-34"),
-        ({"model_type": "segformer", "depths": "many"}, None),
-        ({"model_type": "bert"}, None),
-        ({}, None),
-    ],
-)
-def test_a_config_tells_the_backbone(config: dict[str, object], backbone: str | None) -> None:
-    assert stated_backbone(config) == backbone
-
-
 def test_the_command_prints_a_table_or_json(
     zoo: HfApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,15 +171,15 @@ def test_the_command_prints_a_table_or_json(
     assert {"repo", "architecture", "layout", "classes", "licence", "downloads", "shared"} <= set(data["candidates"][0])
     monkeypatch.setenv("COLUMNS", "200")
     out, err = run("--backbone", "mit", *everything)
-    assert "search/roads" in out and "torch file, by its config.json" in out and "can merge with mit" in err
-    assert "Not checked without downloading them" in err
+    assert "search/roads" in out and "search/torch-only" in out and "can merge with mit" in err
+    assert "Not judged" in err
 
 
 def test_lists_of_the_local_hub_are_filtered_as_on_the_hub(zoo: HfApi, hub: LocalHub) -> None:
     def listed(**arguments: object) -> set[str]:
         return {info.id for info in zoo.list_models(author="search", **arguments)}  # type: ignore[arg-type]
 
-    assert "search/roads" in listed(filter="segformer") and "search/torch-unknown" not in listed(filter="segformer")
+    assert "search/roads" in listed(filter="segformer") and "search/torch-broken" not in listed(filter="segformer")
     assert listed(filter=["segformer", "license:apache-2.0"]) == {"search/roads-too"}
     assert listed(pipeline_tag="text-generation") == set()
     assert "search/secret" in listed()

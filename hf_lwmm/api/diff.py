@@ -12,6 +12,7 @@ from hf_lwmm.api.arguments import expect_list
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.discrepancy import Discrepancy, check_granularity, compare
+from hf_lwmm.planning.header_diff import HeaderDiff, compare_headers
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.plots.discrepancy import plot_discrepancy
 from hf_lwmm.publishing.plots.style import inline
@@ -55,9 +56,31 @@ def diff(
     with contextlib.ExitStack() as stack:
         opened = []
         for done, ref in enumerate((first, second)):
-            progress("Fetching weights", done, 2)
-            checkpoint = open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch)
+            progress("Reading headers", done, 2)
+            checkpoint = open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch, headers_only=True)
             stack.callback(checkpoint.close)
             opened.append(checkpoint)
+        for checkpoint, other in (opened, opened[::-1]):
+            atoms = checkpoint.slot_map.slots
+            tensors = {atom.tensor for slot, atom in atoms.items() if slot in other.slot_map.slots}
+            checkpoint.fetch(tensors, progress=progress)
         found = compare(opened[0], opened[1], taus=taus, granularity=granularity, progress=progress)
     return DiffReport(**{each.name: getattr(found, each.name) for each in fields(found)})
+
+
+def diff_headers(first: Ref, second: Ref, *, branch: str = "student") -> HeaderDiff:
+    """Compare two models by names, shapes and types alone; of files on the Hub only headers are read.
+
+    Args:
+        first, second: references, as for `merge`.
+        branch: network to take from a self-training checkpoint, student or teacher.
+
+    Raises:
+        HfLwmmError: a subclass that says what is wrong with which model.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for ref in (first, second):
+            opened.append(open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch, headers_only=True))
+            stack.callback(opened[-1].close)
+        return compare_headers(*opened)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
-from hf_lwmm.api.plan import anchor_index, planned, read_models, readable
+from hf_lwmm.api.plan import anchor_index, fetched, planned, read_models
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.atomic import atomic, check_target
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -114,8 +114,9 @@ def merge(
         return hub.push_folder(folder, files_in(folder), repo_id, pushing, message=message)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
-    with planned(refs, refs[chosen], knobs, known, progress) as decided, readable(decided, progress) as opened:
-        check_format(opened, writing)
+    with planned(refs, refs[chosen], knobs, known, progress) as decided:
+        check_format(decided, writing)
+        opened = fetched(decided, progress, whole=inputs.full_download)
         doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
@@ -180,7 +181,7 @@ def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
         record = measured_model(*found.paths.values()) if len(found.paths) == 1 else None
         if record is None:
             warnings.append(f"{found.label} does not name the model that it was measured on; only shapes were checked.")
-        elif sorted(record.sha256.values()) != sorted(hub.file_hashes(model.paths).values()):
+        elif sorted(record.sha256.values()) != sorted({**hub.file_hashes(model.paths), **model.recorded}.values()):
             raise PlanError(
                 f"{found.label} was measured on {record.model}, not on {model.label}. Give one file for each model, in "
                 "the models' order, or measure this one (`hf-lwmm measure`)."
@@ -242,7 +243,7 @@ def _write_model(
 def _input_hashes(ready: MergePlan) -> tuple[Mapping[str, str], ...]:
     every = {(i, name): path for i, c in enumerate(ready.sources) for name, path in c.paths.items()}
     digests = hub.file_hashes(every)
-    return tuple({name: digests[i, name] for name in c.paths} for i, c in enumerate(ready.sources))
+    return tuple({**{n: digests[i, n] for n in c.paths}, **c.recorded} for i, c in enumerate(ready.sources))
 
 
 def _recalibrated(ready: MergePlan, folder: Path, inputs: MergeInputs, progress: Progress) -> ImageProvenance | None:

@@ -17,6 +17,7 @@ from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import permute_to_anchor
 from hf_lwmm.planning.plan import MergePlan, make_plan
+from hf_lwmm.planning.tensor_recipes import tensors_read
 from hf_lwmm.progress import Progress, silent
 
 
@@ -28,7 +29,7 @@ def plan(
     inputs: MergeInputs = MergeInputs(),
     progress: Progress = silent,
 ) -> MergePlan:
-    """Decide a merge without carrying it out. Of Hub repositories with safetensors only headers are read.
+    """Decide a merge without carrying it out. Of files on the Hub only headers are read.
 
     Layer weights that a method decides on images stay undecided, unless `inputs.tuning` has them. The plan's
     checkpoints are closed: it says what would be merged, and `merge` does it.
@@ -74,21 +75,14 @@ def planned(
             checkpoint.close()
 
 
-@contextlib.contextmanager
-def readable(decided: MergePlan, progress: Progress) -> Iterator[MergePlan]:
-    """Return a context with the same plan over tensors that can be read, fetched only now that the plan holds."""
-    opened: list[Checkpoint] = []
-    try:
-        for done, checkpoint in enumerate(decided.sources):
-            progress("Fetching weights", done, len(decided.sources))
-            opened.append(checkpoint)
-        count = len(decided.checkpoints)
-        base, measurements = (opened[count], opened[count + 1 :]) if decided.base else (None, opened[count:])
-        ready = replace(decided, checkpoints=tuple(opened[:count]), base=base, measurements=tuple(measurements))
-        yield _permuted(ready, progress) if ready.permutes else ready
-    finally:
-        for checkpoint in opened:
-            checkpoint.close()
+def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False) -> MergePlan:
+    """Fetch what the merge of a plan reads, only now that the plan holds, and permute models if it says so.
+
+    With `whole`, whole files are downloaded.
+    """
+    for checkpoint, tensors in zip(decided.sources, tensors_read(decided), strict=True):
+        checkpoint.fetch(tensors, whole=whole, progress=progress)
+    return _permuted(decided, progress) if decided.permutes else decided
 
 
 def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:

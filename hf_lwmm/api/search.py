@@ -1,4 +1,4 @@
-"""Find models on the Hub that can merge with a backbone or a model, by lists, config.json and headers alone."""
+"""Find models on the Hub that can merge with a backbone or a model, by lists and headers alone."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import (
     Checkpoint,
-    choose_files,
     classifier_rows,
     open_checkpoint,
-    read_config,
     with_labels,
 )
 from hf_lwmm.checkpoints.dtypes import is_float
@@ -39,8 +37,6 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})
-# Backbones that a config.json describes, by transformers' model type, and which of its hidden sizes is the width.
-_MODEL_TYPES: Mapping[str, tuple[str, int]] = {"segformer": ("mit", 0), "pvt_v2": ("pvt", 0), "resnet": ("resnet", -1)}
 _AT_ONCE = 8  # repositories whose headers are read side by side
 
 
@@ -50,27 +46,26 @@ class Candidate:
 
     `same_labels` is None if it or the wanted model names no classes; `rows` is the number of its classifier's classes.
     `shared` is the part of the weights that a merge would share: of the wanted model's, or, when a backbone was asked
-    for, of its own. It is None where only config.json was read, since torch files have no header that can be read
-    apart; `layout` then is too.
+    for, of its own.
     """
 
     repo: str
     sha: str
     architecture: str
-    layout: str | None
+    layout: str
     classes: tuple[str, ...] | None = field(repr=False)
     rows: int | None
     same_labels: bool | None
     licence: str | None
     downloads: int
-    shared: float | None
+    shared: float
 
 
 @dataclass(frozen=True)
 class Search:
     """The models that were found, most downloaded first.
 
-    `looked_at` counts repositories; `unread` are those that could not be judged without downloading them, and why.
+    `looked_at` counts repositories; `unread` are those that could not be judged, and why.
     """
 
     wanted: str
@@ -93,11 +88,11 @@ class Search:
             (
                 each.repo,
                 each.architecture,
-                each.layout or "torch file, by its config.json",
+                each.layout,
                 _classes_text(each),
                 each.licence or "not stated",
                 f"{each.downloads:,}",
-                f"{each.shared:.1%}" if each.shared is not None else "?",
+                f"{each.shared:.1%}",
             )
             for each in self.candidates
         ]
@@ -162,22 +157,18 @@ def _classes_text(candidate: Candidate) -> str:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The goal of a search: the lists to look in, and the judge of a model by its checkpoint or its config alone."""
+    """The goal of a search: the lists to look in, and the judge of a model by its headers."""
 
     title: str
     queries: Sequence[Sequence[Query]]
     labels: LabelSet | None
     share: Callable[[Checkpoint], float | None]
-    fits: Callable[[str], bool]
     itself: str | None = None
 
     def judge(self, model: ListedModel) -> Candidate | str | None:
         """Return the model if it can merge, a text if that cannot be found out, or None if it cannot merge."""
         source = model.source
         try:
-            chosen, _ = choose_files(source)
-            if PurePosixPath(chosen[0].removesuffix(".index.json")).suffix != ".safetensors":
-                return self._by_config(model, source)
             checkpoint = open_checkpoint(source, headers_only=True)
             checkpoint.close()
             checkpoint = with_labels(checkpoint, [self.labels] if self.labels else [])
@@ -189,25 +180,15 @@ class _Wanted:
         found, rows = checkpoint.slot_map, classifier_rows(checkpoint.slot_map)
         return self._candidate(model, source, found.architecture, found.layout, checkpoint.classes, rows, shared)
 
-    def _by_config(self, model: ListedModel, source: Source) -> Candidate | str | None:
-        config = read_config(source)
-        if (stated := stated_backbone(config)) is None:
-            return f"{source.label}: has torch files only, and its config.json names no backbone that layouts know."
-        if not self.fits(stated):
-            return None
-        names = config.get("id2label")
-        classes = tuple(map(str, names.values())) if isinstance(names, dict) and names else None
-        return self._candidate(model, source, stated, None, classes, None, None)
-
     def _candidate(
         self,
         model: ListedModel,
         source: Source,
         architecture: str,
-        layout: str | None,
+        layout: str,
         classes: tuple[str, ...] | None,
         rows: int | None,
-        shared: float | None,
+        shared: float,
     ) -> Candidate:
         same = None
         if classes and self.labels:
@@ -244,7 +225,7 @@ def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
                 own += count if place is not None and place[0] is component else 0
         return own / whole if whole else None
 
-    return _Wanted(name, _queries(component.name, _size(name)), labels, share, fits)
+    return _Wanted(name, _queries(component.name, _size(name)), labels, share)
 
 
 def _like(model: Ref, labels: LabelSet | None) -> _Wanted:
@@ -263,13 +244,10 @@ def _like(model: Ref, labels: LabelSet | None) -> _Wanted:
             return None
         return alignment.shared_parameters / alignment.anchor_parameters
 
-    def fits(stated: str) -> bool:
-        return stated == architecture
-
     tags = (checkpoint.config.get("model_type"), checkpoint.source.card.get("pipeline_tag"))
     more = [{"filter": str(tag)} for tag in tags if tag]
     queries = _queries(component.name if component else "", _size(architecture), more)
-    return _Wanted(checkpoint.label, queries, labels, share, fits, checkpoint.source.ref.repo_id)
+    return _Wanted(checkpoint.label, queries, labels, share, checkpoint.source.ref.repo_id)
 
 
 def _queries(component: str, size: str, more: Sequence[Query] = ()) -> Sequence[Sequence[Query]]:
@@ -283,22 +261,6 @@ def _size(backbone: str) -> str:
     """The part of a backbone's name that repositories are likely to have in theirs: b5 of MiT-B5."""
     found = re.search(r"[- _]([a-z]?\d+)$", backbone.lower())
     return found[1] if found else ""
-
-
-def stated_backbone(config: Mapping[str, Any]) -> str | None:
-    """The backbone that a config.json of transformers describes, named as in `hf-lwmm inspect`."""
-    name, telling = _MODEL_TYPES.get(str(config.get("model_type")), ("", 0))
-    try:
-        depths, width = tuple(config["depths"]), config["hidden_sizes"][telling]
-    except (KeyError, TypeError, IndexError):
-        return None
-    if not name:
-        return None
-    component = COMPONENTS[name]
-    for variant in component.variants:
-        if variant.depths == depths and variant.width in (None, width):
-            return variant.name
-    return f"{component.title} with {'-'.join(map(str, depths))} blocks"
 
 
 def _listed(queries: Sequence[Sequence[Query]], scan: int) -> Iterator[ListedModel]:

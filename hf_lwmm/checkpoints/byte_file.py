@@ -17,7 +17,10 @@ class ByteFile(Protocol):
 
     name: str
     size: int
-    path: Path | None  # where it is on this machine, if it is
+
+    @property
+    def path(self) -> Path | None:
+        """Where the whole file is on this machine, if it is."""
 
     def read(self, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the file's bytes from `start` on. Raises CheckpointError or HubError if it cannot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,7 @@ from hf_lwmm.hub.refs import check_inside
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.layouts import SlotMap, map_slots, place_of
 from hf_lwmm.options import did_you_mean
+from hf_lwmm.progress import Progress, silent
 
 # What transformers looks for, in its order.
 _PREFERRED = (
@@ -121,13 +122,42 @@ class Checkpoint:
     @property
     def paths(self) -> Mapping[str, Path]:
         """The files that are on this machine, by name."""
-        return {part.name: part.file.path for part in self.parts if part.file.path is not None}
+        return {part.name: path for part in self.parts if (path := part.file.path) is not None}
+
+    @property
+    def recorded(self) -> Mapping[str, str]:
+        """The SHA-256 that the Hub records, in hexadecimal, of each file that is not on this machine as a whole."""
+        remote = {part.name: part.file for part in self.parts if isinstance(part.file, hub.RemoteFile)}
+        return {name: str(file.sha256) for name, file in remote.items() if file.path is None}
+
+    def fetch(self, tensors: Collection[str], *, whole: bool = False, progress: Progress = silent) -> None:
+        """Bring the bytes of some tensors from the Hub into its cache, before they are read.
+
+        With `whole`, whole files are downloaded, as they are where most of a file is needed.
+
+        Raises:
+            HubError: if they cannot be fetched.
+        """
+        remote = [part for part in self.parts if isinstance(part.file, hub.RemoteFile)]
+        spans = {part.name: part.reader.spans(name for name in tensors if name in part.tensors) for part in remote}
+        total = sum(end - start for found in spans.values() for start, end in found)
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(f"Fetching {self.label}", min(done, total), total)
+
+        for part in remote:
+            assert isinstance(part.file, hub.RemoteFile)
+            part.file.fetch(spans[part.name], advance, whole=whole)
 
 
 def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bool = False) -> Checkpoint:
     """Open the weights of a source.
 
-    With `headers_only`, files on the Hub are described from their headers, and not downloaded.
+    With `headers_only`, files on the Hub are described from their headers, and not downloaded; `Checkpoint.fetch`
+    brings what is read of them later.
 
     Raises:
         CheckpointError: if there are no weights, several candidates, or a damaged or unsafe file.
@@ -147,7 +177,7 @@ def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bo
     with contextlib.ExitStack() as opened:
         parts = []
         for name in shards:
-            file = LocalFile(hub.fetch(source, name))
+            file = _open_file(source, name, headers_only)
             opened.callback(file.close)
             parts.append(_open_part(name, file, branch))
         tensors = _union(source, parts)
@@ -158,6 +188,13 @@ def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bo
     metadata = {name: value for part in parts for name, value in part.metadata.items()}
     reader = JoinedReader(readers)
     return Checkpoint(source, shards, tensors, classes, config, reader, notes, tuple(parts), metadata)
+
+
+def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:
+    remote = hub.open_remote(source, name) if headers_only else None
+    if remote is None or remote.sha256 is None:  # a file without a recorded hash is a small one
+        return LocalFile(hub.fetch(source, name))
+    return remote
 
 
 def _open_part(name: str, file: ByteFile, branch: str) -> WeightFile:

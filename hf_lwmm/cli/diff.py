@@ -10,12 +10,15 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import console, note, print_json
+from hf_lwmm.errors import PlanError
 
 EXAMPLES = """Examples:
 
 hf-lwmm diff org/a org/b --granularity block
 
-hf-lwmm diff org/a org/b --tau 10 --tau 100 --plot diff.png"""
+hf-lwmm diff org/a org/b --tau 10 --tau 100 --plot diff.png
+
+hf-lwmm diff org/a org/b:latest.pth --headers"""
 
 _ROWS = 40
 
@@ -36,6 +39,9 @@ def diff(
         typer.Option(help="Draw the differences over depth (.png, .svg, .pdf).", show_default=False),
     ] = None,
     branch: options.Branch = "student",
+    headers: Annotated[
+        bool, typer.Option("--headers", help="Compare names, shapes and types alone; nothing is downloaded.")
+    ] = False,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -43,6 +49,11 @@ def diff(
 
     The last line judges whether they come from one pre-training.
     """
+    if headers:
+        if tau or plot is not None or granularity != "module":
+            raise PlanError("--headers reads no values; leave out --tau, --granularity and --plot.")
+        _show_headers(hf_lwmm.diff_headers(first, second, branch=branch), full, as_json)
+        return
     if plot is not None:
         hf_lwmm.check_picture_name(plot)
     with hf_lwmm.progress_bar() as progress:
@@ -56,6 +67,27 @@ def diff(
     if plot is not None:
         hf_lwmm.plot_discrepancy(report, plot)
         note(f"Drew {plot}")
+
+
+def _show_headers(found: hf_lwmm.HeaderDiff, full: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_dict())
+        return
+    for letter, model, layout, only in zip("ab", found.models, found.layouts, found.only, strict=True):
+        print(f"{letter}. {model}: {layout}, {len(only):,} slots that the other lacks")
+    print(f"{found.shared:,} slots agree in name and shape.")
+    sections = {
+        "only in a": found.only[0],
+        "only in b": found.only[1],
+        "other shape": [f"{slot}: {a}, {b}" for slot, (a, b) in found.shapes.items()],
+        "other type": [f"{slot}: {a}, {b}" for slot, (a, b) in found.dtypes.items()],
+    }
+    for title, lines in sections.items():
+        shown = lines if full else lines[: _ROWS // 4]
+        for line in shown:
+            print(f"  {title}: {line}")
+        if len(lines) > len(shown):
+            print(f"  {title}: {len(lines) - len(shown):,} more (--full)")
 
 
 def _print(report: hf_lwmm.DiffReport, full: bool) -> None:

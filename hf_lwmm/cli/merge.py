@@ -39,6 +39,7 @@ def merge(
     eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-")],  # noqa: UP045
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "compile"))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
+    reading: Annotated[Given, Group("Hub", options=hf_lwmm.MergeInputs)],
     models: options.Models = None,
     anchor: options.Anchor = None,
     output: Annotated[
@@ -68,6 +69,7 @@ def merge(
         eval_images=eval_images,
         network=replace(network, system=network.system or start.system),
         tuning=None if models or anchor or not _same_weights(own, start.knobs) else start.tuning,
+        **reading,
     )
     sources, wanted = list(models or start.models), anchor or (None if models else start.anchor)
     if dry_run:

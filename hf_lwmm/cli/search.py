@@ -63,4 +63,4 @@ def search(
     note(f"{len(found.candidates)} of {found.looked_at} inspected models can merge with {found.wanted}.")
     if found.unread:
         names = ", ".join(list(found.unread)[:_NAMES]) + (", ..." if len(found.unread) > _NAMES else "")
-        note(f"Not checked without downloading them: {len(found.unread)} ({names}); --json gives the reasons.")
+        note(f"Not judged: {len(found.unread)} ({names}); --json gives the reasons.")

@@ -1,6 +1,6 @@
 """The Hub: references to models, and reading and pushing through the stock client."""
 
-from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, remote_header, resolve
+from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, resolve
 from hf_lwmm.hub.hashes import file_hashes, sha256, stamp
 from hf_lwmm.hub.pushing import Pushed, PushOptions, check_push, push_folder, target_repo, whoami
 from hf_lwmm.hub.range_requests import RangesRefusedError
@@ -23,7 +23,6 @@ __all__ = [
     "open_remote",
     "parse_ref",
     "push_folder",
-    "remote_header",
     "resolve",
     "sha256",
     "stamp",

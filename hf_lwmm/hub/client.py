@@ -1,4 +1,4 @@
-"""Read from the Hub: fix a revision to its commit, list models and files, fetch files and safetensors headers."""
+"""Read from the Hub: fix a revision to its commit, list models and files, fetch files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from hf_lwmm.hub.refs import ModelRef
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
-
-_FIRST_READ = 100_000  # bytes: most headers, in one request
 
 
 @dataclass(frozen=True)
@@ -106,45 +104,6 @@ def fetch(source: Source, name: str) -> Path:
 
     repo_id = _repo_id(source.ref)
     return Path(call(source.ref, lambda: hf_hub_download(repo_id, name, revision=source.sha), name))
-
-
-def remote_header(source: Source, name: str) -> tuple[bytes, int, int] | None:
-    """Read the header of a remote safetensors file without its data.
-
-    Returns:
-        The header's JSON text, the byte of the file at which the data starts, and the size of the data in bytes; None
-        if the file is local or in the cache, where opening it is quicker.
-
-    Raises:
-        HubError: if there is no such file, or the Hub cannot be reached.
-    """
-    if source.ref.path is not None:
-        return None
-    from huggingface_hub import hf_hub_url, is_offline_mode, try_to_load_from_cache
-
-    repo_id = _repo_id(source.ref)
-    if is_offline_mode() or isinstance(try_to_load_from_cache(repo_id, name, revision=source.sha), str):
-        return None
-    url = hf_hub_url(repo_id, name, revision=source.sha)
-    start, size = call(source.ref, lambda: _read_range(url, 0, _FIRST_READ), name)
-    length = int.from_bytes(start[:8], "little")
-    if length > size - 8:
-        return start[8:], 8 + length, size - 8 - length  # the caller's check of sizes refuses it
-    if length + 8 > len(start):
-        start = start[:8] + call(source.ref, lambda: _read_range(url, 8, 7 + length), name)[0]
-    return start[8 : 8 + length], 8 + length, size - 8 - length
-
-
-def _read_range(url: str, first: int, last: int) -> tuple[bytes, int]:
-    """Bytes `first` to `last` of a remote file, both included, and the size of the whole file."""
-    from huggingface_hub import get_session, hf_raise_for_status
-    from huggingface_hub.utils import build_hf_headers
-
-    headers = {**build_hf_headers(), "Range": f"bytes={first}-{last}"}
-    response = get_session().get(url, headers=headers, follow_redirects=True)
-    hf_raise_for_status(response)
-    total = response.headers.get("Content-Range", "").rpartition("/")[2]
-    return response.content[: last - first + 1], int(total) if total.isdigit() else len(response.content)
 
 
 def _repo_id(ref: ModelRef) -> str:

@@ -67,6 +67,11 @@ class RemoteFile:
         self._stored = PartialFile.open(self._partial, self.size)
         self._whole: Path | None = None
 
+    @property
+    def path(self) -> Path | None:
+        """The whole file, once it is in the cache."""
+        return self._whole
+
     def read(self, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the file's bytes from `start` on.
 

@@ -72,6 +72,7 @@ class MergeInputs(Options):
     eval_images: ImageSource | None = field(default=None)
     network: NetworkOptions = field(default=NetworkOptions())
     tuning: Tuning | None = field(default=None)
+    full_download: bool = option(False, "Download whole files from the Hub, not only the parts that are read.")
 
     def __post_init__(self) -> None:
         for name in ("tune_images", "bn_images", "eval_images"):

@@ -30,7 +30,8 @@ SCHEMA = 2
 class Recipe:
     """A merge as a file records it.
 
-    `sha256` holds hashes of each model's weight files, and `output` those of the merged ones.
+    `sha256` holds hashes of each model's weight files, and `output` those of the merged ones. Of files in `recorded`
+    not all bytes were read, and the hash is the one that the Hub records.
 
     A local model of a finished merge is named by its last part alone and listed in `local`. The hashes of `base` and
     `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2
@@ -48,6 +49,7 @@ class Recipe:
     files: FileOptions = field(default=FileOptions())
     local: tuple[str, ...] = ()
     sha256: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
+    recorded: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     output: Mapping[str, str] = field(default_factory=dict)
     version: str = __version__
 
@@ -73,6 +75,8 @@ class Recipe:
             entry: dict[str, Any] = {"local" if ref in self.local else "model": ref}
             if self.sha256:
                 entry["sha256"] = dict(sorted(self.sha256[index].items()))
+            if self.recorded and self.recorded[index]:
+                entry["recorded"] = list(self.recorded[index])
             entries.append(entry)
         models, rest = entries[: len(self.models)], entries[len(self.models) :]
         knobs = self.knobs.to_dict()
@@ -120,6 +124,7 @@ def recipe_of(
         files=files,
         local=tuple(name for name, source in zip(every, sources, strict=True) if source.sha is None),
         sha256=sha256,
+        recorded=tuple(tuple(checkpoint.recorded) for checkpoint in plan.sources),
         output=output,
     )
 
@@ -180,6 +185,7 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         files=_files(content, name),
         local=tuple(entry.ref for entry in every if entry.local),
         sha256=tuple(entry.sha256 for entry in every),
+        recorded=tuple(entry.recorded for entry in every),
         output=_hashes(content.get("output"), f"{name}, output"),
         version=str(content.get("hf_lwmm", __version__)),
     )
@@ -202,6 +208,7 @@ class _Entry:
     ref: str
     local: bool
     sha256: Mapping[str, str]
+    recorded: tuple[str, ...]
 
 
 def _entry(entry: Any, name: str) -> _Entry:
@@ -209,8 +216,12 @@ def _entry(entry: Any, name: str) -> _Entry:
     ref = (content.get("model") or content.get("local")) if isinstance(content, Mapping) else None
     if not isinstance(ref, str):
         raise PlanError(f"{name}: a model must be a reference such as org/name@revision, not {entry!r}.")
-    check_names(content, ("model", "local", "sha256"), f"{name}, {ref}")
-    return _Entry(ref, "local" in content, _hashes(content.get("sha256"), f"{name}, {ref}"))
+    check_names(content, ("model", "local", "sha256", "recorded"), f"{name}, {ref}")
+    recorded = content.get("recorded") or ()
+    if not isinstance(recorded, list | tuple):
+        raise PlanError(f"{name}, {ref}, recorded: must be a list of file names, not {recorded!r}.")
+    hashes = _hashes(content.get("sha256"), f"{name}, {ref}")
+    return _Entry(ref, "local" in content, hashes, tuple(map(str, recorded)))
 
 
 def _hashes(content: Any, where: str) -> dict[str, str]:

@@ -132,6 +132,24 @@ def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
     return tuple(recipes)
 
 
+def tensors_read(plan: MergePlan) -> tuple[frozenset[str], ...]:
+    """Return the stored tensors that a merge reads of each of the plan's sources.
+
+    All of them where the plan is not yet complete: its weights are undecided, or models are permuted first.
+    """
+    if plan.undecided or plan.permutes:
+        return tuple(frozenset(source.tensors) for source in plan.sources)
+    read: list[set[str]] = [set() for _ in plan.sources]
+    for recipe in tensor_recipes(plan):
+        for segment in recipe.segments:
+            for term in (*segment.terms, *segment.extras):
+                read[term.source].add(term.tensor)
+            if segment.weight_norm is not None:
+                for term, (other, _) in zip(segment.terms, segment.weight_norm.others, strict=True):
+                    read[term.source].add(other)
+    return tuple(map(frozenset, read))
+
+
 def _own(plan: MergePlan, atom: Atom, start: int, count: int) -> Segment:
     """Elements that stay the anchor's."""
     return Segment(start, count, (Term(plan.alignment.anchor, atom.tensor, start, 1.0),))
