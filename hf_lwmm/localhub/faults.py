@@ -31,7 +31,7 @@ class Fault:
     drop_after_bytes: int | None = None
 
     def fits(self, scope: Scope) -> bool:
-        """Return whether the fault applies to a request."""
+        """Return True if the fault applies to a request."""
         return self.times > 0 and scope["method"] == self.method and re.search(self.path, scope["path"]) is not None
 
 
