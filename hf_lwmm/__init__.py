@@ -59,6 +59,9 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
         DatasetError as DatasetError,
     )
     from hf_lwmm.errors import (
+        ExtraError as ExtraError,
+    )
+    from hf_lwmm.errors import (
         HfLwmmError as HfLwmmError,
     )
     from hf_lwmm.errors import (
@@ -78,6 +81,9 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     )
     from hf_lwmm.errors import (
         RefError as RefError,
+    )
+    from hf_lwmm.errors import (
+        SweepError as SweepError,
     )
     from hf_lwmm.evaluation.examples import save_examples as save_examples
     from hf_lwmm.evaluation.overlays import Prediction as Prediction
@@ -141,6 +147,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
         plot_subsets as plot_subsets,
     )
     from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
+    from hf_lwmm.publishing.plots.style import PlotError as PlotError
     from hf_lwmm.publishing.plots.style import check_picture_name as check_picture_name
     from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.publishing.reports import check_report_name as check_report_name

@@ -144,6 +144,7 @@ def test_push_options_reach_the_hub(run: Run, models: tuple[str, str], api: HfAp
     assert run("merge", *models, "--push", repo, *options)[0] == 0
     assert api.model_info(repo).private
     assert run("merge", *models, "--push", f"{repo}-public", "--private", "--no-private")[0] == 0
+    assert run("merge", *models, "--dry-run", "--no-private", "--no-tune-streaming")[0] == 0
     assert not api.model_info(f"{repo}-public").private
     assert api.list_repo_commits(repo, revision="dev")[0].title == "Try this"
     assert "model.safetensors" not in api.list_repo_files(repo)
@@ -390,7 +391,7 @@ def test_a_folder_or_port_that_cannot_be_served_is_one_line(run: Run, tmp_path: 
     for root, port, message in (
         ("file", 8000, "cannot hold repositories (Not a directory). Name another with --root."),
         ("/proc/x", 8000, "/proc/x: cannot hold repositories"),
-        ("other", 8000, "its users.json is not that of a local Hub"),
+        ("other", 8000, "its users.json was not written by a local Hub"),
         ("new", 99999, "--port 99999 must be at least 0 and at most 65535."),
         ("new", -1, "--port -1 must be"),
     ):

@@ -521,7 +521,7 @@ def test_columns_are_found_by_type_before_name(hub: LocalHub) -> None:
     with pytest.raises(DatasetError, match="has no column 'masks'; it has pixel_values, semantic_segmentation"):
         open_images(ImageSource(name, label_column="masks"))
     images = push("org/unlabelled", {"image": (ImageFeature(), [picture])})
-    with pytest.raises(DatasetError, match=r"no column is plainly the label: it has image\. Say which with"):
+    with pytest.raises(DatasetError, match=r"cannot tell which column holds the label: it has image\. Name it with"):
         open_images(images)
 
 

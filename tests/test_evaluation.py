@@ -211,7 +211,7 @@ def test_what_has_no_masks_is_refused(hub: Any, models: tuple[Path, Path], rows:
     Dataset.from_dict({"image": rows["image"], "caption": ["x"] * 4}, features=features).push_to_hub(
         "local/captions", split="validation"
     )
-    with pytest.raises(DatasetError, match=r"no column is plainly the label: it has image, caption"):
+    with pytest.raises(DatasetError, match=r"cannot tell which column holds the label: it has image, caption"):
         open_images("local/captions")
 
 

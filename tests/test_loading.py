@@ -42,7 +42,7 @@ def test_a_bare_state_dict_is_loaded_by_its_tensors(name: str, tmp_path: Path) -
     nameless = hf_lwmm.load(tmp_path / "latest.pth")
     assert nameless.classes == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert any("names none of its 3 classes; --labels does" in note for note in nameless.notes)
-    assert any("taken for advent's arithmetic" in note for note in nameless.notes) == (name == "deeplab")
+    assert any("assumed to be advent's" in note for note in nameless.notes) == (name == "deeplab")
 
 
 def test_image_settings_are_the_code_bases_own(tmp_path: Path) -> None:

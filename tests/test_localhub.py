@@ -214,6 +214,19 @@ def test_an_upload_nobody_asked_for_or_with_other_content_than_announced_is_refu
     assert not hub.store.blob("0" * 64).exists() and not list(hub.store.blob("0" * 64).parent.iterdir())
 
 
+def test_names_of_content_that_are_no_hashes_are_refused(hub: LocalHub, repo: str) -> None:
+    body = {"operation": "upload", "objects": [{"oid": "../../users.json", "size": 9}]}
+    headers = {"Authorization": f"Bearer {hub.token}"}
+    answer = httpx2.post(f"{hub.endpoint}/{repo}.git/info/lfs/objects/batch", json=body, headers=headers)
+    assert answer.status_code == 422 and "Not a SHA-256" in answer.json()["error"]
+
+
+def test_tokens_and_content_are_the_owners_alone(tmp_path: Path) -> None:
+    Store(tmp_path / "root")
+    modes = {name: (tmp_path / "root" / name).stat().st_mode & 0o777 for name in ("users.json", "blobs", "repos")}
+    assert modes == {"users.json": 0o600, "blobs": 0o700, "repos": 0o700}
+
+
 def test_everything_survives_a_restart(tmp_path: Path) -> None:
     with LocalHub(tmp_path) as first:
         api = HfApi(endpoint=first.endpoint, token=first.token)

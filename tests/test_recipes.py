@@ -176,3 +176,12 @@ def test_class_names_on_the_card_are_read_back(classes: tuple[str, ...]) -> None
 def test_what_is_no_recipe_is_refused(text: str) -> None:
     with pytest.raises(PlanError):
         read_recipe(text)
+
+
+def test_a_recorded_system_matters_only_where_networks_run() -> None:
+    recipe = read_recipe(yaml.safe_dump({"models": ["org/a", "org/b"], "system": "diga"}))
+    assert recipe.system == "diga" and recipe.inputs == hf_lwmm.MergeInputs()
+    tuned = read_recipe(
+        yaml.safe_dump({"models": ["org/a"], "system": "diga", "tuning": {"rows": [{"to": 1, "weights": [1]}]}})
+    )
+    assert tuned.inputs.network.system == "diga"

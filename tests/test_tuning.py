@@ -313,6 +313,7 @@ def test_batchnorm_statistics_go_with_the_adapted_weights(bare: Path, tmp_path: 
             {"network": hf_lwmm.NetworkOptions(compute_dtype="bfloat16")},
             "--compute-dtype needs --eval-data, --tune-data or --bn-data",
         ),
+        ({"network": hf_lwmm.NetworkOptions(branch="teacher")}, r"takes it from its knobs, as Knobs\(branch=\.\.\.\)"),
     ],
 )
 def test_what_is_missing_or_useless_is_said(

@@ -9,7 +9,7 @@ from hf_lwmm.errors import PlanError
 
 
 def expect(value: object, cls: type, name: str) -> None:
-    """Refuse an argument that is no `cls`, which is a public class of options. Raises PlanError."""
+    """Refuse an argument that is not a `cls`, which is a public class of options. Raises PlanError."""
     if not isinstance(value, cls):
         raise PlanError(f"{name} must be hf_lwmm.{cls.__name__}(...), not {_shown(value)}.")
 

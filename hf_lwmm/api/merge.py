@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
-from hf_lwmm.api.plan import anchor_index, fetched, planned, read_models
+from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.atomic import atomic, check_target
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -95,7 +95,7 @@ def merge(
     expect(evaluation, EvaluationSpec, "evaluation")
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
-    _check_network(inputs)
+    check_network(inputs)
     refs = read_models(models)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
@@ -161,13 +161,6 @@ def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationS
     for name in evaluation.changed() if inputs.eval_images is None else ():
         if not tried or name in ("ensemble", "examples"):
             raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
-
-
-def _check_network(inputs: MergeInputs) -> None:
-    """Refuse options of networks where none runs; weights that were decided earlier tell how theirs ran."""
-    if not any((inputs.tune_images, inputs.bn_images, inputs.eval_images, inputs.tuning)):
-        for name in inputs.network.changed():
-            raise PlanError(f"{inputs.network.flag(name)} needs --eval-data, --tune-data or --bn-data.")
 
 
 def _check_measurements(ready: MergePlan) -> tuple[str, ...]:

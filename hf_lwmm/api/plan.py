@@ -45,8 +45,20 @@ def plan(
     """
     expect(knobs, Knobs, "knobs")
     expect(inputs, MergeInputs, "inputs")
+    check_network(inputs)
     with planned(models, anchor, knobs, inputs, progress) as decided:
         return decided
+
+
+def check_network(inputs: MergeInputs) -> None:
+    """Refuse network options when no network is run, and those that a merge takes from its knobs. Raises PlanError."""
+    changed = inputs.network.changed()
+    for name in ("labels", "branch"):
+        if name in changed:
+            raise PlanError(f"inputs.network.{name}: a merge takes it from its knobs, as Knobs({name}=...).")
+    if not any((inputs.tune_images, inputs.bn_images, inputs.eval_images, inputs.tuning)):
+        for name in changed:
+            raise PlanError(f"{inputs.network.flag(name)} needs --eval-data, --tune-data or --bn-data.")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Write atomically: what is made appears under its name whole, or not at all."""
+"""Write atomically: output appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def atomic(target: Path | None) -> Iterator[Path]:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Refuse a target that exists, unless `overwrite` allows to replace it. Raises MergeError."""
+    """Refuse a target that exists, unless `overwrite` is set. Raises MergeError."""
     if target.exists() and not overwrite:
         raise MergeError(f"{target} exists already. Choose another output, or replace it with --overwrite.")
 

@@ -40,13 +40,13 @@ def convert(
 ) -> None:
     """Convert a model for transformers or another code base.
 
-    --to chooses the code base. Not a bit of the weights changes.
+    --to chooses the code base. The weights are copied bit for bit.
     """
     pushed = None
     with hf_lwmm.progress_bar() as progress:
         if to is None:
             if backbone_only:
-                raise hf_lwmm.PlanError("--backbone-only goes with --to: a network has all its parts.")
+                raise hf_lwmm.PlanError("--backbone-only needs --to.")
             done = hf_lwmm.export(
                 source,
                 output,
@@ -63,7 +63,7 @@ def convert(
             if output is None or push is not None:
                 raise hf_lwmm.PlanError("--to writes a file or folder: name it after the model, and push without --to.")
             if license or network.system or network.labels:
-                raise hf_lwmm.PlanError("--license, --system and --labels make no difference to names; leave them out.")
+                raise hf_lwmm.PlanError("--license, --system and --labels cannot be used with --to.")
             renamed = hf_lwmm.convert(
                 source,
                 output,

@@ -22,7 +22,7 @@ accelerate launch --num_processes 4 -m hf_lwmm evaluate org/merged --data org/ci
 
 
 def evaluate(
-    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images")],  # noqa: UP045
+    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "validation"})],  # noqa: UP045
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation")],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks")],
     models: options.Models = None,

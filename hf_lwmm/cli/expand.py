@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -28,13 +28,14 @@ class Group:
     """The options of a class in a command's help.
 
     `prefix` stands before every option's name. `skip` are fields that this command does not offer. `options` is the
-    class, for a parameter of type `Given`.
+    class, for a parameter of type `Given`. `shown` are defaults of this command's own, as help texts show them.
     """
 
     panel: str
     prefix: str = ""
     skip: tuple[str, ...] = ()
     options: type[Options] | None = None
+    shown: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class _Parameter:
             return values
         key = next(iter(self.declared))
         if self.optional and key not in values:
-            if values:
-                first = next(iter(values))
+            defaults = {each.name: each.default for each in fields(self.cls)}  # type: ignore[arg-type]
+            if changed := [name for name, value in values.items() if value != defaults[name]]:
+                first = changed[0]
                 needs = option_name(key, self.declared[key], self.group.prefix)
                 raise PlanError(f"{option_name(first, self.declared[first], self.group.prefix)} needs {needs}.")
             return None
@@ -85,8 +87,8 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         arguments = {group.name: group.value(given) for group in groups}
         for group in groups:
-            for field in group.declared:
-                given.pop(group.flat(field))
+            for name in group.declared:
+                given.pop(group.flat(name))
         command(**given, **arguments)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -114,12 +116,12 @@ def _options_of(parameter: _Parameter) -> list[inspect.Parameter]:
     defaults = {each.name: each.default for each in fields(parameter.cls)}  # type: ignore[arg-type]
     for name, declared in parameter.declared.items():
         kind = _kind(hints[name], declared)
-        shown = declared.shown or _shown(defaults[name])
+        shown = parameter.group.shown.get(name) or declared.shown or _shown(defaults[name])
         flag = option_name(name, declared, parameter.group.prefix)
         info = typer.Option(
             f"{flag}/--no-{flag.removeprefix('--')}" if kind is bool else flag,
-            help=declared.help + (f" [default: {shown}]" if shown and kind is not bool else ""),
-            metavar=declared.metavar or ("|".join(declared.choices) if declared.choices else None),
+            help=declared.help + (f"  [default: {shown}]" if shown and kind is not bool else ""),
+            metavar=declared.metavar or _choices(name, declared),
             show_default=False,
             rich_help_panel=parameter.group.panel,
         )
@@ -145,7 +147,16 @@ def _shown(default: Any) -> str:
     """A default in help texts; empty if there is nothing to show."""
     if default is None or default is False or default in ((), ""):
         return ""
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    parts = default if isinstance(default, tuple) else (default,)
+    return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+
+
+def _choices(name: str, declared: Declaration) -> str | None:
+    """What stands for the value of an option that has choices; their names, if they are few."""
+    names = "|".join(declared.choices)
+    if len(names) > 60:
+        names = name.removesuffix("s").upper()
+    return names + (",..." if declared.commas else "") if names else None
 
 
 def _value(cls: type[Options], name: str, declared: Declaration, given: Any) -> Any:

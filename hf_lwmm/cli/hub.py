@@ -15,7 +15,12 @@ EXAMPLES = """Example:
 
 hf-lwmm hub serve --root ~/local-hub --port 8000"""
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run a local Hub for tests and offline sites.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Run a local Hub for tests and offline sites.",
+)
 
 
 @app.callback()
@@ -27,11 +32,14 @@ def serve(
     root: Annotated[Path, typer.Option(help="Folder that holds the repositories; made if missing.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 is any free one.")] = 8000,
 ) -> None:
-    """Serve a folder as a Hub to the stock clients, on this machine only, until interrupted."""
+    """Serve a folder as a Hub on this machine.
+
+    The stock clients work with it. Only this machine reaches it, until the command is interrupted.
+    """
 
     def announce(endpoint: str, user: str, token: str) -> None:
         note(f"Local Hub of {root} for the user {user}, on this machine only (127.0.0.1).")
-        note("It is for trying things out, tests and air-gapped sites: no encryption, no quotas. In another shell:")
+        note("For experiments, tests and air-gapped sites: no encryption, no quotas. In another shell:")
         note(f"  export HF_ENDPOINT={endpoint} HF_TOKEN={token} HF_HUB_DISABLE_XET=1")
         note("Ctrl-C stops it; what was pushed stays.")
 

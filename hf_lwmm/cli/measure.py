@@ -12,7 +12,7 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
 
-EXAMPLES = """Example:
+EXAMPLES = """Examples:
 
 hf-lwmm measure org/a --data org/cityscapes --split train --output a.safetensors
 
@@ -20,7 +20,7 @@ hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measure
 
 
 def measure(
-    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images")],  # noqa: UP045
+    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "train", "limit": "64"})],  # noqa: UP045
     network: Annotated[hf_lwmm.NetworkOptions, Group("Network", skip=("compute_dtype",))],
     model: Annotated[str, typer.Argument(help=options.MODEL)],
     output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],

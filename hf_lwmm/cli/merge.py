@@ -27,16 +27,28 @@ hf-lwmm merge org/a org/b --method adaptive --tune-data org/cityscapes --bn-stat
 hf-lwmm merge --recipe hf_lwmm.yaml"""
 
 
+_TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
+
+
 def merge(
     knobs: Annotated[Given, Group("Merge", options=hf_lwmm.Knobs)],
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
     writing: Annotated[Given, Group("Output", options=hf_lwmm.WriteOptions)],
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub")],  # noqa: UP045
-    tune_images: Annotated[Given, Group("Images to decide weights on", "tune-", options=hf_lwmm.ImageSource)],
-    bn_images: Annotated[
-        Given, Group("Images for BatchNorm", "bn-", ("label_column", "ids"), options=hf_lwmm.ImageSource)
+    tune_images: Annotated[
+        Given, Group("Images to decide weights on", "tune-", options=hf_lwmm.ImageSource, shown=_TUNE_SPLIT)
     ],
-    eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-")],  # noqa: UP045
+    bn_images: Annotated[
+        Given,
+        Group(
+            "Images for BatchNorm",
+            "bn-",
+            ("label_column", "ids"),
+            options=hf_lwmm.ImageSource,
+            shown={"split": "train"},
+        ),
+    ],
+    eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-", shown={"split": "validation"})],  # noqa: UP045
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "compile"))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
     reading: Annotated[Given, Group("Hub", options=hf_lwmm.MergeInputs)],
@@ -48,7 +60,7 @@ def merge(
     ] = None,
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Take what is not given from a recipe, such as hf_lwmm.yaml.", show_default=False),
+        typer.Option(help="Read what is not given here from a recipe, such as hf_lwmm.yaml.", show_default=False),
     ] = None,
     method: options.MethodName = None,
     option: options.MethodOption = None,
@@ -61,14 +73,25 @@ def merge(
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)
+    tuning = None if models or anchor or not _same_weights(own, start.knobs) else start.tuning
+    found_bn_images = options.images(
+        bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None
+    )
+    found_tune_images = options.images(tune_images, "tune-")
+    looks = any((found_tune_images, found_bn_images, eval_images))
+    if tuning is not None and not looks and network.changed():
+        raise hf_lwmm.PlanError(
+            f"{network.flag(next(iter(network.changed())))}: no network runs, since the recipe has the layer weights."
+        )
+    recorded = start.system if looks or tuning is not None else None
     inputs = hf_lwmm.MergeInputs(
         base=base or (start.base if "base" in chosen.needs else None),
         measurements=tuple(measurements or (start.measurements if chosen.measured else ())),
-        tune_images=options.images(tune_images, "tune-"),
-        bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
+        tune_images=found_tune_images,
+        bn_images=found_bn_images,
         eval_images=eval_images,
-        network=replace(network, system=network.system or start.system),
-        tuning=None if models or anchor or not _same_weights(own, start.knobs) else start.tuning,
+        network=replace(network, system=network.system or recorded),
+        tuning=tuning,
         **reading,
     )
     sources, wanted = list(models or start.models), anchor or (None if models else start.anchor)

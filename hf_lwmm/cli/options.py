@@ -48,7 +48,7 @@ Base = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         metavar="MODEL",
-        help="Pre-training that all models share, for the methods that need it.",
+        help="Pre-trained model that all models come from, for methods that need it.",
         show_default=False,
         rich_help_panel="Method",
     ),
@@ -62,7 +62,7 @@ Measurements = Annotated[
     ),
 ]
 Branch = Annotated[str, typer.Option(metavar="|".join(_BRANCH.choices), help=_BRANCH.help)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace an existing output.", show_default=False)]
 License = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="License to state in place of the source's.", show_default=False),
@@ -101,6 +101,7 @@ def images(
     """
     if recorded is not None and "data" not in given:
         return replace(recorded, **given)
+    given = {name: value for name, value in given.items() if value is not False}  # leaving out is nothing to ask for
     if given and "data" not in given:
         raise PlanError(f"--{prefix}{next(iter(given)).replace('_', '-')} needs --{prefix}data.")
     return hf_lwmm.ImageSource(**given) if given else None

@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     """Print the layer table of a merge.
 
-    It has positions, slots, shapes and weights, and the reasons for what is not shared. Nothing is merged.
+    It shows positions, slots, shapes and weights, and why the rest is not shared. Nothing is merged.
     """
     if plot is not None:
         hf_lwmm.check_picture_name(plot)

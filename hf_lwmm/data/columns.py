@@ -95,7 +95,9 @@ def _chosen(
     if len(candidates) == 1:
         return candidates[0]
     found = f"several columns could be it ({', '.join(candidates)})" if candidates else f"it has {', '.join(features)}"
-    raise DatasetError(f"{source.data}: no column is plainly the {what}: {found}. Say which with --{what}-column.")
+    raise DatasetError(
+        f"{source.data}: cannot tell which column holds the {what}: {found}. Name it with --{what}-column."
+    )
 
 
 def _no_column(source: ImageSource, column: str, features: Mapping[str, Any]) -> DatasetError:

@@ -78,9 +78,7 @@ class Rows:
                 raise
             except Exception as error:  # a connection that datasets has given up on, a damaged file
                 where = f"{self.shown}, image {index}"
-                raise DatasetError(
-                    f"{where}: cannot be read: {first_line(error)} Run it again to go on here."
-                ) from None
+                raise DatasetError(f"{where}: cannot be read: {first_line(error)} Run it again to resume.") from None
             return row
 
         return read

@@ -329,7 +329,7 @@ def _raise_nonfinite(sources: Sources, run: _Run, dtypes: list[str], buffers: _B
         if not np.isfinite(values).all():
             raise MergeError(
                 f"{sources[term.source].label}: tensor {term.tensor!r} has a value that is not finite. "
-                "Nothing was kept. Repair the checkpoint, or merge all the same with --allow-nonfinite."
+                "Nothing was kept. Repair the checkpoint, or merge anyway with --allow-nonfinite."
             )
     raise MergeError(f"{run.tensor.name}: the merged values overflow. Nothing was kept.")
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -81,6 +81,8 @@ def _route(hub: Hub, path: str, answer: Answer, methods: list[str]) -> Route:
         except StoreError as error:
             headers = {"X-Error-Message": error.message} | ({"X-Error-Code": error.code} if error.code else {})
             return JSONResponse({"error": error.message}, error.status, headers)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
 
     return Route(path, endpoint, methods=methods)
 

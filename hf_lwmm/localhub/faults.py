@@ -35,7 +35,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
 
     def fits(self, scope: Scope) -> bool:
-        """Return whether the fault applies to a request."""
+        """Return True if the fault applies to a request."""
         return self.times > 0 and scope["method"] == self.method and re.search(self.path, scope["path"]) is not None
 
 

@@ -26,11 +26,11 @@ class User:
     orgs: tuple[str, ...] = ()
 
     def may_write(self, namespace: str) -> bool:
-        """Return whether this user may write to the repositories of a user or an organisation."""
+        """Return True if this user may write to the repositories of a user or an organisation."""
         return self.role == "write" and self.belongs_to(namespace)
 
     def belongs_to(self, namespace: str) -> bool:
-        """Return whether a namespace is this user's own or one of an organisation of theirs."""
+        """Return True if a namespace is this user's own or one of an organisation of theirs."""
         return namespace == self.name or namespace in self.orgs
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 
 import uvicorn
 
-from hf_lwmm.errors import HubError
+from hf_lwmm.errors import HubError, MergeError
 from hf_lwmm.localhub.app import create_app
 from hf_lwmm.localhub.faults import Fault
 from hf_lwmm.localhub.records import User
@@ -93,12 +93,14 @@ def _endpoint(bound: socket.socket) -> str:
 def _open(root: Path) -> Store:
     try:
         store = Store(root)
-    except OSError as error:
-        raise HubError(f"{root}: cannot hold repositories ({error.strerror}). Name another with --root.") from None
+    except (OSError, MergeError) as error:
+        raise HubError(f"{root}: cannot hold repositories ({error}). Name another with --root.") from None
     try:
         store.users()[0]
     except (ValueError, TypeError, LookupError):
-        raise HubError(f"{root}: its users.json is not that of a local Hub. Name another folder with --root.") from None
+        raise HubError(
+            f"{root}: its users.json was not written by a local Hub. Name another folder with --root."
+        ) from None
     return store
 
 

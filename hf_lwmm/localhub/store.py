@@ -33,8 +33,9 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock = threading.RLock()
+        root.mkdir(parents=True, exist_ok=True)
         for folder in ("blobs", "repos"):
-            (root / folder).mkdir(parents=True, exist_ok=True)
+            (root / folder).mkdir(mode=0o700, exist_ok=True)  # private repositories are nobody else's to read
         if not (root / "users.json").exists():
             self.add_user(User("local", f"hf_{secrets.token_hex(16)}"))
 
@@ -50,7 +51,7 @@ class Store:
         """Add a user in place of the one of that name, if there is one."""
         with self._lock:
             others = [asdict(other) for other in self.users() if other.name != user.name]
-            _write_json(self.root / "users.json", [*others, asdict(user)])
+            _write_json(self.root / "users.json", [*others, asdict(user)], mode=0o600)  # it holds the tokens
         return user
 
     def user(self, token: str) -> User | None:
@@ -73,12 +74,17 @@ class Store:
 
     @contextlib.contextmanager
     def upload(self, sha256: str) -> Iterator[Path]:
-        """Return a context whose value is a free path; what is written there becomes the blob if no error occurs."""
+        """Return a context whose value is a free path; the file written there becomes the blob if no error occurs.
+
+        Raises:
+            StoreError: 422 if the name is no hash.
+        """
+        check_sha256(sha256)
         with atomic(self.blob(sha256)) as place:
             yield place
 
     def holds(self, sha256: str, size: int | None = None) -> bool:
-        """Return whether content of this hash (and size in bytes, if given) is kept."""
+        """Return True if content of this hash (and size in bytes, if given) is kept."""
         path = self.blob(sha256)
         return path.is_file() and size in (None, path.stat().st_size)
 
@@ -88,7 +94,8 @@ class Store:
         Raises:
             StoreError: 400 if it was not uploaded.
         """
-        if not _is_sha256(sha256) or not self.holds(sha256, size):
+        check_sha256(sha256)
+        if not self.holds(sha256, size):
             raise StoreError(400, f"The LFS object {sha256} was not uploaded.")
         size = self.blob(sha256).stat().st_size
         pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
@@ -127,14 +134,14 @@ class Store:
         return [self.repo(type, f"{path.parent.parent.name}/{path.parent.name}") for path in sorted(found)]
 
     def delete(self, repo: Repo) -> None:
-        """Delete a repository with its history; its content stays among the blobs."""
+        """Delete a repository with its history; its content stays among the blobs. Raises StoreError (404)."""
         with self._lock:
-            shutil.rmtree(self._folder(repo.type, repo.id))
+            shutil.rmtree(self._folder(repo.type, self.repo(repo.type, repo.id).id))
 
-    def change(self, repo: Repo, **values: Any) -> Repo:
-        """Return a repository with other values of `private` or `gated`, which are kept."""
+    def change(self, repo: Repo, private: bool, gated: str | None) -> Repo:
+        """Give a repository other values of `private` and `gated`, and return it. Raises StoreError (404)."""
         with self._lock:
-            changed = replace(self.repo(repo.type, repo.id), **values)
+            changed = replace(self.repo(repo.type, repo.id), private=private, gated=gated)
             self._save(changed)
             return changed
 
@@ -268,17 +275,20 @@ class Store:
         _write_json(self._folder(repo.type, repo.id) / "repo.json", asdict(repo))
 
 
-def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content, indent=1).encode())
+def _write_json(path: Path, content: Any, mode: int = 0o644) -> None:
+    _write(path, json.dumps(content, indent=1).encode(), mode)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, mode: int = 0o644) -> None:
     with atomic(path) as place:
+        place.touch(mode)
         place.write_bytes(content)
 
 
-def _is_sha256(name: str) -> bool:
-    return re.fullmatch("[0-9a-f]{64}", name) is not None
+def check_sha256(name: str) -> None:
+    """Refuse a name of content that is no SHA-256 in hexadecimal. Raises StoreError (422)."""
+    if not re.fullmatch("[0-9a-f]{64}", name):
+        raise StoreError(422, f"Not a SHA-256: {name[:80]}")
 
 
 def _git_blob_id(content: bytes) -> str:

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from hf_lwmm.localhub.access import Hub, revision, web_url
 from hf_lwmm.localhub.records import Changes, File, Repo, StoreError, User
+from hf_lwmm.localhub.store import check_sha256
 
 _LFS_SUFFIXES = (
     ".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".parquet", ".arrow", ".npz", ".npy", ".h5", ".png", ".jpg",
@@ -54,14 +55,14 @@ async def delete(hub: Hub, request: Request) -> Response:
 
 async def settings(hub: Hub, request: Request) -> Response:
     (repo, _), body = hub.writable(request), await request.json()
-    values: dict[str, Any] = {}
+    private, gated = repo.private, repo.gated
     if "visibility" in body or "private" in body:
-        values["private"] = body.get("visibility") == "private" or bool(body.get("private"))
+        private = body.get("visibility") == "private" or bool(body.get("private"))
     if "gated" in body:
         if body["gated"] not in ("auto", "manual", False):
             raise StoreError(400, "'gated' is auto, manual or false.")
-        values["gated"] = body["gated"] or None
-    repo = hub.store.change(repo, **values)
+        gated = body["gated"] or None
+    repo = hub.store.change(repo, private, gated)
     return JSONResponse({"private": repo.private, "gated": repo.gated or False})
 
 
@@ -95,6 +96,7 @@ async def lfs_batch(hub: Hub, request: Request) -> Response:
     hub.writer(request)
     objects = []
     for entry in body["objects"]:
+        check_sha256(entry["oid"])
         answer: dict[str, Any] = {"oid": entry["oid"], "size": entry["size"]}
         if not hub.store.holds(entry["oid"], entry["size"]):
             query = f"size={entry['size']}&signature={_signature(entry['oid'], entry['size'])}"

@@ -191,7 +191,7 @@ def _config_of_slots(checkpoint: Checkpoint, family: Family, system: str | None,
     except Exception as error:  # tensors of impossible shapes fail wherever they are first computed with
         raise LayoutError(f"{checkpoint.label}: its shapes do not make a {family.name}: {_reason(error)}") from None
     if (assumed := getattr(config, "system", None)) and system is None:
-        notes.append(f"{checkpoint.label}: taken for {assumed}'s arithmetic; --system says otherwise")
+        notes.append(f"{checkpoint.label}: assumed to be {assumed}'s; --system chooses another")
     return config
 
 

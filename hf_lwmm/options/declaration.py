@@ -1,4 +1,4 @@
-"""The declaration of an option: what a dataclass field says of it besides its type and default."""
+"""Declare an option as a field of a dataclass, with help text, range and choices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Declaration:
-    """The facts about an option besides its type and default.
+    """The description of an option, apart from its type and default.
 
     `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
     line if it differs from the field's. With `commas`, the command line takes several values as one text with commas

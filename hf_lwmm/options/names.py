@@ -1,4 +1,4 @@
-"""Names: the nearest known one, and none that nobody reads."""
+"""Reject unknown names, and suggest the nearest known one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hf_lwmm.errors import PlanError
 
 
 def check_names(content: Mapping[Any, Any], known: Sequence[str], where: str) -> None:
-    """Refuse names that nobody reads.
+    """Reject unknown names.
 
     Raises:
         PlanError: with the nearest known name.

@@ -17,10 +17,10 @@ _Self = TypeVar("_Self", bound="Options")
 
 
 class Options:
-    """Base of frozen dataclasses whose values are checked when they are made, but for defaults, which are right.
+    """Base of frozen dataclasses whose values are checked when they are made; defaults are trusted.
 
     Raises:
-        PlanError: for a value of another type, outside its range, or none of its choices.
+        PlanError: for a value of another type, outside its range, or not one of its choices.
     """
 
     error: ClassVar[type[HfLwmmError]] = PlanError

@@ -1,4 +1,4 @@
-"""Values of options: from text, as plain data, in the type of a field, within limits."""
+"""Parse, convert and check the values of options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hf_lwmm.options.declaration import Declaration
 
 
 def parsed(text: str, hint: Any) -> Any:
-    """Return what a text says in the type of a field, such as (0.5, 1) for `0.5,1`; the text itself if it says no such.
+    """Parse a text as the type of a field, such as `0.5,1` as (0.5, 1); return the text if it does not parse.
 
     Several values stand with commas between them, or as a JSON list.
     """
@@ -71,7 +71,7 @@ def is_instance(value: Any, hint: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as options hold it.
+    """Normalise a value for an option.
 
     Lists, as YAML and command lines give them, become tuples, paths become texts, and NumPy's whole numbers Python's.
     """
@@ -83,7 +83,7 @@ def plain(value: Any) -> Any:
 
 
 def outside(value: Any, declared: Declaration) -> str | None:
-    """Return the limits that a number does not keep, in words; None if it keeps them."""
+    """Describe the limits of a number outside them; None if it is within."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if not math.isfinite(value):

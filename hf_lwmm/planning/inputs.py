@@ -48,9 +48,7 @@ class NetworkOptions(ReadingOptions):
     `compute_dtype` "stored" is the type that most of a checkpoint's weights have.
     """
 
-    system: str | None = option(
-        None, "Code base of a DeepLabV2 checkpoint, which its file does not tell.", choices=SYSTEMS
-    )
+    system: str | None = option(None, "Code base that a DeepLabV2 checkpoint comes from.", choices=SYSTEMS)
     device: str = option("cpu", "Device that networks run on: cpu, cuda, mps.")
     compute_dtype: str = option("float32", "Type that networks compute in.", choices=FLOAT_TYPES)
 

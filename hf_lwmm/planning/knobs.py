@@ -23,15 +23,15 @@ class Knobs(ReadingOptions):
     """
 
     method: Method = field(default=Layerwise())
-    granularity: str = option("parameter", "Unit that has a depth position of its own.", choices=GRANULARITIES)
+    granularity: str = option("parameter", "Size of the units that have a depth position each.", choices=GRANULARITIES)
     order: str = option(
-        "depth", "Order of the positions: depth (of execution) or file (of registration).", choices=ORDERS
+        "depth", "Order of the positions: depth (as the network runs) or file (as it is stored).", choices=ORDERS
     )
     share: str = option(
         "all", "Merge slots that all models have, or that the anchor and any other have.", choices=SHARES
     )
     head: str = option("shared", "Merge heads where shared, keep the anchor's, or match rows by label.", choices=HEADS)
-    keep: tuple[str, ...] = option((), "Slot, or dotted beginning of slots, that stays the anchor's. Repeatable.")
+    keep: tuple[str, ...] = option((), "Slot, or dotted prefix of slots, to keep from the anchor. Repeatable.")
     dtype: str | None = option(
         None, "Type of the written weights; the anchor's own if not given.", choices=[*BY_TORCH_NAME]
     )

@@ -61,7 +61,7 @@ class Verdict:
             )
         return (
             f"{first} and {other} do not look like they come from the same pre-training ({figures}; {SAME} or more is "
-            "usual), so the merge may be worth nothing. If their units only stand in another order, --permute helps."
+            "usual), so the merge may be useless. If only their units are ordered differently, try --permute."
         )
 
 

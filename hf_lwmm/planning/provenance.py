@@ -36,7 +36,7 @@ class Tuning:
     scoring: ScoringOptions = ScoringOptions()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the recipe's entry; equal rows in a row are one, whose `to` is the last position of it."""
+        """Return the recipe's entry; consecutive equal rows are stored once, and `to` is the last position."""
         rows: list[dict[str, Any]] = []
         for position, row in enumerate(self.weights.tolist(), 1):
             if rows and rows[-1]["weights"] == row:

@@ -59,13 +59,13 @@ class Recipe:
 
         Images of a local folder are left out, since its place is unknown.
         """
-        images = self.bn_images
+        images = self.bn_images if self.bn_images is not None and not self.bn_images.local else None
         return MergeInputs(
             base=self.base,
             measurements=self.measurements,
             tuning=self.tuning,
-            bn_images=images.source if images is not None and not images.local else None,
-            network=NetworkOptions(system=self.system),
+            bn_images=images.source if images is not None else None,
+            network=NetworkOptions(system=self.system if images is not None or self.tuning is not None else None),
         )
 
     def to_yaml(self) -> str:

@@ -176,7 +176,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process with its parent. A parent that was killed ends nobody: its workers would wait forever."""
+    """End this process with its parent. A killed parent does not stop its workers, which would wait forever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
