@@ -1,4 +1,4 @@
-"""Short calls of the public functions: options by name, sorted into the values that carry them."""
+"""Short calls of the command line, and of the public functions with options by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from click.testing import Result
+from typer.testing import CliRunner
+
 import hf_lwmm
+from hf_lwmm.cli import app
 
 _METHODS = {method.name: method for method in hf_lwmm.list_methods()}
 
@@ -38,6 +42,11 @@ def plan(models: Any, anchor: Any = None, **options: Any) -> hf_lwmm.MergePlan:
     own = knobs(options)
     inputs = hf_lwmm.MergeInputs(**_taken(hf_lwmm.MergeInputs, options))
     return hf_lwmm.plan(models, anchor, knobs=own, inputs=inputs, **options)
+
+
+def lwmm(*arguments: object) -> Result:
+    """Call the command line; `exit_code`, `exception`, `stdout` and `stderr` are in what is returned."""
+    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def _taken(cls: type[Any], options: dict[str, Any]) -> Mapping[str, Any]:

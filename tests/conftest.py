@@ -1,4 +1,4 @@
-"""Every test runs against a Hub of its own: the project's local one, over real HTTP."""
+"""What tests share: a Hub of their own (the local one, over real HTTP), the command line, models and images."""
 
 from __future__ import annotations
 
@@ -85,3 +85,26 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three small SegFormers."""
+    from tiny import segformer  # needs torch, which tests of the package without extras lack
+
+    folder = tmp_path_factory.mktemp("models")
+    return [segformer(folder / name, seed) for seed, name in enumerate(("one", "two", "three"), 1)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images with their labels."""
+    from tiny import tree
+
+    return tree(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def bare(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same images alone."""
+    return Path(shutil.copytree(data / "images", tmp_path_factory.mktemp("bare") / "pictures"))

@@ -14,34 +14,12 @@ import torch
 from calls import merge
 from manifests import write
 from PIL import Image
-from safetensors.numpy import load_file, save_file
-from tiny import deeplab, scene, segformer, tree
+from safetensors.numpy import save_file
+from tiny import deeplab, scene, tensors
 
 import hf_lwmm
 from hf_lwmm.errors import PlanError
 from hf_lwmm.networks import DeepLabV2ForSemanticSegmentation
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [segformer(folder / name, seed) for seed, name in enumerate(("one", "two", "three"), 1)]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five images with their labels."""
-    return tree(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def bare(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same images alone."""
-    return Path(shutil.copytree(data / "images", tmp_path_factory.mktemp("bare") / "pictures"))
-
-
-def tensors(folder: Path) -> dict[str, np.ndarray]:
-    return load_file(folder / "model.safetensors")
 
 
 @pytest.mark.parametrize("method", ["layerwise", "isotropic", "slerp"])

@@ -8,16 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from calls import merge
-from click.testing import Result
+from calls import lwmm, merge
 from conftest import Run
 from manifests import write
 from safetensors.torch import load_file
 from tiny import NAMES, scene, segformer, tree
-from typer.testing import CliRunner
 
 import hf_lwmm
-from hf_lwmm.cli import app
 from hf_lwmm.errors import DatasetError, MergeError, PlanError
 from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification
 
@@ -35,10 +32,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def some(data: Path, limit: int = 2, split: str | None = None) -> hf_lwmm.ImageSource:
     return hf_lwmm.ImageSource(data, split, limit=limit)
-
-
-def lwmm(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 @pytest.fixture

@@ -8,45 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import merge
-from click.testing import Result
+from calls import lwmm, merge
 from datasets import Dataset, Features
 from datasets import Image as ImageFeature
 from safetensors.numpy import load_file
-from tiny import scene, segformer, tree
-from typer.testing import CliRunner
+from tiny import scene, tensors
 
 import hf_lwmm
-from hf_lwmm.cli import app
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.planning.images import ImageSource, read_image_provenance
 from hf_lwmm.planning.recipe import load_recipe
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [segformer(folder / name, seed) for seed, name in enumerate(("one", "two", "three"), 1)]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five images with their labels."""
-    return tree(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def bare(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same images alone."""
-    return Path(shutil.copytree(data / "images", tmp_path_factory.mktemp("bare") / "pictures"))
-
-
-def tensors(folder: Path) -> dict[str, np.ndarray]:
-    return load_file(folder / "model.safetensors")
-
-
-def lwmm(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def test_decided_weights_travel_and_are_merged_again_without_the_data(

@@ -5,26 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from calls import merge, plan
-from click.testing import Result
+from calls import lwmm, merge, plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import write
 from PIL import Image
-from safetensors.numpy import load_file
-from tiny import NAMES, deeplab, scene, segformer, tree
+from tiny import NAMES, deeplab, scene, segformer, tensors
 from transformers import SegformerForSemanticSegmentation, ViTConfig, ViTForImageClassification
-from typer.testing import CliRunner
 
 import hf_lwmm
-from hf_lwmm.cli import app
 from hf_lwmm.errors import AlignmentError, DatasetError, LayoutError, PlanError
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.greedy_soup import GreedySoup
@@ -32,32 +27,6 @@ from hf_lwmm.methods.schedule import layerwise_weights
 from hf_lwmm.planning.provenance import Tuning
 
 FEW = {"images": 3, "passes": 24}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("models")
-    return [segformer(folder / name, seed) for seed, name in enumerate(("one", "two", "three"), 1)]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five images with their labels."""
-    return tree(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def bare(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same images alone."""
-    return Path(shutil.copytree(data / "images", tmp_path_factory.mktemp("bare") / "pictures"))
-
-
-def tensors(folder: Path) -> dict[str, np.ndarray]:
-    return load_file(folder / "model.safetensors")
-
-
-def lwmm(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 # Greedy soup

@@ -30,6 +30,7 @@ from scripts.uda import cells, figures, objects, tables  # noqa: E402
 from scripts.uda import train as trainer  # noqa: E402
 from scripts.uda.candidates import MEANS, Bench, Candidate, Scored, panoptic_means  # noqa: E402
 from scripts.uda.data import Frames, rendered  # noqa: E402
+from scripts.uda.document import document as whole_document  # noqa: E402
 from scripts.uda.streets import CLASSES, IGNORE, THINGS  # noqa: E402
 
 SEEDS = (1, 2)
@@ -129,7 +130,7 @@ def short() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def document(bench: Bench, root: Path) -> str:
-    return tables.document(bench, root / "first" / "pictures", test=True)
+    return whole_document(bench, root / "first" / "pictures", test=True)
 
 
 def sections(text: str) -> dict[str, str]:
@@ -188,7 +189,7 @@ def test_mean_and_spread_are_of_seeds_and_gains_within_them(bench: Bench, docume
 
 
 def test_without_runs_a_document_names_them_all(tmp_path: Path) -> None:
-    text = tables.document(Bench(tmp_path / "none", {}), tmp_path / "pictures", test=True)
+    text = whole_document(Bench(tmp_path / "none", {}), tmp_path / "pictures", test=True)
     assert absent(text) >= {*tables.CNN, *tables.HRDA, "hrda-synthia", "daformer-gta", "edaps-night", "hrda-night"}
     assert "objects-source@1" in absent(text) and not list((tmp_path / "pictures").iterdir())
 
@@ -196,7 +197,7 @@ def test_without_runs_a_document_names_them_all(tmp_path: Path) -> None:
 def test_a_second_document_scores_nothing_again(document: str, out: Path, root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     forgetful = Bench(out, {}, SEEDS)  # has no image to score on
-    assert tables.document(forgetful, root / "second" / "pictures", test=True) == document
+    assert whole_document(forgetful, root / "second" / "pictures", test=True) == document
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     for path in (root / "first" / "pictures").iterdir():
         assert path.read_bytes() == (root / "second" / "pictures" / path.name).read_bytes()

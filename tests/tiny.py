@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.numpy import load_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
@@ -50,6 +51,11 @@ def deeplab(folder: Path, seed: int, eps: float) -> Path:
             tensor.normal_(0, 0.5)
     network.save_pretrained(folder)
     return folder
+
+
+def tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Read the weights of the network in a folder."""
+    return load_file(folder / "model.safetensors")
 
 
 def scene(seed: int) -> tuple[Image.Image, np.ndarray]:

@@ -40,7 +40,7 @@ from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
 from scripts.uda.data import Frames
 from scripts.uda.streets import CLASSES, IGNORE
 
-log = logging.getLogger("tables")
+log = logging.getLogger("document")
 Counts = NDArray[Any]
 FISHER_IMAGES = 64
 _DIVISOR = 1000
