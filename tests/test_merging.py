@@ -561,7 +561,7 @@ def test_what_is_closed_cannot_be_read(tmp_path: Path) -> None:
             for _ in range(8):
                 others.enter_context((tmp_path / "1.safetensors").open("rb"))
             for checkpoint in plan.checkpoints:
-                with pytest.raises(CheckpointError, match=r"\.safetensors: was closed"):
+                with pytest.raises(CheckpointError, match="was closed"):
                     checkpoint.slot_values("classifier.weight")
             (tmp_path / name).mkdir()
             with pytest.raises(CheckpointError, match="was closed"):

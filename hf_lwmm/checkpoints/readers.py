@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from hf_lwmm.checkpoints.dtypes import Bytes
 from hf_lwmm.errors import CheckpointError
+
+_T = TypeVar("_T")
 
 
 class TensorReader(Protocol):
@@ -34,12 +36,17 @@ class JoinedReader:
         self._readers = readers
 
     def read(self, name: str, start: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the tensor's bytes from its byte `start` on."""
-        self._readers[name].read(name, start, buffer)
+        """Fill `buffer` with the tensor's bytes from its byte `start` on.
+
+        Raises:
+            CheckpointError: if the files are closed.
+        """
+        _open(self._readers, name).read(name, start, buffer)
 
     def close(self) -> None:
         """Close all files, which cannot be read again."""
-        for reader in self._readers.values():
+        readers, self._readers = self._readers, {}
+        for reader in readers.values():
             reader.close()
 
 
@@ -55,10 +62,15 @@ class MemoryReader:
         Raises:
             CheckpointError: if the reader is closed.
         """
-        if name not in self._data:
-            raise CheckpointError(f"Tensor {name!r} cannot be read: its file was closed. Open the model again.")
-        buffer[:] = self._data[name][start : start + len(buffer)].data
+        buffer[:] = _open(self._data, name)[start : start + len(buffer)].data
 
     def close(self) -> None:
         """Release the tensors, which cannot be read again."""
         self._data = {}
+
+
+def _open(held: Mapping[str, _T], name: str) -> _T:
+    """What is held for a tensor; closing lets go of it."""
+    if name not in held:
+        raise CheckpointError(f"Tensor {name!r} cannot be read: its file was closed. Open the model again.")
+    return held[name]
