@@ -99,7 +99,7 @@ def test_a_merge_fetches_the_students_alone_and_says_whose_hashes_it_records(
     with line:
         again = merge(repos, output=tmp_path / "again")
     assert again.recipe.output == local.recipe.output
-    assert line.sent < 1.5e6  # headers; the tensors are in the cache
+    assert line.sent < 2e6  # headers; the tensors are in the cache
 
 
 def test_full_download_brings_whole_files(run: Run, repos: list[str], files: list[Path], line: Line) -> None:
