@@ -10,7 +10,7 @@ from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.api.push import files_in
-from hf_lwmm.checkpoints.atomic import atomic, check_target
+from hf_lwmm.files.atomic import atomic, check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.progress import Progress, silent

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
-from hf_lwmm.checkpoints.atomic import check_target
 from hf_lwmm.errors import PlanError, naming_extras
+from hf_lwmm.files.atomic import check_target
 from hf_lwmm.hub import ModelRef, Ref
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, as_images, image_provenance

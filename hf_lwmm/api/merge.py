@@ -14,12 +14,12 @@ from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
 from hf_lwmm.api.push import files_in
-from hf_lwmm.checkpoints.atomic import atomic, check_target
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.files.atomic import atomic, check_target
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
 from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance

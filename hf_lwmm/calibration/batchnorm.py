@@ -17,13 +17,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.calibration.merged_network import load_merged, pixels_of
-from hf_lwmm.checkpoints.byte_file import LocalFile
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
 from hf_lwmm.errors import PlanError
+from hf_lwmm.files.byte_file import LocalFile
 from hf_lwmm.hub import parse_ref, resolve
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.calibration.merged_network import pixels_of
-from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.data.annotations import IGNORE
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import PlanError
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.labels import label_set_of_ids, match_classes, read_label_set
 from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.loading import LoadedModel

@@ -1,1 +1,1 @@
-"""From files to named tensors: safetensors and torch files, element types, atomic writing."""
+"""From files to named tensors: safetensors and torch files, containers, element types."""

@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
-from hf_lwmm.checkpoints.byte_file import ByteFile, LocalFile
 from hf_lwmm.checkpoints.containers import BRANCHES
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
 from hf_lwmm.checkpoints.readers import FileReader, JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import SafetensorsReader, TensorInfo, read_header
-from hf_lwmm.checkpoints.torch_file import read_torch_file
+from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, read_torch_file
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
+from hf_lwmm.files.byte_file import ByteFile, LocalFile
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import check_inside
 from hf_lwmm.labels import LabelSet, labels_of_rows

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hf_lwmm.checkpoints.byte_file import ByteFile, read_bytes
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
 from hf_lwmm.errors import CheckpointError
+from hf_lwmm.files.byte_file import ByteFile, read_bytes
 
 MAX_HEADER = 100_000_000  # the format's own limit, in bytes
 MAX_SHARD_SIZE = 50_000_000_000  # bytes, the Hub's limit for one file

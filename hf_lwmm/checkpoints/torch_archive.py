@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hf_lwmm.checkpoints.byte_file import ByteFile, read_bytes, stream
 from hf_lwmm.checkpoints.inert_pickle import Name, PickleError, read_pickle
 from hf_lwmm.errors import CheckpointError
+from hf_lwmm.files.byte_file import ByteFile, read_bytes, stream
 
 MAX_PICKLE = 1 << 26  # bytes; a training checkpoint of 10,000 tensors has 2 MB
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_lwmm.checkpoints.byte_file import LocalFile
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
 from hf_lwmm.checkpoints.readers import TensorReader
 from hf_lwmm.checkpoints.torch_archive import data_start
 from hf_lwmm.checkpoints.torch_tensors import StoredTensor, TorchReader
 from hf_lwmm.errors import MergeError
+from hf_lwmm.files.byte_file import LocalFile
 
 _STEP = 1 << 22  # bytes
 _DESCRIBED = 1 << 3  # flag of a zip entry whose checksum stands behind its content

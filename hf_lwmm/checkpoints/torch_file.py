@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
-from hf_lwmm.checkpoints.byte_file import ByteFile, read_bytes
 from hf_lwmm.checkpoints.containers import SPLIT_KEYS, find_network
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_archive import read_archive
 from hf_lwmm.checkpoints.torch_tensors import TorchReader, stored_tensor
 from hf_lwmm.errors import CheckpointError, naming_extras
+from hf_lwmm.files.byte_file import ByteFile, read_bytes
 
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _STARTS = (b"PK", b"\x80")  # a zip archive, or a pickle as torch wrote it before
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from hf_lwmm.checkpoints.byte_file import ByteFile
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes
 from hf_lwmm.checkpoints.inert_pickle import Name, Record
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_archive import Storage, TorchArchive, check_content, data_start
 from hf_lwmm.errors import CheckpointError
+from hf_lwmm.files.byte_file import ByteFile
 
 TORCH_DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",

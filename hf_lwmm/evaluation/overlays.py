@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.evaluation.inference import panoptic, segment
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.labels import label_sets, normalise
 from hf_lwmm.networks.loading import LoadedModel
 

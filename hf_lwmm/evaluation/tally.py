@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.errors import MergeError
 from hf_lwmm.evaluation.per_image import ImageScores, padded
+from hf_lwmm.files.atomic import atomic
 
 
 @dataclass

@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import os
 import re
-import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 from hf_lwmm.errors import HubError
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.hub.ranges import Span
 
 BLOCK = 4096  # bytes that are there, or not, together
@@ -19,6 +19,10 @@ _COPIED = 1 << 20  # bytes at a time
 
 # macOS has no fdatasync.
 _sync = getattr(os, "fdatasync", os.fsync)
+
+
+class OtherContentError(HubError):
+    """A file that is whole is not the one that was asked for."""
 
 
 class PartialFile:
@@ -106,31 +110,26 @@ class PartialFile:
         self._there[first:last] = b"\x01" * (last - first)
         return last * BLOCK
 
-    def complete(self, target: Path, sha256: str) -> bool:
-        """Copy the file, of which all blocks must be held, to `target` if it has this SHA-256; return whether it does.
+    def complete(self, target: Path, sha256: str) -> None:
+        """Copy the file, of which all blocks must be held, to `target`.
 
         It is a copy that is checked and gets the name, since another process may be writing to this file still.
 
         Raises:
-            HubError: if the copy cannot be written.
+            OtherContentError: if it does not have this SHA-256.
+            MergeError: if the copy cannot be written.
         """
-        scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex[:8]}.incomplete")
         digest, buffer = hashlib.sha256(), memoryview(bytearray(_COPIED))
-        try:
-            with disk_errors(target), scratch.open("xb") as copy:
-                for start in range(0, self.size, _COPIED):
-                    piece = buffer[: min(_COPIED, self.size - start)]
-                    self.read(start, piece)
-                    digest.update(piece)
-                    copy.write(piece)
-                copy.flush()
-                _sync(copy.fileno())
-                if digest.hexdigest() != sha256:
-                    return False
-                scratch.replace(target)
-                return True
-        finally:
-            scratch.unlink(missing_ok=True)
+        with atomic(target) as place, place.open("xb") as copy:
+            for start in range(0, self.size, _COPIED):
+                piece = buffer[: min(_COPIED, self.size - start)]
+                self.read(start, piece)
+                digest.update(piece)
+                copy.write(piece)
+            copy.flush()
+            _sync(copy.fileno())
+            if digest.hexdigest() != sha256:
+                raise OtherContentError
 
 
 def _record(descriptor: int, size: int) -> bytearray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hf_lwmm.errors import HubError
 from hf_lwmm.hub.client import Source, fetch
-from hf_lwmm.hub.partial_file import BLOCK, PartialFile, disk_errors
+from hf_lwmm.hub.partial_file import BLOCK, OtherContentError, PartialFile, disk_errors
 from hf_lwmm.hub.range_requests import FileChangedError, RangeRequests, RangesRefusedError
 from hf_lwmm.hub.ranges import Span, align, coalesce, cut, subtract, total, union
 from hf_lwmm.hub.transfer import transfer
@@ -173,12 +173,14 @@ class RemoteFile:
         if self.sha256 is not None and total(held) > self.size / 2:
             self._bring(subtract([(0, self.size)], held), progress)
             assert self._stored is not None
-            if not self._stored.complete(self._blob, self.sha256):
+            try:
+                self._stored.complete(self._blob, self.sha256)
+            except OtherContentError:
                 self._forget()
                 raise HubError(
                     f"{self._requests.label}: what has arrived does not have the SHA-256 that the Hub records. "
                     "It was deleted; run again."
-                )
+                ) from None
             return fetch(self._source, self.name)  # makes the name in the cache, and downloads nothing
         return self._download(progress)
 

@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hf_lwmm.checkpoints.atomic import atomic
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.localhub.records import Changes, Commit, File, Repo, StoreError, User
 
 _REPO_TYPES = ("model", "dataset", "space")

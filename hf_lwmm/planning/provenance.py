@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_lwmm.checkpoints.byte_file import LocalFile
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.errors import PlanError
+from hf_lwmm.files.byte_file import LocalFile
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.options import check_names
 from hf_lwmm.planning.images import ImageProvenance, read_image_provenance

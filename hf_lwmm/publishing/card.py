@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
-from hf_lwmm.checkpoints.atomic import WEIGHT_SUFFIXES
+from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.errors import CardError
 from hf_lwmm.hub import Source
 from hf_lwmm.methods.layerwise import Layerwise

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Protocol
 
-from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.errors import PlanError
+from hf_lwmm.files.atomic import atomic
 
 SUFFIXES = (".json", ".md")
 

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.errors import MergeError, SweepError
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.sweeping.grid import Skipped, read_candidate
 from hf_lwmm.sweeping.scorer import Scored

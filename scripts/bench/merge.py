@@ -82,6 +82,18 @@ def make_checkpoints(folder: Path, count: int) -> list[Path]:
     return paths
 
 
+def as_torch_files(paths: list[Path]) -> list[Path]:
+    """Write the same tensors as `.pth` files beside them, unless they exist, and return their paths."""
+    import torch
+    from safetensors.torch import load_file
+
+    made = [path.with_suffix(".pth") for path in paths]
+    for path, target in zip(paths, made, strict=True):
+        if not target.exists():
+            torch.save(load_file(path), target)
+    return made
+
+
 def timed(command: list[str]) -> float:
     """Run a command and return its time in seconds."""
     started = time.perf_counter()
@@ -146,9 +158,8 @@ def install_mergekit(work: Path) -> Path:
     return venv
 
 
-def bench_command(work: Path, runs: int, venv: Path) -> None:
+def bench_command(work: Path, runs: int, venv: Path, paths: list[Path]) -> None:
     """Time the whole command, with hashes, card and plot, against mergekit-pytorch's linear merge of the same files."""
-    paths = make_checkpoints(work / "models", 2)
     config = work / "linear.yml"
     listed = "".join(f"  - model: {path}\n    parameters: {{weight: 0.5}}\n" for path in paths)
     config.write_text(f"merge_method: linear\nmodels:\n{listed}dtype: float32\n")
@@ -163,8 +174,9 @@ def bench_command(work: Path, runs: int, venv: Path) -> None:
             elapsed = timed(command(work / "out"))
             if run:
                 seconds[name].append(elapsed)
+    print(f"two {paths[0].suffix} files")
     for name, values in seconds.items():
-        print(f"{name:<17} {statistics.median(values):.2f} s")
+        print(f"  {name:<17} {statistics.median(values):.2f} s")
     print(f"  mergekit-pytorch takes {ratio(seconds['mergekit-pytorch'], seconds['hf-lwmm merge'])} x as long")
 
 
@@ -176,7 +188,9 @@ def main() -> None:
     options = parser.parse_args()
     for models in (2, 4):
         bench_engine(options.work, options.runs, models)
-    bench_command(options.work, max(2, options.runs // 2), options.peers or install_mergekit(options.work))
+    peers, paths = options.peers or install_mergekit(options.work), make_checkpoints(options.work / "models", 2)
+    for files in (paths, as_torch_files(paths)):
+        bench_command(options.work, max(2, options.runs // 2), peers, files)
 
 
 if __name__ == "__main__":

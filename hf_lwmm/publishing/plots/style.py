@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lwmm.checkpoints.atomic import atomic
 from hf_lwmm.errors import HfLwmmError, naming_extras
+from hf_lwmm.files.atomic import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from hf_lwmm.errors import MergeError
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
-
 
 @contextlib.contextmanager
 def atomic(target: Path | None) -> Iterator[Path]:

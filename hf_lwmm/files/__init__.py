@@ -1,0 +1,1 @@
+"""Files on this machine: atomic writing, and reading by position."""
