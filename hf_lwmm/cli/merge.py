@@ -74,26 +74,16 @@ def merge(
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)
     tuning = None if models or anchor or not _same_weights(own, start.knobs) else start.tuning
-    found_bn_images = options.images(
-        bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None
-    )
-    found_tune_images = options.images(tune_images, "tune-")
-    looks = any((found_tune_images, found_bn_images, eval_images))
-    if tuning is not None and not looks and network.changed():
-        raise hf_lwmm.PlanError(
-            f"{network.flag(next(iter(network.changed())))}: no network runs, since the recipe has the layer weights."
-        )
-    recorded = start.system if looks or tuning is not None else None
     inputs = hf_lwmm.MergeInputs(
         base=base or (start.base if "base" in chosen.needs else None),
         measurements=tuple(measurements or (start.measurements if chosen.measured else ())),
-        tune_images=found_tune_images,
-        bn_images=found_bn_images,
+        tune_images=options.images(tune_images, "tune-"),
+        bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
-        network=replace(network, system=network.system or recorded),
         tuning=tuning,
         **reading,
     )
+    inputs = replace(inputs, network=_with_recorded_system(network, start.system, inputs))
     sources, wanted = list(models or start.models), anchor or (None if models else start.anchor)
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
@@ -120,6 +110,17 @@ def merge(
         print_json(_data(result))
     else:
         _print(result)
+
+
+def _with_recorded_system(
+    given: hf_lwmm.NetworkOptions, recorded: str | None, inputs: hf_lwmm.MergeInputs
+) -> hf_lwmm.NetworkOptions:
+    """Return the given network options with the system that a recipe records, where a network runs or has run."""
+    runs = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
+    if inputs.tuning is not None and not runs and (changed := given.changed()):
+        flag = given.flag(next(iter(changed)))
+        raise hf_lwmm.PlanError(f"{flag}: no network runs, since the recipe has the layer weights.")
+    return replace(given, system=given.system or recorded) if runs or inputs.tuning is not None else given
 
 
 def _same_weights(knobs: hf_lwmm.Knobs, recorded: hf_lwmm.Knobs) -> bool:
