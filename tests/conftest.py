@@ -33,9 +33,14 @@ os.environ.update(
 os.environ.pop("HF_HUB_OFFLINE", None)
 
 from huggingface_hub import HfApi  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 from hf_lwmm.cli import main  # noqa: E402
 from hf_lwmm.localhub import LocalHub  # noqa: E402
+
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,8 +27,8 @@ OPTIONS = (
 )
 _OPTIONS_CLASS = re.compile(r"^class (\w+)\(\w*Options\):", re.MULTILINE)
 VERBS = (
-    *("merge", "plan", "push", "reproduce", "inspect", "diff", "search", "load", "evaluate", "predict", "measure"),
-    *("sweep", "export", "convert"),
+    *("merge", "plan", "push", "reproduce", "inspect", "diff", "diff_headers", "search", "load", "evaluate", "predict"),
+    *("measure", "sweep", "export", "convert"),
 )
 
 
