@@ -38,7 +38,6 @@ from hypothesis import settings  # noqa: E402
 from hf_lwmm.cli import main  # noqa: E402
 from hf_lwmm.localhub import LocalHub  # noqa: E402
 
-
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
 settings.load_profile("untimed")
 
