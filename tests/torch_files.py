@@ -38,12 +38,16 @@ class Made:
     state: Any = None
     entries: Mapping[Any, Any] = field(default_factory=dict)
 
+    def __call__(self) -> None: ...
+
 
 @dataclass
 class Kept:
     """A persistent id: a value that a pickle keeps outside of itself."""
 
     id: Any
+
+    def __call__(self) -> None: ...
 
 
 class _Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]

@@ -143,7 +143,7 @@ class _Machine:
     def line(self) -> bytes:
         found = self.readline(MAX_BLOCK)
         if not found.endswith(b"\n"):
-            raise PickleError("a line in it has no end")
+            raise PickleError("it ends too early" if len(found) < MAX_BLOCK else "a line in it has no end")
         return found[:-1]
 
     def block(self, form: struct.Struct) -> bytes | None:
