@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hf_lwmm.checkpoints.inert_pickle import Record, shown
 from hf_lwmm.checkpoints.torch_tensors import entries, is_module, is_tensor, module_state, module_tensors
 from hf_lwmm.errors import CheckpointError
 
@@ -68,9 +69,9 @@ def _state_dict(content: Any, branch: str, file: str) -> tuple[State, list[str],
             whole = ", a whole module" if is_module(found.get(key)) else ""
             return _lightning(state, found), [f"{file}: read the entry {key}{whole}"], key in teachers
     if found:
-        names = ", ".join(map(str, list(found)[:8]))
+        names = ", ".join(map(shown, list(found)[:8]))
         raise CheckpointError(f"{file}: found no state dict in it, only: {names}. Save `model.state_dict()` alone.")
-    kind = getattr(content, "cls", None) or type(content).__name__
+    kind = shown(content) if isinstance(content, Record) else type(content).__name__.strip("_")
     raise CheckpointError(f"{file}: holds a {kind}, not a state dict. Save `model.state_dict()` instead.")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import zipfile
@@ -11,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hf_lwmm.checkpoints.inert_pickle import Name, PickleError, read_pickle
+from hf_lwmm.checkpoints.inert_pickle import Name, PickleError, read_pickle, shown
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.byte_file import ByteFile, read_bytes, stream
 
-MAX_PICKLE = 1 << 26  # bytes; a training checkpoint of 10,000 tensors has 2 MB
+MAX_PICKLE = 1 << 26  # bytes; a training checkpoint of 10,000 tensors has 3 MB
+_MAX_DIRECTORY = 1 << 23  # bytes; that of 10,000 tensors, with Adam's state, has 3 MB
+_MAX_START = 1000  # steps of the short pickles before the tree
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_ZIP_DAMAGE = (zipfile.BadZipFile, ValueError, ArithmeticError, NotImplementedError, EOFError, OSError, struct.error)
 _AGAIN = "Download or save it again."
 # The storage classes that pickles name, without "Storage": the type of their elements, and its size in bytes. A type
 # that safetensors does not know goes by torch's name, and its tensors cannot be read.
@@ -28,7 +30,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """A run of bytes of a torch file, which tensors are views of.
 
@@ -42,7 +44,7 @@ class Storage:
     nbytes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Block:
     """Where a storage is kept: `size` bytes somewhere between the bytes `start` and `stop` of the file.
 
@@ -82,6 +84,24 @@ def read_archive(file: ByteFile) -> TorchArchive:
 
 
 def _zip_archive(file: ByteFile) -> TorchArchive:
+    blocks, directory = _blocks(file)
+    order, pickled = blocks.pop("//byteorder", None), blocks.pop("//data.pkl")
+    if pickled.size > MAX_PICKLE:
+        raise CheckpointError(f"{file.name}: its pickle has {pickled.size:,} bytes, more than weights need.")
+    endian = _content(file, order) if order and order.size < 100 else b"little"
+    if endian not in (b"little", b"big"):
+        raise CheckpointError(f"{file.name}: its byte order is neither little nor big. {_AGAIN}")
+    start = data_start(file, pickled)
+    check_content(file, pickled, start)
+    tree = read_pickle(stream(file, start, pickled.size), lambda id: _storage(id)[0])
+    return TorchArchive(tree, blocks, endian == b"big", directory)
+
+
+def _blocks(file: ByteFile) -> tuple[dict[str, Block], int]:
+    """Where the storages of a zip archive are, by key, and where its directory begins.
+
+    Its other records have keys that begin with two slashes.
+    """
     entries, end = _directory(file)
     roots = [name.removesuffix("/data.pkl") for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(roots) != 1:
@@ -96,6 +116,12 @@ def _zip_archive(file: ByteFile) -> TorchArchive:
     following = dict(zip(starts, [*starts[1:], end], strict=True))
     blocks = {}
     for name, entry in entries.items():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+            how = "encrypted" if entry.flag_bits & 1 else "compressed"
+            raise CheckpointError(
+                f"{file.name}: its entry {name} is {how}, which torch never does; somebody packed it anew. "
+                "Unpack it and zip it without compression (zip -0), or save it again with torch."
+            )
         block = Block(entry.header_offset, following[entry.header_offset], entry.file_size, name, entry.CRC)
         if block.start + 30 + len(name.encode()) + block.size > block.stop:
             raise CheckpointError(f"{file.name}: its directory gives {name} bytes of another entry. {_AGAIN}")
@@ -103,26 +129,15 @@ def _zip_archive(file: ByteFile) -> TorchArchive:
             blocks[name.removeprefix(f"{root}/data/")] = block
         elif name in (f"{root}/data.pkl", f"{root}/byteorder"):
             blocks[f"/{name.removeprefix(root)}"] = block
-        if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
-            how = "encrypted" if entry.flag_bits & 1 else "compressed"
-            raise CheckpointError(
-                f"{file.name}: its entry {name} is {how}, which torch never does; somebody packed it anew. "
-                "Unpack it and zip it without compression (zip -0), or save it again with torch."
-            )
-    order, pickled = blocks.pop("//byteorder", None), blocks.pop("//data.pkl")
-    if pickled.size > MAX_PICKLE:
-        raise CheckpointError(f"{file.name}: its pickle has {pickled.size:,} bytes, more than weights need.")
-    endian = _content(file, order).strip() if order and order.size < 100 else b"little"
-    tree = read_pickle(io.BytesIO(_content(file, pickled)), lambda id: _storage(id)[0])
-    return TorchArchive(tree, blocks, endian == b"big", end)
+    return blocks, end
 
 
 def _directory(file: ByteFile) -> tuple[dict[str, zipfile.ZipInfo], int]:
     """The entries of a zip archive by name, and the byte at which its directory begins."""
     try:
-        with zipfile.ZipFile(stream(file)) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(stream(file, most=_MAX_DIRECTORY)) as archive:  # type: ignore[arg-type]
             listed, end = archive.infolist(), archive.start_dir
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, EOFError, OSError) as error:
+    except _ZIP_DAMAGE as error:
         raise CheckpointError(f"{file.name}: a truncated or damaged torch file ({error}). {_AGAIN}") from None
     entries = {entry.filename: entry for entry in listed}
     places = {entry.header_offset for entry in listed}
@@ -188,7 +203,7 @@ def _legacy_archive(file: ByteFile) -> TorchArchive:
 
     flow = stream(file, 0, min(file.size, MAX_PICKLE))
     try:
-        magic = read_pickle(flow)
+        magic = read_pickle(flow, steps=_MAX_START)
     except PickleError:
         magic = None
     if magic != _MAGIC:
@@ -196,23 +211,25 @@ def _legacy_archive(file: ByteFile) -> TorchArchive:
             f"{file.name}: is a pickle, but not one that torch.save wrote. Load it where it was made, and save the "
             "weights with torch.save or safetensors."
         )
-    protocol, system = read_pickle(flow), read_pickle(flow)
-    if protocol != _PROTOCOL or not isinstance(system, dict):
-        raise CheckpointError(f"{file.name}: has the protocol {protocol!r} of torch; only {_PROTOCOL} is read.")
-    tree, keys = read_pickle(flow, resolve), read_pickle(flow)
-    if not isinstance(keys, list) or any(key not in sizes for key in keys if isinstance(key, str)):
+    protocol = read_pickle(flow, steps=_MAX_START)
+    if protocol != _PROTOCOL:
+        raise CheckpointError(f"{file.name}: has the protocol {shown(protocol)} of torch; only {_PROTOCOL} is read.")
+    read_pickle(flow, steps=_MAX_START)  # of the machine that wrote it: but torch wrote little-endian on any
+    tree = read_pickle(flow, resolve)
+    keys = read_pickle(flow, steps=_MAX_START + 4 * len(sizes))
+    if not isinstance(keys, list) or not all(isinstance(key, str) and key in sizes for key in keys):
         raise CheckpointError(f"{file.name}: its list of storages is damaged. {_AGAIN}")
     position, blocks = flow.tell(), {}
     for key in keys:
         count = int.from_bytes(read_bytes(file, position, 8), "little")
         if count != counts.get(key):
-            raise CheckpointError(f"{file.name}: its storage {key!r} has another size than its tensors say. {_AGAIN}")
+            raise CheckpointError(f"{file.name}: its storage {shown(key)} is not as long as its tensors say. {_AGAIN}")
         position += 8
         blocks[key] = Block(position, position + sizes[key], sizes[key])
         position += sizes[key]
     if position > file.size:
         raise CheckpointError(f"{file.name}: ends too early; it is truncated. {_AGAIN}")
-    return TorchArchive(tree, blocks, not system.get("little_endian", True))
+    return TorchArchive(tree, blocks)
 
 
 def _storage(id: Any) -> tuple[Storage, int, int]:

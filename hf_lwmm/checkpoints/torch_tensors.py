@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes
-from hf_lwmm.checkpoints.inert_pickle import Name, Record
+from hf_lwmm.checkpoints.inert_pickle import Name, Record, shown
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_archive import Storage, TorchArchive, check_content, data_start
 from hf_lwmm.errors import CheckpointError
@@ -36,11 +36,14 @@ _OTHERS = {
     "_rebuild_device_tensor_from_cpu_tensor": "from another kind of device",
 }
 _MODULES = ("torch._utils", "torch._tensor", "torch.tensor", "torch._tensor_str")
+_FAR = 1 << 48  # elements: more than any file has
 _FREE = 1 << 20  # bytes: a tensor whose elements share memory may be larger than its file up to here
-MAX_NAMES = 200_000  # of tensors in one module
+MAX_TENSORS = 100_000  # of one network
+_NAME = 64  # what a name costs a module, beside its letters
+MAX_NAMES = MAX_TENSORS * (_NAME + 60)  # what the names in one module may cost
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredTensor:
     """A tensor in a torch file: a view of a storage, by its first element and its strides, both in elements."""
 
@@ -98,13 +101,14 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
     Raises:
         CheckpointError: if it is no plain tensor of a known type, or not inside the file.
     """
-    damaged = CheckpointError(f"{file.name}: tensor {name!r} is damaged: it does not lie within its storage.")
+    label = f"{file.name}: tensor '{shown(name)}'"
+    damaged = CheckpointError(f"{label} is damaged: it does not lie within its storage.")
     for _ in range(8):
         if not is_tensor(value) or not isinstance(value.arguments, tuple) or not value.arguments:
             raise damaged
         kind = value.cls.name
         if kind in _OTHERS:
-            raise CheckpointError(f"{file.name}: tensor {name!r} is {_OTHERS[kind]}: not supported.")
+            raise CheckpointError(f"{label} is {_OTHERS[kind]}: not supported.")
         if kind in _STRIDED:
             break
         if kind in _TYPED:
@@ -114,28 +118,34 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
             value = value.arguments[0]
     match value.arguments:
         case (Storage() as storage, int() as offset, tuple() as shape, tuple() as strides, *rest):
-            numbers = (offset, *shape, *strides)
-            if len(shape) != len(strides) or len(shape) > 64 or any(type(n) is not int or n < 0 for n in numbers):
+            if len(shape) != len(strides) or len(shape) > 64:
+                raise damaged
+            if any(type(number) is not int or not 0 <= number < _FAR for number in (offset, *shape, *strides)):
                 raise damaged
         case _:
             raise damaged
     dtype = storage.dtype
     if kind == "_rebuild_tensor_v3":
-        dtype = TORCH_DTYPES.get(getattr(rest[2], "name", ""), str(rest[2])) if len(rest) > 2 else "unknown"
+        dtype = TORCH_DTYPES.get(getattr(rest[2], "name", ""), shown(rest[2])) if len(rest) > 2 else "unknown"
     if dtype not in ITEM_SIZES:
-        raise CheckpointError(f"{file.name}: tensor {name!r} is {dtype}: not supported.")
+        raise CheckpointError(f"{label} is {dtype}: not supported.")
     if isinstance(rest[-1] if rest else None, dict) and rest[-1]:
-        raise CheckpointError(f"{file.name}: tensor {name!r} is stored conjugated or negated: not supported.")
+        raise CheckpointError(f"{label} is stored conjugated or negated: not supported.")
     found = StoredTensor(TensorInfo(dtype, shape), storage, offset, strides)
     block = archive.blocks.get(storage.key)
     if found.info.count == 0:
         return found
     item = ITEM_SIZES[dtype]
-    if block is None or offset * item + found.reach > storage.nbytes or storage.start + storage.nbytes > block.size:
+    if (
+        block is None
+        or found.info.count > _FAR
+        or offset * item + found.reach > storage.nbytes
+        or storage.start + storage.nbytes > block.size
+    ):
         raise damaged
     if found.info.nbytes > max(file.size, _FREE):
         raise CheckpointError(
-            f"{file.name}: tensor {name!r} claims {found.info.nbytes:,} bytes, more than the file has: its elements "
+            f"{label} claims {found.info.nbytes:,} bytes, more than the file has: its elements "
             "share memory. Save its `.contiguous()` if it is meant so."
         )
     return found
@@ -145,23 +155,30 @@ def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
     """Yield names and records of the tensors of a pickled module, those that its `state_dict()` would hold.
 
     Raises:
-        RecursionError: if modules contain themselves, or there are more than `MAX_NAMES`.
+        RecursionError: if modules contain themselves, or their names are more than `MAX_NAMES`.
     """
     pending: list[tuple[str, Any, int]] = [("", module, 0)]
-    count = 0
+    left = MAX_NAMES
     while pending:
         prefix, each, depth = pending.pop()
         state = module_state(each)
-        hidden = elements(state.get("_non_persistent_buffers_set"))
-        for key in ("_parameters", "_buffers"):
+        unsaved = elements(state.get("_non_persistent_buffers_set"))
+        left -= _NAME * len(unsaved)
+        hidden = {name for name in unsaved if isinstance(name, str)} if left > 0 else set()
+        children = []
+        for key in ("_parameters", "_buffers", "_modules"):
             for name, value in entries(state.get(key)).items():
-                if is_tensor(value) and not (key == "_buffers" and name in hidden):
+                left -= _NAME + len(prefix) + (len(name) if isinstance(name, str) else 0)
+                if depth > 200 or left < 0:
+                    raise RecursionError
+                if not isinstance(name, str):
+                    continue
+                if key == "_modules":
+                    if is_module(value):
+                        children.append((f"{prefix}{name}.", value, depth + 1))
+                elif is_tensor(value) and not (key == "_buffers" and name in hidden):
                     yield f"{prefix}{name}", value
-        children = [(f"{prefix}{name}.", value, depth + 1) for name, value in entries(state.get("_modules")).items()]
-        pending += reversed([child for child in children if is_module(child[1])])
-        count += 1 + len(children)
-        if depth > 200 or count > MAX_NAMES:
-            raise RecursionError
+        pending += reversed(children)
 
 
 def is_module(value: Any) -> bool:
@@ -182,8 +199,10 @@ def entries(value: Any) -> Mapping[Any, Any]:
     if isinstance(value, Record):
         # Python 2 pickled an OrderedDict as a call with a list of pairs.
         match value.arguments:
-            case ([*pairs],) if not value.entries and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
-                return {key: item for key, item in pairs if isinstance(key, str)}
+            case (list() as pairs,) if not value.entries and getattr(value.cls, "name", "") == "OrderedDict":
+                pairs = [pair for pair in pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+                value.entries = {key: item for key, item in pairs if isinstance(key, str)}
+                value.arguments = ()
         return value.entries
     return value if isinstance(value, dict) else {}
 
@@ -192,7 +211,7 @@ def elements(value: Any) -> Sequence[Any]:
     """Return the elements of a list, tuple or set, of whatever class; none for anything else."""
     if isinstance(value, Record):
         match value.arguments:
-            case ([*values],) if not value.elements:  # a set is pickled as a call with a list
+            case (list() as values,) if not value.elements:  # a set is pickled as a call with a list
                 return values
         return value.elements
     return value if isinstance(value, list | tuple) else ()

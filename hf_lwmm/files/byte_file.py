@@ -68,17 +68,17 @@ def read_bytes(file: ByteFile, start: int, count: int) -> bytes:
     return bytes(buffer)
 
 
-def stream(file: ByteFile, start: int = 0, count: int | None = None) -> io.BufferedReader:
+def stream(file: ByteFile, start: int = 0, count: int | None = None, most: int = _MOST) -> io.BufferedReader:
     """Return `count` bytes of a file (all if None) from `start` on as a binary file that is read in order, or sought.
 
-    It gives no more than 64 MiB at a time, whatever a damaged file claims.
+    It gives no more than `most` bytes at a time, whatever a damaged file claims.
     """
-    return io.BufferedReader(_Raw(file, start, file.size - start if count is None else count), 1 << 16)
+    return io.BufferedReader(_Raw(file, start, file.size - start if count is None else count, most), 1 << 16)
 
 
 class _Raw(io.RawIOBase):
-    def __init__(self, file: ByteFile, start: int, size: int) -> None:
-        self._file, self._start, self._size, self._position = file, start, size, 0
+    def __init__(self, file: ByteFile, start: int, size: int, most: int) -> None:
+        self._file, self._start, self._size, self._most, self._position = file, start, size, most, 0
 
     def readable(self) -> bool:
         return True
@@ -95,7 +95,7 @@ class _Raw(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         count = max(0, min(len(buffer), self._size - self._position))
-        if count > _MOST:
+        if count > self._most:
             raise CheckpointError(f"{self._file.name}: its directory claims {count:,} bytes; it is damaged.")
         self._file.read(self._start + self._position, memoryview(buffer)[:count])
         self._position += count
