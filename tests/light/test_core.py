@@ -6,6 +6,7 @@ In these tests no package of an extra can be imported, installed or not. `.ci/ru
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, metadata_load
+from torch_files import ordered, storage, tensor, zipped
 
 from hf_lwmm.errors import EXTRAS
 
@@ -69,6 +71,20 @@ def test_a_merged_folder_is_pushed_later(core: Core, models: tuple[str, str], ap
     code = _BLOCKED + "import hf_lwmm; print(hf_lwmm.push('out', 'local/light-later').changed)"
     pushed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert pushed.stdout == "True\n" and "hf_lwmm.yaml" in api.list_repo_files("local/light-later")
+
+
+def test_torch_files_are_inspected_planned_and_merged_without_torch(core: Core, tmp_path: Path) -> None:
+    for value, name in enumerate(("a.pth", "b.pth"), 1):
+        weights = struct.pack("<6f", *[value] * 6)
+        state = {f"{layer}.weight": tensor(storage(str(key), 6), (2, 3)) for key, layer in enumerate(("first", "last"))}
+        (tmp_path / name).write_bytes(zipped({"state_dict": ordered(state)}, {"0": weights, "1": weights}))
+    for command in ("inspect a.pth", "plan a.pth b.pth", "diff a.pth b.pth --headers"):
+        assert core(*command.split()).returncode == 0
+    for kind, file in (("safetensors", "model.safetensors"), ("torch", "a.pth")):
+        done = core("merge", "a.pth", "b.pth", "--format", kind, "--output", kind)
+        assert done.returncode == 0 and (tmp_path / kind / file).is_file(), done
+    same = core("diff", "torch", "safetensors")
+    assert same.returncode == 0 and "1.0000" in same.stdout
 
 
 # Commands about the models A and B, and a word of what they print.
