@@ -31,7 +31,12 @@ _TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
 
 
 def merge(
+    *,
     knobs: Annotated[Given, Group("Merge", options=hf_lwmm.Knobs)],
+    method: options.MethodName = None,
+    option: options.MethodOption = None,
+    base: options.Base = None,
+    measurements: options.Measurements = None,
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
     writing: Annotated[Given, Group("Output", options=hf_lwmm.WriteOptions)],
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub")],  # noqa: UP045
@@ -62,10 +67,6 @@ def merge(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Read what is not given here from a recipe, such as hf_lwmm.yaml.", show_default=False),
     ] = None,
-    method: options.MethodName = None,
-    option: options.MethodOption = None,
-    base: options.Base = None,
-    measurements: options.Measurements = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
     as_json: options.Json = False,
 ) -> None:

@@ -21,14 +21,15 @@ hf-lwmm plan org/a org/b --ramp cosine --json"""
 
 
 def plan(
+    *,
     knobs: Annotated[Given, Group("Merge", options=hf_lwmm.Knobs)],
-    layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
-    models: options.Models = None,
-    anchor: options.Anchor = None,
     method: options.MethodName = None,
     option: options.MethodOption = None,
     base: options.Base = None,
     measurements: options.Measurements = None,
+    layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
+    models: options.Models = None,
+    anchor: options.Anchor = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Draw the weights over depth (.png, .svg, .pdf).", show_default=False),
