@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             os.close(reading)
+            resource.setrlimit(resource.RLIMIT_CPU, (120, 120))  # seconds: it outlives whoever stops waiting for it
             text = outcome(path)  # another exception ends the child
             os.write(writing, text.encode("utf-8", "backslashreplace")[:60_000])
             os._exit(0)

@@ -268,7 +268,8 @@ class _Machine:
     def extend(self, values: list[Any]) -> None:
         made = self.stack[-1]
         if isinstance(made, Record):
-            made.elements = made = made.elements or []
+            made.elements = elements = made.elements or []
+            made = elements
         self.spend(_OBJECT + 9 * len(values))
         made.extend(values)
 
@@ -279,7 +280,8 @@ class _Machine:
     def set_items(self, values: list[Any]) -> None:
         made = self.stack[-1]
         if isinstance(made, Record):
-            made.entries = made = made.entries or {}
+            made.entries = entries = made.entries or {}
+            made = entries
         if not isinstance(made, dict) or len(values) % 2:
             raise PickleError("a dictionary in it is none")
         keys = [key if type(key) is str or _is_key(key) else _Mark() for key in values[::2]]
