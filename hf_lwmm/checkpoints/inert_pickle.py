@@ -8,6 +8,7 @@ what it would be made from.
 from __future__ import annotations
 
 import codecs
+import gc
 import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,13 @@ def read_pickle(file: BinaryIO, resolve: Callable[[Any], Any] = _no_outside, ste
     Raises:
         PickleError: if it is truncated or damaged, or takes more than `steps` steps or `MAX_MEMORY`.
     """
-    return _Machine(file, resolve).run(steps)
+    collects = gc.isenabled()
+    gc.disable()  # it would look through the growing tree again and again, for half of the time
+    try:
+        return _Machine(file, resolve).run(steps)
+    finally:
+        if collects:
+            gc.enable()
 
 
 class _Machine:
