@@ -316,9 +316,6 @@ def _number(form: struct.Struct) -> Callable[[_Machine], None]:
     return lambda machine: machine.keep(machine.number(form), 32)
 
 
-def _ignore(machine: _Machine) -> None: ...
-
-
 def _no_extensions(machine: _Machine) -> None:
     raise PickleError("it uses the extension registry of the Python that wrote it")
 
@@ -399,5 +396,5 @@ _STEPS: Mapping[bytes, Callable[[_Machine], Any]] = {
     b"\x83": _no_extensions,
     b"\x84": _no_extensions,
     b"\x97": _no_buffers,
-    b"\x98": _ignore,
+    b"\x98": lambda m: None,
 }
