@@ -21,7 +21,7 @@ TORCH_DTYPES = {
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "uint16": "U16", "uint32": "U32", "uint64": "U64",
     "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
 }  # fmt: skip
-# The functions of torch that make tensors, and the place of what they make them from among their arguments.
+# The functions of torch that make tensors: of a storage, of another tensor, by another function, and those not read.
 _STRIDED = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
 _WRAPPED = ("_rebuild_parameter", "_rebuild_parameter_with_state")
 _TYPED = ("_rebuild_from_type", "_rebuild_from_type_v2")
