@@ -72,7 +72,7 @@ def zoo(_served: LocalHub) -> HfApi:
     _upload(api, "three", {"model.safetensors": three, "config.json": json.dumps(kind).encode()})
     _upload(api, "wide", {"model.safetensors": _small_segformer(2, 16), "config.json": names})
     _upload(api, "torch-only", {"latest.pth": _torch_file(two), "config.json": names})
-    _upload(api, "torch-broken", {"pytorch_model.bin": b"PK never whole", "config.json": names})
+    _upload(api, "torch-broken", {"pytorch_model.bin": b"PK never whole", "config.json": b"{}"})
     _upload(api, "no-weights", {"config.json": names})
     _upload(api, "broken", {"model.safetensors": b"\xff" * 40, "config.json": names})
     api.create_repo("search/secret", private=True)
