@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Run
-from huggingface_hub import HfApi, ModelCard, metadata_load
+from huggingface_hub import HfApi, ModelCard, metadata_load, try_to_load_from_cache
 from manifests import stored, write
 from safetensors.numpy import load_file
 
