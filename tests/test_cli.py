@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 import yaml
@@ -401,14 +403,21 @@ def test_a_folder_or_port_that_cannot_be_served_is_one_line(run: Run, tmp_path: 
 
 def test_hub_serve_serves_until_interrupted(tmp_path: Path) -> None:
     import signal
+    import time
 
     command = [sys.executable, "-m", "hf_lwmm", "hub", "serve", "--root", str(tmp_path / "root"), "--port", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     [export] = [line for line, _ in zip(process.stderr, range(3), strict=False) if "export" in line]
     settings = dict(part.split("=") for part in export.split()[1:])
-    hub = HfApi(endpoint=settings["HF_ENDPOINT"], token=settings["HF_TOKEN"])  # the client tries again until it is up
-    assert hub.whoami()["name"] == "local"
+    client = HfApi(endpoint=settings["HF_ENDPOINT"], token=settings["HF_TOKEN"])
+    for _ in range(300):  # the port is reserved before the server answers
+        with contextlib.suppress(httpx2.ConnectError):
+            assert client.whoami()["name"] == "local"
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the local Hub did not start")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert "Ctrl-C" in err and "Traceback" not in err

@@ -94,7 +94,8 @@ def _open(root: Path) -> Store:
     try:
         store = Store(root)
     except (OSError, MergeError) as error:
-        raise HubError(f"{root}: cannot hold repositories ({error}). Name another with --root.") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise HubError(f"{root}: cannot hold repositories ({reason}). Name another with --root.") from None
     try:
         store.users()[0]
     except (ValueError, TypeError, LookupError):

@@ -33,9 +33,10 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock = threading.RLock()
-        root.mkdir(parents=True, exist_ok=True)
         for folder in ("blobs", "repos"):
-            (root / folder).mkdir(mode=0o700, exist_ok=True)  # private repositories are nobody else's to read
+            (root / folder).mkdir(
+                mode=0o700, parents=True, exist_ok=True
+            )  # private repositories are nobody else's to read
         if not (root / "users.json").exists():
             self.add_user(User("local", f"hf_{secrets.token_hex(16)}"))
 
