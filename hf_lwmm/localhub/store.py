@@ -36,7 +36,7 @@ class Store:
         for folder in ("blobs", "repos"):
             (root / folder).mkdir(
                 mode=0o700, parents=True, exist_ok=True
-            )  # private repositories are nobody else's to read
+            )  # for private content
         if not (root / "users.json").exists():
             self.add_user(User("local", f"hf_{secrets.token_hex(16)}"))
 
