@@ -223,7 +223,7 @@ class _Machine:
         quoted = self.line()
         if len(quoted) < 2 or quoted[:1] != quoted[-1:] or quoted[:1] not in b"'\"":
             raise PickleError("a text in it has no quotes")
-        self.keep(codecs.escape_decode(quoted[1:-1])[0].decode("latin-1"))  # type: ignore[attr-defined]
+        self.keep(codecs.escape_decode(quoted[1:-1])[0].decode("latin-1"))
 
     def tuple_of(self, count: int) -> None:
         stack = self.stack

@@ -135,7 +135,7 @@ def _blocks(file: ByteFile) -> tuple[dict[str, Block], int]:
 def _directory(file: ByteFile) -> tuple[dict[str, zipfile.ZipInfo], int]:
     """The entries of a zip archive by name, and the byte at which its directory begins."""
     try:
-        with zipfile.ZipFile(stream(file, most=_MAX_DIRECTORY)) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(stream(file, most=_MAX_DIRECTORY)) as archive:
             listed, end = archive.infolist(), archive.start_dir
     except _ZIP_DAMAGE as error:
         raise CheckpointError(f"{file.name}: a truncated or damaged torch file ({error}). {_AGAIN}") from None
@@ -161,7 +161,7 @@ def data_start(file: ByteFile, block: Block) -> int:
     start = block.start + 30 + name_size + extra_size
     if signature != b"PK\3\4" or head[30:] != name or compression or start + block.size > block.stop:
         raise CheckpointError(f"{file.name}: its entry {block.name} is not what the directory says. {_AGAIN}")
-    return start
+    return int(start)
 
 
 def check_content(file: ByteFile, block: Block, start: int) -> None:
