@@ -34,9 +34,7 @@ class Store:
         self.root = root
         self._lock = threading.RLock()
         for folder in ("blobs", "repos"):
-            (root / folder).mkdir(
-                mode=0o700, parents=True, exist_ok=True
-            )  # for private content
+            (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)  # for private content
         if not (root / "users.json").exists():
             self.add_user(User("local", f"hf_{secrets.token_hex(16)}"))
 
