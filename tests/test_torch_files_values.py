@@ -51,7 +51,7 @@ def saved(content: Any, zip_file: bool = True, protocol: int = 2) -> bytes:
 
 def raw(value: torch.Tensor) -> bytes:
     """The bytes of a tensor's elements in order."""
-    flat = value.detach().contiguous().reshape(-1)
+    flat = value.detach().clone(memory_format=torch.contiguous_format).reshape(-1)
     return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
 
 
