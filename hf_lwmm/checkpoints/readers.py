@@ -70,7 +70,7 @@ class MemoryReader:
 
 
 def _open(held: Mapping[str, _T], name: str) -> _T:
-    """What is held for a tensor; closing lets go of it."""
+    """The entry of a tensor, which closing lets go of."""
     if name not in held:
         raise CheckpointError(f"Tensor {name!r} cannot be read: its file was closed. Open the model again.")
     return held[name]

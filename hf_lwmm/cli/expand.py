@@ -152,7 +152,7 @@ def _shown(default: Any) -> str:
 
 
 def _choices(name: str, declared: Declaration) -> str | None:
-    """What stands for the value of an option that has choices; their names, if they are few."""
+    """The placeholder for the value of an option that has choices: their names, if they are few."""
     names = "|".join(declared.choices)
     if len(names) > 60:
         names = name.removesuffix("s").upper()
