@@ -1,4 +1,4 @@
-"""What tests share: a Hub of their own (the local one, over real HTTP), the command line, models and images."""
+"""Fixtures of the tests: a Hub of their own (the local one, over real HTTP), the command line, models, images."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def shared(levels: int = 90) -> bytes:
 
 
 def doubled(levels: int = 60) -> Any:
-    """What the steps of `shared` make."""
+    """The value that the steps of `shared` make."""
     found: Any = (None,)
     for _ in range(levels):
         found = (found, found)

@@ -48,7 +48,7 @@ def prefixed(prefix: str, add: float = 0) -> dict[str, torch.Tensor]:
 
 
 class Recorder:
-    """What mmengine keeps in a checkpoint beside the weights, pickled under mmengine's name."""
+    """An object that mmengine keeps in a checkpoint beside the weights, pickled under mmengine's name."""
 
 
 Recorder.__module__, Recorder.__qualname__, Recorder.__name__ = (

@@ -49,7 +49,7 @@ Parts = tuple[bytes, Callable[[bytes], bytes]]
 
 
 def trees() -> dict[str, Any]:
-    """What a file may hold, small."""
+    """The content of a file, small."""
     first, second = storage("0", 6), storage("1", 4)
     state = {
         "conv.weight": tensor(first, (2, 3)),
@@ -162,7 +162,7 @@ def changed(case: str, whole: Sequence[bytes], parts: Sequence[Parts]) -> bytes:
 
 
 def outcome(content: bytes) -> str:
-    """What reading a file in full comes to."""
+    """The outcome of reading a file in full."""
     try:
         bytes_of(opened(content))
     except CheckpointError as error:

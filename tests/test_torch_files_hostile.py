@@ -17,7 +17,7 @@ SECONDS, MEGABYTES = 25, 256  # on a slow machine; an ordinary one takes less th
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What came of each file, with time and memory; each is read in a process of its own."""
+    """The outcome of each file, with time and memory; each is read in a process of its own."""
     folder, found = tmp_path_factory.mktemp("hostile"), {}
     script = Path(__file__).with_name("measured.py")
     paths = []

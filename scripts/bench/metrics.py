@@ -1,4 +1,4 @@
-"""What the metrics cost an image of 1024x2048 pixels and 19 classes, against peers, in one process with one thread.
+"""Measure what the metrics cost an image of 1024x2048 pixels and 19 classes, against peers, in one thread.
 
     pip install hotcoco torchmetrics evaluate cityscapesscripts
     python scripts/bench/metrics.py [--runs 15] [--noise 0.05] [--mean-iou mean_iou.py] [--no-inference]

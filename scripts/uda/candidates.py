@@ -49,7 +49,7 @@ _CUT = " without "  # a run with this suffix lacks the classes named after it
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is scored under one name; the first of `models` is the anchor.
+    """A thing that is scored under one name; the first of `models` is the anchor.
 
     `method` is None for the single model, "ensemble", or one of `hf_lwmm.methods.METHODS`.
     """
