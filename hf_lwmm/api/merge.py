@@ -116,7 +116,9 @@ def merge(
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
     with planned(refs, refs[chosen], knobs, known, progress) as decided:
         check_format(decided, writing)
-        opened = fetched(decided, progress, whole=inputs.full_download)
+        # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
+        looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
+        opened = fetched(decided, progress, whole=inputs.full_download or looks)
         doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)

@@ -81,13 +81,15 @@ def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tu
     Raises:
         MergeError: if tensors share memory in the anchor's file.
     """
+    plan.anchor.fetch((), whole=True)
+    paths = plan.anchor.paths
     merged = open_checkpoint(hub.resolve(hub.parse_ref(folder)))
     names = []
     try:
         for part in plan.anchor.parts:
             assert isinstance(part.reader, TorchReader)
             names.append(PurePosixPath(part.name).name)
-            copy_with_tensors(hub.fetch(plan.anchor.source, part.name), part.reader, merged.reader, folder / names[-1])
+            copy_with_tensors(paths[part.name], part.reader, merged.reader, folder / names[-1])
     finally:
         merged.close()
     for name in weights:

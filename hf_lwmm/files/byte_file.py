@@ -45,18 +45,25 @@ class LocalFile:
         """
         if self._descriptor is None:
             raise CheckpointError(f"{self.name}: was closed, so its tensors cannot be read. Open the model again.")
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], start + done)
-            if count == 0:
-                raise CheckpointError(f"{self.name}: ends too early; it is truncated, or changed while being read.")
-            done += count
+        if not fill(buffer, self._descriptor, start):
+            raise CheckpointError(f"{self.name}: ends too early; it is truncated, or changed while being read.")
 
     def close(self) -> None:
         """Close the file, which cannot be read again."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def fill(buffer: memoryview, descriptor: int, start: int) -> bool:
+    """Fill `buffer` with an open file's bytes from `start` on; return False if the file ends before."""
+    done = 0
+    while done < len(buffer):
+        count = os.preadv(descriptor, [buffer[done:]], start + done)
+        if count == 0:
+            return False
+        done += count
+    return True
 
 
 def read_bytes(file: ByteFile, start: int, count: int) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hf_lwmm.errors import HubError
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.byte_file import fill
 from hf_lwmm.hub.ranges import Span
 
 BLOCK = 4096  # bytes that are there, or not, together
@@ -82,12 +83,8 @@ class PartialFile:
 
     def read(self, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with bytes that are held, from `start` on. Raises HubError if the file was cut meanwhile."""
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(self._descriptor, [buffer[done:]], start + done)
-            if count == 0:
-                raise HubError(f"{self.path}: was cut by another program. Delete it and run again.")
-            done += count
+        if not fill(buffer, self._descriptor, start):
+            raise HubError(f"{self.path}: was cut by another program. Delete it and run again.")
 
     def write(self, start: int, data: bytes) -> None:
         """Write bytes of the file; `keep` makes them count. Raises HubError if the disk does not take them."""
