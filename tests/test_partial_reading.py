@@ -9,11 +9,11 @@ import pytest
 import torch
 from calls import merge
 from conftest import Run
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from safetensors.torch import save_file
 
 import hf_lwmm
-from hf_lwmm.localhub import LocalHub
+from hf_lwmm.localhub import Fault, LocalHub
 
 STUDENT = {"backbone.a.weight": (300, 300), "backbone.b.weight": (300, 300), "head.weight": (19, 300)}
 
@@ -82,6 +82,7 @@ def test_looking_at_models_downloads_nothing(run: Run, repos: list[str], files: 
         assert run("plan", *repos)[0] == 0
         assert run("diff", *repos, "--headers")[0] == 0
     assert line.sent < 3 * whole and not cached(repos[0]) and not cached(repos[1])
+    assert hf_lwmm.inspect(repos[0]).training == {"iteration": "1"}
     assert hf_lwmm.inspect(repos[0]).tensors == hf_lwmm.inspect(files[0]).tensors == len(STUDENT)
 
 
@@ -113,6 +114,21 @@ def test_full_download_brings_whole_files(run: Run, repos: list[str], files: lis
     with line:  # the cache has them now
         assert run("merge", *repos, "--output", "again")[0] == 0
     assert line.sent < 10_000
+
+
+def test_a_server_without_ranges_is_named_and_a_full_download_needs_none(
+    run: Run, repos: list[str], hub: LocalHub
+) -> None:
+    hub.faults.append(Fault(r"latest\.pth$", ignore_range=True, times=99))
+    code, _, err = run("merge", *repos, "--output", "out")
+    assert code == 1 and "--full-download" in err.splitlines()[-1] and not Path("out").exists()
+    assert run("merge", *repos, "--full-download", "--output", "out")[0] == 0
+
+
+def test_images_mean_whole_files_since_networks_are_loaded_from_them(repos: list[str], files: list[Path]) -> None:
+    with pytest.raises(hf_lwmm.HfLwmmError):  # there is no network of this kind
+        hf_lwmm.merge(repos, inputs=hf_lwmm.MergeInputs(eval_images="org/nothing"), output=files[0].parent / "out")
+    assert all(isinstance(try_to_load_from_cache(repo, "latest.pth"), str) for repo in repos)
 
 
 def test_of_a_model_with_another_head_the_shared_backbone_is_fetched(

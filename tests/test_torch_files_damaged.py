@@ -26,7 +26,9 @@ from torch_files import (
     zipped,
 )
 
+from hf_lwmm.checkpoints.torch_file import read_torch_file
 from hf_lwmm.errors import CheckpointError
+from hf_lwmm.files.byte_file import LocalFile
 
 TREE = ordered({"a": tensor(storage("0", 6), (2, 3)), "b": tensor(storage("1", 2), (2,))})
 BLOCKS = {"0": floats(1, 2, 3, 4, 5, 6), "1": floats(7, 8)}
@@ -215,6 +217,12 @@ def test_a_file_that_was_changed_while_it_is_read_is_refused(tmp_path: Path) -> 
     (tmp_path / "a.pth").write_bytes(ZIP[: ZIP.index(BLOCKS["1"])])
     with pytest.raises(CheckpointError, match=r"^a\.pth: "):
         bytes_of(file)
-    file.reader.close()
+
+
+def test_a_closed_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(ZIP)
+    local = LocalFile(tmp_path / "a.pth")
+    file = read_torch_file(local)
+    local.close()
     with pytest.raises(CheckpointError, match="was closed"):
         bytes_of(file)

@@ -16,6 +16,7 @@ class ModelInfo:
     """A model's layout, architecture, class names, element types and size.
 
     `parameters` counts float elements, and `dtypes` maps torch's type names to numbers of elements.
+    `training` are facts of the training run that a torch file holds, such as its iteration and software.
     """
 
     model: str
@@ -28,11 +29,12 @@ class ModelInfo:
     tensors: int
     parameters: int
     license: str | None
+    training: Mapping[str, str]
     notes: tuple[str, ...] = field(repr=False)
 
 
 def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
-    """Describe a model. Of a Hub repository with safetensors only headers and config.json are read.
+    """Describe a model. Of files on the Hub only headers are read.
 
     Raises:
         HfLwmmError: a subclass, if the model cannot be found or read.
@@ -55,5 +57,6 @@ def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
         tensors=len(checkpoint.tensors),
         parameters=sum(info.count for info in checkpoint.tensors.values() if is_float(info.dtype)),
         license=str(licence) if licence else None,
+        training=checkpoint.metadata,
         notes=checkpoint.notes,
     )

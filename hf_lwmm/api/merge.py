@@ -118,7 +118,7 @@ def merge(
         check_format(decided, writing)
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
-        opened = fetched(decided, progress, whole=inputs.full_download or looks)
+        opened = fetched(decided, progress, whole=looks)
         doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)

@@ -65,7 +65,7 @@ def check_network(inputs: MergeInputs) -> None:
 def planned(
     models: Sequence[Ref], anchor: Ref | None, knobs: Knobs, inputs: MergeInputs, progress: Progress
 ) -> Iterator[MergePlan]:
-    """Return a context with the plan of a merge, made from headers alone.
+    """Return a context with the plan of a merge, made from headers alone, or after a full download.
 
     Raises:
         HfLwmmError: if a model cannot be read, or the models cannot be merged so.
@@ -78,7 +78,7 @@ def planned(
         for done, ref in enumerate((*refs, *others)):
             progress("Reading headers", done, len(refs) + len(others))
             branch = knobs.branch if done < len(refs) else "student"
-            opened.append(open_checkpoint(hub.resolve(ref), branch=branch, headers_only=True))
+            opened.append(open_checkpoint(hub.resolve(ref), branch=branch, headers_only=not inputs.full_download))
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
         yield make_plan(checkpoints, index, knobs, base, measurements, inputs.tuning)

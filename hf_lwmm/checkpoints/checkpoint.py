@@ -57,7 +57,7 @@ class Checkpoint:
     """The tensors of a model by stored name, and the facts in its files.
 
     `classes` are label names in order, None if unknown. `notes` say which files were chosen and what was left out of
-    them. `metadata` are facts of the training run, where a file holds such.
+    them. `metadata` are facts of the training run, if a torch file holds any.
     """
 
     source: Source

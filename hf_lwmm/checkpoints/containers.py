@@ -43,10 +43,8 @@ def find_network(content: Any, branch: str, file: str) -> Network:
         CheckpointError: if there is no network, or not this branch.
     """
     state, notes, chosen = _state_dict(content, branch, file)
-    if not chosen:
-        state, dropped = _unwrap(state, branch, file)
-        notes += dropped
-    return Network(state, _classes(content), tuple(notes), _metadata(content))
+    state, dropped = _unwrap(state, "student" if chosen else branch, file)
+    return Network(state, _classes(content), (*notes, *dropped), _metadata(content))
 
 
 def _state_dict(content: Any, branch: str, file: str) -> tuple[State, list[str], bool]:

@@ -21,8 +21,11 @@ class TensorReader(Protocol):
         """Let go of the tensors, which cannot be read again."""
 
 
-class FileReader(TensorReader, Protocol):
-    """Reads bytes of the tensors of one file."""
+class FileReader(Protocol):
+    """Reads bytes of the tensors of one file, which whoever opened it closes."""
+
+    def read(self, name: str, start: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the tensor's bytes from its byte `start` on."""
 
     def spans(self, names: Iterable[str]) -> list[tuple[int, int]]:
         """Return the bytes of the file, first and one past the last, in which tensors lie."""
@@ -31,7 +34,7 @@ class FileReader(TensorReader, Protocol):
 class JoinedReader:
     """Read tensors of several files as if they were one's."""
 
-    def __init__(self, readers: Mapping[str, TensorReader]) -> None:
+    def __init__(self, readers: Mapping[str, FileReader]) -> None:
         """`readers` has a reader for each tensor."""
         self._readers = readers
 
@@ -44,10 +47,8 @@ class JoinedReader:
         _open(self._readers, name).read(name, start, buffer)
 
     def close(self) -> None:
-        """Close all files, which cannot be read again."""
-        readers, self._readers = self._readers, {}
-        for reader in readers.values():
-            reader.close()
+        """Let go of the tensors, which cannot be read again."""
+        self._readers = {}
 
 
 class MemoryReader:

@@ -139,7 +139,3 @@ class SafetensorsReader:
         """Return the bytes of the file, first and one past the last, in which tensors lie."""
         header = self._header
         return sorted((header.starts[name], header.starts[name] + header.tensors[name].nbytes) for name in names)
-
-    def close(self) -> None:
-        """Close the file, which cannot be read again."""
-        self._file.close()

@@ -35,7 +35,7 @@ _OTHERS = {
     "_rebuild_device_tensor_from_numpy": "from another kind of device",
     "_rebuild_device_tensor_from_cpu_tensor": "from another kind of device",
 }
-_MODULES = ("torch._utils", "torch._tensor", "torch.tensor", "torch._tensor_str")
+_MODULES = ("torch._utils", "torch._tensor", "torch.tensor")
 _FAR = 1 << 48  # elements: more than any file has
 _FREE = 1 << 20  # bytes: a tensor whose elements share memory may be larger than its file up to here
 MAX_TENSORS = 100_000  # of one network
@@ -279,8 +279,3 @@ class TorchReader:
         """Return the bytes of the file, first and one past the last, in which the storages of tensors lie."""
         keys = {self.tensors[name].storage.key for name in names if self.tensors[name].info.count}
         return sorted((self.archive.blocks[key].start, self.archive.blocks[key].stop) for key in keys)
-
-    def close(self) -> None:
-        """Close the file, which cannot be read again."""
-        self._gathered = ("", np.empty(0, np.uint8))
-        self._file.close()

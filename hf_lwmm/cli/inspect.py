@@ -18,7 +18,7 @@ hf-lwmm inspect latest.pth --branch teacher --json"""
 def inspect(models: options.Models = None, branch: options.Branch = "student", as_json: options.Json = False) -> None:
     """Describe models: layout, architecture, classes, size.
 
-    Weights of Hub repositories with safetensors are not downloaded.
+    Weights on the Hub are not downloaded.
     """
     if not models:
         raise hf_lwmm.PlanError("Name at least one model: hf-lwmm inspect org/name")
@@ -37,6 +37,7 @@ def _rows(info: hf_lwmm.ModelInfo) -> list[tuple[str, str]]:
     classes = "not stated"
     if info.classes:
         classes = f"{len(info.classes)}: {', '.join(info.classes[:6])}{', ...' if len(info.classes) > 6 else ''}"
+    training = ", ".join(f"{name} {value}" for name, value in info.training.items())
     return [
         ("files", ", ".join(info.files)),
         ("layout", info.layout),
@@ -45,4 +46,5 @@ def _rows(info: hf_lwmm.ModelInfo) -> list[tuple[str, str]]:
         ("parameters", f"{info.parameters:,} in {info.tensors:,} tensors"),
         ("dtype", ", ".join(f"{dtype} ({count:,})" for dtype, count in info.dtypes.items())),
         ("licence", info.license or "not stated"),
+        *([("training", training)] if training else []),
     ]
