@@ -108,6 +108,19 @@ def test_the_merge_can_be_merged_again(tmp_path: Path) -> None:
     assert again.recipe.output == {"a.pth": hf_lwmm.hub.sha256(tmp_path / "out" / "a.pth")}
 
 
+def test_files_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None:
+    for seed, model in enumerate("ab"):
+        state = network(seed).state_dict()
+        for half, names in (("first", list(state)[:2]), ("second", list(state)[2:])):
+            (tmp_path / model / half).mkdir(parents=True)
+            torch.save({name: state[name] for name in names}, tmp_path / model / half / "net.pth")
+    refs = [f"{tmp_path / model}:first/net.pth+second/net.pth" for model in "ab"]
+    result = merge(refs, output=tmp_path / "out", format="torch")
+    assert set(result.recipe.output) == {"first/net.pth", "second/net.pth"}
+    before, after = (torch.load(tmp_path / folder / "second" / "net.pth") for folder in ("a", "out"))
+    assert before.keys() == after.keys()
+
+
 def test_shards_stay_shards(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         state = network(seed).state_dict()

@@ -10,7 +10,6 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import console, note, print_json
-from hf_lwmm.errors import PlanError
 
 EXAMPLES = """Examples:
 
@@ -51,7 +50,7 @@ def diff(
     """
     if headers:
         if tau or plot is not None or granularity != "module":
-            raise PlanError("--headers reads no values; leave out --tau, --granularity and --plot.")
+            raise hf_lwmm.PlanError("--headers reads no values; leave out --tau, --granularity and --plot.")
         _show_headers(hf_lwmm.diff_headers(first, second, branch=branch), full, as_json)
         return
     if plot is not None:

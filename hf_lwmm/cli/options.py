@@ -30,7 +30,7 @@ MethodName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         "--method",
-        help="Merge method; `hf-lwmm methods` lists them. [default: layerwise]",
+        help="Merge method; `hf-lwmm methods` lists them.  [default: layerwise]",
         show_default=False,
         rich_help_panel="Method",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
@@ -75,6 +75,8 @@ def check_format(plan: MergePlan, writing: WriteOptions) -> None:
 def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tuple[str, ...]:
     """Put merged weights into copies of the anchor's torch files, in the place of the files that have them now.
 
+    The copies have the names that they have in the anchor's repository, folders and all.
+
     Returns:
         The names of the new files of weights.
 
@@ -88,14 +90,15 @@ def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tu
     try:
         for part in plan.anchor.parts:
             assert isinstance(part.reader, TorchReader)
-            names.append(PurePosixPath(part.name).name)
-            copy_with_tensors(paths[part.name], part.reader, merged.reader, folder / names[-1])
+            (folder / part.name).parent.mkdir(parents=True, exist_ok=True)
+            copy_with_tensors(paths[part.name], part.reader, merged.reader, folder / part.name)
+            names.append(part.name)
     finally:
         merged.close()
     for name in weights:
         (folder / name).unlink()
     for name in plan.anchor.source.files:
         if len(names) > 1 and name.endswith(".bin.index.json"):
-            (folder / PurePosixPath(name).name).write_bytes(hub.fetch(plan.anchor.source, name).read_bytes())
-            names.append(PurePosixPath(name).name)
+            (folder / name).write_bytes(hub.fetch(plan.anchor.source, name).read_bytes())
+            names.append(name)
     return tuple(names)
