@@ -59,6 +59,9 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
         DatasetError as DatasetError,
     )
     from hf_lwmm.errors import (
+        DocumentError as DocumentError,
+    )
+    from hf_lwmm.errors import (
         ExtraError as ExtraError,
     )
     from hf_lwmm.errors import (

@@ -22,6 +22,10 @@ class CheckpointError(HfLwmmError):
     """A checkpoint file is missing, damaged, ambiguous or unsafe."""
 
 
+class DocumentError(HfLwmmError):
+    """A text file beside the weights, such as a configuration, an index or a recipe, cannot be used as it is."""
+
+
 class LayoutError(HfLwmmError):
     """A layout cannot hold a tensor, or a table of names contradicts itself."""
 

@@ -1,0 +1,173 @@
+"""Read JSON and YAML that anybody may have written: bounded in size and depth, and with no way to mean two things."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hf_lwmm.errors import DocumentError
+
+MAX_SIZE = 16 * 2**20  # bytes; the largest files of this kind, lists of COCO aside, have a few hundred KB
+MAX_YAML_SIZE = 2**20  # PyYAML reads about that much in a second
+MAX_DEPTH = 100  # levels of lists and mappings in each other
+
+
+def read_json(path: Path, where: str, *, max_size: int = MAX_SIZE) -> Any:
+    """Return the content of a JSON file; `where` is what messages call it.
+
+    Raises:
+        DocumentError: as `parse_json`, or if the file cannot be read.
+    """
+    return parse_json(_read(path, where, max_size), where, max_size=max_size)
+
+
+def read_yaml(path: Path, where: str) -> Any:
+    """Return the content of a YAML file; `where` is what messages call it.
+
+    Raises:
+        DocumentError: as `parse_yaml`, or if the file cannot be read.
+    """
+    return parse_yaml(_read(path, where, MAX_YAML_SIZE), where)
+
+
+def read_text(path: Path, where: str, *, max_size: int = MAX_SIZE) -> str:
+    """Return the text of a UTF-8 file; `where` is what messages call it.
+
+    Raises:
+        DocumentError: if the file cannot be read, is larger than `max_size` bytes, or is no text.
+    """
+    return _decode(_read(path, where, max_size), where, max_size)
+
+
+def parse_json(text: bytes | str, where: str, *, max_size: int = MAX_SIZE) -> Any:
+    """Return the content of a JSON text.
+
+    Raises:
+        DocumentError: if it is no JSON, is too large or too deep, has a name twice in one object, or has half of a
+            surrogate pair, which no file could hold.
+    """
+    text = _decode(text, where, max_size)
+    try:
+        content = json.loads(text, object_pairs_hook=_no_duplicates)
+        _check_depth(content, where)
+        if "\\ud" in text or "\\uD" in text:
+            json.dumps(content, ensure_ascii=False).encode()
+    except RecursionError:
+        raise _too_deep(where) from None
+    except ValueError as error:
+        raise DocumentError(f"{where}: is not valid JSON: {error}.") from None
+    return content
+
+
+def parse_yaml(text: bytes | str, where: str) -> Any:
+    """Return the content of a YAML text of one document.
+
+    Raises:
+        DocumentError: if it is no YAML, is too large or too deep, has a name twice in one mapping, or has aliases,
+            with which a short text can mean a huge one.
+    """
+    text = _decode(text, where, MAX_YAML_SIZE)
+    try:
+        content = yaml.load(text, Loader=_Loader)
+        _check_depth(content, where)
+    except RecursionError:
+        raise _too_deep(where) from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        raise DocumentError(f"{where}: is not valid YAML: {_problem(error)}.") from None
+    return content
+
+
+def as_mapping(content: Any, where: str) -> Mapping[str, Any]:
+    """Return the content of a document that must be an object of named values.
+
+    Raises:
+        DocumentError: if it is anything else.
+    """
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+        raise DocumentError(f"{where}: must hold names and values, not {shortened(content)}.")
+    return content
+
+
+def shortened(content: Any) -> str:
+    """Return a value as a message may show it: on one line, and no longer than a line."""
+    text = repr(content)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _read(path: Path, where: str, max_size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(max_size + 1)
+    except OSError as error:
+        raise DocumentError(f"{where}: cannot be read: {error.strerror or error}.") from None
+
+
+def _decode(text: bytes | str, where: str, max_size: int) -> str:
+    if len(text) > max_size:
+        raise DocumentError(f"{where}: is larger than {max_size:,} bytes, and no file of this kind is.")
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"{where}: is not UTF-8 text ({error.reason} at byte {error.start:,}).") from None
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError(f"the name {_most_frequent([name for name, _ in pairs])!r} occurs twice")
+    return entries
+
+
+def _most_frequent(names: list[str]) -> str:
+    return Counter(names).most_common(1)[0][0]
+
+
+def _too_deep(where: str) -> DocumentError:
+    return DocumentError(f"{where}: has more than {MAX_DEPTH} levels of lists and mappings in each other.")
+
+
+def _check_depth(content: Any, where: str) -> None:
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return
+    raise _too_deep(where)
+
+
+def _problem(error: Exception) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None:
+        return " ".join(str(error).split())
+    mark = error.problem_mark
+    return f"{error.problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else error.problem
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases and without repeated names."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "an alias stands for a value; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(names)) != len(names):
+            twice = f"the name {_most_frequent(names)!r} occurs twice"
+            raise yaml.constructor.ConstructorError(None, None, twice, node.start_mark)
+        return super().construct_mapping(node, deep)
