@@ -212,7 +212,7 @@ def _write_model(
     ready: MergePlan, folder: Path, inputs: MergeInputs, writing: WriteOptions, progress: Progress
 ) -> Recipe:
     """Write the merged tensors and everything beside them that makes a model repository, but the card."""
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
         hashing = pool.submit(_input_hashes, ready)
         weights = write_network(ready, folder, writing=writing, progress=progress)
