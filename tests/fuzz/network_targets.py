@@ -1,0 +1,72 @@
+"""Configurations of networks and of image processors, changed in their values and in their bytes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from fuzz.changes import changed_json
+from fuzz.harness import Target
+from PIL import Image
+from tiny import segformer
+
+import hf_lwmm
+
+_PROCESSORS = (
+    {
+        "image_processor_type": "SegformerImageProcessor",
+        "do_resize": True,
+        "size": {"height": 32, "width": 32},
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+        "do_reduce_labels": False,
+    },
+    {"feature_extractor_type": "SegformerFeatureExtractor", "size": 32, "do_resize": True},
+)
+
+
+def config(folder: Path) -> Target:
+    """A network is that of its configuration, as transformers reads it."""
+    from transformers import AutoConfig
+
+    model = segformer(folder / "model", 1)
+    seed = (model / "config.json").read_bytes()
+
+    def check(content: bytes) -> str:
+        (model / "config.json").write_bytes(content)
+        loaded = hf_lwmm.load(model)
+        try:
+            theirs = AutoConfig.from_pretrained(model)
+        except Exception:  # where transformers cannot read it, the slots decide
+            return "read otherwise"
+        if type(theirs) is type(loaded.model.config):
+            for name in ("depths", "hidden_sizes", "num_attention_heads", "layer_norm_eps", "decoder_hidden_size"):
+                assert getattr(theirs, name) == getattr(loaded.model.config, name), f"another {name}"
+        return "read"
+
+    return Target([seed], changed_json, check)
+
+
+def processor(folder: Path) -> Target:
+    """Pictures are prepared as transformers' own reading of the file prepares them, or a note says why not."""
+    from transformers import AutoImageProcessor
+
+    model = segformer(folder / "model", 1)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8))
+
+    def check(content: bytes) -> str:
+        (model / "preprocessor_config.json").write_bytes(content)
+        loaded = hf_lwmm.load(model)
+        if any("processor" in note for note in loaded.notes):
+            return "noted"
+        try:
+            theirs = AutoImageProcessor.from_pretrained(model, backend="pil")(picture, return_tensors="np")
+        except Exception:  # transformers reads it, or prepares with it, no better
+            return "read otherwise"
+        ours = loaded.image_processor(picture, return_tensors="np")
+        assert np.array_equal(ours["pixel_values"], theirs["pixel_values"]), "other pixels"
+        return "read"
+
+    return Target([json.dumps(each).encode() for each in _PROCESSORS], changed_json, check)
