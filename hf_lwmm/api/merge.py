@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -118,6 +119,7 @@ def merge(
         check_format(decided, writing)
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
+        threading.Thread(target=_import_for_the_end, args=(decided,)).start()
         opened = fetched(decided, progress, whole=looks)
         doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
         ready = _tuned(opened, inputs, evaluation, progress)
@@ -140,6 +142,15 @@ def merge(
             pushed = send(target)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
     return MergeResult(ready, recipe, card, target, pushed, warnings, _notes(ready, extras), report)
+
+
+def _import_for_the_end(decided: MergePlan) -> None:
+    """Import what drawing and the card need while the line, or the disk, is busy."""
+    import huggingface_hub.hf_api  # noqa: F401
+
+    if decided.method.convex and find_spec("matplotlib"):
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
 
 
 def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:

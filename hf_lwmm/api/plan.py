@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from hf_lwmm import hub
@@ -11,6 +11,7 @@ from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
+from hf_lwmm.hub.concurrently import concurrently
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.inputs import MergeInputs
@@ -73,18 +74,40 @@ def planned(
     refs = read_models(models)
     index = anchor_index(refs, anchor)
     others = [parse_ref(ref) for ref in (*([inputs.base] if inputs.base else []), *inputs.measurements)]
+    branches = [knobs.branch] * len(refs) + ["student"] * len(others)
     opened: list[Checkpoint] = []
     try:
-        for done, ref in enumerate((*refs, *others)):
-            progress("Reading headers", done, len(refs) + len(others))
-            branch = knobs.branch if done < len(refs) else "student"
-            opened.append(open_checkpoint(hub.resolve(ref), branch=branch, headers_only=not inputs.full_download))
+        _open_all((*refs, *others), branches, opened, headers_only=not inputs.full_download, progress=progress)
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
         yield make_plan(checkpoints, index, knobs, base, measurements, inputs.tuning)
     finally:
         for checkpoint in opened:
             checkpoint.close()
+
+
+def _open_all(
+    refs: Sequence[ModelRef],
+    branches: Sequence[str],
+    opened: list[Checkpoint],
+    *,
+    headers_only: bool,
+    progress: Progress,
+) -> None:
+    """Open checkpoints, append to `opened` those that could be opened, and raise the first error that there was."""
+
+    def opener(ref: ModelRef, branch: str) -> Callable[[], Checkpoint]:
+        return lambda: open_checkpoint(hub.resolve(ref), branch=branch, headers_only=headers_only)
+
+    failed = None
+    for outcome in concurrently([opener(ref, branch) for ref, branch in zip(refs, branches, strict=True)]):
+        progress("Reading headers", len(opened), len(refs))
+        if (error := outcome.exception()) is None:
+            opened.append(outcome.result())
+        else:
+            failed = failed or error
+    if failed is not None:
+        raise failed
 
 
 def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False) -> MergePlan:

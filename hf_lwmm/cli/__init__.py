@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import signal
 import sys
 from importlib import import_module
@@ -91,6 +93,7 @@ def main() -> None:
     from hf_lwmm.errors import HfLwmmError, naming_extras
 
     signal.signal(signal.SIGTERM, _interrupt)
+    atexit.register(gc.freeze)  # the process ends: looking for garbage once more would take a tenth of a second
     try:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))

@@ -1,0 +1,30 @@
+"""Make several calls that wait for the Hub at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+def concurrently(calls: Sequence[Callable[[], _T]]) -> Iterator[Future[_T]]:
+    """Make all calls at once, each in a thread, and give their outcomes in order, each as soon as it is there.
+
+    The threads are daemons: an interruption does not wait for the server that a call is waiting for.
+    """
+    futures: list[Future[_T]] = [Future() for _ in calls]
+    for call, future in zip(calls, futures, strict=True):
+        threading.Thread(target=_complete, args=(call, future), daemon=True).start()
+    for future in futures:
+        future.exception()
+        yield future
+
+
+def _complete(call: Callable[[], _T], future: Future[_T]) -> None:
+    try:
+        future.set_result(call())
+    except BaseException as error:
+        future.set_exception(error)
