@@ -120,7 +120,7 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
 
 def normalise(name: str) -> str:
     """Return a class name as it is compared: `Traffic-Light`, `traffic_light` and `traffic light` are the same."""
-    return re.sub(r"[\s_-]+", " ", name.strip().lower())
+    return re.sub(r"[\s_-]+", " ", name.lower()).strip()
 
 
 def meaning(name: str) -> str:
