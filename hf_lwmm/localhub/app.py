@@ -55,7 +55,7 @@ def _answers() -> Iterator[tuple[Any, ...]]:
     yield "/api/repos/create", writing.create, "POST"
     yield "/api/repos/delete", writing.delete, "DELETE"
     yield "/lfs/{sha256}", writing.lfs_upload, "PUT"
-    for kind in ("model", "dataset", "space"):
+    for kind in ("dataset", "space", "model"):  # a model's page could be at /api/datasets
         api = f"/api/{kind}s"
         repo = api + "/{namespace}/{name}"
         web = ("" if kind == "model" else f"/{kind}s") + "/{namespace}/{name}"

@@ -232,7 +232,7 @@ async def resolve(hub: Hub, request: Request) -> Response:
 
 
 async def discussions(hub: Hub, request: Request) -> Response:
-    if request.method == "GET":
+    if request.method != "POST":
         repo = hub.repo(request)
         listed = [_with_repo(repo, d) for d in reversed(repo.discussions)]
         return JSONResponse({"discussions": listed, "count": len(listed), "start": 0})
