@@ -6,7 +6,7 @@ import base64
 import hashlib
 import http.client
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ class Reply:
 def send(
     hub: LocalHub, method: str, path: str, body: Any = None, token: str = "", headers: Mapping[str, str] | None = None
 ) -> Reply:
-    """Send a request on a connection of its own; a body that is not bytes becomes JSON."""
-    content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    """Send a request on a connection of its own; a body is bytes, pieces of them, or becomes JSON."""
+    content = body if body is None or isinstance(body, bytes | Iterator) else json.dumps(body).encode()
     connection = http.client.HTTPConnection("127.0.0.1", hub.port, timeout=60)
     try:
         credentials = {"Authorization": f"Bearer {token}"} if token else {}

@@ -179,6 +179,13 @@ def test_tokens_say_who_may_write(hub: LocalHub, api: HfApi, repo: str) -> None:
         HfApi(endpoint=hub.endpoint, token="hf_wrong").whoami()
 
 
+def test_data_sets_and_spaces_are_listed(api: HfApi) -> None:
+    api.create_repo("org/listed", repo_type="dataset")
+    api.create_repo("org/listed", repo_type="space", space_sdk="static")
+    assert "org/listed" in [dataset.id for dataset in api.list_datasets()]
+    assert [space.id for space in api.list_spaces()] == ["org/listed"]
+
+
 def test_models_are_listed_by_what_their_cards_say(api: HfApi, repo: str) -> None:
     assert repo in [model.id for model in api.list_models(author="org", filter="merge")]
     assert not list(api.list_models(author="org", filter="no-such-tag"))

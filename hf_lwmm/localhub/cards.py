@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+from functools import lru_cache
 from typing import Any
+
+from huggingface_hub import ModelCardData
 
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import MAX_YAML_SIZE, as_mapping, parse_json, parse_yaml
 from hf_lwmm.localhub.contents import Contents
-from hf_lwmm.localhub.records import Commit, DamagedError
+from hf_lwmm.localhub.records import Commit, DamagedError, File
 
 _LONGEST_CONFIG = 2**20
 
@@ -38,9 +41,22 @@ def card_data(content: bytes) -> dict[str, Any]:
 
 def read_card(contents: Contents, commit: Commit) -> dict[str, Any]:
     """Return what a repository's card says in its head."""
-    with contextlib.suppress(DocumentError, DamagedError):
-        return card_data(card_text(contents, commit))
+    file = commit.files.get("README.md")
+    with contextlib.suppress(DamagedError):
+        return _known_card(contents, file) if file else {}
     return {}
+
+
+@lru_cache(maxsize=256)
+def _known_card(contents: Contents, file: File) -> dict[str, Any]:
+    """The head of a card, which lists read again and again."""
+    start = contents.start(file, MAX_YAML_SIZE)
+    try:
+        card = card_data(start)
+        ModelCardData(**card, ignore_metadata_errors=True)
+    except Exception:  # the stock client fails at entries of other types, and with them at the list that has them
+        return {}
+    return card
 
 
 def card_text(contents: Contents, commit: Commit) -> bytes:

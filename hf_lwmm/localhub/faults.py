@@ -104,12 +104,14 @@ class Faults:
 
 def fault_route(faults: list[Fault]) -> Route:
     """Return the route `/_faults`: GET lists the faults, POST adds one (as JSON, with the fields of `Fault`), DELETE
-    removes all.
+    removes all. Web pages may not send JSON, nor DELETE, to this machine.
     """
 
     async def answer(request: Request) -> Response:
         if request.method == "POST":
             try:
+                if request.headers.get("Content-Type", "").partition(";")[0] != "application/json":
+                    raise StoreError(400, "A fault is sent as application/json.")
                 faults.append(await parsed(request, Fault))
             except (DocumentError, StoreError) as error:
                 return JSONResponse({"error": str(error)}, 400)

@@ -31,15 +31,23 @@ class LocalHub:
 
     Tests append to the list `hub.faults` to make requests fail, and clear it; without `faults` the Hub applies none.
     `hub.throttle` says how fast the responses are, and counts them; without `throttle` they are as fast as they can be.
-    Port 0 means any free port.
+    Port 0 means any free port. Requests for other hosts than this machine's own names and `hosts` are refused.
     """
 
-    def __init__(self, root: Path, port: int = 0, *, faults: bool = True, throttle: Throttle | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        port: int = 0,
+        *,
+        faults: bool = True,
+        throttle: Throttle | None = None,
+        hosts: Sequence[str] = (),
+    ) -> None:
         self.store, self._lock, self._socket = _open(root, port)
         self.faults: list[Fault] = []
         self.throttle = throttle or Throttle()
         self.port: int = self._socket.getsockname()[1]
-        app = create_app(self.store, self.faults if faults else None, self.throttle)
+        app = create_app(self.store, self.faults if faults else None, self.throttle, hosts)
         self._server = uvicorn.Server(_config(app, logging.CRITICAL))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
@@ -139,6 +147,7 @@ def _bind(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((HOST, port))
+        bound.listen()  # from now on clients wait, and nobody else gets the port
     except OSError as error:
         raise HubError(f"Port {port} cannot be used ({error.strerror}). Choose another with --port.") from None
     return bound

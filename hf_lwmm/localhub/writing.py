@@ -15,7 +15,7 @@ from hf_lwmm.localhub import bodies
 from hf_lwmm.localhub.access import Hub, revision, web_url
 from hf_lwmm.localhub.contents import Draft
 from hf_lwmm.localhub.disk import sync
-from hf_lwmm.localhub.records import Changes, File, Repo, StoreError, User
+from hf_lwmm.localhub.records import Changes, DamagedError, File, Repo, StoreError, User
 from hf_lwmm.localhub.values import RefName, shaped
 
 _LFS_SUFFIXES = (
@@ -37,7 +37,7 @@ async def create(hub: Hub, request: Request) -> Response:
     try:
         repo = hub.store.create(kind, repo_id, user, private=_private(body))
     except StoreError as error:
-        if error.status != 409:
+        if error.status != 409 or isinstance(error, DamagedError):
             raise
         # A client for which an existing repository will do reads its address from this answer.
         repo = hub.store.repo(kind, repo_id)

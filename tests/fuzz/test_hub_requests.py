@@ -190,9 +190,10 @@ def test_what_changes_something_needs_a_token(server: Server) -> None:
 
 TEXTS = st.sampled_from(
     [
-        "", ".", "..", "../..", "../../users.json", "/etc/passwd", "\0", "a\0b", "a\nb", "\r\nX-Odd: 1", "a" * 300, "é" * 200,
-        "e\u0301", "\u202e", "\u2028", "\U0001f600", "refs/pr/1", "tags/dev", "pub.git", ".git", "-", "%2e%2e", "%00", "main~1",
-        "9" * 5000, "-1", "1e999", "NaN", "٣", "0" * 40, "f" * 64, SHA256, "PUB", "pub ", "<script>", "{sha256}", "*", "[",
+        "", ".", "..", "../..", "../../users.json", "/etc/passwd", "\0", "a\0b", "a\nb", "\r\nX-Odd: 1", "a" * 300,
+        "é" * 200, "e\u0301", "\u202e", "\u2028", "\U0001f600", "refs/pr/1", "tags/dev", "pub.git", ".git", "-",
+        "%2e%2e", "%00", "main~1", "9" * 5000, "-1", "1e999", "NaN", "٣", "0" * 40, "f" * 64, SHA256, "PUB", "pub ",
+        "<script>", "{sha256}", "*", "[",
     ]
 )  # fmt: skip
 PARAMETERS = st.one_of(
@@ -200,7 +201,9 @@ PARAMETERS = st.one_of(
     TEXTS.map(lambda text: quote(text, safe="/")),
     st.text(max_size=20).map(lambda text: quote(text, safe="", errors="replace")),
     st.binary(max_size=8).map(lambda content: "".join(f"%{byte:02x}" for byte in content)),
-    st.sampled_from(["%", "%zz", "%c0%ae%c0%ae", "%252e%252e%252f", "%ed%a0%80", ";", "a;b", "\\..\\", "//", "%5c", "~"]),
+    st.sampled_from(
+        ["%", "%zz", "%c0%ae%c0%ae", "%252e%252e%252f", "%ed%a0%80", ";", "a;b", "\\..\\", "//", "%5c", "~"]
+    ),
 )
 QUERY = ("cursor", "limit", "expand", "search", "author", "filter", "pipeline_tag", "blobs", "recursive", "create_pr",
          "size", "user", "signature")  # fmt: skip
@@ -307,7 +310,10 @@ def test_malformed_requests_are_refused_and_change_nothing(count: int, server: S
     assert not [line for line in server.logged.lines if "Traceback" in line]
 
 
-HEAD = b"POST /api/repos/create HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hf_local\r\nContent-Length: 2\r\n\r\n{}"
+HEAD = (
+    b"POST /api/repos/create HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer hf_local\r\n"
+    b"Content-Length: 2\r\n\r\n{}"
+)
 CHUNKED = b"PUT /lfs/0 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 
 
