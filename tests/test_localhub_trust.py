@@ -75,13 +75,15 @@ def test_a_folder_is_free_after_its_server(tmp_path: Path) -> None:
 
 def test_what_a_killed_server_was_writing_is_removed(tmp_path: Path) -> None:
     root = tmp_path / "hub"
-    command = [sys.executable, "-m", "hf_lwmm", "hub", "serve", "--root", str(root), "--port", "0"]
+    command = [sys.executable, "-m", "hf_lwmm", "hub", "serve", "--root", str(root), "--port", "0",
+               "--allowed-host", "hub.local"]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             said = next(line for line in process.stderr or () if "HF_ENDPOINT" in line)
             endpoint, port, token = re.findall(r"HF_ENDPOINT=(\S+:(\d+)) HF_TOKEN=(\S+)", said)[0]
             other: Any = SimpleNamespace(port=int(port), endpoint=endpoint)
-            assert send(other, "POST", "/api/repos/create", {"name": "kept"}, token).status == 200
+            named = {"Host": "hub.local"}
+            assert send(other, "POST", "/api/repos/create", {"name": "kept"}, token, named).status == 200
             path = upload_path(other, "local/kept", WEIGHTS, token)
             head = f"PUT {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(WEIGHTS)}\r\n\r\n"
             with opened(other, head.encode() + WEIGHTS[:1000]):

@@ -14,7 +14,7 @@ from typing import Literal
 import uvicorn
 from starlette.types import ASGIApp
 
-from hf_lwmm.errors import DocumentError, HubError
+from hf_lwmm.errors import HubError
 from hf_lwmm.localhub.app import create_app
 from hf_lwmm.localhub.connections import TimedConnection
 from hf_lwmm.localhub.faults import Fault
@@ -124,17 +124,14 @@ def _open(root: Path, port: int) -> tuple[Store, RootLock, socket.socket]:
         lock.announce(_endpoint(bound))
         store = Store(root)
         if not store.users():
-            raise DocumentError("users.json: names nobody.")
+            raise HubError(f"{root}: its users.json was not written by a local Hub. Name another folder with --root.")
         store.disk.clear()
-    except (OSError, HubError, DocumentError, DamagedError) as error:
+    except (OSError, HubError, DamagedError) as error:
         bound.close()
         if lock is not None:
             lock.release()
         if isinstance(error, HubError):
             raise
-        if isinstance(error, DocumentError):
-            message = f"{root}: its users.json was not written by a local Hub. Name another folder with --root."
-            raise HubError(message) from None
         reason = error.strerror if isinstance(error, OSError) else error
         raise HubError(f"{root}: cannot hold repositories ({reason}). Name another with --root.") from None
     return store, lock, bound

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from hf_lwmm.errors import DocumentError
-from hf_lwmm.files.documents import MAX_SIZE, read_json, shortened
+from hf_lwmm.files.documents import MAX_SIZE, shortened
 from hf_lwmm.localhub.contents import Contents, Draft, lfs_file
 from hf_lwmm.localhub.disk import Disk, write
 from hf_lwmm.localhub.records import Changes, Commit, DamagedError, File, Repo, StoreError, User
@@ -50,9 +50,9 @@ class Store:
     # users
 
     def users(self) -> tuple[User, ...]:
-        """Return all users, in the order in which they were added or changed. Raises DocumentError."""
+        """Return all users, in the order in which they were added or changed. Raises DamagedError."""
         path = self.root / _USERS
-        return shaped(tuple[User, ...], read_json(path, _USERS) if path.exists() else [], _USERS)
+        return self._record(tuple[User, ...], path) if path.exists() else ()
 
     def add_user(self, user: User) -> User:
         """Add a user in place of the one of that name, if there is one. Raises DocumentError for an invalid one."""
