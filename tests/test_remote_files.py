@@ -296,11 +296,18 @@ def test_a_server_that_sends_whole_files_only_is_told_from_others(hub: LocalHub,
     assert left(folder) == ["sha256"]
 
 
-def test_a_signature_that_ran_out_is_renewed_once(hub: LocalHub, repo: str, opened: Opened, api: HfApi) -> None:
-    with LocalHub(hub.store.root) as cdn:
+def test_a_signature_that_ran_out_is_renewed_once(
+    hub: LocalHub, repo: str, opened: Opened, api: HfApi, tmp_path: Path
+) -> None:
+    with LocalHub(tmp_path) as cdn:
+        cdn.add_user("local", token="hf_cdn", orgs=("org",))
+        there = HfApi(endpoint=cdn.endpoint, token="hf_cdn")
+        there.create_repo(repo)
+        there.upload_file(path_or_fileobj=CONTENT, path_in_repo="model.bin", repo_id=repo)
         sha = api.model_info(repo).sha
+        cdn.throttle.requests = 0
         answer = {
-            "Location": f"{cdn.endpoint}/{repo}/resolve/{sha}/model.bin",
+            "Location": f"{cdn.endpoint}/{repo}/resolve/main/model.bin",
             "X-Linked-Size": str(len(CONTENT)),
             "X-Linked-Etag": f'"{SHA256}"',
             "X-Repo-Commit": str(sha),
@@ -316,7 +323,7 @@ def test_a_signature_that_ran_out_is_renewed_once(hub: LocalHub, repo: str, open
             read(file, 2 * MIB, 2 * MIB + 9)
         assert wire.requests == 2
         cdn.faults.clear()
-        api.update_repo_settings(repo, private=True)
+        there.update_repo_settings(repo, private=True)
         with pytest.raises(HubError):  # the token does not go to another host
             read(opened(), 0, 9)
 

@@ -31,6 +31,10 @@ def _hub() -> None: ...
 def serve(
     root: Annotated[Path, typer.Option(help="Folder that holds the repositories; made if missing.")],
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 is any free one.")] = 8000,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name under which requests may come, beside localhost. Repeatable."),
+    ] = None,
 ) -> None:
     """Serve a folder as a Hub on this machine.
 
@@ -43,4 +47,4 @@ def serve(
         note(f"  export HF_ENDPOINT={endpoint} HF_TOKEN={token} HF_HUB_DISABLE_XET=1")
         note("Ctrl-C stops it; what was pushed stays.")
 
-    hf_lwmm.serve(root, port, announce)
+    hf_lwmm.serve(root, port, announce, allowed_host or ())

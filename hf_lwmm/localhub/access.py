@@ -42,17 +42,21 @@ class Hub:
         """Return the request's repository if it exists and this user may know of it, else 404 (401 without a token)."""
         path = request.url.path.removeprefix("/api")
         kind = next((t for t in ("dataset", "space", "model") if path.startswith(f"/{t}s/")), "model")
-        namespace, name = request.path_params["namespace"], request.path_params["name"]
-        repo = self.store.repo(kind, f"{namespace}/{name}")
         user = self.user(request)
-        if repo.private and (user is None or (user.name != namespace and namespace not in user.orgs)):
-            raise StoreError(404 if user else 401, "Repository not found", "RepoNotFound")
+        # To those who may not know of it, one that exists is as one that does not.
+        unknown = StoreError(404 if user else 401, "Repository not found", "RepoNotFound")
+        try:
+            repo = self.store.repo(kind, f"{request.path_params['namespace']}/{request.path_params['name']}")
+        except StoreError as error:
+            raise unknown if error.status == 404 else error from None
+        if not repo.visible_to(user):
+            raise unknown
         return repo
 
     def readable(self, request: Request) -> Repo:
         """Return the request's repository if this user may read its files, else 403 (401 without a token)."""
         repo, user = self.repo(request), self.user(request)
-        if repo.gated and (user is None or (user.name != repo.namespace and repo.namespace not in user.orgs)):
+        if not repo.readable_by(user):
             raise StoreError(403 if user else 401, f"Access to {repo.id} is restricted.", "GatedRepo")
         return repo
 
@@ -68,9 +72,29 @@ class Hub:
         return self.store.commit(repo, revision(request))
 
 
+def encoded(path: str) -> str:
+    """Return the path of a request, as it came, for the framework, which decodes it and then splits it at slashes.
+
+    An encoded slash, as in `refs%2Fpr%2F1`, is part of one segment: `revision` and `file_path` decode it.
+    """
+    for twice in ("%25", "%2F", "%2f"):
+        path = path.replace(twice, "%25" + twice[1:])
+    return path
+
+
 def revision(request: Request) -> str:
     """Return the revision in the request's path, main if there is none."""
-    return str(request.path_params.get("revision", "main")).replace("%2F", "/")
+    return _decoded(request, "revision", "main")
+
+
+def file_path(request: Request) -> str:
+    """Return the path of a file or folder in the request's path, empty if there is none."""
+    return _decoded(request, "path", "")
+
+
+def _decoded(request: Request, name: str, default: str) -> str:
+    text = str(request.path_params.get(name, default))
+    return text.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
 
 
 def web_url(request: Request, repo: Repo) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import errno
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,10 +12,13 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hf_lwmm.errors import DocumentError
 from hf_lwmm.localhub import reading, writing
-from hf_lwmm.localhub.access import Hub
+from hf_lwmm.localhub.access import Hub, encoded
 from hf_lwmm.localhub.faults import Fault, Faults, fault_route
+from hf_lwmm.localhub.hosts import LOCAL_NAMES, KnownHosts
 from hf_lwmm.localhub.records import StoreError
 from hf_lwmm.localhub.store import Store
 from hf_lwmm.localhub.throttle import Throttle, Throttled
@@ -22,15 +26,20 @@ from hf_lwmm.localhub.throttle import Throttle, Throttled
 Answer = Callable[[Hub, Request], Awaitable[Response]]  # how a request to a store is answered
 
 
-def create_app(store: Store, faults: list[Fault] | None = None, throttle: Throttle | None = None) -> Starlette:
+def create_app(
+    store: Store,
+    faults: list[Fault] | None = None,
+    throttle: Throttle | None = None,
+    hosts: Sequence[str] = (),
+) -> Starlette:
     """Return the application that serves a store.
 
     With `faults`, requests fail as these say, and /_faults lists, adds and removes them. With `throttle`, responses go
-    over this line, which counts them.
+    over this line, which counts them. It answers under the names of this machine itself, and under those of `hosts`.
     """
     hub = Hub(store)
     routes = [_route(hub, path, answer, methods) for path, answer, *methods in _answers()]
-    middleware = [Middleware(_RevisionInPath)]
+    middleware = [Middleware(KnownHosts, names=(*LOCAL_NAMES, *hosts)), Middleware(_RevisionInPath)]
     if throttle is not None:
         middleware.append(Middleware(Throttled, throttle=throttle))
     if faults is not None:
@@ -46,7 +55,7 @@ def _answers() -> Iterator[tuple[Any, ...]]:
     yield "/api/repos/create", writing.create, "POST"
     yield "/api/repos/delete", writing.delete, "DELETE"
     yield "/lfs/{sha256}", writing.lfs_upload, "PUT"
-    for kind in ("model", "dataset", "space"):
+    for kind in ("dataset", "space", "model"):  # a model's page could be at /api/datasets
         api = f"/api/{kind}s"
         repo = api + "/{namespace}/{name}"
         web = ("" if kind == "model" else f"/{kind}s") + "/{namespace}/{name}"
@@ -66,7 +75,7 @@ def _answers() -> Iterator[tuple[Any, ...]]:
         yield repo + "/branch/{revision}", writing.branch, "POST", "DELETE"
         yield repo + "/tag/{revision}", writing.tag, "POST", "DELETE"
         yield repo + "/discussions", reading.discussions, "GET", "POST"
-        yield repo + "/discussions/{number:int}", reading.discussion, "GET"
+        yield repo + "/discussions/{number}", reading.discussion, "GET"
         yield web + ".git/info/lfs/objects/batch", writing.lfs_batch, "POST"
         yield web + "/resolve/{revision}/{path:path}", reading.resolve, "GET", "HEAD"
         yield web, reading.page, "GET"
@@ -78,24 +87,38 @@ def _route(hub: Hub, path: str, answer: Answer, methods: list[str]) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
             return await answer(hub, request)
-        except StoreError as error:
-            headers = {"X-Error-Message": error.message} | ({"X-Error-Code": error.code} if error.code else {})
-            return JSONResponse({"error": error.message}, error.status, headers)
+        except (StoreError, DocumentError, OSError) as error:
+            return _refused(error)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
 
     return Route(path, endpoint, methods=methods)
 
 
+def _refused(error: StoreError | DocumentError | OSError) -> Response:
+    """The answer to a request that cannot be served."""
+    if isinstance(error, DocumentError):
+        error = StoreError(400, str(error))
+    elif isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        message = f"This Hub cannot use its disk ({error.strerror}). Nothing was changed."
+        error = StoreError(507 if full else 500, message)
+    line = " ".join(error.message.split())
+    headers = {"X-Error-Message": line.encode("ascii", "backslashreplace").decode()}
+    if error.code:
+        headers["X-Error-Code"] = error.code
+    return JSONResponse({"error": line}, error.status, headers)
+
+
 class _RevisionInPath:
     """ASGI middleware that keeps `refs%2Fpr%2F1` one segment, which the framework would make three before routing."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            raw = scope.get("raw_path", b"").split(b"?")[0].decode()
-            if "%2F" in raw or "%2f" in raw:
-                scope = {**scope, "path": unquote(raw.replace("%2F", "%252F").replace("%2f", "%252F"))}
+            raw = scope["raw_path"].split(b"?")[0].decode("ascii", "replace")
+            if "%" in raw:
+                scope = {**scope, "path": unquote(encoded(raw))}
         await self.app(scope, receive, send)

@@ -5,14 +5,31 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import asdict, dataclass, field
+from typing import Annotated
 
+from pydantic import AfterValidator, Field, StrictBool, StrictInt
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hf_lwmm.errors import DocumentError
+from hf_lwmm.localhub.bodies import parsed
+from hf_lwmm.localhub.records import StoreError
+
 ADMIN = "/_faults"
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"is no pattern: {error}") from None
+    return text
+
+
+Count = Annotated[StrictInt, Field(ge=0)]
 
 
 @dataclass
@@ -24,14 +41,14 @@ class Fault:
     take the place of those of the answer, such as an ETag or a redirect's Location.
     """
 
-    path: str
+    path: Annotated[str, AfterValidator(_pattern)]
     method: str = "GET"
-    times: int = 1
-    status: int | None = None
-    retry_after: int | None = None
-    delay: float = 0.0
-    drop_after_bytes: int | None = None
-    ignore_range: bool = False
+    times: Count = 1
+    status: Annotated[StrictInt, Field(ge=200, le=599)] | None = None
+    retry_after: Count | None = None
+    delay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    drop_after_bytes: Count | None = None
+    ignore_range: StrictBool = False
     headers: dict[str, str] = field(default_factory=dict)
 
     def fits(self, scope: Scope) -> bool:
@@ -87,17 +104,17 @@ class Faults:
 
 def fault_route(faults: list[Fault]) -> Route:
     """Return the route `/_faults`: GET lists the faults, POST adds one (as JSON, with the fields of `Fault`), DELETE
-    removes all.
+    removes all. Web pages may not send JSON, nor DELETE, to this machine.
     """
 
     async def answer(request: Request) -> Response:
         if request.method == "POST":
             try:
-                fault = Fault(**await request.json())
-                re.compile(fault.path)
-            except (ValueError, TypeError, re.error) as error:
+                if request.headers.get("Content-Type", "").partition(";")[0] != "application/json":
+                    raise StoreError(400, "A fault is sent as application/json.")
+                faults.append(await parsed(request, Fault))
+            except (DocumentError, StoreError) as error:
                 return JSONResponse({"error": str(error)}, 400)
-            faults.append(fault)
         elif request.method == "DELETE":
             faults.clear()
         return JSONResponse([asdict(fault) for fault in faults])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
+import re
 from html import escape
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import quote
 
-import yaml
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
-from hf_lwmm.localhub.access import Hub, revision, web_url
-from hf_lwmm.localhub.records import Commit, File, Repo, StoreError
+from hf_lwmm.errors import DocumentError
+from hf_lwmm.localhub import bodies
+from hf_lwmm.localhub.access import Hub, file_path, revision, web_url
+from hf_lwmm.localhub.cards import card_data, card_text, read_card, read_config, tags
+from hf_lwmm.localhub.records import Commit, File, Repo, StoreError, folders_of
 
 _PAGE = 1000
 
@@ -38,10 +41,10 @@ async def whoami(hub: Hub, request: Request) -> Response:
 
 
 async def validate_yaml(hub: Hub, request: Request) -> Response:
-    content = (await request.json()).get("content", "")
+    body = await bodies.parsed(request, bodies.Card)
     try:
-        card = _card_data(content.encode())
-    except ValueError as error:
+        card = card_data(body.content.encode())
+    except DocumentError as error:
         return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
     warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
     return JSONResponse({"errors": [], "warnings": warnings})
@@ -61,16 +64,16 @@ async def list_repos(hub: Hub, request: Request) -> Response:
     kind, query, user = request.url.path.rsplit("/", 1)[1][:-1], request.query_params, hub.user(request)
     found = []
     for repo in hub.store.repos(kind):
-        hidden = repo.private and (user is None or repo.namespace not in (user.name, *user.orgs))
-        if hidden or (query.get("author") and repo.namespace != query["author"]):
+        if not repo.visible_to(user) or (query.get("author") and repo.namespace != query["author"]):
             continue
         if query.get("search", "").lower() not in repo.id.lower():
             continue
-        info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
-        if query.get("pipeline_tag", info["pipeline_tag"]) != info["pipeline_tag"]:
-            continue
-        if all(wanted in info["tags"] for wanted in query.getlist("filter")):
-            found.append(_expanded(request, info))
+        with contextlib.suppress(StoreError):  # a damaged one is left out
+            info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
+            if query.get("pipeline_tag", info["pipeline_tag"]) != info["pipeline_tag"]:
+                continue
+            if all(wanted in info["tags"] for wanted in query.getlist("filter")):
+                found.append(_expanded(request, info))
     return _paged(request, found)
 
 
@@ -82,15 +85,20 @@ def _expanded(request: Request, info: dict[str, Any]) -> dict[str, Any]:
 
 def _paged(request: Request, items: list[dict[str, Any]]) -> Response:
     """One page of a list, with a Link to the next."""
-    query = request.query_params
-    if not all(query.get(name, "0").isdecimal() for name in ("cursor", "limit")):
-        raise StoreError(400, "cursor and limit must be numbers.")
-    first, limit = int(query.get("cursor", 0)), max(1, int(query.get("limit", _PAGE)))
+    first, limit = _number(request, "cursor", 0), max(1, _number(request, "limit", _PAGE))
     following = request.url.replace(
         path=request.scope["raw_path"].decode("latin-1").split("?")[0]
     ).include_query_params(cursor=first + limit)
     headers = {"Link": f'<{following}>; rel="next"'} if first + limit < len(items) else {}
     return JSONResponse(items[first : first + limit], headers=headers)
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    """A number in the query of a request."""
+    text = request.query_params.get(name, str(default))
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise StoreError(400, f"{name} must be a number of at most 9 digits.")
+    return int(text)
 
 
 async def info(hub: Hub, request: Request) -> Response:
@@ -106,20 +114,11 @@ def _asked(request: Request, name: str) -> bool:
 
 async def no_such_repo(hub: Hub, request: Request) -> Response:
     """Answer for a name without a namespace, which only the oldest repositories of the Hub have."""
-    raise StoreError(404, "Repository not found", "RepoNotFound")
+    raise StoreError(404 if hub.user(request) else 401, "Repository not found", "RepoNotFound")
 
 
 def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str, Any]:
-    readme = commit.files.get("README.md")
-    try:
-        card = _card_data(hub.store.blob(readme.sha256).read_bytes()) if readme else {}
-    except ValueError:
-        card = {}
-    config = _model_config(hub, commit)
-    tags = [str(tag) for tag in card.get("tags") or []]
-    tags += [str(card[key]) for key in ("pipeline_tag", "library_name") if card.get(key)]
-    tags += [str(config["model_type"])] if config.get("model_type") else []
-    tags += [f"license:{card['license']}"] if card.get("license") else []
+    card, config = read_card(hub.store.contents, commit), read_config(hub.store.contents, commit)
     return {
         "_id": commit.oid[:24],
         "id": repo.id,
@@ -133,23 +132,13 @@ def _describe(hub: Hub, repo: Repo, commit: Commit, *, blobs: bool) -> dict[str,
         "disabled": False,
         "downloads": 0,
         "likes": 0,
-        "tags": tags,
+        "tags": tags(card, config),
         "pipeline_tag": card.get("pipeline_tag"),
         "library_name": card.get("library_name"),
         "cardData": card,
         "config": config,
         "siblings": [_sibling(name, file, blobs) for name, file in commit.files.items()],
     }
-
-
-def _model_config(hub: Hub, commit: Commit) -> dict[str, Any]:
-    """The entries of a model's config.json that the Hub shows."""
-    file = commit.files.get("config.json")
-    try:
-        content = json.loads(hub.store.blob(file.sha256).read_bytes()) if file else {}
-    except ValueError:
-        content = {}
-    return {key: content[key] for key in ("architectures", "model_type") if key in content}
 
 
 def _sibling(name: str, file: File, blobs: bool) -> dict[str, Any]:
@@ -179,7 +168,7 @@ async def refs(hub: Hub, request: Request) -> Response:
 async def tree(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
     commit, recursive, expand = hub.commit(request, repo), _asked(request, "recursive"), _asked(request, "expand")
-    folder = str(request.path_params.get("path", "")).replace("%2F", "/").strip("/")
+    folder = file_path(request).strip("/")
     entries: dict[str, dict[str, Any]] = {}
     for name, file in commit.files.items():
         if folder and not name.startswith(folder + "/"):
@@ -207,59 +196,56 @@ def _file(name: str, file: File, commit: Commit | None) -> dict[str, Any]:
 
 async def paths_info(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
-    commit, body = hub.commit(request, repo), await request.body()
-    if "json" in request.headers.get("content-type", ""):
-        form = json.loads(body)
-        paths, expand = form["paths"], bool(form.get("expand"))
-    else:
-        fields = parse_qs(body.decode())
-        paths, expand = fields.get("paths", []), fields.get("expand", [""])[0].lower() == "true"
-    found = []
-    for path in paths:
+    commit, body = hub.commit(request, repo), await bodies.paths_info(request)
+    folders, found = folders_of(commit.files), []
+    for path in body.paths:
         if path in commit.files:
-            found.append(_file(path, commit.files[path], commit if expand else None))
-        elif any(name.startswith(path.rstrip("/") + "/") for name in commit.files):
+            found.append(_file(path, commit.files[path], commit if body.expand else None))
+        elif path.rstrip("/") in folders:
             found.append(_folder(path))
     return JSONResponse(found)
 
 
 async def commits(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
-    return JSONResponse(
+    history = hub.store.history(repo, revision(request))
+    return _paged(
+        request,
         [
             {"id": c.oid, "title": c.message, "message": "", "authors": [{"user": c.author}], "date": c.date}
-            for c in hub.store.history(repo, revision(request))
-        ]
+            for c in history
+        ],
     )
 
 
 async def resolve(hub: Hub, request: Request) -> Response:
     repo = hub.readable(request)
     commit = hub.commit(request, repo)
-    path = str(request.path_params["path"]).replace("%2F", "/")
-    file = commit.files.get(path)
+    file = commit.files.get(file_path(request))
     if file is None:
         headers = {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found", "X-Repo-Commit": commit.oid}
         return JSONResponse({"error": "Entry not found"}, 404, headers)
     headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.sha256 if file.lfs else file.blob_id}"'}
     if file.lfs:
         headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
-    return FileResponse(hub.store.blob(file.sha256), headers=headers, media_type="application/octet-stream")
+    return FileResponse(hub.store.contents.file(file), headers=headers, media_type="application/octet-stream")
 
 
 async def discussions(hub: Hub, request: Request) -> Response:
-    if request.method == "GET":
+    if request.method != "POST":
         repo = hub.repo(request)
         listed = [_with_repo(repo, d) for d in reversed(repo.discussions)]
         return JSONResponse({"discussions": listed, "count": len(listed), "start": 0})
-    repo, user, body = hub.readable(request), hub.writer(request), await request.json()
-    opened = hub.store.open_discussion(repo, body["title"], user, pull_request=bool(body.get("pullRequest")))
-    return JSONResponse({"num": opened["num"], "url": f"{web_url(request, repo)}/discussions/{opened['num']}"})
+    repo, user = hub.readable(request), hub.writer(request)
+    body = await bodies.parsed(request, bodies.NewDiscussion)
+    number = hub.store.open_discussion(repo, body.title, user, pull_request=bool(body.pull_request))
+    return JSONResponse({"num": number, "url": f"{web_url(request, repo)}/discussions/{number}"})
 
 
 async def discussion(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
-    number = request.path_params["number"]
+    text = request.path_params["number"]
+    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
     if not 1 <= number <= len(repo.discussions):
         raise StoreError(404, "Discussion not found")
     discussion = _with_repo(repo, repo.discussions[number - 1])
@@ -275,23 +261,6 @@ async def page(hub: Hub, request: Request) -> Response:
     """Answer with a plain page for people: the text of the card, and links to the files."""
     repo = hub.readable(request)
     commit = hub.store.commit(repo, "main")
-    readme = commit.files.get("README.md")
-    card = hub.store.blob(readme.sha256).read_text(errors="replace") if readme else ""
-    base = web_url(request, repo)
-    links = "".join(f'<li><a href="{base}/resolve/main/{escape(n)}">{escape(n)}</a></li>' for n in commit.files)
+    card, base = card_text(hub.store.contents, commit).decode(errors="replace"), web_url(request, repo)
+    links = "".join(f'<li><a href="{base}/resolve/main/{quote(n)}">{escape(n)}</a></li>' for n in commit.files)
     return HTMLResponse(f"<title>{repo.id}</title><h1>{repo.id}</h1><ul>{links}</ul><pre>{escape(card)}</pre>")
-
-
-def _card_data(content: bytes) -> dict[str, Any]:
-    text = content.decode(errors="replace")
-    if not text.startswith("---"):
-        return {}
-    parts = text.split("\n---", 1)
-    try:
-        data = yaml.safe_load(parts[0].removeprefix("---")) if len(parts) == 2 else {}
-        # YAML has dates and nan, JSON does not.
-        plain = json.dumps(data if isinstance(data, dict) else {}, default=str, skipkeys=True)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"Invalid YAML in the card's head: {error}") from None
-    card: dict[str, Any] = json.loads(plain, parse_constant=lambda name: None)
-    return card

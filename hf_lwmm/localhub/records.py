@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
-from typing import Any
+from typing import Literal
+
+from pydantic import StrictBool, StrictInt
+
+from hf_lwmm.files.documents import shortened
+from hf_lwmm.localhub.values import FilePath, GitId, Name, RepoId, RepoType, Sha256, Size
 
 
 class StoreError(Exception):
@@ -16,14 +20,24 @@ class StoreError(Exception):
         self.status, self.message, self.code = status, message, code
 
 
+class DamagedError(StoreError):
+    """A file of the store is missing or is not as the store wrote it.
+
+    The status is 409, not 500, after which clients would try again and again.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(409, message)
+
+
 @dataclass(frozen=True)
 class User:
     """A user, known by the token of a request; `role` is read or write."""
 
-    name: str
+    name: Name
     token: str
-    role: str = "write"
-    orgs: tuple[str, ...] = ()
+    role: Literal["read", "write"] = "write"
+    orgs: tuple[Name, ...] = ()
 
     def may_write(self, namespace: str) -> bool:
         """Return True if this user may write to the repositories of a user or an organisation."""
@@ -38,10 +52,10 @@ class User:
 class File:
     """A file in a commit. `blob_id` is git's name for its content, or for its LFS pointer if `lfs`."""
 
-    sha256: str
-    size: int
-    blob_id: str
-    lfs: bool
+    sha256: Sha256
+    size: Size
+    blob_id: GitId
+    lfs: StrictBool
 
 
 @dataclass(frozen=True)
@@ -56,57 +70,65 @@ class Changes:
         """Return the files after the change.
 
         Raises:
-            StoreError: 404 if a file or folder to delete is not there, 400 if an added path is not valid or is both a
-                file and a folder.
+            StoreError: 404 if a file or folder to delete is not there, 400 if a path is both a file and a folder.
         """
-        for path in self.added:
-            _check_path(path)
         left = dict(files)
         for path in self.deleted:
             if left.pop(path, None) is None:
-                raise StoreError(404, f"A file with this name doesn't exist: {path}", "EntryNotFound")
-        for folder in self.deleted_folders:
-            inside = [name for name in left if name.startswith(folder.rstrip("/") + "/")]
-            if not inside:
-                raise StoreError(404, f"A folder with this name doesn't exist: {folder}", "EntryNotFound")
-            for name in inside:
-                del left[name]
-        left |= self.added
-        if clash := {str(folder) for name in left for folder in PurePosixPath(name).parents} & left.keys():
-            raise StoreError(400, f"{min(clash)!r} would be a file and a folder.")
+                raise StoreError(404, f"A file with this name doesn't exist: {shortened(path)}", "EntryNotFound")
+        gone = set(self.deleted_folders)
+        if missing := gone - folders_of(left):
+            raise StoreError(404, f"A folder with this name doesn't exist: {shortened(min(missing))}", "EntryNotFound")
+        left = {name: file for name, file in left.items() if gone.isdisjoint(_folders(name))} | dict(self.added)
+        if clash := folders_of(left) & left.keys():
+            raise StoreError(400, f"{shortened(min(clash))} would be a file and a folder.")
         return left
+
+
+def folders_of(files: Mapping[str, File]) -> set[str]:
+    """Return all folders that files are in."""
+    return {folder for name in files for folder in _folders(name)}
+
+
+def _folders(path: str) -> Iterator[str]:
+    place = path.find("/")
+    while place >= 0:
+        yield path[:place]
+        place = path.find("/", place + 1)
 
 
 @dataclass(frozen=True)
 class Commit:
     """The state of a repository after one change."""
 
-    oid: str
-    parent: str | None
+    oid: GitId
+    parent: GitId | None
     message: str
     author: str
     date: str
-    files: Mapping[str, File] = field(repr=False)
+    files: Mapping[FilePath, File] = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Repo:
     """A repository; `refs` maps main and other branches, `tags/x` and `refs/pr/n` to the names of commits."""
 
-    type: str
-    id: str
-    private: bool
-    gated: str | None
+    type: RepoType
+    id: RepoId
+    private: StrictBool
+    gated: Literal["auto", "manual"] | None
     created: str
-    refs: Mapping[str, str]
-    discussions: tuple[Mapping[str, Any], ...] = ()
+    refs: Mapping[str, GitId]
+    discussions: tuple[Mapping[str, str | StrictInt | StrictBool | Mapping[str, str]], ...] = ()
 
     @property
     def namespace(self) -> str:
         return self.id.split("/")[0]
 
+    def visible_to(self, user: User | None) -> bool:
+        """Return True if a user, None for one without a token, may know of the repository."""
+        return not self.private or (user is not None and user.belongs_to(self.namespace))
 
-def _check_path(path: str) -> None:
-    odd = any(part in ("", ".", "..", ".git") for part in path.split("/"))
-    if odd or "\\" in path or any(ord(c) < 32 for c in path):
-        raise StoreError(400, f"Invalid path in repository: {path!r}")
+    def readable_by(self, user: User | None) -> bool:
+        """Return True if a user, None for one without a token, may read the files."""
+        return self.visible_to(user) and (not self.gated or (user is not None and user.belongs_to(self.namespace)))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import codecs
 import hashlib
 import hmac
-import json
 import secrets
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hf_lwmm.localhub import bodies
 from hf_lwmm.localhub.access import Hub, revision, web_url
-from hf_lwmm.localhub.records import Changes, File, Repo, StoreError, User
-from hf_lwmm.localhub.store import check_sha256
+from hf_lwmm.localhub.contents import Draft
+from hf_lwmm.localhub.disk import sync
+from hf_lwmm.localhub.records import Changes, DamagedError, File, Repo, StoreError, User
+from hf_lwmm.localhub.values import RefName, shaped
 
 _LFS_SUFFIXES = (
     ".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".parquet", ".arrow", ".npz", ".npy", ".h5", ".png", ".jpg",
@@ -27,16 +28,16 @@ _SIGNING_KEY = secrets.token_bytes(32)
 
 
 async def create(hub: Hub, request: Request) -> Response:
-    user, body = hub.signed_in(request), await request.json()
-    namespace, kind = body.get("organization") or user.name, body.get("type") or "model"
+    user = hub.signed_in(request)
+    body = await bodies.parsed(request, bodies.NamedRepo)
+    namespace, kind = body.organization or user.name, body.type or "model"
     if not user.may_write(namespace):
         raise StoreError(403, f"You don't have the rights to create a {kind} under the namespace {namespace!r}.")
-    private = body.get("visibility") == "private" or bool(body.get("private"))
-    repo_id = f"{namespace}/{body['name']}"
+    repo_id = f"{namespace}/{body.name}"
     try:
-        repo = hub.store.create(kind, repo_id, user, private=private)
+        repo = hub.store.create(kind, repo_id, user, private=_private(body))
     except StoreError as error:
-        if error.status != 409:
+        if error.status != 409 or isinstance(error, DamagedError):
             raise
         # A client for which an existing repository will do reads its address from this answer.
         repo = hub.store.repo(kind, repo_id)
@@ -44,39 +45,39 @@ async def create(hub: Hub, request: Request) -> Response:
     return JSONResponse({"url": web_url(request, repo), "name": repo.id, "id": repo.id})
 
 
+def _private(body: bodies.NamedRepo | bodies.Settings) -> bool:
+    return body.visibility == "private" or bool(body.private)
+
+
 async def delete(hub: Hub, request: Request) -> Response:
-    user, body = hub.signed_in(request), await request.json()
-    repo = hub.store.repo(body.get("type") or "model", f"{body.get('organization') or user.name}/{body['name']}")
-    if not user.may_write(repo.namespace):
-        raise StoreError(403, f"You don't have the rights to delete {repo.id}.")
-    hub.store.delete(repo)
+    user = hub.signed_in(request)
+    body = await bodies.parsed(request, bodies.NamedRepo)
+    repo_id = f"{body.organization or user.name}/{body.name}"
+    if not user.may_write(repo_id.split("/")[0]):
+        raise StoreError(403, f"You don't have the rights to delete {repo_id}.")
+    hub.store.delete(hub.store.repo(body.type or "model", repo_id))
     return JSONResponse({})
 
 
 async def settings(hub: Hub, request: Request) -> Response:
-    (repo, _), body = hub.writable(request), await request.json()
-    private, gated = repo.private, repo.gated
-    if "visibility" in body or "private" in body:
-        private = body.get("visibility") == "private" or bool(body.get("private"))
-    if "gated" in body:
-        if body["gated"] not in ("auto", "manual", False):
-            raise StoreError(400, "'gated' is auto, manual or false.")
-        gated = body["gated"] or None
+    repo, _ = hub.writable(request)
+    body = await bodies.parsed(request, bodies.Settings)
+    private = repo.private if body.visibility is None and body.private is None else _private(body)
+    gated = repo.gated if body.gated is None else body.gated or None
     repo = hub.store.change(repo, private, gated)
     return JSONResponse({"private": repo.private, "gated": repo.gated or False})
 
 
 async def preupload(hub: Hub, request: Request) -> Response:
     repo = _for_commit(hub, request)[0]
-    commit, body = hub.commit(request, repo), await request.json()
+    commit, body = hub.commit(request, repo), await bodies.parsed(request, bodies.Preupload)
     answers = []
-    for entry in body["files"]:
-        binary = _is_binary(base64.b64decode(entry.get("sample", "")))
-        large = entry["size"] > _REGULAR_LIMIT or binary or entry["path"].lower().endswith(_LFS_SUFFIXES)
-        present = commit.files.get(entry["path"])
+    for entry in body.files:
+        large = entry.size > _REGULAR_LIMIT or _is_binary(entry.sample) or entry.path.lower().endswith(_LFS_SUFFIXES)
+        present = commit.files.get(entry.path)
         oid = None if present is None else present.sha256 if present.lfs else present.blob_id
         mode = "lfs" if large else "regular"
-        answers.append({"path": entry["path"], "uploadMode": mode, "shouldIgnore": False, "oid": oid})
+        answers.append({"path": entry.path, "uploadMode": mode, "shouldIgnore": False, "oid": oid})
     return JSONResponse({"files": answers, "commitOid": commit.oid})
 
 
@@ -89,59 +90,59 @@ def _is_binary(sample: bytes) -> bool:
 
 
 async def lfs_batch(hub: Hub, request: Request) -> Response:
-    body = await request.json()
-    if body.get("operation") != "upload":
-        raise StoreError(422, "Only uploads are negotiated here.")
     hub.readable(request)
-    hub.writer(request)
-    objects = []
-    for entry in body["objects"]:
-        check_sha256(entry["oid"])
-        answer: dict[str, Any] = {"oid": entry["oid"], "size": entry["size"]}
-        if not hub.store.holds(entry["oid"], entry["size"]):
-            query = f"size={entry['size']}&signature={_signature(entry['oid'], entry['size'])}"
-            answer["actions"] = {"upload": {"href": f"{request.base_url}lfs/{entry['oid']}?{query}", "header": {}}}
+    user = hub.writer(request)
+    body = await bodies.parsed(request, bodies.Batch)
+    readable, objects = hub.store.readable_content(user), []
+    for entry in body.objects:
+        answer: dict[str, Any] = {"oid": entry.oid, "size": entry.size}
+        if hub.store.contents.available_size(user.name, entry.oid, readable) != entry.size:
+            query = f"size={entry.size}&user={user.name}&signature={_signature(entry.oid, str(entry.size), user.name)}"
+            answer["actions"] = {"upload": {"href": f"{request.base_url}lfs/{entry.oid}?{query}", "header": {}}}
         objects.append(answer)
     return JSONResponse({"transfer": "basic", "objects": objects})
 
 
-def _signature(sha256: str, size: int) -> str:
-    return hmac.new(_SIGNING_KEY, f"{sha256}:{size}".encode(), hashlib.sha256).hexdigest()
+def _signature(sha256: str, size: str, user: str) -> str:
+    return hmac.new(_SIGNING_KEY, f"{sha256}:{size}:{user}".encode(), hashlib.sha256).hexdigest()
 
 
 async def lfs_upload(hub: Hub, request: Request) -> Response:
-    sha256, size = request.path_params["sha256"], request.query_params.get("size", "")
-    signature = request.query_params.get("signature", "")
-    if not size.isdecimal() or not hmac.compare_digest(signature.encode(), _signature(sha256, int(size)).encode()):
+    sha256, query = request.path_params["sha256"], request.query_params
+    announced, user = query.get("size", ""), query.get("user", "")
+    expected = _signature(sha256, announced, user)
+    if not hmac.compare_digest(query.get("signature", "").encode(), expected.encode()):
         raise StoreError(403, "This upload was not announced, or the Hub was restarted since.")
-    digest, left = hashlib.sha256(), int(size)
-    with hub.store.upload(sha256) as path:
-        with path.open("wb") as file:
-            async for block in request.stream():
-                left -= len(block)
-                if left < 0:
-                    raise StoreError(422, f"More than the announced {size} bytes were sent.")
+    digest, size, left = hashlib.sha256(), int(announced), int(announced)
+    with hub.store.disk.scratch() as folder:
+        with (folder / sha256).open("xb") as file:
+            async for block in bodies.blocks(request, size):
                 digest.update(block)
                 file.write(block)
+                left -= len(block)
+            sync(file)
         if left:
-            raise StoreError(422, f"{int(size) - left} bytes were sent, not {size}.")
+            raise StoreError(422, f"{size - left} bytes were sent, not {size}.")
         if digest.hexdigest() != sha256:
             raise StoreError(422, f"The content's SHA-256 is {digest.hexdigest()}, not {sha256}.")
+        hub.store.contents.take_upload(user, sha256, folder / sha256)
     return Response()
 
 
 async def commit(hub: Hub, request: Request) -> Response:
     repo, user, as_pull_request = _for_commit(hub, request)
-    header, changes = _operations(hub, await request.body())
-    commit, number = hub.store.add_commit(
-        repo,
-        revision(request),
-        user,
-        header.get("summary", ""),
-        changes,
-        expected_parent=header.get("parentCommit"),
-        as_pull_request=as_pull_request,
-    )
+    with hub.store.draft() as draft:
+        header, changes = await _changes(hub, request, user, draft)
+        commit, number = hub.store.add_commit(
+            repo,
+            revision(request),
+            user,
+            header.summary,
+            changes,
+            draft,
+            expected_parent=header.parentCommit,
+            as_pull_request=as_pull_request,
+        )
     url = web_url(request, repo)
     answer: dict[str, Any] = {
         "success": True,
@@ -154,28 +155,27 @@ async def commit(hub: Hub, request: Request) -> Response:
     return JSONResponse(answer)
 
 
-def _operations(hub: Hub, body: bytes) -> tuple[dict[str, Any], Changes]:
-    """The header of a commit's body, which holds a JSON value on each line, and the changes that it asks for."""
-    header: dict[str, Any] = {}
+async def _changes(hub: Hub, request: Request, user: User, draft: Draft) -> tuple[bodies.Header, Changes]:
+    """The header of a commit's body, and the changes that it asks for; the content of small files goes to the draft."""
+    header: bodies.Header | None = None
     added: dict[str, File] = {}
-    deleted: dict[str, list[str]] = {"deletedFile": [], "deletedFolder": []}
-    for line in body.splitlines():
-        entry = json.loads(line)
-        value = entry["value"]
-        if entry["key"] == "header":
-            header = value
-        elif entry["key"] == "file":
-            content = value["content"].encode()
-            added[value["path"]] = hub.store.add_content(
-                base64.b64decode(content) if value.get("encoding") == "base64" else content
-            )
-        elif entry["key"] == "lfsFile":
-            added[value["path"]] = hub.store.lfs_file(value["oid"], value.get("size"))
-        elif entry["key"] in deleted:
-            deleted[entry["key"]].append(value["path"])
-        else:
-            raise StoreError(400, f"Unknown commit operation {entry['key']}.")
-    return header, Changes(added, deleted["deletedFile"], deleted["deletedFolder"])
+    deleted: list[str] = []
+    folders: list[str] = []
+    async for operation in bodies.operations(request):
+        match operation:
+            case bodies.Header():
+                header = operation
+            case bodies.SmallFile(path, content):
+                added[path] = draft.add(content)
+            case bodies.LargeFile(path, oid, size):
+                added[path] = hub.store.lfs_file(user, oid, size)
+            case bodies.DeletedFile(path):
+                deleted.append(path)
+            case bodies.DeletedFolder(path):
+                folders.append(path)
+    if header is None:
+        raise StoreError(400, "The request's body: has no header.")
+    return header, Changes(added, deleted, folders)
 
 
 def _for_commit(hub: Hub, request: Request) -> tuple[Repo, User, bool]:
@@ -187,26 +187,22 @@ def _for_commit(hub: Hub, request: Request) -> tuple[Repo, User, bool]:
 
 
 async def branch(hub: Hub, request: Request) -> Response:
-    return await _change_ref(hub, request, "")
+    repo, _ = hub.writable(request)
+    name = shaped(RefName, revision(request), "The branch")
+    if request.method == "DELETE":
+        hub.store.set_ref(repo, name, None)
+        return JSONResponse({})
+    body = await bodies.parsed(request, bodies.Branch)
+    hub.store.set_ref(repo, name, hub.store.commit(repo, body.startingPoint or "main").oid)
+    return JSONResponse({})
 
 
 async def tag(hub: Hub, request: Request) -> Response:
-    return await _change_ref(hub, request, "tags/")
-
-
-async def _change_ref(hub: Hub, request: Request, prefix: str) -> Response:
     repo, _ = hub.writable(request)
-    name = revision(request)
-    if not prefix and name.startswith("tags/"):
-        raise StoreError(400, f"Invalid reference for a branch: {name}")
     if request.method == "DELETE":
-        hub.store.set_ref(repo, prefix + name, None)
+        hub.store.set_ref(repo, "tags/" + shaped(RefName, revision(request), "The tag"), None)
         return JSONResponse({})
-    body = await request.body()
-    content = json.loads(body) if body else {}
-    if prefix:  # the path of the request names what the tag points at, and the body names the tag
-        target, name = name, content["tag"]
-    else:
-        target = content.get("startingPoint") or "main"
-    hub.store.set_ref(repo, prefix + name, hub.store.commit(repo, target).oid)
+    # The path of the request names what the tag points at, and the body names the tag.
+    body = await bodies.parsed(request, bodies.Tag)
+    hub.store.set_ref(repo, f"tags/{body.tag}", hub.commit(request, repo).oid)
     return JSONResponse({})

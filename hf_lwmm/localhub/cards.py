@@ -1,0 +1,92 @@
+"""Read what cards and configs say of a model, for lists and pages; what cannot be read says nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from functools import lru_cache
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from hf_lwmm.errors import DocumentError
+from hf_lwmm.files.documents import MAX_YAML_SIZE, as_mapping, parse_json, parse_yaml
+from hf_lwmm.localhub.contents import Contents
+from hf_lwmm.localhub.records import Commit, DamagedError, File
+
+_LONGEST_CONFIG = 2**20
+
+
+def card_data(content: bytes) -> dict[str, Any]:
+    """Return the YAML at the head of a card as JSON has it, empty if there is none. Raises DocumentError."""
+    text = content.decode(errors="replace")
+    if not text.startswith("---"):
+        return {}
+    head, *rest = text.split("\n---", 1)
+    if not rest:
+        return {}
+    data = parse_yaml(head.removeprefix("---"), "The card's head") or {}
+    if not isinstance(data, dict):
+        return {}
+    try:
+        # YAML has dates, nan and half letters, JSON does not.
+        plain: dict[str, Any] = json.loads(
+            json.dumps(data, default=str, skipkeys=True), parse_constant=lambda name: None
+        )
+        json.dumps(plain, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise DocumentError(f"The card's head: cannot be written as JSON: {error}.") from None
+    return plain
+
+
+def read_card(contents: Contents, commit: Commit) -> dict[str, Any]:
+    """Return what a repository's card says in its head."""
+    file = commit.files.get("README.md")
+    with contextlib.suppress(DamagedError):
+        return _known_card(contents, file) if file else {}
+    return {}
+
+
+@lru_cache(maxsize=256)
+def _known_card(contents: Contents, file: File) -> dict[str, Any]:
+    """The head of a card, which lists read again and again."""
+    start = contents.start(file, MAX_YAML_SIZE)
+    try:
+        card = card_data(start)
+        ModelCardData(**card, ignore_metadata_errors=True)
+    except Exception:  # the stock client fails at entries of other types, and with them at the list that has them
+        return {}
+    return card
+
+
+def card_text(contents: Contents, commit: Commit) -> bytes:
+    """Return a repository's card, or as much as a page shows. Raises DamagedError."""
+    file = commit.files.get("README.md")
+    return contents.start(file, MAX_YAML_SIZE) if file else b""
+
+
+def read_config(contents: Contents, commit: Commit) -> dict[str, Any]:
+    """Return the entries of a model's config.json that the Hub shows."""
+    file = commit.files.get("config.json")
+    if file is None or file.size > _LONGEST_CONFIG:
+        return {}
+    try:
+        config = as_mapping(parse_json(contents.start(file, file.size), "config.json"), "config.json")
+    except (DocumentError, DamagedError):
+        return {}
+    names = config.get("architectures")
+    shown: dict[str, Any] = {}
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        shown["architectures"] = names
+    if isinstance(config.get("model_type"), str):
+        shown["model_type"] = config["model_type"]
+    return shown
+
+
+def tags(card: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Return a model's tags: those of the card, and those that follow from it and from the config."""
+    listed = card.get("tags") or []
+    found = list(map(str, listed)) if isinstance(listed, list) else [str(listed)]
+    found += [str(card[key]) for key in ("pipeline_tag", "library_name") if card.get(key)]
+    found += [config["model_type"]] if config.get("model_type") else []
+    return found + ([f"license:{card['license']}"] if card.get("license") else [])

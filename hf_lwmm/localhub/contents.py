@@ -1,0 +1,90 @@
+"""Content under its hash: kept for repositories, sent along with a commit, or uploaded before one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from hf_lwmm.localhub.disk import Disk, write
+from hf_lwmm.localhub.records import DamagedError, File
+
+
+class Draft:
+    """The small files of one commit that is being received."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, sha256: str) -> Path:
+        """Return the path at which content of this hash is, or would be."""
+        return self._folder / sha256
+
+    def add(self, content: bytes) -> File:
+        """Take content, and return it as a regular file."""
+        digest = hashlib.sha256(content).hexdigest()
+        if not self.path(digest).exists():
+            write(self.path(digest), content)
+        return File(digest, len(content), _git_blob_id(content), lfs=False)
+
+
+class Contents:
+    """What the repositories hold (`blobs`), and what users have uploaded and not committed yet (`uploads`).
+
+    Who names a hash does not have the content: an upload counts for the user who sent it.
+    """
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def path(self, sha256: str) -> Path:
+        """Return the path at which content of this hash is, or would be."""
+        return self._disk.root / "blobs" / sha256[:2] / sha256
+
+    def file(self, file: File) -> Path:
+        """Return the path of a file's content. Raises DamagedError if it is not there, or not of its size."""
+        path = self._disk.file(self.path(file.sha256))
+        if path.stat().st_size != file.size:
+            raise DamagedError(f"blobs: the content {file.sha256} is incomplete in this Hub's folder.")
+        return path
+
+    def start(self, file: File, count: int) -> bytes:
+        """Return the first `count` bytes of a file. Raises DamagedError."""
+        with self.file(file).open("rb") as opened:
+            return opened.read(count)
+
+    def take_upload(self, user: str, sha256: str, path: Path) -> None:
+        """Keep a file, which must have this hash, as a user's upload."""
+        self._disk.place(path, self._upload(user, sha256))
+
+    def available_size(self, user: str, sha256: str, readable: frozenset[str]) -> int | None:
+        """Return the size of content that a user uploaded, or that is among the hashes `readable`; None for other."""
+        for path in (self._upload(user, sha256), *([self.path(sha256)] if sha256 in readable else [])):
+            if path.is_file():
+                return path.stat().st_size
+        return None
+
+    def keep(self, file: File, user: str, draft: Draft) -> None:
+        """Make content of a draft, or a user's upload, content of the repositories."""
+        target, upload = self.path(file.sha256), self._upload(user, file.sha256)
+        for source in (draft.path(file.sha256), upload):
+            if source.is_file() and not _is_whole(target, file.size):  # which also mends a damaged one
+                self._disk.place(source, target)
+        upload.unlink(missing_ok=True)
+        self.file(file)
+
+    def _upload(self, user: str, sha256: str) -> Path:
+        return self._disk.root / "uploads" / user / sha256
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    return not path.is_symlink() and path.is_file() and path.stat().st_size == size
+
+
+def lfs_file(sha256: str, size: int) -> File:
+    """Return content as a large file."""
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n".encode()
+    return File(sha256, size, _git_blob_id(pointer), lfs=True)
+
+
+def _git_blob_id(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -1,0 +1,93 @@
+"""Values that requests and records may hold, and how a dataclass of them is made from JSON."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, StrictInt, TypeAdapter, ValidationError
+
+from hf_lwmm.errors import DocumentError
+from hf_lwmm.files.documents import shortened
+
+_T = TypeVar("_T")
+_LONGEST_PATH, _LONGEST_PART = 4096, 255  # bytes, as file systems have them
+
+
+def is_name(text: str) -> bool:
+    """Return True for the name of a user, an organisation or a repository, which is also a folder's."""
+    return len(text) <= 96 and re.fullmatch(r"\w[\w.-]*", text, re.ASCII) is not None and ".." not in text
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        raise ValueError(f"{shortened(text)} is no name of a user or a repository")
+    return text
+
+
+def _repo_id(text: str) -> str:
+    if text.count("/") != 1 or not all(map(is_name, text.split("/"))):
+        raise ValueError(f"{shortened(text)} is no repository id")
+    return text
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"{shortened(text)} is no SHA-256")
+    return text
+
+
+def _path(text: str) -> str:
+    parts = text.split("/")
+    odd = any(part in ("", ".", "..") or part.lower() == ".git" for part in parts)
+    long = len(text.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_PART for part in parts)
+    if odd or long or "\\" in text or any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
+        raise ValueError(f"{shortened(text)} is no path in a repository")
+    return text
+
+
+def _folder(text: str) -> str:
+    return _path(text.rstrip("/"))
+
+
+def _ref(text: str) -> str:
+    if len(text) > 255 or ".." in text or not re.fullmatch(r"(?!refs/|tags/)\w[\w./+-]*", text):
+        raise ValueError(f"{shortened(text)} is no name of a branch or a tag")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+RepoId = Annotated[str, AfterValidator(_repo_id)]
+RepoType = Literal["model", "dataset", "space"]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+GitId = Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+ShortGitId = Annotated[str, Field(pattern="^[0-9a-f]{7,40}$")]
+FilePath = Annotated[str, AfterValidator(_path)]
+FolderPath = Annotated[str, AfterValidator(_folder)]
+RefName = Annotated[str, AfterValidator(_ref)]
+Size = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]
+Title = Annotated[str, Field(max_length=10_000)]
+
+
+def shaped(shape: type[_T], content: Any, where: str) -> _T:
+    """Return a value of a type, most often a dataclass, with the content of a JSON text; `where` names the text.
+
+    Raises:
+        DocumentError: if something is missing or is not of its type. Entries that the type does not have are ignored.
+    """
+    hint: Any = shape
+    try:
+        value: _T = _adapter(hint).validate_python(content)
+        return value
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) if is_name(str(part)) else shortened(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise DocumentError(f"{where}: {place + ': ' if place else ''}{message}.") from None
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)
