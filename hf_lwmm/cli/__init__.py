@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from hf_lwmm._version import __version__
+from hf_lwmm.errors import HfLwmmError, kept, naming_extras
 
 # Each command and its one line of help. Its module is imported when it is run, so that `--help` costs little; a test
 # holds the lines against the commands' own.
@@ -41,6 +42,17 @@ class _LazyGroup(TyperGroup):
         if args and args[0] in COMMANDS:
             self.commands[args[0]] = load_command(args[0])
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Raises _InterruptedError after Ctrl-C, of which typer would say nothing."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            raise _InterruptedError(*kept(stopped)) from None
+
+
+class _InterruptedError(Exception):
+    """A command was interrupted. Its arguments say what is kept."""
 
 
 def load_command(name: str) -> Any:
@@ -88,8 +100,6 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
-    from hf_lwmm.errors import HfLwmmError, naming_extras
-
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with naming_extras():
@@ -97,8 +107,10 @@ def main() -> None:
     except HfLwmmError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("Interrupted; nothing half-written remains.", file=sys.stderr)
+    except (KeyboardInterrupt, _InterruptedError) as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more, and the process ends without a word
+        notes = stopped.args or ("nothing half-written remains",)
+        print(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -59,22 +59,18 @@ def sweep(
     target = hf_lwmm.check_report_name(report, read) if report is not None else None
     options.check_folder("--plot", plot)
     knobs = hf_lwmm.Knobs(**fixed)
-    try:
-        with hf_lwmm.progress_bar() as progress:
-            found = hf_lwmm.sweep(
-                models or [],
-                images,
-                output,
-                axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
-                inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
-                evaluation=evaluation,
-                network=network,
-                run=run,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        note("Interrupted; what was scored is kept, and the same command goes on from there.")
-        raise typer.Exit(130) from None
+    with hf_lwmm.progress_bar() as progress:
+        found = hf_lwmm.sweep(
+            models or [],
+            images,
+            output,
+            axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
+            inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
+            evaluation=evaluation,
+            network=network,
+            run=run,
+            progress=progress,
+        )
     notes(found.notes)
     if target is not None:
         hf_lwmm.save_report(found, target)

@@ -81,11 +81,17 @@ def atomic(target: Target | Path | None) -> Iterator[Path]:
                 _take_place(place, target, scratch / REPLACED)
         except OSError as error:
             raise MergeError(
-                f"Could not write {path or place.name}: {error.strerror or error}. Nothing was kept."
+                f"Could not write {path or place.name}: {_reason(error, scratch)}. Nothing was kept."
             ) from error
         if parent is not None:
             with contextlib.suppress(OSError):  # the name is given; only a power cut in this moment could undo it
                 _sync(parent)
+
+
+def _reason(error: OSError, scratch: Path) -> str:
+    """What the system says, and of which file if it is one that was read."""
+    named = isinstance(error.filename, str) and scratch not in Path(error.filename).parents
+    return f"{error.filename}: {error.strerror}" if named else error.strerror or str(error)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
@@ -113,7 +119,7 @@ def _state(path: Path) -> _State | None:
         return None
     if not path.is_dir() or path.is_symlink():
         return (_entry(path, ""),)
-    found = [_entry(path, "")[:2] + (0, 0)]
+    found = [(*_entry(path, "")[:2], 0, 0)]
     for folder, folders, files in os.walk(path):
         below = [Path(folder, name) for name in (*folders, *files)]
         found += [_entry(each, each.relative_to(path).as_posix()) for each in below]

@@ -89,7 +89,7 @@ def _locked(path: Path) -> int:
         raise _TakenError from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.stat(path).st_ino != os.fstat(lock).st_ino:
+        if path.stat().st_ino != os.fstat(lock).st_ino:
             raise _TakenError
     except (BlockingIOError, FileNotFoundError):
         os.close(lock)
