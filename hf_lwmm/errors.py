@@ -71,7 +71,7 @@ def keeping(what: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
-        stopped.__notes__ = [*kept(stopped), what]
+        setattr(stopped, "__notes__", [*kept(stopped), what])  # noqa: B010  (Python 3.10 has no add_note)
         raise
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from itertools import zip_longest
 from types import FrameType
@@ -32,6 +34,8 @@ COMMANDS = {
     "convert": "Convert a model for transformers or another code base.",
     "hub": "Run a local Hub for tests and offline sites.",
 }
+_PATIENCE = 1.5  # seconds that an interrupted command has to put things in order
+_told = threading.Event()  # set when the user was told that the command was interrupted
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -100,7 +104,9 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _told.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))
@@ -108,9 +114,7 @@ def main() -> None:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
     except (KeyboardInterrupt, _InterruptedError) as stopped:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more, and the process ends without a word
-        notes = stopped.args or ("nothing half-written remains",)
-        print(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.", file=sys.stderr)
+        _tell_once(*stopped.args or ("nothing half-written remains",))
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
@@ -126,4 +130,23 @@ def _with_bare_push(arguments: list[str]) -> list[str]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt the command, and end the process soon after, whatever its threads wait for; a second signal, at once.
+
+    That loses nothing: the process could be killed as well, and the next run removes what it leaves.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    end = threading.Timer(_PATIENCE, _end)
+    end.daemon = True
+    end.start()
     raise KeyboardInterrupt
+
+
+def _end() -> None:
+    _tell_once("what was downloaded or scored is kept, and the next run removes what is half-written")
+    os._exit(130)
+
+
+def _tell_once(*notes: str) -> None:
+    if not _told.is_set():
+        _told.set()
+        print(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.", file=sys.stderr, flush=True)

@@ -38,9 +38,11 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            if lock is not None:
+                os.close(lock)
 
 
 def tidy(parent: Path) -> None:
