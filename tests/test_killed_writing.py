@@ -96,4 +96,4 @@ def test_a_conversion(name: str, tmp_path: Path) -> None:
     arrays = {key: np.ones(shape, np.float32) for key, shape, _ in shrunk("adaptsegnet_deeplab_vgg16", 16)[:30]}
     model = write(tmp_path / "model.safetensors", arrays)
     target = tmp_path / name
-    check_every_step(lambda: hf_lwmm.convert(model, target, to="timm", overwrite=True), target)
+    check_every_step(lambda: hf_lwmm.convert(model, target, to="fada", overwrite=True), target)
