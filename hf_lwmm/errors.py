@@ -62,6 +62,24 @@ class ExtraError(HfLwmmError, ImportError):
     """A package that only some commands need is not installed; the message names the extra that brings it."""
 
 
+@contextlib.contextmanager
+def keeping(what: str) -> Iterator[None]:
+    """Return a context in which Ctrl-C costs no work: the interruption carries a note that says what is kept.
+
+    `what` goes on after "Interrupted; ". The command line prints it, and so do tracebacks, from Python 3.11 on.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        setattr(stopped, "__notes__", [*kept(stopped), what])  # noqa: B010  (Python 3.10 has no add_note)
+        raise
+
+
+def kept(stopped: BaseException) -> list[str]:
+    """Return what is kept after an interruption, in the words of `keeping`."""
+    return list(getattr(stopped, "__notes__", ()))
+
+
 # Packages by the name under which they are imported, and the extra of pyproject.toml that brings each.
 EXTRAS = {
     "PIL": "eval",

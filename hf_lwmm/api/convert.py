@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hf_lwmm import hub
+from hf_lwmm.api.arguments import local_inputs
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, write_torch_file
 from hf_lwmm.engine.streaming import write_tensors
@@ -42,15 +43,15 @@ def convert(
         LayoutError: if the layout cannot hold a tensor; the message says which.
         MergeError: if the output exists (unless `overwrite`) or cannot be written.
     """
-    target = Path(output)
-    check_target(target, overwrite)
+    ref, path = parse_ref(model), Path(output)
+    target = check_target(path, overwrite, local_inputs(ref))
     progress("Fetching weights", 0, 2)
-    checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), branch=branch)
+    checkpoint = open_checkpoint(hub.resolve(ref), branch=branch)
     try:
         conversion = plan_conversion(checkpoint, to, backbone_only=backbone_only)
         progress("Writing", 1, 2)
         with atomic(target) as place:
-            if target.suffix in WEIGHT_SUFFIXES:
+            if path.suffix in WEIGHT_SUFFIXES:
                 _write_file(conversion, place)
             else:
                 place.mkdir()

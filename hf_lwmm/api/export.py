@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
-from hf_lwmm.api.arguments import expect
+from hf_lwmm.api.arguments import expect, local_inputs
 from hf_lwmm.api.load import load
 from hf_lwmm.api.push import files_in
 from hf_lwmm.files.atomic import atomic, check_target
@@ -60,9 +60,8 @@ def export(
     repo_id = hub.target_repo(pushing, ref.name) if pushing else None
     if pushing and repo_id:
         hub.check_push(repo_id, create_pr=pushing.create_pr)
-    target = None if output is None and repo_id else Path(output or ref.name)
-    if target is not None:
-        check_target(target, overwrite)
+    path = None if output is None and repo_id else Path(output or ref.name)
+    target = check_target(path, overwrite, local_inputs(ref)) if path is not None else None
     progress("Loading", 0, 2)
     loaded = load(ref, replace(network, compute_dtype="stored"))
     licence = merged_licence([loaded.source], license)
@@ -76,10 +75,10 @@ def export(
     progress("Writing", 1, 2)
     with atomic(target) as folder:
         loaded.save(folder)
-        title = repo_id or (target.name if target else ref.name)
+        title = repo_id or (path.name if path else ref.name)
         card = render_converted_card(loaded, network, licence.licence, title)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        pushed = send(folder) if target is None else None
-    if target is not None:
-        pushed = send(target)  # only now, so that a push that fails does not cost the finished folder
-    return Export(loaded, target, pushed, (*loaded.notes, *licence.warnings))
+        pushed = send(folder) if path is None else None
+    if path is not None:
+        pushed = send(path)  # only now, so that a push that fails does not cost the finished folder
+    return Export(loaded, path, pushed, (*loaded.notes, *licence.warnings))

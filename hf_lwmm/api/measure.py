@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_lwmm.api.arguments import expect
+from hf_lwmm.api.arguments import expect, local_inputs
 from hf_lwmm.api.load import load
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.files.atomic import check_target
@@ -71,8 +71,8 @@ def measure(
     path = Path(output)
     if path.suffix != ".safetensors":
         raise PlanError(f"{path}: name a file that ends in .safetensors.")
-    check_target(path, overwrite)
     given = as_images(images)
+    target = check_target(path, overwrite, local_inputs(model, given))
     source = replace(given, split=given.split or "train", limit=given.limit or IMAGES)
     from hf_lwmm.calibration.measurements import fisher, grams, save_measurements
     from hf_lwmm.data.loading import open_images
@@ -86,7 +86,7 @@ def measure(
     else:
         opened = open_unlabelled_images(source)
         measured = grams(loaded, opened, progress)
-    save_measurements(measured, path, kind=kind, loaded=loaded, images=opened.count)
+    save_measurements(measured, target, kind=kind, loaded=loaded, images=opened.count)
     return Measurement(
         path, kind, loaded.label, image_provenance(source, str(source.split), opened.count, opened.commit)
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
-from hf_lwmm.api.arguments import expect
+from hf_lwmm.api.arguments import expect, local_inputs
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
 from hf_lwmm.api.push import files_in
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -103,9 +103,9 @@ def merge(
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
     if pushing and repo_id:
         hub.check_push(repo_id, create_pr=pushing.create_pr)
-    target = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
-    if target is not None:
-        check_target(target, writing.overwrite)
+    path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
+    read = (inputs.base, *inputs.measurements, inputs.tune_images, inputs.bn_images, inputs.eval_images)
+    target = check_target(path, writing.overwrite, local_inputs(*refs, *read)) if path is not None else None
 
     def send(folder: Path) -> Pushed | None:
         if pushing is None or repo_id is None:
@@ -126,7 +126,7 @@ def merge(
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
             folder.mkdir()
-            title = repo_id or (target.name if target else "")
+            title = repo_id or (path.name if path else "")
             recipe = _write_model(ready, folder, inputs, writing, progress)
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
@@ -137,11 +137,11 @@ def merge(
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            pushed = send(folder) if target is None else None
-        if target is not None:
-            pushed = send(target)  # only now, so that a push that fails does not cost the finished merge
+            pushed = send(folder) if path is None else None
+        if path is not None:
+            pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
-    return MergeResult(ready, recipe, card, target, pushed, warnings, _notes(ready, extras), report)
+    return MergeResult(ready, recipe, card, path, pushed, warnings, _notes(ready, extras), report)
 
 
 def _import_for_the_end(decided: MergePlan) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from hf_lwmm.evaluation.overlays import Predictions
     from hf_lwmm.networks.loading import LoadedModel
 
+_ENDINGS = ("_overlay.png", "_labels.png", "_segments.png", "_segments.json")
+
 
 @naming_extras("Segmenting pictures", images=True)
 def predict(
@@ -45,7 +47,7 @@ def predict(
         The files of each picture; pictures that cannot be read are skipped, and named with the reason.
 
     Raises:
-        PlanError: if there is no picture, or the model does not segment.
+        PlanError: if there is no picture, one would be replaced by a result, or the model does not segment.
         MergeError: if a file cannot be written.
     """
     expect_list(pictures, "pictures")
@@ -55,15 +57,14 @@ def predict(
     from hf_lwmm.networks.loading import LoadedModel, load
 
     found = _files(pictures)
+    stems = _stems(found)
+    _check_apart(found, stems, Path(output))
     loaded = model if isinstance(model, LoadedModel) else load(model, network)
     if loaded.task not in ("semantic", "panoptic"):
         raise PlanError(f"{loaded.label} is a {loaded.task} network; predict is for segmentation models.")
     done, failed = [], []
-    names: dict[str, int] = {}
-    for index, path in enumerate(found):
+    for index, (path, stem) in enumerate(zip(found, stems, strict=True)):
         progress("Segmenting", index, len(found))
-        names[path.stem] = names.get(path.stem, 0) + 1
-        stem = path.stem if names[path.stem] == 1 else f"{path.stem}-{names[path.stem]}"
         try:
             picture = decode_rgb(path, str(path))
         except DatasetError as error:
@@ -85,3 +86,21 @@ def _files(pictures: Sequence[str | Path]) -> list[Path]:
     if not found:
         raise PlanError(f"No pictures in {', '.join(map(str, pictures)) or 'what was named'} ({', '.join(SUFFIXES)}).")
     return found
+
+
+def _stems(pictures: Sequence[Path]) -> list[str]:
+    """The beginnings of the names of the pictures' results, each once."""
+    stems, seen = [], dict[str, int]()
+    for path in pictures:
+        seen[path.stem] = seen.get(path.stem, 0) + 1
+        stems.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+    return stems
+
+
+def _check_apart(pictures: Sequence[Path], stems: Sequence[str], output: Path) -> None:
+    """Refuse a folder in which a result would replace one of the pictures. Raises PlanError."""
+    folder, given = output.resolve(), {path.resolve() for path in pictures}
+    for stem in stems:
+        for ending in _ENDINGS:
+            if folder / f"{stem}{ending}" in given:
+                raise PlanError(f"{output / stem}{ending} is one of the pictures. Choose another --output.")

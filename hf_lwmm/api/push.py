@@ -8,6 +8,7 @@ from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.errors import HubError
 from hf_lwmm.hub import Pushed, PushOptions
+from hf_lwmm.hub.local_folder import file_of, files_of
 from hf_lwmm.planning.recipe import FILE_NAME
 
 
@@ -26,5 +27,8 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
 
 
 def files_in(folder: Path) -> list[str]:
-    """Return the names of all files below a folder, sorted."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """Return the names of all files below a folder, sorted. Raises CheckpointError if a link leads out of it."""
+    names = files_of(folder)
+    for name in names:
+        file_of(folder, name)
+    return list(names)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.merge import merge
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError
+from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.recipe import FILE_NAME, read_recipe
 from hf_lwmm.progress import Progress, silent
@@ -52,13 +51,13 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
             f"{recipe.bn_images.data}, which was a local folder."
         )
     stored = hub.file_hashes({name: hub.fetch(source, name) for name in recipe.output if name in source.files})
-    with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:
+    with scratch_folder() as folder:
         again = merge(
             recipe.models,
             recipe.anchor,
             knobs=recipe.knobs,
             inputs=recipe.inputs,
-            output=Path(folder) / "again",
+            output=folder / "again",
             writing=WriteOptions(recipe.files.format, recipe.files.max_shard_size, allow_nonfinite=True),
             progress=progress,
         )

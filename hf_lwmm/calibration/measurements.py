@@ -22,7 +22,7 @@ from hf_lwmm.data.annotations import IGNORE
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import PlanError
-from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.atomic import Target, atomic
 from hf_lwmm.labels import label_set_of_ids, match_classes, read_label_set
 from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.loading import LoadedModel
@@ -108,7 +108,7 @@ def grams(loaded: LoadedModel, images: ImageSequence, progress: Progress = silen
 
 
 def save_measurements(
-    measured: Mapping[str, Tensor], path: Path, *, kind: str, loaded: LoadedModel, images: int
+    measured: Mapping[str, Tensor], target: Target | Path, *, kind: str, loaded: LoadedModel, images: int
 ) -> None:
     """Write measurements, a tensor by slot, as a file for `--measurements`.
 
@@ -121,7 +121,7 @@ def save_measurements(
     checkpoint.close()
     metadata = {"format": "pt", "hf_lwmm": __version__, "kind": kind, "images": str(images)}
     metadata |= MeasuredModel(loaded.label, hub.file_hashes(checkpoint.paths)).to_metadata()
-    with atomic(path) as place:
+    with atomic(target) as place:
         save_file({slot: tensor.cpu().contiguous() for slot, tensor in measured.items()}, place, metadata)
 
 

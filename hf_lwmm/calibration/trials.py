@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +22,7 @@ from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
@@ -117,9 +117,9 @@ class NetworkTrials:
 
     def _merged(self, plan: MergePlan, weights: LayerWeights, network: NetworkOptions) -> LoadedModel:
         """The merge with given weights, as it would be written."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            write_network(replace(plan, tuning=Tuning(weights)), Path(name))
-            return load_merged(plan, Path(name), network)
+        with scratch_folder(self._folder) as folder:
+            write_network(replace(plan, tuning=Tuning(weights)), folder)
+            return load_merged(plan, folder, network)
 
     def _alone(self, model: int) -> LoadedModel:
         """A model in the anchor's place, in float32: shared slots are its own, all else is the anchor's."""

@@ -7,13 +7,12 @@ temporary folder, loads the network and runs it, and the outcome decides the nex
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 from hf_lwmm.calibration.trials import NetworkTrials
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.plan import MergePlan
@@ -47,8 +46,8 @@ def tune(
     method = plan.method
     if not method.tuned:
         raise PlanError(f"--method {method.name} decides nothing on images; leave out --tune-data.")
-    with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:
-        trials = NetworkTrials(plan, images, evaluation, network, Path(folder), progress)
+    with scratch_folder() as folder:
+        trials = NetworkTrials(plan, images, evaluation, network, folder, progress)
         weights, notes = method.decide(trials)
         scoring = evaluation.scoring if "labels" in method.needs else ScoringOptions()
         return replace(plan, tuning=Tuning(weights, trials.provenance, notes, scoring))

@@ -13,6 +13,8 @@ from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.byte_file import ByteFile, read_bytes
 
 MAX_HEADER = 100_000_000  # the format's own limit, in bytes
+_MOST_DIMENSIONS = 64
+_MOST_ELEMENTS = 1 << 48
 MAX_SHARD_SIZE = 50_000_000_000  # bytes, the Hub's limit for one file
 
 
@@ -98,6 +100,8 @@ def _span(entry: dict[str, Any]) -> tuple[TensorInfo, int, int]:
         raise ValueError(f"unknown type {dtype!r}")
     if any(type(number) is not int or number < 0 for number in (*shape, begin, stop)):
         raise ValueError("sizes and offsets must be natural numbers")
+    if len(shape) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
+        raise ValueError("a shape that no file has room for")
     return TensorInfo(dtype, tuple(shape)), begin, stop
 
 

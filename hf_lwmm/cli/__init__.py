@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import signal
 import sys
+import threading
 from importlib import import_module
 from itertools import zip_longest
 from types import FrameType
@@ -15,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from hf_lwmm._version import __version__
+from hf_lwmm.errors import HfLwmmError, kept, naming_extras
 
 # Each command and its one line of help. Its module is imported when it is run, so that `--help` costs little; a test
 # holds the lines against the commands' own.
@@ -33,6 +36,8 @@ COMMANDS = {
     "convert": "Convert a model for transformers or another code base.",
     "hub": "Run a local Hub for tests and offline sites.",
 }
+_PATIENCE = 1.5  # seconds that an interrupted command has to put things in order
+_told = threading.Event()  # set when the user was told that the command was interrupted
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -43,6 +48,17 @@ class _LazyGroup(TyperGroup):
         if args and args[0] in COMMANDS:
             self.commands[args[0]] = load_command(args[0])
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Raises _InterruptedError after Ctrl-C, of which typer would say nothing."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            raise _InterruptedError(*kept(stopped)) from None
+
+
+class _InterruptedError(Exception):
+    """A command was interrupted. Its arguments say what is kept."""
 
 
 def load_command(name: str) -> Any:
@@ -90,18 +106,18 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
-    from hf_lwmm.errors import HfLwmmError, naming_extras
-
-    signal.signal(signal.SIGTERM, _interrupt)
     atexit.register(gc.freeze)  # the process ends: looking for garbage once more would take a tenth of a second
+    _told.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("Interrupted; nothing half-written remains.", file=sys.stderr)
+    except (KeyboardInterrupt, _InterruptedError) as stopped:
+        _tell_once(*stopped.args or ("nothing half-written remains",))
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
@@ -117,4 +133,23 @@ def _with_bare_push(arguments: list[str]) -> list[str]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt the command, and end the process soon after, whatever its threads wait for; a second signal, at once.
+
+    That loses nothing: the process could be killed as well, and the next run removes what it leaves.
+    """
+    signal.signal(number, signal.SIG_DFL)
+    end = threading.Timer(_PATIENCE, _end)
+    end.daemon = True
+    end.start()
     raise KeyboardInterrupt
+
+
+def _end() -> None:
+    _tell_once("what was downloaded or scored is kept, and the next run removes what is half-written")
+    os._exit(130)
+
+
+def _tell_once(*notes: str) -> None:
+    if not _told.is_set():
+        _told.set()
+        print(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.", file=sys.stderr, flush=True)

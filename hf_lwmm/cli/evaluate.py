@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
+from hf_lwmm.api.arguments import local_inputs
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
 from hf_lwmm.cli.terminal import console, note, notes, print_json
@@ -42,8 +43,8 @@ def evaluate(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    if output is not None:
-        hf_lwmm.check_report_name(output)
+    read = local_inputs(*(models or ()), images)
+    target = hf_lwmm.check_report_name(output, read) if output is not None else None
     if evaluation.examples and plot is None:
         raise hf_lwmm.PlanError("--examples draws into a folder: name it with --plot FOLDER.")
     options.check_folder("--plot", plot)
@@ -52,8 +53,8 @@ def evaluate(
     if found is None:
         return  # another process answers
     notes(found.notes)
-    if output is not None:
-        hf_lwmm.save_report(found, output)
+    if target is not None:
+        hf_lwmm.save_report(found, target)
     if plot is not None:
         for path in (*hf_lwmm.save_score_plots(found, plot), *hf_lwmm.save_examples(found, plot)):
             note(f"Drew {path}")

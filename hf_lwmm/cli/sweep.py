@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
+from hf_lwmm.api.arguments import local_inputs
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.terminal import console, note, notes, print_json
@@ -54,29 +55,25 @@ def sweep(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    if report is not None:
-        hf_lwmm.check_report_name(report)
+    read = local_inputs(*(models or ()), base, *(measurements or ()), images)
+    target = hf_lwmm.check_report_name(report, read) if report is not None else None
     options.check_folder("--plot", plot)
     knobs = hf_lwmm.Knobs(**fixed)
-    try:
-        with hf_lwmm.progress_bar() as progress:
-            found = hf_lwmm.sweep(
-                models or [],
-                images,
-                output,
-                axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
-                inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
-                evaluation=evaluation,
-                network=network,
-                run=run,
-                progress=progress,
-            )
-    except KeyboardInterrupt:
-        note("Interrupted; what was scored is kept, and the same command goes on from there.")
-        raise typer.Exit(130) from None
+    with hf_lwmm.progress_bar() as progress:
+        found = hf_lwmm.sweep(
+            models or [],
+            images,
+            output,
+            axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
+            inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
+            evaluation=evaluation,
+            network=network,
+            run=run,
+            progress=progress,
+        )
     notes(found.notes)
-    if report is not None:
-        hf_lwmm.save_report(found, report)
+    if target is not None:
+        hf_lwmm.save_report(found, target)
     if plot is not None:
         for path in hf_lwmm.save_sweep_plots(found.records(), plot, found.metric):
             note(f"Drew {path}")

@@ -31,6 +31,7 @@ from hf_lwmm.progress import Progress, silent
 CHUNK = 1 << 18  # elements: 1 MiB of float32, small enough for the caches, large enough for the disk
 BATCH = 8  # small runs are handed to a thread together
 THREADS = 2
+_MOST_SHARDS = 500  # all are open at once, and systems allow a process about 1,000 open files
 
 Float64s = NDArray[np.float64]
 Sources = Sequence[Checkpoint]
@@ -69,6 +70,11 @@ def write_tensors(
         MergeError: if a value is not finite (unless allowed), or does not fit the output's type, or the disk is full.
     """
     shards = _shards(tensors, max_shard_size)
+    if len(shards) > _MOST_SHARDS:
+        raise MergeError(
+            f"--max-shard-size {max_shard_size:,} would make {len(shards):,} files, more than {_MOST_SHARDS}. "
+            "Choose a larger one."
+        )
     descriptors: list[int] = []
     try:
         places: dict[str, tuple[int, int]] = {}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
 from hf_lwmm.data.loading import LabelledImages, Sample, open_images
-from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.errors import DatasetError, PlanError, keeping
 from hf_lwmm.evaluation.examples import draw_example
 from hf_lwmm.evaluation.inference import all_views
 from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
@@ -31,6 +31,7 @@ from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.progress import Progress, silent
 
+SCORES_KEPT = "what was scored is kept, and the same command goes on from there"  # after Ctrl-C
 _KEEP_EVERY = 20.0  # seconds between two writes of the partial result
 
 
@@ -75,7 +76,8 @@ def evaluate(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     path = (partial or _cache()) / f"{_key(plan, opened, spec)}-{rank}-of-{world}.npz"
     started = time.perf_counter()
-    own, fresh = _score(opened, plan, opened.part(rank, world, spec.batch_size), path, progress)
+    with keeping(SCORES_KEPT):
+        own, fresh = _score(opened, plan, opened.part(rank, world, spec.batch_size), path, progress)
     tallies = _gather(own, rank, world)
     with contextlib.suppress(OSError):
         path.unlink()  # a finished run is counted again the next time: the data may have changed

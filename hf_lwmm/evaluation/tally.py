@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 from hf_lwmm.errors import MergeError
 from hf_lwmm.evaluation.per_image import ImageScores, padded
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.damaged import set_aside
 
 
 @dataclass
@@ -32,9 +35,18 @@ class Tally:
 
     @classmethod
     def read(cls, path: Path) -> Tally:
-        """Return the tally that a killed run left in a file, an empty one if there is no file."""
+        """Return the tally that a killed run left in a file, an empty one if there is none that is whole."""
         if not path.is_file():
             return cls()
+        try:
+            return cls._read(path)
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error):
+            with contextlib.suppress(OSError):
+                set_aside(path, path.with_suffix(".damaged.npz"))
+            return cls()
+
+    @classmethod
+    def _read(cls, path: Path) -> Tally:
         with np.load(path) as stored:
             index = stored["index"].tolist()
             counts = np.split(stored["counts"], np.cumsum(stored["rows"])[:-1], axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -33,19 +34,31 @@ class LocalFile:
     """A file on disk."""
 
     def __init__(self, path: Path) -> None:
+        """Open a file. Raises CheckpointError if there is none that may be read."""
         self.name, self.path = path.name, path
-        self._descriptor: int | None = os.open(path, os.O_RDONLY)
-        self.size = os.fstat(self._descriptor).st_size
+        try:
+            self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        found = os.fstat(self._descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            self.close()
+            raise CheckpointError(f"{path}: is not a file.")
+        self.size = found.st_size
 
     def read(self, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the file's bytes from `start` on.
 
         Raises:
-            CheckpointError: if the file is closed, or ends before.
+            CheckpointError: if the file is closed, ends before, or the disk does not give it.
         """
         if self._descriptor is None:
             raise CheckpointError(f"{self.name}: was closed, so its tensors cannot be read. Open the model again.")
-        if not fill(buffer, self._descriptor, start):
+        try:
+            whole = fill(buffer, self._descriptor, start)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be read: {error.strerror or error}.") from None
+        if not whole:
             raise CheckpointError(f"{self.name}: ends too early; it is truncated, or changed while being read.")
 
     def close(self) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lwmm.errors import HubError
+from hf_lwmm.errors import CheckpointError, HubError
 from hf_lwmm.hub.calls import call, client, transport_errors
+from hf_lwmm.hub.local_folder import file_of, files_of
 from hf_lwmm.hub.refs import ModelRef
 
 if TYPE_CHECKING:
@@ -97,9 +98,10 @@ def fetch(source: Source, name: str) -> Path:
 
     Raises:
         HubError: if there is no such file, or the Hub cannot be reached.
+        CheckpointError: if it is a link that leads out of a local model's folder.
     """
     if source.ref.path is not None:
-        return source.ref.path / name if source.ref.path.is_dir() else source.ref.path
+        return file_of(source.ref.path, name) if source.ref.path.is_dir() else source.ref.path
     from huggingface_hub import hf_hub_download
 
     repo_id = _repo_id(source.ref)
@@ -114,8 +116,10 @@ def _repo_id(ref: ModelRef) -> str:
 def _local_source(ref: ModelRef, path: Path) -> Source:
     if path.is_file():
         return Source(ref, None, (path.name,))
-    files = tuple(sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file() and ".cache" not in p.parts))
-    return Source(ref, None, files, _card_metadata(path / "README.md"))
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: is neither a file nor a folder.")
+    files = files_of(path)
+    return Source(ref, None, files, _card_metadata(file_of(path, "README.md")) if "README.md" in files else {})
 
 
 def _listed_source(ref: ModelRef, info: ModelInfo) -> Source:

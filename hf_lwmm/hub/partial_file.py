@@ -13,6 +13,7 @@ from pathlib import Path
 from hf_lwmm.errors import HubError
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.byte_file import fill
+from hf_lwmm.files.damaged import set_aside
 from hf_lwmm.hub.ranges import Span
 
 BLOCK = 4096  # bytes that are there, or not, together
@@ -65,7 +66,13 @@ class PartialFile:
                     os.truncate(descriptor, length)  # changes nothing if another process has just done so
                     return cls(path, size, descriptor, _record(descriptor, size))
                 os.close(descriptor)
-                path.unlink(missing_ok=True)
+                cls.set_aside(path)
+
+    @staticmethod
+    def set_aside(path: Path) -> None:
+        """Rename a partial file that is damaged; the cache's own tools find and delete it under its new name, too."""
+        with disk_errors(path):
+            set_aside(path, path.with_suffix(".damaged.incomplete"))
 
     @classmethod
     def of_whole(cls, path: Path) -> PartialFile:
@@ -123,8 +130,6 @@ class PartialFile:
                 self.read(start, piece)
                 digest.update(piece)
                 copy.write(piece)
-            copy.flush()
-            _sync(copy.fileno())
             if digest.hexdigest() != sha256:
                 raise OtherContentError
 

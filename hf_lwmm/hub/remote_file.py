@@ -176,11 +176,9 @@ class RemoteFile:
             try:
                 self._stored.complete(self._blob, self.sha256)
             except OtherContentError:
-                self._forget()
-                raise HubError(
-                    f"{self._requests.label}: what has arrived does not have the SHA-256 that the Hub records. "
-                    "It was deleted; run again."
-                ) from None
+                self._stored = None
+                PartialFile.set_aside(self._partial)
+                return self._download(progress)
             return fetch(self._source, self.name)  # makes the name in the cache, and downloads nothing
         return self._download(progress)
 

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from hf_lwmm.errors import keeping
 from hf_lwmm.hub.partial_file import PartialFile
 from hf_lwmm.hub.range_requests import RangeRequests
 from hf_lwmm.hub.ranges import Span, cut
@@ -29,7 +30,8 @@ def transfer(
     Raises:
         HubError: if the file has changed, the disk is full, or the Hub cannot be reached.
     """
-    _Transfer(requests, stored, spans).run(progress)
+    with keeping("what was downloaded is in the cache, and the next run goes on from there"):
+        _Transfer(requests, stored, spans).run(progress)
 
 
 class _StoppedError(Exception):

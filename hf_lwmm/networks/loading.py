@@ -262,8 +262,10 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     """A network of transformers by its own `from_pretrained`, from files alone and without running their code."""
     source = checkpoint.source
     folder = source.ref.path if source.ref.path is not None else hub.fetch(source, "config.json").parent
-    for name in source.files if source.ref.path is None else ():
-        if name in checkpoint.files or name == _PROCESSOR or name.endswith(".index.json"):
+    for name in source.files:
+        # A local folder has all files already, and transformers reads them itself: none may lead out of the folder.
+        local = source.ref.path is not None and name.endswith(".json") and "/" not in name
+        if local or name in checkpoint.files or name == _PROCESSOR or name.endswith(".index.json"):
             hub.fetch(source, name)
     model_class: Any = family.model_class
     try:

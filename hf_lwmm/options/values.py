@@ -48,9 +48,10 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 def parse_size(size: int | str) -> int:
     """Return a size such as 500MB in bytes. Raises PlanError for any other text."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]B)?\s*", str(size).upper())
-    if found is None or not float(found[1]):
-        raise PlanError(f"--max-shard-size {size}: write a size such as 5GB or 500MB.")
-    return int(float(found[1]) * _UNITS[found[2] or ""])
+    count = float(found[1]) * _UNITS[found[2] or ""] if found else 0
+    if not 1 <= count < 2**63:
+        raise PlanError(f"--max-shard-size {str(size)[:40]}: write a size such as 5GB or 500MB.")
+    return int(count)
 
 
 @cache

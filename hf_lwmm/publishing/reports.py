@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from hf_lwmm.errors import PlanError
-from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.atomic import Target, atomic, check_target
 
 SUFFIXES = (".json", ".md")
 
@@ -22,18 +23,25 @@ class Report(Protocol):
         """Return tables as Markdown."""
 
 
-def save_report(report: Report, path: Path) -> None:
+def save_report(report: Report, target: Target | Path) -> None:
     """Write a report as JSON or Markdown, by the suffix of the file; any other suffix is Markdown.
 
     Raises:
         MergeError: if the file cannot be written.
     """
+    path = target.path if isinstance(target, Target) else target
     text = json.dumps(report.to_dict(), indent=2) if path.suffix == ".json" else report.to_markdown()
-    with atomic(path) as place:
+    with atomic(target) as place:
         place.write_text(text + "\n", encoding="utf-8")
 
 
-def check_report_name(path: Path) -> None:
-    """Refuse a file that a report cannot be written to, before any work is done for it. Raises PlanError."""
+def check_report_name(path: Path, inputs: Iterable[Path] = ()) -> Target:
+    """Return the file that a report is to be written to, as `save_report` takes it, before any work is done for it.
+
+    Raises:
+        PlanError: if there is no such folder, or the file is a folder.
+        MergeError: if it is one of `inputs`, or in one, or no file.
+    """
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise PlanError(f"{path}: name a file, {' or '.join(SUFFIXES)}, in a folder that exists.")
+    return check_target(path, True, inputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.protocols import ScoredClasses, scored_classes
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import ModelRef, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
@@ -159,8 +159,7 @@ class CandidateScorer:
             HfLwmmError: a subclass; MergeError if it is this very merge that cannot be.
         """
         started = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="hf-lwmm-", dir=self._workplace(candidate)) as name:
-            folder = Path(name)
+        with scratch_folder(self._workplace(candidate)) as folder:
             if candidate.kind == "merge":
                 networks = [self._merged(candidate, folder)]
             else:

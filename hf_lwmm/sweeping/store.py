@@ -8,15 +8,17 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_lwmm.errors import MergeError, SweepError
-from hf_lwmm.files.atomic import atomic
+from hf_lwmm.errors import DocumentError, MergeError, SweepError
+from hf_lwmm.files.atomic import Target, atomic, check_target
+from hf_lwmm.files.damaged import set_aside
+from hf_lwmm.files.documents import parse_json
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.sweeping.grid import Skipped, read_candidate
 from hf_lwmm.sweeping.scorer import Scored
@@ -43,7 +45,7 @@ class Store:
 
     While the sweep runs, every row is a file of its own in a hidden folder beside the Parquet file, so that a killed
     sweep loses only the candidates that were being scored. The folder is locked: two sweeps at once would lose each
-    other's rows.
+    other's rows. A damaged row is set aside, and scored again.
 
     Raises:
         SweepError: if the file, or what a killed sweep left, holds other results, or a sweep is writing it.
@@ -56,17 +58,20 @@ class Store:
         if path.is_dir():
             raise SweepError(f"{path}: is a folder. Choose a file for --output.")
         try:
-            self._parts.mkdir(parents=True, exist_ok=True)
             self._lock = self._locked()
             try:
-                files = [path, *sorted(self._parts.glob("*.parquet"))]
-                for file in (file for file in files if file.is_file()):
-                    self.rows |= {row.candidate.key: row for row in self._read(file)}
+                self._target = check_target(path, overwrite=True)
+                if path.is_file():
+                    self._take(self._read(path))
+                for file in sorted(self._parts.glob("*.parquet")):
+                    self._take(self._read_part(file))
             except BaseException:
                 self.__exit__()
                 raise
         except OSError as error:
             raise SweepError(f"{path}: cannot be used: {error.strerror or error}.") from None
+        except MergeError as error:
+            raise SweepError(str(error)) from None
 
     def __enter__(self) -> Store:
         return self
@@ -77,6 +82,8 @@ class Store:
         os.close(self._lock)
 
     def _locked(self) -> int:
+        """Make and lock the folder of single rows; return the descriptor that holds the lock."""
+        self._parts.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._parts, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,26 +93,40 @@ class Store:
             raise SweepError(message) from None
         except OSError:  # a file system without locks
             pass
+        if not self._parts.exists() or self._parts.stat().st_ino != os.fstat(lock).st_ino:
+            os.close(lock)  # a sweep that ended meanwhile removed it
+            return self._locked()
         return lock
+
+    def _take(self, rows: Iterable[Scored]) -> None:
+        self.rows |= {row.candidate.key: row for row in rows}
+
+    def _read_part(self, file: Path) -> list[Scored]:
+        """Return the row of a file that a killed sweep left; none if it is damaged."""
+        try:
+            return self._read(file)
+        except _DamagedError:
+            set_aside(file, self.path.with_name(f"{self.path.stem}.{file.stem[:8]}.damaged.parquet"))
+            return []
 
     def _read(self, file: Path) -> list[Scored]:
         try:
             table = pq.read_table(file, partitioning=None)
-        except pa.ArrowInvalid:
-            raise SweepError(f"{file}: not a Parquet file. Choose another --output.") from None
-        meta = json.loads((table.schema.metadata or {}).get(_META, b"{}"))
-        if not meta:
-            raise SweepError(f"{file}: not the results of a sweep. Choose another --output.")
-        for name, known in meta["study"].items():
+        except (pa.ArrowException, OSError):
+            raise _DamagedError(f"{file}: not a Parquet file. Choose another --output.") from None
+        try:
+            meta = parse_json((table.schema.metadata or {}).get(_META, b""), str(file))
+            study, rows = dict(meta["study"]), _rows(table, str(file))
+        except (DocumentError, ValueError, LookupError, TypeError, AttributeError):
+            raise _DamagedError(f"{file}: not the results of a sweep. Choose another --output.") from None
+        for name, known in study.items():
             given = self.study.get(name)
             if None not in (known, given) and known != given:
                 raise SweepError(
                     f"{self.path}: holds a sweep that differs in its {name}. Choose another --output, or delete it."
                 )
-        self.study = {name: meta["study"].get(name) if own is None else own for name, own in self.study.items()}
-        counts = table.column("counts")
-        rows = table.select([name for name in _RAW.names if name != "counts"]).to_pylist()
-        return [_scored(row, counts[place].values.to_numpy()) for place, row in enumerate(rows)]
+        self.study = {name: study.get(name) if own is None else own for name, own in self.study.items()}
+        return rows
 
     def keep(self, row: Scored) -> None:
         """Keep a row that was just scored.
@@ -131,8 +152,18 @@ class Store:
         raw = pa.Table.from_pylist([_plain(self.rows[key]) for key in order], _RAW)
         table = pa.table({**columns, **dict(zip(raw.column_names, raw.columns, strict=True))})
         reasons = [{"candidate": each.candidate.to_dict(), "reason": each.reason} for each in skipped]
-        _write(table, self.path, {"study": self.study, "skipped": reasons})
+        _write(table, self._target, {"study": self.study, "skipped": reasons})
         shutil.rmtree(self._parts, ignore_errors=True)
+
+
+class _DamagedError(SweepError):
+    """A file is not, or not any more, what a sweep writes."""
+
+
+def _rows(table: pa.Table, where: str) -> list[Scored]:
+    counts = table.column("counts")
+    rows = table.select([name for name in _RAW.names if name != "counts"]).to_pylist()
+    return [_scored(row, counts[place].values.to_numpy(), where) for place, row in enumerate(rows)]
 
 
 def _plain(row: Scored) -> dict[str, Any]:
@@ -147,15 +178,15 @@ def _plain(row: Scored) -> dict[str, Any]:
     }
 
 
-def _scored(row: Mapping[str, Any], counts: Values) -> Scored:
-    candidate, shaped = read_candidate(json.loads(row["definition"])), counts.reshape(row["counts_shape"])
+def _scored(row: Mapping[str, Any], counts: Values, where: str) -> Scored:
+    candidate, shaped = read_candidate(parse_json(row["definition"], where)), counts.reshape(row["counts_shape"])
     return Scored(candidate, shaped, row["seconds"], row["task"], tuple(row["classes"]), tuple(row["notes"]))
 
 
-def _write(table: pa.Table, path: Path, meta: Mapping[str, Any]) -> None:
+def _write(table: pa.Table, target: Target | Path, meta: Mapping[str, Any]) -> None:
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), _META: json.dumps(meta).encode()})
     try:
-        with atomic(path) as place:
+        with atomic(target) as place:
             pq.write_table(table, place, compression="zstd")
     except MergeError as error:
         raise SweepError(str(error)) from None

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hf_lwmm.errors import HfLwmmError, PlanError
+from hf_lwmm.errors import HfLwmmError, PlanError, keeping
+from hf_lwmm.evaluation.evaluate import SCORES_KEPT
 from hf_lwmm.evaluation.report import METRICS
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.progress import Progress, silent
@@ -53,7 +54,11 @@ def run_sweep(
             scorer.plan(Candidate("merge", tuple(range(count)), 0, fixed))
         data = scorer.data()
         wanted = singles(count) + (ensembles(count, axes.subsets) if axes.ensemble else [])
-        with Store(output, study_of(scorer, data)) as store, workers(scorer, run) as crew:
+        with (
+            keeping(SCORES_KEPT),
+            Store(output, study_of(scorer, data)) as store,
+            workers(scorer, run) as crew,
+        ):
             scoring = _Scoring(scorer, crew, store, data, progress)
             if search is not None:
                 scoring.score(wanted, extra=run.search)

@@ -1,0 +1,39 @@
+"""The files of a model in a folder of this machine; links that lead out of the folder are not followed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hf_lwmm.errors import CheckpointError
+
+
+def files_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of the files below a folder, sorted, without those of the Hub client's own hidden folders."""
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return tuple(sorted(str(name) for name in found if ".cache" not in name.parts))
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """Return the path of a file of a folder.
+
+    Raises:
+        CheckpointError: if it is a link to a place outside the folder, as a repository of a stranger may have them.
+            The links of the Hub's cache, from a snapshot to the content of its files, stay inside.
+    """
+    path, root = folder / name, folder.resolve()
+    real = path.resolve()
+    if not any(inside in real.parents for inside in (root, *_content_folders(root))):
+        raise CheckpointError(
+            f"{folder}: its file {name!r} is a link that leads out of the folder, to {real}, and is not followed. "
+            "Put a copy in its place, or delete it."
+        )
+    return path
+
+
+def _content_folders(snapshot: Path) -> tuple[Path, ...]:
+    """Where the Hub's cache keeps the content of a snapshot's files: that of one repository, and what several share."""
+    for folder in (snapshot, *snapshot.parents):
+        if folder.parent.name == "snapshots" and "--" in folder.parent.parent.name:
+            repository = folder.parent.parent
+            return (repository / "blobs", repository.parent / "blobs")
+    return ()
