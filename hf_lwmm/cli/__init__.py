@@ -75,8 +75,10 @@ for _name, _line in COMMANDS.items():
 
 
 def _print_version(wanted: bool) -> None:
+    from hf_lwmm.cli.terminal import say
+
     if wanted:
-        print(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -88,6 +90,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
+    from hf_lwmm.cli.terminal import note
     from hf_lwmm.errors import HfLwmmError, naming_extras
 
     signal.signal(signal.SIGTERM, _interrupt)
@@ -95,10 +98,10 @@ def main() -> None:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        note(f"Error: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        print("Interrupted; nothing half-written remains.", file=sys.stderr)
+        note("Interrupted; nothing half-written remains.")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
