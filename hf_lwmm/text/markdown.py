@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from hf_lwmm.text.printable import one_line, printable
 
-_ACTIVE = re.compile(r"[\\`*\[\]<>#~$&]|(?<![^\W_])_|_(?![^\W_])")
+# Underscores within words, and the star after the name of an anchor, begin nothing.
+_ACTIVE = re.compile(r"[\\`\[\]<>#~$&]|(?<![^\W_])_|_(?![^\W_])|\*(?!(?<=\w\*)(?:[\s,;)]|$))")
 # At the start of a line these begin a list, underline a heading or draw a rule.
 _FIRST = re.compile(r"^(?:(\d+)(?=[.)](?:\s|$))|(?=[-+](?:[-\s]|$)|=+$))")
 _URL = "/:?#@!$&'+,;=%~"  # characters that stay in an address
