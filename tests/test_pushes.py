@@ -20,8 +20,11 @@ from hf_lwmm.hub import resolve
 from hf_lwmm.localhub import Fault, LocalHub
 
 _NUMBERS = itertools.count()
-SHARDS = ("--max-shard-size", "20KB")
-BESIDE = {".gitattributes", "README.md", "config.json", "hf_lwmm.yaml", "plots/layer_weights.png"}
+FIRST = ("--method", "slerp")  # has no weights of layers, so that no time goes into a plot
+SECOND = (*FIRST, "--option", "t=0.3")
+SHARDS = (*FIRST, "--max-shard-size", "20KB")
+BESIDE = {".gitattributes", "README.md", "config.json", "hf_lwmm.yaml"}
+PLOT = "plots/layer_weights.png"
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +67,17 @@ def test_a_merge_replaces_the_files_of_an_earlier_one_in_one_commit(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
     merged(run, *parents, "--push", repo)
-    assert names(api, repo) == BESIDE | {"model.safetensors"}
+    assert names(api, repo) == BESIDE | {"model.safetensors", PLOT}
     put(api, repo, **{"notes.txt": b"mine", "plots/mine.png": b"mine", "helper.py": b"mine"})
-    merged(run, *parents, "--push", repo, *SHARDS, "--start", "0.5")
+    merged(run, *parents, "--push", repo, *SHARDS)
     found = names(api, repo) - {"notes.txt", "plots/mine.png", "helper.py"}
     shards = {name for name in found if "-of-" in name}
     assert len(shards) > 1 and found == BESIDE | shards | {"model.safetensors.index.json"}
     assert len(api.list_repo_commits(repo)) == 4
     code, out, err = run("reproduce", repo)
     assert code == 0 and "the bytes agree" in out, err
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     assert names(api, repo) == BESIDE | {"model.safetensors", "notes.txt", "plots/mine.png", "helper.py"}
-    assert {"notes.txt", "plots/mine.png", "helper.py"} < names(api, repo)
 
 
 def test_scores_pictures_and_copies_of_an_earlier_merge_go_too(
@@ -89,20 +91,20 @@ def test_scores_pictures_and_copies_of_an_earlier_merge_go_too(
     (anchor / "own.py").write_text("")
     api.create_repo(f"{repo}-anchor")
     api.upload_folder(repo_id=f"{repo}-anchor", folder_path=anchor)
-    merged(run, f"{repo}-anchor", parents[1], "--push", repo)
+    merged(run, f"{repo}-anchor", parents[1], "--push", repo, *FIRST)
     scores = json.dumps({"dataset": "org/scenes@0123456, split validation"}).encode()
     written = {"evaluation.json": scores, ".eval_results/org--scenes.yaml": b"[]", "plots/01_street.png": b"x"}
     others = {".eval_results/org--others.yaml": b"[]", "processing.py": b"", "plots/map.png": b"x"}
     put(api, repo, **written, **others)
     assert {"own.py", "preprocessor_config.json"} < names(api, repo)
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     assert names(api, repo) == BESIDE | {"model.safetensors"} | set(others)
 
 
 def test_a_preprocessor_that_somebody_added_stays(run: Run, api: HfApi, parents: tuple[str, str], repo: str) -> None:
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     put(api, repo, **{"preprocessor_config.json": b"{}"})
-    merged(run, *parents, "--push", repo, "--start", "0.5")
+    merged(run, *parents, "--push", repo, *SECOND)
     assert "preprocessor_config.json" in names(api, repo)
 
 
@@ -110,7 +112,7 @@ def test_a_folder_and_a_conversion_replace_an_earlier_merge(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
     merged(run, *parents, "--push", repo, *SHARDS)
-    merged(run, *parents, "--output", "out")
+    merged(run, *parents, "--output", "out", *FIRST)
     assert hf_lwmm.push("out", repo).changed and names(api, repo) == BESIDE | {"model.safetensors"}
     merged(run, *parents, "--push", repo, *SHARDS)
     code, _, err = run("convert", parents[0], "--push", repo, "--license", "mit")
@@ -125,9 +127,9 @@ def test_torch_files_and_safetensors_replace_each_other(run: Run, api: HfApi, re
         (tmp_path / str(seed)).mkdir()
         torch.manual_seed(seed)
         torch.save({"a.weight": torch.rand(3, 3)}, tmp_path / str(seed) / "latest.pth")
-    merged(run, "1", "2", "--push", repo, "--format", "torch")
+    merged(run, "1", "2", "--push", repo, "--format", "torch", *FIRST)
     assert "latest.pth" in names(api, repo)
-    merged(run, "1", "2", "--push", repo)
+    merged(run, "1", "2", "--push", repo, *FIRST)
     assert "model.safetensors" in names(api, repo) and "latest.pth" not in names(api, repo)
 
 
@@ -141,7 +143,7 @@ def test_weights_of_others_that_would_be_loaded_are_not_covered_up(
         torch.save({"a.weight": torch.rand(3, 3)}, tmp_path / str(seed) / "latest.pth")
     api.create_repo(repo)
     put(api, repo, **{name: b"theirs"})
-    code, _, err = run("merge", "1", "2", "--push", repo, "--format", "torch", "--output", "out")
+    code, _, err = run("merge", "1", "2", "--push", repo, "--format", "torch", "--output", "out", *FIRST)
     assert code == 1 and name.split(".")[0] in err.replace("files of weights", "other") and "no merge wrote" in err
     assert names(api, repo) == {".gitattributes", name} and Path("out/latest.pth").is_file()
 
@@ -149,7 +151,7 @@ def test_weights_of_others_that_would_be_loaded_are_not_covered_up(
 def test_weights_that_were_changed_by_hand_are_not_deleted(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     put(api, repo, **{"model.safetensors": b"theirs"})
     before = api.model_info(repo).sha
     code, _, err = run("merge", *parents, "--push", repo, *SHARDS)
@@ -160,24 +162,24 @@ def test_weights_that_were_changed_by_hand_are_not_deleted(
 def test_an_earlier_recipe_that_cannot_be_read_is_no_obstacle(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     put(api, repo, **{"hf_lwmm.yaml": b"models: [a: b: c"})
-    merged(run, *parents, "--push", repo, "--start", "0.5")
+    merged(run, *parents, "--push", repo, *SECOND)
     assert run("reproduce", repo)[0] == 0
 
 
 def test_a_pull_request_proposes_the_replacement_and_can_be_pushed_to(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     out = merged(run, *parents, "--push", repo, *SHARDS, "--create-pr")
     assert "/discussions/1" in out and "model.safetensors" in names(api, repo)
     assert "model.safetensors" not in names(api, repo, "refs/pr/1")
-    out = merged(run, *parents, "--push", repo, "--revision", "refs/pr/1", "--start", "0.5")
+    out = merged(run, *parents, "--push", repo, "--revision", "refs/pr/1", *SECOND)
     assert f"{repo}/discussions/1" in out and names(api, repo, "refs/pr/1") == BESIDE | {"model.safetensors"}
     info = json.loads(run("inspect", f"{repo}@refs/pr/1", "--json")[1])[0]
     assert info["sha"] == api.model_info(repo, revision="refs/pr/1").sha != api.model_info(repo).sha
-    merged(run, parents[0], f"{repo}@refs/pr/1", "--output", "again")
+    merged(run, parents[0], f"{repo}@refs/pr/1", "--output", "again", *FIRST)
     assert f"{repo}@{info['sha']}" in Path("again/hf_lwmm.yaml").read_text()
     code, out, err = run("reproduce", f"{repo}@refs/pr/1")
     assert code == 0, err
@@ -213,7 +215,7 @@ def test_branches_with_slashes_and_pluses_are_made_and_pushed_to(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
     for _ in range(2):
-        merged(run, *parents, "--push", repo, "--revision", "feature/night-v1.0+x", "--start", "0.25")
+        merged(run, *parents, "--push", repo, "--revision", "feature/night-v1.0+x", *FIRST)
     assert "model.safetensors" in names(api, repo, "feature/night-v1.0+x")
     assert names(api, repo) == {".gitattributes"}
     assert run("inspect", f"{repo}@feature/night-v1.0+x")[0] == 0
@@ -223,7 +225,7 @@ def test_the_repository_of_a_push_is_never_a_folder_here(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
     Path(repo).mkdir(parents=True)
-    assert repo in merged(run, *parents, "--push", repo)
+    assert repo in merged(run, *parents, "--push", repo, *FIRST)
     code, _, err = run("merge", *parents, "--push", f"{repo}@main")
     assert code == 1 and "--revision names the branch" in err
 
@@ -236,11 +238,11 @@ def test_the_repository_of_a_push_is_never_a_folder_here(
 def test_an_upload_that_fails_for_good_is_one_message_and_no_commit(
     fault: Fault, run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str], repo: str, tmp_path: Path
 ) -> None:
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     before = api.model_info(repo).sha
     hub.faults.append(fault)
     other = segformer(tmp_path / f"new-{next(_NUMBERS)}", 100 + next(_NUMBERS))
-    code, _, err = run("merge", parents[0], other, "--output", "out", "--push", repo)
+    code, _, err = run("merge", parents[0], other, "--output", "out", "--push", repo, *FIRST)
     assert code == 1 and err.splitlines()[-1].startswith(f"Error: {repo}: ") and "Traceback" not in err
     assert api.model_info(repo).sha == before and Path("out/model.safetensors").is_file()
     with pytest.raises(hf_lwmm.HfLwmmError):
@@ -253,14 +255,14 @@ def test_a_commit_whose_answer_was_lost_is_not_made_again(
     run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str], repo: str
 ) -> None:
     hub.faults.append(Fault("/commit/", method="POST", drop_after_bytes=0))
-    assert "Pushed to" in merged(run, *parents, "--push", repo)
+    assert "Pushed to" in merged(run, *parents, "--push", repo, *FIRST)
     assert not any(fault.times for fault in hub.faults) and len(api.list_repo_commits(repo)) == 2
 
 
 def test_what_somebody_commits_meanwhile_is_not_overwritten(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    merged(run, *parents, "--push", repo)
+    merged(run, *parents, "--push", repo, *FIRST)
     real = HfApi.create_commit
 
     def slow(self: HfApi, repo_id: str, operations: Any, **options: Any) -> Any:
@@ -268,9 +270,9 @@ def test_what_somebody_commits_meanwhile_is_not_overwritten(
         return real(self, repo_id, operations, **options)
 
     monkeypatch.setattr(HfApi, "create_commit", slow)
-    code, _, err = run("merge", *parents, "--push", repo, "--start", "0.5")
+    code, _, err = run("merge", *parents, "--push", repo, *SECOND)
     assert code == 1 and "A commit has happened since" in err
-    assert "start: 0.5" not in Path(api.hf_hub_download(repo, "hf_lwmm.yaml")).read_text()
+    assert "t: 0.3" not in Path(api.hf_hub_download(repo, "hf_lwmm.yaml")).read_text()
 
 
 def test_reproduce_compares_the_file_that_would_be_loaded(
@@ -309,5 +311,7 @@ def test_references_resolve_to_the_same_commit_however_they_are_written(
         code, out, err = run("inspect", text, "--json")
         assert code == 0, err
         assert json.loads(out)[0]["files"] == [f"{folder}/model.safetensors"]
-    out = merged(run, f"{hub.endpoint}/{parents[0]}", f"https://huggingface.co/{repo}/tree/main", "--output", "out")
+    out = merged(
+        run, f"{hub.endpoint}/{parents[0]}", f"https://huggingface.co/{repo}/tree/main", "--output", "out", *FIRST
+    )
     assert f"- model: {repo}@{sha}" in Path("out/hf_lwmm.yaml").read_text()
