@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from tiny import segformer
 
 import hf_lwmm
-from hf_lwmm.hub import resolve
+from hf_lwmm.hub import check_push, parse_ref, resolve
 from hf_lwmm.localhub import Fault, LocalHub
 
 _NUMBERS = itertools.count()
@@ -211,6 +211,19 @@ def test_what_cannot_be_pushed_to_is_found_out_before_any_work(
     assert code == 1 and says in err and reading.times == 99, err
 
 
+def test_who_opened_a_pull_request_may_push_to_it(api: HfApi, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.create_repo("local/open", exist_ok=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_stranger")
+    operations = [CommitOperationAdd("x.txt", b"x")]
+    HfApi(endpoint=hub.endpoint, token="hf_stranger").create_commit(
+        "local/open", operations, commit_message="x", create_pr=True
+    )
+    check_push("local/open", hf_lwmm.PushOptions(revision="refs/pr/1"))
+    for revision in ("refs/pr/2", "main", None):
+        with pytest.raises(hf_lwmm.HfLwmmError, match="may not write"):
+            check_push("local/open", hf_lwmm.PushOptions(revision=revision))
+
+
 def test_branches_with_slashes_and_pluses_are_made_and_pushed_to(
     run: Run, api: HfApi, parents: tuple[str, str], repo: str
 ) -> None:
@@ -301,7 +314,7 @@ def test_references_resolve_to_the_same_commit_however_they_are_written(
     for text in (
         f"{repo}@v1.0+x", f"{hub.endpoint}/{repo}", f"{hub.endpoint}/{repo}/tree/main", f"https://huggingface.co/{repo}"
     ):  # fmt: skip
-        assert resolve(hf_lwmm.hub.parse_ref(text)).sha == sha, text
+        assert resolve(parse_ref(text)).sha == sha, text
     for text in (
         f"{repo}:{folder}/model.safetensors",
         f"{repo}@main:{folder}/model.safetensors",

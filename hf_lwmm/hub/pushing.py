@@ -81,14 +81,31 @@ def check_push(repo_id: str, options: PushOptions = PushOptions()) -> None:
         _check_new(repo_id, options, user)
         return
     except HfHubHTTPError as error:
-        raise HubError(
-            f"{user['name']} may not write to {repo_id}. Use a token with write access, name another repository "
-            "with --push ORG/NAME, or open a pull request with --create-pr."
-        ) from error
+        if not _has_opened(ref, user):
+            raise HubError(
+                f"{user['name']} may not write to {repo_id}. Use a token with write access, name another repository "
+                "with --push ORG/NAME, or open a pull request with --create-pr."
+            ) from error
     if options.revision is not None:
         found = call(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
         branches, tags = ({each.name for each in refs} for refs in (found.branches, found.tags))
         _check_revision(ref, options, branches, tags, {each.ref for each in found.pull_requests or ()})
+
+
+def _has_opened(ref: ModelRef, user: Mapping[str, Any]) -> bool:
+    """True if the revision is a pull request that this user opened, who may push to it without writing elsewhere."""
+    if (number := _pull_request(ref.revision)) is None:
+        return False
+    try:
+        return bool(call(ref, lambda: client().get_discussion_details(str(ref.repo_id), number)).author == user["name"])
+    except HubError:
+        return False
+
+
+def _pull_request(revision: str | None) -> int | None:
+    """The number of the pull request that a revision is, None if it is none."""
+    found = re.fullmatch(r"refs/pr/(\d+)", revision or "", re.ASCII)
+    return int(found[1]) if found else None
 
 
 def _check_new(repo_id: str, options: PushOptions, user: Mapping[str, Any]) -> None:
@@ -173,15 +190,15 @@ def push_folder(
 
     revision, api = options.revision, client()
     ref = ModelRef(repo_id=repo_id, revision=revision)
-    is_pull_request = revision is not None and revision.startswith("refs/pr/")
-    if not options.create_pr and not is_pull_request:
+    number = _pull_request(revision)
+    if not options.create_pr and number is None:
         call(ref, lambda: api.create_repo(repo_id, private=options.private, exist_ok=True))
         if revision is not None:
             call(ref, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
     # The Hub names large files by their SHA-256 and all others as git does.
     own = {name: (sha256(folder / name), git_blob_id(folder / name)) for name in files}
     page = f"{api.endpoint}/{repo_id}"
-    pull_request = f"{page}/discussions/{revision.split('/')[-1]}" if revision and is_pull_request else None
+    pull_request = None if number is None else f"{page}/discussions/{number}"
     attempts = 0
 
     def attempt() -> Pushed:
