@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from hf_lwmm.text import one_line
+
 Progress = Callable[[str, int, int], None]  # what is being done, how much of it is done, and how much there is
 
 
@@ -28,8 +30,9 @@ def progress_bar() -> Iterator[Progress]:
     with tqdm(desc="Starting", leave=False, bar_format="{desc}: {percentage:3.0f}% |{bar}| {remaining}") as bar:
 
         def show(what: str, done: int, total: int) -> None:
-            if (what, total) != (bar.desc, bar.total):
-                bar.desc = what
+            shown = one_line(what)
+            if (shown, total) != (bar.desc, bar.total):
+                bar.desc = shown
                 bar.reset(total)
             bar.update(done - bar.n)
 

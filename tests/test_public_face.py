@@ -65,7 +65,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", sorted((_PACKAGE / "cli").glob("*.py")), ids=lambda path: path.stem)
 def test_the_command_line_imports_the_public_face_alone(path: Path) -> None:
-    own = {"hf_lwmm", "hf_lwmm.errors", "hf_lwmm.options", "hf_lwmm._version"}
+    own = {"hf_lwmm", "hf_lwmm.errors", "hf_lwmm.options", "hf_lwmm.text", "hf_lwmm._version"}
     assert {name for name in imported(path) if not name.startswith("hf_lwmm.cli")} <= own
 
 

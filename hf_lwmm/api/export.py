@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, local_inputs
 from hf_lwmm.api.load import load
-from hf_lwmm.api.push import files_in
+from hf_lwmm.api.push import push_files
 from hf_lwmm.files.atomic import atomic, check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -59,7 +59,7 @@ def export(
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, ref.name) if pushing else None
     if pushing and repo_id:
-        hub.check_push(repo_id, create_pr=pushing.create_pr)
+        hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or ref.name)
     target = check_target(path, overwrite, local_inputs(ref)) if path is not None else None
     progress("Loading", 0, 2)
@@ -70,7 +70,7 @@ def export(
         if pushing is None or repo_id is None:
             return None
         message = f"Convert {loaded.source.label} with hf-lwmm"
-        return hub.push_folder(folder, files_in(folder), repo_id, pushing, message=message)
+        return push_files(folder, repo_id, pushing, message=message)
 
     progress("Writing", 1, 2)
     with atomic(target) as folder:

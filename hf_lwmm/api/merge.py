@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, local_inputs
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
-from hf_lwmm.api.push import files_in
+from hf_lwmm.api.push import push_files
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
@@ -35,11 +35,10 @@ from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.eval_results import eval_results_file
 from hf_lwmm.publishing.licences import merged_licence
 from hf_lwmm.publishing.plots.layers import plot_layer_weights
+from hf_lwmm.publishing.superseded import EVALUATION, LAYER_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
-
-PLOT = "plots/layer_weights.png"
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def merge(
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
     if pushing and repo_id:
-        hub.check_push(repo_id, create_pr=pushing.create_pr)
+        hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
     read = (inputs.base, *inputs.measurements, inputs.tune_images, inputs.bn_images, inputs.eval_images)
     target = check_target(path, writing.overwrite, local_inputs(*refs, *read)) if path is not None else None
@@ -112,7 +111,7 @@ def merge(
             return None
         progress("Pushing", 0, 1)
         message = f"Merge {len(refs)} models with hf-lwmm"
-        return hub.push_folder(folder, files_in(folder), repo_id, pushing, message=message)
+        return push_files(folder, repo_id, pushing, message=message)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
     with planned(refs, refs[chosen], knobs, known, progress) as decided:
@@ -132,7 +131,7 @@ def merge(
             extras = CardExtras(
                 report=report,
                 pictures=_write_scores(report, folder) if report else (),
-                plot=PLOT if (folder / PLOT).is_file() else "",
+                plot=LAYER_PLOT if (folder / LAYER_PLOT).is_file() else "",
                 code=code_files(ready),
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)
@@ -232,8 +231,8 @@ def _write_model(
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
-            (folder / PLOT).parent.mkdir()
-            plot_layer_weights(ready, folder / PLOT)
+            (folder / LAYER_PLOT).parent.mkdir()
+            plot_layer_weights(ready, folder / LAYER_PLOT)
         recipe = recipe_of(
             ready,
             hashing.result(),
@@ -297,7 +296,7 @@ def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
     """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names."""
     from hf_lwmm.evaluation.examples import save_examples
 
-    (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    (folder / EVALUATION).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     if (found := eval_results_file(report)) is not None:
         name, text = found
         (folder / name).parent.mkdir()
@@ -314,5 +313,5 @@ def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
     if extras.code:
         notes.append(f"Copied code of {ready.anchor.label}, unread and never run here: {', '.join(extras.code)}")
     if ready.layer_weights is not None and not extras.plot:
-        notes.append(f"Left out {PLOT}, which needs matplotlib: pip install 'hf-lwmm[plots]'")
+        notes.append(f"Left out {LAYER_PLOT}, which needs matplotlib: pip install 'hf-lwmm[plots]'")
     return tuple(notes)

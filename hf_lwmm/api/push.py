@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hf_lwmm import hub
@@ -10,10 +11,13 @@ from hf_lwmm.errors import HubError
 from hf_lwmm.hub import Pushed, PushOptions
 from hf_lwmm.hub.local_folder import file_of, files_of
 from hf_lwmm.planning.recipe import FILE_NAME
+from hf_lwmm.publishing.superseded import superseded
 
 
 def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions()) -> Pushed:
     """Push a folder that `merge` wrote, as one commit.
+
+    It takes the place of an earlier merge in the repository. Files that no merge wrote stay.
 
     Raises:
         HubError: if the folder is no merged model, or this user may not write there.
@@ -22,8 +26,9 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     folder = Path(folder)
     if not (folder / FILE_NAME).is_file():
         raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
-    hub.check_push(repo_id, create_pr=options.create_pr)
-    return hub.push_folder(folder, files_in(folder), repo_id, options, message="Upload a model merged with hf-lwmm")
+    wanted = hub.target_repo(replace(options, repo=repo_id), "")
+    hub.check_push(wanted, options)
+    return push_files(folder, wanted, options, message="Upload a model merged with hf-lwmm")
 
 
 def files_in(folder: Path) -> list[str]:
@@ -32,3 +37,20 @@ def files_in(folder: Path) -> list[str]:
     for name in names:
         file_of(folder, name)
     return list(names)
+
+
+def push_files(folder: Path, repo_id: str, options: PushOptions, *, message: str) -> Pushed:
+    """Push all files of a folder, as one commit, in place of what an earlier merge wrote into the repository.
+
+    Raises:
+        HubError: as `hub.push_folder` and `superseded`.
+    """
+    files = files_in(folder)
+    return hub.push_folder(
+        folder,
+        files,
+        repo_id,
+        options,
+        message=message,
+        superseded=lambda remote, hashes: superseded(remote, hashes, files),
+    )

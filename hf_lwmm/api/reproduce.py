@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.merge import merge
+from hf_lwmm.checkpoints.checkpoint import choose_files
 from hf_lwmm.engine.write_options import WriteOptions
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import CheckpointError, PlanError, RefError
+from hf_lwmm.files.documents import read_text
 from hf_lwmm.files.scratch import scratch_folder
-from hf_lwmm.hub import Ref, parse_ref
+from hf_lwmm.hub import Ref, Source, parse_hub_ref, parse_ref
 from hf_lwmm.planning.recipe import FILE_NAME, read_recipe
 from hf_lwmm.progress import Progress, silent
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The outcome of merging again: `same` is True if the bytes are the recorded ones.
+    """The outcome of merging again: `same` is True if the bytes are the recorded ones, and what would be loaded.
 
-    The mappings go from file name to SHA-256.
+    The mappings go from file name to SHA-256. `loaded` are the files that a loader of the repository would take, and
+    `why` says what is wrong with them, if anything is.
     """
 
     repo: str
@@ -27,22 +31,31 @@ class Reproduction:
     recorded: Mapping[str, str]
     stored: Mapping[str, str]
     merged: Mapping[str, str]
+    loaded: tuple[str, ...]
+    why: str = ""
 
 
 def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
     """Merge again what a merged repository records, at the same commits, and compare the bytes.
+
+    Nothing on this machine is read that the recipe names: models, measurements and images are the Hub's.
 
     Layer weights that were decided on images are taken from the recipe. BatchNorm's statistics that were estimated on
     images are estimated again, with floating-point sums that may end in other bits on another machine.
 
     Raises:
         PlanError: if it has no recipe, or a parent was a local file.
+        RefError: if the recipe names a path, or a file is named in `repo`.
         HubError: if a parent is gone.
     """
-    source = hub.resolve(parse_ref(repo))
+    ref = parse_ref(repo)
+    if ref.files:
+        raise RefError(f"{ref}: name the repository or folder alone; its recipe says which files are made again.")
+    source = hub.resolve(ref)
     if FILE_NAME not in source.files:
         raise PlanError(f"{source.label}: has no {FILE_NAME}, so it was not made by hf-lwmm.")
-    recipe = read_recipe(hub.fetch(source, FILE_NAME).read_text(encoding="utf-8"), f"{source.label}:{FILE_NAME}")
+    name = f"{source.label}:{FILE_NAME}"
+    recipe = read_recipe(read_text(hub.fetch(source, FILE_NAME), name), name)
     if recipe.local:
         raise PlanError(f"{source.label}: cannot be made again from here: {', '.join(recipe.local)} was a local file.")
     if recipe.bn_images is not None and recipe.bn_images.local:
@@ -50,16 +63,44 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
             f"{source.label}: cannot be made again from here: BatchNorm's statistics were estimated on the images of "
             f"{recipe.bn_images.data}, which was a local folder."
         )
+    if recipe.bn_images is not None and Path(recipe.bn_images.data).is_dir():
+        raise PlanError(
+            f"{source.label}: the folder {recipe.bn_images.data} has the name of a data set of its recipe. Run this in "
+            "another folder."
+        )
+    models = [parse_hub_ref(model) for model in recipe.models]
+    inputs = replace(
+        recipe.inputs,
+        base=parse_hub_ref(recipe.base) if recipe.base else None,
+        measurements=tuple(map(parse_hub_ref, recipe.measurements)),
+    )
     stored = hub.file_hashes({name: hub.fetch(source, name) for name in recipe.output if name in source.files})
     with scratch_folder() as folder:
         again = merge(
-            recipe.models,
-            recipe.anchor,
+            models,
+            parse_hub_ref(recipe.anchor),
             knobs=recipe.knobs,
-            inputs=recipe.inputs,
+            inputs=inputs,
             output=folder / "again",
             writing=WriteOptions(recipe.files.format, recipe.files.max_shard_size, allow_nonfinite=True),
             progress=progress,
         )
     merged = dict(again.recipe.output)
-    return Reproduction(source.label, merged == dict(recipe.output) == stored, recipe.output, stored, merged)
+    loaded, why = _loaded(source, sorted(recipe.output))
+    same = merged == dict(recipe.output) == stored and not why
+    return Reproduction(source.label, same, recipe.output, stored, merged, loaded, why)
+
+
+def _loaded(source: Source, output: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The files that would be loaded, and what is wrong with them if they are not those of a merge's output."""
+    try:
+        loaded, _ = choose_files(source)
+    except CheckpointError as error:
+        try:
+            choose_files(replace(source, files=tuple(output)))
+        except CheckpointError:
+            return (), ""  # a merge of several files without an index, which are named when they are loaded
+        return (), str(error)
+    if others := sorted(set(loaded) - set(output)):
+        return loaded, f"{', '.join(others)} would be loaded, which the recipe does not make."
+    return loaded, ""

@@ -25,6 +25,7 @@ from hf_lwmm.labels import LabelSet, normalise, read_label_set
 from hf_lwmm.layouts import COMPONENTS, Component, place_of
 from hf_lwmm.planning.alignment import align
 from hf_lwmm.progress import Progress, silent
+from hf_lwmm.text import plain, table
 
 Query = Mapping[str, str]
 
@@ -98,11 +99,8 @@ class Search:
         ]
 
     def _repr_markdown_(self) -> str:
-        rows = "".join(f"| {' | '.join(cells)} |\n" for cells in self.cells())
-        return (
-            f"**{len(self.candidates)} of {self.looked_at} models can merge with {self.wanted}**\n\n"
-            f"| {' | '.join(self.columns)} |\n|{' --- |' * len(self.columns)}\n{rows}"
-        )
+        found = f"**{len(self.candidates)} of {self.looked_at} models can merge with {plain(self.wanted)}**"
+        return f"{found}\n\n{table(self.columns, self.cells())}\n"
 
 
 def search(

@@ -30,7 +30,7 @@ from hf_lwmm.options import did_you_mean
 from hf_lwmm.progress import Progress, silent
 
 # What transformers looks for, in its order.
-_PREFERRED = (
+PREFERRED = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -235,7 +235,7 @@ def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if source.ref.path is not None and source.ref.path.is_file():
         return source.files, ()
     candidates = _candidates(source)
-    preferred = [name for name in _PREFERRED if name in source.files]
+    preferred = [name for name in PREFERRED if name in source.files]
     if preferred:
         others = [name for name in candidates if name not in preferred and not _is_shard(name)] + preferred[1:]
         note = (f"{source.label}: took {preferred[0]}, not {', '.join(others[:5])}",) if others else ()

@@ -93,8 +93,10 @@ for _name, _line in COMMANDS.items():
 
 
 def _print_version(wanted: bool) -> None:
+    from hf_lwmm.cli.terminal import say
+
     if wanted:
-        print(__version__)
+        say(__version__)
         raise typer.Exit
 
 
@@ -106,6 +108,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
+    from hf_lwmm.cli.terminal import note
+
     atexit.register(gc.freeze)  # the process ends: looking for garbage once more would take a tenth of a second
     _told.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -114,7 +118,7 @@ def main() -> None:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        note(f"Error: {error}")
         sys.exit(1)
     except (KeyboardInterrupt, _InterruptedError) as stopped:
         _tell_once(*stopped.args or ("nothing half-written remains",))

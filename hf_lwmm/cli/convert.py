@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import notes, print_json, print_pushed
+from hf_lwmm.cli.terminal import notes, print_json, print_pushed, say
 
 EXAMPLES = """Examples:
 
@@ -83,5 +83,5 @@ def convert(
         print_json({**data, "notes": list(said), "pushed": vars(pushed) if pushed else None})
         return
     for line in lines:
-        print(line)
+        say(line)
     print_pushed(pushed)

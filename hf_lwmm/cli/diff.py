@@ -9,7 +9,7 @@ import typer
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import console, note, print_json
+from hf_lwmm.cli.terminal import console, note, print_json, say
 
 EXAMPLES = """Examples:
 
@@ -73,8 +73,8 @@ def _show_headers(found: hf_lwmm.HeaderDiff, full: bool, as_json: bool) -> None:
         print_json(found.to_dict())
         return
     for letter, model, layout, only in zip("ab", found.models, found.layouts, found.only, strict=True):
-        print(f"{letter}. {model}: {layout}, {len(only):,} slots that the other lacks")
-    print(f"{found.shared:,} slots agree in name and shape.")
+        say(f"{letter}. {model}: {layout}, {len(only):,} slots that the other lacks")
+    say(f"{found.shared:,} slots agree in name and shape.")
     sections = {
         "only in a": found.only[0],
         "only in b": found.only[1],
@@ -84,9 +84,9 @@ def _show_headers(found: hf_lwmm.HeaderDiff, full: bool, as_json: bool) -> None:
     for title, lines in sections.items():
         shown = lines if full else lines[: _ROWS // 4]
         for line in shown:
-            print(f"  {title}: {line}")
+            say(f"  {title}: {line}")
         if len(lines) > len(shown):
-            print(f"  {title}: {len(lines) - len(shown):,} more (--full)")
+            say(f"  {title}: {len(lines) - len(shown):,} more (--full)")
 
 
 def _print(report: hf_lwmm.DiffReport, full: bool) -> None:

@@ -11,7 +11,7 @@ import hf_lwmm
 from hf_lwmm.api.arguments import local_inputs
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import console, note, notes, print_json
+from hf_lwmm.cli.terminal import note, notes, print_json, print_markdown, say
 
 EXAMPLES = """Examples:
 
@@ -61,15 +61,6 @@ def evaluate(
     if as_json:
         print_json(found.to_dict())
     else:
-        _print_tables(found)
-
-
-def _print_tables(found: hf_lwmm.EvaluationReport) -> None:
-    from rich.markdown import Markdown
-
-    out = console()
-    if out.is_terminal:
-        out.print(Markdown(found.to_markdown()))
-    else:
-        print(found.to_markdown())
-    print(f"\n{found.images_per_second:.2f} images/s")
+        print_markdown(found.to_markdown())
+        say()
+        say(f"{found.images_per_second:.2f} images/s")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import notes, print_json
+from hf_lwmm.cli.terminal import notes, print_json, say
 
 EXAMPLES = """Examples:
 
@@ -27,9 +27,9 @@ def inspect(models: options.Models = None, branch: options.Branch = "student", a
         print_json([asdict(info) for info in found])
         return
     for info in found:
-        print(info.model)
+        say(info.model)
         for name, value in _rows(info):
-            print(f"  {name:<13} {value}")
+            say(f"  {name:<13} {value}")
         notes(info.notes)
 
 

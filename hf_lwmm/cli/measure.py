@@ -11,6 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
+from hf_lwmm.cli.terminal import say
 
 EXAMPLES = """Examples:
 
@@ -50,4 +51,4 @@ def measure(
             network=network,
             progress=progress,
         )
-    print(f"Measured {kind} on {found.images.limit} images; written to {found.path}")
+    say(f"Measured {kind} on {found.images.limit} images; written to {found.path}")

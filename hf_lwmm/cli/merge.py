@@ -12,7 +12,7 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_undecided, print_plan
-from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, warn
+from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, say, warn
 
 EXAMPLES = """Examples:
 
@@ -148,10 +148,10 @@ def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
 def _print(result: hf_lwmm.MergeResult) -> None:
     alignment, count = result.plan.alignment, len(result.recipe.models)
     part = alignment.shared_parameters / alignment.anchor_parameters
-    print(f"Merged {count} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
+    say(f"Merged {count} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:
         for model in report.models:
-            print(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")
+            say(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")
     if result.folder:
-        print(f"Written to {result.folder}")
+        say(f"Written to {result.folder}")
     print_pushed(result.pushed)

@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import note, notes, print_json, warn
+from hf_lwmm.cli.terminal import note, notes, print_json, say, warn
 
 EXAMPLES = """Examples:
 
@@ -43,7 +43,7 @@ def predict(
     else:
         for one in found.done:
             most = ", ".join(f"{name} {part:.0%}" for name, part in list(one.parts.items())[:4])
-            print(f"{one.picture}: {most} -> {one.files[0]}")
+            say(f"{one.picture}: {most} -> {one.files[0]}")
     if found.failed:
         note(f"{len(found.failed)} of {len(found.failed) + len(found.done)} pictures could not be read.")
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ import typer
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import print_json
+from hf_lwmm.cli.terminal import print_json, say
 
 EXAMPLES = """Example:
 
@@ -29,14 +29,20 @@ def reproduce(
     if as_json:
         print_json(asdict(result))
     elif result.same:
-        print(f"{result.repo}: the bytes agree.")
+        say(f"{result.repo}: the bytes agree.")
         for name, digest in result.merged.items():
-            print(f"  {digest}  {name}")
+            say(f"  {digest}  {name}")
     else:
-        print(f"{result.repo}: the bytes DIFFER.")
+        agree = result.merged == result.recorded == result.stored
+        say(
+            f"{result.repo}: "
+            + ("the bytes of the merge agree, but are not what is loaded." if agree else "the bytes DIFFER.")
+        )
+        if result.why:
+            say(f"  {result.why}")
         for name in sorted({*result.recorded, *result.stored, *result.merged}):
-            print(f"  {name}")
+            say(f"  {name}")
             for what in ("recorded", "stored", "merged"):
-                print(f"    {what:<9} {getattr(result, what).get(name, 'missing')}")
+                say(f"    {what:<9} {getattr(result, what).get(name, 'missing')}")
     if not result.same:
         raise typer.Exit(1)

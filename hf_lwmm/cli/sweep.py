@@ -11,7 +11,7 @@ import hf_lwmm
 from hf_lwmm.api.arguments import local_inputs
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.terminal import console, note, notes, print_json
+from hf_lwmm.cli.terminal import console, note, notes, print_json, print_markdown
 
 EXAMPLES = """Examples:
 
@@ -88,7 +88,7 @@ def _print_table(found: hf_lwmm.SweepReport) -> None:
 
     out = console()
     if not out.is_terminal:
-        print(found.to_markdown())
+        print_markdown(found.to_markdown())
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(found.header):

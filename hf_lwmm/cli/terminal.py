@@ -1,4 +1,8 @@
-"""Print to the terminal: data on stdout, everything else on stderr."""
+"""Print to the terminal: data on stdout, everything else on stderr.
+
+Everything that commands print goes through here, and what cannot be printed as it is becomes visible escapes: names in
+files are other people's text.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hf_lwmm
+from hf_lwmm.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 
 def console(width: int | None = None) -> Console:
@@ -21,34 +27,59 @@ def console(width: int | None = None) -> Console:
     """
     from rich.console import Console
 
+    class PrintableConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
     sized = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, markup=False, emoji=False, width=None if sized else width)
+    return PrintableConsole(highlight=False, markup=False, emoji=False, width=None if sized else width)
+
+
+def say(line: str = "") -> None:
+    """Print a line of an answer on stdout."""
+    print(_line(line))
 
 
 def print_json(data: Any) -> None:
     """Print data for a program on stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    print(printable(json.dumps(data, indent=2, ensure_ascii=False)))
+
+
+def print_markdown(text: str) -> None:
+    """Print Markdown on stdout: as it is into a file or a pipe, with tables drawn in a terminal."""
+    out = console()
+    if not out.is_terminal:
+        print(printable(text))
+        return
+    from rich.markdown import Markdown
+
+    out.print(Markdown(printable(text), hyperlinks=False))
 
 
 def print_pushed(pushed: hf_lwmm.Pushed | None) -> None:
     """Print where a push went."""
     if pushed is not None and pushed.changed:
-        print(f"Pushed to {pushed.pull_request or pushed.url}")
+        say(f"Pushed to {pushed.pull_request or pushed.url}")
     elif pushed is not None:
-        print(f"{pushed.url} holds exactly this already; nothing was pushed.")
+        say(f"{pushed.url} holds exactly this already; nothing was pushed.")
 
 
 def warn(message: str) -> None:
     """Print a warning on stderr."""
-    print(f"Warning: {message}", file=sys.stderr)
+    note(f"Warning: {message}")
 
 
 def note(message: str) -> None:
     """Print a line for people on stderr."""
-    print(message, file=sys.stderr)
+    print(_line(message), file=sys.stderr)
 
 
 def notes(messages: Sequence[str]) -> None:
     """Print lines for people on stderr."""
     for message in messages:
         note(message)
+
+
+def _line(text: str) -> str:
+    """A text as `printable`, on one line, so that no name can pretend to be a line of its own."""
+    return printable(text).replace("\n", "\\n")

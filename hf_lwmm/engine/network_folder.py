@@ -16,7 +16,7 @@ from hf_lwmm.errors import MergeError
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
 
-_COMPANIONS = ("config.json", "preprocessor_config.json")
+COMPANIONS = ("config.json", "preprocessor_config.json")
 
 
 def write_network(
@@ -29,7 +29,7 @@ def write_network(
     """
     weights = write_merged(plan, folder, writing=writing, progress=progress)
     anchor = plan.anchor.source
-    for name in _COMPANIONS:
+    for name in COMPANIONS:
         if name in anchor.files and not (anchor.ref.path and anchor.ref.path.is_file()):
             content = hub.fetch(anchor, name).read_bytes()
             (folder / name).write_bytes(_config(content, plan) if name == "config.json" else content)

@@ -17,6 +17,7 @@ from hf_lwmm.metrics.detection import average_precision, mean_ap
 from hf_lwmm.metrics.panoptic import panoptic_scores, pq
 from hf_lwmm.metrics.ratios import mean
 from hf_lwmm.metrics.semantic import iou, semantic_scores
+from hf_lwmm.text import Markdown, plain, table
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -179,31 +180,28 @@ class EvaluationReport:
             "notes": list(self.notes),
         }
 
-    def to_markdown(self) -> str:
+    def to_markdown(self) -> Markdown:
         """Return two tables in per cent: one of the models, and one of the classes with differences to the anchor."""
         extras = list(self.models[0].extras)
-        lines = [
-            f"{self.images} images of {self.dataset}, {len(self.classes)} classes ({self.protocol}). Intervals are "
-            "95 % over images.",
-            "",
-            f"| model | {self.metric.name} | interval | to the anchor | interval | {' | '.join(extras)} |",
-            "| --- | --- | --- | --- | --- |" + " --- |" * len(extras),
-        ]
+        rows: list[tuple[str, ...]] = []
         for model in self.models:
             change, spread = "", ""
             if model.difference is not None and model.difference_interval is not None:
                 change, spread = f"{100 * model.difference:+.2f}", _span(model.difference_interval, signed=True)
-            further = " | ".join(f"{100 * model.extras[name]:.2f}" for name in extras)
-            lines.append(
-                f"| {model.name} | {100 * model.mean:.2f} | {_span(model.interval)} | {change} | {spread} | {further} |"
-            )
-        names = " | ".join(model.name for model in self.models)
-        lines += ["", f"| {self.metric.of_class} | {names} |", "| --- |" + " --- |" * len(self.models)]
+            further = (f"{100 * model.extras[name]:.2f}" for name in extras)
+            rows.append((model.name, f"{100 * model.mean:.2f}", _span(model.interval), change, spread, *further))
+        by_class: list[tuple[str, ...]] = []
         for index, name in enumerate(self.classes):
             anchor = self.models[0].by_class[index]
-            cells = [_cell(model.by_class[index], anchor if rank else None) for rank, model in enumerate(self.models)]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
-        return "\n".join(lines)
+            cells = (_cell(model.by_class[index], anchor if rank else None) for rank, model in enumerate(self.models))
+            by_class.append((name, *cells))
+        return Markdown(
+            f"{self.images} images of {plain(self.dataset)}, {len(self.classes)} classes ({plain(self.protocol)}). "
+            "Intervals are 95 % over images.\n\n"
+            + table(("model", self.metric.name, "interval", "to the anchor", "interval", *extras), rows)
+            + "\n\n"
+            + table((self.metric.of_class, *(model.name for model in self.models)), by_class)
+        )
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()

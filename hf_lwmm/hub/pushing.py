@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hf_lwmm.errors import HubError
+from hf_lwmm.errors import HubError, RefError
 from hf_lwmm.hub.calls import call, client, retry
+from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.hashes import git_blob_id, sha256
-from hf_lwmm.hub.refs import ModelRef, parse_ref
+from hf_lwmm.hub.refs import ModelRef, parse_hub_ref
 from hf_lwmm.options import Options, option
 
-if TYPE_CHECKING:
-    from huggingface_hub import CommitInfo
+_BRANCH = re.compile(r"(?!refs/|tags/)\w[\w.+/-]*(?<![/.])", re.ASCII)
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class PushOptions(Options):
     repo: str = option("", "Push to the Hub, to the default name if no REPO follows.", name="push", metavar="[REPO]")
     private: bool = option(False, "Make a new repository private.")
     create_pr: bool = option(False, "Open a pull request instead of committing.")
-    revision: str | None = option(None, "Branch to push to.")
+    revision: str | None = option(None, "Branch, or refs/pr/N of a pull request, to push to.")
     commit_message: str | None = option(None, "Message of the commit.")
 
     @classmethod
@@ -56,31 +58,58 @@ def target_repo(options: PushOptions, default_name: str) -> str:
         RefError: if it is no repository id.
         HubError: if nobody is logged in, and the name does not say whose it is.
     """
-    wanted = options.repo or default_name
-    repo_id = wanted if "/" in wanted else f"{whoami()['name']}/{wanted}"
-    return str(parse_ref(repo_id).repo_id)
+    wanted = parse_hub_ref(options.repo or default_name)
+    assert wanted.repo_id is not None
+    if wanted.revision or wanted.files:
+        raise RefError(f"{wanted}: a push goes to a repository, such as org/name; --revision names the branch.")
+    return wanted.repo_id if "/" in wanted.repo_id else f"{whoami()['name']}/{wanted.repo_id}"
 
 
-def check_push(repo_id: str, *, create_pr: bool = False) -> None:
-    """Check, before any work, that this user may push to a repository, which need not exist yet.
+def check_push(repo_id: str, options: PushOptions = PushOptions()) -> None:
+    """Check, before any work, that this user may push to a repository, which need not exist yet, with these options.
 
     Raises:
-        HubError: if not, or if there is no token.
+        HubError: if not, if there is no token, or if the revision is nothing that can be pushed to.
     """
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-    api = client()
+    api, ref = client(), ModelRef(repo_id=repo_id, revision=options.revision)
     user = whoami()
     try:
-        retry(lambda: api.auth_check(repo_id, write=not create_pr))
-        return
+        retry(lambda: api.auth_check(repo_id, write=not options.create_pr))
     except RepositoryNotFoundError:
-        pass
+        _check_new(repo_id, options, user)
+        return
     except HfHubHTTPError as error:
-        raise HubError(
-            f"{user['name']} may not write to {repo_id}. Use a token with write access, name another repository "
-            "with --push ORG/NAME, or open a pull request with --create-pr."
-        ) from error
+        if not _has_opened(ref, user):
+            raise HubError(
+                f"{user['name']} may not write to {repo_id}. Use a token with write access, name another repository "
+                "with --push ORG/NAME, or open a pull request with --create-pr."
+            ) from error
+    if options.revision is not None:
+        found = call(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
+        branches, tags = ({each.name for each in refs} for refs in (found.branches, found.tags))
+        _check_revision(ref, options, branches, tags, {each.ref for each in found.pull_requests or ()})
+
+
+def _has_opened(ref: ModelRef, user: Mapping[str, Any]) -> bool:
+    """True if the revision is a pull request that this user opened, who may push to it without writing elsewhere."""
+    if (number := _pull_request(ref.revision)) is None:
+        return False
+    try:
+        return bool(call(ref, lambda: client().get_discussion_details(str(ref.repo_id), number)).author == user["name"])
+    except HubError:
+        return False
+
+
+def _pull_request(revision: str | None) -> int | None:
+    """The number of the pull request that a revision is, None if it is none."""
+    found = re.fullmatch(r"refs/pr/(\d+)", revision or "", re.ASCII)
+    return int(found[1]) if found else None
+
+
+def _check_new(repo_id: str, options: PushOptions, user: Mapping[str, Any]) -> None:
+    """Refuse a repository that does not exist and that this user may not create."""
     namespace = repo_id.split("/")[0]
     organisations = [org["name"] for org in user.get("orgs", ())]
     role = user.get("auth", {}).get("accessToken", {}).get("role")
@@ -88,8 +117,27 @@ def check_push(repo_id: str, *, create_pr: bool = False) -> None:
         raise HubError(f"The token of {user['name']} can only read; pushing to {repo_id} needs one that can write.")
     if namespace != user["name"] and namespace not in organisations:
         raise HubError(f"{user['name']} may not create {repo_id}: not a member of {namespace}.")
-    if create_pr:
+    if options.create_pr:
         raise HubError(f"{repo_id} does not exist (or is private), so no pull request can be opened on it.")
+    if options.revision is not None:
+        _check_revision(ModelRef(repo_id, options.revision), options, {"main"}, set(), set())
+
+
+def _check_revision(
+    ref: ModelRef, options: PushOptions, branches: Set[str], tags: Set[str], pull_requests: Set[str]
+) -> None:
+    """Refuse a revision that is no branch, cannot become one, and is no open pull request."""
+    name = str(ref.revision)
+    if name in branches or (name in pull_requests and not options.create_pr):
+        return
+    if options.create_pr:
+        raise HubError(f"{ref}: --create-pr starts from a branch, and the repository has no branch {name!r}.")
+    if name.startswith("refs/pr/"):
+        raise HubError(f"{ref}: there is no such pull request. Open one with --create-pr, without --revision.")
+    if name in tags or _COMMIT.fullmatch(name):
+        raise HubError(f"{ref}: a {'tag' if name in tags else 'commit'} cannot be pushed to. Name a branch.")
+    if not _BRANCH.fullmatch(name) or ".." in name:
+        raise HubError(f"{ref}: {name!r} cannot be the name of a branch.")
 
 
 def whoami() -> dict[str, Any]:
@@ -109,39 +157,75 @@ def whoami() -> dict[str, Any]:
         raise HubError("The Hub does not accept this token: run `hf auth login`, or set HF_TOKEN.") from error
 
 
-def push_folder(folder: Path, files: Sequence[str], repo_id: str, options: PushOptions, *, message: str) -> Pushed:
+# What of a repository's files, named with their hashes, a push replaces besides those of the same names.
+Superseded = Callable[[Source, Mapping[str, str]], Set[str]]
+
+
+def push_folder(
+    folder: Path,
+    files: Sequence[str],
+    repo_id: str,
+    options: PushOptions,
+    *,
+    message: str,
+    superseded: Superseded,
+) -> Pushed:
     """Commit files of a folder to a model repository, created if need be, as exactly one commit.
 
-    Files that the repository holds already are not sent again. `message` is used if the options have none.
+    Files that the repository holds already are not sent again.
+
+    Args:
+        folder: the folder.
+        files: the names of its files that are pushed.
+        repo_id: the repository.
+        options: how to push.
+        message: the commit's message if the options have none.
+        superseded: given the repository and the hashes of its files, as the Hub names their content, returns those that
+            the same commit deletes; it may raise HubError.
 
     Raises:
         HubError: if the Hub refuses; nothing is left half-pushed.
     """
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-    revision, create_pr = options.revision, options.create_pr
-    api, ref = client(), ModelRef(repo_id=repo_id, revision=revision)
-    if not create_pr:
+    revision, api = options.revision, client()
+    ref = ModelRef(repo_id=repo_id, revision=revision)
+    number = _pull_request(revision)
+    if not options.create_pr and number is None:
         call(ref, lambda: api.create_repo(repo_id, private=options.private, exist_ok=True))
         if revision is not None:
             call(ref, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
-    head = call(ref, lambda: api.model_info(repo_id, revision=revision, files_metadata=True))
-    remote = {s.rfilename: (s.lfs.sha256 if s.lfs else s.blob_id) for s in head.siblings or ()}
     # The Hub names large files by their SHA-256 and all others as git does.
-    changed = [n for n in files if remote.get(n) not in (sha256(folder / n), git_blob_id(folder / n))]
-    url = f"{api.endpoint}/{repo_id}"
-    if not changed:
-        return Pushed(repo_id, url, head.sha, None, changed=False)
+    own = {name: (sha256(folder / name), git_blob_id(folder / name)) for name in files}
+    page = f"{api.endpoint}/{repo_id}"
+    pull_request = None if number is None else f"{page}/discussions/{number}"
+    attempts = 0
 
-    def commit() -> CommitInfo:
-        return api.create_commit(
+    def attempt() -> Pushed:
+        # From the repository's present state: an attempt before may have succeeded without an answer.
+        nonlocal attempts
+        attempts += 1
+        head = api.model_info(repo_id, revision=revision, files_metadata=True)
+        remote = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id) for s in head.siblings or ()}
+        changed = [name for name in files if remote.get(name) not in own[name]]
+        gone = sorted(superseded(Source(ref, head.sha, tuple(sorted(remote))), remote) - own.keys())
+        if not changed and not gone:
+            return Pushed(repo_id, page, head.sha, pull_request, changed=attempts > 1)
+        done = api.create_commit(
             repo_id,
-            [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in changed],
+            [
+                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in changed),
+                *(CommitOperationDelete(path_in_repo=name, is_folder=False) for name in gone),
+            ],
             commit_message=options.commit_message or message,
-            create_pr=create_pr,
+            create_pr=options.create_pr,
             revision=revision,
             parent_commit=head.sha,
         )
+        return Pushed(repo_id, page, done.oid, done.pr_url or pull_request, changed=True)
 
-    done = call(ref, commit)
-    return Pushed(repo_id, url, done.oid, done.pr_url, changed=True)
+    try:
+        return call(ref, attempt)
+    except (RuntimeError, ValueError, OSError) as error:  # the stock client's, after attempts of its own to upload
+        why = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__).rstrip(".")
+        raise HubError(f"{ref}: the upload failed, and nothing was committed: {why}. Push again later.") from error

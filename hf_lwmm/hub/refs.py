@@ -1,14 +1,21 @@
-"""Read `org/name[@revision][:path/in/repo[+path...]]` and local paths into a `ModelRef`."""
+"""Read `org/name[@revision][:path/in/repo[+path...]]`, addresses of the Hub and local paths into a `ModelRef`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from hf_lwmm.errors import RefError
 
-_REPO_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$|^[A-Za-z0-9][\w.-]*$")
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_NO_REVISION = re.compile(r"[\s~^:?*\[\\]|\.\.|^/|/$|//")  # none of these is in the name of a branch or a tag
+# The path of an address: a repository, or it at a revision, or a file in it.
+_PAGE = re.compile(
+    r"(?P<repo>[^/]+(?:/[^/]+)?)"
+    r"(?:/(?P<view>tree|blob|resolve|raw|commit)/(?P<revision>refs/pr/\d+|[^/]+)(?:/(?P<file>.+))?)?"
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,9 @@ Ref = str | Path | ModelRef  # what users may pass to name a model
 def parse_ref(text: Ref) -> ModelRef:
     """Read a model reference.
 
-    Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, several files joined by `+`, and a
-    local file or folder (optionally `folder:file`). A path that exists is local, as in transformers.
+    Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, several files joined by `+`, the address
+    of one of these on the Hub, and a local file or folder (optionally `folder:file`). A path that exists is local, as
+    in transformers.
 
     Raises:
         RefError: if the text is not one of these, or names a path outside the repository.
@@ -74,26 +82,75 @@ def parse_ref(text: Ref) -> ModelRef:
     text = str(text).strip()
     if not text:
         raise RefError("A model reference is empty. Give `org/name`, or a local file or folder.")
-    if (local := _local(text)) is not None:
-        return local
+    return _local(text) or parse_hub_ref(text)
+
+
+def parse_hub_ref(text: str) -> ModelRef:
+    """Read a reference as `parse_ref` does, but to a model on the Hub, whatever is on this machine.
+
+    Raises:
+        RefError: if the text is no such reference.
+    """
+    if re.match("https?://", text, re.IGNORECASE):
+        return _of_address(text)
     repo, colon, files = text.partition(":")
     if repo.startswith(("/", ".", "~")):
         raise RefError(f"{text}: there is no such file or folder.")
     repo_id, at, revision = repo.partition("@")
     if (at and not revision) or (colon and not files):
         raise RefError(f"{text}: nothing follows the last '@' or ':'. Write org/name@revision:path/in/repo.")
-    if not _REPO_ID.match(repo_id) or ".." in repo_id or "--" in repo_id:
+    if not is_repo_id(repo_id):
         raise RefError(f"{text}: neither a local path nor a Hub model id such as org/name or org/name@revision:file.")
-    return ModelRef(repo_id=repo_id, revision=revision or None, files=_split_files(files, text))
+    return ModelRef(repo_id, _revision(revision, text), files=_split_files(files, text))
+
+
+def is_repo_id(text: str) -> bool:
+    """Return True for a text that can be the name of a repository of the Hub."""
+    return _REPO_ID.fullmatch(text) is not None and ".." not in text and "--" not in text
+
+
+def _revision(text: str, where: str) -> str | None:
+    """A revision, of which addresses write a slash as %2F."""
+    revision = re.sub("%2f", "/", text, flags=re.IGNORECASE)
+    if _NO_REVISION.search(revision) or not revision.isprintable():
+        raise RefError(f"{where}: {revision!r} is not the name of a branch, a tag, a commit or a pull request.")
+    return revision or None
+
+
+def _of_address(text: str) -> ModelRef:
+    """A reference from an address of the Hub."""
+    from huggingface_hub import constants
+
+    address, endpoint = urlsplit(text), urlsplit(constants.ENDPOINT)
+    path = address.path
+    if address.netloc == endpoint.netloc:
+        path = path.removeprefix(endpoint.path.rstrip("/"))
+    elif address.hostname not in ("huggingface.co", "www.huggingface.co", "hf.co"):
+        raise RefError(
+            f"{text}: not an address of the Hub ({constants.ENDPOINT}). Name a model of it as org/name, or download "
+            "the file and give its path."
+        )
+    found = _PAGE.fullmatch(path.strip("/"))
+    if path.startswith(("/datasets/", "/spaces/")) or found is None or not is_repo_id(found["repo"]):
+        raise RefError(f"{text}: not the address of a model, or of a file of one. Write org/name@revision:file.")
+    revision, file = unquote(found["revision"] or ""), unquote(found["file"] or "")
+    if found["view"] == "tree" and file:
+        raise RefError(f"{text}: a folder. Name a file in it: {found['repo']}@{revision}:{file}/FILE")
+    if found["view"] in ("blob", "resolve", "raw"):
+        check_inside(file, text)
+    return ModelRef(found["repo"], _revision(revision, text), files=(file,) if file else ())
 
 
 def _local(text: str) -> ModelRef | None:
-    path = Path(text).expanduser()
-    if path.exists():
-        return ModelRef(path=path)
     folder, colon, files = text.rpartition(":")
-    if colon and folder and Path(folder).expanduser().is_dir():
-        return ModelRef(path=Path(folder).expanduser(), files=_split_files(files, text))
+    try:
+        path = Path(text).expanduser()
+        if path.exists():
+            return ModelRef(path=path)
+        if colon and folder and (path := Path(folder).expanduser()).is_dir():
+            return ModelRef(path=path, files=_split_files(files, text))
+    except (OSError, RuntimeError):  # a name that is too long, or a home that nobody has
+        return None
     return None
 
 
@@ -108,8 +165,8 @@ def check_inside(name: str, where: str) -> None:
     """Refuse a file name that could lead out of its repository; `where` begins the message.
 
     Raises:
-        RefError: for absolute names, `..`, backslashes, colons and empty names.
+        RefError: for absolute names, `..`, backslashes, colons, empty names, and characters that do not print.
     """
     parts = PurePosixPath(name).parts
-    if not name or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in name:
+    if not name or name.startswith("/") or ".." in parts or "\\" in name or ":" in name or not name.isprintable():
         raise RefError(f"{where}: the file name {name!r} does not stay inside the repository.")

@@ -2,6 +2,7 @@
 
 from hf_lwmm.labels.sets import (
     LabelSet,
+    check_label_set,
     label_set_of_ids,
     label_sets,
     labels_of_rows,
@@ -13,6 +14,7 @@ from hf_lwmm.labels.sets import (
 
 __all__ = [
     "LabelSet",
+    "check_label_set",
     "label_set_of_ids",
     "label_sets",
     "labels_of_rows",

@@ -118,6 +118,21 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
     return LabelSet(Path(name).name, _checked(_classes_in(text), str(name)))
 
 
+def check_label_set(name: object, where: str) -> None:
+    """Refuse a label set that is neither a known one's name nor a list of classes; `where` begins the message.
+
+    Files that come from somebody else name label sets so: a path would read a file of whoever uses them.
+
+    Raises:
+        PlanError: naming the known sets.
+    """
+    if not isinstance(name, list | tuple) and str(name) not in label_sets():
+        known = ", ".join(label_sets())
+        raise PlanError(
+            f"{where}: {name!r} is not a label set ({known}). List the classes, or use --labels for a file."
+        )
+
+
 def normalise(name: str) -> str:
     """Return a class name as it is compared: `Traffic-Light`, `traffic_light` and `traffic light` are the same."""
     return re.sub(r"[\s_-]+", " ", name.lower()).strip()

@@ -13,6 +13,7 @@ from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.labels import normalise
 from hf_lwmm.layouts import depth_order, other_factor, place_of, registration_order
+from hf_lwmm.text import table
 
 GRANULARITIES = ("parameter", "module", "block", "stage")
 ORDERS = ("depth", "file")
@@ -64,11 +65,11 @@ class Alignment:
     def _repr_markdown_(self) -> str:
         share = self.shared_parameters / max(self.anchor_parameters, 1)
         reasons = Counter((entry.model, entry.reason) for entry in self.unshared)
-        rows = "".join(f"| {model + 1} | {count:,} | {why} |\n" for (model, why), count in reasons.most_common())
-        table = f"\n\n| model | slots | not shared, because |\n| --- | --- | --- |\n{rows}" if rows else "\n"
+        rows = [(model + 1, f"{count:,}", why) for (model, why), count in reasons.most_common()]
+        found = f"\n\n{table(('model', 'slots', 'not shared, because'), rows)}" if rows else ""
         return (
             f"**Alignment**: {len(self.shared):,} slots at {self.positions:,} depth positions, {share:.1%} of the "
-            f"anchor's weights (model {self.anchor + 1}){table}"
+            f"anchor's weights (model {self.anchor + 1}){found}\n"
         )
 
 

@@ -22,6 +22,7 @@ from hf_lwmm.layouts import in_backbone, is_bn_stat
 from hf_lwmm.planning.alignment import GRANULARITIES, Unshared, align
 from hf_lwmm.planning.pretraining import Verdict, cosine_of, model_names, same_pretraining
 from hf_lwmm.progress import Progress, silent
+from hf_lwmm.text import plain, table
 
 KINDS = ("weights", "biases", "bn_stats")
 CHUNK = 1 << 17  # elements that are compared at a time: 1 MiB of float64 for each model
@@ -152,9 +153,8 @@ class Discrepancy:
 
     def to_markdown(self) -> str:
         """Return the verdict, and a table that counts changed tensors by part and kind."""
-        titles, *rows = (f"| {' | '.join(row)} |" for row in self.summary())
-        rule = "|" + " --- |" * (4 + len(self.taus))
-        return "\n".join([f"**Discrepancy**: {self.title()}", "", titles, rule, *rows]) + "\n"
+        titles, *rows = self.summary()
+        return f"**Discrepancy**: {plain(self.title())}\n\n{table(titles, rows)}\n"
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm.errors import PlanError
+from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.options import Options, check_names, option
 
 
@@ -96,4 +97,6 @@ def read_image_provenance(entry: Any, where: str) -> ImageProvenance:
     if "local" in entry:
         return ImageProvenance.read({"data": entry["local"], **rest, "local": True}, where)
     name, _, commit = entry["data"].partition("@")
+    if not is_repo_id(name):
+        raise PlanError(f"{where}, data: a recipe names a data set of the Hub, such as org/name, not {name!r}.")
     return ImageProvenance.read({"data": name, **rest, "commit": commit or None}, where)

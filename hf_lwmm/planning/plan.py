@@ -18,6 +18,7 @@ from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
 from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.text import Markdown, plain, table
 
 
 @dataclass(frozen=True)
@@ -68,14 +69,14 @@ class MergePlan:
     def _repr_markdown_(self) -> str:
         alignment = self.alignment
         share = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
-        rows = ""
+        rows = []
         for index, checkpoint in enumerate(self.checkpoints):
             role = " **(anchor)**" if index == alignment.anchor else ""
             slots = checkpoint.slot_map
-            rows += f"| {checkpoint.label}{role} | {slots.architecture} | {slots.layout} |\n"
+            rows.append((Markdown(plain(checkpoint.label) + role), slots.architecture, slots.layout))
         return (
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
-            f"{share:.1%} of the anchor's weights\n\n| model | architecture | layout |\n| --- | --- | --- |\n{rows}"
+            f"{share:.1%} of the anchor's weights\n\n{table(('model', 'architecture', 'layout'), rows)}\n"
         )
 
     def to_dict(self) -> dict[str, Any]:

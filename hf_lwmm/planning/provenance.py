@@ -14,6 +14,7 @@ import numpy as np
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.errors import PlanError
 from hf_lwmm.files.byte_file import LocalFile
+from hf_lwmm.labels import check_label_set
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.options import check_names
 from hf_lwmm.planning.images import ImageProvenance, read_image_provenance
@@ -75,6 +76,8 @@ def read_tuning(entry: Any, where: str) -> Tuning:
         ) from None
     images = read_image_provenance(entry["images"], f"{where}, images") if entry.get("images") else None
     scoring = ScoringOptions.read(entry.get("scoring") or {}, f"{where}, scoring")
+    if scoring.protocol is not None and not scoring.protocol.startswith("["):
+        check_label_set(scoring.protocol, f"{where}, scoring, protocol")
     return Tuning(weights, images, tuple(map(str, entry.get("notes") or ())), scoring)
 
 

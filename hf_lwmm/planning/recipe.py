@@ -10,7 +10,9 @@ from typing import Any
 import yaml
 
 from hf_lwmm._version import __version__
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, RefError
+from hf_lwmm.hub.refs import check_inside
+from hf_lwmm.labels import check_label_set
 from hf_lwmm.methods import make_method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import check_names
@@ -227,7 +229,13 @@ def _entry(entry: Any, name: str) -> _Entry:
 def _hashes(content: Any, where: str) -> dict[str, str]:
     if content is not None and not isinstance(content, Mapping):
         raise PlanError(f"{where}: must hold file names and hashes, not {content!r}.")
-    return {str(name): str(digest) for name, digest in (content or {}).items()}
+    found = {str(name): str(digest) for name, digest in (content or {}).items()}
+    for name in found:
+        try:
+            check_inside(name, where)
+        except RefError as error:
+            raise PlanError(str(error)) from None
+    return found
 
 
 def _files(content: Mapping[str, Any], name: str) -> FileOptions:
@@ -247,6 +255,9 @@ def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
     except PlanError as error:
         raise PlanError(f"{name}, method: {error}") from None
     check_names(knobs, [each.name for each in fields(Knobs) if each.name != "method"], f"{name}, knobs")
+    labels = knobs.get("labels")
+    for one in labels if isinstance(labels, list) else ():
+        check_label_set(one, f"{name}, knobs, labels")
     return Knobs.read({**knobs, "method": method}, f"{name}, knobs")
 
 

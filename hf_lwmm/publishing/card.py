@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
-from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
-from hf_lwmm.errors import CardError
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.hub import Source
+from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.plan import MergePlan
@@ -19,26 +18,16 @@ from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.publishing.command import merge_command
 from hf_lwmm.publishing.eval_results import model_index
 from hf_lwmm.publishing.licences import MergedLicence
+from hf_lwmm.publishing.rendering import render
+from hf_lwmm.publishing.tasks import is_timm, task_of
+from hf_lwmm.publishing.usage import usage
+from hf_lwmm.text import Markdown, code, joined, link, plain
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
 
 _REASONS_SHOWN = 12
-_LOAD_TRANSFORMERS = """from transformers import pipeline
-
-segment = pipeline("image-segmentation", model="{model}")
-masks = segment("street.jpg")"""
-_LOAD_NETWORK = """import hf_lwmm
-
-loaded = hf_lwmm.load("{model}")  # a network of transformers, its image processor and its classes"""
-_NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
-_LOAD_STATE_DICT = """from huggingface_hub import hf_hub_download
-from safetensors.torch import load_file
-
-state_dict = load_file(hf_hub_download("{model}", "{file}"))  # names of {layout}"""
-_LOAD_TORCH_FILE = """from huggingface_hub import hf_hub_download
-
-checkpoint = hf_hub_download("{model}", "{file}")  # load it as the anchor's own code loads the anchor"""
+_CLASSES_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -66,44 +55,37 @@ def render_card(
     Raises:
         CardError: if the metadata is not what the Hub accepts.
     """
-    from huggingface_hub import ModelCard
-
-    template = files("hf_lwmm.publishing").joinpath("templates/card.md.jinja").read_text(encoding="utf-8")
     anchor, tuning = plan.anchor, plan.tuning
-    try:
-        card = ModelCard.from_template(
-            _metadata(plan, licence, title, extras.report),
-            template_str=template,
-            title=title,
-            repo_id=repo_id,
-            version=__version__,
-            architecture=anchor.slot_map.architecture if anchor.slot_map.matches else "",
-            models=[_parent(plan, licence, i) for i in range(len(plan.checkpoints))],
-            warnings=(*licence.warnings, *plan.alignment.notes),
-            shared_parameters=plan.alignment.shared_parameters,
-            anchor_parameters=plan.alignment.anchor_parameters,
-            positions=plan.alignment.positions,
-            classes=_classes(anchor.classes),
-            unshared=_unshared(plan),
-            method=plan.method,
-            layerwise=plan.method.name == Layerwise.name,
-            base=_link(plan.base.source) if plan.base else "",
-            measurements=[_link(checkpoint.source) for checkpoint in plan.measurements],
-            tuned=_images(tuning.images) if tuning and tuning.images else "",
-            how=tuning.notes if tuning else (),
-            bn_images=_images(recipe.bn_images) if recipe.bn_images else "",
-            knobs=_knobs(plan),
-            scores=extras.report.to_markdown() if extras.report else "",
-            pictures=extras.pictures,
-            plot=extras.plot,
-            code=extras.code,
-            code_source=_link(anchor.source),
-            usage=_usage(plan, recipe, repo_id or title),
-            command=merge_command(recipe),
-        )
-    except (ValueError, TypeError) as error:
-        raise CardError(f"The model card's metadata cannot be written: {error}") from error
-    return str(card)
+    return render(
+        "card",
+        _metadata(plan, licence, title, extras.report),
+        title=title,
+        repo_id=repo_id,
+        version=__version__,
+        architecture=anchor.slot_map.architecture if anchor.slot_map.matches else "",
+        models=[_parent(plan, licence, i) for i in range(len(plan.checkpoints))],
+        warnings=(*licence.warnings, *plan.alignment.notes),
+        shared_parameters=plan.alignment.shared_parameters,
+        anchor_parameters=plan.alignment.anchor_parameters,
+        positions=plan.alignment.positions,
+        classes=_classes(anchor),
+        unshared=_unshared(plan),
+        method=plan.method,
+        layerwise=plan.method.name == Layerwise.name,
+        base=_link(plan.base.source) if plan.base else "",
+        measurements=joined(_link(checkpoint.source) for checkpoint in plan.measurements),
+        tuned=_images(tuning.images) if tuning and tuning.images else "",
+        how=tuning.notes if tuning else (),
+        bn_images=_images(recipe.bn_images) if recipe.bn_images else "",
+        knobs=_knobs(plan),
+        scores=extras.report.to_markdown() if extras.report else "",
+        pictures=extras.pictures,
+        plot=extras.plot,
+        code=joined(map(code, extras.code)),
+        code_source=_link(anchor.source),
+        usage=usage(anchor, recipe.output, repo_id, title),
+        command=merge_command(recipe),
+    )
 
 
 def _knobs(plan: MergePlan) -> str:
@@ -124,7 +106,8 @@ def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: Evalu
 
     sources = [checkpoint.source for checkpoint in plan.checkpoints]
     parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
-    library = "transformers" if "model_type" in plan.anchor.config else "hf-lwmm"
+    task, anchor = task_of(plan.anchor), plan.anchor
+    library = "timm" if is_timm(anchor) else "transformers" if "model_type" in anchor.config else "hf-lwmm"
     extra: dict[str, Any] = {"base_model_relation": "merge"} if parents else {}
     if report is not None:
         extra |= {"eval_results": model_index(report), "model_name": title}
@@ -134,43 +117,48 @@ def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: Evalu
         license=licence.licence.id,
         license_name=licence.licence.name if licence.licence.id == "other" else None,
         license_link=licence.licence.link if licence.licence.id == "other" else None,
-        pipeline_tag="image-segmentation",
-        tags=["merge", "lwmm", "layer-wise-model-merging", "semantic-segmentation"],
+        pipeline_tag=task.pipeline_tag if task else None,
+        tags=["merge", "lwmm", "layer-wise-model-merging", *([task.tag] if task else [])],
         datasets=_datasets(sources) or None,
         **extra,
     )
 
 
 def _datasets(sources: list[Source]) -> list[str]:
+    """The data sets of the Hub that the parents' cards name."""
     found: dict[str, None] = {}
     for source in sources:
         stated = source.card.get("datasets") or []
         found |= dict.fromkeys(map(str, [stated] if isinstance(stated, str) else stated))
-    return list(found)
+    return [name for name in found if is_repo_id(name)]
 
 
 def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, Any]:
     source = plan.checkpoints[index].source
     return {
         "link": _link(source),
-        "commit": f"`{source.sha[:12]}`" if source.sha else "",
+        "commit": source.sha[:12] if source.sha else "",
         "anchor": index == plan.alignment.anchor,
         "first_weight": _first_weight(plan, index),
         "licence": licence.parents[index].shown,
     }
 
 
-def _link(source: Source) -> str:
+def _link(source: Source) -> Markdown:
     repo_id = source.ref.repo_id
-    link = f"[{repo_id}](https://huggingface.co/{repo_id})" if repo_id else f"`{source.ref.shown}` (a local file)"
-    return f"{link} `{'+'.join(source.ref.files)}`" if source.ref.files and repo_id else link
+    if repo_id is None:
+        return Markdown(f"{code(source.ref.shown)} (a local file)")
+    found = link(repo_id, f"https://huggingface.co/{repo_id}")
+    return Markdown(f"{found} {code('+'.join(source.ref.files))}") if source.ref.files else found
 
 
-def _images(images: ImageProvenance) -> str:
-    commit = f" `{images.commit[:12]}`" if images.commit else ""
-    link = f"[{images.data}](https://huggingface.co/datasets/{images.data}){commit}"
-    where = f"`{images.data}` (a local folder)" if images.local else link
-    return f"{where}, split {images.split} ({images.limit} images)"
+def _images(images: ImageProvenance) -> Markdown:
+    if images.local:
+        where = f"{code(images.data)} (a local folder)"
+    else:
+        where = link(images.data, f"https://huggingface.co/datasets/{images.data}")
+        where = f"{where} {code(images.commit[:12])}" if images.commit else where
+    return Markdown(f"{where}, split {plain(images.split)} ({images.limit} images)")
 
 
 def _first_weight(plan: MergePlan, index: int) -> str:
@@ -180,11 +168,14 @@ def _first_weight(plan: MergePlan, index: int) -> str:
     return f"{weight:.3f}"
 
 
-def _classes(names: tuple[str, ...] | None) -> str:
-    if not names:
-        return ""
-    shown = ", ".join(names[:20])
-    return f"{len(names)} classes ({shown}{', ...' if len(names) > 20 else ''})"
+def _classes(anchor: Checkpoint) -> str:
+    """A sentence about the classes, empty for a network without classes and for one whose code base knows them."""
+    if names := anchor.classes:
+        shown = ", ".join(names[:_CLASSES_SHOWN]) + (", ..." if len(names) > _CLASSES_SHOWN else "")
+        return f"The classes are the anchor's: {len(names)} classes ({shown})."
+    task = task_of(anchor)
+    classless = is_timm(anchor) or (task is not None and task.name in ("features", "depth"))
+    return "" if classless else "The anchor's files do not name its classes."
 
 
 def _unshared(plan: MergePlan) -> list[dict[str, Any]]:
@@ -195,14 +186,3 @@ def _unshared(plan: MergePlan) -> list[dict[str, Any]]:
         {"count": count, "text": reason, "example": example[reason]}
         for reason, count in counts.most_common(_REASONS_SHOWN)
     ]
-
-
-def _usage(plan: MergePlan, recipe: Recipe, model: str) -> str:
-    if "model_type" in plan.anchor.config:
-        return _LOAD_TRANSFORMERS.format(model=model)
-    if _NETWORKS & {match.layout.component.name for match in plan.anchor.slot_map.matches}:
-        return _LOAD_NETWORK.format(model=model)
-    file = next(name for name in sorted(recipe.output) if name.endswith(WEIGHT_SUFFIXES))
-    if not file.endswith(".safetensors"):
-        return _LOAD_TORCH_FILE.format(model=model, file=file)
-    return _LOAD_STATE_DICT.format(model=model, file=file, layout=plan.anchor.slot_map.layout)

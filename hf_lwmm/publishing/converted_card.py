@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from hf_lwmm._version import __version__
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.licences import Licence
+from hf_lwmm.publishing.rendering import render
+from hf_lwmm.publishing.tasks import TASKS
+from hf_lwmm.publishing.usage import auto_class_usage
 
 if TYPE_CHECKING:
     from hf_lwmm.networks.loading import LoadedModel
 
-_PIPELINE_TAGS = {"classification": "image-classification", "detection": "object-detection"}
 _CLASSES_SHOWN = 40
 
 
@@ -29,7 +30,7 @@ def render_converted_card(loaded: LoadedModel, network: NetworkOptions, licence:
         licence: the licence to state.
         title: the repository id, or the name of the folder.
     """
-    from huggingface_hub import ModelCard, ModelCardData
+    from huggingface_hub import ModelCardData
 
     source = loaded.source
     named = [name for name in loaded.classes if not name.startswith("LABEL_")]
@@ -41,24 +42,21 @@ def render_converted_card(loaded: LoadedModel, network: NetworkOptions, licence:
         license=licence.id,
         license_name=licence.name if licence.id == "other" else None,
         license_link=licence.link if licence.id == "other" else None,
-        pipeline_tag=_PIPELINE_TAGS.get(loaded.task, "image-segmentation"),
+        pipeline_tag=TASKS[loaded.task].pipeline_tag,
         tags=["hf-lwmm", *(["custom_code"] if loaded.has_own_code else [])],
     )
-    template = files("hf_lwmm.publishing").joinpath("templates/converted.md.jinja").read_text(encoding="utf-8")
-    return str(
-        ModelCard.from_template(
-            data,
-            template_str=template,
-            title=title,
-            source=origin,
-            architecture=loaded.family.name,
-            own_code=loaded.has_own_code,
-            auto_class=loaded.auto_class,
-            classes=f"{len(named)} classes: {shown}" if named else "",
-            notes=loaded.notes,
-            version=__version__,
-            command=convert_command(origin, network),
-        )
+    return render(
+        "converted",
+        data,
+        title=title,
+        source=origin,
+        architecture=loaded.family.name,
+        own_code=loaded.has_own_code,
+        usage=auto_class_usage(loaded.auto_class, title, own_code=loaded.has_own_code),
+        classes=f"{len(named)} classes: {shown}" if named else "",
+        notes=loaded.notes,
+        version=__version__,
+        command=convert_command(origin, network),
     )
 
 

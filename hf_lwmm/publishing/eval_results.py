@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from hf_lwmm.publishing.tasks import TASKS
+
 if TYPE_CHECKING:  # its module loads numba, an extra
     from hf_lwmm.evaluation.report import EvaluationReport
-
-_TASK_TYPES = {"classification": "image-classification", "detection": "object-detection"}
 
 
 def model_index(report: EvaluationReport) -> list[Any]:
@@ -20,7 +20,7 @@ def model_index(report: EvaluationReport) -> list[Any]:
     merged, metric = report.models[-1], report.metric
     name, _, split = report.dataset.partition(", split ")
     common: dict[str, Any] = {
-        "task_type": _TASK_TYPES.get(metric.task, "image-segmentation"),
+        "task_type": TASKS[metric.task].pipeline_tag,
         "dataset_type": name.split("@")[0],
         "dataset_name": name,
         "dataset_split": split,
@@ -42,7 +42,6 @@ def model_index(report: EvaluationReport) -> list[Any]:
 def eval_results_file(report: EvaluationReport) -> tuple[str, str] | None:
     """Return the name and text of the file under `.eval_results/`; None if the data set is not on the Hub."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-    from huggingface_hub.constants import EVAL_RESULTS_FOLDER
 
     if report.commit is None:
         return None
@@ -58,4 +57,12 @@ def eval_results_file(report: EvaluationReport) -> tuple[str, str] | None:
         f"95% interval {low:.6f} to {high:.6f}",
     )
     text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
-    return f"{EVAL_RESULTS_FOLDER}/{repo_id.replace('/', '--')}.yaml", text
+    return eval_results_name(report.dataset), text
+
+
+def eval_results_name(dataset: str) -> str:
+    """Return the name of the file with the scores on a data set, as reports call it."""
+    from huggingface_hub.constants import EVAL_RESULTS_FOLDER
+
+    repo_id = dataset.partition(", split ")[0].split("@")[0]
+    return f"{EVAL_RESULTS_FOLDER}/{repo_id.replace('/', '--')}.yaml"

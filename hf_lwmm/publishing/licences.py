@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hf_lwmm.hub.client import Source
+from hf_lwmm.text import Markdown, link, plain
 
 # Licence ids of the Hub, from the most permissive to the most restrictive; others count as more restrictive still.
 _BY_RESTRICTION = (
@@ -32,10 +33,14 @@ class Licence:
     link: str | None = None
 
     @property
-    def shown(self) -> str:
+    def text(self) -> str:
+        """The name or id."""
+        return self.name or self.id or "not stated"
+
+    @property
+    def shown(self) -> Markdown:
         """The name or id as Markdown, with its link if it has one."""
-        text = self.name or self.id or "not stated"
-        return f"[{text}]({self.link})" if self.link else text
+        return link(self.text, self.link) if self.link else plain(self.text)
 
     @property
     def non_commercial(self) -> bool:
@@ -75,7 +80,7 @@ def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> Merg
             `other` if one of them is not listed.
     """
     parents = tuple(licence_of(source) for source in sources)
-    stated = ", ".join(f"{source.label}: {parent.shown}" for source, parent in zip(sources, parents, strict=True))
+    stated = ", ".join(f"{source.label}: {parent.text}" for source, parent in zip(sources, parents, strict=True))
     if chosen is not None:
         licence = Licence(chosen.lower())
     elif len(set(parents)) == 1 and parents[0].id:

@@ -18,6 +18,7 @@ from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
 from hf_lwmm.sweeping.scorer import Scored, SweepData
+from hf_lwmm.text import plain, table
 
 
 @dataclass(frozen=True)
@@ -157,18 +158,16 @@ class SweepReport:
         """Return the ranked table, the verdict, and what was skipped."""
         classes = self.data.classes
         lines = [
-            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
-            f"classes ({classes.protocol}). Intervals are 95 % over images.",
+            f"{len(self.rows)} candidates on {self.data.images} images of {plain(self.data.name)}, {len(classes.rows)} "
+            f"classes ({plain(classes.protocol)}). Intervals are 95 % over images.",
             "",
-            f"| {' | '.join(self.header)} |",
-            "|" + " --- |" * len(self.header),
-            *(f"| {' | '.join(cells)} |" for cells in self.cells()),
+            table(self.header, self.cells()),
             "",
-            self.verdict,
+            plain(self.verdict),
         ]
         if self.skipped:
             lines += ["", f"Skipped ({len(self.skipped)}):", ""]
-            lines += [f"- {reason} ({'; '.join(names)})" for reason, names in self.skipped_by_reason().items()]
+            lines += [f"- {plain(why)} ({plain('; '.join(names))})" for why, names in self.skipped_by_reason().items()]
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 from hf_lwmm.layouts import in_backbone
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, legend_height, mark_boundary, picture
+from hf_lwmm.publishing.plots.style import (
+    PlotError,
+    colour,
+    legend_above,
+    legend_height,
+    literal,
+    mark_boundary,
+    picture,
+)
 
 
 def plot_layer_weights(plan: MergePlan, path: str | Path | io.BytesIO) -> None:
@@ -26,7 +34,7 @@ def plot_layer_weights(plan: MergePlan, path: str | Path | io.BytesIO) -> None:
     order = [anchor, *(model for model in range(len(plan.checkpoints)) if model != anchor)]
     weights = plan.layer_weights[:, order].T
     positions = weights.shape[1]
-    names = [plan.labels[model] + (" (anchor)" if model == anchor else "") for model in order]
+    names = [literal(plan.labels[model]) + (" (anchor)" if model == anchor else "") for model in order]
     with picture(path, 2.6 + legend_height(names)) as figure:
         axes = figure.subplots()
         colours = [colour(index) for index in range(len(order))]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, legend_height, picture
+from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, legend_height, literal, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +52,7 @@ def plot_class_scores(
     spread = _spread(values, intervals)
     differences = values - values[:1]
     difference_spread = _spread(differences, difference_intervals)
+    classes, models = [literal(name) for name in classes], [literal(name) for name in models]
     rows, count = np.arange(len(classes)), len(models)
     thickness = 0.8 / count
     with picture(path, 0.7 + legend_height(models) + len(classes) * max(0.2, 0.09 * count)) as figure:
@@ -64,7 +65,7 @@ def plot_class_scores(
             if index:
                 panels[1].barh(places, np.nan_to_num(differences[index]), **bars)
                 _whiskers(panels[1], differences[index], places, difference_spread, index)
-        panels[0].set_yticks(rows, list(classes))
+        panels[0].set_yticks(rows, classes)
         panels[0].set(ylim=(len(classes) - 0.45, -0.55), xlabel=f"{metric} in %", xlim=(0, 100))
         for axes in panels:
             axes.grid(axis="x")
@@ -96,14 +97,15 @@ def plot_confusion(
         raise PlotError(f"Counts of shape {table.shape} are not a confusion matrix of {len(classes)} classes.")
     totals = table.sum(axis=1, keepdims=True)
     parts = np.divide(100 * table, totals, out=np.full_like(table, np.nan), where=totals > 0)
+    classes = [literal(name) for name in classes]
     predicted = [*classes, *(["none"] if table.shape[1] > len(classes) else [])]
     size = 6 if len(classes) > 12 else 8
     with picture(path, max(3.4, 1.6 + 0.26 * len(classes))) as figure:
         axes = figure.subplots()
         image = axes.imshow(parts, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         axes.set_xticks(range(len(predicted)), predicted, rotation=45, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(classes)), list(classes))
-        axes.set(xlabel="predicted", ylabel="true", title=model)
+        axes.set_yticks(range(len(classes)), classes)
+        axes.set(xlabel="predicted", ylabel="true", title=literal(model))
         axes.tick_params(length=0)
         for row, column in np.argwhere(parts >= 0.5).tolist():
             part = parts[row, column]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.errors import HfLwmmError, naming_extras
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,6 +107,11 @@ def inline(draw: Callable[[io.BytesIO], None]) -> str:
 def colour(index: int) -> str:
     """Return the colour of the model with this index, counted from 0."""
     return COLOURS[index % len(COLOURS)]
+
+
+def literal(name: str) -> str:
+    """Return a name as a text of a plot that shows it, in which dollars begin no formula."""
+    return one_line(name).replace("$", r"\$")
 
 
 def legend_above(figure: Figure, axes: Axes, names: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lwmm.publishing.plots.style import GREY, PlotError, colour, legend_above, legend_height, picture
+from hf_lwmm.publishing.plots.style import GREY, PlotError, colour, legend_above, legend_height, literal, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -100,7 +100,7 @@ def plot_subsets(rows: Sequence[Row], path: str | Path | io.BytesIO, metric: str
         columns.setdefault((tuple(row["models"]), row["anchor"]), []).append(row)
     order = sorted(columns, key=lambda key: (len(key[0]), -max(row["score"] for row in columns[key])))
     models = list(dict.fromkeys(name for members, _ in order for name in members))
-    labels = [textwrap.fill(model, 30) for model in models]
+    labels = [textwrap.fill(literal(model), 30) for model in models]
     below = 0.1 + len(models) * (0.08 + 0.13 * max(label.count("\n") + 1 for label in labels))
     points = _points_by_method([columns[key] for key in order])
     with picture(path, 2.9 + below + legend_height([*points])) as figure:

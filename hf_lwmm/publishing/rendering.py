@@ -1,0 +1,45 @@
+"""Render the templates of cards: whatever is put into one is text, unless it is `Markdown`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import yaml
+
+from hf_lwmm.errors import CardError
+from hf_lwmm.text import Markdown, as_markdown, code, fenced, target
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+
+def render(name: str, metadata: ModelCardData, **values: object) -> str:
+    """Return a card as Markdown with YAML metadata, from the template of this name.
+
+    Every value that a template prints passes `as_markdown`. The filters `code`, `fenced` and `target` are for values
+    that stand in code, in blocks of code and in links.
+
+    Raises:
+        CardError: if the metadata is not what the Hub accepts.
+    """
+    from huggingface_hub import ModelCard
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(finalize=as_markdown, undefined=StrictUndefined, keep_trailing_newline=False)
+    environment.filters |= {"code": code, "fenced": fenced, "target": target}
+    text = files("hf_lwmm.publishing").joinpath(f"templates/{name}.md.jinja").read_text(encoding="utf-8")
+    try:
+        card = environment.from_string(text).render(card_data=_yaml(metadata), **values)
+        ModelCard(card)
+    except (ValueError, TypeError) as error:
+        raise CardError(f"The model card's metadata cannot be written: {error}") from error
+    return card
+
+
+def _yaml(metadata: ModelCardData) -> Markdown:
+    """The metadata as YAML, in ASCII if it has characters that do not print."""
+    text = metadata.to_yaml()
+    if not all(line.isprintable() for line in text.split("\n")):
+        text = yaml.safe_dump(yaml.safe_load(text), sort_keys=False, allow_unicode=False).rstrip("\n")
+    return Markdown(text)

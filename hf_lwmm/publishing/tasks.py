@@ -1,0 +1,130 @@
+"""Tell the task of a model from its configuration and its slots, and name it as the Hub does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: the Hub's name for it, its tag, and how a network for it is used with transformers.
+
+    `use` has the words of the example: a verb, what comes out, and a picture.
+    """
+
+    name: str
+    pipeline_tag: str
+    tag: str
+    auto_class: str
+    use: tuple[str, str, str]
+
+
+_EVERY = (
+    Task(
+        "semantic",
+        "image-segmentation",
+        "semantic-segmentation",
+        "AutoModelForSemanticSegmentation",
+        ("segment", "masks", "street.jpg"),
+    ),
+    Task(
+        "panoptic",
+        "image-segmentation",
+        "panoptic-segmentation",
+        "AutoModelForUniversalSegmentation",
+        ("segment", "segments", "street.jpg"),
+    ),
+    Task(
+        "classification",
+        "image-classification",
+        "image-classification",
+        "AutoModelForImageClassification",
+        ("classify", "classes", "picture.jpg"),
+    ),
+    Task(
+        "detection",
+        "object-detection",
+        "object-detection",
+        "AutoModelForObjectDetection",
+        ("detect", "boxes", "street.jpg"),
+    ),
+    Task(
+        "depth",
+        "depth-estimation",
+        "depth-estimation",
+        "AutoModelForDepthEstimation",
+        ("estimate", "depth", "street.jpg"),
+    ),
+    Task(
+        "features",
+        "image-feature-extraction",
+        "feature-extraction",
+        "AutoModel",
+        ("extract", "features", "picture.jpg"),
+    ),
+)
+TASKS = {task.name: task for task in _EVERY}
+
+# By the end of the name of a network's class in transformers.
+_CLASSES = {
+    "ForSemanticSegmentation": "semantic",
+    "ForUniversalSegmentation": "panoptic",
+    "ForPanopticSegmentation": "panoptic",
+    "ForInstanceSegmentation": "panoptic",
+    "ForSegmentation": "panoptic",
+    "ForImageClassification": "classification",
+    "ForImageClassificationWithTeacher": "classification",
+    "ForObjectDetection": "detection",
+    "ForDepthEstimation": "depth",
+    "Model": "features",
+    "Backbone": "features",
+}
+# By component; every other head that a layout knows segments.
+_HEADS = {
+    "imagenet": "classification",
+    "bottleneck": "classification",
+    "edaps_instance": "panoptic",
+    "edaps_center": "panoptic",
+}
+
+
+def class_name(model: Checkpoint) -> str:
+    """Return the name of the class of transformers that a configuration states, empty if it states none."""
+    stated = model.config.get("architectures")
+    name = str(stated[0]) if isinstance(stated, list) and stated and "model_type" in model.config else ""
+    return name if name.isidentifier() else ""
+
+
+def is_timm(model: Checkpoint) -> bool:
+    """Return True for a model with the configuration of timm."""
+    config = model.config
+    stated = isinstance(config.get("architecture"), str) and bool(config.keys() & {"pretrained_cfg", "num_classes"})
+    return stated and "model_type" not in config
+
+
+def task_of(model: Checkpoint) -> Task | None:
+    """Return a model's task; None if nothing in its files tells it."""
+    if name := class_name(model):
+        found = next((task for ending, task in _CLASSES.items() if name.endswith(ending)), None)
+        return TASKS[found] if found else None
+    if is_timm(model):
+        return TASKS["features" if model.config.get("num_classes") == 0 else "classification"]
+    heads = [match.layout.component.name for match in model.slot_map.matches if match.layout.component.kind == "head"]
+    known = [_HEADS.get(name, "semantic") for name in heads]
+    for name in ("panoptic", "classification", "semantic"):
+        if name in known:
+            return TASKS[name]
+    return _stated(model) or (TASKS["features"] if _is_bare(model) else None)
+
+
+def _stated(model: Checkpoint) -> Task | None:
+    """The task that a model's card states."""
+    return next((task for task in _EVERY if task.pipeline_tag == model.source.card.get("pipeline_tag")), None)
+
+
+def _is_bare(model: Checkpoint) -> bool:
+    """True if a model has no tensor besides those of a known backbone."""
+    backbone = model.slot_map.backbone
+    return backbone is not None and all(slot.startswith(f"{backbone.name}.") for slot in model.slot_map.slots)

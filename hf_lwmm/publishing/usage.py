@@ -1,0 +1,93 @@
+"""Write the example on a card: how a model is loaded and used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+
+from hf_lwmm.checkpoints.checkpoint import PREFERRED, Checkpoint
+from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
+from hf_lwmm.publishing.tasks import Task, class_name, is_timm, task_of
+
+_NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
+_PROCESSOR = "preprocessor_config.json"
+
+
+def usage(anchor: Checkpoint, weights: Collection[str], repo_id: str | None, folder: str) -> str:
+    """Return Python code that loads a merge.
+
+    Args:
+        anchor: the model whose layout and configuration the merge has.
+        weights: the names of the merge's files of weights.
+        repo_id: the repository of the merge, if it has one.
+        folder: the name of its folder otherwise.
+    """
+    model = repo_id or folder
+    standard = not set(PREFERRED).isdisjoint(weights)
+    if standard and (name := class_name(anchor)) and _is_known(anchor):
+        return _with_transformers(anchor, name, model)
+    if standard and is_timm(anchor):
+        return _with_timm(f"{'hf-hub' if repo_id else 'local-dir'}:{model}")
+    if anchor.slot_map.backbone and _NETWORKS & {match.layout.component.name for match in anchor.slot_map.matches}:
+        says = "  # a network of transformers, its image processor and its classes"
+        return f"import hf_lwmm\n\nloaded = hf_lwmm.load({_text(model)}){says}"
+    return _as_file(anchor, min(name for name in weights if name.endswith(WEIGHT_SUFFIXES)), repo_id, folder)
+
+
+def auto_class_usage(auto_class: str, model: str, *, own_code: bool = False, processor: bool = True) -> str:
+    """Return Python code that loads a network, and its image processor if it has one, by an Auto class."""
+    arguments = _text(model) + (", trust_remote_code=True" if own_code else "")
+    lines = [f"model = {auto_class}.from_pretrained({arguments})"]
+    if processor:
+        lines.append(f"image_processor = AutoImageProcessor.from_pretrained({arguments})")
+    names = ["AutoImageProcessor", auto_class] if processor else [auto_class]
+    return f"from transformers import {', '.join(names)}\n\n" + "\n".join(lines)
+
+
+def _is_known(anchor: Checkpoint) -> bool:
+    """True if transformers has the network, or its code travels with it."""
+    return "auto_map" in anchor.config or not str(anchor.config.get("model_type")).startswith("hf-lwmm")
+
+
+def _with_transformers(anchor: Checkpoint, name: str, model: str) -> str:
+    task, processor = task_of(anchor), _PROCESSOR in anchor.source.files
+    if "auto_map" in anchor.config:
+        return auto_class_usage(_mapped(anchor.config["auto_map"], task), model, own_code=True, processor=processor)
+    if task is None or name.endswith("Backbone"):
+        return auto_class_usage(name, model, processor=processor)
+    if not processor:
+        return auto_class_usage(task.auto_class, model, processor=False)
+    do, found, picture = task.use
+    return (
+        f"from transformers import pipeline\n\n{do} = pipeline({_text(task.pipeline_tag)}, model={_text(model)})\n"
+        f'{found} = {do}("{picture}")'
+    )
+
+
+def _mapped(auto_map: object, task: Task | None) -> str:
+    """The Auto class of a network whose code travels with it."""
+    stated = auto_map if isinstance(auto_map, dict) else {}
+    found = (key for key in stated if isinstance(key, str) and key.startswith("AutoModel") and key.isidentifier())
+    return next(found, task.auto_class if task else "AutoModel")
+
+
+def _with_timm(model: str) -> str:
+    return (
+        f"import timm\n\nmodel = timm.create_model({_text(model)}, pretrained=True).eval()\n"
+        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
+    )
+
+
+def _as_file(anchor: Checkpoint, name: str, repo_id: str | None, folder: str) -> str:
+    place = f"hf_hub_download({_text(repo_id)}, {_text(name)})" if repo_id else _text(f"{folder}/{name}")
+    download = "from huggingface_hub import hf_hub_download\n" if repo_id else ""
+    if name.endswith(".safetensors"):
+        names = f"  # names of {anchor.slot_map.layout}"
+        return f"{download}from safetensors.torch import load_file\n\nstate_dict = load_file({place}){names}"
+    how = "  # load it as the anchor's own code loads the anchor"
+    return f"{download}\ncheckpoint = {place}{how}".lstrip("\n")
+
+
+def _text(text: str) -> str:
+    """A text as Python writes it, in double quotes."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,18 @@
+"""Write text that anybody may have written, such as names in files, so that terminals and Markdown only show it."""
+
+from hf_lwmm.text.markdown import Markdown, as_markdown, code, fenced, joined, link, plain, table, target
+from hf_lwmm.text.printable import one_line, printable
+
+__all__ = [
+    "Markdown",
+    "as_markdown",
+    "code",
+    "fenced",
+    "joined",
+    "link",
+    "one_line",
+    "plain",
+    "printable",
+    "table",
+    "target",
+]

@@ -1,0 +1,330 @@
+"""Pushes: one commit that takes the place of an earlier merge and of nothing else, or a clear error and no commit."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Run
+from huggingface_hub import CommitOperationAdd, HfApi
+from tiny import segformer
+
+import hf_lwmm
+from hf_lwmm.hub import check_push, parse_ref, resolve
+from hf_lwmm.localhub import Fault, LocalHub
+
+_NUMBERS = itertools.count()
+FIRST = ("--method", "slerp")  # has no weights of layers, so that no time goes into a plot
+SECOND = (*FIRST, "--option", "t=0.3")
+SHARDS = (*FIRST, "--max-shard-size", "20KB")
+BESIDE = {".gitattributes", "README.md", "config.json", "hf_lwmm.yaml"}
+PLOT = "plots/layer_weights.png"
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two small SegFormers on the Hub of the tests."""
+    return "local/push-a", "local/push-b"
+
+
+@pytest.fixture(autouse=True)
+def _uploaded(api: HfApi, parents: tuple[str, str], models: list[Path]) -> None:
+    for repo, folder in zip(parents, models, strict=False):
+        if not api.repo_exists(repo):
+            api.create_repo(repo)
+            api.upload_folder(repo_id=repo, folder_path=folder)
+
+
+@pytest.fixture
+def repo() -> Iterator[str]:
+    """The name of a repository that does not exist yet."""
+    yield f"local/pushed-{next(_NUMBERS)}"
+
+
+def put(api: HfApi, repo: str, **files: bytes) -> None:
+    """Add files to a repository, as somebody else would."""
+    operations = [CommitOperationAdd(name, content) for name, content in files.items()]
+    api.create_commit(repo, operations, commit_message="by hand")
+
+
+def names(api: HfApi, repo: str, revision: str | None = None) -> set[str]:
+    return set(api.list_repo_files(repo, revision=revision))
+
+
+def merged(run: Run, *arguments: object) -> str:
+    code, out, err = run("merge", *arguments)
+    assert code == 0, err
+    return out
+
+
+def test_a_merge_replaces_the_files_of_an_earlier_one_in_one_commit(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    merged(run, *parents, "--push", repo)
+    assert names(api, repo) == BESIDE | {"model.safetensors", PLOT}
+    put(api, repo, **{"notes.txt": b"mine", "plots/mine.png": b"mine", "helper.py": b"mine"})
+    merged(run, *parents, "--push", repo, *SHARDS)
+    found = names(api, repo) - {"notes.txt", "plots/mine.png", "helper.py"}
+    shards = {name for name in found if "-of-" in name}
+    assert len(shards) > 1 and found == BESIDE | shards | {"model.safetensors.index.json"}
+    assert len(api.list_repo_commits(repo)) == 4
+    code, out, err = run("reproduce", repo)
+    assert code == 0 and "the bytes agree" in out, err
+    merged(run, *parents, "--push", repo, *FIRST)
+    assert names(api, repo) == BESIDE | {"model.safetensors", "notes.txt", "plots/mine.png", "helper.py"}
+
+
+def test_scores_pictures_and_copies_of_an_earlier_merge_go_too(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str, models: list[Path], tmp_path: Path
+) -> None:
+    """Of copies those that the earlier anchor has; others were added by hand."""
+    anchor = segformer(tmp_path / "anchor", 7)
+    (anchor / "preprocessor_config.json").write_text("{}")
+    config = json.loads((anchor / "config.json").read_text())
+    (anchor / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "own.Network"}}))
+    (anchor / "own.py").write_text("")
+    api.create_repo(f"{repo}-anchor")
+    api.upload_folder(repo_id=f"{repo}-anchor", folder_path=anchor)
+    merged(run, f"{repo}-anchor", parents[1], "--push", repo, *FIRST)
+    scores = json.dumps({"dataset": "org/scenes@0123456, split validation"}).encode()
+    written = {"evaluation.json": scores, ".eval_results/org--scenes.yaml": b"[]", "plots/01_street.png": b"x"}
+    others = {".eval_results/org--others.yaml": b"[]", "processing.py": b"", "plots/map.png": b"x"}
+    put(api, repo, **written, **others)
+    assert {"own.py", "preprocessor_config.json"} < names(api, repo)
+    merged(run, *parents, "--push", repo, *FIRST)
+    assert names(api, repo) == BESIDE | {"model.safetensors"} | set(others)
+
+
+def test_a_preprocessor_that_somebody_added_stays(run: Run, api: HfApi, parents: tuple[str, str], repo: str) -> None:
+    merged(run, *parents, "--push", repo, *FIRST)
+    put(api, repo, **{"preprocessor_config.json": b"{}"})
+    merged(run, *parents, "--push", repo, *SECOND)
+    assert "preprocessor_config.json" in names(api, repo)
+
+
+def test_a_folder_and_a_conversion_replace_an_earlier_merge(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    merged(run, *parents, "--push", repo, *SHARDS)
+    merged(run, *parents, "--output", "out", *FIRST)
+    assert hf_lwmm.push("out", repo).changed and names(api, repo) == BESIDE | {"model.safetensors"}
+    merged(run, *parents, "--push", repo, *SHARDS)
+    code, _, err = run("convert", parents[0], "--push", repo, "--license", "mit")
+    assert code == 0, err
+    left = names(api, repo)
+    assert {"model.safetensors", "config.json", "README.md"} < left
+    assert not [name for name in left if "-of-" in name or "index" in name or name.startswith(("hf_lwmm", "plots"))]
+
+
+def test_torch_files_and_safetensors_replace_each_other(run: Run, api: HfApi, repo: str, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        (tmp_path / str(seed)).mkdir()
+        torch.manual_seed(seed)
+        torch.save({"a.weight": torch.rand(3, 3)}, tmp_path / str(seed) / "latest.pth")
+    merged(run, "1", "2", "--push", repo, "--format", "torch", *FIRST)
+    assert "latest.pth" in names(api, repo)
+    merged(run, "1", "2", "--push", repo, *FIRST)
+    assert "model.safetensors" in names(api, repo) and "latest.pth" not in names(api, repo)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "other.pth"])
+def test_weights_of_others_that_would_be_loaded_are_not_covered_up(
+    name: str, run: Run, api: HfApi, repo: str, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        (tmp_path / str(seed)).mkdir()
+        torch.manual_seed(seed)
+        torch.save({"a.weight": torch.rand(3, 3)}, tmp_path / str(seed) / "latest.pth")
+    api.create_repo(repo)
+    put(api, repo, **{name: b"theirs"})
+    code, _, err = run("merge", "1", "2", "--push", repo, "--format", "torch", "--output", "out", *FIRST)
+    assert code == 1 and name.split(".")[0] in err.replace("files of weights", "other") and "no merge wrote" in err
+    assert names(api, repo) == {".gitattributes", name} and Path("out/latest.pth").is_file()
+
+
+def test_weights_that_were_changed_by_hand_are_not_deleted(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    merged(run, *parents, "--push", repo, *FIRST)
+    put(api, repo, **{"model.safetensors": b"theirs"})
+    before = api.model_info(repo).sha
+    code, _, err = run("merge", *parents, "--push", repo, *SHARDS)
+    assert code == 1 and "has model.safetensors that no merge wrote" in err
+    assert api.model_info(repo).sha == before
+
+
+def test_an_earlier_recipe_that_cannot_be_read_is_no_obstacle(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    merged(run, *parents, "--push", repo, *FIRST)
+    put(api, repo, **{"hf_lwmm.yaml": b"models: [a: b: c"})
+    merged(run, *parents, "--push", repo, *SECOND)
+    assert run("reproduce", repo)[0] == 0
+
+
+def test_a_pull_request_proposes_the_replacement_and_can_be_pushed_to(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    merged(run, *parents, "--push", repo, *FIRST)
+    out = merged(run, *parents, "--push", repo, *SHARDS, "--create-pr")
+    assert "/discussions/1" in out and "model.safetensors" in names(api, repo)
+    assert "model.safetensors" not in names(api, repo, "refs/pr/1")
+    out = merged(run, *parents, "--push", repo, "--revision", "refs/pr/1", *SECOND)
+    assert f"{repo}/discussions/1" in out and names(api, repo, "refs/pr/1") == BESIDE | {"model.safetensors"}
+    info = json.loads(run("inspect", f"{repo}@refs/pr/1", "--json")[1])[0]
+    assert info["sha"] == api.model_info(repo, revision="refs/pr/1").sha != api.model_info(repo).sha
+    merged(run, parents[0], f"{repo}@refs/pr/1", "--output", "again", *FIRST)
+    assert f"{repo}@{info['sha']}" in Path("again/hf_lwmm.yaml").read_text()
+    code, out, err = run("reproduce", f"{repo}@refs/pr/1")
+    assert code == 0, err
+
+
+REVISIONS = [
+    (("--revision", "refs/pr/7"), "there is no such pull request"),
+    (("--revision", "v1"), "a tag cannot be pushed to"),
+    (("--revision", "0" * 40), "a commit cannot be pushed to"),
+    (("--revision", "refs/heads/x"), "cannot be the name of a branch"),
+    (("--revision", "a..b"), "cannot be the name of a branch"),
+    (("--revision", "a b"), "cannot be the name of a branch"),
+    (("--revision", "dev", "--create-pr"), "has no branch 'dev'"),
+    (("--revision", "refs/pr/1", "--create-pr"), "starts from a branch"),
+]
+
+
+@pytest.mark.parametrize(("options", "says"), REVISIONS)
+def test_what_cannot_be_pushed_to_is_found_out_before_any_work(
+    options: tuple[str, ...], says: str, run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str]
+) -> None:
+    if not api.repo_exists("local/refs"):
+        api.create_repo("local/refs")
+        api.create_tag("local/refs", tag="v1")
+        api.create_commit("local/refs", [CommitOperationAdd("x", b"x")], commit_message="x", create_pr=True)
+    reading = Fault(path="resolve", status=500, times=99)
+    hub.faults.append(reading)
+    code, _, err = run("merge", *parents, "--push", "local/refs", *options)
+    assert code == 1 and says in err and reading.times == 99, err
+
+
+def test_who_opened_a_pull_request_may_push_to_it(api: HfApi, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.create_repo("local/open", exist_ok=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_stranger")
+    operations = [CommitOperationAdd("x.txt", b"x")]
+    HfApi(endpoint=hub.endpoint, token="hf_stranger").create_commit(
+        "local/open", operations, commit_message="x", create_pr=True
+    )
+    check_push("local/open", hf_lwmm.PushOptions(revision="refs/pr/1"))
+    for revision in ("refs/pr/2", "main", None):
+        with pytest.raises(hf_lwmm.HfLwmmError, match="may not write"):
+            check_push("local/open", hf_lwmm.PushOptions(revision=revision))
+
+
+def test_branches_with_slashes_and_pluses_are_made_and_pushed_to(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    for _ in range(2):
+        merged(run, *parents, "--push", repo, "--revision", "feature/night-v1.0+x", *FIRST)
+    assert "model.safetensors" in names(api, repo, "feature/night-v1.0+x")
+    assert names(api, repo) == {".gitattributes"}
+    assert run("inspect", f"{repo}@feature/night-v1.0+x")[0] == 0
+
+
+def test_the_repository_of_a_push_is_never_a_folder_here(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    Path(repo).mkdir(parents=True)
+    assert repo in merged(run, *parents, "--push", repo, *FIRST)
+    code, _, err = run("merge", *parents, "--push", f"{repo}@main")
+    assert code == 1 and "--revision names the branch" in err
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("/lfs/", method="PUT", times=999, status=403), Fault("objects/batch", method="POST", times=999, status=422)],
+    ids=["upload", "batch"],
+)
+def test_an_upload_that_fails_for_good_is_one_message_and_no_commit(
+    fault: Fault, run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str], repo: str, tmp_path: Path
+) -> None:
+    merged(run, *parents, "--push", repo, *FIRST)
+    before = api.model_info(repo).sha
+    hub.faults.append(fault)
+    other = segformer(tmp_path / f"new-{next(_NUMBERS)}", 100 + next(_NUMBERS))
+    code, _, err = run("merge", parents[0], other, "--output", "out", "--push", repo, *FIRST)
+    assert code == 1 and err.splitlines()[-1].startswith(f"Error: {repo}: ") and "Traceback" not in err
+    assert api.model_info(repo).sha == before and Path("out/model.safetensors").is_file()
+    with pytest.raises(hf_lwmm.HfLwmmError):
+        hf_lwmm.push("out", repo)
+    hub.faults.clear()
+    assert hf_lwmm.push("out", repo).changed and run("reproduce", repo)[0] == 1  # a parent was local
+
+
+def test_a_commit_whose_answer_was_lost_is_not_made_again(
+    run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str], repo: str
+) -> None:
+    hub.faults.append(Fault("/commit/", method="POST", drop_after_bytes=0))
+    assert "Pushed to" in merged(run, *parents, "--push", repo, *FIRST)
+    assert not any(fault.times for fault in hub.faults) and len(api.list_repo_commits(repo)) == 2
+
+
+def test_what_somebody_commits_meanwhile_is_not_overwritten(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged(run, *parents, "--push", repo, *FIRST)
+    real = HfApi.create_commit
+
+    def slow(self: HfApi, repo_id: str, operations: Any, **options: Any) -> Any:
+        real(api, repo_id, [CommitOperationAdd("theirs.txt", b"x")], commit_message="between")
+        return real(self, repo_id, operations, **options)
+
+    monkeypatch.setattr(HfApi, "create_commit", slow)
+    code, _, err = run("merge", *parents, "--push", repo, *SECOND)
+    assert code == 1 and "A commit has happened since" in err
+    assert "t: 0.3" not in Path(api.hf_hub_download(repo, "hf_lwmm.yaml")).read_text()
+
+
+def test_reproduce_compares_the_file_that_would_be_loaded(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    merged(run, *parents, "--push", repo, *SHARDS)
+    assert run("reproduce", repo)[0] == 0
+    content = Path(api.hf_hub_download(parents[0], "model.safetensors")).read_bytes()
+    put(api, repo, **{"model.safetensors": content})
+    code, out, _ = run("reproduce", repo)
+    assert code == 1 and "model.safetensors would be loaded, which the recipe does not make" in out
+    assert "the bytes agree" not in out
+    answer = json.loads(run("reproduce", repo, "--json")[1])
+    assert answer["same"] is False and answer["loaded"] == ["model.safetensors"]
+    assert answer["stored"] == answer["merged"] and hashlib.sha256(content).hexdigest() not in answer["merged"].values()
+
+
+def test_references_resolve_to_the_same_commit_however_they_are_written(
+    run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str], models: list[Path]
+) -> None:
+    repo, folder = parents[1], "weights/epoch 3"
+    if not api.file_exists(repo, f"{folder}/model.safetensors"):
+        api.upload_folder(repo_id=repo, folder_path=models[2], path_in_repo=folder)
+        api.create_tag(repo, tag="v1.0+x")
+    sha = api.model_info(repo).sha
+    for text in (
+        f"{repo}@v1.0+x", f"{hub.endpoint}/{repo}", f"{hub.endpoint}/{repo}/tree/main", f"https://huggingface.co/{repo}"
+    ):  # fmt: skip
+        assert resolve(parse_ref(text)).sha == sha, text
+    for text in (
+        f"{repo}:{folder}/model.safetensors",
+        f"{repo}@main:{folder}/model.safetensors",
+        f"{hub.endpoint}/{repo}/blob/main/weights/epoch%203/model.safetensors",
+        f"{hub.endpoint}/{repo}/resolve/v1.0%2Bx/weights/epoch%203/model.safetensors?download=true",
+    ):
+        code, out, err = run("inspect", text, "--json")
+        assert code == 0, err
+        assert json.loads(out)[0]["files"] == [f"{folder}/model.safetensors"]
+    out = merged(
+        run, f"{hub.endpoint}/{parents[0]}", f"https://huggingface.co/{repo}/tree/main", "--output", "out", *FIRST
+    )
+    assert f"- model: {repo}@{sha}" in Path("out/hf_lwmm.yaml").read_text()

@@ -1,0 +1,88 @@
+"""References: what each way of writing one means, and what is refused with a word on what to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_lwmm.errors import RefError
+from hf_lwmm.hub import ModelRef, is_repo_id, parse_hub_ref, parse_ref
+
+PAGE = "https://huggingface.co/org/a"
+REFERENCES = {
+    "org/a": ModelRef("org/a"),
+    "gpt2": ModelRef("gpt2"),
+    " org/a\n": ModelRef("org/a"),
+    "org/a@v1.0+x": ModelRef("org/a", "v1.0+x"),
+    "org/a@feature/night-v1.0": ModelRef("org/a", "feature/night-v1.0"),
+    "org/a@refs/pr/1": ModelRef("org/a", "refs/pr/1"),
+    "org/a@refs%2Fpr%2F1": ModelRef("org/a", "refs/pr/1"),
+    "org/a@main:weights/epoch 3/m.pth": ModelRef("org/a", "main", files=("weights/epoch 3/m.pth",)),
+    "org/a:x.pth+y.pth": ModelRef("org/a", files=("x.pth", "y.pth")),
+    PAGE: ModelRef("org/a"),
+    f"{PAGE}/": ModelRef("org/a"),
+    f"{PAGE}?library=timm#card": ModelRef("org/a"),
+    "https://hf.co/org/a": ModelRef("org/a"),
+    "https://huggingface.co/gpt2/tree/main": ModelRef("gpt2", "main"),
+    f"{PAGE}/tree/main": ModelRef("org/a", "main"),
+    f"{PAGE}/tree/refs%2Fpr%2F1": ModelRef("org/a", "refs/pr/1"),
+    f"{PAGE}/tree/refs/pr/1": ModelRef("org/a", "refs/pr/1"),
+    f"{PAGE}/commit/{'0' * 40}": ModelRef("org/a", "0" * 40),
+    f"{PAGE}/blob/main/sub/x%20y+z.pth": ModelRef("org/a", "main", files=("sub/x y+z.pth",)),
+    f"{PAGE}/resolve/v1.0%2Bx/m.safetensors?download=true": ModelRef("org/a", "v1.0+x", files=("m.safetensors",)),
+    f"{PAGE}/raw/main/config.json": ModelRef("org/a", "main", files=("config.json",)),
+}
+REFUSED = {
+    "": "is empty",
+    "org/a@": "nothing follows",
+    "org/a:": "nothing follows",
+    "org/a@a b": "is not the name of a branch",
+    "org/a@a..b": "is not the name of a branch",
+    "org/a@x\x1b[31m": "is not the name of a branch",
+    "org/a\n/b": "neither a local path",
+    "org/a/tree/main": "neither a local path",
+    "org/\u0430": "neither a local path",
+    "org/a:../x": "does not stay inside",
+    "org/a:x\x1b": "does not stay inside",
+    "./nothing": "no such file or folder",
+    "~nobody/at/all": "no such file or folder",
+    "x" * 5000 + "/y/z": "neither a local path",
+    "https://example.org/org/a": "not an address of the Hub",
+    "https://huggingface.co@example.org/org/a": "not an address of the Hub",
+    "https://huggingface.co/": "not the address of a model",
+    "https://huggingface.co/datasets/org/a": "not the address of a model",
+    f"{PAGE}/discussions": "not the address of a model",
+    f"{PAGE}/tree/main/sub": "a folder. Name a file in it: org/a@main:sub/FILE",
+    f"{PAGE}/blob/main": "does not stay inside",
+    f"{PAGE}/blob/main/%2e%2e/x": "does not stay inside",
+}
+
+
+@pytest.mark.parametrize("text", REFERENCES)
+def test_a_reference_means(text: str) -> None:
+    assert parse_ref(text) == parse_hub_ref(text.strip()) == REFERENCES[text]
+
+
+@pytest.mark.parametrize("text", REFUSED, ids=lambda text: text[:40])
+def test_anything_else_is_refused(text: str) -> None:
+    with pytest.raises(RefError, match=REFUSED[text]):
+        parse_ref(text)
+
+
+def test_the_hub_of_the_environment_has_addresses_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:8000/mirror")
+    assert parse_ref("http://127.0.0.1:8000/mirror/org/a/tree/main") == ModelRef("org/a", "main")
+    with pytest.raises(RefError, match="not an address of the Hub"):
+        parse_ref("http://127.0.0.1:8001/mirror/org/a")
+
+
+def test_a_folder_here_is_not_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("org/a").mkdir(parents=True)
+    assert parse_ref("org/a").is_local and parse_hub_ref("org/a") == ModelRef("org/a")
+
+
+@pytest.mark.parametrize("text", ["org/a", "a.b-c_d", "org/a.b"])
+def test_names_of_repositories(text: str) -> None:
+    assert is_repo_id(text) and not any(is_repo_id(text + end) for end in ("\n", "/x/y", "..x", "--x", " x", "\u00e9"))
