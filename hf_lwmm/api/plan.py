@@ -79,6 +79,8 @@ def planned(
             progress("Reading headers", done, len(refs) + len(others))
             branch = knobs.branch if done < len(refs) else "student"
             opened.append(open_checkpoint(hub.resolve(ref), branch=branch, headers_only=not inputs.full_download))
+        for checkpoint in opened[: len(refs)]:
+            _ = checkpoint.processor  # one that cannot be read is known before anything is merged
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
         yield make_plan(checkpoints, index, knobs, base, measurements, inputs.tuning)

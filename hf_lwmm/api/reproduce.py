@@ -12,7 +12,7 @@ from hf_lwmm.api.merge import merge
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import Ref, parse_ref
-from hf_lwmm.planning.recipe import FILE_NAME, read_recipe
+from hf_lwmm.planning.recipe import FILE_NAME, load_recipe
 from hf_lwmm.progress import Progress, silent
 
 
@@ -43,7 +43,7 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
     source = hub.resolve(parse_ref(repo))
     if FILE_NAME not in source.files:
         raise PlanError(f"{source.label}: has no {FILE_NAME}, so it was not made by hf-lwmm.")
-    recipe = read_recipe(hub.fetch(source, FILE_NAME).read_text(encoding="utf-8"), f"{source.label}:{FILE_NAME}")
+    recipe = load_recipe(hub.fetch(source, FILE_NAME), f"{source.label}:{FILE_NAME}")
     if recipe.local:
         raise PlanError(f"{source.label}: cannot be made again from here: {', '.join(recipe.local)} was a local file.")
     if recipe.bn_images is not None and recipe.bn_images.local:

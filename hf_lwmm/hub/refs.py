@@ -1,9 +1,9 @@
-"""Read `org/name[@revision][:path/in/repo[+path...]]` and local paths into a `ModelRef`."""
+"""Read `org/name[@revision][:path/in/repo[+path...]]` and local paths into a `ModelRef`; a path may be a folder."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hf_lwmm.errors import RefError
@@ -16,7 +16,8 @@ class ModelRef:
     """A reference to a model: a Hub repository at a revision, or a local file or folder.
 
     Exactly one of `repo_id` and `path` is set. `files` are the files inside it that the reference names; several files
-    together make up one model (`org/fada:extractor.pth+classifier.pth`).
+    together make up one model (`org/fada:extractor.pth+classifier.pth`), and one folder holds one
+    (`org/run:checkpoint-500`).
     """
 
     repo_id: str | None = None
@@ -47,6 +48,10 @@ class ModelRef:
         assert self.path is not None
         return self.path.resolve().name + files
 
+    def of(self, *files: str) -> ModelRef:
+        """Return a reference to other files of the same repository or folder."""
+        return replace(self, files=files)
+
     def at(self, sha: str) -> ModelRef:
         """Return the same model at a commit."""
         return ModelRef(repo_id=self.repo_id, revision=sha, files=self.files)
@@ -63,8 +68,9 @@ Ref = str | Path | ModelRef  # what users may pass to name a model
 def parse_ref(text: Ref) -> ModelRef:
     """Read a model reference.
 
-    Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, several files joined by `+`, and a
-    local file or folder (optionally `folder:file`). A path that exists is local, as in transformers.
+    Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, where the path is a file, several joined
+    by `+`, or a folder, and a local file or folder (optionally `folder:path`). A path that
+    exists is local, as in transformers.
 
     Raises:
         RefError: if the text is not one of these, or names a path outside the repository.
@@ -98,7 +104,7 @@ def _local(text: str) -> ModelRef | None:
 
 
 def _split_files(files: str, text: str) -> tuple[str, ...]:
-    names = tuple(files.split("+")) if files else ()
+    names = tuple(name.rstrip("/") or name for name in files.split("+")) if files else ()
     for name in names:
         check_inside(name, text)
     return names

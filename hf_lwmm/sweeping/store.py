@@ -15,8 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_lwmm.errors import MergeError, SweepError
+from hf_lwmm.errors import DocumentError, HfLwmmError, MergeError, SweepError
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.documents import as_mapping, parse_json
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.sweeping.grid import Skipped, read_candidate
 from hf_lwmm.sweeping.scorer import Scored
@@ -93,19 +94,24 @@ class Store:
             table = pq.read_table(file, partitioning=None)
         except pa.ArrowInvalid:
             raise SweepError(f"{file}: not a Parquet file. Choose another --output.") from None
-        meta = json.loads((table.schema.metadata or {}).get(_META, b"{}"))
-        if not meta:
-            raise SweepError(f"{file}: not the results of a sweep. Choose another --output.")
-        for name, known in meta["study"].items():
+        raw, where = (table.schema.metadata or {}).get(_META, b"{}"), f"{file}, its metadata"
+        try:
+            study = as_mapping(as_mapping(parse_json(raw, where), where).get("study"), f"{where}, study")
+        except DocumentError:
+            raise SweepError(f"{file}: not the results of a sweep. Choose another --output.") from None
+        for name, known in study.items():
             given = self.study.get(name)
             if None not in (known, given) and known != given:
                 raise SweepError(
                     f"{self.path}: holds a sweep that differs in its {name}. Choose another --output, or delete it."
                 )
-        self.study = {name: meta["study"].get(name) if own is None else own for name, own in self.study.items()}
-        counts = table.column("counts")
-        rows = table.select([name for name in _RAW.names if name != "counts"]).to_pylist()
-        return [_scored(row, counts[place].values.to_numpy()) for place, row in enumerate(rows)]
+        self.study = {name: study.get(name) if own is None else own for name, own in self.study.items()}
+        try:
+            counts = table.column("counts")
+            rows = table.select([name for name in _RAW.names if name != "counts"]).to_pylist()
+            return [_scored(row, counts[place].values.to_numpy()) for place, row in enumerate(rows)]
+        except (HfLwmmError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SweepError(f"{file}: its results cannot be used ({error}). Choose another --output.") from None
 
     def keep(self, row: Scored) -> None:
         """Keep a row that was just scored.
@@ -148,7 +154,8 @@ def _plain(row: Scored) -> dict[str, Any]:
 
 
 def _scored(row: Mapping[str, Any], counts: Values) -> Scored:
-    candidate, shaped = read_candidate(json.loads(row["definition"])), counts.reshape(row["counts_shape"])
+    candidate = read_candidate(parse_json(row["definition"], "a candidate"))
+    shaped = counts.reshape(row["counts_shape"])
     return Scored(candidate, shaped, row["seconds"], row["task"], tuple(row["classes"]), tuple(row["notes"]))
 
 
