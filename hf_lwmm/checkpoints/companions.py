@@ -79,7 +79,7 @@ def read_config(source: Source, folder: str) -> ModelConfig:
         note = f"{source.label}: left out {top}, which does not stand beside the weights in {folder}"
         return ModelConfig(notes=(note,) if top else ())
     where = f"{source.label}, {path}"
-    content = dict(as_mapping(read_json(hub.fetch(source, path), where), where))
+    content = dict(_read(source, path))
     notes = []
     for name, (fits, wanted) in _CONFIG_ENTRIES.items():
         if content.get(name) is not None and not fits(content[name]):
@@ -97,8 +97,7 @@ def read_processor(source: Source, folder: str) -> ProcessorSettings | None:
     for name in PROCESSORS:
         if (path := companion(source, folder, name)) is None:
             continue
-        where = f"{source.label}, {path}"
-        content = as_mapping(read_json(hub.fetch(source, path), where), where)
+        where, content = f"{source.label}, {path}", _read(source, path)
         if name == PROCESSORS[0]:
             if content.get(_NESTED) is None:
                 continue
@@ -107,6 +106,14 @@ def read_processor(source: Source, folder: str) -> ProcessorSettings | None:
         _check_settings(content, where)
         return ProcessorSettings(path, content)
     return None
+
+
+def _read(source: Source, path: str) -> Mapping[str, Any]:
+    where = f"{source.label}, {path}"
+    try:
+        return as_mapping(read_json(hub.fetch(source, path), where), where)
+    except DocumentError as error:
+        raise DocumentError(f"{error} Mend it, or take it away to go on without it.") from None
 
 
 def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
