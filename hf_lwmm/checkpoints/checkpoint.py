@@ -19,9 +19,9 @@ from hf_lwmm.checkpoints.containers import BRANCHES
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
 from hf_lwmm.checkpoints.readers import FileReader, JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import SafetensorsReader, TensorInfo, read_header
-from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX, ShardIndex, listed_tensors, read_index
+from hf_lwmm.checkpoints.shard_index import ShardIndex, listed_tensors
 from hf_lwmm.checkpoints.torch_file import read_torch_file
-from hf_lwmm.checkpoints.weight_files import choose_files, weights_folder
+from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.errors import CheckpointError, PlanError
 from hf_lwmm.files.byte_file import ByteFile, LocalFile
 from hf_lwmm.hub.client import Source
@@ -170,31 +170,30 @@ def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bo
     """
     if branch not in BRANCHES:
         raise PlanError(f"--branch {branch} is not one of {', '.join(BRANCHES)}.{did_you_mean(branch, BRANCHES)}")
-    chosen, notes = choose_files(source)
-    index = read_index(source, chosen[0]) if len(chosen) == 1 and chosen[0].endswith(INDEX_SUFFIX) else None
-    shards = index.shards if index else chosen
-    kinds = {PurePosixPath(name).suffix == ".safetensors" for name in shards}
+    chosen = choose_files(source)
+    kinds = {PurePosixPath(name).suffix == ".safetensors" for name in chosen.names}
     if len(kinds) > 1:
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
     if kinds == {True} and branch == "teacher":
         raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --branch teacher.")
-    folder = weights_folder(chosen)
-    config = read_config(source, folder)
+    config = read_config(source, chosen.folder)
     with contextlib.ExitStack() as opened:
         parts = []
-        for name in shards:
+        for name in chosen.names:
             file = _open_file(source, name, headers_only)
             opened.callback(file.close)
             parts.append(_open_part(name, file, branch))
-        parts = _by_index(source, index, parts)
+        parts = _by_index(source, chosen.index, parts)
         tensors = _union(source, parts)
         opened.pop_all()
     readers = {tensor: part.reader for part in parts for tensor in part.tensors}
     classes = next((part.classes for part in parts if part.classes), None) or config.classes
-    notes = (*source.notes, *notes, *config.notes, *(note for part in parts for note in part.notes))
+    notes = (*source.notes, *chosen.notes, *config.notes, *(note for part in parts for note in part.notes))
     metadata = {name: value for part in parts for name, value in part.metadata.items()}
     reader = JoinedReader(readers)
-    return Checkpoint(source, shards, tensors, classes, config.content, reader, notes, tuple(parts), metadata, folder)
+    return Checkpoint(
+        source, chosen.names, tensors, classes, config.content, reader, notes, tuple(parts), metadata, chosen.folder
+    )
 
 
 def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:

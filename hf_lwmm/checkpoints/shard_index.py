@@ -120,6 +120,11 @@ def is_shard(name: str) -> bool:
     return _SHARD.fullmatch(PurePosixPath(name).name) is not None
 
 
+def index_of(shard: str) -> str:
+    """Return the name that the index of a shard's model has."""
+    return _SHARD.sub(rf"\1\4{INDEX_SUFFIX}", shard)
+
+
 def lacking_shards(names: Collection[str], source: Source) -> str | None:
     """Describe what is missing where files are some of a model's shards without their index; None if nothing is."""
     for name in names:
@@ -132,7 +137,7 @@ def lacking_shards(names: Collection[str], source: Source) -> str | None:
             there = all(each in source.files for each in every)
             remedy = (
                 f"Name them all: {source.ref.of(*every).shown}" if there and len(every) <= 10
-                else f"Download the others, such as {lacking[0]}, and {stem}{suffix}{INDEX_SUFFIX}"
+                else f"Download the others, such as {lacking[0]}, and {index_of(name)}"
             )  # fmt: skip
             return f"{name} is one of {int(count)} shards of a model, and the others are not read. {remedy}"
     return None

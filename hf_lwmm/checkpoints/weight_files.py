@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX, is_shard, lacking_shards
+from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX, ShardIndex, index_of, is_shard, lacking_shards, read_index
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.hub import Source
@@ -20,15 +21,29 @@ _PREFERRED = (
 _NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler", "random_states")
 
 
-def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Choose the files that hold the weights, and return them with a note where there was a choice.
+@dataclass(frozen=True)
+class ChosenFiles:
+    """The files that hold a model's weights, their index if they are shards, and notes on what was passed over."""
+
+    names: tuple[str, ...]
+    index: ShardIndex | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The folder that they stand in; "" for the top of a repository, or for several folders."""
+        return _folder(self.names if self.index is None else (self.index.name,))
+
+
+def choose_files(source: Source) -> ChosenFiles:
+    """Choose the files that hold the weights.
 
     Raises:
-        CheckpointError: if there is none, or no way to tell which.
+        CheckpointError: if there is none, no way to tell which, or a shard index cannot be used.
     """
     named = source.ref.files
     if source.ref.path is not None and source.ref.path.is_file():
-        return source.files, _shard_notes(source, source.files)
+        return _named(source, source.files)
     if not named:
         return _choose_in(source, "")
     missing = [name for name in named if name not in source.files]
@@ -37,14 +52,7 @@ def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if missing:
         have = ", ".join(_candidates(source, "")[:10]) or "no weights at all"
         raise CheckpointError(f"{source.label}: has no file {missing[0]!r}. It has {have}.")
-    return named, _shard_notes(source, named)
-
-
-def weights_folder(files: Sequence[str]) -> str:
-    """Return the folder that files of weights stand in; "" for the top of a repository, or for several folders."""
-    folders = {PurePosixPath(name).parent.as_posix() for name in files}
-    folder = folders.pop() if len(folders) == 1 else "."
-    return "" if folder == "." else folder
+    return _named(source, named)
 
 
 def default_files(source: Source, folder: str) -> tuple[str, ...]:
@@ -52,31 +60,48 @@ def default_files(source: Source, folder: str) -> tuple[str, ...]:
     return tuple(path for name in _PREFERRED if (path := _join(folder, name)) in source.files)[:1]
 
 
-def _choose_in(source: Source, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The files of the model in a folder, and a note."""
+def _named(source: Source, names: tuple[str, ...]) -> ChosenFiles:
+    """The files that a reference names, as they are."""
+    if len(names) == 1 and names[0].endswith(INDEX_SUFFIX):
+        index = read_index(source, names[0])
+        return ChosenFiles(index.shards, index)
+    lacking = lacking_shards(names, source)
+    return ChosenFiles(names, notes=(f"{source.label}: {lacking}",) if lacking else ())
+
+
+def _choose_in(source: Source, folder: str) -> ChosenFiles:
+    """The files of the model in a folder."""
     candidates = _candidates(source, folder)
     preferred = [path for name in _PREFERRED if (path := _join(folder, name)) in source.files]
     if preferred:
-        others = [name for name in candidates if name not in preferred and not is_shard(name)] + preferred[1:]
+        chosen = _named(source, (preferred[0],))
+        taken = {*preferred, *chosen.names}
+        others = [name for name in candidates if name not in taken and not is_shard(name)] + preferred[1:]
         note = (f"{source.label}: took {preferred[0]}, not {', '.join(others[:5])}",) if others else ()
-        return (preferred[0],), note
+        return replace(chosen, notes=note)
     if not candidates:
         have = ", ".join(source.files[:10]) or "nothing"
         raise CheckpointError(
             f"{source.label}: no weights found (looked for {', '.join(WEIGHT_SUFFIXES)}); it has {have}."
         )
-    own = weights_folder(candidates)
-    if own != folder and all(PurePosixPath(name).parent.as_posix() == own for name in candidates):
-        chosen, notes = _choose_in(source, own)
-        return chosen, notes or (f"{source.label}: took {chosen[0]}",)
-    if any(map(is_shard, candidates)) and all(map(is_shard, candidates)):
+    own = _folder(candidates)
+    if own.startswith(_join(folder, "")) and own != folder:
+        chosen = _choose_in(source, own)
+        return replace(chosen, notes=chosen.notes or (f"{source.label}: took {', '.join(chosen.names[:5])}",))
+    if all(map(is_shard, candidates)):
         raise CheckpointError(f"{source.label}: {_without_index(source, candidates)}.")
     if len(candidates) > 1:
         raise CheckpointError(
             f"{source.label}: several files could hold the weights: {', '.join(candidates[:10])}. "
             f"Say which: {source.ref.of(candidates[0]).shown}"
         )
-    return (candidates[0],), (f"{source.label}: took {candidates[0]}",)
+    return ChosenFiles((candidates[0],), notes=(f"{source.label}: took {candidates[0]}",))
+
+
+def _folder(names: Sequence[str]) -> str:
+    folders = {PurePosixPath(name).parent.as_posix() for name in names}
+    folder = folders.pop() if len(folders) == 1 else "."
+    return "" if folder == "." else folder
 
 
 def _candidates(source: Source, folder: str) -> list[str]:
@@ -89,12 +114,8 @@ def _join(folder: str, name: str) -> str:
 
 
 def _without_index(source: Source, shards: Sequence[str]) -> str:
-    """The remedy where a folder has shards and no index."""
-    lacking = lacking_shards(shards, source)
+    """What is wrong where a folder has shards and no index, and the remedy."""
     named = source.ref.of(*shards).shown if len(shards) <= 10 else f"{source.ref.of(shards[0]).shown}+..."
-    return lacking or f"has shards without their index ({INDEX_SUFFIX[1:]}). Download it, or name them all: {named}"
-
-
-def _shard_notes(source: Source, names: Sequence[str]) -> tuple[str, ...]:
-    lacking = lacking_shards(names, source)
-    return (f"{source.label}: {lacking}",) if lacking else ()
+    return lacking_shards(shards, source) or (
+        f"has the shards of a model without {index_of(shards[0])}. Download it, or name them all: {named}"
+    )
