@@ -37,9 +37,7 @@ def class_names(content: Any, where: str) -> tuple[str, ...]:
         return tuple(content)
     labels = named_ids(content, where)
     if lacking := [row for row, number in enumerate(labels) if row != number]:
-        raise DocumentError(
-            f"{where}: names the ids {_few(labels)}, not 0, 1, 2, ... in turn; {lacking[0]} is missing."
-        )
+        raise DocumentError(f"{where}: has the ids {_few(labels)}, not 0, 1, 2, ... in turn; {lacking[0]} is missing.")
     return tuple(labels.values())
 
 
