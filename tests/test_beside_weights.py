@@ -13,6 +13,7 @@ import torch
 from conftest import Run
 from huggingface_hub import HfApi
 from PIL import Image
+from safetensors.numpy import load_file
 from tiny import scene, segformer, tensors
 from transformers import AutoImageProcessor, SegformerImageProcessorPil, ViTConfig, ViTForImageClassification
 
@@ -90,7 +91,7 @@ def test_settings_in_both_files_are_those_of_the_processor(models: list[Path], t
     assert hf_lwmm.load(folder).image_processor.size["height"] == 48
 
 
-@pytest.mark.parametrize("named", ["Own", "AutoModel", "SegformerForSemanticSegmentation"])
+@pytest.mark.parametrize("named", ["Own", "AutoModel", "BaseImageProcessor", "SegformerForSemanticSegmentation"])
 def test_a_class_that_is_no_image_processor_is_noted_and_never_loaded(
     named: str, models: list[Path], tmp_path: Path
 ) -> None:
@@ -380,3 +381,23 @@ def test_a_file_by_itself_has_nothing_beside_it(tmp_path: Path) -> None:
     folder = segformer(tmp_path / "model", 1)
     (folder / "config.json").write_text("{")
     assert hf_lwmm.inspect(folder / "model.safetensors").classes is None
+
+
+def test_an_architecture_that_is_no_network_is_passed_over(models: list[Path], tmp_path: Path) -> None:
+    odd = edited(tmp_path / "odd", models[0], architectures=["AutoModelForSemanticSegmentation"])
+    assert hf_lwmm.load(odd).family.name == "SegFormer"
+
+
+def test_fisher_information_is_measured_on_reduced_labels(models: list[Path], tmp_path: Path) -> None:
+    settings = {"do_resize": False, "image_processor_type": "SegformerImageProcessor"}
+    found = []
+    for name, reduce in (("plain", False), ("reduced", True)):
+        model = with_file(tmp_path / name, models[0], PROCESSOR, {**settings, "do_reduce_labels": reduce})
+        (save_pictures(tmp_path / f"data {name}" / "images").parent / "labels").mkdir()
+        for seed in range(3):
+            label = scene(seed)[1]
+            stored = np.where(label == 255, 0, label + 1) if reduce else label
+            Image.fromarray(stored.astype(np.uint8)).save(tmp_path / f"data {name}" / "labels" / f"{seed}.png")
+        hf_lwmm.measure(model, tmp_path / f"data {name}", tmp_path / f"{name}.safetensors", kind="fisher")
+        found.append(load_file(tmp_path / f"{name}.safetensors"))
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])

@@ -235,10 +235,10 @@ def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:
     architectures = checkpoint.config.get("architectures")
     named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     task = next((task for ending, task in _TASKS.items() if named.endswith(ending)), None)
-    model_class = getattr(transformers, named, None)
+    model_class = getattr(transformers, named, None) if task else None
     if (
         task is None
-        or model_class is None
+        or not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel))
         or not _takes_default_files(checkpoint)
         or any(family.model_class is model_class for family in FAMILIES)
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from hf_lwmm.errors import CheckpointError
 from hf_lwmm.networks.families import image_settings
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 
+_KIND = re.compile(r"(\w+ImageProcessor)(?:Pil|Fast)?")
+_MODELS = "transformers.models."  # where its classes for pictures of any network are; others are bases of these
 _BACKENDS = {"pil": ("Pil", ""), "torchvision": ("", "Pil")}  # endings of the names of classes, the preferred first
 
 
@@ -78,9 +81,11 @@ def _class_of(settings: ProcessorSettings, config: PreTrainedConfig, backend: st
         known: Mapping[str, Any] = mapping.get(type(config), {})
         order = (backend, *known)
         return next((found for each in order if _is_processor(found := known.get(each))), None)
-    plain = kind.removesuffix("Fast").removesuffix("Pil")
-    classes = (get_image_processor_class_from_name(plain + ending) for ending in (*_BACKENDS[backend], "Fast"))
-    return next((found for found in classes if _is_processor(found)), None)
+    named = _KIND.fullmatch(kind)
+    if named is None:
+        return None
+    classes = (get_image_processor_class_from_name(named[1] + ending) for ending in (*_BACKENDS[backend], "Fast"))
+    return next((found for found in classes if _is_processor(found) and found.__module__.startswith(_MODELS)), None)
 
 
 def _is_processor(found: Any) -> bool:
