@@ -15,7 +15,8 @@ from hf_lwmm.hub import Ref, parse_ref
 class ModelInfo:
     """A model's layout, architecture, class names, element types and size.
 
-    `parameters` counts float elements, and `dtypes` maps torch's type names to numbers of elements.
+    `parameters` counts float elements, and `dtypes` maps torch's type names to numbers of elements. `image_processor`
+    is the class of the settings beside the weights, None if there are none.
     `training` are facts of the training run that a torch file holds, such as its iteration and software.
     """
 
@@ -29,6 +30,7 @@ class ModelInfo:
     tensors: int
     parameters: int
     license: str | None
+    image_processor: str | None
     training: Mapping[str, str]
     notes: tuple[str, ...] = field(repr=False)
 
@@ -41,11 +43,11 @@ def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
     """
     checkpoint = open_checkpoint(hub.resolve(parse_ref(model)), branch=branch, headers_only=True)
     checkpoint.close()
+    processor = checkpoint.processor
     dtypes: dict[str, int] = {}
     for info in checkpoint.tensors.values():
         name = TORCH_NAMES.get(info.dtype, info.dtype.lower())
         dtypes[name] = dtypes.get(name, 0) + info.count
-    licence = checkpoint.source.card.get("license")
     return ModelInfo(
         model=checkpoint.label,
         sha=checkpoint.source.sha,
@@ -56,7 +58,12 @@ def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
         dtypes=dict(sorted(dtypes.items(), key=lambda item: -item[1])),
         tensors=len(checkpoint.tensors),
         parameters=sum(info.count for info in checkpoint.tensors.values() if is_float(info.dtype)),
-        license=str(licence) if licence else None,
+        license=_stated(checkpoint.source.card.get("license")),
+        image_processor=processor.kind or "of the model's type" if processor else None,
         training=checkpoint.metadata,
         notes=checkpoint.notes,
     )
+
+
+def _stated(licence: str | list[str] | None) -> str | None:
+    return ", ".join(licence) if isinstance(licence, list) else licence

@@ -78,6 +78,8 @@ def planned(
     opened: list[Checkpoint] = []
     try:
         _open_all((*refs, *others), branches, opened, headers_only=not inputs.full_download, progress=progress)
+        for checkpoint in opened[: len(refs)]:
+            _ = checkpoint.processor  # one that cannot be read is known before anything is merged
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
         yield make_plan(checkpoints, index, knobs, base, measurements, inputs.tuning)

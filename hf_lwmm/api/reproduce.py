@@ -8,13 +8,12 @@ from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.merge import merge
-from hf_lwmm.checkpoints.checkpoint import choose_files
+from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
-from hf_lwmm.files.documents import read_text
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import Ref, Source, parse_hub_ref, parse_ref
-from hf_lwmm.planning.recipe import FILE_NAME, read_recipe
+from hf_lwmm.planning.recipe import FILE_NAME, load_recipe
 from hf_lwmm.progress import Progress, silent
 
 
@@ -54,8 +53,7 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
     source = hub.resolve(ref)
     if FILE_NAME not in source.files:
         raise PlanError(f"{source.label}: has no {FILE_NAME}, so it was not made by hf-lwmm.")
-    name = f"{source.label}:{FILE_NAME}"
-    recipe = read_recipe(read_text(hub.fetch(source, FILE_NAME), name), name)
+    recipe = load_recipe(hub.fetch(source, FILE_NAME), f"{source.label}:{FILE_NAME}")
     if recipe.local:
         raise PlanError(f"{source.label}: cannot be made again from here: {', '.join(recipe.local)} was a local file.")
     if recipe.bn_images is not None and recipe.bn_images.local:
@@ -94,13 +92,14 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
 def _loaded(source: Source, output: Sequence[str]) -> tuple[tuple[str, ...], str]:
     """The files that would be loaded, and what is wrong with them if they are not those of a merge's output."""
     try:
-        loaded, _ = choose_files(source)
+        chosen = choose_files(source)
     except CheckpointError as error:
         try:
             choose_files(replace(source, files=tuple(output)))
         except CheckpointError:
             return (), ""  # a merge of several files without an index, which are named when they are loaded
         return (), str(error)
+    loaded = (*chosen.names, *([chosen.index.name] if chosen.index else []))
     if others := sorted(set(loaded) - set(output)):
         return loaded, f"{', '.join(others)} would be loaded, which the recipe does not make."
     return loaded, ""

@@ -18,7 +18,7 @@ from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.calibration.merged_network import pixels_of
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.data.annotations import IGNORE
+from hf_lwmm.data.annotations import IGNORE, reduced_ids
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import PlanError
@@ -84,6 +84,8 @@ def _rows_of_ids(loaded: LoadedModel, images: LabelledImages, protocol: str | No
     if images.ids:
         labels = label_set_of_ids(images.ids)
         classes, stored = labels.classes, labels.table(images.ids)
+    elif loaded.reduce_labels and not protocol and images.classes is None and images.task == "semantic":
+        stored = reduced_ids()
     return match_classes(classes, loaded.classes, images.name, loaded.label)[stored]
 
 

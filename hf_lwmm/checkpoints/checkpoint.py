@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,28 +14,21 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm import hub
+from hf_lwmm.checkpoints.companions import ProcessorSettings, read_config, read_processor
 from hf_lwmm.checkpoints.containers import BRANCHES
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
 from hf_lwmm.checkpoints.readers import FileReader, JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import SafetensorsReader, TensorInfo, read_header
-from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, read_torch_file
-from hf_lwmm.errors import CheckpointError, PlanError, RefError
+from hf_lwmm.checkpoints.shard_index import ShardIndex, listed_tensors
+from hf_lwmm.checkpoints.torch_file import read_torch_file
+from hf_lwmm.checkpoints.weight_files import choose_files
+from hf_lwmm.errors import CheckpointError, PlanError
 from hf_lwmm.files.byte_file import ByteFile, LocalFile
 from hf_lwmm.hub.client import Source
-from hf_lwmm.hub.refs import check_inside
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.layouts import SlotMap, map_slots, place_of
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.progress import Progress, silent
-
-# What transformers looks for, in its order.
-PREFERRED = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-_NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler", "random_states")
 
 
 @dataclass(frozen=True)
@@ -56,8 +48,10 @@ class WeightFile:
 class Checkpoint:
     """The tensors of a model by stored name, and the facts in its files.
 
-    `classes` are label names in order, None if unknown. `notes` say which files were chosen and what was left out of
-    them. `metadata` are facts of the training run, if a torch file holds any.
+    `files` are those that hold the tensors, and `folder` is the one that they stand in, with what belongs to them.
+    `classes` are label names in order, None if unknown. `config` is what can be used of the config.json. `notes` say
+    which files were chosen, and what was left out of them or cannot be used. `metadata` are facts of the training run,
+    if a torch file holds any.
     """
 
     source: Source
@@ -69,6 +63,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     parts: tuple[WeightFile, ...] = field(default=(), repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    folder: str = ""
 
     @property
     def label(self) -> str:
@@ -79,6 +74,15 @@ class Checkpoint:
     def slot_map(self) -> SlotMap:
         """The tensors as slots."""
         return map_slots({name: info.shape for name, info in self.tensors.items()})
+
+    @cached_property
+    def processor(self) -> ProcessorSettings | None:
+        """The settings of the image processor beside the weights, None if there are none.
+
+        Raises:
+            DocumentError: if they cannot be used.
+        """
+        return read_processor(self.source, self.folder)
 
     def read_elements(self, tensor: str, start: int, out: Bytes) -> None:
         """Fill `out` with the bytes of a stored tensor from its element `start` on.
@@ -160,33 +164,36 @@ def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bo
 
     Raises:
         CheckpointError: if there are no weights, several candidates, or a damaged or unsafe file.
+        DocumentError: if the config.json beside the weights is no JSON object.
         HubError: if a file cannot be fetched.
         PlanError: for a branch that does not exist.
     """
     if branch not in BRANCHES:
         raise PlanError(f"--branch {branch} is not one of {', '.join(BRANCHES)}.{did_you_mean(branch, BRANCHES)}")
-    chosen, notes = choose_files(source)
-    shards = _expand_index(source, chosen)
-    kinds = {PurePosixPath(name).suffix == ".safetensors" for name in shards}
+    chosen = choose_files(source)
+    kinds = {PurePosixPath(name).suffix == ".safetensors" for name in chosen.names}
     if len(kinds) > 1:
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
     if kinds == {True} and branch == "teacher":
         raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --branch teacher.")
-    config = read_config(source)
+    config = read_config(source, chosen.folder)
     with contextlib.ExitStack() as opened:
         parts = []
-        for name in shards:
+        for name in chosen.names:
             file = _open_file(source, name, headers_only)
             opened.callback(file.close)
             parts.append(_open_part(name, file, branch))
+        parts = _by_index(source, chosen.index, parts)
         tensors = _union(source, parts)
         opened.pop_all()
     readers = {tensor: part.reader for part in parts for tensor in part.tensors}
-    classes = next((part.classes for part in parts if part.classes), None) or _classes(config)
-    notes += tuple(note for part in parts for note in part.notes)
+    classes = next((part.classes for part in parts if part.classes), None) or config.classes
+    notes = (*source.notes, *chosen.notes, *config.notes, *(note for part in parts for note in part.notes))
     metadata = {name: value for part in parts for name, value in part.metadata.items()}
     reader = JoinedReader(readers)
-    return Checkpoint(source, shards, tensors, classes, config, reader, notes, tuple(parts), metadata)
+    return Checkpoint(
+        source, chosen.names, tensors, classes, config.content, reader, notes, tuple(parts), metadata, chosen.folder
+    )
 
 
 def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:
@@ -220,81 +227,15 @@ def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Check
     return replace(checkpoint, classes=classes) if classes else checkpoint
 
 
-def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Choose the files that hold the weights, and return them with a note where there was a choice.
-
-    Raises:
-        CheckpointError: if there is none, or no way to tell which.
-    """
-    if source.ref.files:
-        missing = [name for name in source.ref.files if name not in source.files]
-        if missing:
-            have = ", ".join(_candidates(source)[:10]) or "no weights at all"
-            raise CheckpointError(f"{source.label}: has no file {missing[0]!r}. It has {have}.")
-        return source.ref.files, ()
-    if source.ref.path is not None and source.ref.path.is_file():
-        return source.files, ()
-    candidates = _candidates(source)
-    preferred = [name for name in PREFERRED if name in source.files]
-    if preferred:
-        others = [name for name in candidates if name not in preferred and not _is_shard(name)] + preferred[1:]
-        note = (f"{source.label}: took {preferred[0]}, not {', '.join(others[:5])}",) if others else ()
-        return (preferred[0],), note
-    if not candidates:
-        have = ", ".join(source.files[:10]) or "nothing"
-        raise CheckpointError(
-            f"{source.label}: no weights found (looked for {', '.join(WEIGHT_SUFFIXES)}); it has {have}."
-        )
-    if len(candidates) > 1:
-        raise CheckpointError(
-            f"{source.label}: several files could hold the weights: {', '.join(candidates[:10])}. "
-            f"Say which: {source.ref.shown}:{candidates[0]}"
-        )
-    return (candidates[0],), (f"{source.label}: took {candidates[0]}",)
-
-
-def read_config(source: Source) -> Mapping[str, Any]:
-    """Return the content of the source's config.json, empty if it has none that can be read."""
-    if "config.json" not in source.files or (source.ref.path is not None and source.ref.path.is_file()):
-        return {}
-    try:
-        config = json.loads(hub.fetch(source, "config.json").read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _candidates(source: Source) -> list[str]:
-    names = (name for name in source.files if name.endswith(WEIGHT_SUFFIXES))
-    return [name for name in names if not PurePosixPath(name).name.startswith(_NOT_WEIGHTS)]
-
-
-def _is_shard(name: str) -> bool:
-    return "-of-" in name
-
-
-def _expand_index(source: Source, chosen: tuple[str, ...]) -> tuple[str, ...]:
-    """Replace each shard index by the shards that it lists."""
-    shards: list[str] = []
-    for name in chosen:
-        if not name.endswith(".index.json"):
-            shards.append(name)
-            continue
-        try:
-            listed = json.loads(hub.fetch(source, name).read_text(encoding="utf-8"))["weight_map"].values()
-            listed = sorted(set(listed))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{source.label}: {name} is not a shard index ({error}).") from None
-        for shard in listed:
-            try:
-                check_inside(str(shard), source.label)
-            except RefError:
-                raise CheckpointError(f"{source.label}: {name} points outside the repository, to {shard!r}.") from None
-            path = str(PurePosixPath(name).parent / str(shard))
-            if path not in source.files or not path.endswith(WEIGHT_SUFFIXES):
-                raise CheckpointError(f"{source.label}: {name} lists {shard!r}, which the repository does not have.")
-            shards.append(path)
-    return tuple(shards)
+def _by_index(source: Source, index: ShardIndex | None, parts: Sequence[WeightFile]) -> list[WeightFile]:
+    """The files with the tensors that the index takes from each, or with all where there is no index."""
+    if index is None:
+        return list(parts)
+    kept, notes = listed_tensors(index, {part.name: part.tensors for part in parts}, source.label)
+    return [
+        replace(part, tensors=kept[part.name], notes=(*part.notes, *(notes if part is parts[0] else ())))
+        for part in parts
+    ]
 
 
 def _union(source: Source, parts: Sequence[WeightFile]) -> dict[str, TensorInfo]:
@@ -308,15 +249,3 @@ def _union(source: Source, parts: Sequence[WeightFile]) -> dict[str, TensorInfo]
     if not tensors:
         raise CheckpointError(f"{source.label}: holds no tensors.")
     return tensors
-
-
-def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The class names of id2label; transformers' placeholders (LABEL_0, ...) do not count."""
-    labels = config.get("id2label")
-    if not isinstance(labels, dict) or not labels:
-        return None
-    try:
-        names = tuple(str(labels[key]) for key in sorted(labels, key=int))
-    except ValueError:
-        return None
-    return None if all(name == f"LABEL_{i}" for i, name in enumerate(names)) else names

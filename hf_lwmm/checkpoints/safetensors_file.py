@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
-from hf_lwmm.errors import CheckpointError
+from hf_lwmm.errors import CheckpointError, DocumentError
 from hf_lwmm.files.byte_file import ByteFile, read_bytes
+from hf_lwmm.files.documents import as_mapping, parse_json, shortened
 
 MAX_HEADER = 100_000_000  # the format's own limit, in bytes
 _MOST_DIMENSIONS = 64
@@ -62,11 +63,12 @@ def read_header(file: ByteFile) -> SafetensorsHeader:
 def _parse(raw: bytes, name: str, data_start: int, data_size: int) -> SafetensorsHeader:
     """A header's JSON text, checked against the size of the data behind it."""
     try:
-        entries = json.loads(raw, object_pairs_hook=_no_duplicates)
-        metadata = entries.pop("__metadata__", None) or {}
+        entries = dict(as_mapping(parse_json(raw, "its JSON", max_size=MAX_HEADER), "its JSON"))
+        metadata = as_mapping(entries.pop("__metadata__", None) or {}, "__metadata__")
         spans = {key: _span(entry) for key, entry in entries.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(f"{name}: corrupt safetensors header ({error}). Download or save it again.") from None
+    except (DocumentError, ValueError, TypeError, KeyError) as error:
+        reason = str(error).rstrip(".")
+        raise CheckpointError(f"{name}: corrupt safetensors header ({reason}). Download or save it again.") from None
     end = 0
     for key, (info, begin, stop) in sorted(spans.items(), key=lambda item: (item[1][1], item[1][2])):
         if begin != end or stop - begin != info.nbytes:
@@ -87,17 +89,10 @@ def _parse(raw: bytes, name: str, data_start: int, data_size: int) -> Safetensor
     )
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    entries = dict(pairs)
-    if len(entries) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return entries
-
-
-def _span(entry: dict[str, Any]) -> tuple[TensorInfo, int, int]:
+def _span(entry: Any) -> tuple[TensorInfo, int, int]:
     dtype, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
     if dtype not in ITEM_SIZES:
-        raise ValueError(f"unknown type {dtype!r}")
+        raise ValueError(f"unknown type {shortened(dtype)}")
     if any(type(number) is not int or number < 0 for number in (*shape, begin, stop)):
         raise ValueError("sizes and offsets must be natural numbers")
     if len(shape) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:

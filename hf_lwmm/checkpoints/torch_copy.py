@@ -6,7 +6,7 @@ import os
 import shutil
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,15 @@ _STEP = 1 << 22  # bytes
 _DESCRIBED = 1 << 3  # flag of a zip entry whose checksum stands behind its content
 
 
-def copy_with_tensors(source: Path, reader: TorchReader, values: TensorReader, target: Path) -> None:
-    """Copy a torch file, with other values in the tensors that its reader knows.
+def copy_with_tensors(
+    source: Path, reader: TorchReader, names: Collection[str], values: TensorReader, target: Path
+) -> None:
+    """Copy a torch file, with other values in some of its tensors.
 
     Args:
         source: the file.
         reader: its reader.
+        names: the tensors that get other values.
         values: the values, by the same names and in the same types and shapes.
         target: the copy, a path that is free.
 
@@ -35,12 +38,13 @@ def copy_with_tensors(source: Path, reader: TorchReader, values: TensorReader, t
         MergeError: if two tensors share memory in the file, so that one value could not be both's.
         CheckpointError: if a value cannot be read.
     """
-    _check_apart(source.name, reader)
+    tensors = {name: tensor for name, tensor in reader.tensors.items() if name in names}
+    _check_apart(source.name, tensors)
     shutil.copyfile(source, target)
     target.chmod(0o644)
     descriptor = os.open(target, os.O_RDWR)
     try:
-        for name, tensor in reader.tensors.items():
+        for name, tensor in tensors.items():
             if tensor.info.count:
                 _replace(descriptor, reader, name, tensor, values)
         if reader.archive.directory:
@@ -49,10 +53,9 @@ def copy_with_tensors(source: Path, reader: TorchReader, values: TensorReader, t
         os.close(descriptor)
 
 
-def _check_apart(file: str, reader: TorchReader) -> None:
+def _check_apart(file: str, tensors: Mapping[str, StoredTensor]) -> None:
     reached: dict[str, tuple[int, str]] = {}
-    tensors = sorted(reader.tensors.items(), key=lambda item: item[1].first_byte)
-    for name, tensor in tensors:
+    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].first_byte):
         if not tensor.info.count:
             continue
         key, end = tensor.storage.key, tensor.first_byte + tensor.reach

@@ -154,6 +154,8 @@ def _end() -> None:
 
 
 def _tell_once(*notes: str) -> None:
+    from hf_lwmm.cli.terminal import note
+
     if not _told.is_set():
         _told.set()
-        print(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.", file=sys.stderr, flush=True)
+        note(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.")

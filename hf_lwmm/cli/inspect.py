@@ -46,5 +46,6 @@ def _rows(info: hf_lwmm.ModelInfo) -> list[tuple[str, str]]:
         ("parameters", f"{info.parameters:,} in {info.tensors:,} tensors"),
         ("dtype", ", ".join(f"{dtype} ({count:,})" for dtype, count in info.dtypes.items())),
         ("licence", info.license or "not stated"),
+        *([("processor", info.image_processor)] if info.image_processor else []),
         *([("training", training)] if training else []),
     ]

@@ -11,7 +11,7 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_undecided, print_plan
-from hf_lwmm.cli.terminal import note
+from hf_lwmm.cli.terminal import note, notes
 
 EXAMPLES = """Examples:
 
@@ -51,6 +51,8 @@ def plan(
         inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
     )
     print_plan(decided, as_json=as_json, full=full)
+    for checkpoint in decided.sources:
+        notes(checkpoint.notes)
     note_undecided(decided)
     if plot is not None:
         hf_lwmm.plot_layer_weights(decided, plot)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from hf_lwmm.data.decoding import SUFFIXES
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.files.documents import read_text
 from hf_lwmm.labels import label_sets
 
 _SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}
@@ -115,7 +116,7 @@ def _name(path: Path, folder: Path) -> str:
 def _ids_of(pairs: Iterable[tuple[Path, Path]], root: Path) -> str | None:
     """The scheme of the raw ids in an images/ and labels/ tree, as its files show it; None if they do not."""
     config = root / "config.json"
-    if config.is_file() and '"animal--bird"' in config.read_text(encoding="utf-8", errors="replace"):
+    if config.is_file() and '"animal--bird"' in read_text(config, str(config)):
         return "mapillary"
     label = next((label for _, label in pairs), None)
     return "gta" if label is not None and _is_coloured_by_raw_id(label) else None

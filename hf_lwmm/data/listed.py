@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,15 @@ import numpy as np
 from hf_lwmm.data.annotations import Boxes
 from hf_lwmm.data.decoding import decode
 from hf_lwmm.data.folders import cityscapes_images, split_names
-from hf_lwmm.errors import DatasetError
+from hf_lwmm.errors import DatasetError, DocumentError
+from hf_lwmm.files.documents import read_json, shortened
 from hf_lwmm.labels import label_sets
 
 _LISTS = {
     "panoptic": ("annotations/panoptic_{split}*.json", "gtFine/cityscapes_panoptic_{split}.json"),
     "detection": ("annotations/instances_{split}*.json", "annotations/{split}.json"),
 }
+_MAX_SIZE = 2 * 2**30  # bytes; that of LVIS has about 1.1 GB
 _FOLDERS = ("{stem}", "images/{stem}", "{split}", "images/{split}", "images")
 
 
@@ -58,18 +59,18 @@ def find_listed(root: Path, split: str, task: str) -> Listed | None:
 
 def _of_coco(root: Path, path: Path, split: str, task: str) -> Listed:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, str(path), max_size=_MAX_SIZE)
         categories = {
             category["id"]: (row, str(category["name"])) for row, category in enumerate(content["categories"])
         }
-        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        images = {image["id"]: _inside(image["file_name"]) for image in content["images"]}
         annotations: list[dict[str, Any]] = content["annotations"]
         index = {number: row for number, (row, _) in categories.items()}
         classes = tuple(name for _, name in categories.values())
         if task == "panoptic":
             segments = {
                 a["image_id"]: (
-                    path.with_suffix("") / a["file_name"],
+                    path.with_suffix("") / _inside(a["file_name"]),
                     [{**s, "category_id": index[s["category_id"]]} for s in a["segments_info"]],
                 )
                 for a in annotations
@@ -84,8 +85,17 @@ def _of_coco(root: Path, path: Path, split: str, task: str) -> Listed:
             )
         readers = tuple(_reader(entries, f"{path}, image {number}") for number, entries in objects.items())
         return Listed(task, classes, _files(root, path, split, images), boxes=readers)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except DocumentError as error:
+        raise DatasetError(f"{error} It should be a list of COCO's format.") from None
+    except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path}: is not in COCO's format: {type(error).__name__} {error}.") from None
+
+
+def _inside(name: Any) -> str:
+    """A file name that a list states, which may not lead out of the folder. Raises ValueError."""
+    if not isinstance(name, str) or not name or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise ValueError(f"the file name {shortened(name)} does not stay inside the folder")
+    return name
 
 
 def _reader(entries: Sequence[Mapping[str, Any]], where: str) -> Callable[[], Boxes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +18,9 @@ from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
 from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.data.runs import Ids
-from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import label_set_of_ids, label_sets
+from hf_lwmm.errors import DatasetError, DocumentError
+from hf_lwmm.files.documents import read_json
+from hf_lwmm.labels import label_set_of_ids, label_sets, named_ids
 from hf_lwmm.planning.images import ImageSource, as_images
 
 _NAMES = "id2label.json"
@@ -128,7 +128,7 @@ def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImag
     names = root / _NAMES
     scheme = ids or tree.ids  # says what label files hold, whatever names stand beside them
     has_names = names.is_file() and not scheme
-    numbers = named_ids(names.read_text(encoding="utf-8"), str(names)) if has_names else {}
+    numbers = _names_in(names, str(names)) if has_names else {}
     colours = _colours(scheme)
 
     def read(index: int) -> Sample:
@@ -258,22 +258,17 @@ def _names_beside(rows: Rows) -> dict[int, str]:
     try:
         beside = Path(name, _NAMES)
         path = beside if Path(name).is_dir() else hf_hub_download(name, _NAMES, repo_type="dataset", revision=revision)
-        return named_ids(Path(path).read_text(encoding="utf-8"), f"{name}, {_NAMES}")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
         return {}
+    return _names_in(Path(path), f"{name}, {_NAMES}") if Path(path).is_file() else {}
 
 
-def named_ids(text: str, where: str) -> dict[int, str]:
-    """Return the names of ids in an id2label.json, in the order of the ids.
-
-    Raises:
-        DatasetError: if the text is not that of such a file.
-    """
+def _names_in(path: Path, where: str) -> dict[int, str]:
+    """The names of ids in an id2label.json, in the order of the ids."""
     try:
-        labels = {int(key): str(name) for key, name in json.loads(text).items()}
-    except (ValueError, AttributeError):
-        raise DatasetError(f"{where}: is no id2label.json, which is an object of ids and class names.") from None
-    return dict(sorted(labels.items()))
+        return named_ids(read_json(path, where), where)
+    except DocumentError as error:
+        raise DatasetError(f"{error} It should be an {_NAMES}, an object of ids and class names.") from None
 
 
 def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:

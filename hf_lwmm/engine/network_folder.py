@@ -4,53 +4,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, beside, companion
+from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
+from hf_lwmm.files.documents import as_mapping, parse_json
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
-
-COMPANIONS = ("config.json", "preprocessor_config.json")
 
 
 def write_network(
     plan: MergePlan, folder: Path, *, writing: WriteOptions = WriteOptions(), progress: Progress = silent
 ) -> tuple[str, ...]:
-    """Write the merged tensors and the anchor's configuration into a folder; return the names of the weight files.
+    """Write the merged tensors and what stands beside the anchor's weights; return the names of the weight files.
 
     Raises:
         MergeError: as `write_merged`.
     """
     weights = write_merged(plan, folder, writing=writing, progress=progress)
-    anchor = plan.anchor.source
-    for name in COMPANIONS:
-        if name in anchor.files and not (anchor.ref.path and anchor.ref.path.is_file()):
-            content = hub.fetch(anchor, name).read_bytes()
-            (folder / name).write_bytes(_config(content, plan) if name == "config.json" else content)
-    for name in code_files(plan):
-        (folder / name).write_bytes(hub.fetch(anchor, name).read_bytes())
+    for name, path in _beside_anchor(plan).items():
+        content = hub.fetch(plan.anchor.source, path).read_bytes()
+        (folder / name).write_bytes(_config(content, plan) if name == CONFIG else content)
     return weights
 
 
+def _beside_anchor(plan: MergePlan) -> dict[str, str]:
+    """The files beside the anchor's weights that are copied: their paths by name."""
+    anchor = plan.anchor
+    found = {name: companion(anchor.source, anchor.folder, name) for name in (*COMPANIONS, *code_files(plan))}
+    return {name: path for name, path in found.items() if path is not None}
+
+
 def code_files(plan: MergePlan) -> tuple[str, ...]:
-    """Return the names of the anchor's Python files that are copied, since its network's code travels with it.
+    """Return the names of the Python files beside the anchor's weights that are copied, as its network's own code.
 
     The code is copied and never run.
     """
     if "auto_map" not in plan.anchor.config:
         return ()
-    return tuple(name for name in plan.anchor.source.files if name.endswith(".py") and "/" not in name)
+    found = (PurePosixPath(name) for name in plan.anchor.source.files if name.endswith(".py"))
+    return tuple(path.name for path in found if path == PurePosixPath(plan.anchor.folder) / path.name)
 
 
 def _config(content: bytes, plan: MergePlan) -> bytes:
     """The anchor's configuration, without a path of somebody's machine and with the dtype that is written."""
-    config = json.loads(content)
+    config: dict[str, Any] = dict(as_mapping(parse_json(content, CONFIG), CONFIG))
     changed = config.pop("_name_or_path", None) is not None
     if plan.knobs.dtype is not None:
         key = "torch_dtype" if "torch_dtype" in config else "dtype"
@@ -75,7 +81,8 @@ def check_format(plan: MergePlan, writing: WriteOptions) -> None:
 def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tuple[str, ...]:
     """Put merged weights into copies of the anchor's torch files, in the place of the files that have them now.
 
-    The copies have the names that they have in the anchor's repository, folders and all.
+    The copies have the names that they have in the anchor's repository, folders and all, and what stands beside the
+    anchor's files stands beside the copies.
 
     Returns:
         The names of the new files of weights.
@@ -91,14 +98,17 @@ def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tu
         for part in plan.anchor.parts:
             assert isinstance(part.reader, TorchReader)
             (folder / part.name).parent.mkdir(parents=True, exist_ok=True)
-            copy_with_tensors(paths[part.name], part.reader, merged.reader, folder / part.name)
+            copy_with_tensors(paths[part.name], part.reader, part.tensors, merged.reader, folder / part.name)
             names.append(part.name)
     finally:
         merged.close()
     for name in weights:
         (folder / name).unlink()
     for name in plan.anchor.source.files:
-        if len(names) > 1 and name.endswith(".bin.index.json"):
+        here = name == beside(plan.anchor.folder, PurePosixPath(name).name)
+        if len(names) > 1 and here and name.endswith(f".bin{INDEX_SUFFIX}"):
             (folder / name).write_bytes(hub.fetch(plan.anchor.source, name).read_bytes())
             names.append(name)
+    for name in _beside_anchor(plan):
+        (folder / name).rename(folder / beside(plan.anchor.folder, name))
     return tuple(names)

@@ -26,7 +26,7 @@ from hf_lwmm.evaluation.protocols import ScoredClasses, doubtful_ids, scored_cla
 from hf_lwmm.evaluation.report import METRICS, EvaluationReport, Example, report
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.evaluation.tally import Tally, Totals, join
-from hf_lwmm.labels import label_set_of_ids, match_classes
+from hf_lwmm.labels import match_classes
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.progress import Progress, silent
@@ -131,7 +131,7 @@ def _scoring_plan(
         task=images.task,
         dataset=images.name,
         classes=classes.every,
-        raw_ids=label_set_of_ids(images.ids).table(images.ids) if images.ids else None,
+        raw_ids=classes.raw_ids(images.ids),
         views=all_views(spec.flip, spec.scales),
         void=0 if spec.edaps_void else None,
     )

@@ -112,19 +112,19 @@ def label_of(sample: Sample, plan: ScoringPlan) -> NDArray[np.integer[Any]]:
     Raises:
         DatasetError: if it does not fit its image, or has an id that stands for nothing.
     """
-    label, classes = sample.label, len(plan.classes)
-    assert not isinstance(label, int)
+    stored, classes = sample.label, len(plan.classes)
+    assert not isinstance(stored, int)
     where = f"{plan.dataset}, {sample.name}"
-    _check_size(label.shape, sample, where)
+    _check_size(stored.shape, sample, where)
+    label: NDArray[np.integer[Any]] = stored
     if plan.raw_ids is not None:
-        known = (label >= 0) & (label <= IGNORE)
-        mapped: NDArray[np.integer[Any]] = np.where(known, plan.raw_ids[np.where(known, label, 0)], np.uint8(IGNORE))
-        return mapped
-    outside = label[(label >= classes) & (label != IGNORE)]
-    if outside.size:
+        known = (stored >= 0) & (stored <= IGNORE)
+        label = np.where(known, plan.raw_ids[np.where(known, stored, 0)], np.uint8(IGNORE))
+    outside = (label >= classes) & (label != IGNORE)
+    if outside.any():
         raise DatasetError(
-            f"{where}: has the id {int(outside.flat[0])}, but there are {classes} classes and {IGNORE} for what is "
-            "ignored. --protocol names the data set's classes, --ids its raw ids."
+            f"{where}: has the id {int(stored[outside][0])}, but there are {classes} classes and {IGNORE} for what "
+            "is ignored. --protocol names the data set's classes, --ids its raw ids."
         )
     return label
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_lwmm.data.annotations import reduced_ids
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.labels import label_set_of_ids, label_sets, meaning, normalise, read_label_set
@@ -26,12 +27,23 @@ class ScoredClasses:
     """The classes of a data set, and which of them are scored.
 
     `every` are the names of the classes with the ids 0, 1, ..., and `rows` the ids of those that are scored, in the
-    order of the protocol. `protocol` is what reports call the choice.
+    order of the protocol. `protocol` is what reports call the choice. With `reduced`, ids in label files are one more
+    than these, and 0 is ignored.
     """
 
     every: tuple[str, ...] = field(repr=False)
     rows: tuple[int, ...] = field(repr=False)
     protocol: str = "all classes"
+    reduced: bool = False
+
+    def raw_ids(self, scheme: str | None) -> NDArray[np.uint8] | None:
+        """Return the class id of each raw id 0..255 of label files, 255 for ignored ones; None if they are the same.
+
+        `scheme` is that of the raw ids, where the data set has one.
+        """
+        if scheme is not None:
+            return label_set_of_ids(scheme).table(scheme)
+        return reduced_ids() if self.reduced else None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,6 +76,7 @@ def scored_classes(
         DatasetError: if the protocol has a class that the data set lacks.
     """
     notes: tuple[str, ...] = ()
+    reduced = False
     wanted = read_label_set(protocol) if protocol else None
     if images.ids is not None:
         every = label_set_of_ids(images.ids).classes
@@ -73,9 +86,12 @@ def scored_classes(
         every = label_sets()["cityscapes19"].classes if wanted.name in _PARTS_OF_CITYSCAPES else wanted.classes
     else:
         every = first.classes
-        notes = (f"{images.name}: does not name its classes; its ids were taken for {first.label}'s (--protocol)",)
+        reduced = first.reduce_labels and images.task == "semantic"
+        less = " plus one, and 0 was ignored, as its image processor says (do_reduce_labels)" if reduced else ""
+        taken = f"its ids were taken for {first.label}'s{less} (--protocol)"
+        notes = (f"{images.name}: does not name its classes; {taken}",)
     if wanted is None:
-        return ScoredClasses(every, tuple(range(len(every)))), notes
+        return ScoredClasses(every, tuple(range(len(every))), reduced=reduced), notes
     rows = {normalise(name): row for row, name in enumerate(every)}
     if lacking := [name for name in wanted.classes if normalise(name) not in rows]:
         raise DatasetError(f"{images.name}: has no class {lacking[0]!r}, which the protocol {wanted.name} scores.")

@@ -93,6 +93,16 @@ def as_mapping(content: Any, where: str) -> Mapping[str, Any]:
     return content
 
 
+def is_texts(content: Any) -> bool:
+    """Return True for a list of texts."""
+    return isinstance(content, list | tuple) and all(isinstance(each, str) for each in content)
+
+
+def to_yaml(content: Any) -> str:
+    """Return content as YAML that `parse_yaml` reads: without aliases, and with names in their order."""
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
 def shortened(content: Any) -> str:
     """Return a value as a message may show it: on one line, and no longer than a line."""
     text = repr(content)
@@ -121,12 +131,12 @@ def _decode(text: bytes | str, where: str, max_size: int) -> str:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError(f"the name {_most_frequent([name for name, _ in pairs])!r} occurs twice")
+        raise ValueError(f"the name {_most_frequent([name for name, _ in pairs])} occurs twice")
     return entries
 
 
 def _most_frequent(names: list[str]) -> str:
-    return Counter(names).most_common(1)[0][0]
+    return shortened(Counter(names).most_common(1)[0][0])
 
 
 def _too_deep(where: str) -> DocumentError:
@@ -134,13 +144,13 @@ def _too_deep(where: str) -> DocumentError:
 
 
 def _check_depth(content: Any, where: str) -> None:
-    level = [content]
+    level = [content] if isinstance(content, dict | list) else []
     for _ in range(MAX_DEPTH):
         level = [
             inner
             for outer in level
-            if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
         ]
         if not level:
             return
@@ -149,9 +159,16 @@ def _check_depth(content: Any, where: str) -> None:
 
 def _problem(error: Exception) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem is None:
-        return " ".join(str(error).split())
+        return " ".join(str(error).split())[:200]
     mark = error.problem_mark
-    return f"{error.problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else error.problem
+    return f"{error.problem[:200]} (line {mark.line + 1}, column {mark.column + 1})" if mark else error.problem[:200]
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which writes out again what occurs again."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 class _Loader(yaml.SafeLoader):
@@ -168,6 +185,6 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if len(set(names)) != len(names):
-            twice = f"the name {_most_frequent(names)!r} occurs twice"
+            twice = f"the name {_most_frequent(names)} occurs twice"
             raise yaml.constructor.ConstructorError(None, None, twice, node.start_mark)
         return super().construct_mapping(node, deep)

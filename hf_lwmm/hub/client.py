@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.errors import CheckpointError, HubError
 from hf_lwmm.hub.calls import call, client, transport_errors
+from hf_lwmm.hub.card import README, card_metadata, read_card
 from hf_lwmm.hub.local_folder import file_of, files_of
 from hf_lwmm.hub.refs import ModelRef
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Source:
     """A model at one point in time: a Hub repository at a commit, or a local file or folder.
 
-    `files` are the names of its files, and `card` is the metadata of its README. `sha` is None for local models. `name`
-    replaces the reference in messages and reports if it is not empty.
+    `files` are the names of its files, and `card` is the metadata of its README, of which `notes` say what cannot be
+    used. `sha` is None for local models. `name` replaces the reference in messages and reports if it is not empty.
     """
 
     ref: ModelRef
@@ -29,6 +30,7 @@ class Source:
     files: tuple[str, ...]
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
     name: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def label(self) -> str:
@@ -119,12 +121,18 @@ def _local_source(ref: ModelRef, path: Path) -> Source:
     if not path.is_dir():
         raise CheckpointError(f"{path}: is neither a file nor a folder.")
     files = files_of(path)
-    return Source(ref, None, files, _card_metadata(file_of(path, "README.md")) if "README.md" in files else {})
+    if README in files:
+        file_of(path, README)
+    return _described(Source(ref, None, files), path)
 
 
 def _listed_source(ref: ModelRef, info: ModelInfo) -> Source:
     files = tuple(sorted(sibling.rfilename for sibling in info.siblings or ()))
-    return Source(ref, info.sha, files, dict(vars(info.card_data)) if info.card_data else {})
+    source = Source(ref, info.sha, files)
+    if not hasattr(info.card_data, "__dict__"):
+        return source
+    card = card_metadata(vars(info.card_data), f"{source.label}, {README}")
+    return replace(source, card=card.content, notes=card.notes)
 
 
 def _cached_source(ref: ModelRef, sha: str) -> Source:
@@ -139,15 +147,10 @@ def _cached_source(ref: ModelRef, sha: str) -> Source:
             f"{ref}: not in the cache, and offline mode is on. Unset HF_HUB_OFFLINE to download it."
         ) from None
     files = tuple(sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()))
-    return Source(ref, sha, files, _card_metadata(folder / "README.md"))
+    return _described(Source(ref, sha, files), folder)
 
 
-def _card_metadata(path: Path) -> Mapping[str, Any]:
-    from huggingface_hub import ModelCard
-
-    if not path.is_file():
-        return {}
-    try:
-        return dict(ModelCard.load(path, ignore_metadata_errors=True).data.to_dict())
-    except ValueError:
-        return {}
+def _described(source: Source, folder: Path) -> Source:
+    """The source with the metadata of the README in its folder."""
+    card = read_card(folder / README, f"{source.label}, {README}")
+    return replace(source, card=card.content, notes=card.notes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
@@ -23,7 +23,8 @@ class ModelRef:
     """A reference to a model: a Hub repository at a revision, or a local file or folder.
 
     Exactly one of `repo_id` and `path` is set. `files` are the files inside it that the reference names; several files
-    together make up one model (`org/fada:extractor.pth+classifier.pth`).
+    together make up one model (`org/fada:extractor.pth+classifier.pth`), and one folder holds one
+    (`org/run:checkpoint-500`).
     """
 
     repo_id: str | None = None
@@ -54,6 +55,10 @@ class ModelRef:
         assert self.path is not None
         return self.path.resolve().name + files
 
+    def of(self, *files: str) -> ModelRef:
+        """Return a reference to other files of the same repository or folder."""
+        return replace(self, files=files)
+
     def at(self, sha: str) -> ModelRef:
         """Return the same model at a commit."""
         return ModelRef(repo_id=self.repo_id, revision=sha, files=self.files)
@@ -70,9 +75,9 @@ Ref = str | Path | ModelRef  # what users may pass to name a model
 def parse_ref(text: Ref) -> ModelRef:
     """Read a model reference.
 
-    Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, several files joined by `+`, the address
-    of one of these on the Hub, and a local file or folder (optionally `folder:file`). A path that exists is local, as
-    in transformers.
+    Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, where the path is a file, several joined
+    by `+`, or a folder; the address of one of these on the Hub; and a local file or folder (optionally `folder:path`).
+    A path that exists is local, as in transformers.
 
     Raises:
         RefError: if the text is not one of these, or names a path outside the repository.
@@ -155,7 +160,7 @@ def _local(text: str) -> ModelRef | None:
 
 
 def _split_files(files: str, text: str) -> tuple[str, ...]:
-    names = tuple(files.split("+")) if files else ()
+    names = tuple(name.rstrip("/") or name for name in files.split("+")) if files else ()
     for name in names:
         check_inside(name, text)
     return names

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.errors import DatasetError, DocumentError, PlanError
+from hf_lwmm.files.documents import parse_json, parse_yaml, read_text
+from hf_lwmm.labels.named_ids import class_names
 
 # Different names that data sets give to the same thing, and the name used here for all of them.
 _SYNONYMS = {
@@ -57,7 +57,7 @@ class LabelSet:
 @cache
 def label_sets() -> Mapping[str, LabelSet]:
     """Return the known label sets by name."""
-    content = yaml.safe_load(files(__package__).joinpath("label_sets.yaml").read_text(encoding="utf-8"))
+    content = parse_yaml(files(__package__).joinpath("label_sets.yaml").read_bytes(), "label_sets.yaml")
     return {
         name: LabelSet(
             name,
@@ -106,16 +106,17 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
     if str(name) in label_sets():
         return label_sets()[str(name)]
     if str(name).lstrip().startswith("["):
-        return read_label_set(_classes_in(str(name)))
+        return read_label_set(_classes_in(str(name), "The list of classes"))
     if "," in str(name):
         return read_label_set([part.strip() for part in str(name).split(",")])
-    try:
-        text = Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    if not os.path.isfile(name):  # noqa: PTH113  (pathlib's has no answer for a text that is too long)
         known = ", ".join(label_sets())
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise PlanError(f"{name} is not a label set ({known}), and cannot be read as a file: {reason}.") from None
-    return LabelSet(Path(name).name, _checked(_classes_in(text), str(name)))
+        raise PlanError(f"{name} is not a label set ({known}), and cannot be read as a file: no such file.")
+    try:
+        text = read_text(Path(name), str(name))
+    except DocumentError as error:
+        raise PlanError(f"{name} is not a label set, and cannot be read as a file of classes: {error}") from None
+    return LabelSet(Path(name).name, _checked(_classes_in(text, str(name)), str(name)))
 
 
 def check_label_set(name: object, where: str) -> None:
@@ -187,15 +188,12 @@ def _checked(classes: tuple[str, ...], where: str) -> tuple[str, ...]:
     return classes
 
 
-def _classes_in(text: str) -> tuple[str, ...]:
-    try:
-        content: Any = json.loads(text)
-    except ValueError:
+def _classes_in(text: str, where: str) -> tuple[str, ...]:
+    """The classes in the text of a file: lines, or JSON."""
+    if not text.lstrip().startswith(("[", "{")):
         return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    if isinstance(content, dict):
-        labels = content.get("id2label", content)
-        try:
-            content = [labels[key] for key in sorted(labels, key=int)] if isinstance(labels, dict) else labels
-        except ValueError:
-            return ()
-    return tuple(map(str, content)) if isinstance(content, list) else ()
+    try:
+        content = parse_json(text, where)
+        return class_names(content.get("id2label", content) if isinstance(content, dict) else content, where)
+    except DocumentError as error:
+        raise PlanError(f"{error} Write one class a line, or give a config.json with id2label.") from None

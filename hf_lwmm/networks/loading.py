@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    AutoImageProcessor,
-    PreTrainedConfig,
-    PreTrainedModel,
-    SegformerConfig,
-    SegformerImageProcessorPil,
-)
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
+from hf_lwmm.checkpoints.companions import CONFIG, companion
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
+from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
+from hf_lwmm.checkpoints.weight_files import default_files
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
 from hf_lwmm.hub import Ref, Source, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
-from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
+from hf_lwmm.networks.families import FAMILIES, Family, family_of
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.inputs import NetworkOptions
 
-_PROCESSOR = "preprocessor_config.json"
 # Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {
     "ForSemanticSegmentation": "semantic",
@@ -51,7 +46,8 @@ _AUTO_CLASSES: Mapping[str, str] = {
 class LoadedModel:
     """A network in evaluation mode, with the image processor that prepares pictures for it.
 
-    `classes` are the names of the classifier's rows, `notes` say what was assumed and what was left out.
+    `classes` are the names of the classifier's rows, `notes` say what was assumed and what was left out. With
+    `reduce_labels`, its image processor says that ids in label files are one more than the classes, and 0 is ignored.
     """
 
     model: PreTrainedModel
@@ -60,6 +56,7 @@ class LoadedModel:
     family: Family = field(repr=False)
     source: Source = field(repr=False)
     notes: tuple[str, ...] = ()
+    reduce_labels: bool = False
 
     @property
     def label(self) -> str:
@@ -156,24 +153,47 @@ def _from_slots(checkpoint: Checkpoint, system: str | None) -> LoadedModel:
     """A network of one of the families, filled slot by slot."""
     family = family_of(checkpoint.slot_map, checkpoint.label)
     notes = list(checkpoint.notes)
-    model = _stored_network(checkpoint, family) if system is None else None
+    model = _stored_network(checkpoint, family, notes) if system is None else None
     if model is None:
         model = family.model_class(_config_of_slots(checkpoint, family, system, notes))
     notes += fill(model, checkpoint)
-    processor = _stored_processor(checkpoint.source, notes) or _original_processor(model.config)
-    return LoadedModel(model, processor, _classes(model.config), family, checkpoint.source, tuple(notes))
+    processor = image_processor(checkpoint, model.config, notes)
+    return _loaded(checkpoint, model, processor, family, notes)
 
 
-def _stored_network(checkpoint: Checkpoint, family: Family) -> PreTrainedModel | None:
+def _loaded(
+    checkpoint: Checkpoint, model: PreTrainedModel, processor: Any, family: Family, notes: Sequence[str]
+) -> LoadedModel:
+    reduces = checkpoint.processor is not None and checkpoint.processor.reduces_labels
+    classes = _classes(model.config)
+    return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), reduces)
+
+
+def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) -> PreTrainedModel | None:
     """The network that the repository's config.json describes, None if it describes no network of this family."""
     wanted = family.model_class.config_class
     if wanted is None or checkpoint.config.get("model_type") != wanted.model_type:
         return None
+    content = _named_content(checkpoint, notes)
     try:
-        return family.model_class(wanted.from_dict(dict(checkpoint.config)))
+        return family.model_class(wanted.from_dict(content))
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         why = _reason(error)
         raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {family.name}: {why}") from None
+
+
+def _named_content(checkpoint: Checkpoint, notes: list[str]) -> dict[str, Any]:
+    """The content of the config.json with the names that the checkpoint's classes have."""
+    content = dict(checkpoint.config)
+    classes, stated = checkpoint.classes, content.get("id2label")
+    if classes is None and not stated and classifier_rows(checkpoint.slot_map) is not None:
+        classes = _placeholders(checkpoint, notes)
+    if classes is None or (stated and len(stated) != len(classes)):
+        return content
+    content.pop("num_labels", None)
+    names = {str(row): name for row, name in enumerate(classes)}
+    rows = {name: row for row, name in enumerate(classes)}
+    return content if stated == names else {**content, "id2label": names, "label2id": rows}
 
 
 def _reason(error: Exception) -> str:
@@ -210,48 +230,26 @@ def _classes(config: PreTrainedConfig) -> tuple[str, ...]:
     return tuple(str(names[row]) for row in sorted(names))
 
 
-def _stored_processor(source: Source, notes: list[str]) -> Any:
-    """The repository's own image processor, None if it has none that runs without code of its own."""
-    if _PROCESSOR not in source.files or (source.ref.path is not None and source.ref.path.is_file()):
-        return None
-    path = hub.fetch(source, _PROCESSOR)
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if settings.get("image_processor_type") == SegmentationImageProcessor.__name__:
-            return SegmentationImageProcessor.from_dict(settings)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{source.label}: its {_PROCESSOR} cannot be read: {error}") from None
-    kind = settings.get("image_processor_type") or settings.get("feature_extractor_type")
-    if not kind:
-        return None
-    try:
-        return AutoImageProcessor.from_pretrained(path.parent, backend="pil", trust_remote_code=False)
-    except (OSError, ValueError, ImportError):
-        notes.append(f"{source.label}: its image processor ({kind}) cannot be used; the original's settings are used")
-        return None
-
-
-def _original_processor(config: PreTrainedConfig) -> Any:
-    """An image processor that does what the original evaluation does, for SegFormer in a class of transformers."""
-    if type(config) is SegformerConfig:
-        return SegformerImageProcessorPil(do_resize=False)
-    return SegmentationImageProcessor(**image_settings(config))
-
-
 def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:
     """The network that transformers itself has for a repository; None if it has none or a family here takes it."""
     architectures = checkpoint.config.get("architectures")
     named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     task = next((task for ending, task in _TASKS.items() if named.endswith(ending)), None)
-    model_class = getattr(transformers, named, None)
+    model_class = getattr(transformers, named, None) if task else None
     if (
         task is None
-        or checkpoint.source.ref.files
-        or model_class is None
+        or not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel))
+        or not _takes_default_files(checkpoint)
         or any(family.model_class is model_class for family in FAMILIES)
     ):
         return None
     return Family(f"transformers' {named}", model_class, (), _no_config, task)
+
+
+def _takes_default_files(checkpoint: Checkpoint) -> bool:
+    """True if transformers would take the same files from the folder of the weights."""
+    chosen = default_files(checkpoint.source, checkpoint.folder)
+    return bool(chosen) and (chosen[0].endswith(INDEX_SUFFIX) or chosen == checkpoint.files)
 
 
 def _no_config(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> PreTrainedConfig:
@@ -261,19 +259,20 @@ def _no_config(slot_map: SlotMap, classes: Sequence[str], system: str | None) ->
 def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     """A network of transformers by its own `from_pretrained`, from files alone and without running their code."""
     source = checkpoint.source
-    folder = source.ref.path if source.ref.path is not None else hub.fetch(source, "config.json").parent
-    for name in source.files:
-        # A local folder has all files already, and transformers reads them itself: none may lead out of the folder.
-        local = source.ref.path is not None and name.endswith(".json") and "/" not in name
-        if local or name in checkpoint.files or name == _PROCESSOR or name.endswith(".index.json"):
-            hub.fetch(source, name)
+    path = companion(source, checkpoint.folder, CONFIG)
+    assert path is not None, "the architecture comes from a config.json"
+    indices = [name for name in default_files(source, checkpoint.folder) if name.endswith(INDEX_SUFFIX)]
+    # A local folder has all files already, and transformers reads them itself: none may lead out of the folder.
+    local = source.files if source.ref.path is not None else ()
+    folder = PurePosixPath(path).parent
+    beside = [name for name in local if name.endswith(".json") and PurePosixPath(name).parent == folder]
+    for name in (*checkpoint.files, *indices, *beside):
+        hub.fetch(source, name)
     model_class: Any = family.model_class
+    notes = list(checkpoint.notes)
     try:
-        model = model_class.from_pretrained(folder, local_files_only=True)
-        processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, RuntimeError, StrictDataclassError) as error:
+        config = model_class.config_class.from_dict(_named_content(checkpoint, notes))
+        model = model_class.from_pretrained(hub.fetch(source, path).parent, config=config, local_files_only=True)
+    except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
-    names: dict[Any, str] = dict(model.config.id2label or {})
-    if sorted(names) != list(range(len(names))):
-        raise CheckpointError(f"{checkpoint.label}: its config.json does not name the classes 0, 1, 2, ... in turn.")
-    return LoadedModel(model, processor, _classes(model.config), family, source, tuple(checkpoint.notes))
+    return _loaded(checkpoint, model, stated_processor(checkpoint, model.config), family, notes)

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from hf_lwmm.errors import HfLwmmError, PlanError
+from hf_lwmm.files.documents import shortened
 from hf_lwmm.options import values
 from hf_lwmm.options.declaration import Declaration, declarations, option_name
 from hf_lwmm.options.names import check_names, did_you_mean
@@ -39,7 +40,7 @@ class Options:
         """An option's value, in the type of its field."""
         flag, given = self.flag(name), values.plain(getattr(self, name))
         hint = _hints(type(self))[name]  # type: ignore[arg-type]
-        wrong = self.error(f"{flag} must be {values.type_name(hint)}, not {given!r}.")
+        wrong = self.error(f"{flag} must be {values.type_name(hint)}, not {shortened(given)}.")
         if declared is None:  # the field holds what checks itself, such as other options
             if not values.is_instance(given, hint):
                 raise wrong
@@ -67,7 +68,7 @@ class Options:
                 `where` and gives the nearest known name.
         """
         if not isinstance(content, Mapping):
-            raise cls.error(f"{where}: must hold names and values, not {content!r}.")
+            raise cls.error(f"{where}: must hold names and values, not {shortened(content)}.")
         check_names(content, [each.name for each in fields(cls)], where)  # type: ignore[arg-type]
         try:
             return cls(**content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from numbers import Integral
 from pathlib import PurePath
 from typing import Any, get_args, get_origin
 
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import DocumentError, PlanError
+from hf_lwmm.files.documents import parse_json
 from hf_lwmm.options.declaration import Declaration
 
 
@@ -36,9 +36,9 @@ def parsed(text: str, hint: Any) -> Any:
 
 
 def _parts(text: str) -> list[str]:
-    with contextlib.suppress(ValueError):
-        if isinstance(found := json.loads(text), list):
-            return list(map(str, found))
+    if text.lstrip().startswith("["):
+        with contextlib.suppress(DocumentError):
+            return list(map(str, parse_json(text, text)))
     return [part.strip() for part in text.split(",")]
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from hf_lwmm.checkpoints.safetensors_file import read_header
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import DocumentError, PlanError
 from hf_lwmm.files.byte_file import LocalFile
+from hf_lwmm.files.documents import as_mapping, is_texts, parse_json, shortened
 from hf_lwmm.labels import check_label_set
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.options import check_names
@@ -61,24 +62,36 @@ def read_tuning(entry: Any, where: str) -> Tuning:
     """
     if isinstance(entry, Mapping):
         check_names(entry, ["images", "scoring", "notes", "rows"], where)
-    rows: list[Sequence[float]] = []
     try:
-        for row in entry["rows"]:
-            if not len(rows) < int(row["to"]) <= _POSITIONS:
-                raise ValueError
-            rows += [list(map(float, row["weights"]))] * (int(row["to"]) - len(rows))
-        weights = np.array(rows, np.float64)
-        if weights.ndim != 2 or not np.allclose(weights.sum(axis=1), 1, rtol=0, atol=1e-6) or weights.min() < 0:
-            raise ValueError
+        weights = _layer_weights(entry["rows"])
     except (KeyError, TypeError, ValueError, OverflowError):
         raise PlanError(
             f"{where}: needs `rows`, each with `to`, its last position, and `weights` that sum to 1."
         ) from None
-    images = read_image_provenance(entry["images"], f"{where}, images") if entry.get("images") else None
+    notes = entry.get("notes") or ()
+    if not is_texts(notes):
+        raise PlanError(f"{where}, notes: must be a list of texts, not {shortened(notes)}.")
+    images = read_image_provenance(entry["images"], f"{where}, images") if entry.get("images") is not None else None
     scoring = ScoringOptions.read(entry.get("scoring") or {}, f"{where}, scoring")
     if scoring.protocol is not None and not scoring.protocol.startswith("["):
         check_label_set(scoring.protocol, f"{where}, scoring, protocol")
-    return Tuning(weights, images, tuple(map(str, entry.get("notes") or ())), scoring)
+    return Tuning(weights, images, tuple(notes), scoring)
+
+
+def _layer_weights(entries: Sequence[Mapping[str, Any]]) -> LayerWeights:
+    """The weights in a recipe's rows. Raises KeyError, TypeError or ValueError if they are none."""
+    rows: list[Sequence[float]] = []
+    for row in entries:
+        last, weights = row["to"], row["weights"]
+        if type(last) is not int or not len(rows) < last <= _POSITIONS or last * len(weights) > 10 * _POSITIONS:
+            raise ValueError
+        if any(type(weight) not in (int, float) for weight in weights):
+            raise ValueError
+        rows += [weights] * (last - len(rows))
+    found = np.array(rows, np.float64)
+    if found.ndim != 2 or not np.allclose(found.sum(axis=1), 1, rtol=0, atol=1e-6) or found.min() < 0:
+        raise ValueError
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,7 @@ def measured_model(path: Path) -> MeasuredModel | None:
     with contextlib.closing(LocalFile(path)) as file:
         metadata = read_header(file).metadata
     try:
-        return MeasuredModel(metadata["model"], dict(json.loads(metadata["sha256"])))
-    except (KeyError, ValueError, TypeError):
+        hashes = as_mapping(parse_json(metadata["sha256"], "sha256"), "sha256")
+        return MeasuredModel(metadata["model"], dict(hashes)) if is_texts([*hashes.values()]) else None
+    except (KeyError, DocumentError):
         return None

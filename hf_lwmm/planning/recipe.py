@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hf_lwmm._version import __version__
-from hf_lwmm.errors import PlanError, RefError
+from hf_lwmm.errors import DocumentError, PlanError, RefError
+from hf_lwmm.files.documents import as_mapping, is_texts, parse_yaml, read_text, shortened, to_yaml
 from hf_lwmm.hub.refs import check_inside
 from hf_lwmm.labels import check_label_set
 from hf_lwmm.methods import make_method
@@ -98,7 +97,7 @@ class Recipe:
             "max_shard_size": self.files.shard_bytes,
             "output": dict(sorted(self.output.items())),
         }
-        return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+        return to_yaml(content)
 
 
 def recipe_of(
@@ -131,16 +130,17 @@ def recipe_of(
     )
 
 
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe file.
+def load_recipe(path: str | Path, name: str = "") -> Recipe:
+    """Read a recipe file; `name` is what messages call it, its path if empty.
 
     Raises:
         PlanError: if it cannot be read, or is no recipe.
     """
     try:
-        return read_recipe(Path(path).read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: cannot be read: {error}") from None
+        text = read_text(Path(path), name or str(path))
+    except DocumentError as error:
+        raise PlanError(str(error)) from None
+    return read_recipe(text, name or str(path))
 
 
 _KEYS = (
@@ -158,30 +158,33 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         PlanError: if it is no recipe, has an unknown name or an unfit value, or a newer schema.
     """
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise PlanError(f"{name}: not valid YAML: {error}") from None
-    if not isinstance(content, dict) or not isinstance(content.get("models"), list):
+        content = as_mapping(parse_yaml(text, name), name)
+    except DocumentError as error:
+        raise PlanError(f"{error} A recipe needs at least a list of `models`.") from None
+    if not isinstance(content.get("models"), list):
         raise PlanError(f"{name}: not a recipe; it needs at least a list of `models`.")
     _check_schema(content.get("schema", SCHEMA), name)
     if _is_first_schema(content):
         content = _from_first_schema(content, name)
     check_names(content, _KEYS, name)
+    _check_types(content, name)
     models = [_entry(entry, name) for entry in content["models"]]
     if not models:
         raise PlanError(f"{name}: lists no models.")
-    base = _entry(content["base"], name) if content.get("base") else None
+    base = _entry(content["base"], name) if content.get("base") is not None else None
     measurements = [_entry(entry, name) for entry in content.get("measurements") or []]
     every = [*models, *([base] if base else []), *measurements]
     return Recipe(
         models=tuple(entry.ref for entry in models),
-        anchor=str(content.get("anchor") or models[0].ref),
+        anchor=content.get("anchor") or models[0].ref,
         knobs=_knobs(content, name),
         base=base.ref if base else None,
         measurements=tuple(entry.ref for entry in measurements),
         tuning=read_tuning(content["tuning"], f"{name}, tuning") if content.get("tuning") is not None else None,
         bn_images=(
-            read_image_provenance(content["bn_images"], f"{name}, bn_images") if content.get("bn_images") else None
+            read_image_provenance(content["bn_images"], f"{name}, bn_images")
+            if content.get("bn_images") is not None
+            else None
         ),
         system=NetworkOptions.read({"system": content.get("system")}, name).system,
         files=_files(content, name),
@@ -189,18 +192,34 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         sha256=tuple(entry.sha256 for entry in every),
         recorded=tuple(entry.recorded for entry in every),
         output=_hashes(content.get("output"), f"{name}, output"),
-        version=str(content.get("hf_lwmm", __version__)),
+        version=content.get("hf_lwmm") or __version__,
     )
 
 
+# The types of a recipe's entries; options check those that are not named here.
+_TYPES: Mapping[str, tuple[type, str]] = {
+    "hf_lwmm": (str, "be a version in quotes"),
+    "anchor": (str, "be a reference such as org/name@revision"),
+    "method": (str | Mapping, "be a name, or a name with options"),  # type: ignore[dict-item]
+    "knobs": (Mapping, "hold names and values"),
+    "measurements": (list, "be a list"),
+}
+
+
+def _check_types(content: Mapping[str, Any], name: str) -> None:
+    for key, (kind, wanted) in _TYPES.items():
+        if content.get(key) is not None and not isinstance(content[key], kind):
+            raise PlanError(f"{name}, {key}: must {wanted}, not {shortened(content[key])}.")
+
+
 def _check_schema(schema: Any, name: str) -> None:
-    if schema == SCHEMA:
+    if type(schema) is int and schema == SCHEMA:
         return
-    if isinstance(schema, int) and schema > SCHEMA:
+    if type(schema) is int and schema > SCHEMA:
         raise PlanError(
             f"{name}: has the schema {schema}; this version of hf-lwmm reads up to {SCHEMA}. Upgrade hf-lwmm."
         )
-    raise PlanError(f"{name}: has the schema {schema!r}; write `schema: {SCHEMA}`, or leave it out.")
+    raise PlanError(f"{name}: has the schema {shortened(schema)}; write `schema: {SCHEMA}`, or leave it out.")
 
 
 @dataclass(frozen=True)
@@ -217,41 +236,44 @@ def _entry(entry: Any, name: str) -> _Entry:
     content: Mapping[str, Any] = {"model": entry} if isinstance(entry, str) else entry
     ref = (content.get("model") or content.get("local")) if isinstance(content, Mapping) else None
     if not isinstance(ref, str):
-        raise PlanError(f"{name}: a model must be a reference such as org/name@revision, not {entry!r}.")
+        raise PlanError(f"{name}: a model must be a reference such as org/name@revision, not {shortened(entry)}.")
     check_names(content, ("model", "local", "sha256", "recorded"), f"{name}, {ref}")
     recorded = content.get("recorded") or ()
-    if not isinstance(recorded, list | tuple):
-        raise PlanError(f"{name}, {ref}, recorded: must be a list of file names, not {recorded!r}.")
+    if not is_texts(recorded):
+        raise PlanError(f"{name}, {ref}, recorded: must be a list of file names, not {shortened(recorded)}.")
     hashes = _hashes(content.get("sha256"), f"{name}, {ref}")
-    return _Entry(ref, "local" in content, hashes, tuple(map(str, recorded)))
+    return _Entry(ref, "local" in content, hashes, tuple(recorded))
 
 
 def _hashes(content: Any, where: str) -> dict[str, str]:
-    if content is not None and not isinstance(content, Mapping):
-        raise PlanError(f"{where}: must hold file names and hashes, not {content!r}.")
-    found = {str(name): str(digest) for name, digest in (content or {}).items()}
-    for name in found:
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping) or not is_texts([*content, *content.values()]):
+        raise PlanError(f"{where}: must hold file names and hashes, not {shortened(content)}.")
+    for file in content:
         try:
-            check_inside(name, where)
+            check_inside(file, where)
         except RefError as error:
             raise PlanError(str(error)) from None
-    return found
+    return dict(content)
 
 
 def _files(content: Mapping[str, Any], name: str) -> FileOptions:
-    return FileOptions.read({key: content[key] for key in ("format", "max_shard_size") if content.get(key)}, name)
+    given = {key: content.get(key) for key in ("format", "max_shard_size")}
+    return FileOptions.read({key: value for key, value in given.items() if value is not None}, name)
 
 
 def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
     stated = content.get("method") or Layerwise.name
     options = dict(stated) if isinstance(stated, Mapping) else {"name": stated}
     knobs = content.get("knobs") or {}
-    if not isinstance(knobs, Mapping):
-        raise PlanError(f"{name}, knobs: must hold names and values, not {knobs!r}.")
     if "method" in knobs:
         raise PlanError(f"{name}, knobs: `method` stands beside `knobs`, not in them.")
+    chosen = options.pop("name", Layerwise.name)
+    if not is_texts([chosen, *options]):
+        raise PlanError(f"{name}, method: must be a name, or a name with options, not {shortened(stated)}.")
     try:
-        method = make_method(str(options.pop("name", Layerwise.name)), options)
+        method = make_method(chosen, options)
     except PlanError as error:
         raise PlanError(f"{name}, method: {error}") from None
     check_names(knobs, [each.name for each in fields(Knobs) if each.name != "method"], f"{name}, knobs")
@@ -279,8 +301,11 @@ def _is_first_schema(content: Mapping[str, Any]) -> bool:
 def _from_first_schema(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A recipe of hf-lwmm 0.1.0 in today's words."""
     found = {_FIRST_KEYS.get(key, key): value for key, value in content.items()}
+    _check_types(found, name)
     knobs = dict(found.get("knobs") or {})
-    options = dict(knobs.pop("options", None) or {})
+    options = knobs.pop("options", None) or {}
+    if not isinstance(options, Mapping):
+        raise PlanError(f"{name}, knobs, options: must hold names and values, not {shortened(options)}.")
     method = found.get("method", Layerwise.name)
     layerwise = {key: knobs.pop(key) for key in ("start", "alpha", "ramp") if key in knobs}
     if method == Layerwise.name or "hf_lwmm" not in content:  # 0.1.0 wrote them beside any method

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from hf_lwmm.files.documents import to_yaml
 from hf_lwmm.publishing.tasks import TASKS
 
 if TYPE_CHECKING:  # its module loads numba, an extra
@@ -56,7 +55,7 @@ def eval_results_file(report: EvaluationReport) -> tuple[str, str] | None:
         notes=f"{report.metric.name}, split {split}, {report.protocol}, {report.images} images, "
         f"95% interval {low:.6f} to {high:.6f}",
     )
-    text = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
+    text = to_yaml(eval_result_entries_to_yaml([entry]))
     return eval_results_name(report.dataset), text
 
 

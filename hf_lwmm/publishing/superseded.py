@@ -6,11 +6,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Set
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.checkpoint import choose_files
-from hf_lwmm.engine.network_folder import COMPANIONS
+from hf_lwmm.checkpoints.companions import COMPANIONS
+from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import HfLwmmError, HubError
 from hf_lwmm.files.documents import as_mapping, read_json, read_text
-from hf_lwmm.hub import ModelRef, Source, parse_hub_ref
+from hf_lwmm.hub import Source, parse_hub_ref
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
 from hf_lwmm.publishing.eval_results import eval_results_name
 
@@ -99,18 +99,9 @@ def _anchor_files(recipe: Recipe) -> set[str]:
 
 def _check_loaded(remote: Source, after: Collection[str], files: Collection[str]) -> None:
     """Refuse a push after which other weights would be loaded than those that it adds."""
-    ref = ModelRef(repo_id=remote.ref.repo_id)
-    try:
-        wanted, _ = choose_files(Source(ref, None, tuple(sorted(files))))
-    except HfLwmmError:
-        return  # the merge has several files without an index, which are named when they are loaded
-    try:
-        loaded, _ = choose_files(Source(ref, None, tuple(after)))
-    except HfLwmmError:
-        loaded = ()
-    if loaded != wanted:
-        others = ", ".join(loaded) or "files of weights"
+    wanted, loaded = first_file(files), first_file(after)
+    if wanted not in (None, loaded):  # a merge of several files without an index is named when it is loaded
         raise HubError(
-            f"{ref}: has {others} that no merge wrote, and that would be loaded in place of {wanted[0]} or beside it. "
-            "Delete what is not wanted there, or push to another repository."
+            f"{remote.ref.repo_id}: has {loaded or 'files of weights'} that no merge wrote, and that would be loaded "
+            f"in place of {wanted} or beside it. Delete what is not wanted there, or push to another repository."
         )

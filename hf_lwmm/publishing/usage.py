@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
-from hf_lwmm.checkpoints.checkpoint import PREFERRED, Checkpoint
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
+from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.publishing.tasks import Task, class_name, is_timm, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one

@@ -8,10 +8,10 @@ from typing import Any
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.companions import COMPANIONS, companion
 from hf_lwmm.options import Options
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
 
-_BESIDE = ("config.json", "preprocessor_config.json")
 # No result depends on the device or on how rows are fetched. The images are identified by their content, and ensembles
 # are candidates.
 _LEFT_OUT = ("device", "data", "split", "limit", "streaming", "ensemble", "examples")
@@ -48,7 +48,8 @@ def _identity(checkpoint: Checkpoint) -> str:
         return f"{source.ref}"
     paths = dict(checkpoint.paths)
     if source.ref.path is not None and source.ref.path.is_dir():
-        paths |= {name: hub.fetch(source, name) for name in _BESIDE if name in source.files}
+        found = (companion(source, checkpoint.folder, name) for name in COMPANIONS)
+        paths |= {path: hub.fetch(source, path) for path in found if path is not None}
     return " ".join(f"{name}:{digest}" for name, digest in sorted(hub.file_hashes(paths).items()))
 
 

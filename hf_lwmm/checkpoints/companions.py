@@ -1,0 +1,203 @@
+"""Read what stands beside a model's weights: its config.json and the settings of its image processor.
+
+Both come from the folder of the weights, as transformers reads them, and are checked before anything uses them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from hf_lwmm import hub
+from hf_lwmm.errors import DocumentError
+from hf_lwmm.files.documents import as_mapping, is_texts, read_json, shortened
+from hf_lwmm.hub import Source
+from hf_lwmm.labels import class_names, normalise
+
+CONFIG = "config.json"
+# transformers 5 nests the settings in the first file; where it has none, they are in the second.
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+COMPANIONS = (CONFIG, *PROCESSORS)
+_NESTED = "image_processor"
+_LARGEST = 1 << 15  # pixels, the longest side that settings may ask for
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The content of a config.json without the entries that cannot be used, which `notes` name.
+
+    `classes` are the names in `id2label`, None if it has none or transformers' placeholders (LABEL_0, ...).
+    """
+
+    content: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProcessorSettings:
+    """The settings of an image processor, and the name of the file that has them."""
+
+    file: str
+    content: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """The class that the settings name, as it is called today; empty if they name none."""
+        named = self.content.get("image_processor_type") or self.content.get("feature_extractor_type") or ""
+        return str(named).replace("FeatureExtractor", "ImageProcessor")
+
+    @property
+    def reduces_labels(self) -> bool:
+        """True if ids in label files are one more than the classes, and 0 stands for none."""
+        return any(self.content.get(name) is True for name in ("do_reduce_labels", "reduce_labels"))
+
+
+def beside(folder: str, name: str) -> str:
+    """Return the path in a repository of a file that stands in the folder of the weights."""
+    return (PurePosixPath(folder) / name).as_posix()
+
+
+def companion(source: Source, folder: str, name: str) -> str | None:
+    """Return the path of a file beside the weights; None if it is not there, or the source is a single local file."""
+    path = beside(folder, name)
+    alone = source.ref.path is not None and source.ref.path.is_file()
+    return None if alone or path not in source.files else path
+
+
+def read_config(source: Source, folder: str) -> ModelConfig:
+    """Return the config.json beside the weights, empty if there is none.
+
+    Raises:
+        DocumentError: if it is no JSON object.
+    """
+    path = companion(source, folder, CONFIG)
+    if path is None:
+        top = companion(source, "", CONFIG)
+        note = f"{source.label}: left out {top}, which does not stand beside the weights in {folder}"
+        return ModelConfig(notes=(note,) if top else ())
+    where = f"{source.label}, {path}"
+    content = dict(_read(source, path))
+    notes = []
+    for name, (fits, wanted) in _CONFIG_ENTRIES.items():
+        if content.get(name) is not None and not fits(content[name]):
+            notes.append(f"{where}: left out {name}, which is {shortened(content.pop(name))}, not {wanted}")
+    classes, faults = _classes(content, where)
+    return ModelConfig(content, classes, (*notes, *faults))
+
+
+def read_processor(source: Source, folder: str) -> ProcessorSettings | None:
+    """Return the settings of the image processor beside the weights; None if there are none.
+
+    Raises:
+        DocumentError: if a file is no JSON object, or has a setting of the wrong type.
+    """
+    for name in PROCESSORS:
+        if (path := companion(source, folder, name)) is None:
+            continue
+        where, content = f"{source.label}, {path}", _read(source, path)
+        if name == PROCESSORS[0]:
+            if content.get(_NESTED) is None:
+                continue
+            where = f"{where}, {_NESTED}"
+            content = as_mapping(content[_NESTED], where)
+        _check_settings(content, where)
+        return ProcessorSettings(path, content)
+    return None
+
+
+def _read(source: Source, path: str) -> Mapping[str, Any]:
+    where = f"{source.label}, {path}"
+    try:
+        return as_mapping(read_json(hub.fetch(source, path), where), where)
+    except DocumentError as error:
+        raise DocumentError(f"{error} Mend it, or take it away to go on without it.") from None
+
+
+def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """The names in `id2label`, which is taken out of the content if it is of no use, and notes."""
+    if not content.get("id2label"):
+        return None, ()
+    try:
+        names = class_names(as_mapping(content["id2label"], f"{where}, id2label"), f"{where}, id2label")
+    except DocumentError as error:
+        del content["id2label"]
+        content.pop("label2id", None)
+        return None, (f"{error} So the classes count as unnamed",)
+    if all(name == f"LABEL_{row}" for row, name in enumerate(names)):
+        return None, ()
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if (first := rows.setdefault(normalise(name), row)) != row:
+            return names, (f"{where}, id2label: names two classes {shortened(name)}, {first} and {row}",)
+    return names, ()
+
+
+def _is_auto_map(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(each, str) or (isinstance(each, list) and each and all(isinstance(one, str | None) for one in each))
+        for each in value.values()
+    )
+
+
+def _is_label2id(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(each, int | str) and not isinstance(each, bool) for each in value.values()
+    )
+
+
+# What of a config.json is used here, besides the network's own settings, with its check and the type in words.
+_CONFIG_ENTRIES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "model_type": (lambda value: isinstance(value, str), "a text"),
+    "architectures": (is_texts, "a list of texts"),
+    "auto_map": (_is_auto_map, "an object of texts"),
+    "label2id": (_is_label2id, "an object of ids"),
+    "num_labels": (lambda value: isinstance(value, int) and not isinstance(value, bool) and value > 0, "a number"),
+    "torch_dtype": (lambda value: isinstance(value, str), "a text"),
+    "dtype": (lambda value: isinstance(value, str), "a text"),
+}
+
+
+def _check_settings(content: Mapping[str, Any], where: str) -> None:
+    """Refuse settings with which a processor would fail at the first picture, or later."""
+    for name, value in content.items():
+        fits, wanted = _SETTINGS.get(name, _FLAG if name.startswith("do_") else _ANY)
+        if value is not None and not fits(value):
+            raise DocumentError(f"{where}: {name} is {shortened(value)}, not {wanted}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LARGEST
+
+
+def _is_size(value: Any) -> bool:
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else [value]
+    return bool(parts) and all(part is None or _is_length(part) for part in parts)
+
+
+def _is_numbers(value: Any) -> bool:
+    return _is_number(value) or (isinstance(value, list) and bool(value) and all(map(_is_number, value)))
+
+
+_TEXT = (lambda value: isinstance(value, str), "a text")
+_FLAG = (lambda value: isinstance(value, bool), "true or false")
+_SIZE = (_is_size, f"a number of pixels to {_LARGEST:,}, or an object or a list of such numbers")
+_NUMBERS = (_is_numbers, "a number or a list of numbers")
+_ANY: tuple[Callable[[Any], bool], str] = (lambda value: True, "")
+_SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "image_processor_type": _TEXT,
+    "feature_extractor_type": _TEXT,
+    "auto_map": (_is_auto_map, "an object of texts"),
+    "reduce_labels": _FLAG,
+    "resample": (lambda value: isinstance(value, int) and value in range(6), "a number of PIL's filters, from 0 to 5"),
+    "rescale_factor": (_is_number, "a number"),
+    "image_mean": _NUMBERS,
+    "image_std": _NUMBERS,
+    **dict.fromkeys(("size", "crop_size", "pad_size", "window", "stride"), _SIZE),
+}

@@ -1,0 +1,403 @@
+"""What stands beside the weights, config.json and image processor: read from their folder, and the same everywhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Run
+from huggingface_hub import HfApi
+from PIL import Image
+from safetensors.numpy import load_file
+from tiny import scene, segformer, tensors
+from transformers import AutoImageProcessor, SegformerImageProcessorPil, ViTConfig, ViTForImageClassification
+
+import hf_lwmm
+from hf_lwmm import DocumentError
+
+PROCESSOR = "preprocessor_config.json"
+PLAIN = {
+    "do_normalize": True,
+    "do_resize": True,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+    "size": {"height": 32, "width": 32},
+}
+OLD = {**PLAIN, "size": 32, "resample": 2, "reduce_labels": True}
+OWN = "its image processor (Own) cannot be used; the original's settings are used"
+# By name: the file, its content, and the class that reads it as transformers does.
+PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "an extractor": (PROCESSOR, {**OLD, "feature_extractor_type": "SegformerFeatureExtractor"}),
+    "an extractor twice": (
+        PROCESSOR,
+        {
+            **OLD,
+            "feature_extractor_type": "SegformerFeatureExtractor",
+            "image_processor_type": "SegformerFeatureExtractor",
+        },
+    ),
+    "a class": (PROCESSOR, {**PLAIN, "image_processor_type": "SegformerImageProcessor"}),
+    "a fast one": (PROCESSOR, {**PLAIN, "image_processor_type": "SegformerImageProcessorFast"}),
+    "one of PIL": (PROCESSOR, {**PLAIN, "image_processor_type": "SegformerImageProcessorPil"}),
+    "no class": (PROCESSOR, PLAIN),
+    "a processor's": (
+        "processor_config.json",
+        {"image_processor": {**PLAIN, "image_processor_type": "SegformerImageProcessor"}},
+    ),
+}
+
+
+def with_file(folder: Path, model: Path, name: str, content: Any) -> Path:
+    """A copy of a model with another file beside its weights; texts are written as they are."""
+    shutil.copytree(model, folder)
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (folder / name).write_bytes(text)
+    return folder
+
+
+def edited(folder: Path, model: Path, **entries: Any) -> Path:
+    """A copy of a model with other entries in its config.json."""
+    config = json.loads((model / "config.json").read_text())
+    return with_file(folder, model, "config.json", {**config, **entries})
+
+
+# Image processors
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_processors_of_every_age_are_read_as_transformers_reads_them(
+    kind: str, models: list[Path], tmp_path: Path
+) -> None:
+    name, content = PROCESSORS[kind]
+    loaded = hf_lwmm.load(with_file(tmp_path / "model", models[0], name, content))
+    assert type(loaded.image_processor) is SegformerImageProcessorPil and loaded.notes == ()
+    picture = scene(1)[0]
+    expected = SegformerImageProcessorPil(size={"height": 32, "width": 32})(picture, return_tensors="pt")
+    assert torch.equal(loaded.image_processor(picture, return_tensors="pt")["pixel_values"], expected["pixel_values"])
+
+
+def test_settings_in_both_files_are_those_of_the_processor(models: list[Path], tmp_path: Path) -> None:
+    folder = with_file(tmp_path / "model", models[0], PROCESSOR, {**PLAIN, "size": 48})
+    nested = {"image_processor": {**PLAIN, "size": 32}, "processor_class": "Own"}
+    (folder / "processor_config.json").write_text(json.dumps(nested))
+    read = (hf_lwmm.load(folder).image_processor, AutoImageProcessor.from_pretrained(folder, backend="pil"))
+    assert [each.size["height"] for each in read] == [32, 32]
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": "Own"}))
+    assert hf_lwmm.load(folder).image_processor.size["height"] == 48
+
+
+@pytest.mark.parametrize("named", ["Own", "AutoModel", "BaseImageProcessor", "SegformerForSemanticSegmentation"])
+def test_a_class_that_is_no_image_processor_is_noted_and_never_loaded(
+    named: str, models: list[Path], tmp_path: Path
+) -> None:
+    folder = with_file(tmp_path / "model", models[0], PROCESSOR, {**PLAIN, "image_processor_type": named})
+    loaded = hf_lwmm.load(folder)
+    assert loaded.notes == (f"model: {OWN.replace('Own', named)}",)
+    assert loaded.image_processor.do_resize is False
+
+
+def test_a_merge_copies_either_file(models: list[Path], tmp_path: Path) -> None:
+    for kind in ("an extractor", "a processor's"):
+        name, content = PROCESSORS[kind]
+        anchor = with_file(tmp_path / kind, models[0], name, content)
+        output = tmp_path / f"out {kind}"
+        hf_lwmm.merge([anchor, models[1]], output=output)
+        assert (output / name).read_bytes() == (anchor / name).read_bytes()
+        size = hf_lwmm.load(output).image_processor.size
+        assert (size["height"], size["width"]) == (32, 32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        (b"{,}", "is not valid JSON"),
+        (b"\xff\xfe", "is not UTF-8"),
+        ([], "must hold names and values"),
+        ({"image_processor": 3}, None),
+        ({**PLAIN, "size": "big"}, "size is 'big'"),
+        ({**PLAIN, "size": 10**9}, "size is 1000000000"),
+        ({**PLAIN, "size": {}}, "size is {}"),
+        ({**PLAIN, "image_mean": ["a", 1, 1]}, r"image_mean is \['a', 1, 1\]"),
+        ({**PLAIN, "do_resize": "yes"}, "do_resize is 'yes', not true or false"),
+        ({**PLAIN, "image_processor_type": ["SegformerImageProcessor"]}, "image_processor_type is"),
+        ({**PLAIN, "resample": "bilinear"}, "resample is 'bilinear'"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_named_on_every_command(
+    settings: Any, fault: str | None, models: list[Path], tmp_path: Path, run: Run
+) -> None:
+    name = "processor_config.json" if fault is None else PROCESSOR
+    bad = with_file(tmp_path / "bad", models[0], name, settings)
+    scene(1)[0].save(tmp_path / "p.png")
+    said = set()
+    for command in (
+        ("inspect", bad),
+        ("plan", models[1], bad),
+        ("merge", models[1], bad, "--output", "out"),
+        ("predict", bad, "p.png"),
+    ):
+        code, _, err = run(*command)
+        assert code == 1 and not Path("out").exists()
+        said.add(err)
+    [line] = said
+    assert line.startswith(f"Error: bad, {name}") and line.count("\n") == 1
+    with pytest.raises(DocumentError, match=fault or "image_processor: must hold names and values"):
+        hf_lwmm.load(bad)
+
+
+# Reduced labels
+
+
+def test_do_reduce_labels_makes_the_ids_of_unnamed_labels_one_more(tmp_path: Path, models: list[Path]) -> None:
+    settings = {"do_resize": False, "image_processor_type": "SegformerImageProcessor"}
+    plain = with_file(tmp_path / "plain", models[0], PROCESSOR, settings)
+    reduced = with_file(tmp_path / "reduced", models[0], PROCESSOR, {**settings, "do_reduce_labels": True})
+    assert hf_lwmm.load(reduced).reduce_labels and not hf_lwmm.load(plain).reduce_labels
+    hf_lwmm.predict(plain, [save_pictures(tmp_path / "data" / "images")], tmp_path / "found")
+    for path in sorted((tmp_path / "found").glob("*_labels.png")):
+        ids = np.asarray(Image.open(path)) + 1
+        ids[:8] = 0
+        label = tmp_path / "data" / "labels" / path.name.replace("_labels", "")
+        label.parent.mkdir(exist_ok=True)
+        Image.fromarray(ids.astype(np.uint8)).save(label)
+    report = hf_lwmm.evaluate([reduced], tmp_path / "data")
+    assert report is not None and report.models[0].mean == 1
+    assert any("plus one, and 0 was ignored, as its image processor says" in note for note in report.notes)
+    with pytest.raises(hf_lwmm.DatasetError, match="has the id 3, but there are 3 classes"):
+        hf_lwmm.evaluate([plain], tmp_path / "data")
+    (tmp_path / "data" / "id2label.json").write_text(json.dumps({"1": "road", "2": "sky", "3": "car"}))
+    named = hf_lwmm.evaluate([reduced], tmp_path / "data")
+    assert named is not None and named.models[0].mean == 1
+    (tmp_path / "data" / "id2label.json").write_text(json.dumps({"0": "x", "1": "road", "2": "sky", "3": "car"}))
+    contradicted = hf_lwmm.evaluate([reduced], tmp_path / "data")
+    assert contradicted is not None and contradicted.models[0].by_class[0] == 0  # x is a class, and never found
+
+
+def test_labels_above_the_reduced_classes_are_named_as_they_are_stored(tmp_path: Path, models: list[Path]) -> None:
+    settings = {"do_resize": False, "image_processor_type": "SegformerImageProcessor", "do_reduce_labels": True}
+    reduced = with_file(tmp_path / "reduced", models[0], PROCESSOR, settings)
+    save_pictures(tmp_path / "data" / "images")
+    (tmp_path / "data" / "labels").mkdir()
+    for seed in range(3):
+        Image.fromarray(np.full((48, 64), 4, np.uint8)).save(tmp_path / "data" / "labels" / f"{seed}.png")
+    with pytest.raises(hf_lwmm.DatasetError, match="has the id 4, but there are 3 classes"):
+        hf_lwmm.evaluate([reduced], tmp_path / "data")
+
+
+def save_pictures(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for seed in range(3):
+        scene(seed)[0].save(folder / f"{seed}.png")
+    return folder
+
+
+# config.json
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"\xff\xfe", "is not UTF-8"),
+        (b"[]", "must hold names and values"),
+        (b'{"a":' * 20000, "more than 100 levels"),
+        (b'{"a": 1, "a": 2}', "'a' occurs twice"),
+        (b"{", "is not valid JSON"),
+    ],
+)
+def test_a_config_that_is_no_document_is_one_error_on_every_command(
+    content: bytes, fault: str, models: list[Path], data: Path, tmp_path: Path, run: Run
+) -> None:
+    bad = with_file(tmp_path / "bad", models[0], "config.json", content)
+    said = set()
+    for command in (
+        ("inspect", bad),
+        ("plan", bad, models[1]),
+        ("merge", models[1], bad, "--output", "out"),
+        ("predict", bad, data / "images"),
+        ("evaluate", bad, "--data", data),
+        ("convert", bad, "--to", "nvidia", "out.pth"),
+    ):
+        code, _, err = run(*command)
+        assert code == 1 and not Path("out").exists()
+        said.add(err)
+    [line] = said
+    assert line.startswith("Error: bad, config.json: ") and fault in line and line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("entries", "note"),
+    [
+        ({"id2label": ["road", "sky", "car"]}, "id2label: must hold names and values, not ['road', 'sky', 'car']."),
+        (
+            {"id2label": {"0": "road", "2": "car", "3": "sky"}},
+            "id2label: has the ids 0, 2, 3, not 0, 1, 2, ... in turn",
+        ),
+        ({"id2label": {"a": "road", "1": "sky", "2": "car"}}, "id2label: 'a' is no id"),
+        ({"id2label": {"0": 5, "1": "sky", "2": "car"}}, "id2label: the name of the id 0 is 5, not a text"),
+        ({"architectures": "SegformerForSemanticSegmentation"}, "left out architectures, which is 'Segformer"),
+        ({"architectures": [3]}, "left out architectures, which is [3], not a list of texts"),
+        ({"auto_map": ["own.py"]}, "left out auto_map, which is ['own.py']"),
+        ({"label2id": [1, 2]}, "left out label2id, which is [1, 2]"),
+    ],
+)
+def test_entries_that_cannot_be_used_are_noted_on_every_command(
+    entries: dict[str, Any], note: str, models: list[Path], data: Path, tmp_path: Path, run: Run
+) -> None:
+    odd = edited(tmp_path / "odd", models[0], **entries)
+    scored = ("--protocol", tmp_path / "names") if "id2label" in entries else ()
+    (tmp_path / "names").write_text("LABEL_0\nLABEL_1\nLABEL_2\n")
+    for command in (
+        ("inspect", odd),
+        ("plan", odd, models[1]),
+        ("merge", odd, models[1], "--output", "out"),
+        ("predict", odd, data / "images"),
+        ("evaluate", odd, "--data", data, *scored),
+        ("convert", odd, "--to", "nvidia", "converted.pth"),
+    ):
+        code, _, err = run(*command)
+        assert code == 0 and note in err, (command, err)
+    loaded = hf_lwmm.load(odd)
+    own = ("road", "sky", "car") if "id2label" not in entries else ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert loaded.classes == own
+    head = "decode_head.classifier.weight"
+    assert np.array_equal(loaded.model.state_dict()[head], tensors(models[0])[head])
+
+
+def test_labels_name_the_classes_of_a_config_that_does_not(models: list[Path], tmp_path: Path) -> None:
+    placeholders = {"id2label": {str(i): f"LABEL_{i}" for i in range(3)}}
+    for name, entries in (("placeholders", placeholders), ("odd", {"id2label": ["a"]})):
+        folder = edited(tmp_path / name, models[0], **entries)
+        loaded = hf_lwmm.load(folder, hf_lwmm.NetworkOptions(labels=(("a", "b", "c"),)))
+        assert loaded.classes == tuple(loaded.model.config.id2label.values()) == ("a", "b", "c")
+        assert loaded.model.config.label2id == {"a": 0, "b": 1, "c": 2}
+
+
+def test_two_classes_of_one_name_are_noted_and_kept(models: list[Path], tmp_path: Path) -> None:
+    odd = edited(tmp_path / "odd", models[0], id2label={"0": "crane", "1": "sky", "2": "Crane"}, label2id={"crane": 0})
+    info = hf_lwmm.inspect(odd)
+    assert info.classes == ("crane", "sky", "Crane")
+    assert info.notes == ("odd, config.json, id2label: names two classes 'Crane', 0 and 2",)
+
+
+# Folders
+
+
+def test_what_belongs_to_weights_stands_in_their_folder(models: list[Path], tmp_path: Path, run: Run) -> None:
+    repo = tmp_path / "repo"
+    for step, model in ((500, models[0]), (1000, models[1])):
+        name, content = PROCESSORS["a class"]
+        with_file(repo / f"checkpoint-{step}", model, name, {**content, "size": step // 10})
+    (repo / "config.json").write_text('{"model_type": "other", "id2label": {"0": "none"}}')
+    for ref in (f"{repo}:checkpoint-500", f"{repo}:checkpoint-500/", f"{repo}:checkpoint-500/model.safetensors"):
+        assert hf_lwmm.inspect(ref).files == ("checkpoint-500/model.safetensors",)
+        loaded = hf_lwmm.load(ref)
+        assert loaded.classes == ("road", "sky", "car") and loaded.image_processor.size["height"] == 50
+    code, _, err = run("merge", f"{repo}:checkpoint-1000", f"{repo}:checkpoint-500", "--output", "out")
+    assert code == 0 and "left out" not in err
+    for name in ("config.json", PROCESSOR):
+        assert (Path("out") / name).read_bytes() == (repo / "checkpoint-1000" / name).read_bytes()
+    assert np.array_equal(*(tensors(each)["decode_head.classifier.bias"] for each in (Path("out"), models[1])))
+    code, _, err = run("inspect", repo)
+    assert code == 1 and "Say which: repo:checkpoint-1000/model.safetensors" in err
+    code, _, err = run("inspect", f"{repo}:checkpoint-50")
+    assert code == 1 and "has no file 'checkpoint-50'" in err
+
+
+def test_a_config_that_stands_elsewhere_is_left_out_with_a_note(models: list[Path], tmp_path: Path) -> None:
+    repo = with_file(tmp_path / "repo", models[0], "README.md", b"")
+    (repo / "weights").mkdir()
+    (repo / "model.safetensors").rename(repo / "weights" / "model.safetensors")
+    info = hf_lwmm.inspect(repo)
+    assert info.classes is None and info.notes == (
+        "repo: took weights/model.safetensors",
+        "repo: left out config.json, which does not stand beside the weights in weights",
+    )
+
+
+def test_code_beside_the_weights_travels_with_a_merge(models: list[Path], tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    edited(repo / "run", models[0], auto_map={"AutoConfig": "own.OwnConfig"})
+    (repo / "run" / "own.py").write_text("inside")
+    (repo / "other.py").write_text("outside")
+    done = hf_lwmm.merge([f"{repo}:run", models[1]], output=tmp_path / "out")
+    assert (tmp_path / "out" / "own.py").read_text() == "inside" and not (tmp_path / "out" / "other.py").exists()
+    assert any(note.endswith("never run here: own.py") for note in done.notes)
+
+
+def test_a_folder_of_a_repository_is_merged_recorded_and_made_again(
+    models: list[Path], tmp_path: Path, api: HfApi
+) -> None:
+    repo = api.create_repo("local/steps").repo_id
+    for step, model in ((1, models[0]), (2, models[1])):
+        folder = with_file(tmp_path / str(step), model, *PROCESSORS["an extractor"])
+        api.upload_folder(repo_id=repo, folder_path=folder, path_in_repo=f"runs/step-{step}")
+    refs = [f"{repo}:runs/step-{step}" for step in (1, 2)]
+    hf_lwmm.merge(refs, output=tmp_path / "out")
+    hf_lwmm.merge(models[:2], output=tmp_path / "expected")
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (tmp_path / "expected/model.safetensors").read_bytes()
+    assert (tmp_path / "out" / PROCESSOR).read_bytes() == (tmp_path / "1" / PROCESSOR).read_bytes()
+    assert hf_lwmm.load_recipe(tmp_path / "out/hf_lwmm.yaml").models[0].endswith(":runs/step-1")
+    assert hf_lwmm.reproduce(tmp_path / "out").same
+    assert hf_lwmm.load(refs[1]).reduce_labels
+
+
+def test_a_network_of_transformers_is_loaded_from_its_folder(tmp_path: Path, api: HfApi) -> None:
+    config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16,
+                       patch_size=8, id2label={0: "cat", 1: "dog"})  # fmt: skip
+    torch.manual_seed(0)
+    network = ViTForImageClassification(config)
+    network.save_pretrained(tmp_path / "vit" / "best")
+    repo = api.create_repo("local/vit").repo_id
+    (tmp_path / "vit" / "best" / PROCESSOR).write_text(json.dumps({"size": {"height": 16, "width": 16}}))
+    api.upload_folder(repo_id=repo, folder_path=tmp_path / "vit")
+    for ref in (f"{tmp_path / 'vit'}:best", f"{repo}:best", f"{repo}:best/model.safetensors"):
+        loaded = hf_lwmm.load(ref)
+        assert loaded.classes == ("cat", "dog") and loaded.image_processor.size["height"] == 16
+        assert torch.equal(loaded.model.state_dict()["classifier.weight"], network.state_dict()["classifier.weight"])
+    (tmp_path / "vit" / "best" / PROCESSOR).unlink()
+    with pytest.raises(hf_lwmm.CheckpointError, match=r"has no preprocessor_config\.json"):
+        hf_lwmm.load(f"{tmp_path / 'vit'}:best")
+
+
+def test_torch_files_of_a_folder_are_copied_with_what_belongs_to_them(models: list[Path], tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    with_file(repo / "run", models[0], *PROCESSORS["a class"])
+    (repo / "run" / "model.safetensors").unlink()
+    torch.save({name: torch.tensor(value) for name, value in tensors(models[0]).items()}, repo / "run" / "last.pth")
+    writing = hf_lwmm.WriteOptions(format="torch")
+    hf_lwmm.merge([f"{repo}:run", models[1]], output=tmp_path / "out", writing=writing)
+    assert sorted(path.name for path in (tmp_path / "out" / "run").iterdir()) == [
+        "config.json", "last.pth", PROCESSOR
+    ]  # fmt: skip
+    assert hf_lwmm.load(tmp_path / "out").image_processor.size["height"] == 32
+
+
+def test_a_file_by_itself_has_nothing_beside_it(tmp_path: Path) -> None:
+    folder = segformer(tmp_path / "model", 1)
+    (folder / "config.json").write_text("{")
+    assert hf_lwmm.inspect(folder / "model.safetensors").classes is None
+
+
+def test_an_architecture_that_is_no_network_is_passed_over(models: list[Path], tmp_path: Path) -> None:
+    odd = edited(tmp_path / "odd", models[0], architectures=["AutoModelForSemanticSegmentation"])
+    assert hf_lwmm.load(odd).family.name == "SegFormer"
+
+
+def test_fisher_information_is_measured_on_reduced_labels(models: list[Path], tmp_path: Path) -> None:
+    settings = {"do_resize": False, "image_processor_type": "SegformerImageProcessor"}
+    found = []
+    for name, reduce in (("plain", False), ("reduced", True)):
+        model = with_file(tmp_path / name, models[0], PROCESSOR, {**settings, "do_reduce_labels": reduce})
+        (save_pictures(tmp_path / f"data {name}" / "images").parent / "labels").mkdir()
+        for seed in range(3):
+            label = scene(seed)[1]
+            stored = np.where(label == 255, 0, label + 1) if reduce else label
+            Image.fromarray(stored.astype(np.uint8)).save(tmp_path / f"data {name}" / "labels" / f"{seed}.png")
+        hf_lwmm.measure(model, tmp_path / f"data {name}", tmp_path / f"{name}.safetensors", kind="fisher")
+        found.append(load_file(tmp_path / f"{name}.safetensors"))
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
