@@ -72,12 +72,13 @@ def planned(
     """
     refs = read_models(models)
     index = anchor_index(refs, anchor)
-    others = [parse_ref(ref) for ref in (*([inputs.base] if inputs.base else []), *inputs.measurements)]
+    wanted: list[tuple[ModelRef, str | None]] = [(ref, knobs.branch) for ref in refs]
+    wanted += [(parse_ref(inputs.base), "student")] if inputs.base else []
+    wanted += [(parse_ref(ref), None) for ref in inputs.measurements]
     opened: list[Checkpoint] = []
     try:
-        for done, ref in enumerate((*refs, *others)):
-            progress("Reading headers", done, len(refs) + len(others))
-            branch = knobs.branch if done < len(refs) else "student"
+        for done, (ref, branch) in enumerate(wanted):
+            progress("Reading headers", done, len(wanted))
             opened.append(open_checkpoint(hub.resolve(ref), branch=branch, headers_only=not inputs.full_download))
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
