@@ -25,6 +25,7 @@ SPLIT_KEYS = ("feature_extractor", "classifier")  # FADA: one state dict for eac
 _BACKBONES = ("encoder", "backbone", "feature_extractor")  # halves that other code keeps apart, and those behind them
 _HEADS = ("decoder", "classifier", "head", "decode_head", "segmentation_head", "neck", "auxiliary_head")
 _DEPTH = 3  # containers in each other
+_BESIDE = "the tensors beside the entries"
 _LIGHTNING = "pytorch-lightning_version"
 
 State = Mapping[str, Any]  # records of tensors by name
@@ -71,19 +72,20 @@ def find_network(content: Any, branch: str, file: str) -> Network:
     students, teachers = search.copies(content)
     named = search.network(container.get(branch), f"the entry {shown(branch)}") if branch not in BRANCHES else None
     if named is not None:
-        found, chosen, other = named, True, None
+        found, chosen, other, rest = named, True, None, ""
     elif teachers and (branch == "teacher" or not students):
-        found, chosen, other = teachers[0], True, next(iter(students), None)
+        found, chosen, other, rest = teachers[0], True, next(iter(students), None), "student"
     elif students:
-        found, chosen, other = students[0], False, next(iter(teachers), None)
+        found, chosen, other, rest = students[0], False, next(iter(teachers), None), "teacher"
     else:
         raise search.no_network(content)
-    left = f"; left out {other.place or 'what lies beside it'}" if other else ""
-    left += " (--branch teacher)" if other and not chosen else ""
-    notes = [f"{file}: read {found.place or 'the tensors beside it'}{left}"] if found.place or left else []
+    notes = [f"{file}: read {found.place}"] if found.place else []
+    if other:
+        notes = [f"{file}: read {found.place or _BESIDE}; left out {other.place or _BESIDE} (--branch {rest})"]
     if found.skipped:
-        some = ", ".join(map(shown, found.skipped[:3])) + (", ..." if len(found.skipped) > 3 else "")
-        notes.append(f"{file}: left out {len(found.skipped):,} entries that are no tensors ({some})")
+        some = ", ".join(map(shown, found.skipped[:3]))
+        more = f" and {len(found.skipped) - 3:,} more" if len(found.skipped) > 3 else ""
+        notes.append(f"{file}: left out what is no tensor: {some}{more}")
     return Network(found.tensors, _classes(content), tuple(notes), _metadata(content), chosen, _LIGHTNING in container)
 
 
