@@ -43,7 +43,8 @@ class Checkpoint:
     """The tensors of a model, by the names that its own code gives them, and the facts in its files.
 
     `classes` are label names in order, None if unknown. `notes` say which files were chosen and what was left out of
-    them. `metadata` are facts of the training run, if a torch file holds any.
+    them. `metadata` are facts of the training run, if a torch file holds any. `renamed` is true if the files store the
+    tensors under other names, or others beside them.
     """
 
     source: Source
@@ -55,6 +56,7 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     parts: tuple[WeightFile, ...] = field(default=(), repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    renamed: bool = field(default=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -165,7 +167,7 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
             opened.callback(file.close)
             parts.append(open_weight_file(name, file, branch or "student"))
         tensors = _union(source, parts)
-        unwrapped: tuple[str, ...] = ()
+        stored, unwrapped = tensors.keys(), tuple[str, ...]()
         if branch is not None:
             parts, unwrapped = unwrapped_files(source.label, parts, branch, hosted="architectures" in config)
             tensors = _union(source, parts)
@@ -175,7 +177,8 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
     notes += (*(note for part in parts for note in part.notes), *unwrapped)
     metadata = {name: value for part in parts for name, value in part.metadata.items()}
     reader = JoinedReader(readers)
-    return Checkpoint(source, shards, tensors, classes, config, reader, notes, tuple(parts), metadata)
+    renamed = tensors.keys() != stored
+    return Checkpoint(source, shards, tensors, classes, config, reader, notes, tuple(parts), metadata, renamed)
 
 
 def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:

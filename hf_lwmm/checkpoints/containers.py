@@ -69,14 +69,14 @@ def find_network(content: Any, branch: str, file: str) -> Network:
     """
     search = _Search(file)
     container = entries(content)
-    students, teachers = search.copies(content)
+    student, teacher = search.copies(content)
     named = search.network(container.get(branch), f"the entry {shown(branch)}") if branch not in BRANCHES else None
     if named is not None:
         found, chosen, other, rest = named, True, None, ""
-    elif teachers and (branch == "teacher" or not students):
-        found, chosen, other, rest = teachers[0], True, next(iter(students), None), "student"
-    elif students:
-        found, chosen, other, rest = students[0], False, next(iter(teachers), None), "teacher"
+    elif teacher and (branch == "teacher" or not student):
+        found, chosen, other, rest = teacher, True, student, "student"
+    elif student:
+        found, chosen, other, rest = student, False, teacher, "teacher"
     else:
         raise search.no_network(content)
     notes = [f"{file}: read {found.place}"] if found.place else []
@@ -96,8 +96,8 @@ class _Search:
         self.file = file
         self._seen: dict[tuple[int, int], _Found | None] = {}
 
-    def copies(self, content: Any, depth: int = _DEPTH) -> tuple[list[_Found], list[_Found]]:
-        """The student and the EMA teacher in a container, each as a list of one or none."""
+    def copies(self, content: Any, depth: int = _DEPTH) -> tuple[_Found | None, _Found | None]:
+        """The student and the EMA teacher in a container, None where there is none."""
         container = entries(content)
         entry = "the entry {}".format
         student = self.halves(container, SPLIT_KEYS)
@@ -109,15 +109,16 @@ class _Search:
         if own and (student is None or len(own.tensors) > len(student.tensors)):
             student = own
         averages = (self.network(value, entry(shown(key)), depth) for key, value in _averages(container))
-        return [student] if student else [], [found for found in averages if found][:1]
+        teacher = next((found for found in averages if found), None)
+        return student, teacher
 
     def network(self, value: Any, place: str, depth: int = _DEPTH) -> _Found | None:
         """The network in an entry of a container, None if there is none."""
         if depth == 0 or value is None:
             return None
         if (key := (id(value), depth)) not in self._seen:
-            students, teachers = self.copies(value, depth - 1)
-            self._seen[key] = next(iter([*students, *teachers]), None)
+            student, teacher = self.copies(value, depth - 1)
+            self._seen[key] = student or teacher
         found = self._seen[key]
         return replace(found, place=place + (", a whole module" if is_module(value) else "")) if found else None
 

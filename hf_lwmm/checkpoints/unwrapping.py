@@ -129,7 +129,7 @@ def _without_losses(names: Names, beside: Iterable[str], notes: list[str], label
     if not losses or len(losses) == len(names):
         return names
     firsts = ", ".join(sorted({shown(name.partition(".")[0]) for name in losses})[:5])
-    notes.append(f"{label}: left out {len(losses):,} tensors beside the network ({firsts})")
+    notes.append(f"{label}: left out losses and metrics beside the network: {firsts}")
     return {name: stored for name, stored in names.items() if name not in losses}
 
 

@@ -137,10 +137,10 @@ def family_of(slot_map: SlotMap, label: str) -> Family:
             return family
     if slot_map.backbone is not None and len(slot_map.matches) == 1:
         others = [slot for slot in slot_map.slots if not slot.startswith(slot_map.backbone.name + ".")]
-        beside = f", and its other tensors ({', '.join(others[:2])}, ...) are no head that is known" if others else ""
+        beside = f" beside {', '.join(others[:2])}{', ...' if len(others) > 2 else ''}" if others else ""
         raise LayoutError(
-            f"{label}: is a backbone without a head, {slot_map.architecture} ({slot_map.layout}){beside}, so there is no "
-            "network to run. Merge it with a model that has a head as the anchor; convert --to LAYOUT renames it."
+            f"{label}: has no head that is known, only a backbone ({slot_map.architecture}, {slot_map.layout})"
+            f"{beside}. It can be merged with a model that has a head, and renamed (convert --to), but not run."
         )
     known = ", ".join(dict.fromkeys(family.name for family in FAMILIES))
     raise LayoutError(

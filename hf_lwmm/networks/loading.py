@@ -29,7 +29,7 @@ from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
-from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.networks.module_slots import fill, state_of
 from hf_lwmm.planning.inputs import NetworkOptions
 
 _PROCESSOR = "preprocessor_config.json"
@@ -267,7 +267,11 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
             hub.fetch(source, name)
     model_class: Any = family.model_class
     try:
-        model = model_class.from_pretrained(folder, local_files_only=True)
+        if checkpoint.renamed:  # transformers would look for the names of its own, and find none
+            config = model_class.config_class.from_pretrained(folder, local_files_only=True)
+            model = model_class.from_pretrained(None, config=config, state_dict=state_of(checkpoint))
+        else:
+            model = model_class.from_pretrained(folder, local_files_only=True)
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, StrictDataclassError) as error:
         raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
