@@ -8,11 +8,11 @@ import struct
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hf_lwmm.checkpoints.torch_file import TorchFile, read_torch_file
+from hf_lwmm.checkpoints.weight_file import WeightFile, open_weight_file, unwrapped_files
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.byte_file import LocalFile
 
@@ -182,11 +182,13 @@ class Held:
     def close(self) -> None: ...
 
 
-def opened(content: bytes | Path, branch: str = "student") -> TorchFile:
-    return read_torch_file(Held(content) if isinstance(content, bytes) else LocalFile(content), branch)
+def opened(content: bytes | Path, branch: str = "student") -> WeightFile:
+    file = Held(content) if isinstance(content, bytes) else LocalFile(content)
+    [found], notes = unwrapped_files(file.name, [open_weight_file(file.name, file, branch)], branch, hosted=False)
+    return replace(found, notes=(*found.notes, *notes))
 
 
-def bytes_of(file: TorchFile) -> dict[str, bytes]:
+def bytes_of(file: WeightFile) -> dict[str, bytes]:
     """All values of a file, as bytes."""
     found = {}
     for name, info in file.tensors.items():

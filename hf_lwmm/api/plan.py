@@ -73,11 +73,12 @@ def planned(
     """
     refs = read_models(models)
     index = anchor_index(refs, anchor)
-    others = [parse_ref(ref) for ref in (*([inputs.base] if inputs.base else []), *inputs.measurements)]
-    branches = [knobs.branch] * len(refs) + ["student"] * len(others)
+    wanted: list[tuple[ModelRef, str | None]] = [(ref, knobs.branch) for ref in refs]
+    wanted += [(parse_ref(inputs.base), "student")] if inputs.base else []
+    wanted += [(parse_ref(ref), None) for ref in inputs.measurements]
     opened: list[Checkpoint] = []
     try:
-        _open_all((*refs, *others), branches, opened, headers_only=not inputs.full_download, progress=progress)
+        _open_all(wanted, opened, headers_only=not inputs.full_download, progress=progress)
         for checkpoint in opened[: len(refs)]:
             _ = checkpoint.processor  # one that cannot be read is known before anything is merged
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
@@ -89,21 +90,16 @@ def planned(
 
 
 def _open_all(
-    refs: Sequence[ModelRef],
-    branches: Sequence[str],
-    opened: list[Checkpoint],
-    *,
-    headers_only: bool,
-    progress: Progress,
+    wanted: Sequence[tuple[ModelRef, str | None]], opened: list[Checkpoint], *, headers_only: bool, progress: Progress
 ) -> None:
     """Open checkpoints, append to `opened` those that could be opened, and raise the first error that there was."""
 
-    def opener(ref: ModelRef, branch: str) -> Callable[[], Checkpoint]:
+    def opener(ref: ModelRef, branch: str | None) -> Callable[[], Checkpoint]:
         return lambda: open_checkpoint(hub.resolve(ref), branch=branch, headers_only=headers_only)
 
     failed = None
-    for outcome in concurrently([opener(ref, branch) for ref, branch in zip(refs, branches, strict=True)]):
-        progress("Reading headers", len(opened), len(refs))
+    for outcome in concurrently([opener(ref, branch) for ref, branch in wanted]):
+        progress("Reading headers", len(opened), len(wanted))
         if (error := outcome.exception()) is None:
             opened.append(outcome.result())
         else:

@@ -137,7 +137,7 @@ def _thawed(model: nn.Module) -> tuple[dict[str, _BatchNorm], dict[str, float]]:
 
 def _write(folder: Path, found: Mapping[str, Tensor], label: str) -> None:
     """Put statistics in the place of those that a written checkpoint has."""
-    checkpoint = open_checkpoint(resolve(parse_ref(folder)))
+    checkpoint = open_checkpoint(resolve(parse_ref(folder)), branch=None)
     checkpoint.close()
     slots = checkpoint.slot_map.slots
     if unknown := [slot for slot in found if slot not in slots]:

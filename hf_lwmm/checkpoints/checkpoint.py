@@ -15,43 +15,29 @@ import numpy.typing as npt
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import ProcessorSettings, read_config, read_processor
-from hf_lwmm.checkpoints.containers import BRANCHES
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
-from hf_lwmm.checkpoints.readers import FileReader, JoinedReader, TensorReader
-from hf_lwmm.checkpoints.safetensors_file import SafetensorsReader, TensorInfo, read_header
+from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.shard_index import ShardIndex, listed_tensors
-from hf_lwmm.checkpoints.torch_file import read_torch_file
+from hf_lwmm.checkpoints.weight_file import WeightFile, open_weight_file, unwrapped_files
 from hf_lwmm.checkpoints.weight_files import choose_files
-from hf_lwmm.errors import CheckpointError, PlanError
+from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.byte_file import ByteFile, LocalFile
 from hf_lwmm.hub.client import Source
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.layouts import SlotMap, map_slots, place_of
-from hf_lwmm.options import did_you_mean
 from hf_lwmm.progress import Progress, silent
 
 
 @dataclass(frozen=True)
-class WeightFile:
-    """One of the files that hold a model's tensors."""
-
-    name: str
-    file: ByteFile
-    tensors: Mapping[str, TensorInfo]
-    reader: FileReader
-    classes: tuple[str, ...] | None = None
-    notes: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a model by stored name, and the facts in its files.
+    """The tensors of a model, by the names that its own code gives them, and the facts in its files.
 
     `files` are those that hold the tensors, and `folder` is the one that they stand in, with what belongs to them.
     `classes` are label names in order, None if unknown. `config` is what can be used of the config.json. `notes` say
     which files were chosen, and what was left out of them or cannot be used. `metadata` are facts of the training run,
-    if a torch file holds any.
+    if a torch file holds any. `renamed` is true if the files store the tensors under other names, or others beside
+    them.
     """
 
     source: Source
@@ -64,6 +50,7 @@ class Checkpoint:
     parts: tuple[WeightFile, ...] = field(default=(), repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     folder: str = ""
+    renamed: bool = field(default=False, repr=False)
 
     @property
     def label(self) -> str:
@@ -156,43 +143,54 @@ class Checkpoint:
             part.file.fetch(spans[part.name], advance, whole=whole)
 
 
-def open_checkpoint(source: Source, *, branch: str = "student", headers_only: bool = False) -> Checkpoint:
+def open_checkpoint(source: Source, *, branch: str | None = "student", headers_only: bool = False) -> Checkpoint:
     """Open the weights of a source.
 
-    With `headers_only`, files on the Hub are described from their headers, and not downloaded; `Checkpoint.fetch`
-    brings what is read of them later.
+    Args:
+        source: where they are.
+        branch: which of several networks in them, as for `unwrap`; None for what this package wrote itself, of which
+            all tensors keep their names.
+        headers_only: describe files on the Hub from their headers, without downloading them; `Checkpoint.fetch` brings
+            what is read of them later.
 
     Raises:
-        CheckpointError: if there are no weights, several candidates, or a damaged or unsafe file.
+        CheckpointError: if there are no weights, several candidates, no such branch, or a damaged or unsafe file.
         DocumentError: if the config.json beside the weights is no JSON object.
         HubError: if a file cannot be fetched.
-        PlanError: for a branch that does not exist.
     """
-    if branch not in BRANCHES:
-        raise PlanError(f"--branch {branch} is not one of {', '.join(BRANCHES)}.{did_you_mean(branch, BRANCHES)}")
     chosen = choose_files(source)
     kinds = {PurePosixPath(name).suffix == ".safetensors" for name in chosen.names}
     if len(kinds) > 1:
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
-    if kinds == {True} and branch == "teacher":
-        raise CheckpointError(f"{source.label}: safetensors files have no teacher; leave out --branch teacher.")
     config = read_config(source, chosen.folder)
     with contextlib.ExitStack() as opened:
         parts = []
         for name in chosen.names:
             file = _open_file(source, name, headers_only)
             opened.callback(file.close)
-            parts.append(_open_part(name, file, branch))
+            parts.append(open_weight_file(name, file, branch or "student"))
         parts = _by_index(source, chosen.index, parts)
         tensors = _union(source, parts)
+        stored, unwrapped = tensors.keys(), tuple[str, ...]()
+        if branch is not None:
+            parts, unwrapped = unwrapped_files(source.label, parts, branch, hosted="architectures" in config.content)
+            tensors = _union(source, parts)
         opened.pop_all()
     readers = {tensor: part.reader for part in parts for tensor in part.tensors}
     classes = next((part.classes for part in parts if part.classes), None) or config.classes
-    notes = (*source.notes, *chosen.notes, *config.notes, *(note for part in parts for note in part.notes))
-    metadata = {name: value for part in parts for name, value in part.metadata.items()}
-    reader = JoinedReader(readers)
+    found = (*(note for part in parts for note in part.notes), *unwrapped)
     return Checkpoint(
-        source, chosen.names, tensors, classes, config.content, reader, notes, tuple(parts), metadata, chosen.folder
+        source,
+        chosen.names,
+        tensors,
+        classes,
+        config.content,
+        JoinedReader(readers),
+        notes=(*source.notes, *chosen.notes, *config.notes, *found),
+        parts=tuple(parts),
+        metadata={name: value for part in parts for name, value in part.metadata.items()},
+        folder=chosen.folder,
+        renamed=tensors.keys() != stored,
     )
 
 
@@ -201,14 +199,6 @@ def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:
     if remote is None or remote.sha256 is None:  # a file without a recorded hash is a small one
         return LocalFile(hub.fetch(source, name))
     return remote
-
-
-def _open_part(name: str, file: ByteFile, branch: str) -> WeightFile:
-    if name.endswith(".safetensors"):
-        header = read_header(file)
-        return WeightFile(name, file, header.tensors, SafetensorsReader(file, header))
-    read = read_torch_file(file, branch)
-    return WeightFile(name, file, read.tensors, read.reader, read.classes, read.notes, read.metadata)
 
 
 def classifier_rows(slot_map: SlotMap) -> int | None:

@@ -1,34 +1,59 @@
-"""Find the network in what training code saves: a state dict, a container around one, or a whole module."""
+"""Find the network in what training code saves: a state dict, a container around one, or a whole module.
+
+A container may have several copies of it. What wrappers do to names is another matter (`unwrapping`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from hf_lwmm.checkpoints.copies import is_ema
 from hf_lwmm.checkpoints.inert_pickle import Record, shown
-from hf_lwmm.checkpoints.torch_tensors import entries, is_module, is_tensor, module_state, module_tensors
+from hf_lwmm.checkpoints.torch_tensors import elements, entries, is_module, is_tensor, module_state, module_tensors
+from hf_lwmm.checkpoints.unwrapping import BRANCHES, without_pure_wrappers
 from hf_lwmm.errors import CheckpointError
+from hf_lwmm.layouts import named_parts
 
 # Where training code keeps a model inside its checkpoint, most specific first.
-_STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network")
-_TEACHER_KEYS = ("ema",)  # ultralytics
+_STATE_DICT_KEYS = (
+    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "student", "module", "params",
+    "weights", "shadow",
+)  # fmt: skip
 SPLIT_KEYS = ("feature_extractor", "classifier")  # FADA: one state dict for each half of the network
-_WRAPPERS = {"student": "model.", "teacher": "ema_model."}
-BRANCHES = tuple(_WRAPPERS)
-_IMAGENET_COPY = "imnet_model."
+_BACKBONES = ("encoder", "backbone", "feature_extractor")  # halves that other code keeps apart, and those behind them
+_HEADS = ("decoder", "classifier", "head", "decode_head", "segmentation_head", "neck", "auxiliary_head")
+_DEPTH = 3  # containers in each other
+_BESIDE = "the tensors beside the entries"
+_LIGHTNING = "pytorch-lightning_version"
 
 State = Mapping[str, Any]  # records of tensors by name
 
 
 @dataclass(frozen=True)
 class Network:
-    """The tensors of one network by name, as records; its class names, None if unknown; what was chosen, and facts."""
+    """The tensors of one network by name, as records; its class names, None if unknown; what was chosen, and facts.
+
+    `chosen` is true if an entry of the container was the branch that was asked for, `lightning` if the tensors are
+    those of a Lightning module.
+    """
 
     tensors: State
     classes: tuple[str, ...] | None
     notes: tuple[str, ...]
     metadata: Mapping[str, str]
+    chosen: bool = False
+    lightning: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The tensors of an entry, in words where they are, and the keys of what lies among them and is none."""
+
+    tensors: State
+    place: str = ""
+    skipped: tuple[Any, ...] = ()
 
 
 def find_network(content: Any, branch: str, file: str) -> Network:
@@ -36,82 +61,133 @@ def find_network(content: Any, branch: str, file: str) -> Network:
 
     Args:
         content: what the file holds, as `read_archive` returns it.
-        branch: the student or the EMA teacher of a self-training run.
+        branch: the student or the EMA teacher of a training run, or the name of an entry.
         file: the file's name, for messages.
 
     Raises:
-        CheckpointError: if there is no network, or not this branch.
+        CheckpointError: if there is no network.
     """
-    state, notes, chosen = _state_dict(content, branch, file)
-    state, dropped = _unwrap(state, "student" if chosen else branch, file)
-    return Network(state, _classes(content), (*notes, *dropped), _metadata(content))
+    search = _Search(file)
+    container = entries(content)
+    student, teacher = search.copies(content)
+    named = search.network(container.get(branch), f"the entry {shown(branch)}") if branch not in BRANCHES else None
+    if named is not None:
+        found, chosen, other, rest = named, True, None, ""
+    elif teacher and (branch == "teacher" or not student):
+        found, chosen, other, rest = teacher, True, student, "student"
+    elif student:
+        found, chosen, other, rest = student, False, teacher, "teacher"
+    else:
+        raise search.no_network(content)
+    notes = [f"{file}: read {found.place}"] if found.place else []
+    if other:
+        notes = [f"{file}: read {found.place or _BESIDE}; left out {other.place or _BESIDE} (--branch {rest})"]
+    if found.skipped:
+        some = ", ".join(map(shown, found.skipped[:3]))
+        more = f" and {len(found.skipped) - 3:,} more" if len(found.skipped) > 3 else ""
+        notes.append(f"{file}: left out what is no tensor: {some}{more}")
+    return Network(found.tensors, _classes(content), tuple(notes), _metadata(content), chosen, _LIGHTNING in container)
 
 
-def _state_dict(content: Any, branch: str, file: str) -> tuple[State, list[str], bool]:
-    """A network's tensors, notes, and whether a key of the container was the branch."""
-    if (state := _tensors(content, file)) is not None:
-        return state, [f"{file}: read the tensors of a whole module"] if is_module(content) else [], False
-    found = entries(content)
-    halves = [_tensors(found.get(key), file) for key in SPLIT_KEYS]
-    if all(halves):
-        merged = {
-            f"{key}.{name.removeprefix('module.')}": tensor
-            for key, half in zip(SPLIT_KEYS, halves, strict=True)
-            for name, tensor in (half or {}).items()
-        }
-        return merged, [f"{file}: read the entries {' and '.join(SPLIT_KEYS)}"], False
-    teachers = _TEACHER_KEYS if branch == "teacher" else ()
-    # A finished run of ultralytics holds nothing but its EMA.
-    for key in (*teachers, *_STATE_DICT_KEYS, *_TEACHER_KEYS):
-        if (state := _tensors(found.get(key), file)) is not None:
-            whole = ", a whole module" if is_module(found.get(key)) else ""
-            return _lightning(state, found), [f"{file}: read the entry {key}{whole}"], key in teachers
-    if found:
+class _Search:
+    """Look for networks in the content of a file, and at nothing in it twice: entries may share what they hold."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._seen: dict[tuple[int, int], _Found | None] = {}
+
+    def copies(self, content: Any, depth: int = _DEPTH) -> tuple[_Found | None, _Found | None]:
+        """The student and the EMA teacher in a container, None where there is none."""
+        container = entries(content)
+        entry = "the entry {}".format
+        student = self.halves(container, SPLIT_KEYS)
+        for key in _STATE_DICT_KEYS if student is None else ():
+            student = student or self.network(container.get(key), entry(key), depth)
+        student = student or self.halves(container, (*_BACKBONES, *_HEADS))
+        own = self.own(content)
+        # Single tensors beside a network, such as a queue of features, are none.
+        if own and (student is None or len(own.tensors) > len(student.tensors)):
+            student = own
+        averages = (self.network(value, entry(shown(key)), depth) for key, value in _averages(container))
+        teacher = next((found for found in averages if found), None)
+        return student, teacher
+
+    def network(self, value: Any, place: str, depth: int = _DEPTH) -> _Found | None:
+        """The network in an entry of a container, None if there is none."""
+        if depth == 0 or value is None:
+            return None
+        if (key := (id(value), depth)) not in self._seen:
+            student, teacher = self.copies(value, depth - 1)
+            self._seen[key] = student or teacher
+        found = self._seen[key]
+        return replace(found, place=place + (", a whole module" if is_module(value) else "")) if found else None
+
+    def own(self, value: Any) -> _Found | None:
+        """The tensors that a value holds itself, as a module, a state dict or a list; None if there are none."""
+        if is_module(value):
+            try:
+                tensors = dict(module_tensors(value))
+            except RecursionError:
+                raise CheckpointError(
+                    f"{self.file}: its modules contain themselves, or are too many to be a network."
+                ) from None
+            return _Found(tensors, "the tensors of a whole module") if tensors else None
+        listed = elements(value)
+        if len(listed) == 1 and (only := _state_dict(entries(listed[0]))):
+            return replace(only, place="the only element of a list")
+        if listed and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in listed):
+            found = _state_dict({name: tensor for name, tensor in listed if isinstance(name, str)})
+            return replace(found, place="a list of names and tensors") if found else None
+        return _state_dict(entries(value))
+
+    def halves(self, container: Mapping[Any, Any], keys: Sequence[str]) -> _Found | None:
+        """The parts of a network that are state dicts of their own, joined; None if there are not both halves.
+
+        Their names get the entry's in front, unless some code base calls more parts as they are called without.
+        """
+        parts = {key: found for key in keys if key in container and (found := self.own(container[key]))}
+        if parts.keys().isdisjoint(_BACKBONES) or parts.keys().isdisjoint(_HEADS):
+            return None
+        plain: dict[str, Any] = {}
+        longer: dict[str, Any] = {}
+        for key, part in parts.items():
+            names = without_pure_wrappers({name: name for name in part.tensors})
+            plain |= {name: part.tensors[stored] for name, stored in names.items()}
+            longer |= {f"{key}.{name}": part.tensors[stored] for name, stored in names.items()}
+        shorter = len(plain) == len(longer) and named_parts(plain) > named_parts(longer)
+        skipped = tuple(name for part in parts.values() for name in part.skipped)
+        return _Found(plain if shorter else longer, f"the entries {' and '.join(parts)}", skipped)
+
+    def no_network(self, content: Any) -> CheckpointError:
+        """The error that says what there is instead of a network."""
+        found = entries(content)
+        if not found:
+            kind = shown(content) if isinstance(content, Record) else type(content).__name__.strip("_")
+            return CheckpointError(f"{self.file}: holds a {kind}, not a state dict. Save `model.state_dict()` instead.")
         names = ", ".join(map(shown, list(found)[:8]))
-        raise CheckpointError(f"{file}: found no state dict in it, only: {names}. Save `model.state_dict()` alone.")
-    kind = shown(content) if isinstance(content, Record) else type(content).__name__.strip("_")
-    raise CheckpointError(f"{file}: holds a {kind}, not a state dict. Save `model.state_dict()` instead.")
+        holding = next((key for key, value in found.items() if isinstance(key, str) and self.network(value, "")), None)
+        if holding is None:
+            return CheckpointError(
+                f"{self.file}: found no state dict in it, only: {names}. Save `model.state_dict()` alone."
+            )
+        return CheckpointError(
+            f"{self.file}: found no state dict under a usual name, only: {names}. Say which entry is the network, such "
+            f"as --branch {shown(holding)}"
+        )
 
 
-def _tensors(value: Any, file: str) -> State | None:
-    """The tensors of a state dict or a module; None for anything else."""
-    if is_module(value):
-        try:
-            return dict(module_tensors(value)) or None
-        except RecursionError:
-            raise CheckpointError(f"{file}: its modules contain themselves, or are too many to be a network.") from None
-    found = entries(value)
-    if not found or not all(isinstance(name, str) and is_tensor(tensor) for name, tensor in found.items()):
-        return None
-    return found
+def _state_dict(found: Mapping[Any, Any]) -> _Found | None:
+    tensors = {name: value for name, value in found.items() if isinstance(name, str) and is_tensor(value)}
+    return _Found(tensors, "", tuple(name for name in found if name not in tensors)) if tensors else None
 
 
-def _lightning(state: State, container: Mapping[Any, Any]) -> State:
-    """The network's part of a Lightning module, which also holds losses and metrics with weights of their own."""
-    if "pytorch-lightning_version" not in container:
-        return state
-    for prefix in ("model.", "net.", "network."):
-        inner = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        if inner:
-            return inner
-    return state
-
-
-def _unwrap(state: State, branch: str, file: str) -> tuple[State, list[str]]:
-    """Strip the prefixes that wrappers put before every name, never anything from the middle of a name."""
-    if all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if any(name.startswith((_WRAPPERS["teacher"], _IMAGENET_COPY)) for name in state):
-        prefix = _WRAPPERS[branch]
-        chosen = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        if not chosen:
-            raise CheckpointError(f"{file}: has no {branch} weights ({prefix}*). Try the other of --branch.")
-        return chosen, [f"{file}: took the {branch} ({prefix}*), {len(chosen)} of {len(state)} tensors"]
-    if branch == "teacher":
-        raise CheckpointError(f"{file}: has no teacher weights (ema_model.*); leave out --branch teacher.")
-    if all(name.startswith("model.") for name in state):
-        state = {name.removeprefix("model."): tensor for name, tensor in state.items()}
-    return state, []
+def _averages(container: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    """The entries that are called like moving averages of weights, also among the states of Lightning's callbacks."""
+    states = (container, *entries(container.get("callbacks")).values())
+    for state in states:
+        for key, value in entries(state).items():
+            if isinstance(key, str) and len(key) < 100 and is_ema(key):
+                yield key, value
 
 
 def _classes(content: Any) -> tuple[str, ...] | None:
@@ -134,7 +210,7 @@ def _class_lists(content: Any) -> Iterator[Any]:
     settings = entries(found.get("hyper_parameters"))  # Lightning
     for key in ("id2label", "class_names", "classes", "labels"):
         yield settings.get(key)
-    for module in (content, *(found.get(key) for key in (*_STATE_DICT_KEYS, *_TEACHER_KEYS))):  # ultralytics
+    for module in (content, *(found.get(key) for key in (*_STATE_DICT_KEYS, "ema"))):  # ultralytics
         yield module_state(module).get("names")
 
 

@@ -30,6 +30,9 @@ class FileReader(Protocol):
     def spans(self, names: Iterable[str]) -> list[tuple[int, int]]:
         """Return the bytes of the file, first and one past the last, in which tensors lie."""
 
+    def renamed(self, names: Mapping[str, str]) -> FileReader:
+        """Return a reader of the tensors of `names`, which has their present names by their new ones."""
+
 
 class JoinedReader:
     """Read tensors of several files as if they were one's."""

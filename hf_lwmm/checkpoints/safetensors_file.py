@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
@@ -138,3 +138,9 @@ class SafetensorsReader:
         """Return the bytes of the file, first and one past the last, in which tensors lie."""
         header = self._header
         return sorted((header.starts[name], header.starts[name] + header.tensors[name].nbytes) for name in names)
+
+    def renamed(self, names: Mapping[str, str]) -> SafetensorsReader:
+        """Return a reader of the tensors of `names`, which has their present names by their new ones."""
+        tensors = {name: self._header.tensors[old] for name, old in names.items()}
+        starts = {name: self._header.starts[old] for name, old in names.items()}
+        return SafetensorsReader(self._file, replace(self._header, tensors=tensors, starts=starts))

@@ -105,7 +105,11 @@ def _blocks(file: ByteFile) -> tuple[dict[str, Block], int]:
     entries, end = _directory(file)
     roots = [name.removesuffix("/data.pkl") for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(roots) != 1:
-        raise CheckpointError(f"{file.name}: is a zip archive, but not of torch: it has no data.pkl.")
+        held = ", ".join(map(shown, list(entries)[:3])) or "nothing"
+        raise CheckpointError(
+            f"{file.name}: is a zip archive, but not of torch: it has no data.pkl, only {held}. If a checkpoint is in "
+            "it, unzip it first."
+        )
     [root] = roots
     if f"{root}/constants.pkl" in entries:
         raise CheckpointError(

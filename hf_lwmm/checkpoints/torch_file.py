@@ -12,37 +12,36 @@ from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_archive import read_archive
 from hf_lwmm.checkpoints.torch_tensors import MAX_TENSORS, TorchReader, stored_tensor
 from hf_lwmm.errors import CheckpointError, naming_extras
-from hf_lwmm.files.byte_file import ByteFile, read_bytes
+from hf_lwmm.files.byte_file import ByteFile
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
-_STARTS = (b"PK", b"\x80")  # a zip archive, or a pickle as torch wrote it before
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """The tensors of one torch file under the names of its own layout, and the facts in its container."""
+    """The tensors of one torch file by stored name, and the facts in its container.
+
+    `chosen` and `lightning` are those of `Network`.
+    """
 
     tensors: Mapping[str, TensorInfo]
     reader: TorchReader
     classes: tuple[str, ...] | None
     notes: tuple[str, ...]
     metadata: Mapping[str, str]
+    chosen: bool
+    lightning: bool
 
 
 def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
     """Open a torch file without running anything in it, and without reading a value of its tensors.
 
-    `branch` picks the student or the EMA teacher from the checkpoint of a self-training run.
+    `branch` picks the student or the EMA teacher where a container has an entry for each, or an entry by its name.
 
     Raises:
         CheckpointError: if it is no torch file, is truncated or damaged, has no state dict or module, or a tensor in it
             is not of a known kind.
     """
-    if not read_bytes(file, 0, min(file.size, 2)).startswith(_STARTS):
-        raise CheckpointError(
-            f"{file.name}: is no checkpoint. Safetensors files (.safetensors) and torch files "
-            f"({', '.join(WEIGHT_SUFFIXES[1:])}) are read."
-        )
     archive = read_archive(file)
     network = find_network(archive.tree, branch, file.name)
     if len(network.tensors) > MAX_TENSORS:
@@ -50,7 +49,7 @@ def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
     tensors = {name: stored_tensor(record, name, archive, file) for name, record in network.tensors.items()}
     reader = TorchReader(file, archive, tensors)
     infos = {name: tensor.info for name, tensor in tensors.items()}
-    return TorchFile(infos, reader, network.classes, network.notes, network.metadata)
+    return TorchFile(infos, reader, network.classes, network.notes, network.metadata, network.chosen, network.lightning)
 
 
 def write_torch_file(weights: Path, target: Path) -> None:

@@ -279,3 +279,7 @@ class TorchReader:
         """Return the bytes of the file, first and one past the last, in which the storages of tensors lie."""
         keys = {self.tensors[name].storage.key for name in names if self.tensors[name].info.count}
         return sorted((self.archive.blocks[key].start, self.archive.blocks[key].stop) for key in keys)
+
+    def renamed(self, names: Mapping[str, str]) -> TorchReader:
+        """Return a reader of the tensors of `names`, which has their present names by their new ones."""
+        return TorchReader(self._file, self.archive, {name: self.tensors[old] for name, old in names.items()})

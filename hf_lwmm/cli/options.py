@@ -61,7 +61,7 @@ Measurements = Annotated[
         rich_help_panel="Method",
     ),
 ]
-Branch = Annotated[str, typer.Option(metavar="|".join(_BRANCH.choices), help=_BRANCH.help)]
+Branch = Annotated[str, typer.Option(metavar=_BRANCH.metavar, help=_BRANCH.help)]
 Overwrite = Annotated[bool, typer.Option(help="Replace an existing output.", show_default=False)]
 License = Annotated[
     Optional[str],  # noqa: UP045

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.runs import Ids, Runs, run_ends
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.files.kinds import HEAD, foreign_kind
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures that folders are searched for
 Colour = tuple[int, int, int]
@@ -35,7 +36,9 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
         picture.load()
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{where}: cannot be decoded: {_without_address(error)}") from None
+        mistake = foreign_kind(_head(stored))
+        why = f"it {mistake}" if mistake else _without_address(error)
+        raise DatasetError(f"{where}: cannot be decoded: {why}") from None
     return picture
 
 
@@ -122,6 +125,17 @@ def panoptic_map(stored: bytes | Path, listed: Sequence[Mapping[str, Any]], wher
         raise DatasetError(f"{where}: segments_info lists the segment {min(lacking)}, which the label does not have.")
     crowds = frozenset(int(segment["id"]) for segment in listed if segment.get("iscrowd"))
     return PanopticMap(runs, classes, crowds)
+
+
+def _head(stored: bytes | Path) -> bytes:
+    """The first bytes of a picture, as many as tell a kind of file; a blank if it cannot be read."""
+    if isinstance(stored, bytes):
+        return stored[:HEAD]
+    try:
+        with stored.open("rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b" "
 
 
 def _without_address(error: Exception) -> str:

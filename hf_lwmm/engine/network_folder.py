@@ -69,7 +69,7 @@ def check_format(plan: MergePlan, writing: WriteOptions) -> None:
     """Refuse the format "torch" where the anchor has no torch files, or its types would change. Raises MergeError."""
     if writing.format != "torch":
         return
-    if not all(isinstance(part.reader, TorchReader) for part in plan.anchor.parts):
+    if not all(isinstance(p.reader, TorchReader) and not p.name.endswith(".safetensors") for p in plan.anchor.parts):
         raise MergeError(
             f"--format torch copies the anchor's torch file, but {plan.anchor.label} has none. Leave it out, or choose "
             "another anchor."
@@ -92,7 +92,7 @@ def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tu
     """
     plan.anchor.fetch((), whole=True)
     paths = plan.anchor.paths
-    merged = open_checkpoint(hub.resolve(hub.parse_ref(folder)))
+    merged = open_checkpoint(hub.resolve(hub.parse_ref(folder)), branch=None)
     names = []
     try:
         for part in plan.anchor.parts:

@@ -8,7 +8,16 @@ No module outside this package sees a code base's own names.
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 from hf_lwmm.layouts.roles import depth_order, in_backbone, is_bn_stat, other_factor, place_of
-from hf_lwmm.layouts.slots import Atom, LayoutMatch, Shape, SlotMap, map_slots, registration_order
+from hf_lwmm.layouts.slots import (
+    Atom,
+    LayoutMatch,
+    Shape,
+    SlotMap,
+    backbone_prefixes,
+    map_slots,
+    named_parts,
+    registration_order,
+)
 
 __all__ = [
     "COMPONENTS",
@@ -19,10 +28,12 @@ __all__ = [
     "LayoutMatch",
     "Shape",
     "SlotMap",
+    "backbone_prefixes",
     "depth_order",
     "in_backbone",
     "is_bn_stat",
     "map_slots",
+    "named_parts",
     "other_factor",
     "place_of",
     "registration_order",

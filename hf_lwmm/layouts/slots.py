@@ -111,8 +111,40 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
     return SlotMap(tuple(match for match in matches if match.layout.name in known), atoms)
 
 
+def named_parts(names: Iterable[str]) -> int:
+    """Count the components that names have under prefixes of some code base, not merely under any."""
+    return len({match.layout.component.name for _, match in _found(names) if match.prefix in match.layout.prefixes})
+
+
+def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
+    """Return what stands before the names of each network that has the same backbone; () if there is only one.
+
+    The prefix of a code base itself, such as `backbone.`, is not part of it.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for _, match in _found(names):
+        if match.layout.component.kind == "backbone":
+            own = max((p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p)), key=len, default="")
+            outer = match.prefix[: len(match.prefix) - len(own)]
+            copies = found.setdefault(match.layout.component.name, {})
+            copies[match.prefix] = min(outer, copies.get(match.prefix, outer), key=len)
+    return next((tuple(sorted(copies.values())) for copies in found.values() if len(copies) > 1), ())
+
+
 def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
     """Find the best layout of each component in a file, in the order of `COMPONENTS`."""
+    # The best layout knows the most names; among equals, one under a listed prefix wins, then the one listed first.
+    best: dict[str, tuple[tuple[int, bool], LayoutMatch]] = {}
+    for merit, match in _found(names):
+        key = match.layout.component.name
+        if key not in best or merit > best[key][0]:
+            best[key] = (merit, match)
+    order = list(COMPONENTS)
+    return tuple(best[name][1] for name in sorted(best, key=order.index))
+
+
+def _found(names: Iterable[str]) -> list[tuple[tuple[int, bool], LayoutMatch]]:
+    """Find all layouts that a file may have, each with the number of names it knows, and if its prefix is listed."""
     forms: dict[str, list[str]] = {}
     for name in names:
         forms.setdefault(generic(name), []).append(name)
@@ -126,22 +158,20 @@ def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
             count, present = _known(layout, prefix, forms)
             if all(line.optional or id(line) in present for line in layout.lines):
                 found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
-    # The best layout knows the most names; among equals, one under a listed prefix wins, then the one listed first.
-    best: dict[str, tuple[tuple[int, bool], LayoutMatch]] = {}
-    for merit, match in found:
-        key = match.layout.component.name
-        if key not in best or merit > best[key][0]:
-            best[key] = (merit, match)
-    order = list(COMPONENTS)
-    return tuple(best[name][1] for name in sorted(best, key=order.index))
+    return found
 
 
 def _other_prefixes(layout: Layout, forms: Iterable[str]) -> list[str]:
-    """Return unlisted prefixes under which a file has a backbone's first name: networks may wrap a backbone."""
-    if layout.component.kind != "backbone":
+    """Return unlisted prefixes under which a file has a layout's first name: networks may wrap a backbone.
+
+    A head must have its own prefix too, such as `decode_head.`, since names like `fc` are anybody's.
+    """
+    own = "" if layout.component.kind == "backbone" else layout.prefixes[0]
+    if layout.component.kind != "backbone" and not own:
         return []
-    firsts = tuple("." + form for form in layout.lines[0].left[0].generics())
-    found = {form[: -len(first) + 1] for form in forms for first in firsts if form.endswith(first)}
+    first_line = next(line for line in layout.lines if not line.optional)
+    firsts = tuple("." + own + form for form in first_line.left[0].generics())
+    found = {form[: len(form) - len(first) + 1] + own for form in forms for first in firsts if form.endswith(first)}
     return sorted(prefix for prefix in found if prefix not in layout.prefixes and "#" not in prefix)
 
 

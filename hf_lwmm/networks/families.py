@@ -135,6 +135,13 @@ def family_of(slot_map: SlotMap, label: str) -> Family:
     for family in FAMILIES:
         if set(family.needs) <= found:
             return family
+    if slot_map.backbone is not None and len(slot_map.matches) == 1:
+        others = [slot for slot in slot_map.slots if not slot.startswith(slot_map.backbone.name + ".")]
+        beside = f" beside {', '.join(others[:2])}{', ...' if len(others) > 2 else ''}" if others else ""
+        raise LayoutError(
+            f"{label}: has no head that is known, only a backbone ({slot_map.architecture}, {slot_map.layout})"
+            f"{beside}. It can be merged with a model that has a head, and renamed (convert --to), but not run."
+        )
     known = ", ".join(dict.fromkeys(family.name for family in FAMILIES))
     raise LayoutError(
         f"{label}: there is no network for {slot_map.architecture} ({slot_map.layout}). There are: {known}."

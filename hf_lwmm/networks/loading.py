@@ -24,7 +24,7 @@ from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
-from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.networks.module_slots import fill, state_of
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.inputs import NetworkOptions
 
@@ -272,7 +272,10 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     notes = list(checkpoint.notes)
     try:
         config = model_class.config_class.from_dict(_named_content(checkpoint, notes))
-        model = model_class.from_pretrained(hub.fetch(source, path).parent, config=config, local_files_only=True)
+        if checkpoint.renamed:  # transformers would look for the names of its own, and find none
+            model = model_class.from_pretrained(None, config=config, state_dict=state_of(checkpoint))
+        else:
+            model = model_class.from_pretrained(hub.fetch(source, path).parent, config=config, local_files_only=True)
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
     return _loaded(checkpoint, model, stated_processor(checkpoint, model.config), family, notes)

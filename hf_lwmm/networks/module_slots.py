@@ -46,6 +46,15 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> list[str]:
     return [f"{checkpoint.label}: {len(unused)} tensors are not used ({_some(unused)})"] if unused else []
 
 
+def state_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """Return a checkpoint's tensors as a state dict."""
+    state = {}
+    for name, info in checkpoint.tensors.items():
+        state[name] = torch.empty(info.shape, dtype=_TORCH[info.dtype])
+        checkpoint.read_elements(name, 0, state[name].view(-1).view(torch.uint8).numpy())
+    return state
+
+
 def misfits(network: SlotMap, checkpoint: SlotMap) -> str:
     """Return in words which slots of a network a checkpoint lacks or has in another shape; empty if it fits.
 

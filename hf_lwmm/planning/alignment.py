@@ -13,6 +13,7 @@ from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.labels import normalise
 from hf_lwmm.layouts import depth_order, other_factor, place_of, registration_order
+from hf_lwmm.planning.prefixes import prefix_notes
 from hf_lwmm.text import table
 
 GRANULARITIES = ("parameter", "module", "block", "stage")
@@ -124,7 +125,7 @@ def align(
         tuple(unshared),
         shared_parameters=sum(math.prod(each.shape) for each in shared),
         anchor_parameters=sum(math.prod(mine[slot].shape) for slot in ranked),
-        notes=_label_notes(checkpoints, shared),
+        notes=(*_label_notes(checkpoints, shared), *prefix_notes(checkpoints, anchor)),
     )
     _check_enough(checkpoints, alignment)
     return alignment

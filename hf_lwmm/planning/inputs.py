@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hf_lwmm.checkpoints.containers import BRANCHES
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.labels import label_sets, read_label_set
 from hf_lwmm.options import Options, option
@@ -26,7 +25,11 @@ class ReadingOptions(Options):
     machine: the name of a known set, or the classes.
     """
 
-    branch: str = option("student", "Network to take from a self-training checkpoint.", choices=BRANCHES)
+    branch: str = option(
+        "student",
+        "Network to take from a file of several: student, teacher (EMA), a prefix of its names, or all for the whole.",
+        metavar="STUDENT|TEACHER|ALL|PREFIX",
+    )
     labels: tuple[str | tuple[str, ...], ...] = option(
         (), "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.", metavar="SET|FILE"
     )

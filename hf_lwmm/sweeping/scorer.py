@@ -89,7 +89,7 @@ class CandidateScorer:
         try:
             self.models = [with_labels(self._open(ref, setup.network.branch), sets) for ref in setup.models]
             self.base = self._open(setup.base) if setup.base else None
-            self.measurements = [self._open(ref) for ref in setup.measurements]
+            self.measurements = [self._open(ref, None) for ref in setup.measurements]
         except BaseException:
             self.close()
             raise
@@ -105,7 +105,7 @@ class CandidateScorer:
         for checkpoint in self._opened:
             checkpoint.close()
 
-    def _open(self, ref: ModelRef, branch: str = "student") -> Checkpoint:
+    def _open(self, ref: ModelRef, branch: str | None = "student") -> Checkpoint:
         self._opened.append(open_checkpoint(hub.resolve(ref), branch=branch))
         return self._opened[-1]
 
@@ -189,7 +189,7 @@ class CandidateScorer:
         (name,) = write_network(plan, folder, writing=_ONE_FILE)
         if not self._replaceable[candidate.anchor]:
             return _named(load_merged(plan, folder, self.setup.network))
-        merged = open_checkpoint(hub.resolve(parse_ref(folder / name)))
+        merged = open_checkpoint(hub.resolve(parse_ref(folder / name)), branch=None)
         try:
             fill(network.model, merged)
         finally:

@@ -1,0 +1,174 @@
+"""Find one network in the names of tensors: wrappers before them, copies side by side, losses in between.
+
+It looks at names alone, so that every kind of file is treated alike. Nothing is taken from the middle of a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hf_lwmm.checkpoints.copies import is_ema, split_copies, tokens
+from hf_lwmm.checkpoints.inert_pickle import shown
+from hf_lwmm.errors import CheckpointError
+from hf_lwmm.layouts import backbone_prefixes, named_parts
+from hf_lwmm.options import did_you_mean
+
+BRANCHES = ("student", "teacher", "all")
+# DataParallel and AveragedModel, and torch.compile, put these before all names; no network has them in its own.
+_PURE = re.compile(r"((module|_orig_mod)\.)+")
+_COUNTER = "n_averaged"  # of AveragedModel, beside the network
+_WRAPPERS = (  # what training code calls a network within it
+    "model", "net", "network", "segmentor", "segmenter", "student", "teacher", "student_model", "teacher_model",
+)  # fmt: skip
+_LOSS = re.compile(r"crit(erion)?s?|.*loss(es)?|metrics?|m?iou|acc|accuracy|confmat|f1|dice|jaccard")
+
+_LAYERS, _DEPTH = 8, 6  # of wrappers around each other, and of names that one wrapper may have
+_Texts = TypeVar("_Texts", str, list[str])
+Names = Mapping[str, str]  # stored names, by the names that the tensors get
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """The tensors of one network: their stored names, by the names that they get; what was chosen and left out."""
+
+    names: Names
+    notes: tuple[str, ...] = ()
+
+
+def without_pure_wrappers(names: Names) -> Names:
+    """Take wrappers off that stand before all names and that are never part of a network's own."""
+    counted = {name: stored for name, stored in names.items() if name != _COUNTER}
+    for inner in (names, counted):
+        if inner and (prefix := _PURE.match(_common(min(inner), max(inner)))) and prefix[0] not in inner:
+            cut = {name[len(prefix[0]) :]: stored for name, stored in inner.items()}
+            return without_pure_wrappers(cut) if inner is names and _COUNTER in cut else cut
+    return names
+
+
+def unwrap(
+    stored: Iterable[str], branch: str, label: str, *, hosted: bool = False, lightning: bool = False
+) -> Unwrapped:
+    """Choose the tensors of one network, and find the names that its own code gives them.
+
+    Args:
+        stored: the names of all tensors.
+        branch: the one of several copies: `student`, `teacher` (the moving average of the weights), or the beginning of
+            its names; `all` takes all tensors for one network.
+        label: the model's name, for messages.
+        hosted: whether a class of transformers reads the tensors by these names, so that only wrappers are taken off
+            that no class has.
+        lightning: whether they are a Lightning module's, which has losses and metrics beside its network.
+
+    Raises:
+        CheckpointError: if the branch is not there, or if there are several networks and none was chosen.
+    """
+    notes: list[str] = []
+    names = without_pure_wrappers({name: name for name in stored})
+    if branch not in BRANCHES:
+        names, branch = _under(names, branch, label), "student"
+        notes.append(f"{label}: took the {len(names):,} tensors of this branch")
+    whole, has_teacher = branch == "all", False
+    for _ in range(_LAYERS):
+        before = names
+        names = without_pure_wrappers(names)
+        if not whole and (copies := split_copies(names)):
+            has_teacher |= bool(copies.teacher)
+            names, choice = copies.chosen(branch)
+            notes.append(f"{label}: took {choice}")
+        if not whole and not hosted:
+            _check_single(names, label)
+        if lightning:
+            names = _without_losses(names, names, notes, label)
+        if not hosted and (prefix := _wrapper(names)):
+            has_teacher |= is_ema(prefix)
+            names = _unwrapped(names, prefix, notes, label)
+        if names == before:
+            break
+    if branch == "teacher" and not has_teacher:
+        raise CheckpointError(f"{label}: has no teacher weights (such as ema_model.*); leave out --branch teacher.")
+    return Unwrapped(names, tuple(notes))
+
+
+def _under(names: Names, branch: str, label: str) -> Names:
+    prefix = branch.rstrip(".") + "."
+    chosen = {name[len(prefix) :]: stored for name, stored in names.items() if name.startswith(prefix)}
+    if not chosen:
+        firsts = list(dict.fromkeys(name.partition(".")[0] for name in names))
+        have = ", ".join(map(shown, firsts[:8])) + (", ..." if len(firsts) > 8 else "")
+        hint = did_you_mean(branch, (*BRANCHES, *firsts))
+        raise CheckpointError(f"{label}: has no branch {shown(branch)}; its names begin with {have}.{hint}")
+    return chosen
+
+
+def _check_single(names: Names, label: str) -> None:
+    """Refuse tensors of several networks of one kind."""
+    prefixes = backbone_prefixes(names)
+    if len(prefixes) < 2:
+        return
+    listed = ", ".join(f"{shown(prefix)}*" if prefix else "no prefix" for prefix in prefixes)
+    one = shown(next(filter(None, prefixes)).rstrip("."))
+    raise CheckpointError(
+        f"{label}: holds several networks with the same backbone ({listed}). Say which: --branch {one} takes one, "
+        "--branch all the file as it is. For one model of several, write it out first: hf-lwmm convert MODEL FILE "
+        f"--to LAYOUT --branch {one}"
+    )
+
+
+def _is_loss(name: str) -> bool:
+    """True for a module, or a tensor beside modules, that is called like a loss or a metric."""
+    return any(_LOSS.fullmatch(word) for word in tokens(name.partition(".")[0]))
+
+
+def _without_losses(names: Names, beside: Iterable[str], notes: list[str], label: str) -> Names:
+    """The names without those of losses and metrics among `beside`, unless there is nothing else."""
+    losses = {name for name in beside if _is_loss(name)}
+    if not losses or len(losses) == len(names):
+        return names
+    firsts = ", ".join(sorted({shown(name.partition(".")[0]) for name in losses})[:5])
+    notes.append(f"{label}: left out losses and metrics beside the network: {firsts}")
+    return {name: stored for name, stored in names.items() if name not in losses}
+
+
+def _wrapper(names: Names) -> str:
+    """The prefix of a wrapper that most names have: without it, more parts are called as some code base calls them.
+
+    It is all tensors' but those of losses, or has more than one part under it. Common words of training code go even if
+    no code base is known, where all tensors have them. "" if there is none.
+    """
+    count = Counter(name.partition(".")[0] for name in names)
+    first, most = max(count.items(), key=lambda item: item[1], default=("", 0))
+    inner = [name.split(".")[:-1] for name in names if name.startswith(first + ".")]
+    if 2 * most < len(names) or not all(inner) or not inner:
+        return ""
+    whole = len(inner) == len(names)
+    alone = whole or all(_is_loss(name) for name in names if not name.startswith(first + "."))
+    known, found = named_parts(names), ""
+    best = known
+    for depth in range(1, min(len(_common(min(inner), max(inner))), _DEPTH) + 1):
+        prefix = ".".join(inner[0][:depth]) + "."
+        parts = named_parts([name.removeprefix(prefix) for name in names])
+        if parts > best and (alone or parts > 1):
+            best, found = parts, prefix
+        elif depth == 1 and not found and whole and first in _WRAPPERS and parts >= known:
+            found = prefix
+    return found
+
+
+def _common(low: _Texts, high: _Texts) -> _Texts:
+    """The beginning that two texts, or lists of them, have in common; the first and the last of many have all's."""
+    length = next((i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    return low[:length]
+
+
+def _unwrapped(names: Names, prefix: str, notes: list[str], label: str) -> Names:
+    """The names without a prefix, and without the losses beside it; what else is beside it keeps its name."""
+    names = _without_losses(names, [name for name in names if not name.startswith(prefix)], notes, label)
+    cut = {name.removeprefix(prefix): stored for name, stored in names.items()}
+    if len(cut) < len(names):
+        return names
+    notes.append(f"{label}: read without the prefix {shown(prefix)} of its names")
+    return cut

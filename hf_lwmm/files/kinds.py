@@ -1,0 +1,46 @@
+"""Recognise files by their first bytes, and say what those are that were meant to be something else."""
+
+from __future__ import annotations
+
+import re
+
+HEAD = 512  # bytes that tell a kind
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+# The first bytes of files that come in the place of others, what such a file is, and what to do.
+_MAGIC = (
+    (b"\x1f\x8b", "is compressed with gzip", "Unpack it first (gunzip, or tar -xzf)."),
+    (b"BZh", "is compressed with bzip2", "Unpack it first (bunzip2, or tar -xjf)."),
+    (b"\xfd7zXZ\0", "is compressed with xz", "Unpack it first (unxz, or tar -xJf)."),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd", "Unpack it first (unzstd)."),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive", "Unpack it first (7z x)."),
+    (b"Rar!", "is a RAR archive", "Unpack it first (unrar x)."),
+    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file, such as Keras writes", "Save its weights with safetensors or torch."),
+    (b"GGUF", "is a GGUF file", "Use the weights that it was made from."),
+)
+
+
+def foreign_kind(head: bytes) -> str | None:
+    """Say what a file is, and what to do, from its first `HEAD` bytes; None if it is none of the known mistakes."""
+    if not head:
+        return "is empty. Download or save it again."
+    if head.startswith(_LFS):
+        return "is a Git LFS pointer, not the file itself. Run `git lfs pull` in its clone, or download it."
+    if re.match(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|\?xml)", head, re.IGNORECASE):
+        return (
+            "is a web page, not the file itself: a server answered the download with it, as Google Drive does for "
+            "large files. Download it in a browser, and look at its size."
+        )
+    if head[257:262] == b"ustar":
+        return "is a tar archive. Unpack it first (tar -xf)."
+    return next((f"{what}. {remedy}" for magic, what, remedy in _MAGIC if head.startswith(magic)), None)
+
+
+def is_safetensors(head: bytes, size: int) -> bool:
+    """Return True for the beginning of a safetensors file of `size` bytes: a JSON object behind its length."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
+
+
+def is_torch(head: bytes) -> bool:
+    """Return True for the beginning of a zip archive, or of a pickle as torch wrote it before 1.6."""
+    return head.startswith((b"PK\3\4", b"PK\5\6", b"\x80"))
