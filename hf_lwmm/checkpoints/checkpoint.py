@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.containers import BRANCHES
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
+from hf_lwmm.checkpoints.dtypes import Bytes, byte_count, widen
 from hf_lwmm.checkpoints.readers import FileReader, JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import SafetensorsReader, TensorInfo, read_header
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, read_torch_file
@@ -36,6 +36,7 @@ _PREFERRED = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+ADAPTER_FILE = "adapter_model"  # how peft's file begins, which holds no network, but changes to one
 _NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler", "random_states")
 
 
@@ -86,7 +87,7 @@ class Checkpoint:
         Raises:
             CheckpointError: if the checkpoint is closed, or its file damaged.
         """
-        self.reader.read(tensor, start * ITEM_SIZES[self.tensors[tensor].dtype], memoryview(out))  # type: ignore[arg-type]
+        self.reader.read(tensor, byte_count(self.tensors[tensor].dtype, start), memoryview(out))  # type: ignore[arg-type]
 
     def slot_bytes(self, slot: str, start: int = 0, count: int | None = None) -> Bytes:
         """Return `count` elements of a slot (all if None) from element `start` on, as bytes of the stored type.
@@ -96,7 +97,7 @@ class Checkpoint:
         """
         atom = self.slot_map.slots[slot]
         count = math.prod(atom.shape) - start if count is None else count
-        raw = np.empty(count * ITEM_SIZES[self.tensors[atom.tensor].dtype], np.uint8)
+        raw = np.empty(byte_count(self.tensors[atom.tensor].dtype, count), np.uint8)
         self.read_elements(atom.tensor, atom.start + start, raw)
         return raw
 
@@ -106,9 +107,10 @@ class Checkpoint:
         Raises:
             CheckpointError: as `read_elements`.
         """
-        dtype = self.tensors[self.slot_map.slots[slot].tensor].dtype
+        atom = self.slot_map.slots[slot]
+        dtype = self.tensors[atom.tensor].dtype
         raw = self.slot_bytes(slot, start, count)
-        values = np.empty(len(raw) // ITEM_SIZES[dtype], np.float64)
+        values = np.empty(math.prod(atom.shape) - start if count is None else count, np.float64)
         widen(raw, dtype, values)
         return values
 
@@ -234,12 +236,19 @@ def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return source.ref.files, ()
     if source.ref.path is not None and source.ref.path.is_file():
         return source.files, ()
-    candidates = _candidates(source)
+    every = _candidates(source)
+    candidates = [name for name in every if not PurePosixPath(name).name.startswith(ADAPTER_FILE)] or every
+    left = tuple(
+        f"{source.label}: left out the adapter {name}. If it belongs to the model, merge it in first (peft: "
+        "`merge_and_unload()`)."
+        for name in every
+        if name not in candidates
+    )
     preferred = [name for name in _PREFERRED if name in source.files]
     if preferred:
         others = [name for name in candidates if name not in preferred and not _is_shard(name)] + preferred[1:]
         note = (f"{source.label}: took {preferred[0]}, not {', '.join(others[:5])}",) if others else ()
-        return (preferred[0],), note
+        return (preferred[0],), (*note, *left)
     if not candidates:
         have = ", ".join(source.files[:10]) or "nothing"
         raise CheckpointError(
@@ -250,7 +259,7 @@ def choose_files(source: Source) -> tuple[tuple[str, ...], tuple[str, ...]]:
             f"{source.label}: several files could hold the weights: {', '.join(candidates[:10])}. "
             f"Say which: {source.ref.shown}:{candidates[0]}"
         )
-    return (candidates[0],), (f"{source.label}: took {candidates[0]}",)
+    return (candidates[0],), (f"{source.label}: took {candidates[0]}", *left)
 
 
 def read_config(source: Source) -> Mapping[str, Any]:

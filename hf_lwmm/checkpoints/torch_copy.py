@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, WORD_SIZES
 from hf_lwmm.checkpoints.readers import TensorReader
 from hf_lwmm.checkpoints.torch_archive import data_start
 from hf_lwmm.checkpoints.torch_tensors import StoredTensor, TorchReader
@@ -32,7 +32,7 @@ def copy_with_tensors(source: Path, reader: TorchReader, values: TensorReader, t
         target: the copy, a path that is free.
 
     Raises:
-        MergeError: if two tensors share memory in the file, so that one value could not be both's.
+        MergeError: if two tensors that are not the same one share memory, so that one value could not be both's.
         CheckpointError: if a value cannot be read.
     """
     _check_apart(source.name, reader)
@@ -50,6 +50,7 @@ def copy_with_tensors(source: Path, reader: TorchReader, values: TensorReader, t
 
 
 def _check_apart(file: str, reader: TorchReader) -> None:
+    """Refuse tensors that share memory, but for ties: these have one value under several names."""
     reached: dict[str, tuple[int, str]] = {}
     tensors = sorted(reader.tensors.items(), key=lambda item: item[1].first_byte)
     for name, tensor in tensors:
@@ -57,7 +58,8 @@ def _check_apart(file: str, reader: TorchReader) -> None:
             continue
         key, end = tensor.storage.key, tensor.first_byte + tensor.reach
         before, other = reached.get(key, (0, name))
-        if before > tensor.first_byte or tensor.overlaps_itself:
+        tied = other != name and reader.tensors[other] == tensor
+        if (before > tensor.first_byte and not tied) or tensor.overlaps_itself:
             shared = f"{other!r} and {name!r} share" if other != name else f"elements of {name!r} share"
             raise MergeError(
                 f"{file}: {shared} memory in the anchor's file, so they cannot be written apart. "
@@ -73,10 +75,12 @@ def _replace(descriptor: int, reader: TorchReader, name: str, tensor: StoredTens
         values.read(name, 0, raw.data)
         span = np.frombuffer(bytearray(os.pread(descriptor, tensor.reach, place)), np.uint8)
         item = ITEM_SIZES[tensor.info.dtype]
+        if reader.archive.big_endian:
+            raw.view(f"u{WORD_SIZES[tensor.info.dtype]}").byteswap(inplace=True)
         new = raw.view(f"u{item}").reshape(tensor.info.shape)
         strides = [stride * item for stride in tensor.strides]
         view = np.lib.stride_tricks.as_strided(span.view(f"u{item}"), tensor.info.shape, strides)
-        view[...] = new.byteswap() if reader.archive.big_endian else new
+        view[...] = new
         _write(descriptor, span.data, place)
         return
     for start in range(0, tensor.info.nbytes, _STEP):
