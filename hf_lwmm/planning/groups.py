@@ -53,7 +53,7 @@ ADAPTER = Kind(
 )
 QUANTISED = Kind("quantised", "Save the model in floats first (transformers: `dequantize()`), then merge that.")
 COMPLEX = Kind("complex", "Save real and imaginary parts as tensors of their own to merge them.")
-INTEGER = Kind("no floats", "Save the model in floats first, then merge that.", silent=True)
+INTEGER = Kind("of integers", "Save the model in floats first, then merge that.", silent=True)
 
 
 @dataclass(frozen=True)
@@ -180,19 +180,22 @@ _PACKED = re.compile(r"^(q_?weight|qzeros|W_q|codes|\w*_packed|packed_\w+|\w*_qd
 def _quantised(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
     """Codes with the scales of the same module; numbers of 8 bits are codes if they are floats or have scales."""
     beside: dict[str, list[str]] = {}
+    beneath: dict[str, list[str]] = {}  # bitsandbytes keeps what belongs to `weight` under its name: `weight.absmax`
     for name in checkpoint.tensors:
         module, _, leaf = name.rpartition(".")
         if _SCALE.search(leaf):
             beside.setdefault(module, []).append(name)
+        while module:
+            if module in checkpoint.tensors:
+                beneath.setdefault(module, []).append(name)
+            module = module.rpartition(".")[0]
     for name, info in checkpoint.tensors.items():
         module, _, leaf = name.rpartition(".")
         packed = _PACKED.match(leaf) is not None
         narrow = info.dtype in ("I8", "U8") and info.count > 1
         if is_float(info.dtype) or not (packed or narrow or is_minifloat(info.dtype)):
             continue
-        # bitsandbytes keeps what belongs to `weight` under `weight.absmax`, `weight.quant_state...`.
-        scales = [each for place in (module, name) for each in beside.get(place, ()) if each != name]
-        scales += [each for place in beside if place.startswith(f"{name}.") for each in beside[place]]
+        scales = [each for each in (*beside.get(module, ()), *beneath.get(name, ())) if each != name]
         if scales or packed or is_minifloat(info.dtype):
             yield QUANTISED, [name, *scales]
 

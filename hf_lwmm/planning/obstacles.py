@@ -51,6 +51,7 @@ class Obstacles:
         count = self._counts.total()
         if len(checkpoints) > 1 and count > MAX_OBSTRUCTED * total:
             lines = [f"Of the {total:,} weights of {checkpoints[anchor].label}, {count:,} cannot be merged."]
-            found = sorted(self._slots.items(), key=lambda item: -self._counts[item[0]])
-            lines += [f"  {checkpoints[model].label}: {sentence(kind, slots)}" for (model, kind), slots in found]
+            for (model, kind), most in self._counts.most_common(3):
+                if most > count / 10:
+                    lines.append(f"  {checkpoints[model].label}: {sentence(kind, self._slots[model, kind])}")
             raise AlignmentError("\n".join(lines))
