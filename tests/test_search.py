@@ -90,13 +90,13 @@ def test_models_like_another_are_found_with_what_is_needed_to_choose(zoo: HfApi)
     assert _names(found) == {"roads-too", "pets", "three", "torch-only"}
     rows = {each.repo: each for each in found.candidates}
     same, pets, three = rows["search/roads-too"], rows["search/pets"], rows["search/three"]
-    assert same.same_labels is True and same.shared == 1 and same.licence == "apache-2.0"
+    assert same.same_labels is True and same.shared == pytest.approx(1, abs=1e-3) and same.licence == "apache-2.0"
     assert same.architecture == "MiT with 1-1 blocks, SegFormer head" and same.layout and same.downloads == 0
     assert pets.same_labels is False and pets.classes == ("cat", "dog") and pets.shared and 0.9 < pets.shared < 1
     assert three.same_labels is None and three.classes is None and three.rows == 3
     assert same.sha == zoo.model_info("search/roads-too").sha
     torch_file = rows["search/torch-only"]
-    assert torch_file.shared == 1 and torch_file.layout == same.layout and torch_file.same_labels is True
+    assert torch_file.shared == same.shared and torch_file.layout == same.layout and torch_file.same_labels is True
 
 
 def test_a_backbone_is_found_in_every_layout(zoo: HfApi) -> None:

@@ -35,10 +35,14 @@ DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
     torch.uint16: "U16", torch.uint32: "U32", torch.uint64: "U64", torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
+    torch.float8_e5m2: "F8_E5M2", torch.float8_e4m3fnuz: "F8_E4M3FNUZ", torch.float8_e5m2fnuz: "F8_E5M2FNUZ",
+    torch.float8_e8m0fnu: "F8_E8M0", torch.complex64: "C64",
 }  # fmt: skip
 # Whose legacy files torch itself writes, but cannot read.
-UNTYPED = (torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
+UNTYPED = (
+    torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz,
+    torch.float8_e5m2fnuz, torch.float8_e8m0fnu,
+)  # fmt: skip
 FORMATS = list(itertools.product((True, False), (2, 3, 4, 5)))
 State = dict[str, torch.Tensor]
 
@@ -237,7 +241,7 @@ def test_a_legacy_module_with_its_source_is_read() -> None:
     assert values(legacy(Made(cls, (), state), {"0": (6, SIX)})) == ONE
 
 
-TYPES = [("Double", "f8"), ("Float", "f4"), ("Half", "f2"), ("Long", "i8"), ("Byte", "u1")]
+TYPES = [("ComplexFloat", "c8"), ("Double", "f8"), ("Float", "f4"), ("Half", "f2"), ("Long", "i8"), ("Byte", "u1")]
 
 
 @pytest.mark.parametrize(("kind", "code"), TYPES)

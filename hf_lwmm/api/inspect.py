@@ -9,6 +9,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES, is_float
 from hf_lwmm.hub import Ref, parse_ref
+from hf_lwmm.planning.groups import described, groups_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
         license=_stated(checkpoint.source.card.get("license")),
         image_processor=processor.kind or "of the model's type" if processor else None,
         training=checkpoint.metadata,
-        notes=checkpoint.notes,
+        notes=(*checkpoint.notes, *(f"{checkpoint.label}: {each}" for each in described(groups_of(checkpoint)))),
     )
 
 

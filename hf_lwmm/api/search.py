@@ -18,7 +18,6 @@ from hf_lwmm.checkpoints.checkpoint import (
     open_checkpoint,
     with_labels,
 )
-from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, HfLwmmError, PlanError
 from hf_lwmm.hub import ListedModel, Ref, Source, parse_ref
 from hf_lwmm.labels import LabelSet, normalise, read_label_set
@@ -216,11 +215,10 @@ def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
             return None
         own = whole = 0
         for slot, atom in checkpoint.slot_map.slots.items():
-            if is_float(checkpoint.tensors[atom.tensor].dtype):
-                count = math.prod(atom.shape)
-                place = place_of(slot)
-                whole += count
-                own += count if place is not None and place[0] is component else 0
+            count = math.prod(atom.shape)
+            place = place_of(slot)
+            whole += count
+            own += count if place is not None and place[0] is component else 0
         return own / whole if whole else None
 
     return _Wanted(name, _queries(component.name, _size(name)), labels, share)

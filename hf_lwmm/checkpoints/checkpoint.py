@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import ProcessorSettings, read_config, read_processor
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes, widen
+from hf_lwmm.checkpoints.dtypes import Bytes, byte_count, widen
 from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.shard_index import ShardIndex, listed_tensors
@@ -77,7 +77,7 @@ class Checkpoint:
         Raises:
             CheckpointError: if the checkpoint is closed, or its file damaged.
         """
-        self.reader.read(tensor, start * ITEM_SIZES[self.tensors[tensor].dtype], memoryview(out))  # type: ignore[arg-type]
+        self.reader.read(tensor, byte_count(self.tensors[tensor].dtype, start), memoryview(out))  # type: ignore[arg-type]
 
     def slot_bytes(self, slot: str, start: int = 0, count: int | None = None) -> Bytes:
         """Return `count` elements of a slot (all if None) from element `start` on, as bytes of the stored type.
@@ -87,7 +87,7 @@ class Checkpoint:
         """
         atom = self.slot_map.slots[slot]
         count = math.prod(atom.shape) - start if count is None else count
-        raw = np.empty(count * ITEM_SIZES[self.tensors[atom.tensor].dtype], np.uint8)
+        raw = np.empty(byte_count(self.tensors[atom.tensor].dtype, count), np.uint8)
         self.read_elements(atom.tensor, atom.start + start, raw)
         return raw
 
@@ -97,9 +97,10 @@ class Checkpoint:
         Raises:
             CheckpointError: as `read_elements`.
         """
-        dtype = self.tensors[self.slot_map.slots[slot].tensor].dtype
+        atom = self.slot_map.slots[slot]
+        dtype = self.tensors[atom.tensor].dtype
         raw = self.slot_bytes(slot, start, count)
-        values = np.empty(len(raw) // ITEM_SIZES[dtype], np.float64)
+        values = np.empty(math.prod(atom.shape) - start if count is None else count, np.float64)
         widen(raw, dtype, values)
         return values
 

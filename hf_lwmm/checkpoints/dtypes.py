@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-ITEM_SIZES = {
-    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
-    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+# Every type that the format has, and the bits of an element. C64 is a pair of float32.
+BITS = {
+    "C64": 64, "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16,
+    "U16": 16, "I8": 8, "U8": 8, "BOOL": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
+ITEM_SIZES = {name: bits // 8 for name, bits in BITS.items() if bits % 8 == 0}  # in bytes
+WORD_SIZES = ITEM_SIZES | {"C64": 4}  # of the parts whose bytes a machine of the other byte order has reversed
 FLOATS = ("F16", "BF16", "F32", "F64")
 # What --dtype takes, in torch's words.
 BY_TORCH_NAME = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
@@ -22,6 +26,16 @@ Bytes = npt.NDArray[np.uint8]
 def is_float(dtype: str) -> bool:
     """Return True if tensors of this type are weights that can be merged."""
     return dtype in FLOATS
+
+
+def is_minifloat(dtype: str) -> bool:
+    """Return True for floats of so few bits that they stand for a weight only together with a scale."""
+    return dtype.startswith("F") and BITS[dtype] <= 8
+
+
+def byte_count(dtype: str, count: int) -> int:
+    """Return the bytes that `count` elements take, which must be whole bytes."""
+    return count * BITS[dtype] // 8
 
 
 def accumulator(dtypes: set[str]) -> np.dtype[np.generic]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
+from hf_lwmm.checkpoints.dtypes import BITS, byte_count
 from hf_lwmm.errors import CheckpointError, DocumentError
 from hf_lwmm.files.byte_file import ByteFile, read_bytes
 from hf_lwmm.files.documents import as_mapping, parse_json, shortened
@@ -32,7 +32,7 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
-        return self.count * ITEM_SIZES[self.dtype]
+        return byte_count(self.dtype, self.count)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def read_header(file: ByteFile) -> SafetensorsHeader:
 
     Raises:
         CheckpointError: if the file is truncated or corrupt: header beyond the file, bad JSON, offsets that
-            overlap, leave holes or lie outside the file, sizes that contradict shapes.
+            overlap, leave holes or lie outside the file, sizes that contradict shapes, metadata that is no map of text.
     """
     length = int.from_bytes(read_bytes(file, 0, min(8, file.size)), "little")
     if file.size < 8 or length > min(file.size - 8, MAX_HEADER):
@@ -64,7 +64,7 @@ def _parse(raw: bytes, name: str, data_start: int, data_size: int) -> Safetensor
     """A header's JSON text, checked against the size of the data behind it."""
     try:
         entries = dict(as_mapping(parse_json(raw, "its JSON", max_size=MAX_HEADER), "its JSON"))
-        metadata = as_mapping(entries.pop("__metadata__", None) or {}, "__metadata__")
+        metadata = _metadata(entries.pop("__metadata__", None))
         spans = {key: _span(entry) for key, entry in entries.items()}
     except (DocumentError, ValueError, TypeError, KeyError) as error:
         reason = str(error).rstrip(".")
@@ -85,19 +85,31 @@ def _parse(raw: bytes, name: str, data_start: int, data_size: int) -> Safetensor
     return SafetensorsHeader(
         {key: info for key, (info, _, _) in spans.items()},
         {key: data_start + begin for key, (_, begin, _) in spans.items()},
-        {str(key): str(value) for key, value in metadata.items()},
+        metadata,
     )
+
+
+def _metadata(found: Any) -> Mapping[str, str]:
+    """The free metadata, by the rule of the safetensors library: nothing, or texts by name."""
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"__metadata__ must hold texts by name, not {shortened(found)}")
+    return found
 
 
 def _span(entry: Any) -> tuple[TensorInfo, int, int]:
     dtype, shape, (begin, stop) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in ITEM_SIZES:
+    if dtype not in BITS:
         raise ValueError(f"unknown type {shortened(dtype)}")
     if any(type(number) is not int or number < 0 for number in (*shape, begin, stop)):
         raise ValueError("sizes and offsets must be natural numbers")
     if len(shape) > _MOST_DIMENSIONS or math.prod(max(size, 1) for size in shape) > _MOST_ELEMENTS:
         raise ValueError("a shape that no file has room for")
-    return TensorInfo(dtype, tuple(shape)), begin, stop
+    info = TensorInfo(dtype, tuple(shape))
+    if info.count * BITS[dtype] % 8:
+        raise ValueError(f"{info.count:,} elements of {dtype} end inside a byte")
+    return info, begin, stop
 
 
 def encode_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int]]:
@@ -106,7 +118,7 @@ def encode_header(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, i
     Order, padding and spelling are those of the safetensors library (larger element types first, then by
     name; `format: pt`), so that a file written from them equals the one that it would write.
     """
-    order = sorted(tensors, key=lambda name: (-ITEM_SIZES[tensors[name].dtype], name))
+    order = sorted(tensors, key=lambda name: (-BITS[tensors[name].dtype], name))
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end, starts = 0, {}
     for name in order:

@@ -25,7 +25,7 @@ _AGAIN = "Download or save it again."
 _KINDS = {
     "Double": ("F64", 8), "Float": ("F32", 4), "Half": ("F16", 2), "BFloat16": ("BF16", 2), "Long": ("I64", 8),
     "Int": ("I32", 4), "Short": ("I16", 2), "Char": ("I8", 1), "Byte": ("U8", 1), "Bool": ("BOOL", 1),
-    "Untyped": ("U8", 1), "ComplexFloat": ("complex64", 8), "ComplexDouble": ("complex128", 16), "QInt8": ("qint8", 1),
+    "Untyped": ("U8", 1), "ComplexFloat": ("C64", 8), "ComplexDouble": ("complex128", 16), "QInt8": ("qint8", 1),
     "QUInt8": ("quint8", 1), "QInt32": ("qint32", 4), "QUInt4x2": ("quint4x2", 1), "QUInt2x4": ("quint2x4", 1),
 }  # fmt: skip
 

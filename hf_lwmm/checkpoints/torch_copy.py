@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, WORD_SIZES
 from hf_lwmm.checkpoints.readers import TensorReader
 from hf_lwmm.checkpoints.torch_archive import data_start
 from hf_lwmm.checkpoints.torch_tensors import StoredTensor, TorchReader
@@ -35,7 +35,7 @@ def copy_with_tensors(
         target: the copy, a path that is free.
 
     Raises:
-        MergeError: if two tensors share memory in the file, so that one value could not be both's.
+        MergeError: if two tensors that are not the same one share memory, so that one value could not be both's.
         CheckpointError: if a value cannot be read.
     """
     tensors = {name: tensor for name, tensor in reader.tensors.items() if name in names}
@@ -54,13 +54,15 @@ def copy_with_tensors(
 
 
 def _check_apart(file: str, tensors: Mapping[str, StoredTensor]) -> None:
+    """Refuse tensors that share memory, but for ties: these have one value under several names."""
     reached: dict[str, tuple[int, str]] = {}
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1].first_byte):
         if not tensor.info.count:
             continue
         key, end = tensor.storage.key, tensor.first_byte + tensor.reach
         before, other = reached.get(key, (0, name))
-        if before > tensor.first_byte or tensor.overlaps_itself:
+        tied = other != name and tensors[other] == tensor
+        if (before > tensor.first_byte and not tied) or tensor.overlaps_itself:
             shared = f"{other!r} and {name!r} share" if other != name else f"elements of {name!r} share"
             raise MergeError(
                 f"{file}: {shared} memory in the anchor's file, so they cannot be written apart. "
@@ -76,10 +78,12 @@ def _replace(descriptor: int, reader: TorchReader, name: str, tensor: StoredTens
         values.read(name, 0, raw.data)
         span = np.frombuffer(bytearray(os.pread(descriptor, tensor.reach, place)), np.uint8)
         item = ITEM_SIZES[tensor.info.dtype]
+        if reader.archive.big_endian:
+            raw.view(f"u{WORD_SIZES[tensor.info.dtype]}").byteswap(inplace=True)
         new = raw.view(f"u{item}").reshape(tensor.info.shape)
         strides = [stride * item for stride in tensor.strides]
         view = np.lib.stride_tricks.as_strided(span.view(f"u{item}"), tensor.info.shape, strides)
-        view[...] = new.byteswap() if reader.archive.big_endian else new
+        view[...] = new
         _write(descriptor, span.data, place)
         return
     for start in range(0, tensor.info.nbytes, _STEP):

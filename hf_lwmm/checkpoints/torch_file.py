@@ -53,12 +53,20 @@ def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
 
 
 def write_torch_file(weights: Path, target: Path) -> None:
-    """Save the tensors of a safetensors file as a state dict, with the two halves of FADA's networks apart."""
+    """Save the tensors of a safetensors file as a state dict, with the two halves of FADA's networks apart.
+
+    Raises:
+        CheckpointError: if torch lacks a tensor's type.
+    """
     with naming_extras(f"Writing {target.name}"):
         import torch
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-    state: dict[str, Any] = load_file(weights)
+    try:
+        state: dict[str, Any] = load_file(weights)
+    except SafetensorError as error:
+        raise CheckpointError(f"{target.name}: torch cannot hold its tensors ({error}). Write safetensors.") from None
     if {name.partition(".")[0] for name in state} == set(SPLIT_KEYS):
         state = {
             half: {name[len(half) + 1 :]: tensor for name, tensor in state.items() if name.startswith(half + ".")}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Bytes
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, WORD_SIZES, Bytes
 from hf_lwmm.checkpoints.inert_pickle import Name, Record, shown
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_archive import Storage, TorchArchive, check_content, data_start
@@ -19,7 +19,8 @@ from hf_lwmm.files.byte_file import ByteFile
 TORCH_DTYPES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
     "int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL", "uint16": "U16", "uint32": "U32", "uint64": "U64",
-    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+    "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "float8_e8m0fnu": "F8_E8M0",
+    "float8_e4m3fnuz": "F8_E4M3FNUZ", "float8_e5m2fnuz": "F8_E5M2FNUZ", "complex64": "C64",
 }  # fmt: skip
 # The functions of torch that make tensors: of a storage, of another tensor, by another function, and those not read.
 _STRIDED = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3")
@@ -28,7 +29,7 @@ _TYPED = ("_rebuild_from_type", "_rebuild_from_type_v2")
 _OTHERS = {
     "_rebuild_sparse_tensor": "sparse",
     "_rebuild_sparse_csr_tensor": "sparse",
-    "_rebuild_qtensor": "quantised",
+    "_rebuild_qtensor": "quantised (its `.dequantize()` can be merged)",
     "_rebuild_nested_tensor": "nested",
     "_rebuild_meta_tensor_no_storage": "without values (on the device meta)",
     "_rebuild_wrapper_subclass": "of a class of its own",
@@ -234,15 +235,25 @@ class TorchReader:
             CheckpointError: if the file is closed, was changed, or is damaged.
         """
         tensor = self.tensors[name]
-        item = ITEM_SIZES[tensor.info.dtype]
+        word = WORD_SIZES[tensor.info.dtype]
         if not len(buffer):
             return
         if not tensor.contiguous:
             buffer[:] = self._gather(name, tensor)[start : start + len(buffer)].data
             return
         self._file.read(self.place(tensor) + start, buffer)
-        if self.archive.big_endian and item > 1:
-            np.frombuffer(buffer, f"u{item}").byteswap(inplace=True)
+        if self.archive.big_endian and word > 1:
+            np.frombuffer(buffer, f"u{word}").byteswap(inplace=True)
+
+    @property
+    def ties(self) -> tuple[tuple[str, ...], ...]:
+        """The names of tensors that are the same bytes of the file, such as a head's that is tied to an embedding."""
+        places: dict[object, list[str]] = {}
+        for name, each in self.tensors.items():
+            if each.info.count:
+                place = (each.storage.key, each.first_byte, each.reach, each.info.count, each.info.dtype)
+                places.setdefault(place, []).append(name)
+        return tuple(tuple(names) for names in places.values() if len(names) > 1)
 
     def place(self, tensor: StoredTensor) -> int:
         """Return the byte of the file at which a tensor's first element is.
@@ -266,9 +277,9 @@ class TorchReader:
             item = ITEM_SIZES[tensor.info.dtype]
             raw = np.empty(tensor.reach, np.uint8)
             self._file.read(self.place(tensor), raw.data)
-            elements = raw.view(f"u{item}")
             if self.archive.big_endian:
-                elements.byteswap(inplace=True)
+                raw.view(f"u{WORD_SIZES[tensor.info.dtype]}").byteswap(inplace=True)
+            elements = raw.view(f"u{item}")
             strides = [stride * item for stride in tensor.strides]
             view = np.lib.stride_tricks.as_strided(elements, tensor.info.shape, strides, writeable=False)
             values = np.ascontiguousarray(view).reshape(-1).view(np.uint8)

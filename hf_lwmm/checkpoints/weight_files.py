@@ -18,6 +18,7 @@ PREFERRED = (
     "pytorch_model.bin",
     f"pytorch_model.bin{INDEX_SUFFIX}",
 )
+ADAPTER_FILE = "adapter_model"  # how peft's file begins, which holds no network, but changes to one
 _NOT_WEIGHTS = ("optimizer", "scheduler", "training_args", "rng_state", "scaler", "random_states")
 
 
@@ -78,14 +79,21 @@ def _named(source: Source, names: tuple[str, ...]) -> ChosenFiles:
 
 def _choose_in(source: Source, folder: str) -> ChosenFiles:
     """The files of the model in a folder."""
-    candidates = _candidates(source, folder)
+    every = _candidates(source, folder)
+    candidates = [name for name in every if not PurePosixPath(name).name.startswith(ADAPTER_FILE)] or every
+    adapters = tuple(
+        f"{source.label}: left out the adapter {name}. If it belongs to the model, merge it in first (peft: "
+        "`merge_and_unload()`)."
+        for name in every
+        if name not in candidates
+    )
     preferred = [path for name in PREFERRED if (path := _join(folder, name)) in source.files]
     if preferred:
         chosen = _named(source, (preferred[0],))
         taken = {*preferred, *chosen.names}
         others = [name for name in candidates if name not in taken and not is_shard(name)] + preferred[1:]
         note = (f"{source.label}: took {preferred[0]}, not {', '.join(others[:5])}",) if others else ()
-        return replace(chosen, notes=note)
+        return replace(chosen, notes=(*note, *adapters))
     if not candidates:
         have = ", ".join(source.files[:10]) or "nothing"
         raise CheckpointError(
@@ -94,7 +102,8 @@ def _choose_in(source: Source, folder: str) -> ChosenFiles:
     own = _folder(candidates)
     if own.startswith(_join(folder, "")) and own != folder:
         chosen = _choose_in(source, own)
-        return replace(chosen, notes=chosen.notes or (f"{source.label}: took {', '.join(chosen.names[:5])}",))
+        took = chosen.notes or (f"{source.label}: took {', '.join(chosen.names[:5])}",)
+        return replace(chosen, notes=(*took, *adapters))
     if all(map(is_shard, candidates)):
         raise CheckpointError(f"{source.label}: {_without_index(source, candidates)}.")
     if len(candidates) > 1:
@@ -102,7 +111,7 @@ def _choose_in(source: Source, folder: str) -> ChosenFiles:
             f"{source.label}: several files could hold the weights: {', '.join(candidates[:10])}. "
             f"Say which: {source.ref.of(candidates[0]).shown}"
         )
-    return ChosenFiles((candidates[0],), notes=(f"{source.label}: took {candidates[0]}",))
+    return ChosenFiles((candidates[0],), notes=(f"{source.label}: took {candidates[0]}", *adapters))
 
 
 def _folder(names: Sequence[str]) -> str:

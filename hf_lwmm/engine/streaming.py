@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Array, Bytes, accumulator, fits, is_float, narrow, widen
+from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Array, Bytes, accumulator, byte_count, fits, is_float, narrow, widen
 from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE, encode_header
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
@@ -186,12 +186,12 @@ def _batches(tensors: Sequence[TensorRecipe], places: Mapping[str, tuple[int, in
     size = 0
     for tensor in tensors:
         descriptor, base = places[tensor.name]
-        item = ITEM_SIZES[tensor.info.dtype]
         for segment in tensor.segments:
             step = segment.count if segment.whole else CHUNK
             for first in range(0, segment.count, step or 1):
                 count = min(step, segment.count - first)
-                batch.append(_Run(tensor, segment, first, count, descriptor, base + (segment.start + first) * item))
+                position = base + byte_count(tensor.info.dtype, segment.start + first)
+                batch.append(_Run(tensor, segment, first, count, descriptor, position))
                 size += count
                 if size >= BATCH * CHUNK:
                     yield batch
@@ -225,7 +225,7 @@ def _merge_run(sources: Sources, run: _Run, buffers: _Buffers, allow_nonfinite: 
     dtypes = [sources[term.source].tensors[term.tensor].dtype for term in terms]
     target = run.tensor.info.dtype
     if not is_float(target):
-        raw = buffers.raw(run.count * ITEM_SIZES[target])
+        raw = buffers.raw(byte_count(target, run.count))
         _read(sources, run, 0, dtypes[0], raw)
         return raw.data
     combine = _by_rule if run.segment.whole else _weighted_sum

@@ -30,13 +30,6 @@ def is_bn_stat(slot: str) -> bool:
     return slot.endswith((".running_mean", ".running_var"))
 
 
-def other_factor(slot: str) -> str | None:
-    """Return the slot of a weight-normalised layer's other factor (direction or length); None for other slots."""
-    module, _, leaf = slot.rpartition(".")
-    other = {"weight_g": "weight_v", "weight_v": "weight_g"}.get(leaf)
-    return f"{module}.{other}" if other else None
-
-
 def depth_order(slots: Iterable[str]) -> list[str]:
     """Return slots in the order in which a forward pass first uses them (methods/README.md, section 4).
 

@@ -26,6 +26,7 @@ from hf_lwmm.networks.families import FAMILIES, Family, family_of
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.module_slots import fill, state_of
 from hf_lwmm.networks.processors import image_processor, stated_processor
+from hf_lwmm.planning.groups import check_runnable
 from hf_lwmm.planning.inputs import NetworkOptions
 
 # Tasks of the networks that transformers has itself, by the end of the class's name.
@@ -119,6 +120,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
     source = replace(hub.resolve(parse_ref(model)), name=name)
     checkpoint = open_checkpoint(source, branch=network.branch)
     try:
+        check_runnable(checkpoint)
         checkpoint = with_labels(checkpoint, [read_label_set(labels) for labels in network.labels])
         hosted = _family_in_transformers(checkpoint)
         loaded = _from_pretrained(checkpoint, hosted) if hosted else _from_slots(checkpoint, network.system)

@@ -5,14 +5,26 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.labels import normalise
-from hf_lwmm.layouts import depth_order, other_factor, place_of, registration_order
+from hf_lwmm.layouts import depth_order, place_of, registration_order
+from hf_lwmm.planning.groups import (
+    ADAPTER,
+    COMPLEX,
+    INTEGER,
+    TIED,
+    WEIGHT_NORM,
+    Groups,
+    copies_of,
+    groups_of,
+    sentence,
+)
+from hf_lwmm.planning.obstacles import Obstacles, Reason
 from hf_lwmm.planning.prefixes import prefix_notes
 from hf_lwmm.text import table
 
@@ -29,7 +41,8 @@ class SharedSlot:
     """A slot that is merged: its depth position (1..Np), and its members, the models that have it.
 
     The anchor is a member. For a classifier matched by label, `rows` holds each member's row for each of the anchor's
-    rows, -1 where the member lacks the class.
+    rows, -1 where the member lacks the class. `factors` are the slots of a weight-normalised layer's lengths and
+    directions, of which this is one.
     """
 
     slot: str
@@ -37,6 +50,7 @@ class SharedSlot:
     position: int
     members: tuple[int, ...]
     rows: Mapping[int, tuple[int, ...]] | None = None
+    factors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +66,9 @@ class Unshared:
 class Alignment:
     """The slots that models share: `shared` in depth order, at `positions` (Np) positions.
 
-    `notes` name what was assumed.
+    `copies` are the anchor's stored tensors that are tied to another, with that other; both are merged as one. `intact`
+    are those that belong to something that cannot be merged, and stay as they are in every byte. `anchor_parameters`
+    counts all elements of the anchor. `notes` name what was assumed or cannot be merged.
     """
 
     anchor: int
@@ -62,6 +78,8 @@ class Alignment:
     shared_parameters: int
     anchor_parameters: int
     notes: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    intact: frozenset[str] = field(default=frozenset(), repr=False)
 
     def _repr_markdown_(self) -> str:
         share = self.shared_parameters / max(self.anchor_parameters, 1)
@@ -96,88 +114,135 @@ def align(
         keep: slots, or dotted beginnings of their names, that stay the anchor's.
 
     Raises:
-        AlignmentError: if backbones differ, or nothing or only a trivial part is shared.
+        AlignmentError: if backbones differ, a model is an adapter, much of the anchor cannot be merged for what it is,
+            or nothing or only a trivial part is shared.
         PlanError: if a name in `keep` fits no slot of the anchor.
     """
+    models = _Models.of(checkpoints, anchor)
+    _check_networks(models)
     _check_backbones(checkpoints, anchor)
     _check_keep(checkpoints[anchor], keep)
     mine = checkpoints[anchor].slot_map.slots
-    ranked = _ranked(checkpoints[anchor], order)
+    ranked = _ranked(models, order)
     positions: dict[object, int] = {}
     shared: list[SharedSlot] = []
     unshared: list[Unshared] = []
+    obstacles = Obstacles()
     for slot in ranked:
-        members, rows, reasons = _members(checkpoints, anchor, slot, head, keep)
-        if len(members) > 1 and (share == "any" or not reasons):
-            position = positions.setdefault(_group(slot, granularity), len(positions) + 1)
-            shared.append(SharedSlot(slot, mine[slot].shape, position, members, rows or None))
+        members, rows, reasons = _members(models, slot, head, keep)
+        factors = models.ours.of(slot, WEIGHT_NORM)
+        if merged := len(members) > 1 and (share == "any" or not reasons):
+            position = positions.setdefault(_place(models, slot, granularity), len(positions) + 1)
+            own = factors.slots if factors else ()
+            shared.append(SharedSlot(slot, mine[slot].shape, position, members, rows or None, own))
         else:
-            unshared.append(Unshared(slot, anchor, reasons[0] if reasons else "there is no other model"))
-    for slot in mine.keys() - set(ranked):
-        unshared.append(Unshared(slot, anchor, _fixed_reason(checkpoints[anchor], slot) or "not merged"))
+            unshared.append(Unshared(slot, anchor, reasons[0].text if reasons else "there is no other model"))
+        obstacles.add(slot, reasons, 0 if merged else math.prod(mine[slot].shape))
+    mergeable = set(ranked)
+    for slot in [slot for slot in mine if slot not in mergeable]:
+        reason = _fixed_reason(models, slot) or Reason("not merged")
+        unshared.append(Unshared(slot, anchor, reason.text))
+        obstacles.add(slot, [reason], math.prod(mine[slot].shape))
     for model, checkpoint in enumerate(checkpoints):
         theirs = checkpoint.slot_map.slots
         unshared += [Unshared(slot, model, "the anchor does not have it") for slot in theirs if slot not in mine]
+    total = sum(info.count for info in checkpoints[anchor].tensors.values())
     alignment = Alignment(
         anchor,
         len(positions),
         tuple(shared),
         tuple(unshared),
         shared_parameters=sum(math.prod(each.shape) for each in shared),
-        anchor_parameters=sum(math.prod(mine[slot].shape) for slot in ranked),
-        notes=(*_label_notes(checkpoints, shared), *prefix_notes(checkpoints, anchor)),
+        anchor_parameters=total,
+        notes=(
+            *_label_notes(checkpoints, shared),
+            *prefix_notes(checkpoints, anchor),
+            *_tie_notes(models, {each.slot for each in shared}),
+            *obstacles.notes(checkpoints, total),
+        ),
+        copies=models.copies,
+        intact=frozenset(n for group in models.ours.groups if not group.kind.merges for n in group.tensors),
     )
+    obstacles.check(checkpoints, anchor, total)
     _check_enough(checkpoints, alignment)
     return alignment
 
 
+@dataclass(frozen=True)
+class _Models:
+    """The models of a merge with their groups, and the anchor's tensors that are copies by a tie, as slots, too."""
+
+    checkpoints: Sequence[Checkpoint]
+    anchor: int
+    groups: tuple[Groups, ...]
+    copies: Mapping[str, str]
+    copied_slots: Mapping[str, str]
+
+    @classmethod
+    def of(cls, checkpoints: Sequence[Checkpoint], anchor: int) -> _Models:
+        groups, own = tuple(map(groups_of, checkpoints)), checkpoints[anchor]
+        copies = copies_of(groups[anchor], own, [each for each in checkpoints if each is not own])
+        atoms = own.slot_map.atoms
+        slots = {atom.slot: atoms[original][0].slot for name, original in copies.items() for atom in atoms[name]}
+        return cls(checkpoints, anchor, groups, copies, slots)
+
+    @property
+    def ours(self) -> Groups:
+        """The anchor's groups."""
+        return self.groups[self.anchor]
+
+
+def _check_networks(models: _Models) -> None:
+    for checkpoint, groups in zip(models.checkpoints, models.groups, strict=True):
+        if slots := [slot for group in groups.groups if group.kind is ADAPTER for slot in group.slots]:
+            raise AlignmentError(f"{checkpoint.label}: {sentence(ADAPTER, slots)}")
+
+
 def _members(
-    checkpoints: Sequence[Checkpoint], anchor: int, slot: str, head: str, keep: Sequence[str]
-) -> tuple[tuple[int, ...], dict[int, tuple[int, ...]], list[str]]:
+    models: _Models, slot: str, head: str, keep: Sequence[str]
+) -> tuple[tuple[int, ...], dict[int, tuple[int, ...]], list[Reason]]:
     """The models that share a slot, the classifier rows of those that are matched by label, and the others' reasons."""
-    members, rows, reasons = [anchor], dict[int, tuple[int, ...]](), list[str]()
-    for model in range(len(checkpoints)):
-        if model == anchor:
+    members, rows, reasons = [models.anchor], dict[int, tuple[int, ...]](), list[Reason]()
+    unit = models.ours.unit(slot)  # all of it is shared, or nothing
+    held = next((reason for each in unit if (reason := _held(models, each, head, keep))), None)
+    for model in range(len(models.checkpoints)):
+        if model == models.anchor:
             continue
-        reason, matched = None, None
-        # Both factors of a weight-normalised layer are shared, or neither is.
-        for factor in dict.fromkeys((other_factor(slot) or slot, slot)):
-            if reason is None:
-                reason = _kept(factor, keep)
-            if reason is None:
-                reason, matched = _compare(checkpoints, anchor, model, factor, head)
+        reason, matched = held, dict[str, tuple[int, ...] | None]()
+        for each in unit:
+            if reason is None and each not in models.copied_slots:
+                reason, matched[each] = _compare(models, model, each, head)
         if reason is not None:
             reasons.append(reason)
             continue
         members.append(model)
-        if matched is not None:
-            rows[model] = matched
+        if (found := matched[models.copied_slots.get(slot, slot)]) is not None:
+            rows[model] = found
     return tuple(sorted(members)), rows, reasons
 
 
-def _ranked(anchor: Checkpoint, order: str) -> list[str]:
+def _ranked(models: _Models, order: str) -> list[str]:
     """The anchor's slots that can be merged, in the order asked for."""
-    mergeable = [slot for slot in anchor.slot_map.slots if _fixed_reason(anchor, slot) is None]
+    anchor = models.checkpoints[models.anchor]
+    mergeable = [slot for slot in anchor.slot_map.slots if _fixed_reason(models, slot) is None]
     if order == "depth":
         return depth_order(mergeable)
     rank = {name: i for i, name in enumerate(registration_order(anchor.slot_map))}
     return sorted(mergeable, key=lambda slot: rank[anchor.slot_map.slots[slot].tensor])
 
 
-def _fixed_reason(checkpoint: Checkpoint, slot: str) -> str | None:
-    """The reason why a slot can never be merged, or None."""
-    info = checkpoint.tensors[checkpoint.slot_map.slots[slot].tensor]
-    if not is_float(info.dtype):
-        return f"not a float weight ({info.dtype}): the anchor's is kept"
-    place = place_of(slot)
-    if place and "unused" in place[1].flags:
-        return "stored, but never used by the network"
-    other = other_factor(slot)
-    if other is not None:
-        slots = checkpoint.slot_map.slots
-        shapes = {name[-1]: slots[name].shape for name in (slot, other) if name in slots}
-        if len(shapes) < 2 or math.prod(shapes["g"]) != shapes["v"][0]:
-            return "weight-normalised otherwise than row by row"
+def _fixed_reason(models: _Models, slot: str) -> Reason | None:
+    """The reason why a slot of the anchor, or one of those that belong to it, can never be merged, or None."""
+    checkpoint = models.checkpoints[models.anchor]
+    for each in models.ours.unit(slot):
+        dtype = checkpoint.tensors[checkpoint.slot_map.slots[each].tensor].dtype
+        if kind := models.ours.obstacle(each):
+            odd = kind in (COMPLEX, INTEGER)
+            text = f"not a float weight ({dtype}): the anchor's is kept" if odd else kind.name
+            return Reason(text, models.anchor, kind)
+        place = place_of(each)
+        if place and "unused" in place[1].flags:
+            return Reason("stored, but never used by the network")
     return None
 
 
@@ -192,8 +257,13 @@ def _check_keep(anchor: Checkpoint, keep: Sequence[str]) -> None:
             raise PlanError(f"--keep {name} fits no slot of {anchor.label}; `hf-lwmm plan --full` lists them.")
 
 
-def _kept(slot: str, keep: Sequence[str]) -> str | None:
-    return next((f"kept as asked (--keep {name})" for name in keep if _under(slot, name)), None)
+def _held(models: _Models, slot: str, head: str, keep: Sequence[str]) -> Reason | None:
+    """The reason why a slot is asked to stay the anchor's, or None."""
+    if asked := next((name for name in keep if _under(slot, name)), None):
+        return Reason(f"kept as asked (--keep {asked})")
+    place = place_of(slot)
+    in_head = place[0].kind == "head" if place else models.checkpoints[models.anchor].slot_map.backbone is not None
+    return Reason("heads stay the anchor's (--head anchor)") if head == "anchor" and in_head else None
 
 
 def _label_notes(checkpoints: Sequence[Checkpoint], shared: Sequence[SharedSlot]) -> tuple[str, ...]:
@@ -205,24 +275,38 @@ def _label_notes(checkpoints: Sequence[Checkpoint], shared: Sequence[SharedSlot]
     return tuple(f"{label} does not name its classes; they were taken to be those of the others." for label in silent)
 
 
-def _compare(
-    checkpoints: Sequence[Checkpoint], anchor: int, model: int, slot: str, head: str
-) -> tuple[str | None, tuple[int, ...] | None]:
+def _tie_notes(models: _Models, shared: Collection[str]) -> Iterator[str]:
+    """Say of models that have tied tensors apart which of them are merged: headers do not tell if they are equal."""
+    ours = models.checkpoints[models.anchor]
+    for checkpoint, groups in zip(models.checkpoints, models.groups, strict=True):
+        for copy, original in models.copied_slots.items():
+            tie = groups.of(copy, TIED)
+            apart = copy in checkpoint.slot_map.slots and (tie is None or original not in tie.slots)
+            if apart and copy in shared:
+                yield (
+                    f"{ours.label} ties {copy} to {original}, {checkpoint.label} has both: its {original} is merged "
+                    f"into both. If they are not equal there, keep the anchor's: --keep {original}."
+                )
+
+
+def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason | None, tuple[int, ...] | None]:
     """The reason why a model does not share a slot with the anchor, None if it does, and matched classifier rows."""
-    ours, theirs = checkpoints[anchor], checkpoints[model]
-    place = place_of(slot)
-    in_head = place[0].kind == "head" if place else ours.slot_map.backbone is not None
-    if head == "anchor" and in_head:
-        return "heads stay the anchor's (--head anchor)", None
+    ours, theirs, groups = models.checkpoints[models.anchor], models.checkpoints[model], models.groups[model]
     if slot not in theirs.slot_map.slots:
-        return f"{theirs.label} has no such slot", None
+        return Reason(f"{theirs.label} has no such slot"), None
     mine, other = ours.slot_map.slots[slot], theirs.slot_map.slots[slot]
-    if not is_float(theirs.tensors[other.tensor].dtype):
-        return f"{theirs.label} stores it as {theirs.tensors[other.tensor].dtype}", None
+    if kind := groups.obstacle(slot):
+        dtype = theirs.tensors[other.tensor].dtype
+        stored = f"{kind.name} in {theirs.label}" if is_float(dtype) else f"{theirs.label} stores it as {dtype}"
+        return Reason(stored, model, kind), None
+    if groups.of(slot, WEIGHT_NORM) and not models.ours.of(slot, WEIGHT_NORM):
+        return Reason(f"{WEIGHT_NORM.name} in {theirs.label}"), None
+    place = place_of(slot)
     if place and "classes" in place[1].flags:
-        return _compare_labels(ours, theirs, mine.shape, other.shape, head)
+        reason, rows = _compare_labels(ours, theirs, mine.shape, other.shape, head)
+        return (Reason(reason) if reason else None), rows
     if mine.shape != other.shape:
-        return f"shape {list(other.shape)} in {theirs.label}", None
+        return Reason(f"shape {list(other.shape)} in {theirs.label}"), None
     return None, None
 
 
@@ -248,12 +332,14 @@ def _row_names(checkpoint: Checkpoint, shape: tuple[int, ...]) -> tuple[str, ...
     return tuple(map(normalise, names)) if names and shape and len(names) == shape[0] else None
 
 
-def _group(slot: str, granularity: str) -> object:
+def _place(models: _Models, slot: str, granularity: str) -> object:
     """A key that all slots at one depth position have in common."""
+    slot = models.copied_slots.get(slot, slot)
+    if factors := models.ours.of(slot, WEIGHT_NORM):
+        slot = factors.slots[0]
     found = place_of(slot)
     parts = slot.split(".")
     if found is None:
-        parts[-1] = {"weight_g": "weight", "weight_v": "weight"}.get(parts[-1], parts[-1])
         module = parts[:-1] or parts
         length = {"parameter": len(parts), "module": len(module), "block": 3, "stage": 2}[granularity]
         return ".".join(parts if granularity == "parameter" else module[:length])

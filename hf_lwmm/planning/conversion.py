@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.dtypes import BITS
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import (
@@ -143,6 +144,8 @@ def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], shape: Sh
     dtypes = {checkpoint.tensors[piece.tensor].dtype for piece in pieces}
     if len(dtypes) > 1:
         raise LayoutError(f"{checkpoint.label}: {name} would stack {' and '.join(sorted(dtypes))}.")
+    if BITS[min(dtypes)] < 8 and (len(pieces) > 1 or pieces[0].shape != checkpoint.tensors[pieces[0].tensor].shape):
+        raise LayoutError(f"{checkpoint.label}: {name} would be cut or stacked from {min(dtypes)}, inside a byte.")
     segments, start = [], 0
     for piece in pieces:
         count = math.prod(piece.shape)

@@ -234,10 +234,9 @@ def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoin
     for name, info in checkpoint.tensors.items():
         raw = np.empty(info.nbytes, np.uint8)
         checkpoint.read_elements(name, 0, raw)
-        item = ITEM_SIZES[info.dtype]
-        for atom in checkpoint.slot_map.atoms[name]:
-            where = axes.get(atom.slot)
-            if where and is_float(info.dtype):
+        for atom in checkpoint.slot_map.atoms[name] if is_float(info.dtype) else ():
+            item = ITEM_SIZES[info.dtype]
+            if where := axes.get(atom.slot):
                 part = raw[atom.start * item : (atom.start + _count(atom)) * item]
                 values = part.reshape(*atom.shape, item)
                 orders = (matching.orders.get(where.rows or ""), matching.orders.get(where.columns or ""))

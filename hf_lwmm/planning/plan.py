@@ -9,12 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import PlanError
 from hf_lwmm.layouts import Atom, is_bn_stat
 from hf_lwmm.methods import Method, uniform
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
+from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
 from hf_lwmm.planning.provenance import Tuning
@@ -166,9 +168,11 @@ class MergePlan:
         return table
 
     def base_atom(self, slot: str) -> Atom | None:
-        """Return where the base has a slot of the anchor's shape, None if it has not."""
+        """Return where the base has a slot of the anchor's shape, in floats, None if it has not."""
         atom = self.base.slot_map.slots.get(slot) if self.base else None
-        return atom if atom and atom.shape == self.anchor.slot_map.slots[slot].shape else None
+        if self.base is None or atom is None or not is_float(self.base.tensors[atom.tensor].dtype):
+            return None
+        return atom if atom.shape == self.anchor.slot_map.slots[slot].shape else None
 
 
 def make_plan(
@@ -256,6 +260,10 @@ def _check_given(method: Method, base: Checkpoint | None, measurements: int, mod
 
 def _check_base(plan: MergePlan) -> None:
     assert plan.base is not None
+    groups, shared = groups_of(plan.base), {each.slot for each in plan.alignment.shared}
+    for group in groups.groups:
+        if not (group.kind.merges or shared.isdisjoint(group.slots)) or group.kind is ADAPTER:
+            raise PlanError(f"{plan.base.label}: cannot be the base: {sentence(group.kind, group.slots)}")
     if not any(plan.base_atom(shared.slot) for shared in plan.alignment.shared):
         raise PlanError(
             f"{plan.base.label} has none of the shared slots in the same shape, so it is not the models' base "
@@ -273,6 +281,8 @@ def _check_measurements(plan: MergePlan, index: int) -> None:
             continue
         shape = slots[slot].shape
         expected = shape if "fisher" in plan.method.needs else (math.prod(shape[1:]),) * 2
+        if not is_float(info.dtype):
+            raise PlanError(f"{found.label}: its measurements must be floats, but {slot} is {info.dtype}.")
         if info.shape != expected:
             raise PlanError(
                 f"{found.label}: measurements of another network: {slot} is {list(info.shape)} there, but "

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME, is_float
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-from hf_lwmm.layouts import Atom, is_bn_stat, other_factor
+from hf_lwmm.layouts import Atom, is_bn_stat
 from hf_lwmm.methods import Method, Slot, Values
 from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.planning.plan import MergePlan
@@ -122,12 +122,17 @@ def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
     recipes = []
     for name, info in plan.anchor.tensors.items():
         segments: list[Segment] = []
-        for atom in plan.anchor.slot_map.atoms[name]:
+        dtype = info.dtype
+        if not is_float(dtype):  # whole, for an element may be less than a byte
+            segments.append(_own(plan, Atom("", name, 0, info.shape), 0, info.count))
+        elif plan.knobs.dtype and name not in plan.alignment.intact:
+            dtype = BY_TORCH_NAME[plan.knobs.dtype]
+        # A copy by a tie is made as its original is, so that it still equals it.
+        for atom in plan.anchor.slot_map.atoms[plan.alignment.copies.get(name, name)] if not segments else ():
             if atom.slot in shared:
                 segments += _merged(plan, shared[atom.slot], atom)
             else:
                 segments.append(_own(plan, atom, atom.start, math.prod(atom.shape)))
-        dtype = BY_TORCH_NAME[plan.knobs.dtype] if plan.knobs.dtype and is_float(info.dtype) else info.dtype
         recipes.append(TensorRecipe(name, TensorInfo(dtype, info.shape), tuple(segments)))
     return tuple(recipes)
 
@@ -180,14 +185,14 @@ def _segment(
     base: tuple[Term, ...] = ()
     if "base" in method.needs and not bn_stat:
         found = plan.base_atom(slot)
-        if found is None:
+        if found is None or any(plan.base_atom(factor) is None for factor in shared.factors):
             return _own(plan, atom, start, count)
         base = (Term(len(plan.checkpoints), found.tensor, found.start + start - atom.start, 1.0),)
-    measured, whole = _measurements(plan, slot, order, rows, count)
+    measured, whole = _measurements(plan, shared, order, rows, count)
     by_weights = bn_stat or method.linear or (method.needs - {"base"} and not (measured or whole))
     if not by_weights:
         terms = (*(_term(plan, model, slot, rows, count) for model in order), *base)
-        norm = _weight_norm(plan, slot, terms, count)
+        norm = _weight_norm(plan, shared, terms, count)
         shape = (norm.rows, norm.width) if norm else atom.shape if shared.rows is None else (1, *atom.shape[1:])
         rule = SlotRule(method, slot, shared.position, plan.alignment.positions, shape, len(order), bool(base))
         return Segment(start, count, (*terms, *measured), norm, rule, whole)
@@ -204,7 +209,7 @@ def _segment(
     used = alone or [model for model in order if model == anchor or weights[model]]
     rest = tuple(replace(term, weight=1 - math.fsum(weights.values())) for term in base)
     terms = (*(_term(plan, model, slot, rows, count, weights[model]) for model in used), *rest)
-    return Segment(start, count, terms, _weight_norm(plan, slot, terms, count))
+    return Segment(start, count, terms, _weight_norm(plan, shared, terms, count))
 
 
 def _term(plan: MergePlan, model: int, slot: str, rows: Rows, count: int, weight: float = 1.0) -> Term:
@@ -213,11 +218,11 @@ def _term(plan: MergePlan, model: int, slot: str, rows: Rows, count: int, weight
 
 
 def _measurements(
-    plan: MergePlan, slot: str, order: Sequence[int], rows: Rows, count: int
+    plan: MergePlan, shared: SharedSlot, order: Sequence[int], rows: Rows, count: int
 ) -> tuple[tuple[Term, ...], tuple[Term, ...]]:
     """The measurements of a slot, element by element or as whole matrices; empty if a model has none."""
-    first = len(plan.sources) - len(plan.measurements)
-    if is_bn_stat(slot) or other_factor(slot) or not plan.measurements:
+    slot, first = shared.slot, len(plan.sources) - len(plan.measurements)
+    if is_bn_stat(slot) or shared.factors or not plan.measurements:
         return (), ()
     if any(slot not in plan.measurements[model].tensors for model in order):
         return (), ()
@@ -226,15 +231,16 @@ def _measurements(
     return tuple(Term(first + model, slot, rows[model] * count, 1.0) for model in order), ()
 
 
-def _weight_norm(plan: MergePlan, slot: str, terms: Sequence[Term], count: int) -> WeightNorm | None:
-    other = other_factor(slot)
-    if other is None:
+def _weight_norm(plan: MergePlan, shared: SharedSlot, terms: Sequence[Term], count: int) -> WeightNorm | None:
+    if not shared.factors:
         return None
-    factor, width, others = slot[-1], 0, []
+    lengths, directions = shared.factors
+    factor, other = ("g", directions) if shared.slot == lengths else ("v", lengths)
+    width, others = 0, []
     for term in terms:
         slots = plan.sources[term.source].slot_map.slots
-        mine, partner = slots[slot], slots[other]
-        width = math.prod((partner if factor == "g" else mine).shape[1:])
+        mine, partner = slots[shared.slot], slots[other]
+        width = math.prod(slots[directions].shape[1:])
         row, of_row = (1, width) if factor == "g" else (width, 1)
         others.append((partner.tensor, partner.start + (term.start - mine.start) // row * of_row))
     return WeightNorm(factor, count if factor == "g" else count // width, width, tuple(others))
