@@ -18,15 +18,17 @@ from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.calibration.merged_network import pixels_of
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.data.annotations import IGNORE
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import PlanError
+from hf_lwmm.evaluation.numbering import label_ids
+from hf_lwmm.evaluation.protocols import scored_classes
 from hf_lwmm.files.atomic import atomic
-from hf_lwmm.labels import label_set_of_ids, match_classes, read_label_set
+from hf_lwmm.labels import IGNORE, match_classes
 from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
+from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.provenance import MeasuredModel
 from hf_lwmm.progress import Progress, silent
 
@@ -55,19 +57,25 @@ def fisher(
         wanted = "image" if task == "classification" else "pixel"
         raise PlanError(f"{images.name}: has no {wanted} labels, which Fisher information of {loaded.label} needs.")
     model: Any = loaded.model
-    rows = _rows_of_ids(loaded, images, protocol)
+    classes, _ = scored_classes(images, loaded, protocol)
+    ids, _ = label_ids(images, classes)
+    rows = match_classes(classes.every, loaded.classes, images.name, loaded.label)
     squares = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     for index in range(images.count):
         progress("Measuring", index, images.count)
         sample = images.read(index)
-        label = torch.as_tensor(rows[np.clip(sample.label, 0, 255)].astype(np.int64))
+        where = f"{images.name}, {sample.name}: its label"
+        own = sample.label if isinstance(sample.label, int) else ids.class_ids(sample.label, where)
+        label = torch.as_tensor(rows[own].astype(np.int64))
         if (label == IGNORE).all():
             continue  # nothing in it that the model knows
         pixels = pixels_of(loaded, [sample.image])
         model.zero_grad(set_to_none=True)
         logits = model(pixels).logits
         if label.ndim:
-            logits = nn.functional.interpolate(logits, label.shape, mode="bilinear", align_corners=False)
+            logits = nn.functional.interpolate(
+                with_background(logits), label.shape, mode="bilinear", align_corners=False
+            )
         loss: Any = nn.functional.cross_entropy(logits, label[None].to(logits.device), ignore_index=IGNORE)
         loss.backward()
         for name, parameter in model.named_parameters():
@@ -75,16 +83,6 @@ def fisher(
                 squares[name] += parameter.grad**2
     model.zero_grad(set_to_none=True)
     return _by_slot(model, {name: total / images.count for name, total in squares.items()})
-
-
-def _rows_of_ids(loaded: LoadedModel, images: LabelledImages, protocol: str | None) -> NDArray[np.uint8]:
-    """The model's row for each of the 256 ids that labels may hold."""
-    classes = read_label_set(protocol).classes if protocol else images.classes or loaded.classes
-    stored = np.arange(256, dtype=np.uint8)
-    if images.ids:
-        labels = label_set_of_ids(images.ids)
-        classes, stored = labels.classes, labels.table(images.ids)
-    return match_classes(classes, loaded.classes, images.name, loaded.label)[stored]
 
 
 @torch.no_grad()

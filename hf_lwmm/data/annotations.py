@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm.data.runs import Runs
-
-IGNORE = 255  # the class id of pixels that have no class
+from hf_lwmm.labels import IGNORE
 
 
 @dataclass(frozen=True)

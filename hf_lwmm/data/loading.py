@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,15 +11,16 @@ import numpy as np
 from PIL import Image
 
 from hf_lwmm import hub
-from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
+from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, object_classes, object_fields
-from hf_lwmm.data.decoding import Colour, decode_rgb, label_ids, panoptic_map
+from hf_lwmm.data.decoding import decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
 from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.data.runs import Ids
-from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import label_set_of_ids, label_sets
+from hf_lwmm.errors import DatasetError, HfLwmmError
+from hf_lwmm.files.documents import as_mapping, parse_json, shortened
+from hf_lwmm.labels import IGNORE, colours_of_ids, raw_label_set
 from hf_lwmm.planning.images import ImageSource, as_images
 
 _NAMES = "id2label.json"
@@ -49,7 +49,7 @@ class LabelledImages:
 
     `read` gives the sample with a number from 0 to `count` - 1. `task` is what the labels are for: "semantic",
     "panoptic", "classification" or "detection". `classes` are the names of the ids, where the data set has them, and
-    `ids` is the scheme of raw ids that its label files follow. `commit` is that of the data set on the Hub, and
+    `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of the data set on the Hub, and
     `identity` a text that changes when the data do. `source` is what was opened, with the split that was chosen; None
     for images that were not opened by `open_images`.
     """
@@ -97,8 +97,7 @@ def open_images(images: ImageSource | str | Path, *, task: str = "semantic") -> 
     """
     source = as_images(images)
     source = replace(source, split=source.split or "validation")
-    if source.ids is not None:
-        label_set_of_ids(source.ids)
+    raw_label_set(source.ids)
     path = Path(source.data)
     opened = (_open_folder(path, source, task) if path.is_dir() else None) or _of_rows(source)
     if not opened.count:
@@ -126,14 +125,14 @@ def _open_folder(root: Path, source: ImageSource, task: str) -> LabelledImages |
 
 def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImages:
     names = root / _NAMES
-    scheme = ids or tree.ids  # says what label files hold, whatever names stand beside them
-    has_names = names.is_file() and not scheme
-    numbers = named_ids(names.read_text(encoding="utf-8"), str(names)) if has_names else {}
-    colours = _colours(scheme)
+    scheme = ids or tree.ids
+    has_names = names.is_file() and raw_label_set(scheme) is None  # raw ids have names of their own
+    numbers = named_ids(names.read_bytes(), str(names)) if has_names else {}
+    stored, colours = {} if scheme else numbers, colours_of_ids(scheme)
 
     def read(index: int) -> Sample:
         picture, label = tree.pairs[index]
-        values = _numbered(label_ids(label, str(label), colours), numbers, str(label))
+        values = _numbered(label_ids(label, str(label), colours), stored, str(label))
         return Sample(index, picture.name, decode_rgb(picture, str(picture)), values)
 
     classes = tree.classes or tuple(numbers.values()) or None
@@ -162,7 +161,8 @@ def _of_rows(source: ImageSource) -> LabelledImages:
     task, numbers = _annotation(source, rows, label)
     extras = [SEGMENTS] if task == "panoptic" else []
     maps = [label] if task in ("semantic", "panoptic") else []
-    read_row, colours = rows.reader([image, label, *extras], [image, *maps]), _colours(source.ids)
+    read_row, colours = rows.reader([image, label, *extras], [image, *maps]), colours_of_ids(source.ids)
+    ids = {} if source.ids else numbers
 
     def read(index: int) -> Sample:
         where, row = f"{rows.shown}, image {index}", read_row(index)
@@ -176,7 +176,7 @@ def _of_rows(source: ImageSource) -> LabelledImages:
             segments = panoptic_map(stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
             found = segments.class_map()
         elif task == "semantic":
-            found = _numbered(label_ids(stored(found, where), where, colours), numbers, where)
+            found = _numbered(label_ids(stored(found, where), where, colours), ids, where)
         return Sample(index, file or str(index), picture, found, segments)
 
     classes = tuple(numbers.values()) or None
@@ -205,7 +205,7 @@ def _annotation(source: ImageSource, rows: Rows, label: str) -> tuple[str, dict[
         if Path(source.data).is_dir() and FOLDERS & set(names):
             raise DatasetError(_no_tree(source.data, str(source.split)))
         return "classification", dict(enumerate(names))
-    numbers = {} if source.ids else _names_beside(rows)  # with ids, these say what labels hold
+    numbers = {} if raw_label_set(source.ids) else _names_beside(rows)  # raw ids have names of their own
     return "panoptic" if SEGMENTS in rows.features else "semantic", numbers
 
 
@@ -258,21 +258,25 @@ def _names_beside(rows: Rows) -> dict[int, str]:
     try:
         beside = Path(name, _NAMES)
         path = beside if Path(name).is_dir() else hf_hub_download(name, _NAMES, repo_type="dataset", revision=revision)
-        return named_ids(Path(path).read_text(encoding="utf-8"), f"{name}, {_NAMES}")
+        return named_ids(Path(path).read_bytes(), f"{name}, {_NAMES}")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
         return {}
 
 
-def named_ids(text: str, where: str) -> dict[int, str]:
+def named_ids(text: bytes | str, where: str) -> dict[int, str]:
     """Return the names of ids in an id2label.json, in the order of the ids.
 
     Raises:
-        DatasetError: if the text is not that of such a file.
+        DocumentError: if the text is no valid JSON.
+        DatasetError: if it is not that of such a file.
     """
+    content = parse_json(text, where)
     try:
-        labels = {int(key): str(name) for key, name in json.loads(text).items()}
-    except (ValueError, AttributeError):
-        raise DatasetError(f"{where}: is no id2label.json, which is an object of ids and class names.") from None
+        labels = {int(key): str(name) for key, name in as_mapping(content, where).items()}
+    except (ValueError, HfLwmmError):
+        raise DatasetError(
+            f"{where}: is no id2label.json, which is an object of ids and class names, not {shortened(content)}."
+        ) from None
     return dict(sorted(labels.items()))
 
 
@@ -288,10 +292,8 @@ def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
     index = np.searchsorted(known, label).clip(max=len(known) - 1)
     named = known[index] == label
     if (outside := ~named & (label != 0) & (label != IGNORE)).any():
-        raise DatasetError(f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name.")
+        raise DatasetError(
+            f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name. Name it there, or "
+            f"write {IGNORE} where a pixel has no class."
+        )
     return np.where(named, index, IGNORE)
-
-
-def _colours(scheme: str | None) -> tuple[Colour, ...]:
-    """The colours that label files of a scheme have in place of ids, none for a scheme of ids."""
-    return label_sets()[scheme].colours if scheme and scheme in label_sets() else ()

@@ -30,6 +30,7 @@ from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, image_settings
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.planning.inputs import NetworkOptions
 
 _PROCESSOR = "preprocessor_config.json"
@@ -51,7 +52,8 @@ _AUTO_CLASSES: Mapping[str, str] = {
 class LoadedModel:
     """A network in evaluation mode, with the image processor that prepares pictures for it.
 
-    `classes` are the names of the classifier's rows, `notes` say what was assumed and what was left out.
+    `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those of
+    the background and of the row. `notes` say what was assumed and what was left out.
     """
 
     model: PreTrainedModel
@@ -161,7 +163,7 @@ def _from_slots(checkpoint: Checkpoint, system: str | None) -> LoadedModel:
         model = family.model_class(_config_of_slots(checkpoint, family, system, notes))
     notes += fill(model, checkpoint)
     processor = _stored_processor(checkpoint.source, notes) or _original_processor(model.config)
-    return LoadedModel(model, processor, _classes(model.config), family, checkpoint.source, tuple(notes))
+    return LoadedModel(model, processor, _classes(model.config, family.task), family, checkpoint.source, tuple(notes))
 
 
 def _stored_network(checkpoint: Checkpoint, family: Family) -> PreTrainedModel | None:
@@ -170,10 +172,20 @@ def _stored_network(checkpoint: Checkpoint, family: Family) -> PreTrainedModel |
     if wanted is None or checkpoint.config.get("model_type") != wanted.model_type:
         return None
     try:
-        return family.model_class(wanted.from_dict(dict(checkpoint.config)))
+        return family.model_class(wanted.from_dict(_with_row_names(checkpoint)))
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         why = _reason(error)
         raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {family.name}: {why}") from None
+
+
+def _with_row_names(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The content of config.json, with as many classes as the classifier has rows."""
+    config, rows = dict(checkpoint.config), classifier_rows(checkpoint.slot_map)
+    if rows is not None:
+        names = dict(enumerate(checkpoint.classes or (f"LABEL_{row}" for row in range(rows))))
+        config.pop("num_labels", None)
+        config |= {"id2label": names, "label2id": {name: row for row, name in names.items()}}
+    return config
 
 
 def _reason(error: Exception) -> str:
@@ -205,9 +217,10 @@ def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
     return tuple(f"LABEL_{row}" for row in range(rows))
 
 
-def _classes(config: PreTrainedConfig) -> tuple[str, ...]:
-    names: dict[Any, str] = dict(config.id2label or {})
-    return tuple(str(names[row]) for row in sorted(names))
+def _classes(config: PreTrainedConfig, task: str) -> tuple[str, ...]:
+    labels: dict[Any, str] = dict(config.id2label or {})
+    names = tuple(str(labels[row]) for row in sorted(labels))
+    return classes_of_one_row(names) if task == "semantic" and len(names) == 1 else names
 
 
 def _stored_processor(source: Source, notes: list[str]) -> Any:
@@ -274,4 +287,4 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     names: dict[Any, str] = dict(model.config.id2label or {})
     if sorted(names) != list(range(len(names))):
         raise CheckpointError(f"{checkpoint.label}: its config.json does not name the classes 0, 1, 2, ... in turn.")
-    return LoadedModel(model, processor, _classes(model.config), family, source, tuple(checkpoint.notes))
+    return LoadedModel(model, processor, _classes(model.config, family.task), family, source, tuple(checkpoint.notes))
