@@ -223,8 +223,8 @@ def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Check
     if checkpoint.classes is None:
         return replace(checkpoint, classes=classes) if classes else checkpoint
     note = (
-        f"{checkpoint.label}: names {len(checkpoint.classes)} classes, but its classifier has {rows} rows, so the names "
-        f"were left out{'' if classes else ' (--labels names them)'}"
+        f"{checkpoint.label}: names {len(checkpoint.classes)} classes, but its classifier has {rows} rows, so the "
+        f"names were left out{'' if classes else ' (--labels names them)'}"
     )
     return replace(checkpoint, classes=classes, notes=(*checkpoint.notes, note))
 

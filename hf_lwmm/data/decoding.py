@@ -81,7 +81,7 @@ def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
     try:
-        return _TURNS.get(picture.getexif().get(_ORIENTATION))
+        return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # a damaged EXIF block says nothing about the picture, which viewers then show as it is
         return None
 
@@ -217,7 +217,8 @@ def _ids_of_colours(values: NDArray[Any], where: str, colours: Mapping[Colour, i
         order = np.argsort(known)
         found = order[np.searchsorted(known[order], codes).clip(max=len(known) - 1)]
         if not (wrong := known[found] != codes).any():  # first of all: some colours of classes are grey
-            return np.array([*colours.values()], np.uint8)[found]
+            ids: NDArray[Any] = np.array([*colours.values()], np.uint8)[found]
+            return ids
         if not is_grey:
             y, x = (int(part[0]) for part in np.nonzero(wrong))
             raise DatasetError(

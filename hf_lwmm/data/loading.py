@@ -42,6 +42,20 @@ class Sample:
     segments: PanopticMap | None = field(default=None, repr=False)
     boxes: Boxes | None = field(default=None, repr=False)
 
+    def check_size(self, data: str) -> None:
+        """Refuse a map that is neither as large as its image nor larger or smaller by a whole factor.
+
+        Raises:
+            DatasetError: naming the data set as `data`, and both sizes.
+        """
+        mine = np.shape(self.label) if self.segments is None else self.segments.runs.shape
+        image = (self.image.height, self.image.width)
+        larger, smaller = max(mine, image), min(mine, image)
+        if larger[0] * smaller[1] != larger[1] * smaller[0] or larger[0] % smaller[0]:
+            sizes = f"the label is {mine[1]}x{mine[0]}, but the image {image[1]}x{image[0]}"
+            hint = " Images are turned as their EXIF says, labels never." if mine == image[::-1] else ""
+            raise DatasetError(f"{data}, {self.name}: {sizes}.{hint}")
+
 
 @dataclass(frozen=True)
 class LabelledImages:
@@ -49,9 +63,9 @@ class LabelledImages:
 
     `read` gives the sample with a number from 0 to `count` - 1. `task` is what the labels are for: "semantic",
     "panoptic", "classification" or "detection". `classes` are the names of the ids, where the data set has them, and
-    `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of the data set on the Hub, and
-    `identity` a text that changes when the data do. `source` is what was opened, with the split that was chosen; None
-    for images that were not opened by `open_images`.
+    `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of
+    the data set on the Hub, and `identity` a text that changes when the data do. `source` is what was opened, with the
+    split that was chosen; None for images that were not opened by `open_images`.
     """
 
     name: str

@@ -42,8 +42,8 @@ PLAIN = (View(),)
 class Logits:
     """The logits of a network for one picture: those of the whole, or of each window; each (C, h, w) of any size.
 
-    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width), beyond which they may reach; a whole
-    picture has none. `align_corners` is how the code base of the network resizes logits.
+    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width), beyond which they may reach; a
+    whole picture has none. `align_corners` is how the code base of the network resizes logits.
     """
 
     logits: tuple[Tensor, ...]

@@ -15,7 +15,6 @@ from hf_lwmm.data.loading import Sample
 from hf_lwmm.data.runs import Runs
 from hf_lwmm.errors import DatasetError, MetricError, PlanError
 from hf_lwmm.evaluation.inference import View, classify, detect, panoptic, segment
-from hf_lwmm.evaluation.numbering import check_size
 from hf_lwmm.labels import IGNORE, LabelIds
 from hf_lwmm.metrics.classification import classification_counts
 from hf_lwmm.metrics.detection import detection_counts
@@ -115,9 +114,8 @@ def label_of(sample: Sample, plan: ScoringPlan) -> NDArray[np.integer[Any]]:
         DatasetError: if it does not fit its image, or has an id that stands for nothing.
     """
     assert not isinstance(sample.label, int)
-    where = f"{plan.dataset}, {sample.name}"
-    check_size(sample, where)
-    return plan.ids.class_ids(sample.label, f"{where}: its label")
+    sample.check_size(plan.dataset)
+    return plan.ids.class_ids(sample.label, f"{plan.dataset}, {sample.name}: its label")
 
 
 def _score_maps(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScores]:
@@ -163,7 +161,7 @@ def segments_in(sample: Sample, plan: ScoringPlan) -> list[PanopticMap]:
 def _score_segments(sample: Sample, plan: ScoringPlan) -> ImageScores:
     assert sample.segments is not None
     runs = sample.segments.runs
-    check_size(sample, f"{plan.dataset}, {sample.name}")
+    sample.check_size(plan.dataset)
     maps = segments_in(sample, plan)
     counts = np.stack([panoptic_counts(sample.segments, each, len(plan.classes)) for each in maps])
     labelled = runs.paint(runs.ids != sample.segments.void)

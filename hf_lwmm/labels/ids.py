@@ -79,7 +79,8 @@ class LabelIds:
         return found.astype(np.uint8)
 
     def _outside(self, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        return (label >= self.classes) & (label != IGNORE)
+        outside: NDArray[np.bool_] = (label >= self.classes) & (label != IGNORE)
+        return outside
 
     def _table(self) -> NDArray[np.int16]:
         """The class of each id 0..255, `IGNORE` for what is ignored, and `_NO_CLASS`."""

@@ -52,8 +52,8 @@ _AUTO_CLASSES: Mapping[str, str] = {
 class LoadedModel:
     """A network in evaluation mode, with the image processor that prepares pictures for it.
 
-    `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those of
-    the background and of the row. `notes` say what was assumed and what was left out.
+    `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
+    of the background and of the row. `notes` say what was assumed and what was left out.
     """
 
     model: PreTrainedModel
