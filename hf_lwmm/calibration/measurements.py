@@ -20,6 +20,7 @@ from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import PlanError
+from hf_lwmm.evaluation.inference import naming_size
 from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.protocols import scored_classes
 from hf_lwmm.files.atomic import atomic
@@ -48,7 +49,7 @@ def fisher(
         protocol: the label set that the images' ids stand for, if the data set does not name it.
 
     Raises:
-        PlanError: if the images lack the labels that the network learns from.
+        PlanError: if the images lack the labels that the network learns from, or are too small for it.
         DatasetError: if the data set and the model share no class.
     """
     task = "classification" if loaded.task == "classification" else "semantic"
@@ -70,7 +71,8 @@ def fisher(
             continue  # nothing in it that the model knows
         pixels = pixels_of(loaded, [sample.image])
         model.zero_grad(set_to_none=True)
-        logits = model(pixels).logits
+        with naming_size(loaded, pixels):
+            logits = model(pixels).logits
         if label.ndim:
             logits = nn.functional.interpolate(
                 with_background(logits), label.shape, mode="bilinear", align_corners=False
@@ -90,13 +92,18 @@ def grams(loaded: LoadedModel, images: ImageSequence, progress: Progress = silen
 
     A matrix is (inputs, inputs), a mean over images; a convolution's inputs are its windows. Depthwise convolutions and
     layers of more than `LARGEST_GRAM` inputs have none, and are averaged in a merge. Source: Jin et al. 2023 (RegMean).
+
+    Raises:
+        PlanError: if an image is too small for the network.
     """
     model: Any = loaded.model
     totals: dict[str, Tensor] = {}
     with _watched(model, totals):
         for index in range(images.count):
             progress("Measuring", index, images.count)
-            model(pixels_of(loaded, [images.read(index).image]))
+            pixels = pixels_of(loaded, [images.read(index).image])
+            with naming_size(loaded, pixels):
+                model(pixels)
     atoms, found = slots_of(model).atoms, {}
     for name, total in totals.items():
         for atom in atoms[f"{name}.weight"]:  # layers that are stored as one share their inputs

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hf_lwmm.data.decoding import SUFFIXES
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import label_sets
+from hf_lwmm.labels import FROM_ZERO, label_sets
 
 _SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}
 # Folder of images, folder of labels, and scheme of raw ids if it is known; `{split}` stands for the split's folder.
@@ -80,10 +80,10 @@ def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
 
 def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
     folder = root / "gtFine" / split
-    for ending, ids in (("labelIds", "cityscapes"), ("labelTrainIds", None)):
+    for ending, ids in (("labelIds", "cityscapes"), ("labelTrainIds", FROM_ZERO)):
         labels = [folder / f"{frame}_gtFine_{ending}.png" for frame in images]
         if all(label.is_file() for label in labels):
-            classes = None if ids else label_sets()["cityscapes19"].classes
+            classes = label_sets()["cityscapes19"].classes if ids == FROM_ZERO else None
             return Tree(tuple(zip(images.values(), labels, strict=True)), ids, classes)
     raise DatasetError(
         f"{root}: gtFine has no labels for all images of {split} (*_labelIds.png or *_labelTrainIds.png)."

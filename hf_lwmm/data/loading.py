@@ -20,7 +20,7 @@ from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError, HfLwmmError
 from hf_lwmm.files.documents import as_mapping, parse_json, shortened
-from hf_lwmm.labels import IGNORE, colours_of_ids, raw_label_set
+from hf_lwmm.labels import FROM_ZERO, IGNORE, colours_of_ids, raw_label_set
 from hf_lwmm.planning.images import ImageSource, as_images
 
 _NAMES = "id2label.json"
@@ -142,15 +142,15 @@ def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImag
     scheme = ids or tree.ids
     has_names = names.is_file() and raw_label_set(scheme) is None  # raw ids have names of their own
     numbers = named_ids(names.read_bytes(), str(names)) if has_names else {}
-    stored, colours = {} if scheme else numbers, colours_of_ids(scheme)
+    named, colours = {} if scheme else numbers, colours_of_ids(scheme)
 
     def read(index: int) -> Sample:
         picture, label = tree.pairs[index]
-        values = _numbered(label_ids(label, str(label), colours), stored, str(label))
+        values = _numbered(label_ids(label, str(label), colours), named, str(label))
         return Sample(index, picture.name, decode_rgb(picture, str(picture)), values)
 
     classes = tree.classes or tuple(numbers.values()) or None
-    return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=scheme)
+    return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=scheme or _settled(numbers))
 
 
 def _of_list(listed: Listed, name: str) -> LabelledImages:
@@ -176,7 +176,7 @@ def _of_rows(source: ImageSource) -> LabelledImages:
     extras = [SEGMENTS] if task == "panoptic" else []
     maps = [label] if task in ("semantic", "panoptic") else []
     read_row, colours = rows.reader([image, label, *extras], [image, *maps]), colours_of_ids(source.ids)
-    ids = {} if source.ids else numbers
+    named = {} if source.ids else numbers
 
     def read(index: int) -> Sample:
         where, row = f"{rows.shown}, image {index}", read_row(index)
@@ -190,11 +190,11 @@ def _of_rows(source: ImageSource) -> LabelledImages:
             segments = panoptic_map(stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
             found = segments.class_map()
         elif task == "semantic":
-            found = _numbered(label_ids(stored(found, where), where, colours), ids, where)
+            found = _numbered(label_ids(stored(found, where), where, colours), named, where)
         return Sample(index, file or str(index), picture, found, segments)
 
-    classes = tuple(numbers.values()) or None
-    return LabelledImages(rows.shown, rows.count, read, task, classes, source.ids, rows.commit)
+    classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
+    return LabelledImages(rows.shown, rows.count, read, task, classes, scheme, rows.commit)
 
 
 def _labelled_rows(source: ImageSource) -> Rows:
@@ -294,13 +294,18 @@ def named_ids(text: bytes | str, where: str) -> dict[int, str]:
     return dict(sorted(labels.items()))
 
 
+def _settled(numbers: Mapping[int, str]) -> str | None:
+    """The numbering of labels that were numbered by named ids; None if the names count from 0, as they do for any."""
+    return None if list(numbers) == list(range(len(numbers))) else FROM_ZERO
+
+
 def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
     """Ids as indices of the names, where the named ids do not count from 0; an unnamed 0 is ignored, as 255 is.
 
     Raises:
         DatasetError: if another id has no name.
     """
-    if list(numbers) == list(range(len(numbers))):
+    if _settled(numbers) is None:
         return label
     known = np.array([*numbers])
     index = np.searchsorted(known, label).clip(max=len(known) - 1)

@@ -70,7 +70,7 @@ def predict_logits(loaded: LoadedModel, pictures: Sequence[Image.Image], view: V
     """
     found: dict[int, Logits] = {}
     for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
-        with _naming(loaded, pixels):
+        with naming_size(loaded, pixels):
             logits = _logits_of_any_size(loaded, pixels)
         if loaded.task == "semantic":
             logits = [replace(each, logits=tuple(map(with_background, each.logits))) for each in logits]
@@ -119,8 +119,12 @@ def window_logits(
 
 
 @contextmanager
-def _naming(loaded: LoadedModel, pixels: Tensor) -> Iterator[None]:
-    """Name the network and the size of the pictures if it cannot take them: too few pixels, or too many."""
+def naming_size(loaded: LoadedModel, pixels: Tensor) -> Iterator[None]:
+    """Name the network and the size of (N, 3, H, W) pixels if it cannot take them: too few, or too many.
+
+    Raises:
+        PlanError: in place of torch's RuntimeError.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -142,7 +146,13 @@ def _batches(pixels: Sequence[Tensor]) -> list[tuple[list[int], Tensor]]:
 
 
 def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
-    pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
+    try:
+        pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
+    except Exception as error:  # of any library's image processor, about a picture of an odd shape
+        size = f"{picture.width}x{picture.height}"
+        raise PlanError(
+            f"{loaded.label}: its image processor fails on a picture of {size}: {first_line(error)}"
+        ) from None
     if view.scale != 1:
         size = [max(1, round(length * view.scale)) for length in pixels.shape[-2:]]
         pixels = nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
@@ -293,7 +303,7 @@ def classify(
         for view in views:
             gather.append(rows_of_classes(models[0], loaded))
             for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
-                with _naming(loaded, pixels):
+                with naming_size(loaded, pixels):
                     outputs = loaded.model(pixels).logits.float().cpu()
                 for member, logits in zip(members, outputs, strict=True):
                     found[member].append(logits[:, None, None])
@@ -309,7 +319,7 @@ def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None
     """
     model: Any = loaded.model
     pixels = _pixels(loaded, picture, PLAIN[0])
-    with _naming(loaded, pixels):
+    with naming_size(loaded, pixels):
         outputs = model(pixels)
     codes: Tensor = model.post_process_panoptic(outputs, [size or (picture.height, picture.width)])[0]
     return codes.cpu().numpy()
@@ -321,7 +331,7 @@ def detect(loaded: LoadedModel, picture: Image.Image) -> Boxes:
     weight: Any = next(loaded.model.parameters())
     inputs = loaded.image_processor(picture, return_tensors="pt").to(weight.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(weight.dtype)
-    with _naming(loaded, inputs["pixel_values"]):
+    with naming_size(loaded, inputs["pixel_values"]):
         outputs = loaded.model(**inputs)
     processed = loaded.image_processor.post_process_object_detection(
         outputs, threshold=0.0, target_sizes=[(picture.height, picture.width)]

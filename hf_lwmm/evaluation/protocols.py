@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import FROM_ONE, label_sets, meaning, normalise, raw_label_set, read_label_set
+from hf_lwmm.labels import FROM_ONE, FROM_ZERO, label_sets, meaning, normalise, raw_label_set, read_label_set
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.per_image import ScoredModel
@@ -78,13 +78,13 @@ def scored_classes(
         notes.append(f"{images.name}: does not name its classes; its ids were taken for {first.label}'s (--protocol)")
     if ids is None and images.task == "semantic" and reduces_labels(first):
         where = f"{first.label}: its image processor takes 1 off every id of a label (do_reduce_labels)"
-        if images.classes is None:
+        if images.classes is None or len(images.classes) == len(first.classes):
             ids = FROM_ONE
-            notes.append(
-                f"{where}, and so were ids read: 0 is ignored, and 1 the first class (--ids from-0 if it is 0)"
-            )
+            notes.append(f"{where}, and so were ids read: 1 is the first class, 0 is ignored (else --ids {FROM_ZERO})")
         else:
-            notes.append(f"{where}, but {images.name} names its ids, which were read as named (--ids {FROM_ONE})")
+            notes.append(
+                f"{where}, but {images.name} names other classes; its ids were read as named (else --ids {FROM_ONE})"
+            )
     if wanted is None:
         return ScoredClasses(every, tuple(range(len(every))), ids=ids), tuple(notes)
     rows = {normalise(name): row for row, name in enumerate(every)}

@@ -70,10 +70,8 @@ class LabelIds:
             unknown = beyond & (label != -1) & (label != _SIXTEEN_BITS)
             found = np.where(beyond, IGNORE, found)
         if unknown.any():
-            place = tuple(int(part[0]) for part in np.nonzero(unknown))
-            position = f" at ({place[1]}, {place[0]})" if len(place) == 2 else ""
             raise DatasetError(
-                f"{where} has the id {int(label[unknown][0])}{position}, but {self._known()}. --protocol names the "
+                f"{where} has the id {int(label[unknown][0])}, but {self._known()}. --protocol names the "
                 f"data set's classes, --ids its raw ids, or how they are numbered ({', '.join(NUMBERINGS)})."
             )
         return found.astype(np.uint8)
