@@ -20,7 +20,14 @@ from hf_lwmm.labels import Colour, coloured_schemes
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures that folders are searched for
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_LOSSLESS = ("PNG", "BMP", "DIB", "GIF", "PPM", "TIFF", "WEBP")  # of TIFF and WebP, the files that are compressed so
+_LOSSLESS = (
+    "PNG",
+    "BMP",
+    "DIB",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # of TIFF and WebP, the files that are compressed so; GIFs renumber palettes
 _LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _ID_MODES = ("1", "L", "LA", "P", "PA", "I", "F", "RGB", "RGBA", "RGBX")  # and I;16 in either byte order
 _ORIENTATION = 0x0112

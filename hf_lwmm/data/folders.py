@@ -72,7 +72,7 @@ def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
         if (root / kind / split).is_dir():
             return {
                 f"{path.parent.name}/{path.name.partition('_leftImg8bit')[0]}": path
-                for path in sorted((root / kind / split).rglob("*.png"))
+                for path in pictures_in(root / kind / split, "**/*.png")
                 if "_foggy_beta_" not in path.name or path.name.endswith("_foggy_beta_0.02.png")
             }
     return {}
@@ -92,8 +92,8 @@ def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
 
 def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
     """Pair images with labels of the same name up to the suffix; CamVid adds `_L` to the names of labels."""
-    known = {_name(path, labels): path for path in _pictures_in(labels)}
-    pictures = _pictures_in(images)
+    known = {_name(path, labels): path for path in pictures_in(labels)}
+    pictures = pictures_in(images)
     found = [known.get(_name(path, images)) or known.get(_name(path, images) + "_L") for path in pictures]
     if lacking := [path.name for path, label in zip(pictures, found, strict=True) if label is None]:
         raise DatasetError(
@@ -102,9 +102,10 @@ def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
     return tuple((path, label) for path, label in zip(pictures, found, strict=True) if label is not None)
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """Return the files of pictures under a folder, in order, without hidden ones such as macOS leaves (._name.png)."""
     return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
 
 

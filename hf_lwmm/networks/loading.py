@@ -283,6 +283,11 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
         model = model_class.from_pretrained(folder, local_files_only=True)
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError, RuntimeError, StrictDataclassError) as error:
+        if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
+            raise CheckpointError(
+                f"{checkpoint.label}: its weights have other shapes than its config.json describes (see the report "
+                "above). If those of the classifier have, give id2label as many classes as it has rows."
+            ) from None
         raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
     names: dict[Any, str] = dict(model.config.id2label or {})
     if sorted(names) != list(range(len(names))):

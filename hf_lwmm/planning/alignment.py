@@ -233,10 +233,13 @@ def _compare_labels(
         return (None, None) if mine == other else (f"classifier of shape {list(other)} in {theirs.label}", None)
     if our_names == their_names and mine == other:
         return None, None
+    if mine[0] != other[0] and 1 in (mine[0], other[0]):  # a row that is compared with others is no sigmoid
+        return (
+            f"one row of {theirs.label if other[0] == 1 else ours.label} is a sigmoid, and rows of a softmax are none",
+            None,
+        )
     if head != "by-label":
         return f"{theirs.label} has another label set (--head by-label matches rows by name)", None
-    if 1 in (mine[0], other[0]) and mine[0] != other[0]:  # a row that is compared with others is no sigmoid
-        return f"a head of one row is a sigmoid, which the {max(mine[0], other[0])} rows of the other are not", None
     rows = matching_rows(our_names, their_names)
     if mine[1:] != other[1:] or max(rows) < 0:
         return f"classifier rows of {theirs.label} cannot be matched", None
