@@ -135,8 +135,6 @@ class NetworkTrials:
         name = self._plan.method.name
         if found.task not in ("semantic", "panoptic"):
             raise PlanError(f"--method {name} looks at class maps; {found.label} is a {found.task} network.")
-        if len(found.classes) < 2:
-            raise PlanError(f"--method {name} needs several classes; {found.label} has one.")
         _freeze(found.model)
         return found
 
