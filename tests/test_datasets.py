@@ -24,7 +24,7 @@ from PIL import Image
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.labels import label_set_of_ids, label_sets, match_classes, normalise, read_label_set
+from hf_lwmm.labels import label_sets, match_classes, normalise, raw_label_set, read_label_set
 from hf_lwmm.localhub import Fault, LocalHub
 from hf_lwmm.planning.images import ImageSource
 
@@ -83,9 +83,8 @@ def test_vistas_and_camvid_fold_into_coarser_classes_by_name() -> None:
     assert camvid["building"] == {"Archway", "Bridge", "Building", "Tunnel", "Wall"}
     assert camvid["bicyclist"] == {"Bicyclist", "Motorcycle Scooter"} and camvid["sky"] == {"Sky"}
     assert not any("Void" in group for group in camvid.values())
-    assert (
-        label_set_of_ids("mapillary66").name == "mapillary" and label_set_of_ids("ade20k").table("ade20k")[150] == 149
-    )
+    vistas66, ade = raw_label_set("mapillary66"), raw_label_set("ade20k")
+    assert vistas66 and vistas66.name == "mapillary" and ade and ade.table("ade20k")[150] == 149
 
 
 def test_label_sets_are_read_from_files_and_lists(tmp_path: Path) -> None:
@@ -231,7 +230,7 @@ def test_cityscapes_and_its_foggy_copy_are_trees_of_cities(foggy: bool, tmp_path
         path.rename(path.with_name(path.name.replace("labelIds", "labelTrainIds")))
     found = open_images(ImageSource(tmp_path, "train"))
     check(found)
-    assert found.ids is None and found.classes == CITY.classes
+    assert found.ids == "from-0" and found.classes == CITY.classes
 
 
 def png_of_16_bits(channels: np.ndarray) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import DatasetError, PlanError, naming_extras
 from hf_lwmm.hub.refs import Ref
+from hf_lwmm.labels import IGNORE
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.progress import Progress, silent
 
@@ -44,10 +45,12 @@ def predict(
         progress: called with the number of pictures that are done.
 
     Returns:
-        The files of each picture; pictures that cannot be read are skipped, and named with the reason.
+        The files of each picture; pictures that cannot be read, or that the network cannot take, are skipped, and named
+        with the reason.
 
     Raises:
-        PlanError: if there is no picture, one would be replaced by a result, or the model does not segment.
+        PlanError: if there is no picture, one would be replaced by a result, or the model does not segment, or has
+            more than 255 classes.
         MergeError: if a file cannot be written.
     """
     expect_list(pictures, "pictures")
@@ -62,15 +65,16 @@ def predict(
     loaded = model if isinstance(model, LoadedModel) else load(model, network)
     if loaded.task not in ("semantic", "panoptic"):
         raise PlanError(f"{loaded.label} is a {loaded.task} network; predict is for segmentation models.")
+    if len(loaded.classes) > IGNORE:
+        raise PlanError(f"{loaded.label} has {len(loaded.classes)} classes; label files hold up to {IGNORE}.")
     done, failed = [], []
     for index, (path, stem) in enumerate(zip(found, stems, strict=True)):
         progress("Segmenting", index, len(found))
         try:
             picture = decode_rgb(path, str(path))
-        except DatasetError as error:
+            done.append(write_prediction(loaded, path, picture, Path(output) / stem, opacity))
+        except (DatasetError, PlanError) as error:  # no picture, or one that the network cannot take
             failed.append((path, str(error).removeprefix(f"{path}: ")))
-            continue
-        done.append(write_prediction(loaded, path, picture, Path(output) / stem, opacity))
     return Predictions(tuple(done), tuple(failed), loaded.notes)
 
 

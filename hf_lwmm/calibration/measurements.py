@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -18,15 +17,18 @@ from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.calibration.merged_network import pixels_of
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.data.annotations import IGNORE, reduced_ids
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import PlanError
+from hf_lwmm.evaluation.inference import naming_size
+from hf_lwmm.evaluation.numbering import label_ids
+from hf_lwmm.evaluation.protocols import scored_classes
 from hf_lwmm.files.atomic import Target, atomic
-from hf_lwmm.labels import label_set_of_ids, match_classes, read_label_set
+from hf_lwmm.labels import IGNORE, match_classes
 from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
+from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.provenance import MeasuredModel
 from hf_lwmm.progress import Progress, silent
 
@@ -47,7 +49,7 @@ def fisher(
         protocol: the label set that the images' ids stand for, if the data set does not name it.
 
     Raises:
-        PlanError: if the images lack the labels that the network learns from.
+        PlanError: if the images lack the labels that the network learns from, or are too small for it.
         DatasetError: if the data set and the model share no class.
     """
     task = "classification" if loaded.task == "classification" else "semantic"
@@ -55,19 +57,26 @@ def fisher(
         wanted = "image" if task == "classification" else "pixel"
         raise PlanError(f"{images.name}: has no {wanted} labels, which Fisher information of {loaded.label} needs.")
     model: Any = loaded.model
-    rows = _rows_of_ids(loaded, images, protocol)
+    classes, _ = scored_classes(images, loaded, protocol)
+    ids, _ = label_ids(images, classes)
+    rows = match_classes(classes.every, loaded.classes, images.name, loaded.label)
     squares = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     for index in range(images.count):
         progress("Measuring", index, images.count)
         sample = images.read(index)
-        label = torch.as_tensor(rows[np.clip(sample.label, 0, 255)].astype(np.int64))
+        where = f"{images.name}, {sample.name}: its label"
+        own = sample.label if isinstance(sample.label, int) else ids.class_ids(sample.label, where)
+        label = torch.as_tensor(rows[own].astype(np.int64))
         if (label == IGNORE).all():
             continue  # nothing in it that the model knows
         pixels = pixels_of(loaded, [sample.image])
         model.zero_grad(set_to_none=True)
-        logits = model(pixels).logits
+        with naming_size(loaded, pixels):
+            logits = model(pixels).logits
         if label.ndim:
-            logits = nn.functional.interpolate(logits, label.shape, mode="bilinear", align_corners=False)
+            logits = nn.functional.interpolate(
+                with_background(logits), label.shape, mode="bilinear", align_corners=False
+            )
         loss: Any = nn.functional.cross_entropy(logits, label[None].to(logits.device), ignore_index=IGNORE)
         loss.backward()
         for name, parameter in model.named_parameters():
@@ -77,31 +86,24 @@ def fisher(
     return _by_slot(model, {name: total / images.count for name, total in squares.items()})
 
 
-def _rows_of_ids(loaded: LoadedModel, images: LabelledImages, protocol: str | None) -> NDArray[np.uint8]:
-    """The model's row for each of the 256 ids that labels may hold."""
-    classes = read_label_set(protocol).classes if protocol else images.classes or loaded.classes
-    stored = np.arange(256, dtype=np.uint8)
-    if images.ids:
-        labels = label_set_of_ids(images.ids)
-        classes, stored = labels.classes, labels.table(images.ids)
-    elif loaded.reduce_labels and not protocol and images.classes is None and images.task == "semantic":
-        stored = reduced_ids()
-    return match_classes(classes, loaded.classes, images.name, loaded.label)[stored]
-
-
 @torch.no_grad()
 def grams(loaded: LoadedModel, images: ImageSequence, progress: Progress = silent) -> dict[str, Tensor]:
     """Return X^T X of the inputs X of every linear layer and convolution, by the slot of its weight.
 
     A matrix is (inputs, inputs), a mean over images; a convolution's inputs are its windows. Depthwise convolutions and
     layers of more than `LARGEST_GRAM` inputs have none, and are averaged in a merge. Source: Jin et al. 2023 (RegMean).
+
+    Raises:
+        PlanError: if an image is too small for the network.
     """
     model: Any = loaded.model
     totals: dict[str, Tensor] = {}
     with _watched(model, totals):
         for index in range(images.count):
             progress("Measuring", index, images.count)
-            model(pixels_of(loaded, [images.read(index).image]))
+            pixels = pixels_of(loaded, [images.read(index).image])
+            with naming_size(loaded, pixels):
+                model(pixels)
     atoms, found = slots_of(model).atoms, {}
     for name, total in totals.items():
         for atom in atoms[f"{name}.weight"]:  # layers that are stored as one share their inputs

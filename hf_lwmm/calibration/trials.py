@@ -26,6 +26,7 @@ from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
+from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.plan import MergePlan
@@ -102,7 +103,7 @@ class NetworkTrials:
         tensors = {name: blend.at(others) for name, blend in self._blends.items()}
         model: nn.Module = self._anchor_network.model
         try:
-            logits: Tensor = functional_call(model, tensors, (pixels,)).logits
+            logits: Tensor = with_background(functional_call(model, tensors, (pixels,)).logits)
         except RuntimeError as error:  # too few pixels, or too many
             height, width = pixels.shape[-2:]
             raise PlanError(
@@ -134,8 +135,6 @@ class NetworkTrials:
         name = self._plan.method.name
         if found.task not in ("semantic", "panoptic"):
             raise PlanError(f"--method {name} looks at class maps; {found.label} is a {found.task} network.")
-        if len(found.classes) < 2:
-            raise PlanError(f"--method {name} needs several classes; {found.label} has one.")
         _freeze(found.model)
         return found
 

@@ -210,12 +210,21 @@ def classifier_rows(slot_map: SlotMap) -> int | None:
 
 
 def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Checkpoint:
-    """Return the checkpoint with the classes of the first fitting label set, if it does not name its own."""
-    if checkpoint.classes is not None:
-        return checkpoint
+    """Return the checkpoint with the classes of the first fitting label set, if it does not name its own.
+
+    Its own names are left out, with a note, if they are not as many as the rows of its classifier.
+    """
     rows = classifier_rows(checkpoint.slot_map)
-    classes = labels_of_rows(rows, label_sets) if rows is not None else None
-    return replace(checkpoint, classes=classes) if classes else checkpoint
+    if rows is None or (checkpoint.classes is not None and len(checkpoint.classes) == rows):
+        return checkpoint
+    classes = labels_of_rows(rows, label_sets)
+    if checkpoint.classes is None:
+        return replace(checkpoint, classes=classes) if classes else checkpoint
+    note = (
+        f"{checkpoint.label}: names {len(checkpoint.classes)} classes, but its classifier has {rows} rows, so the "
+        f"names were left out{'' if classes else ' (--labels names them)'}"
+    )
+    return replace(checkpoint, classes=classes, notes=(*checkpoint.notes, note))
 
 
 def _by_index(source: Source, index: ShardIndex | None, parts: Sequence[WeightFile]) -> list[WeightFile]:

@@ -9,16 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm.data.runs import Runs
-
-IGNORE = 255  # the class id of pixels that have no class
-
-
-def reduced_ids() -> npt.NDArray[np.uint8]:
-    """Return the class id of each id 0..255 of labels whose ids are one more than the classes: (256,) uint8.
-
-    0 stands for no class, and 255 for what is ignored, as `do_reduce_labels` of an image processor means it.
-    """
-    return np.array([IGNORE, *range(254), IGNORE], np.uint8)
+from hf_lwmm.labels import IGNORE
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,32 @@ from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.runs import Ids, Runs, run_ends
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.kinds import HEAD, foreign_kind
+from hf_lwmm.labels import Colour, coloured_schemes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures that folders are searched for
-Colour = tuple[int, int, int]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_LOSSLESS = (
+    "PNG",
+    "BMP",
+    "DIB",
+    "PPM",
+    "TIFF",
+    "WEBP",
+)  # of TIFF and WebP, the files that are compressed so; GIFs renumber palettes
+_LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
+_ID_MODES = ("1", "L", "LA", "P", "PA", "I", "F", "RGB", "RGBA", "RGBX")  # and I;16 in either byte order
+_ORIENTATION = 0x0112
+# The turn that shows a picture upright, by the value of this tag of EXIF.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(stored: bytes | Path, where: str) -> Image.Image:
@@ -35,7 +57,7 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
         picture.load()
-    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file fails wherever Pillow's reader of its format first meets it
         mistake = foreign_kind(_head(stored))
         why = f"it {mistake}" if mistake else _without_address(error)
         raise DatasetError(f"{where}: cannot be decoded: {why}") from None
@@ -44,6 +66,8 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
 
 def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:
     """Return a picture as 8-bit RGB: the upper 8 bits of 16-bit ones, and without transparency.
+
+    It is turned as the camera noted in its EXIF, as viewers and `datasets` turn it.
 
     Raises:
         DatasetError: if it cannot be decoded, or holds values that are neither 8-bit nor 16-bit integers.
@@ -57,27 +81,74 @@ def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:
             raise DatasetError(f"{where}: has values from {values.min()} to {values.max()}, beyond 16 bits.")
         is_deep = values.dtype.itemsize == 2 or values.max() > 255
         picture = Image.fromarray((values >> 8 if is_deep else values).astype(np.uint8))
-    return picture.convert("RGB")
+    turn = _turn(picture)
+    try:
+        rgb = picture.convert("RGB")
+    except ValueError as error:
+        raise DatasetError(f"{where}: cannot be shown as RGB: {error}.") from None
+    return rgb if turn is None else rgb.transpose(turn)
 
 
-def label_ids(stored: bytes | Path, where: str, colours: Sequence[Colour] = ()) -> Ids:
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # a damaged EXIF block says nothing about the picture, which viewers then show as it is
+        return None
+
+
+def decode_exact(stored: bytes | Path, where: str) -> Image.Image:
+    """Return the picture of a label, in the mode in which it is stored and never turned.
+
+    Raises:
+        DatasetError: if it cannot be decoded, or has a format that does not keep every pixel.
+    """
+    picture = decode(stored, where)
+    kind = picture.format or "picture of its own kind"
+    if kind == "TIFF" and picture.info.get("compression") in _LOSSY_IN_TIFF:
+        kind = f"TIFF compressed as {picture.info['compression']}"
+    elif kind == "WEBP" and not _is_lossless_webp(content_of(stored)):
+        kind = "lossy WEBP"
+    if kind not in _LOSSLESS:
+        raise DatasetError(f"{where}: is a {kind}, which does not keep ids exactly. Labels are PNG files.")
+    return picture
+
+
+def content_of(stored: bytes | Path) -> bytes:
+    """Return the content of a file that is given by it, or by its path."""
+    return stored if isinstance(stored, bytes) else stored.read_bytes()
+
+
+def _is_lossless_webp(content: bytes) -> bool:
+    """True if no frame of a WebP file is stored as VP8, whose pixels are close to the picture's and no more."""
+    place, size = 12, len(content)
+    while place + 8 <= size:
+        kind, length = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
+        if kind == b"VP8 ":
+            return False
+        place += 24 if kind == b"ANMF" else 8 + length + length % 2  # a frame holds chunks of its own
+    return True
+
+
+def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] = MappingProxyType({})) -> Ids:
     """Return the ids of a label file, (height, width) integers; a palette picture gives its indices.
 
     Args:
         stored: the content of the file, or its path.
         where: what error messages call it.
-        colours: the colour of each id, for files that show ids as 8-bit colours. Of colours with 16 bits a channel, as
+        colours: the id of each colour, for files that show ids as 8-bit colours. Of colours with 16 bits a channel, as
             SYNTHIA has them, the first channel holds the ids.
 
     Raises:
         DatasetError: if it cannot be decoded, is lossy, or its colours do not stand for ids.
     """
-    picture = decode(stored, where)
-    if picture.format == "JPEG":
-        raise DatasetError(f"{where}: is a JPEG, which does not keep ids exactly. Labels are PNG files.")
+    picture = decode_exact(stored, where)
+    if picture.mode not in _ID_MODES and not picture.mode.startswith("I;16"):
+        raise DatasetError(
+            f"{where}: is a picture of the mode {picture.mode}, which holds no ids. Labels are PNG files."
+        )
     values: NDArray[Any] = np.asarray(picture)
     if picture.mode in ("RGB", "RGBA"):
-        content = stored if isinstance(stored, bytes) else stored.read_bytes()
+        content = content_of(stored)
         if _has_deep_colours(content):
             values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
     if values.ndim == 3:
@@ -91,9 +162,9 @@ def segment_runs(stored: bytes | Path, where: str) -> Runs:
     """Return the ids of a panoptic label: red + 256 green + 65536 blue, or the values of a grey picture.
 
     Raises:
-        DatasetError: if it cannot be decoded.
+        DatasetError: if it cannot be decoded, or is lossy.
     """
-    picture = decode(stored, where)
+    picture = decode_exact(stored, where)
     if len(picture.getbands()) > 1:
         picture = picture.convert("L" if picture.mode == "LA" else "RGB")
     channels: NDArray[Any] = np.asarray(picture)
@@ -157,21 +228,26 @@ def _low_bytes(content: bytes) -> NDArray[np.uint8]:
         return np.asarray(picture)
 
 
-def _ids_of_colours(values: NDArray[Any], where: str, colours: Sequence[Colour]) -> NDArray[Any]:
+def _ids_of_colours(values: NDArray[Any], where: str, colours: Mapping[Colour, int]) -> NDArray[Any]:
     if values.shape[2] == 2:  # grey with transparency
         return values[..., 0]
-    if (values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all():
+    is_grey = bool((values[..., 0] == values[..., 1]).all() and (values[..., 0] == values[..., 2]).all())
+    if colours:
+        place = np.array([65536, 256, 1])
+        codes, known = values[..., :3].astype(np.int32) @ place, np.array([*colours]) @ place
+        order = np.argsort(known)
+        found = order[np.searchsorted(known[order], codes).clip(max=len(known) - 1)]
+        if not (wrong := known[found] != codes).any():  # first of all: some colours of classes are grey
+            ids: NDArray[Any] = np.array([*colours.values()], np.uint8)[found]
+            return ids
+        if not is_grey:
+            y, x = (int(part[0]) for part in np.nonzero(wrong))
+            raise DatasetError(
+                f"{where}: has the colour {values[y, x, :3].tolist()} at ({x}, {y}), which is no class's."
+            )
+    if is_grey:
         return values[..., 0]
-    if not colours:
-        raise DatasetError(
-            f"{where}: is a picture of colours, not of ids. --ids names the set whose colours they are (camvid32)."
-        )
-    place = np.array([65536, 256, 1])
-    codes = values[..., :3].astype(np.int32) @ place
-    known = np.array(colours) @ place
-    order = np.argsort(known)
-    found: NDArray[Any] = order[np.searchsorted(known[order], codes).clip(max=len(known) - 1)]
-    if (wrong := known[found] != codes).any():
-        y, x = (int(part[0]) for part in np.nonzero(wrong))
-        raise DatasetError(f"{where}: has the colour {values[y, x, :3].tolist()} at ({x}, {y}), which is no class's.")
-    return found
+    raise DatasetError(
+        f"{where}: is a picture of colours, not of ids. --ids names the set whose colours they are "
+        f"({', '.join(coloured_schemes())})."
+    )

@@ -11,7 +11,7 @@ from PIL import Image
 from hf_lwmm.data.decoding import SUFFIXES
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.documents import read_text
-from hf_lwmm.labels import label_sets
+from hf_lwmm.labels import FROM_ZERO, label_sets
 
 _SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}
 # Folder of images, folder of labels, and scheme of raw ids if it is known; `{split}` stands for the split's folder.
@@ -73,7 +73,7 @@ def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
         if (root / kind / split).is_dir():
             return {
                 f"{path.parent.name}/{path.name.partition('_leftImg8bit')[0]}": path
-                for path in sorted((root / kind / split).rglob("*.png"))
+                for path in pictures_in(root / kind / split, "**/*.png")
                 if "_foggy_beta_" not in path.name or path.name.endswith("_foggy_beta_0.02.png")
             }
     return {}
@@ -81,10 +81,10 @@ def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
 
 def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
     folder = root / "gtFine" / split
-    for ending, ids in (("labelIds", "cityscapes"), ("labelTrainIds", None)):
+    for ending, ids in (("labelIds", "cityscapes"), ("labelTrainIds", FROM_ZERO)):
         labels = [folder / f"{frame}_gtFine_{ending}.png" for frame in images]
         if all(label.is_file() for label in labels):
-            classes = None if ids else label_sets()["cityscapes19"].classes
+            classes = label_sets()["cityscapes19"].classes if ids == FROM_ZERO else None
             return Tree(tuple(zip(images.values(), labels, strict=True)), ids, classes)
     raise DatasetError(
         f"{root}: gtFine has no labels for all images of {split} (*_labelIds.png or *_labelTrainIds.png)."
@@ -93,8 +93,8 @@ def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
 
 def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
     """Pair images with labels of the same name up to the suffix; CamVid adds `_L` to the names of labels."""
-    known = {_name(path, labels): path for path in _pictures_in(labels)}
-    pictures = _pictures_in(images)
+    known = {_name(path, labels): path for path in pictures_in(labels)}
+    pictures = pictures_in(images)
     found = [known.get(_name(path, images)) or known.get(_name(path, images) + "_L") for path in pictures]
     if lacking := [path.name for path, label in zip(pictures, found, strict=True) if label is None]:
         raise DatasetError(
@@ -103,9 +103,10 @@ def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
     return tuple((path, label) for path, label in zip(pictures, found, strict=True) if label is not None)
 
 
-def _pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """Return the files of pictures under a folder, in order, without hidden ones such as macOS leaves (._name.png)."""
     return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     )
 
 

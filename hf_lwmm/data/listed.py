@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hf_lwmm.data.annotations import Boxes
-from hf_lwmm.data.decoding import decode
+from hf_lwmm.data.decoding import decode_exact
 from hf_lwmm.data.folders import cityscapes_images, split_names
 from hf_lwmm.errors import DatasetError, DocumentError
 from hf_lwmm.files.documents import read_json, shortened
@@ -166,7 +166,7 @@ def _instances(label: Path, things: Mapping[int, int]) -> Callable[[], Boxes]:
     """Make a reader of the objects in an instanceIds file, whose pixels are 1000 * raw class + number."""
 
     def read() -> Boxes:
-        ids = np.asarray(decode(label, str(label)))
+        ids = np.asarray(decode_exact(label, str(label)))
         entries = []
         for number in np.unique(ids[ids >= 1000]).tolist():
             if number // 1000 in things:

@@ -11,16 +11,16 @@ import numpy as np
 from PIL import Image
 
 from hf_lwmm import hub
-from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
+from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, object_classes, object_fields
-from hf_lwmm.data.decoding import Colour, decode_rgb, label_ids, panoptic_map
+from hf_lwmm.data.decoding import decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
 from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError, DocumentError
 from hf_lwmm.files.documents import read_json
-from hf_lwmm.labels import label_set_of_ids, label_sets, named_ids
+from hf_lwmm.labels import FROM_ZERO, IGNORE, colours_of_ids, named_ids, raw_label_set
 from hf_lwmm.planning.images import ImageSource, as_images
 
 _NAMES = "id2label.json"
@@ -42,6 +42,20 @@ class Sample:
     segments: PanopticMap | None = field(default=None, repr=False)
     boxes: Boxes | None = field(default=None, repr=False)
 
+    def check_size(self, data: str) -> None:
+        """Refuse a map that is neither as large as its image nor larger or smaller by a whole factor.
+
+        Raises:
+            DatasetError: naming the data set as `data`, and both sizes.
+        """
+        mine = np.shape(self.label) if self.segments is None else self.segments.runs.shape
+        image = (self.image.height, self.image.width)
+        larger, smaller = max(mine, image), min(mine, image)
+        if larger[0] * smaller[1] != larger[1] * smaller[0] or larger[0] % smaller[0]:
+            sizes = f"the label is {mine[1]}x{mine[0]}, but the image {image[1]}x{image[0]}"
+            hint = " Images are turned as their EXIF says, labels never." if mine == image[::-1] else ""
+            raise DatasetError(f"{data}, {self.name}: {sizes}.{hint}")
+
 
 @dataclass(frozen=True)
 class LabelledImages:
@@ -49,9 +63,9 @@ class LabelledImages:
 
     `read` gives the sample with a number from 0 to `count` - 1. `task` is what the labels are for: "semantic",
     "panoptic", "classification" or "detection". `classes` are the names of the ids, where the data set has them, and
-    `ids` is the scheme of raw ids that its label files follow. `commit` is that of the data set on the Hub, and
-    `identity` a text that changes when the data do. `source` is what was opened, with the split that was chosen; None
-    for images that were not opened by `open_images`.
+    `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of
+    the data set on the Hub, and `identity` a text that changes when the data do. `source` is what was opened, with the
+    split that was chosen; None for images that were not opened by `open_images`.
     """
 
     name: str
@@ -97,8 +111,7 @@ def open_images(images: ImageSource | str | Path, *, task: str = "semantic") -> 
     """
     source = as_images(images)
     source = replace(source, split=source.split or "validation")
-    if source.ids is not None:
-        label_set_of_ids(source.ids)
+    raw_label_set(source.ids)
     path = Path(source.data)
     opened = (_open_folder(path, source, task) if path.is_dir() else None) or _of_rows(source)
     if not opened.count:
@@ -126,18 +139,18 @@ def _open_folder(root: Path, source: ImageSource, task: str) -> LabelledImages |
 
 def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImages:
     names = root / _NAMES
-    scheme = ids or tree.ids  # says what label files hold, whatever names stand beside them
-    has_names = names.is_file() and not scheme
+    scheme = ids or tree.ids
+    has_names = names.is_file() and raw_label_set(scheme) is None  # raw ids have names of their own
     numbers = _names_in(names, str(names)) if has_names else {}
-    colours = _colours(scheme)
+    named, colours = {} if scheme else numbers, colours_of_ids(scheme)
 
     def read(index: int) -> Sample:
         picture, label = tree.pairs[index]
-        values = _numbered(label_ids(label, str(label), colours), numbers, str(label))
+        values = _numbered(label_ids(label, str(label), colours), named, str(label))
         return Sample(index, picture.name, decode_rgb(picture, str(picture)), values)
 
     classes = tree.classes or tuple(numbers.values()) or None
-    return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=scheme)
+    return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=scheme or _settled(numbers))
 
 
 def _of_list(listed: Listed, name: str) -> LabelledImages:
@@ -162,7 +175,8 @@ def _of_rows(source: ImageSource) -> LabelledImages:
     task, numbers = _annotation(source, rows, label)
     extras = [SEGMENTS] if task == "panoptic" else []
     maps = [label] if task in ("semantic", "panoptic") else []
-    read_row, colours = rows.reader([image, label, *extras], [image, *maps]), _colours(source.ids)
+    read_row, colours = rows.reader([image, label, *extras], [image, *maps]), colours_of_ids(source.ids)
+    named = {} if source.ids else numbers
 
     def read(index: int) -> Sample:
         where, row = f"{rows.shown}, image {index}", read_row(index)
@@ -176,11 +190,11 @@ def _of_rows(source: ImageSource) -> LabelledImages:
             segments = panoptic_map(stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
             found = segments.class_map()
         elif task == "semantic":
-            found = _numbered(label_ids(stored(found, where), where, colours), numbers, where)
+            found = _numbered(label_ids(stored(found, where), where, colours), named, where)
         return Sample(index, file or str(index), picture, found, segments)
 
-    classes = tuple(numbers.values()) or None
-    return LabelledImages(rows.shown, rows.count, read, task, classes, source.ids, rows.commit)
+    classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
+    return LabelledImages(rows.shown, rows.count, read, task, classes, scheme, rows.commit)
 
 
 def _labelled_rows(source: ImageSource) -> Rows:
@@ -205,7 +219,7 @@ def _annotation(source: ImageSource, rows: Rows, label: str) -> tuple[str, dict[
         if Path(source.data).is_dir() and FOLDERS & set(names):
             raise DatasetError(_no_tree(source.data, str(source.split)))
         return "classification", dict(enumerate(names))
-    numbers = {} if source.ids else _names_beside(rows)  # with ids, these say what labels hold
+    numbers = {} if raw_label_set(source.ids) else _names_beside(rows)  # raw ids have names of their own
     return "panoptic" if SEGMENTS in rows.features else "semantic", numbers
 
 
@@ -271,22 +285,25 @@ def _names_in(path: Path, where: str) -> dict[int, str]:
         raise DatasetError(f"{error} It should be an {_NAMES}, an object of ids and class names.") from None
 
 
+def _settled(numbers: Mapping[int, str]) -> str | None:
+    """The numbering of labels that were numbered by named ids; None if the names count from 0, as they do for any."""
+    return None if list(numbers) == list(range(len(numbers))) else FROM_ZERO
+
+
 def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
     """Ids as indices of the names, where the named ids do not count from 0; an unnamed 0 is ignored, as 255 is.
 
     Raises:
         DatasetError: if another id has no name.
     """
-    if list(numbers) == list(range(len(numbers))):
+    if _settled(numbers) is None:
         return label
     known = np.array([*numbers])
     index = np.searchsorted(known, label).clip(max=len(known) - 1)
     named = known[index] == label
     if (outside := ~named & (label != 0) & (label != IGNORE)).any():
-        raise DatasetError(f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name.")
+        raise DatasetError(
+            f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name. Name it there, or "
+            f"write {IGNORE} where a pixel has no class."
+        )
     return np.where(named, index, IGNORE)
-
-
-def _colours(scheme: str | None) -> tuple[Colour, ...]:
-    """The colours that label files of a scheme have in place of ids, none for a scheme of ids."""
-    return label_sets()[scheme].colours if scheme and scheme in label_sets() else ()

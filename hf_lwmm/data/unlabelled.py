@@ -10,8 +10,8 @@ from typing import Protocol
 from PIL import Image
 
 from hf_lwmm.data.columns import image_column
-from hf_lwmm.data.decoding import SUFFIXES, decode_rgb
-from hf_lwmm.data.folders import cityscapes_images, split_names
+from hf_lwmm.data.decoding import decode_rgb
+from hf_lwmm.data.folders import cityscapes_images, pictures_in, split_names
 from hf_lwmm.data.rows import file_of, open_rows, stored
 from hf_lwmm.planning.images import ImageSource, as_images
 
@@ -97,9 +97,7 @@ def _files(root: Path, split: str) -> list[Path]:
             return list(frames.values())
     for pattern in _FOLDERS:
         for name in split_names(split):
-            folder = root / pattern.format(split=name)
-            walk = folder.rglob("*") if pattern else folder.glob("*")
-            if found := sorted(path for path in walk if path.suffix.lower() in SUFFIXES):
+            if found := pictures_in(root / pattern.format(split=name), "**/*" if pattern else "*"):
                 return found
     return []
 

@@ -21,12 +21,13 @@ from hf_lwmm.data.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, PlanError, keeping
 from hf_lwmm.evaluation.examples import draw_example
 from hf_lwmm.evaluation.inference import all_views
+from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
 from hf_lwmm.evaluation.protocols import ScoredClasses, doubtful_ids, scored_classes, unknown_classes
 from hf_lwmm.evaluation.report import METRICS, EvaluationReport, Example, report
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.evaluation.tally import Tally, Totals, join
-from hf_lwmm.labels import match_classes
+from hf_lwmm.labels import LabelIds, match_classes
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.progress import Progress, silent
@@ -70,7 +71,8 @@ def evaluate(
     _check(models, opened, spec)
     scored = _scored_models(models, spec.ensemble)
     classes, notes = scored_classes(opened, models[0], spec.protocol)
-    plan = _scoring_plan(scored, opened, classes, spec)
+    ids, assumed = label_ids(opened, classes)
+    plan = _scoring_plan(scored, opened, classes, ids, spec)
     if spec.compile:
         _compile(models)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -88,7 +90,12 @@ def evaluate(
     found = report(METRICS[opened.task], opened.name, [each.name for each in scored], totals.counts, classes)
     if np.isnan(found.models[0].mean):
         raise DatasetError(f"{opened.name}: has no labelled pixel or object of the classes that are scored.")
-    every_note = [*notes, *(note for each in models for note in each.notes), *unknown_classes(scored, classes)]
+    every_note = [
+        *notes,
+        *assumed,
+        *(note for each in models for note in each.notes),
+        *unknown_classes(scored, classes),
+    ]
     return replace(
         found,
         images_per_second=rate,
@@ -123,7 +130,11 @@ def _scored_models(models: Sequence[LoadedModel], ensemble: bool) -> list[Scored
 
 
 def _scoring_plan(
-    models: Sequence[ScoredModel], images: LabelledImages, classes: ScoredClasses, spec: EvaluationSpec
+    models: Sequence[ScoredModel],
+    images: LabelledImages,
+    classes: ScoredClasses,
+    ids: LabelIds,
+    spec: EvaluationSpec,
 ) -> ScoringPlan:
     return ScoringPlan(
         models=models,
@@ -131,7 +142,7 @@ def _scoring_plan(
         task=images.task,
         dataset=images.name,
         classes=classes.every,
-        raw_ids=classes.raw_ids(images.ids),
+        ids=ids,
         views=all_views(spec.flip, spec.scales),
         void=0 if spec.edaps_void else None,
     )
@@ -208,7 +219,7 @@ def _key(plan: ScoringPlan, images: LabelledImages, spec: EvaluationSpec) -> str
     views = [[view.scale, view.mirrored] for view in plan.views]
     source = images.source
     columns = [source.data, source.config, source.image_column, source.label_column] if source else []
-    data = [*columns, images.name, images.count, images.ids, images.identity]
+    data = [*columns, images.name, images.count, plan.ids.scheme, images.identity]
     text = json.dumps([__version__, models, list(plan.classes), views, plan.void, data, spec.batch_size])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 

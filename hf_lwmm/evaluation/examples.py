@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
+from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
 from hf_lwmm.evaluation.overlays import class_colours, save_picture
 from hf_lwmm.evaluation.per_image import CONFIDENT, ScoringPlan, boxes_in, class_maps, label_of, segments_in
 from hf_lwmm.evaluation.report import EvaluationReport
+from hf_lwmm.labels import IGNORE
 
 WIDTH, COLUMNS = 360, 3  # width of a panel in pixels, and panels in a row of the sheet
+TALLEST = 4 * WIDTH  # of a panel; taller pictures are squeezed
 _TITLE, _GAP = 24, 4
 _AGREES = 230  # grey
 Pixels = NDArray[np.uint8]
@@ -124,7 +126,7 @@ def _plate(size: tuple[int, int], label: int, classes: Sequence[str], colours: P
 
 def _sheet(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
     """A sheet of panels of one size in rows, each below its title."""
-    height = round(WIDTH * panels[0].height / panels[0].width)
+    height = min(max(1, round(WIDTH * panels[0].height / panels[0].width)), TALLEST)
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     sheet = Image.new("RGB", (columns * (WIDTH + _GAP) - _GAP, rows * (height + _TITLE + _GAP) - _GAP), "white")

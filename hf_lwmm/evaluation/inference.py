@@ -16,13 +16,15 @@ from torch import Tensor, nn
 from hf_lwmm.data.annotations import Boxes
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.errors import PlanError
-from hf_lwmm.labels import meaning, normalise
+from hf_lwmm.labels import matching_rows, normalise
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.networks.windows import Box, window_boxes
 
 ClassMap = NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
 _STRIP = 32  # rows of full-size logits that are computed at a time
+_SMALLEST = 64  # pixels of a side that every network takes
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ PLAIN = (View(),)
 class Logits:
     """The logits of a network for one picture: those of the whole, or of each window; each (C, h, w) of any size.
 
-    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width); a whole picture has none.
-    `align_corners` is how the code base of the network resizes logits.
+    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width), beyond which they may reach; a
+    whole picture has none. `align_corners` is how the code base of the network resizes logits.
     """
 
     logits: tuple[Tensor, ...]
@@ -60,20 +62,35 @@ def predict_logits(loaded: LoadedModel, pictures: Sequence[Image.Image], view: V
     """Return the logits of one view of each picture.
 
     Pictures that the image processor brings to the same size pass the network together. Its `window` and `stride`, if
-    it has them, ask for sliding windows.
+    it has them, ask for sliding windows. Pictures that are too small for a network are continued by their last row and
+    column. A head of one row has the logits of two classes, as `LoadedModel.classes` has their names.
 
     Raises:
         PlanError: if the network cannot take pictures of this size.
     """
-    processor = loaded.image_processor
-    window, corners = getattr(processor, "window", None), bool(getattr(processor, "align_corners", False))
     found: dict[int, Logits] = {}
     for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
-        stride = getattr(processor, "stride", None)
-        with _naming(loaded, pixels):
-            logits = window_logits(loaded.model, pixels, window, stride, align_corners=corners)
+        with naming_size(loaded, pixels):
+            logits = _logits_of_any_size(loaded, pixels)
+        if loaded.task == "semantic":
+            logits = [replace(each, logits=tuple(map(with_background, each.logits))) for each in logits]
         found |= zip(members, map(_mirrored, logits) if view.mirrored else logits, strict=True)
     return [found[index] for index in range(len(pictures))]
+
+
+def _logits_of_any_size(loaded: LoadedModel, pixels: Tensor) -> list[Logits]:
+    processor = loaded.image_processor
+    window, corners = getattr(processor, "window", None), bool(getattr(processor, "align_corners", False))
+    stride, (height, width) = getattr(processor, "stride", None), pixels.shape[-2:]
+    try:
+        return window_logits(loaded.model, pixels, window, stride, align_corners=corners)
+    except RuntimeError:
+        if min(height, width) >= _SMALLEST:
+            raise
+    tall, wide = max(height, _SMALLEST), max(width, _SMALLEST)
+    continued = nn.functional.pad(pixels, (0, wide - width, 0, tall - height), mode="replicate")
+    found = window_logits(loaded.model, continued, window, stride, align_corners=corners)
+    return [replace(each, boxes=each.boxes or ((0, tall, 0, wide),), size=(height, width)) for each in found]
 
 
 @torch.inference_mode()
@@ -102,8 +119,12 @@ def window_logits(
 
 
 @contextmanager
-def _naming(loaded: LoadedModel, pixels: Tensor) -> Iterator[None]:
-    """Name the network and the size of the pictures if it cannot take them: too few pixels, or too many."""
+def naming_size(loaded: LoadedModel, pixels: Tensor) -> Iterator[None]:
+    """Name the network and the size of (N, 3, H, W) pixels if it cannot take them: too few, or too many.
+
+    Raises:
+        PlanError: in place of torch's RuntimeError.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -125,7 +146,13 @@ def _batches(pixels: Sequence[Tensor]) -> list[tuple[list[int], Tensor]]:
 
 
 def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
-    pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
+    try:
+        pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
+    except Exception as error:  # of any library's image processor, about a picture of an odd shape
+        shape = f"{picture.width}x{picture.height}"
+        raise PlanError(
+            f"{loaded.label}: its image processor fails on a picture of {shape}: {first_line(error)}"
+        ) from None
     if view.scale != 1:
         size = [max(1, round(length * view.scale)) for length in pixels.shape[-2:]]
         pixels = nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
@@ -187,10 +214,12 @@ def _averaged_windows(found: Logits, rows: slice) -> Tensor:
     count = first.new_zeros(total.shape[1:])
     for logits, (y1, y2, x1, x2) in zip(found.logits, found.boxes, strict=True):
         top, bottom = max(rows.start, y1), min(rows.stop, y2)
-        if top < bottom:
+        if top < bottom and max(x1, 0) < found.size[1] and x2 > 0:
             window, inside = Logits((logits,), found.align_corners), slice(top - rows.start, bottom - rows.start)
-            total[:, inside, x1:x2] += resized_rows(window, (y2 - y1, x2 - x1), slice(top - y1, bottom - y1))
-            count[inside, x1:x2] += 1
+            left, right = max(x1, 0), min(x2, found.size[1])
+            part = resized_rows(window, (y2 - y1, x2 - x1), slice(top - y1, bottom - y1))
+            total[:, inside, left:right] += part[..., left - x1 : right - x1]
+            count[inside, left:right] += 1
     return total / count
 
 
@@ -251,8 +280,7 @@ def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
     mine, theirs = ([normalise(name) for name in loaded.classes] for loaded in (first, other))
     if mine == theirs:
         return None
-    known = {meaning(name): row for row, name in enumerate(theirs)} | {name: row for row, name in enumerate(theirs)}
-    rows = [known.get(name, known.get(meaning(name), -1)) for name in mine]
+    rows = matching_rows(mine, theirs)
     if max(rows) < 0:
         raise PlanError(f"{first.label} and {other.label} share no class name, so their outputs cannot be averaged.")
     return torch.tensor(rows)
@@ -275,7 +303,7 @@ def classify(
         for view in views:
             gather.append(rows_of_classes(models[0], loaded))
             for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
-                with _naming(loaded, pixels):
+                with naming_size(loaded, pixels):
                     outputs = loaded.model(pixels).logits.float().cpu()
                 for member, logits in zip(members, outputs, strict=True):
                     found[member].append(logits[:, None, None])
@@ -291,7 +319,7 @@ def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None
     """
     model: Any = loaded.model
     pixels = _pixels(loaded, picture, PLAIN[0])
-    with _naming(loaded, pixels):
+    with naming_size(loaded, pixels):
         outputs = model(pixels)
     codes: Tensor = model.post_process_panoptic(outputs, [size or (picture.height, picture.width)])[0]
     return codes.cpu().numpy()
@@ -303,7 +331,7 @@ def detect(loaded: LoadedModel, picture: Image.Image) -> Boxes:
     weight: Any = next(loaded.model.parameters())
     inputs = loaded.image_processor(picture, return_tensors="pt").to(weight.device)
     inputs["pixel_values"] = inputs["pixel_values"].to(weight.dtype)
-    with _naming(loaded, inputs["pixel_values"]):
+    with naming_size(loaded, inputs["pixel_values"]):
         outputs = loaded.model(**inputs)
     processed = loaded.image_processor.post_process_object_detection(
         outputs, threshold=0.0, target_sizes=[(picture.height, picture.width)]

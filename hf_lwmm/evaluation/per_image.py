@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm import hub
-from hf_lwmm.data.annotations import IGNORE, Boxes, PanopticMap
+from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.data.runs import Runs
-from hf_lwmm.errors import DatasetError, MetricError
+from hf_lwmm.errors import DatasetError, MetricError, PlanError
 from hf_lwmm.evaluation.inference import View, classify, detect, panoptic, segment
+from hf_lwmm.labels import IGNORE, LabelIds
 from hf_lwmm.metrics.classification import classification_counts
 from hf_lwmm.metrics.detection import detection_counts
 from hf_lwmm.metrics.panoptic import panoptic_counts
@@ -50,8 +51,8 @@ class ScoringPlan:
 
     `models` are scored in this order, the anchor first; `tables` has a (256,) table for each, from its class ids to
     those of the data set. `dataset` is what messages call the data set, and `classes` are the names of its ids.
-    `raw_ids` (256,) leads from raw ids of label files to class ids; None if files hold class ids. `void` is the class
-    that takes the void pixels of predicted panoptic maps, if one is to take them.
+    `ids` are those in label files. `void` is the class that takes the void pixels of predicted panoptic maps, if one is
+    to take them.
     """
 
     models: Sequence[ScoredModel]
@@ -59,7 +60,7 @@ class ScoringPlan:
     task: str
     dataset: str
     classes: Sequence[str]
-    raw_ids: NDArray[np.uint8] | None = field(repr=False)
+    ids: LabelIds
     views: Sequence[View]
     void: int | None = None
 
@@ -94,7 +95,7 @@ def score(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScores]:
     for sample in samples:
         try:
             scores.append(one(sample, plan))
-        except MetricError as error:
+        except (MetricError, PlanError) as error:
             raise DatasetError(f"{plan.dataset}, {sample.name}: {error}") from None
     return scores
 
@@ -112,30 +113,9 @@ def label_of(sample: Sample, plan: ScoringPlan) -> NDArray[np.integer[Any]]:
     Raises:
         DatasetError: if it does not fit its image, or has an id that stands for nothing.
     """
-    stored, classes = sample.label, len(plan.classes)
-    assert not isinstance(stored, int)
-    where = f"{plan.dataset}, {sample.name}"
-    _check_size(stored.shape, sample, where)
-    label: NDArray[np.integer[Any]] = stored
-    if plan.raw_ids is not None:
-        known = (stored >= 0) & (stored <= IGNORE)
-        label = np.where(known, plan.raw_ids[np.where(known, stored, 0)], np.uint8(IGNORE))
-    outside = (label >= classes) & (label != IGNORE)
-    if outside.any():
-        raise DatasetError(
-            f"{where}: has the id {int(stored[outside][0])}, but there are {classes} classes and {IGNORE} for what "
-            "is ignored. --protocol names the data set's classes, --ids its raw ids."
-        )
-    return label
-
-
-def _check_size(mine: tuple[int, ...], sample: Sample, where: str) -> None:
-    """Refuse a label that is neither as large as its image nor larger or smaller by a whole factor."""
-    image = (sample.image.height, sample.image.width)
-    larger, smaller = max(mine, image), min(mine, image)
-    if larger[0] * smaller[1] != larger[1] * smaller[0] or larger[0] % smaller[0]:
-        shown = f"{image[1]}x{image[0]}"
-        raise DatasetError(f"{where}: the label is {mine[1]}x{mine[0]}, but the image {shown}.")
+    assert not isinstance(sample.label, int)
+    sample.check_size(plan.dataset)
+    return plan.ids.class_ids(sample.label, f"{plan.dataset}, {sample.name}: its label")
 
 
 def _score_maps(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScores]:
@@ -181,7 +161,7 @@ def segments_in(sample: Sample, plan: ScoringPlan) -> list[PanopticMap]:
 def _score_segments(sample: Sample, plan: ScoringPlan) -> ImageScores:
     assert sample.segments is not None
     runs = sample.segments.runs
-    _check_size(runs.shape, sample, f"{plan.dataset}, {sample.name}")
+    sample.check_size(plan.dataset)
     maps = segments_in(sample, plan)
     counts = np.stack([panoptic_counts(sample.segments, each, len(plan.classes)) for each in maps])
     labelled = runs.paint(runs.ids != sample.segments.void)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm.data.annotations import reduced_ids
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import label_set_of_ids, label_sets, meaning, normalise, read_label_set
+from hf_lwmm.labels import FROM_ONE, FROM_ZERO, label_sets, meaning, normalise, raw_label_set, read_label_set
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.per_image import ScoredModel
@@ -27,23 +26,14 @@ class ScoredClasses:
     """The classes of a data set, and which of them are scored.
 
     `every` are the names of the classes with the ids 0, 1, ..., and `rows` the ids of those that are scored, in the
-    order of the protocol. `protocol` is what reports call the choice. With `reduced`, ids in label files are one more
-    than these, and 0 is ignored.
+    order of the protocol. `protocol` is what reports call the choice. `ids` is the scheme of the ids in label files,
+    None if nothing says how they are numbered.
     """
 
     every: tuple[str, ...] = field(repr=False)
     rows: tuple[int, ...] = field(repr=False)
     protocol: str = "all classes"
-    reduced: bool = False
-
-    def raw_ids(self, scheme: str | None) -> NDArray[np.uint8] | None:
-        """Return the class id of each raw id 0..255 of label files, 255 for ignored ones; None if they are the same.
-
-        `scheme` is that of the raw ids, where the data set has one.
-        """
-        if scheme is not None:
-            return label_set_of_ids(scheme).table(scheme)
-        return reduced_ids() if self.reduced else None
+    ids: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,27 +65,33 @@ def scored_classes(
     Raises:
         DatasetError: if the protocol has a class that the data set lacks.
     """
-    notes: tuple[str, ...] = ()
-    reduced = False
     wanted = read_label_set(protocol) if protocol else None
-    if images.ids is not None:
-        every = label_set_of_ids(images.ids).classes
+    notes, ids, raw = list[str](), images.ids, raw_label_set(images.ids)
+    if raw is not None:
+        every = raw.classes
     elif images.classes is not None:
         every = images.classes
     elif wanted is not None:
         every = label_sets()["cityscapes19"].classes if wanted.name in _PARTS_OF_CITYSCAPES else wanted.classes
     else:
         every = first.classes
-        reduced = first.reduce_labels and images.task == "semantic"
-        less = " plus one, and 0 was ignored, as its image processor says (do_reduce_labels)" if reduced else ""
-        taken = f"its ids were taken for {first.label}'s{less} (--protocol)"
-        notes = (f"{images.name}: does not name its classes; {taken}",)
+        notes.append(f"{images.name}: does not name its classes; its ids were taken for {first.label}'s (--protocol)")
+    if ids is None and images.task == "semantic" and first.reduce_labels:
+        where = f"{first.label}: its image processor takes 1 off every id of a label (do_reduce_labels)"
+        if images.classes is None or len(images.classes) == len(first.classes):
+            ids = FROM_ONE
+            notes.append(f"{where}, and so were ids read: 1 is the first class, 0 is ignored (else --ids {FROM_ZERO})")
+        else:
+            notes.append(
+                f"{where}, but {images.name} names other classes; its ids were read as named (else --ids {FROM_ONE})"
+            )
     if wanted is None:
-        return ScoredClasses(every, tuple(range(len(every))), reduced=reduced), notes
+        return ScoredClasses(every, tuple(range(len(every))), ids=ids), tuple(notes)
     rows = {normalise(name): row for row, name in enumerate(every)}
     if lacking := [name for name in wanted.classes if normalise(name) not in rows]:
         raise DatasetError(f"{images.name}: has no class {lacking[0]!r}, which the protocol {wanted.name} scores.")
-    return ScoredClasses(every, tuple(rows[normalise(name)] for name in wanted.classes), str(protocol)), notes
+    scored = tuple(rows[normalise(name)] for name in wanted.classes)
+    return ScoredClasses(every, scored, str(protocol), ids), tuple(notes)
 
 
 def unknown_classes(models: Sequence[ScoredModel], classes: ScoredClasses) -> list[str]:
@@ -115,7 +111,7 @@ def doubtful_ids(confusion: NDArray[np.int64] | None, ids: str | None) -> list[s
         confusion: (models, classes, classes + 1) pixels by true and predicted class, None if there are no class maps.
         ids: the scheme of raw ids by which labels were read, None for class ids.
     """
-    if ids is None or confusion is None:
+    if confusion is None or raw_label_set(ids) is None:
         return []
     occur, classes = int(confusion[0].any(axis=1).sum()), confusion.shape[1]
     if 2 * occur >= classes:

@@ -1,28 +1,43 @@
 """Class names and label sets: the meaning of a classifier's rows, and of the ids in label files."""
 
+from hf_lwmm.labels.ids import BINARY, FROM_ONE, FROM_ZERO, NUMBERINGS, LabelIds, raw_label_set
 from hf_lwmm.labels.named_ids import class_names, named_ids
 from hf_lwmm.labels.sets import (
+    IGNORE,
+    Colour,
     LabelSet,
     check_label_set,
-    label_set_of_ids,
+    coloured_schemes,
+    colours_of_ids,
     label_sets,
     labels_of_rows,
     match_classes,
+    matching_rows,
     meaning,
     normalise,
     read_label_set,
 )
 
 __all__ = [
+    "BINARY",
+    "FROM_ONE",
+    "FROM_ZERO",
+    "IGNORE",
+    "NUMBERINGS",
+    "Colour",
+    "LabelIds",
     "LabelSet",
     "check_label_set",
     "class_names",
-    "label_set_of_ids",
+    "coloured_schemes",
+    "colours_of_ids",
     "label_sets",
     "labels_of_rows",
     "match_classes",
+    "matching_rows",
     "meaning",
     "named_ids",
     "normalise",
+    "raw_label_set",
     "read_label_set",
 ]

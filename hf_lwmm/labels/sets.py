@@ -17,6 +17,9 @@ from hf_lwmm.errors import DatasetError, DocumentError, PlanError
 from hf_lwmm.files.documents import parse_json, parse_yaml, read_text
 from hf_lwmm.labels.named_ids import class_names
 
+IGNORE = 255  # the class id of pixels that have no class
+Colour = tuple[int, int, int]
+
 # Different names that data sets give to the same thing, and the name used here for all of them.
 _SYNONYMS = {
     "pedestrian": "person",
@@ -36,19 +39,22 @@ _SYNONYMS = {
 class LabelSet:
     """Class names in the order of their ids.
 
-    `things` are the countable classes. `colours` has a (red, green, blue) triple, 0 to 255, for each class, or none.
-    `ids` has, for each data set, the raw ids of every class in that data set's label files.
+    `things` are the countable classes. `colours` has a (red, green, blue) triple, 0 to 255, for each class, or none;
+    `void_colours` are those of pixels that have no class. `ids` has, for each data set, the raw ids of every class in
+    that data set's label files, which may also be pictures in these colours if the data set is one of `coloured`.
     """
 
     name: str
     classes: tuple[str, ...] = field(repr=False)
     things: tuple[str, ...] = field(default=(), repr=False)
-    colours: tuple[tuple[int, int, int], ...] = field(default=(), repr=False)
+    colours: tuple[Colour, ...] = field(default=(), repr=False)
+    void_colours: tuple[Colour, ...] = field(default=(), repr=False)
     ids: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
+    coloured: tuple[str, ...] = field(default=(), repr=False)
 
     def table(self, scheme: str) -> NDArray[np.uint8]:
         """Return the class id of each raw id 0..255 of the data set `scheme`, 255 for ignored ones: (256,) uint8."""
-        table = np.full(256, 255, np.uint8)
+        table = np.full(256, IGNORE, np.uint8)
         for index, raw in enumerate(self.ids[scheme]):
             table[list(raw)] = index
         return table
@@ -63,8 +69,10 @@ def label_sets() -> Mapping[str, LabelSet]:
             name,
             tuple(map(str, entry["classes"])),
             tuple(entry.get("things", ())),
-            tuple((int(c[:2], 16), int(c[2:4], 16), int(c[4:], 16)) for c in entry.get("colours", ())),
+            tuple(map(_colour, entry.get("colours", ()))),
+            tuple(map(_colour, entry.get("void_colours", ()))),
             {scheme: _raw_ids(ids) for scheme, ids in entry.get("ids", {}).items()},
+            tuple(entry.get("coloured", ())),
         )
         for name, entry in content.items()
     }
@@ -78,17 +86,23 @@ def _raw_ids(ids: str | Sequence[int | Sequence[int]]) -> tuple[tuple[int, ...],
     return tuple((raw,) if isinstance(raw, int) else tuple(raw) for raw in ids)
 
 
-def label_set_of_ids(scheme: str) -> LabelSet:
-    """Return the label set that has the raw ids of the data set `scheme`.
+def _colour(text: str) -> Colour:
+    return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
 
-    Raises:
-        DatasetError: if there is none.
-    """
+
+def colours_of_ids(scheme: str | None) -> Mapping[Colour, int]:
+    """Return the raw id that each colour stands for in label files that are pictures, none if `scheme` has no such."""
     for labels in label_sets().values():
-        if scheme in labels.ids:
-            return labels
-    known = ", ".join(name for labels in label_sets().values() for name in labels.ids)
-    raise DatasetError(f"--ids {scheme} is not one of {known}.")
+        if scheme is not None and scheme in labels.coloured:
+            raw = labels.ids.get(scheme) or [(index,) for index in range(len(labels.classes))]
+            found = {colour: ids[0] for colour, ids in zip(labels.colours, raw, strict=True)}
+            return found | dict.fromkeys(labels.void_colours, IGNORE)
+    return {}
+
+
+def coloured_schemes() -> tuple[str, ...]:
+    """Return the schemes of raw ids whose label files may be pictures in known colours."""
+    return tuple(scheme for labels in label_sets().values() for scheme in labels.coloured)
 
 
 def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
@@ -100,6 +114,7 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
 
     Raises:
         PlanError: if there is no such set or file, no class is listed, or one is listed twice.
+        DocumentError: if it is no valid JSON although it begins as JSON does.
     """
     if not isinstance(name, str | Path):
         return LabelSet(f"of {len(name)}", _checked(tuple(map(str, name)), "The list of classes"))
@@ -144,8 +159,26 @@ def meaning(name: str) -> str:
     return _SYNONYMS.get(normalise(name), normalise(name))
 
 
+def matching_rows(names: Sequence[str], others: Sequence[str]) -> tuple[int, ...]:
+    """Return the place among `others` of each of the class names, -1 for those that they lack.
+
+    A name meets the same name, or else one that means the same; no two names meet one of the others.
+    """
+    rows = [-1] * len(names)
+    free = dict.fromkeys(range(len(others)))
+    for reading in (normalise, meaning):
+        places: dict[str, list[int]] = {}
+        for place in free:
+            places.setdefault(reading(others[place]), []).append(place)
+        for row, name in enumerate(names):
+            if rows[row] < 0 and places.get(reading(name)):
+                rows[row] = places[reading(name)].pop(0)
+        free = {place: None for place in free if place not in rows}
+    return tuple(rows)
+
+
 def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, data_name: str) -> NDArray[np.uint8]:
-    """Match a model's classes to a data set's by name, or else by meaning.
+    """Match a model's classes to a data set's by name, or else by meaning; several may be one class of the data set.
 
     Args:
         model: the model's class names.
@@ -156,17 +189,23 @@ def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, da
         (256,) uint8: the data set's class id for each of the model's, 255 for those that it lacks.
 
     Raises:
-        DatasetError: if either has more than 255 classes, or they share less than a quarter of the smaller set.
+        DatasetError: if either has more than 255 classes, the data set has one twice, or they share less than a quarter
+            of the smaller set.
     """
     if max(len(model), len(data)) > 255:
         larger, count = (model_name, len(model)) if len(model) > 255 else (data_name, len(data))
         raise DatasetError(f"{larger}: has {count} classes; up to 255 can be scored.")
+    if twice := [name for index, name in enumerate(data) if normalise(name) in map(normalise, data[:index])]:
+        raise DatasetError(
+            f"{data_name}: has two classes named {twice[0]!r}, so that neither can be matched by name. Give each a "
+            "name of its own: of a data set in id2label.json or with --protocol, of a model in config.json."
+        )
     rows = {meaning(name): index for index, name in enumerate(data)}
     rows |= {normalise(name): index for index, name in enumerate(data)}
-    table = np.full(256, 255, np.uint8)
+    table = np.full(256, IGNORE, np.uint8)
     for index, name in enumerate(model):
-        table[index] = rows.get(normalise(name), rows.get(meaning(name), 255))
-    shared = [data[row] for row in np.unique(table[table != 255])]
+        table[index] = rows.get(normalise(name), rows.get(meaning(name), IGNORE))
+    shared = [data[row] for row in np.unique(table[table != IGNORE])]
     if 4 * len(shared) < min(len(model), len(data)) or not shared:
         only = f"only {' and '.join(shared)} as class names" if shared else "no class name"
         raise DatasetError(

@@ -138,7 +138,7 @@ def _resized(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int
     scale = wanted["shortest_edge"] / min(size)
     if "longest_edge" in wanted:
         scale = min(scale, wanted["longest_edge"] / max(size))
-    return int(size[0] * scale + 0.5), int(size[1] * scale + 0.5)
+    return max(1, int(size[0] * scale + 0.5)), max(1, int(size[1] * scale + 0.5))
 
 
 def as_rgb(picture: Picture) -> Image.Image:

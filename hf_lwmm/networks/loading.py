@@ -25,6 +25,7 @@ from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.module_slots import fill, state_of
+from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -47,8 +48,9 @@ _AUTO_CLASSES: Mapping[str, str] = {
 class LoadedModel:
     """A network in evaluation mode, with the image processor that prepares pictures for it.
 
-    `classes` are the names of the classifier's rows, `notes` say what was assumed and what was left out. With
-    `reduce_labels`, its image processor says that ids in label files are one more than the classes, and 0 is ignored.
+    `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
+    of the background and of the row. `notes` say what was assumed and what was left out. With `reduce_labels`, its
+    image processor says that ids in label files are one more than the classes, and 0 is ignored.
     """
 
     model: PreTrainedModel
@@ -167,7 +169,7 @@ def _loaded(
     checkpoint: Checkpoint, model: PreTrainedModel, processor: Any, family: Family, notes: Sequence[str]
 ) -> LoadedModel:
     reduces = checkpoint.processor is not None and checkpoint.processor.reduces_labels
-    classes = _classes(model.config)
+    classes = _classes(model.config, family.task)
     return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), reduces)
 
 
@@ -185,17 +187,17 @@ def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) ->
 
 
 def _named_content(checkpoint: Checkpoint, notes: list[str]) -> dict[str, Any]:
-    """The content of the config.json with the names that the checkpoint's classes have."""
-    content = dict(checkpoint.config)
+    """The content of the config.json with the names of the checkpoint's classes, as many as its classifier has rows."""
+    content, rows = dict(checkpoint.config), classifier_rows(checkpoint.slot_map)
     classes, stated = checkpoint.classes, content.get("id2label")
-    if classes is None and not stated and classifier_rows(checkpoint.slot_map) is not None:
+    if classes is None and rows is not None and len(stated or ()) != rows:
         classes = _placeholders(checkpoint, notes)
-    if classes is None or (stated and len(stated) != len(classes)):
+    if classes is None or (rows is None and stated and len(stated) != len(classes)):
         return content
     content.pop("num_labels", None)
     names = {str(row): name for row, name in enumerate(classes)}
-    rows = {name: row for row, name in enumerate(classes)}
-    return content if stated == names else {**content, "id2label": names, "label2id": rows}
+    numbers = {name: row for row, name in enumerate(classes)}
+    return content if stated == names else {**content, "id2label": names, "label2id": numbers}
 
 
 def _reason(error: Exception) -> str:
@@ -227,9 +229,10 @@ def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
     return tuple(f"LABEL_{row}" for row in range(rows))
 
 
-def _classes(config: PreTrainedConfig) -> tuple[str, ...]:
-    names: dict[Any, str] = dict(config.id2label or {})
-    return tuple(str(names[row]) for row in sorted(names))
+def _classes(config: PreTrainedConfig, task: str) -> tuple[str, ...]:
+    labels: dict[Any, str] = dict(config.id2label or {})
+    names = tuple(str(labels[row]) for row in sorted(labels))
+    return classes_of_one_row(names) if task == "semantic" and len(names) == 1 else names
 
 
 def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:
@@ -279,5 +282,10 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
         else:
             model = model_class.from_pretrained(hub.fetch(source, path).parent, config=config, local_files_only=True)
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
+        if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
+            raise CheckpointError(
+                f"{checkpoint.label}: its weights have other shapes than its config.json describes (see the report "
+                "above). If those of the classifier have, give id2label as many classes as it has rows."
+            ) from None
         raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
     return _loaded(checkpoint, model, stated_processor(checkpoint, model.config), family, notes)

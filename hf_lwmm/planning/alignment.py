@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.labels import normalise
+from hf_lwmm.labels import matching_rows, normalise
 from hf_lwmm.layouts import depth_order, place_of, registration_order
 from hf_lwmm.planning.groups import (
     ADAPTER,
@@ -319,9 +319,14 @@ def _compare_labels(
         return (None, None) if mine == other else (f"classifier of shape {list(other)} in {theirs.label}", None)
     if our_names == their_names and mine == other:
         return None, None
+    if mine[0] != other[0] and 1 in (mine[0], other[0]):  # a row that is compared with others is no sigmoid
+        return (
+            f"one row of {theirs.label if other[0] == 1 else ours.label} is a sigmoid, and rows of a softmax are none",
+            None,
+        )
     if head != "by-label":
         return f"{theirs.label} has another label set (--head by-label matches rows by name)", None
-    rows = tuple(their_names.index(name) if name in their_names else -1 for name in our_names)
+    rows = matching_rows(our_names, their_names)
     if mine[1:] != other[1:] or max(rows) < 0:
         return f"classifier rows of {theirs.label} cannot be matched", None
     return None, rows

@@ -1,0 +1,100 @@
+"""The ids that label files hold, and the classes that they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_lwmm.errors import DatasetError
+from hf_lwmm.labels.sets import IGNORE, LabelSet, label_sets
+
+FROM_ZERO, FROM_ONE, BINARY = "from-0", "from-1", "binary"
+# Ways of numbering any classes; all other schemes are raw ids of a data set, and belong to a label set.
+NUMBERINGS = (FROM_ZERO, FROM_ONE, BINARY)
+
+_NO_CLASS = -1
+_SIXTEEN_BITS = 65535  # what 16-bit files hold for -1
+
+
+def raw_label_set(scheme: str | None) -> LabelSet | None:
+    """Return the label set that has the raw ids `scheme`, None for a numbering of any classes and for None.
+
+    Raises:
+        DatasetError: if there is no such scheme.
+    """
+    if scheme is None or scheme in NUMBERINGS:
+        return None
+    for labels in label_sets().values():
+        if scheme in labels.ids:
+            return labels
+    known = [name for labels in label_sets().values() for name in labels.ids]
+    raise DatasetError(f"--ids {scheme} is not one of {', '.join([*known, *NUMBERINGS])}.")
+
+
+@dataclass(frozen=True)
+class LabelIds:
+    """The ids that label files hold for the classes 0, 1, ..., `classes` of them.
+
+    `scheme` is a data set's raw ids, or a numbering: `from-0`, in which ids are those of the classes and 255 is
+    ignored; `from-1`, in which they are one more, and 0 is ignored too; or `binary`, in which 0 is the first of two
+    classes, and 1 or 255 the second.
+
+    Raises:
+        DatasetError: if there is no such scheme, or it does not fit as many classes.
+    """
+
+    classes: int
+    scheme: str = FROM_ZERO
+
+    def __post_init__(self) -> None:
+        raw_label_set(self.scheme)
+        if self.scheme == BINARY and self.classes != 2:
+            raise DatasetError(f"--ids {BINARY} is for two classes, but there are {self.classes}.")
+
+    def class_ids(self, label: NDArray[Any], where: str) -> NDArray[Any]:
+        """Return the class of each id of a label, `IGNORE` where it has none; of any shape, integers.
+
+        Raises:
+            DatasetError: if an id stands for nothing; `where` is what the message calls the label.
+        """
+        if self.scheme == FROM_ZERO and label.dtype == np.uint8 and not self._outside(label).any():
+            return label  # as most files are: without a copy
+        beyond = (label < 0) | (label > 255)
+        found: NDArray[Any] = self._table()[np.where(beyond, IGNORE, label)]
+        if raw_label_set(self.scheme) is None:
+            unknown = beyond | (found == _NO_CLASS)
+        else:  # ids of no class are ignored; those that no 8-bit file has tell files of another kind
+            unknown = beyond & (label != -1) & (label != _SIXTEEN_BITS)
+            found = np.where(beyond, IGNORE, found)
+        if unknown.any():
+            raise DatasetError(
+                f"{where} has the id {int(label[unknown][0])}, but {self._known()}. --protocol names the "
+                f"data set's classes, --ids its raw ids, or how they are numbered ({', '.join(NUMBERINGS)})."
+            )
+        return found.astype(np.uint8)
+
+    def _outside(self, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        outside: NDArray[np.bool_] = (label >= self.classes) & (label != IGNORE)
+        return outside
+
+    def _table(self) -> NDArray[np.int16]:
+        """The class of each id 0..255, `IGNORE` for what is ignored, and `_NO_CLASS`."""
+        if labels := raw_label_set(self.scheme):
+            return labels.table(self.scheme).astype(np.int16)
+        table = np.full(256, _NO_CLASS, np.int16)
+        table[IGNORE] = 1 if self.scheme == BINARY else IGNORE
+        first = 1 if self.scheme == FROM_ONE else 0
+        table[:first] = IGNORE
+        table[first : first + self.classes] = np.arange(min(self.classes, 256 - first))
+        return table
+
+    def _known(self) -> str:
+        if raw_label_set(self.scheme):
+            return f"raw ids of {self.scheme} end at 255"
+        if self.scheme == BINARY:
+            return "masks of two classes hold 0, and 1 or 255"
+        first = ", the first with the id 1, and 0 and" if self.scheme == FROM_ONE else " and"
+        return f"there are {self.classes} classes{first} {IGNORE} for what is ignored"

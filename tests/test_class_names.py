@@ -1,0 +1,145 @@
+"""Names of classes: synonyms, names that occur twice, and names that are not as many as the rows of a head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from calls import lwmm, merge, plan
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import NAMES, segformer, tensors, tree
+
+import hf_lwmm
+from hf_lwmm.errors import CheckpointError, DatasetError
+from hf_lwmm.evaluation.inference import rows_of_classes
+from hf_lwmm.labels import match_classes, matching_rows, meaning, normalise
+from hf_lwmm.planning.inputs import NetworkOptions
+
+CLASSIFIER = "decode_head.classifier"
+WORDS = ["road", "Road", "person", "pedestrian", "tree", "vegetation", "sky", "bike", "bicycle"]
+
+
+def described(folder: Path, **changes: Any) -> Path:
+    """Change entries of a config.json; None takes them out."""
+    config = json.loads((folder / "config.json").read_text()) | changes
+    kept = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept))
+    return folder
+
+
+# Matching
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=6), st.lists(st.sampled_from(WORDS), max_size=6))
+def test_rows_meet_the_same_name_first_and_never_two_one(names: list[str], others: list[str]) -> None:
+    rows = matching_rows(names, others)
+    found = [row for row in rows if row >= 0]
+    assert len(rows) == len(names) and len(set(found)) == len(found)
+    for name, row in zip(names, rows, strict=True):
+        if row >= 0:
+            assert meaning(others[row]) == meaning(name)
+        else:  # all that mean the same are taken by others
+            assert all(place in found for place, other in enumerate(others) if meaning(other) == meaning(name))
+    for word in map(normalise, WORDS):
+        same = [others[row] for name, row in zip(names, rows, strict=True) if row >= 0 and normalise(name) == word]
+        wanted = min(sum(normalise(each) == word for each in some) for some in (names, others))
+        assert sum(normalise(other) == word for other in same) == wanted
+
+
+def test_an_exact_name_is_never_taken_by_a_synonym() -> None:
+    assert matching_rows(("pedestrian", "person"), ("person",)) == (-1, 0)
+    assert matching_rows(("tree", "sky"), ("vegetation", "tree", "sky")) == (1, 2)
+    assert matching_rows(("car", "Car"), ("car",)) == (0, -1)
+
+
+def test_rows_are_merged_by_the_synonyms_that_evaluation_uses(tmp_path: Path) -> None:
+    ours, theirs = ("road", "person", "vegetation"), ("tree", "road", "pedestrian")
+    folders = [segformer(tmp_path / str(i), i, names) for i, names in enumerate((ours, theirs), 1)]
+    done = merge(folders, output=tmp_path / "merged", method="isotropic", head="by-label")
+    assert done.plan.alignment.shared_parameters == done.plan.alignment.anchor_parameters
+    a, b, merged = (tensors(folder)[f"{CLASSIFIER}.weight"] for folder in (*folders, tmp_path / "merged"))
+    np.testing.assert_allclose(merged, (a + b[[1, 2, 0]]) / 2, rtol=1e-5, atol=1e-7)
+
+
+def test_a_row_is_merged_into_one_row_alone(tmp_path: Path) -> None:
+    ours, theirs = ("road", "pedestrian", "person"), ("person", "sky", "road")
+    folders = [segformer(tmp_path / str(i), i, names) for i, names in enumerate((ours, theirs), 1)]
+    merge(folders, output=tmp_path / "merged", method="isotropic", head="by-label")
+    a, b, merged = (tensors(folder)[f"{CLASSIFIER}.weight"] for folder in (*folders, tmp_path / "merged"))
+    np.testing.assert_allclose(merged, [(a[0] + b[2]) / 2, a[1], (a[2] + b[0]) / 2], rtol=1e-5, atol=1e-7)
+    rows = rows_of_classes(*map(hf_lwmm.load, folders))
+    assert rows is not None and rows.tolist() == [2, -1, 0]
+
+
+# Names that occur twice
+
+
+def test_a_data_set_that_names_two_classes_alike_is_refused(tmp_path: Path) -> None:
+    data, model = tree(tmp_path / "data", 1), segformer(tmp_path / "m", 1)
+    (data / "id2label.json").write_text(json.dumps({"0": "road", "1": "sky", "2": "Sky"}))
+    with pytest.raises(DatasetError, match=r"data, split validation: has two classes named 'Sky'.*id2label\.json"):
+        hf_lwmm.evaluate([model], data)
+    (data / "id2label.json").write_text('{"0": "road", "1": "sky", "1": "car"}')
+    done = lwmm("evaluate", model, "--data", data)
+    assert done.exit_code == 1 and "id2label.json: is not valid JSON: the name '1' occurs twice" in str(done.exception)
+
+
+def test_two_rows_of_a_model_may_be_one_class(tmp_path: Path) -> None:
+    assert match_classes(("car", "Car", "sky"), ("sky", "car"), "m", "d")[:4].tolist() == [1, 1, 0, 255]
+    data, model = tree(tmp_path / "data", 2), segformer(tmp_path / "m", 1, ("car", "Car", "sky"))
+    (data / "id2label.json").write_text(json.dumps(dict(enumerate(NAMES))))
+    found = hf_lwmm.evaluate([model], data)
+    assert found is not None and found.confusion is not None
+    assert found.confusion[0, :, [0, 3]].sum() == 0  # every pixel is a car's or the sky's
+
+
+# Names and rows
+
+
+@pytest.fixture
+def misfit(tmp_path: Path) -> Path:
+    """A model of three rows whose config.json names two."""
+    folder = segformer(tmp_path / "misfit", 1)
+    return described(folder, id2label={"0": "road", "1": "sky"}, label2id={"road": 0, "sky": 1})
+
+
+def test_the_head_decides_how_many_classes_there_are(misfit: Path, tmp_path: Path) -> None:
+    said = "misfit: names 2 classes, but its classifier has 3 rows, so the names were left out"
+    data, whole = tree(tmp_path / "data", 2), segformer(tmp_path / "whole", 1)
+    found, expected = (hf_lwmm.evaluate([model], data) for model in (misfit, whole))
+    assert found is not None and expected is not None and np.array_equal(found.counts, expected.counts)
+    assert any(said in note and "--labels" in note for note in found.notes)
+    done = lwmm("predict", misfit, data / "images", "--output", tmp_path / "out")
+    assert done.exit_code == 0 and said in " ".join(done.stderr.split()) and "LABEL_" in done.stdout
+    done = lwmm("merge", misfit, whole, "--head", "by-label", "--output", tmp_path / "merged")
+    assert done.exit_code == 0 and said in " ".join(done.stderr.split())
+    assert "misfit does not name its classes; they were taken to be those of the others" in " ".join(
+        done.stderr.split()
+    )
+
+
+def test_a_label_set_names_the_rows_that_a_configuration_does_not(misfit: Path, tmp_path: Path) -> None:
+    network = NetworkOptions(labels=(",".join(NAMES),))
+    assert hf_lwmm.load(misfit, network).classes == NAMES
+    unnamed = described(segformer(tmp_path / "unnamed", 2), id2label=None, label2id=None)
+    assert hf_lwmm.load(unnamed).classes == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert hf_lwmm.load(unnamed, network).classes == NAMES
+    other = segformer(tmp_path / "other", 3, ("car", "road", "bus"))
+    found = plan([misfit, other], head="by-label", labels=(",".join(NAMES),))
+    rows = {each.slot: each.rows for each in found.alignment.shared if each.rows}
+    assert rows and all(each == {1: (1, -1, 0)} for each in rows.values())
+
+
+def test_a_network_of_transformers_that_does_not_fit_its_configuration_is_refused(tmp_path: Path) -> None:
+    from transformers import SegformerConfig, SegformerForImageClassification
+
+    sizes: dict[str, Any] = {"depths": [1] * 4, "hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 2, 3, 4]}
+    SegformerForImageClassification(SegformerConfig(**sizes, num_labels=3)).save_pretrained(tmp_path / "m")
+    (tmp_path / "m/preprocessor_config.json").write_text('{"image_processor_type": "SegformerImageProcessor"}')
+    described(tmp_path / "m", id2label={"0": "x", "1": "y"}, label2id={"x": 0, "y": 1})
+    with pytest.raises(CheckpointError, match=r"^m: its weights have other shapes than its config\.json .*id2label"):
+        hf_lwmm.load(tmp_path / "m")
