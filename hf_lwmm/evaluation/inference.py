@@ -149,9 +149,9 @@ def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
     try:
         pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
     except Exception as error:  # of any library's image processor, about a picture of an odd shape
-        size = f"{picture.width}x{picture.height}"
+        shape = f"{picture.width}x{picture.height}"
         raise PlanError(
-            f"{loaded.label}: its image processor fails on a picture of {size}: {first_line(error)}"
+            f"{loaded.label}: its image processor fails on a picture of {shape}: {first_line(error)}"
         ) from None
     if view.scale != 1:
         size = [max(1, round(length * view.scale)) for length in pixels.shape[-2:]]
