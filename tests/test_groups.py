@@ -193,6 +193,14 @@ def test_codes_and_their_scales_stay_the_anchors_together(scheme: str, tmp_path:
         assert decided.alignment.shared_parameters == total - kept and f"({kept / total:.1%} of" in note
 
 
+def test_names_of_tensors_reach_a_terminal_without_its_own_signs(run: Run, tmp_path: Path) -> None:
+    name = "\x1b[31m\n" + 200 * "x"
+    states = [{**body(i), name: codes(drawn(i), 2, 2).view(torch.float8_e5m2)} for i in (1, 2)]
+    paths = [saved(tmp_path / f"m{i}", state) for i, state in enumerate(states)]
+    code, _, err = run("merge", *paths, "--output", "out")
+    assert code == 0 and "1 tensor (\\x1b[31m\\n" in err and "\x1b" not in err and 90 * "x" not in err
+
+
 def test_a_model_with_scales_alone_is_none_with_codes(tmp_path: Path) -> None:
     one, two = ({**body(seed), "norm.scale": drawn(seed)(4), "norm.zero": drawn(seed)(4)} for seed in (1, 2))
     decided, _ = written(tmp_path, one, two, **HALF)

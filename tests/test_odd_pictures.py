@@ -214,7 +214,7 @@ def test_pictures_of_every_mode_are_segmented_and_no_pictures_are_named(model: P
         assert np.abs(np.asarray(decode_rgb(folder / name, name)).astype(int) - rgb).mean() < 12
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "JPEG2000", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "JPEG2000", "PPM"])
 def test_damaged_files_are_named_or_read(kind: str) -> None:
     file, draw = io.BytesIO(), np.random.default_rng(0)
     picture(size=(32, 24)).save(file, kind)

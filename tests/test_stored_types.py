@@ -7,12 +7,14 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import calls
 import numpy as np
 import pytest
 import torch
 from conftest import Run
 from hypothesis import given
 from hypothesis import strategies as st
+from manifests import stored
 from safetensors import SafetensorError, safe_open
 from torch_files import Held
 
@@ -20,7 +22,7 @@ import hf_lwmm
 from hf_lwmm.checkpoints.dtypes import BITS, is_float
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.engine import streaming
-from hf_lwmm.errors import AlignmentError, CheckpointError
+from hf_lwmm.errors import AlignmentError, CheckpointError, LayoutError, PlanError
 
 OTHERS = [dtype for dtype in BITS if not is_float(dtype)]
 Stored = tuple[str, list[int], bytes]
@@ -166,3 +168,27 @@ def test_any_header_is_taken_by_the_librarys_rule(
     except CheckpointError:
         taken = False
     assert taken == library_takes(path)
+
+
+def test_a_layout_that_would_cut_inside_a_byte_is_refused(tmp_path: Path) -> None:
+    tensors = {
+        name: ("F4", list(array.shape), bytes(array.size // 2))
+        if name.endswith(("key.weight", "value.weight"))
+        else ("F32", list(array.shape), array.tobytes())
+        for name, array in stored("transformers_segformer_b0_hub_legacy", shrink=8).items()
+        if "int" not in str(array.dtype)
+    }
+    (tmp_path / "m.safetensors").write_bytes(content(tensors))
+    refusal = r"m\.safetensors: .*kv\.weight would be cut or stacked from F4, inside a byte"
+    with pytest.raises(LayoutError, match=refusal):
+        hf_lwmm.convert(tmp_path / "m.safetensors", tmp_path / "out", to="nvidia")
+
+
+def test_measurements_of_no_floats_are_refused(tmp_path: Path) -> None:
+    names = ["a.safetensors", "b.safetensors", "fa.safetensors", "fb.safetensors"]
+    for seed, name in enumerate(names):
+        tensors = {"net.weight": ("I32", [4, 4], bytes(64)) if name.startswith("f") else floats(seed, 4, 4)}
+        (tmp_path / name).write_bytes(content(tensors))
+    paths = [tmp_path / name for name in names]
+    with pytest.raises(PlanError, match=r"fa\.safetensors: its measurements must be floats, but net\.weight is I32"):
+        calls.plan(paths[:2], method="fisher", measurements=paths[2:])

@@ -195,7 +195,8 @@ def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, da
     if max(len(model), len(data)) > 255:
         larger, count = (model_name, len(model)) if len(model) > 255 else (data_name, len(data))
         raise DatasetError(f"{larger}: has {count} classes; up to 255 can be scored.")
-    if twice := [name for index, name in enumerate(data) if normalise(name) in map(normalise, data[:index])]:
+    spelt = [*map(normalise, data)]
+    if twice := [name for place, name in enumerate(data) if spelt.index(spelt[place]) < place]:
         raise DatasetError(
             f"{data_name}: has two classes named {twice[0]!r}, so that neither can be matched by name. Give each a "
             "name of its own: of a data set in id2label.json or with --protocol, of a model in config.json."

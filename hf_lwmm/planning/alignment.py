@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
+from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.labels import matching_rows, normalise
 from hf_lwmm.layouts import depth_order, place_of, registration_order
@@ -283,9 +284,10 @@ def _tie_notes(models: _Models, shared: Collection[str]) -> Iterator[str]:
             tie = groups.of(copy, TIED)
             apart = copy in checkpoint.slot_map.slots and (tie is None or original not in tie.slots)
             if apart and copy in shared:
+                name = shown(original)
                 yield (
-                    f"{ours.label} ties {copy} to {original}, {checkpoint.label} has both: its {original} is merged "
-                    f"into both. If they are not equal there, keep the anchor's: --keep {original}."
+                    f"{ours.label} ties {shown(copy)} to {name}, {checkpoint.label} has both: its {name} is merged "
+                    f"into both. If they are not equal there, keep the anchor's: --keep {name}."
                 )
 
 

@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float, is_minifloat
+from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.weight_files import ADAPTER_FILE
 from hf_lwmm.errors import CheckpointError
@@ -139,9 +140,8 @@ def described(groups: Groups) -> list[str]:
 
 def sentence(kind: Kind, slots: Sequence[str]) -> str:
     """Return what some slots are in words, with the remedy, as in "2 tensors (a, b) are quantised. Save ..."."""
-    shown = ", ".join(slot if len(slot) <= 80 else slot[:77] + "..." for slot in slots[:2])
-    shown += ", ..." if len(slots) > 2 else ""
-    what = f"1 tensor ({shown}) is" if len(slots) == 1 else f"{len(slots):,} tensors ({shown}) are"
+    names = ", ".join(map(shown, slots[:2])) + (", ..." if len(slots) > 2 else "")
+    what = f"1 tensor ({names}) is" if len(slots) == 1 else f"{len(slots):,} tensors ({names}) are"
     return f"{what} {kind.name}. {kind.remedy}"
 
 

@@ -42,7 +42,7 @@ class Obstacles:
         """Yield a line for each model and kind, but for what any network may have."""
         for (model, kind), slots in self._slots.items():
             if not kind.silent:
-                part = f"{self._counts[model, kind] / total:.1%} of the anchor's weights"
+                part = f"{self._counts[model, kind] / max(total, 1):.1%} of the anchor's weights"
                 what = f"{checkpoints[model].label}: {sentence(kind, slots)}"
                 yield f"{what} Now they are left out of the merge ({part})."
 
