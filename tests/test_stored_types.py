@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from manifests import stored
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch_files import Held
 
 import hf_lwmm
@@ -192,3 +193,19 @@ def test_measurements_of_no_floats_are_refused(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in names]
     with pytest.raises(PlanError, match=r"fa\.safetensors: its measurements must be floats, but net\.weight is I32"):
         calls.plan(paths[:2], method="fisher", measurements=paths[2:])
+
+
+def test_models_of_mixed_float_types_share_all_and_keep_the_anchors_types(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = {"backbone.a": torch.randn(8, 8), "backbone.b": torch.randn(8), "head.weight": torch.randn(3, 8)}
+    mixed = {name: value.bfloat16() if name.startswith("backbone") else value for name, value in state.items()}
+    for name, found in (("mixed", mixed), ("f32", state), ("half", {n: v.half() for n, v in state.items()})):
+        save_file(found, tmp_path / f"{name}.safetensors")
+    torch.save({name: value.double() for name, value in state.items()}, tmp_path / "f64.pth")
+    models = [tmp_path / name for name in ("mixed.safetensors", "f32.safetensors", "half.safetensors", "f64.pth")]
+    result = calls.merge(models, output=tmp_path / "out", method="isotropic")
+    assert result.plan.alignment.shared_parameters == result.plan.alignment.anchor_parameters == 64 + 8 + 24
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    for name, value in merged.items():
+        assert value.dtype == mixed[name].dtype
+        torch.testing.assert_close(value.float(), state[name], rtol=0.01, atol=0.01)
