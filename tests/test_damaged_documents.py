@@ -229,6 +229,7 @@ def test_a_damaged_record_of_the_measured_model_counts_as_none(models: list[Path
         (b'{"0": "a", "0": "b"}', "occurs twice"),
         (b"[" * 5000, "more than 100 levels"),
         (b"[a\nb", "is not valid JSON"),
+        (b"- a\n- [b]", "must hold names and values"),
         (b"\xff", "is not UTF-8"),
         (b"", "lists no classes"),
         (b"a\n" * 9_000_000, "is larger than"),

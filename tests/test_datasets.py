@@ -90,8 +90,9 @@ def test_vistas_and_camvid_fold_into_coarser_classes_by_name() -> None:
 def test_label_sets_are_read_from_files_and_lists(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("# mine\nroad\n\nsky\n")
     (tmp_path / "classes.json").write_text('["road", "sky"]')
+    (tmp_path / "classes.yaml").write_text("# mine\n- road\n- 'sky'\n")
     (tmp_path / "config.json").write_text('{"id2label": {"1": "sky", "0": "road"}}')
-    for name in ("classes.txt", "classes.json", "config.json"):
+    for name in ("classes.txt", "classes.json", "classes.yaml", "config.json"):
         assert read_label_set(tmp_path / name).classes == ("road", "sky")
     assert read_label_set("road, sky").classes == read_label_set(["road", "sky"]).classes == ("road", "sky")
     with pytest.raises(PlanError, match=r"is not a label set \(cityscapes19, .*office-home.*no such file"):

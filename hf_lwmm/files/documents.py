@@ -15,6 +15,7 @@ from hf_lwmm.errors import DocumentError
 MAX_SIZE = 16 * 2**20  # bytes; the largest files of this kind, lists of COCO aside, have a few hundred KB
 MAX_YAML_SIZE = 2**20  # PyYAML reads about that much in a second
 MAX_DEPTH = 100  # levels of lists and mappings in each other
+_CONTAINERS = {dict, list}
 
 
 def read_json(path: Path, where: str, *, max_size: int = MAX_SIZE) -> Any:
@@ -144,13 +145,13 @@ def _too_deep(where: str) -> DocumentError:
 
 
 def _check_depth(content: Any, where: str) -> None:
-    level = [content] if isinstance(content, dict | list) else []
+    level = [content] if type(content) in _CONTAINERS else []
     for _ in range(MAX_DEPTH):
         level = [
             inner
             for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in _CONTAINERS
         ]
         if not level:
             return

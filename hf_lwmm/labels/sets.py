@@ -229,11 +229,13 @@ def _checked(classes: tuple[str, ...], where: str) -> tuple[str, ...]:
 
 
 def _classes_in(text: str, where: str) -> tuple[str, ...]:
-    """The classes in the text of a file: lines, or JSON."""
-    if not text.lstrip().startswith(("[", "{")):
-        return tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    """The classes in the text of a file: lines, a YAML list, or JSON."""
+    lines = tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
+    listed = bool(lines) and all(line.startswith("- ") for line in lines)
+    if not listed and not text.lstrip().startswith(("[", "{")):
+        return lines
     try:
-        content = parse_json(text, where)
+        content = parse_yaml(text, where) if listed else parse_json(text, where)
         return class_names(content.get("id2label", content) if isinstance(content, dict) else content, where)
     except DocumentError as error:
         raise PlanError(f"{error} Write one class a line, or give a config.json with id2label.") from None
