@@ -85,6 +85,16 @@ def test_the_content_decides_and_not_the_name(tmp_path: Path) -> None:
             merge([tmp_path / name, tmp_path / "a.pth"], format="torch", output=tmp_path / "copy")
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path) -> None:
+    lengths = set()
+    for size in range(1, 60):
+        content = save({"w": np.ones(size, np.float32)} | {f"{i:050}": np.ones(1, np.float32) for i in range(size)})
+        lengths.add(content[0])
+        (tmp_path / "a.safetensors").write_bytes(content)
+        assert hf_lwmm.inspect(tmp_path / "a.safetensors").tensors == size + 1
+    assert 0x80 in lengths
+
+
 @pytest.mark.parametrize("kind", ["pointer", "page", "empty", "gzip"])
 def test_pictures_that_are_something_else_are_named(kind: str, tmp_path: Path) -> None:
     content, words = FOREIGN[kind]

@@ -51,14 +51,14 @@ def open_weight_file(name: str, file: ByteFile, branch: str) -> WeightFile:
     """
     head = read_bytes(file, 0, min(file.size, HEAD))
     called_safetensors = name.endswith(".safetensors")
-    if is_torch(head):
+    is_known = is_safetensors(head, file.size)  # the length of its header may begin like a pickle
+    if not is_known and is_torch(head):
         read = read_torch_file(file, branch)
         notes = (f"{file.name}: is a torch file, whatever its name says",) if called_safetensors else ()
         notes = (*notes, *read.notes)
         return WeightFile(
             name, file, read.tensors, read.reader, read.classes, notes, read.metadata, read.chosen, read.lightning
         )
-    is_known = is_safetensors(head, file.size)
     if not is_known and (mistake := foreign_kind(head)) is not None:
         raise CheckpointError(f"{file.name}: {mistake}")
     if not is_known and not called_safetensors:

@@ -43,4 +43,4 @@ def is_safetensors(head: bytes, size: int) -> bool:
 
 def is_torch(head: bytes) -> bool:
     """Return True for the beginning of a zip archive, or of a pickle as torch wrote it before 1.6."""
-    return head.startswith((b"PK\3\4", b"PK\5\6", b"\x80"))
+    return head.startswith((b"PK", b"\x80"))
