@@ -53,7 +53,7 @@ def render_converted_card(loaded: LoadedModel, network: NetworkOptions, licence:
         architecture=loaded.family.name,
         own_code=loaded.has_own_code,
         usage=auto_class_usage(loaded.auto_class, title, own_code=loaded.has_own_code),
-        classes=f"{len(named)} classes: {shown}" if named else "",
+        classes=f"{len(named)} classes: {shown}." if named else "",
         notes=loaded.notes,
         version=__version__,
         command=convert_command(origin, network),

@@ -30,7 +30,10 @@ def as_markdown(value: object) -> Markdown:
 
 
 def plain(value: object) -> Markdown:
-    """Return a value's text, on one line, as Markdown that shows just this text."""
+    """Return a value's text, on one line, as Markdown that shows just this text.
+
+    Where it begins a line, no stop follows it: one after a number would make a list.
+    """
     return Markdown(_FIRST.sub(r"\g<0>\\", _cell(value)))
 
 
