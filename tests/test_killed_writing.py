@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from manifests import Arrays, shrunk, write
-from safetensors.numpy import load_file
 
 import hf_lwmm
 from hf_lwmm.files import renaming
