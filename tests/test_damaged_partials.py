@@ -1,4 +1,4 @@
-"""Partial results that are damaged are set aside with a note, and the work goes on; those of dead processes are used."""
+"""Damaged partial results are set aside with a note, and the work goes on; those of dead processes are used."""
 
 from __future__ import annotations
 
