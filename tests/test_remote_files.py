@@ -251,15 +251,6 @@ def test_a_partial_file_is_completed(hub: LocalHub, opened: Opened, repo: str, f
     assert path == Path(hf_hub_download(repo, "model.bin", revision=resolve(parse_ref(repo)).sha))
 
 
-def test_wrong_content_is_never_completed(opened: Opened, folder: Path) -> None:
-    opened().fetch(MOST, ignored)
-    with next(folder.rglob("*.partial.incomplete")).open("r+b") as partial:
-        partial.write(b"wrong")
-    with pytest.raises(HubError, match="SHA-256"):
-        opened().fetch([], ignored, whole=True)
-    assert left(folder) == []
-
-
 def test_a_damaged_partial_file_begins_anew(opened: Opened, folder: Path) -> None:
     opened().fetch(SCATTERED, ignored)
     with next(folder.rglob("*.partial.incomplete")).open("r+b") as partial:

@@ -103,3 +103,8 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
         raise HubError(f"{ref}: the Hub answered {status}: {text}") from error
     except transport_errors() as error:
         raise HubError(f"{ref}: the Hub cannot be reached ({error}). Check the connection and HF_ENDPOINT.") from error
+    except OSError as error:
+        raise HubError(
+            f"{ref}: the cache cannot be used ({error.strerror or error}). "
+            "Free some space, or set HF_HUB_CACHE to another disk."
+        ) from error

@@ -77,9 +77,11 @@ class Store:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        with contextlib.suppress(OSError):  # rows that are not in the file yet stay
-            self._parts.rmdir()
-        os.close(self._lock)
+        try:
+            with contextlib.suppress(OSError):  # rows that are not in the file yet stay
+                self._parts.rmdir()
+        finally:
+            os.close(self._lock)
 
     def _locked(self) -> int:
         """Make and lock the folder of single rows; return the descriptor that holds the lock."""
