@@ -5,6 +5,7 @@ The marked test of 10,000 requests runs with `pytest -m slow tests/fuzz`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
@@ -191,9 +192,9 @@ def test_what_changes_something_needs_a_token(server: Server) -> None:
 TEXTS = st.sampled_from(
     [
         "", ".", "..", "../..", "../../users.json", "/etc/passwd", "\0", "a\0b", "a\nb", "\r\nX-Odd: 1", "a" * 300,
-        "é" * 200, "e\u0301", "\u202e", "\u2028", "\U0001f600", "refs/pr/1", "tags/dev", "pub.git", ".git", "-",
-        "%2e%2e", "%00", "main~1", "9" * 5000, "-1", "1e999", "NaN", "٣", "0" * 40, "f" * 64, SHA256, "PUB", "pub ",
-        "<script>", "{sha256}", "*", "[",
+        "é" * 200, "e\u0301", "日本語", "\u202e", "\u2028", "\U0001f600", "refs/pr/1", "tags/dev", "pub.git", ".git",
+        "-", "%2e%2e", "%00", "main~1", "9" * 5000, "-1", "1e999", "NaN", "٣", "0" * 40, "f" * 64, SHA256, "PUB",
+        "pub ", "<script>", "{sha256}", "*", "[",
     ]
 )  # fmt: skip
 PARAMETERS = st.one_of(
@@ -220,7 +221,7 @@ HEADERS = st.dictionaries(
     max_size=2,
 )  # fmt: skip
 TOKENS = st.one_of(
-    st.just(f"Bearer {TOKEN}"), st.just(f"Bearer {TOKEN}"), st.just("Bearer hf_bob"), st.just("Bearer hf_reader"), LATIN
+    st.sampled_from(["Bearer hf_bob", "Bearer hf_reader", "Bearer ", "Basic aGY6aGY=", f"bearer {TOKEN}", TOKEN]), LATIN
 )
 NUMBERS = st.sampled_from([-1, 0, 1, 1 << 31, 1 << 63, 10**30, 1.5, 1e308, float("nan"), float("inf"), True])
 ATOMS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, st.text(max_size=10), st.just("\ud800"))
@@ -274,15 +275,19 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 @st.composite
 def requests(draw: st.DrawFn, server: Server) -> Request:
+    """A request that succeeds, but for one or two parts of it."""
     endpoint = draw(st.sampled_from(server.endpoints))
     names = [name for name in (*GOOD, "path", "sha256") if "{" + name + "}" in endpoint.path]
-    odd = draw(st.lists(st.sampled_from(names), unique=True, max_size=2)) if names else []
-    path = good_path(server, endpoint, {name: draw(PARAMETERS) for name in odd})
-    query = draw(QUERIES)
+    kinds = ["query", "headers", "token", "method", "body", "body", *names, *names]
+    odd = set(draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2)))
+    path = good_path(server, endpoint, {name: draw(PARAMETERS) for name in names if name in odd})
+    query = draw(QUERIES) if "query" in odd else ""
     path += ("&" if "?" in path else "?") + query if query else ""
-    headers = {**draw(HEADERS), "Authorization": draw(TOKENS)}
-    method = draw(st.sampled_from([endpoint.method] * 9 + ["PATCH"]))
-    return Request(method, path, draw(bodies(good_body(endpoint))), headers)
+    headers = draw(HEADERS) if "headers" in odd else {}
+    headers["Authorization"] = draw(TOKENS) if "token" in odd else f"Bearer {TOKEN}"
+    good = good_body(endpoint)
+    body = draw(bodies(good)) if "body" in odd else encoded(good)
+    return Request("PATCH" if "method" in odd else endpoint.method, path, body, headers)
 
 
 @COUNTS
@@ -355,4 +360,17 @@ def test_bytes_that_are_no_requests_end_a_connection_only(count: int, server: Se
         assert snapshot(server.hub) == before
 
     check()
+    assert not [line for line in server.logged.lines if "Traceback" in line]
+
+
+def test_nonsense_after_an_answer_ends_a_connection_only(server: Server) -> None:
+    server.logged.lines.clear()
+    with socket.create_connection(("127.0.0.1", server.hub.port), timeout=60) as connection:
+        connection.sendall(CHUNKED[:-12])
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 403 ")
+        connection.sendall(b"no length of a chunk\r\n")
+        with contextlib.suppress(ConnectionError):
+            while connection.recv(1 << 16):
+                pass
+    assert server.alive()
     assert not [line for line in server.logged.lines if "Traceback" in line]
