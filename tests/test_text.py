@@ -50,6 +50,7 @@ ATTACKS = [
     "\x1b]0;title\x07\x1b[31m",
     "\u202eevil",
     "\u2028# x",
+    "x\x85",
     "    code",
     "\tcode",
     ") [x](y",

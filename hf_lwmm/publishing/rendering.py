@@ -41,5 +41,6 @@ def _yaml(metadata: ModelCardData) -> Markdown:
     """The metadata as YAML, in ASCII if it has characters that do not print."""
     text = metadata.to_yaml()
     if not all(line.isprintable() for line in text.split("\n")):
-        text = yaml.safe_dump(yaml.safe_load(text), sort_keys=False, allow_unicode=False).rstrip("\n")
+        content = metadata.to_dict()  # type: ignore[no-untyped-call]
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=False).rstrip("\n")
     return Markdown(text)
