@@ -85,10 +85,8 @@ def listed_tensors(
     kept: dict[str, Tensors] = {}
     notes = []
     for shard, tensors in shards.items():
-        named = [tensor for tensor, file in index.files.items() if file == shard]
-        wrapper = _wrapper(named, tensors)
-        wanted = {tensor.removeprefix(wrapper): tensor for tensor in named}
-        if lacking := [tensor for stored, tensor in wanted.items() if stored not in tensors]:
+        named = {tensor: None for tensor, file in index.files.items() if file == shard}
+        if lacking := [tensor for tensor in named if tensor not in tensors]:
             other = next((file for file, found in shards.items() if lacking[0] in found), None)
             raise CheckpointError(
                 f"{label}: {index.name} says that {lacking[0]!r} is in {shard}, which lacks it"
@@ -96,23 +94,13 @@ def listed_tensors(
                 + (f"; it is in {other}." if other else ".")
                 + " Download or save the model again."
             )
-        kept[shard] = {name: info for name, info in tensors.items() if name in wanted}
-        if left := [name for name in tensors if name not in wanted]:
+        kept[shard] = {name: info for name, info in tensors.items() if name in named}
+        if left := [name for name in tensors if name not in named]:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-            other = index.files.get(wrapper + left[0])
+            other = index.files.get(left[0])
             reason = f"takes it from {other}" if other else "does not list it"
             notes.append(f"{label}: left out {left[0]!r}{more} of {shard}: {index.name} {reason}")
     return kept, notes
-
-
-def _wrapper(named: Collection[str], stored: Tensors) -> str:
-    """The prefix, such as `module.`, that reading takes off the names of a file and that an index still has."""
-    parts = min(named).split(".")
-    prefixes = ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts))]
-    return max(
-        prefixes,
-        key=lambda prefix: sum(name.startswith(prefix) and name.removeprefix(prefix) in stored for name in named),
-    )
 
 
 def is_shard(name: str) -> bool:

@@ -64,6 +64,9 @@ def _of_coco(root: Path, path: Path, split: str, task: str) -> Listed:
             category["id"]: (row, str(category["name"])) for row, category in enumerate(content["categories"])
         }
         images = {image["id"]: _inside(image["file_name"]) for image in content["images"]}
+        for name, found in (("categories", categories), ("images", images)):
+            if len(found) < len(content[name]):
+                raise ValueError(f"two of the {name} have one id")
         annotations: list[dict[str, Any]] = content["annotations"]
         index = {number: row for number, (row, _) in categories.items()}
         classes = tuple(name for _, name in categories.values())
@@ -118,7 +121,7 @@ def boxes_of(entries: Sequence[Mapping[str, Any]], where: str) -> Boxes:
         labels = np.array([int(entry["category"]) for entry in entries], np.int64)
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{where}: every object needs a bbox of four numbers and a category ({error}).") from None
-    if (wrong := (corners[:, 2:] <= 0).any(axis=1)).any():
+    if (wrong := ~(np.isfinite(corners).all(axis=1) & (corners[:, 2:] > 0).all(axis=1))).any():
         raise DatasetError(f"{where}: the box {corners[wrong][0].tolist()} (x, y, width, height) has no extent.")
     corners[:, 2:] += corners[:, :2]
     crowds = np.array([bool(entry.get("crowd", 0)) for entry in entries], bool)

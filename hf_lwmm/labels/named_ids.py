@@ -34,6 +34,8 @@ def class_names(content: Any, where: str) -> tuple[str, ...]:
         DocumentError: if it is neither, or an id is missing.
     """
     if isinstance(content, list) and is_texts(content):
+        if not all(map(str.strip, content)):
+            raise DocumentError(f"{where}: has a class without a name.")
         return tuple(content)
     labels = named_ids(content, where)
     if lacking := [row for row, number in enumerate(labels) if row != number]:

@@ -135,7 +135,8 @@ def main() -> None:
         target = Target([*target.seeds, *more], target.change, target.check)
         if options.case is not None:
             content = case(target, f"{options.seed}:{options.case}")
-            print(content, outcome(target, content), sep="\n")
+            print(content)
+            print(outcome(target, content))
         else:
             print(json.dumps(fuzz(target, options.count, options.seed, log), indent=1))
 
