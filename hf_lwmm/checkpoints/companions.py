@@ -21,7 +21,7 @@ CONFIG = "config.json"
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 COMPANIONS = (CONFIG, *PROCESSORS)
 _NESTED = "image_processor"
-_LARGEST = 1 << 15  # pixels, the longest side that settings may ask for
+_LARGEST = 4096  # pixels on a side: prepared so, one picture takes a gigabyte
 
 
 @dataclass(frozen=True)

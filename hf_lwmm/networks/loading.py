@@ -19,12 +19,13 @@ from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
+from hf_lwmm.files.documents import shortened
 from hf_lwmm.hub import Ref, Source, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
-from hf_lwmm.networks.module_slots import fill, state_of
+from hf_lwmm.networks.module_slots import fill, misfits, slots_of, state_of
 from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
@@ -180,15 +181,21 @@ def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) ->
         return None
     content = _named_content(checkpoint, notes)
     try:
-        return family.model_class(wanted.from_dict(content))
+        config = wanted.from_dict(content)
+        with torch.device("meta"):  # where a network takes no memory, whatever size the configuration asks for
+            faults = misfits(slots_of(family.model_class(config)), checkpoint.slot_map)
+        if not faults:
+            return family.model_class(config)
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         why = _reason(error)
         raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {family.name}: {why}") from None
+    raise LayoutError(f"{checkpoint.label} does not fit the {family.name} of its config.json: {faults}.")
 
 
 def _named_content(checkpoint: Checkpoint, notes: list[str]) -> dict[str, Any]:
     """The content of the config.json with the names of the checkpoint's classes, as many as its classifier has rows."""
     content, rows = dict(checkpoint.config), classifier_rows(checkpoint.slot_map)
+    _check_layers(content, checkpoint)
     classes, stated = checkpoint.classes, content.get("id2label")
     if classes is None and rows is not None and len(stated or ()) != rows:
         classes = _placeholders(checkpoint, notes)
@@ -198,6 +205,20 @@ def _named_content(checkpoint: Checkpoint, notes: list[str]) -> dict[str, Any]:
     names = {str(row): name for row, name in enumerate(classes)}
     numbers = {name: row for row, name in enumerate(classes)}
     return content if stated == names else {**content, "id2label": names, "label2id": numbers}
+
+
+def _check_layers(content: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Refuse a configuration of more layers than there are tensors, which would take long to build for nothing."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            _check_layers(value, checkpoint)
+        if name == "depths" or name.endswith("layers"):
+            counts = value if isinstance(value, list) else [value]
+            if sum(each for each in counts if isinstance(each, int)) > len(checkpoint.tensors):
+                raise CheckpointError(
+                    f"{checkpoint.label}: its config.json asks for {name} {shortened(value)}, more layers than the "
+                    f"{len(checkpoint.tensors):,} tensors that it has."
+                )
 
 
 def _reason(error: Exception) -> str:

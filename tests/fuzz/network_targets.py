@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fuzz.changes import changed_json
@@ -49,6 +51,14 @@ def config(folder: Path) -> Target:
     return Target([seed], changed_json, check)
 
 
+def _lengths(settings: Any) -> list[int]:
+    """All whole numbers in the sizes of a processor's settings."""
+    sizes = [settings.get(name) for name in ("size", "crop_size", "pad_size")]
+    parts = [vars(each) if hasattr(each, "__dict__") else each for each in sizes]
+    values = [each.values() if isinstance(each, Mapping) else each or () for each in parts]
+    return [each for value in values for each in value if isinstance(each, int)]
+
+
 def processor(folder: Path) -> Target:
     """Pictures are prepared as transformers' own reading of the file prepares them, or a note says why not."""
     from transformers import AutoImageProcessor
@@ -61,6 +71,8 @@ def processor(folder: Path) -> Target:
         loaded = hf_lwmm.load(model)
         if any("processor" in note for note in loaded.notes):
             return "noted"
+        if any(length > 512 for length in _lengths(vars(loaded.image_processor))):
+            return "large"  # memory grows with what is asked for
         try:
             theirs = AutoImageProcessor.from_pretrained(model, backend="pil")(picture, return_tensors="np")
         except Exception:  # transformers reads it, or prepares with it, no better
