@@ -90,8 +90,8 @@ def _of_coco(root: Path, path: Path, split: str, task: str) -> Listed:
         return Listed(task, classes, _files(root, path, split, images), boxes=readers)
     except DocumentError as error:
         raise DatasetError(f"{error} It should be a list of COCO's format.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: is not in COCO's format: {type(error).__name__} {error}.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:  # the first of names that no file can have
+        raise DatasetError(f"{path}: is not in COCO's format: {type(error).__name__} {shortened(str(error))}.") from None
 
 
 def _inside(name: Any) -> str:
@@ -119,7 +119,7 @@ def boxes_of(entries: Sequence[Mapping[str, Any]], where: str) -> Boxes:
     try:
         corners = np.array([entry["bbox"] for entry in entries], np.float64).reshape(len(entries), 4)
         labels = np.array([int(entry["category"]) for entry in entries], np.int64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{where}: every object needs a bbox of four numbers and a category ({error}).") from None
     if (wrong := ~(np.isfinite(corners).all(axis=1) & (corners[:, 2:] > 0).all(axis=1))).any():
         raise DatasetError(f"{where}: the box {corners[wrong][0].tolist()} (x, y, width, height) has no extent.")
