@@ -331,7 +331,7 @@ def test_label_files_that_cannot_be_ids_are_refused(tmp_path: Path) -> None:
     assert "has no label for 0.png (1 of 1 images lack one)" in refusal()
     write(label, Image.fromarray(scene(0)[1]))
     (tmp_path / "images" / "0.png").write_bytes(b"")
-    assert "0.png: cannot be decoded: it is no picture of a known kind" in refusal()
+    assert "0.png: cannot be decoded: it is empty" in refusal()
 
 
 def test_grey_in_colour_and_masks_of_one_bit_are_ids(tmp_path: Path) -> None:

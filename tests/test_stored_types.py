@@ -188,10 +188,10 @@ def test_a_layout_that_would_cut_inside_a_byte_is_refused(tmp_path: Path) -> Non
 def test_measurements_of_no_floats_are_refused(tmp_path: Path) -> None:
     names = ["a.safetensors", "b.safetensors", "fa.safetensors", "fb.safetensors"]
     for seed, name in enumerate(names):
-        tensors = {"net.weight": ("I32", [4, 4], bytes(64)) if name.startswith("f") else floats(seed, 4, 4)}
+        tensors = {"layer.weight": ("I32", [4, 4], bytes(64)) if name.startswith("f") else floats(seed, 4, 4)}
         (tmp_path / name).write_bytes(content(tensors))
     paths = [tmp_path / name for name in names]
-    with pytest.raises(PlanError, match=r"fa\.safetensors: its measurements must be floats, but net\.weight is I32"):
+    with pytest.raises(PlanError, match=r"fa\.safetensors: its measurements must be floats, but layer\.weight is I32"):
         calls.plan(paths[:2], method="fisher", measurements=paths[2:])
 
 

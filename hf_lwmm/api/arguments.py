@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hf_lwmm.errors import PlanError
-from hf_lwmm.hub import ModelRef, Ref, parse_ref
-from hf_lwmm.planning.images import ImageSource
-
-if TYPE_CHECKING:
-    from hf_lwmm.networks.loading import LoadedModel
 
 
 def expect(value: object, cls: type, name: str) -> None:
@@ -24,18 +18,6 @@ def expect_list(value: object, name: str) -> None:
     """Refuse a single value, such as one text, where several are expected. Raises PlanError."""
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise PlanError(f"{name} must be a list, not {_shown(value)}.")
-
-
-def local_inputs(*given: Ref | LoadedModel | ImageSource | None) -> list[Path]:
-    """Return the files and folders of this machine that models and images are read from. Raises RefError."""
-    paths = []
-    for each in given:
-        if isinstance(each, ImageSource):
-            paths += [Path(each.data)] if Path(each.data).exists() else []
-        elif each is not None:
-            ref = parse_ref(each) if isinstance(each, str | Path | ModelRef) else each.source.ref
-            paths += [ref.path] if ref.path is not None else []
-    return paths
 
 
 def _shown(value: object) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
-from hf_lwmm.api.arguments import expect, local_inputs
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.api.push import push_files
 from hf_lwmm.files.atomic import atomic, check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.converted_card import render_converted_card
 from hf_lwmm.publishing.licences import merged_licence

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_lwmm.api.arguments import expect, local_inputs
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.files.atomic import check_target
@@ -14,6 +14,7 @@ from hf_lwmm.hub import ModelRef, Ref
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, as_images, image_provenance
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
-from hf_lwmm.api.arguments import expect, local_inputs
+from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
 from hf_lwmm.api.push import push_files
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -26,6 +26,7 @@ from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
+from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.pretraining import pretraining_warnings
 from hf_lwmm.planning.provenance import measured_model

@@ -8,7 +8,6 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.api.arguments import local_inputs
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
 from hf_lwmm.cli.terminal import note, notes, print_json, print_markdown, say
@@ -43,8 +42,7 @@ def evaluate(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    read = local_inputs(*(models or ()), images)
-    target = hf_lwmm.check_report_name(output, read) if output is not None else None
+    target = hf_lwmm.check_report_name(output, *(models or ()), images) if output is not None else None
     if evaluation.examples and plot is None:
         raise hf_lwmm.PlanError("--examples draws into a folder: name it with --plot FOLDER.")
     options.check_folder("--plot", plot)

@@ -8,7 +8,6 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.api.arguments import local_inputs
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.terminal import console, note, notes, print_json, print_markdown
@@ -55,8 +54,8 @@ def sweep(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    read = local_inputs(*(models or ()), base, *(measurements or ()), images)
-    target = hf_lwmm.check_report_name(report, read) if report is not None else None
+    read = (*(models or ()), base, *(measurements or ()), images)
+    target = hf_lwmm.check_report_name(report, *read) if report is not None else None
     options.check_folder("--plot", plot)
     knobs = hf_lwmm.Knobs(**fixed)
     with hf_lwmm.progress_bar() as progress:

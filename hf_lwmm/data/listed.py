@@ -91,7 +91,9 @@ def _of_coco(root: Path, path: Path, split: str, task: str) -> Listed:
     except DocumentError as error:
         raise DatasetError(f"{error} It should be a list of COCO's format.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:  # the first of names that no file can have
-        raise DatasetError(f"{path}: is not in COCO's format: {type(error).__name__} {shortened(str(error))}.") from None
+        raise DatasetError(
+            f"{path}: is not in COCO's format: {type(error).__name__} {shortened(str(error))}."
+        ) from None
 
 
 def _inside(name: Any) -> str:

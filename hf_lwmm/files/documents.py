@@ -99,9 +99,9 @@ def is_texts(content: Any) -> bool:
     return isinstance(content, list | tuple) and all(isinstance(each, str) for each in content)
 
 
-def to_yaml(content: Any) -> str:
+def to_yaml(content: Any, *, ascii_only: bool = False) -> str:
     """Return content as YAML that `parse_yaml` reads: without aliases, and with names in their order."""
-    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only))
 
 
 def shortened(content: Any) -> str:

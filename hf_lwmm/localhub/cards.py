@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from functools import lru_cache
 from typing import Any
-
-from huggingface_hub import ModelCardData
 
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import MAX_YAML_SIZE, as_mapping, parse_json, parse_yaml
@@ -28,15 +27,23 @@ def card_data(content: bytes) -> dict[str, Any]:
     data = parse_yaml(head.removeprefix("---"), "The card's head") or {}
     if not isinstance(data, dict):
         return {}
+    plain: dict[str, Any] = _plain(data)
     try:
-        # YAML has dates, nan and half letters, JSON does not.
-        plain: dict[str, Any] = json.loads(
-            json.dumps(data, default=str, skipkeys=True), parse_constant=lambda name: None
-        )
         json.dumps(plain, ensure_ascii=False).encode()
-    except ValueError as error:
+    except ValueError as error:  # YAML has half letters, JSON does not
         raise DocumentError(f"The card's head: cannot be written as JSON: {error}.") from None
     return plain
+
+
+def _plain(value: Any) -> Any:
+    """What YAML has and JSON has not, such as dates and nan, in the way that JSON can have it."""
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def read_card(contents: Contents, commit: Commit) -> dict[str, Any]:
@@ -50,6 +57,8 @@ def read_card(contents: Contents, commit: Commit) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _known_card(contents: Contents, file: File) -> dict[str, Any]:
     """The head of a card, which lists read again and again."""
+    from huggingface_hub import ModelCardData
+
     start = contents.start(file, MAX_YAML_SIZE)
     try:
         card = card_data(start)

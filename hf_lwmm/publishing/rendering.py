@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import yaml
-
 from hf_lwmm.errors import CardError
+from hf_lwmm.files.documents import to_yaml
 from hf_lwmm.text import Markdown, as_markdown, code, fenced, target
 
 if TYPE_CHECKING:
@@ -42,5 +41,5 @@ def _yaml(metadata: ModelCardData) -> Markdown:
     text = metadata.to_yaml()
     if not all(line.isprintable() for line in text.split("\n")):
         content = metadata.to_dict()  # type: ignore[no-untyped-call]
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=False).rstrip("\n")
+        text = to_yaml(content, ascii_only=True).rstrip("\n")
     return Markdown(text)

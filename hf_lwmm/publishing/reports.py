@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from hf_lwmm.errors import PlanError
 from hf_lwmm.files.atomic import Target, atomic, check_target
+from hf_lwmm.hub import Ref
+from hf_lwmm.planning.images import ImageSource
+from hf_lwmm.planning.local_inputs import Loaded, local_inputs
 
 SUFFIXES = (".json", ".md")
 
@@ -35,13 +37,13 @@ def save_report(report: Report, target: Target | Path) -> None:
         place.write_text(text + "\n", encoding="utf-8")
 
 
-def check_report_name(path: Path, inputs: Iterable[Path] = ()) -> Target:
+def check_report_name(path: Path, *inputs: Ref | Loaded | ImageSource | None) -> Target:
     """Return the file that a report is to be written to, as `save_report` takes it, before any work is done for it.
 
     Raises:
         PlanError: if there is no such folder, or the file is a folder.
-        MergeError: if it is one of `inputs`, or in one, or no file.
+        MergeError: if it is one of `inputs`, which the report is about, or in one, or no file.
     """
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise PlanError(f"{path}: name a file, {' or '.join(SUFFIXES)}, in a folder that exists.")
-    return check_target(path, True, inputs)
+    return check_target(path, True, local_inputs(*inputs))

@@ -126,7 +126,7 @@ def card(folder: Path) -> Target:
             if line.startswith("#") and not code:
                 body.append(line)
         assert tuple(body) == _HEADINGS, "other headings"
-        return "read"
+        return "noted" if source.notes else "read"
 
     def change(content: bytes, draw: random.Random, other: bytes) -> bytes:
         if draw.random() < 0.3:

@@ -23,4 +23,4 @@ def test_changed_files_are_read_right_or_refused(target: str, count: int) -> Non
     assert result["others"] == []
     assert result["slowest"][0] < SECONDS and result["megabytes"] < MEGABYTES
     counts = result["found"]
-    assert sum(counts.values()) == count and 0 < counts["read"] < count and len(counts) > 3
+    assert sum(counts.values()) == count and 0 < counts["read"] < count
