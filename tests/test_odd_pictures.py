@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +237,13 @@ def test_hidden_files_are_no_images_of_a_data_set(tmp_path: Path) -> None:
         (data / folder / "._0.png").write_bytes(b"\0\5\x16\7")
     assert open_images(data).count == 2
     assert open_unlabelled_images(data).count == open_unlabelled_images(data / "images").count == 2
+
+
+def test_a_picture_that_claims_more_pixels_than_its_file_has_room_for_is_refused_before_it_is_decoded() -> None:
+    claimed = struct.pack(">IIBBBBB", 20_000, 4_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", claimed), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big") for kind, body in chunks
+    )
+    with pytest.raises(hf_lwmm.DatasetError, match=r"x\.png: cannot be decoded: it claims 80,000,000 pixels"):
+        label_ids(content, "x.png")

@@ -31,6 +31,7 @@ _LOSSLESS = (
 )  # of TIFF and WebP, the files that are compressed so; GIFs renumber palettes
 _LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _ID_MODES = ("1", "L", "LA", "P", "PA", "I", "F", "RGB", "RGBA", "RGBX")  # and I;16 in either byte order
+_DEFLATE = 1032  # bytes that one byte can stand for at most
 _ORIENTATION = 0x0112
 # The turn that shows a picture upright, by the value of this tag of EXIF.
 _TURNS = {
@@ -56,12 +57,22 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
     """
     try:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
+        _check_claim(picture, len(stored) if isinstance(stored, bytes) else stored.stat().st_size)
         picture.load()
     except Exception as error:  # a damaged file fails wherever Pillow's reader of its format first meets it
         mistake = foreign_kind(_head(stored))
         why = f"it {mistake}" if mistake else _without_address(error)
         raise DatasetError(f"{where}: cannot be decoded: {why}") from None
     return picture
+
+
+def _check_claim(picture: Image.Image, size: int) -> None:
+    """Refuse a picture of more pixels than Pillow holds safe, or than a PNG file of `size` bytes has room for."""
+    pixels, most = picture.width * picture.height, Image.MAX_IMAGE_PIXELS
+    if most is not None and pixels > most:
+        raise ValueError(f"it has {pixels:,} pixels, more than PIL.Image.MAX_IMAGE_PIXELS, which is {most:,}")
+    if picture.format == "PNG" and pixels > 8 * _DEFLATE * size:
+        raise ValueError(f"it claims {pixels:,} pixels, for which its {size:,} bytes have no room")
 
 
 def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:

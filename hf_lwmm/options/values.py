@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import re
+import sys
 from collections.abc import Callable
 from functools import cache
 from numbers import Integral
@@ -83,11 +83,14 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
+_LARGEST = sys.float_info.max
+
+
 def outside(value: Any, declared: Declaration) -> str | None:
     """Describe the limits of a number outside them; None if it is within."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not math.isfinite(value):
+    if not -_LARGEST <= value <= _LARGEST:  # so written, it refuses NaN and whole numbers that no float holds, too
         return "a finite number"
     low, high = declared.minimum, declared.maximum
     texts = [
