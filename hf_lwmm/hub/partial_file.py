@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
-from hf_lwmm.errors import HubError
+from hf_lwmm.errors import HubError, MergeError
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.byte_file import fill
 from hf_lwmm.files.damaged import set_aside
+from hf_lwmm.hub.calls import disk_errors
 from hf_lwmm.hub.ranges import Span
 
 BLOCK = 4096  # bytes that are there, or not, together
@@ -121,8 +120,14 @@ class PartialFile:
 
         Raises:
             OtherContentError: if it does not have this SHA-256.
-            MergeError: if the copy cannot be written.
+            HubError: if the copy cannot be written.
         """
+        try:
+            self._complete(target, sha256)
+        except MergeError as error:
+            raise HubError(f"{error} Free some space, or set HF_HUB_CACHE to a folder on another disk.") from error
+
+    def _complete(self, target: Path, sha256: str) -> None:
         digest, buffer = hashlib.sha256(), memoryview(bytearray(_COPIED))
         with atomic(target) as place, place.open("xb") as copy:
             for start in range(0, self.size, _COPIED):
@@ -139,15 +144,3 @@ def _record(descriptor: int, size: int) -> bytearray:
     count = -(-size // BLOCK)
     whole = os.fstat(descriptor).st_size == size + count
     return bytearray(os.pread(descriptor, count, size) if whole else count)
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the disk into a HubError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise HubError(
-            f"{path}: cannot be written ({error.strerror or error}). "
-            "Free some space, or set HF_HUB_CACHE to another disk."
-        ) from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hf_lwmm.errors import HubError
+from hf_lwmm.hub.calls import disk_errors
 from hf_lwmm.hub.client import Source, fetch
-from hf_lwmm.hub.partial_file import BLOCK, OtherContentError, PartialFile, disk_errors
+from hf_lwmm.hub.partial_file import BLOCK, OtherContentError, PartialFile
 from hf_lwmm.hub.range_requests import FileChangedError, RangeRequests, RangesRefusedError
 from hf_lwmm.hub.ranges import Span, align, coalesce, cut, subtract, total, union
 from hf_lwmm.hub.transfer import transfer
@@ -189,15 +191,16 @@ class RemoteFile:
 
     def _use(self, path: Path) -> Path:
         """Read from a whole file from now on; the partial one is of no more use."""
-        self._partial.unlink(missing_ok=True)
+        _remove(self._partial)
         if self._whole is None:
-            self._stored, self._whole = PartialFile.of_whole(path), path
+            with disk_errors(path):  # it may have been deleted since
+                self._stored, self._whole = PartialFile.of_whole(path), path
         return path
 
     def _forget(self) -> None:
         """Delete what was fetched."""
         self._stored = None
-        self._partial.unlink(missing_ok=True)
+        _remove(self._partial)
 
     def _bring(self, spans: Sequence[Span], progress: Callable[[int], None]) -> None:
         """Fetch spans, which begin and end where blocks do, into the partial file."""
@@ -205,6 +208,12 @@ class RemoteFile:
             self._partial.parent.mkdir(parents=True, exist_ok=True)
         self._stored = PartialFile.create(self._partial, self.size)
         transfer(self._requests, self._stored, spans, progress)
+
+
+def _remove(partial: Path) -> None:
+    """Delete a partial file that is of no more use, where the cache can be written."""
+    with contextlib.suppress(OSError):
+        partial.unlink()
 
 
 def _cached(source: Source, name: str) -> Path | None:
