@@ -16,6 +16,7 @@ from hf_lwmm.files.byte_file import ByteFile, read_bytes, stream
 
 MAX_PICKLE = 1 << 26  # bytes; a training checkpoint of 10,000 tensors has 3 MB
 _MAX_DIRECTORY = 1 << 23  # bytes; that of 10,000 tensors, with Adam's state, has 3 MB
+_COUNT = 8  # bytes that the number of a storage's elements takes in older files
 _MAX_START = 1000  # steps of the short pickles before the tree
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _ZIP_DAMAGE = (zipfile.BadZipFile, ValueError, ArithmeticError, NotImplementedError, EOFError, OSError, struct.error)
@@ -48,7 +49,8 @@ class Storage:
 class Block:
     """Where a storage is kept: `size` bytes somewhere between the bytes `start` and `stop` of the file.
 
-    In a zip archive a header of unknown length comes first, and `name` and `crc` are those of the directory.
+    In a zip archive a header of unknown length comes first, and `name` and `crc` are those of the directory. In an
+    older file the number of elements comes first, which should be `count`, and `name` is the storage's key.
     """
 
     start: int
@@ -56,6 +58,7 @@ class Block:
     size: int
     name: str = ""
     crc: int | None = None
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,10 +157,14 @@ def data_start(file: ByteFile, block: Block) -> int:
     """Return the byte of the file at which a block's content begins.
 
     Raises:
-        CheckpointError: if an archive's directory and the entry itself contradict each other.
+        CheckpointError: if what is said of the block elsewhere in the file and what stands there contradict each other.
     """
-    if not block.name:
-        return block.start
+    if block.count is not None:
+        if int.from_bytes(read_bytes(file, block.start, _COUNT), "little") != block.count:
+            raise CheckpointError(
+                f"{file.name}: its storage {shown(block.name)} is not as long as its tensors say. {_AGAIN}"
+            )
+        return block.start + _COUNT
     name = block.name.encode()
     head = read_bytes(file, block.start, 30 + len(name))
     signature, _, compression = struct.unpack("<4sIH", head[:10])
@@ -224,13 +231,10 @@ def _legacy_archive(file: ByteFile) -> TorchArchive:
     if not isinstance(keys, list) or not all(isinstance(key, str) and key in sizes for key in keys):
         raise CheckpointError(f"{file.name}: its list of storages is damaged. {_AGAIN}")
     position, blocks = flow.tell(), {}
-    for key in keys:
-        count = int.from_bytes(read_bytes(file, position, 8), "little")
-        if count != counts.get(key):
-            raise CheckpointError(f"{file.name}: its storage {shown(key)} is not as long as its tensors say. {_AGAIN}")
-        position += 8
-        blocks[key] = Block(position, position + sizes[key], sizes[key])
-        position += sizes[key]
+    for key in keys:  # their counts are read with them: over a network each would be a request of its own
+        stop = position + _COUNT + sizes[key]
+        blocks[key] = Block(position, stop, sizes[key], key, count=counts[key])
+        position = stop
     if position > file.size:
         raise CheckpointError(f"{file.name}: ends too early; it is truncated. {_AGAIN}")
     return TorchArchive(tree, blocks)
