@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import resource
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,6 +162,31 @@ def test_an_address_that_is_none_is_one_line(cache: Path, hub: LocalHub) -> None
 def test_a_pause_that_is_no_number_is_not_waited_for(cache: Path, hub: LocalHub) -> None:
     hub.faults.append(Fault(r"/revision/", status=503, headers={"Retry-After": "²"}))
     assert hf_lwmm.inspect(REPOS[0]).tensors == 2
+
+
+@pytest.mark.parametrize(
+    "answer", [b"<html>log in</html>", b"[3]", b'{"a": 1}', b"null", b"\xff", b"[" * 5000, b'{"siblings": 4}']
+)
+def test_a_server_that_is_no_hub_is_named(answer: bytes, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+        for command in (("inspect", "org/x"), ("search", "--backbone", "mit-b0")):
+            code, _, err = run(*command)
+            assert code == 1 and f"the answer of {endpoint} cannot be read (" in err and len(err.splitlines()) == 1
+        with pytest.raises(HubError, match=r"Pushing: the answer of .* cannot be read"):
+            check_push("org/x")
+        server.shutdown()
 
 
 def cli(folder: Path, *arguments: object, **environment: str) -> tuple[int, str]:

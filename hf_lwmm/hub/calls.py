@@ -21,6 +21,8 @@ _T = TypeVar("_T")
 _ATTEMPTS = 5
 _LONGEST_WAIT = 60.0  # seconds
 _RETRIED = (408, 429, 500, 502, 503, 504)
+# What the stock client raises where an answer is no JSON, or of another shape than the Hub's are.
+_SENSELESS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
 
 
 def client() -> HfApi:
@@ -102,10 +104,10 @@ def reaching(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def readable(what: str) -> Iterator[None]:
-    """Turn the errors of answers that make no sense, as those of other servers, into a HubError."""
+    """Turn the stock client's errors of answers that make no sense, as those of other servers, into a HubError."""
     try:
         yield
-    except ValueError as error:
+    except _SENSELESS as error:
         raise HubError(
             f"{what}: the answer of {_endpoint()} cannot be read ({_first_line(error)}). Check HF_ENDPOINT and proxies."
         ) from error

@@ -154,7 +154,10 @@ def whoami() -> dict[str, Any]:
         raise HubError("Pushing needs a token: run `hf auth login`, or set HF_TOKEN.")
     try:
         with readable("Pushing"), reaching("Pushing"):
-            return dict(retry(lambda: client().whoami()))
+            user = dict(retry(lambda: client().whoami()))
+            if not isinstance(user.get("name"), str):
+                raise ValueError("it names no user")
+            return user
     except HfHubHTTPError as error:
         raise HubError("The Hub does not accept this token: run `hf auth login`, or set HF_TOKEN.") from error
 
