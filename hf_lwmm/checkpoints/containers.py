@@ -36,7 +36,7 @@ class Network:
     """The tensors of one network by name, as records; its class names, None if unknown; what was chosen, and facts.
 
     `chosen` is true if an entry of the container was the branch that was asked for, `lightning` if the tensors are
-    those of a Lightning module.
+    those of a Lightning module, and `whole` if they are those of a pickled module, by its own names.
     """
 
     tensors: State
@@ -45,15 +45,21 @@ class Network:
     metadata: Mapping[str, str]
     chosen: bool = False
     lightning: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The tensors of an entry, in words where they are, and the keys of what lies among them and is none."""
+    """The tensors of an entry, in words where they are, and the keys of what lies among them and is none.
+
+    `unread` says which part of a module cannot be read, and `is_module` is true for the tensors of a module.
+    """
 
     tensors: State
     place: str = ""
     skipped: tuple[Any, ...] = ()
+    unread: str = ""
+    is_module: bool = False
 
 
 def find_network(content: Any, branch: str, file: str) -> Network:
@@ -79,6 +85,8 @@ def find_network(content: Any, branch: str, file: str) -> Network:
         found, chosen, other, rest = student, False, teacher, "teacher"
     else:
         raise search.no_network(content)
+    if found.unread:
+        raise CheckpointError(f"{file}: {found.unread}. Save `model.state_dict()` instead.")
     notes = [f"{file}: read {found.place}"] if found.place else []
     if other:
         notes = [f"{file}: read {found.place or _BESIDE}; left out {other.place or _BESIDE} (--branch {rest})"]
@@ -86,7 +94,15 @@ def find_network(content: Any, branch: str, file: str) -> Network:
         some = ", ".join(map(shown, found.skipped[:3]))
         more = f" and {len(found.skipped) - 3:,} more" if len(found.skipped) > 3 else ""
         notes.append(f"{file}: left out what is no tensor: {some}{more}")
-    return Network(found.tensors, _classes(content), tuple(notes), _metadata(content), chosen, _LIGHTNING in container)
+    return Network(
+        found.tensors,
+        _classes(content),
+        tuple(notes),
+        _metadata(content),
+        chosen,
+        _LIGHTNING in container,
+        found.is_module,
+    )
 
 
 class _Search:
@@ -126,12 +142,19 @@ class _Search:
         """The tensors that a value holds itself, as a module, a state dict or a list; None if there are none."""
         if is_module(value):
             try:
-                tensors = dict(module_tensors(value))
+                parts = dict(module_tensors(value))
             except RecursionError:
                 raise CheckpointError(
                     f"{self.file}: its modules contain themselves, or are too many to be a network."
                 ) from None
-            return _Found(tensors, "the tensors of a whole module") if tensors else None
+            tensors = {name: part for name, part in parts.items() if is_tensor(part)}
+            others = [
+                f"'{shown(name)}' of its module is a {_kind(part)}"
+                for name, part in parts.items()
+                if name not in tensors
+            ]
+            unread = f"{others[0]}, which cannot be read" if others else ""
+            return _Found(tensors, "the tensors of a whole module", (), unread, True) if parts else None
         listed = elements(value)
         if len(listed) == 1 and (only := _state_dict(entries(listed[0]))):
             return replace(only, place="the only element of a list")
@@ -156,14 +179,16 @@ class _Search:
             longer |= {f"{key}.{name}": part.tensors[stored] for name, stored in names.items()}
         shorter = len(plain) == len(longer) and named_parts(plain) > named_parts(longer)
         skipped = tuple(name for part in parts.values() for name in part.skipped)
-        return _Found(plain if shorter else longer, f"the entries {' and '.join(parts)}", skipped)
+        unread = next((part.unread for part in parts.values() if part.unread), "")
+        return _Found(plain if shorter else longer, f"the entries {' and '.join(parts)}", skipped, unread)
 
     def no_network(self, content: Any) -> CheckpointError:
         """The error that says what there is instead of a network."""
         found = entries(content)
         if not found:
-            kind = shown(content) if isinstance(content, Record) else type(content).__name__.strip("_")
-            return CheckpointError(f"{self.file}: holds a {kind}, not a state dict. Save `model.state_dict()` instead.")
+            return CheckpointError(
+                f"{self.file}: holds a {_kind(content)}, not a state dict. Save `model.state_dict()` instead."
+            )
         names = ", ".join(map(shown, list(found)[:8]))
         holding = next((key for key, value in found.items() if isinstance(key, str) and self.network(value, "")), None)
         if holding is None:
@@ -174,6 +199,10 @@ class _Search:
             f"{self.file}: found no state dict under a usual name, only: {names}. Say which entry is the network, such "
             f"as --branch {shown(holding)}"
         )
+
+
+def _kind(value: Any) -> str:
+    return shown(value) if isinstance(value, Record) else type(value).__name__.strip("_")
 
 
 def _state_dict(found: Mapping[Any, Any]) -> _Found | None:

@@ -21,7 +21,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 class TorchFile:
     """The tensors of one torch file by stored name, and the facts in its container.
 
-    `chosen` and `lightning` are those of `Network`.
+    `chosen`, `lightning` and `whole` are those of `Network`.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -31,6 +31,7 @@ class TorchFile:
     metadata: Mapping[str, str]
     chosen: bool
     lightning: bool
+    whole: bool
 
 
 def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
@@ -49,7 +50,8 @@ def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
     tensors = {name: stored_tensor(record, name, archive, file) for name, record in network.tensors.items()}
     reader = TorchReader(file, archive, tensors)
     infos = {name: tensor.info for name, tensor in tensors.items()}
-    return TorchFile(infos, reader, network.classes, network.notes, network.metadata, network.chosen, network.lightning)
+    facts = (network.classes, network.notes, network.metadata)
+    return TorchFile(infos, reader, *facts, network.chosen, network.lightning, network.whole)
 
 
 def write_torch_file(weights: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,12 +32,23 @@ _OTHERS = {
     "_rebuild_sparse_csr_tensor": "sparse",
     "_rebuild_qtensor": "quantised (its `.dequantize()` can be merged)",
     "_rebuild_nested_tensor": "nested",
+    "_rebuild_njt": "nested",
     "_rebuild_meta_tensor_no_storage": "without values (on the device meta)",
     "_rebuild_wrapper_subclass": "of a class of its own",
     "_rebuild_device_tensor_from_numpy": "from another kind of device",
     "_rebuild_device_tensor_from_cpu_tensor": "from another kind of device",
 }
-_MODULES = ("torch._utils", "torch._tensor", "torch.tensor")
+_MODULES = ("torch._utils", "torch._tensor", "torch.tensor", "torch.nested._internal.nested_tensor")
+_PARTS = ("_parameters", "_buffers", "_modules")  # of the attributes of a module
+# Modules that are pickled by a call: torch.compile's has the compiled one inside, and those of torch.fx have their
+# attributes among the arguments.
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+_TRACED = {
+    "torch.fx.graph_module.reduce_graph_module": 0,
+    "torch.fx.graph_module.reduce_package_graph_module": 1,
+    "torch.fx.graph_module.reduce_deploy_graph_module": 1,
+}
+_PACKED = re.compile(r"torch\.(ao\.)?nn\.(\w+\.)?quantized\.")  # these keep their weights elsewhere
 _FAR = 1 << 48  # elements: more than any file has
 _FREE = 1 << 20  # bytes: a tensor whose elements share memory may be larger than its file up to here
 MAX_TENSORS = 100_000  # of one network
@@ -155,6 +167,8 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
 def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
     """Yield names and records of the tensors of a pickled module, those that its `state_dict()` would hold.
 
+    Where a part of it is no tensor and no module, or pickled in a way of its own, it is yielded in their place.
+
     Raises:
         RecursionError: if modules contain themselves, or their names are more than `MAX_NAMES`.
     """
@@ -167,29 +181,43 @@ def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
         left -= _NAME * len(unsaved)
         hidden = {name for name in unsaved if isinstance(name, str)} if left > 0 else set()
         children = []
-        for key in ("_parameters", "_buffers", "_modules"):
-            for name, value in entries(state.get(key)).items():
+        for key in _PARTS:
+            if not _is_table(state[key]):
+                yield f"{prefix}{key}", state[key]
+            for name, value in entries(state[key]).items():
                 left -= _NAME + len(prefix) + (len(name) if isinstance(name, str) else 0)
                 if depth > 200 or left < 0:
                     raise RecursionError
-                if not isinstance(name, str):
+                if value is None or (key == "_buffers" and name in hidden):
                     continue
-                if key == "_modules":
-                    if is_module(value):
-                        children.append((f"{prefix}{name}.", value, depth + 1))
-                elif is_tensor(value) and not (key == "_buffers" and name in hidden):
+                if not isinstance(name, str):
+                    yield f"{prefix}{shown(name)}", name
+                elif key == "_modules" and is_module(value):
+                    children.append((f"{prefix}{name}.", value, depth + 1))
+                else:
                     yield f"{prefix}{name}", value
         pending += reversed(children)
 
 
+def _is_table(value: Any) -> bool:
+    """True for a dictionary of whatever class whose items can be seen."""
+    return isinstance(value, dict) or (isinstance(value, Record) and (bool(entries(value)) or not value.arguments))
+
+
 def is_module(value: Any) -> bool:
-    """Return True for a record of a module of torch."""
-    return isinstance(value, Record) and {"_parameters", "_buffers", "_modules"} <= module_state(value).keys()
+    """Return True for a record of a module of torch whose tensors can be seen."""
+    return isinstance(value, Record) and module_state(value).keys() >= set(_PARTS) and not _PACKED.match(str(value.cls))
 
 
 def module_state(value: Any) -> Mapping[Any, Any]:
     """Return the attributes of a record, by name."""
     state = value.state if isinstance(value, Record) else None
+    if isinstance(value, Record) and isinstance(value.cls, Name) and isinstance(value.arguments, tuple):
+        called = str(value.cls)
+        if called == _COMPILED and value.arguments:
+            return {"_parameters": {}, "_buffers": {}, "_modules": {"_orig_mod": value.arguments[0]}}
+        if called in _TRACED and len(value.arguments) > _TRACED[called]:
+            state = value.arguments[_TRACED[called]]
     if isinstance(state, tuple) and state and isinstance(state[0], dict):
         state = state[0]  # beside the slots of its class
     return state if isinstance(state, dict) else {}
