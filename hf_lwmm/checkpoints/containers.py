@@ -36,7 +36,8 @@ class Network:
     """The tensors of one network by name, as records; its class names, None if unknown; what was chosen, and facts.
 
     `chosen` is true if an entry of the container was the branch that was asked for, `lightning` if the tensors are
-    those of a Lightning module, and `whole` if they are those of a pickled module, by its own names.
+    those of a Lightning module, and `whole` if they are those of a pickled module, by its own names. `holders` are the
+    modules or state dicts in the file's content that hold them.
     """
 
     tensors: State
@@ -46,16 +47,19 @@ class Network:
     chosen: bool = False
     lightning: bool = False
     whole: bool = False
+    holders: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Found:
     """The tensors of an entry, in words where they are, and the keys of what lies among them and is none.
 
-    `unread` says which part of a module cannot be read, and `is_module` is true for the tensors of a module.
+    `holders` are the values that hold them, `unread` says which part of a module cannot be read, and `is_module` is
+    true for the tensors of a module.
     """
 
     tensors: State
+    holders: tuple[Any, ...]
     place: str = ""
     skipped: tuple[Any, ...] = ()
     unread: str = ""
@@ -90,6 +94,8 @@ def find_network(content: Any, branch: str, file: str) -> Network:
     notes = [f"{file}: read {found.place}"] if found.place else []
     if other:
         notes = [f"{file}: read {found.place or _BESIDE}; left out {other.place or _BESIDE} (--branch {rest})"]
+        if rest == "teacher" and found.is_module and other.is_module and "ema" in container:
+            notes.append(f"{file}: the code of ultralytics loads ema from such a file: --branch teacher merges that")
     if found.skipped:
         some = ", ".join(map(shown, found.skipped[:3]))
         more = f" and {len(found.skipped) - 3:,} more" if len(found.skipped) > 3 else ""
@@ -102,6 +108,7 @@ def find_network(content: Any, branch: str, file: str) -> Network:
         chosen,
         _LIGHTNING in container,
         found.is_module,
+        found.holders,
     )
 
 
@@ -154,14 +161,14 @@ class _Search:
                 if name not in tensors
             ]
             unread = f"{others[0]}, which cannot be read" if others else ""
-            return _Found(tensors, "the tensors of a whole module", (), unread, True) if parts else None
+            return _Found(tensors, (value,), "the tensors of a whole module", (), unread, True) if parts else None
         listed = elements(value)
-        if len(listed) == 1 and (only := _state_dict(entries(listed[0]))):
+        if len(listed) == 1 and (only := _state_dict(listed[0], entries(listed[0]))):
             return replace(only, place="the only element of a list")
         if listed and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in listed):
-            found = _state_dict({name: tensor for name, tensor in listed if isinstance(name, str)})
+            found = _state_dict(value, {name: tensor for name, tensor in listed if isinstance(name, str)})
             return replace(found, place="a list of names and tensors") if found else None
-        return _state_dict(entries(value))
+        return _state_dict(value, entries(value))
 
     def halves(self, container: Mapping[Any, Any], keys: Sequence[str]) -> _Found | None:
         """The parts of a network that are state dicts of their own, joined; None if there are not both halves.
@@ -180,7 +187,8 @@ class _Search:
         shorter = len(plain) == len(longer) and named_parts(plain) > named_parts(longer)
         skipped = tuple(name for part in parts.values() for name in part.skipped)
         unread = next((part.unread for part in parts.values() if part.unread), "")
-        return _Found(plain if shorter else longer, f"the entries {' and '.join(parts)}", skipped, unread)
+        holders = tuple(holder for part in parts.values() for holder in part.holders)
+        return _Found(plain if shorter else longer, holders, f"the entries {' and '.join(parts)}", skipped, unread)
 
     def no_network(self, content: Any) -> CheckpointError:
         """The error that says what there is instead of a network."""
@@ -205,9 +213,10 @@ def _kind(value: Any) -> str:
     return shown(value) if isinstance(value, Record) else type(value).__name__.strip("_")
 
 
-def _state_dict(found: Mapping[Any, Any]) -> _Found | None:
+def _state_dict(holder: Any, found: Mapping[Any, Any]) -> _Found | None:
     tensors = {name: value for name, value in found.items() if isinstance(name, str) and is_tensor(value)}
-    return _Found(tensors, "", tuple(name for name in found if name not in tensors)) if tensors else None
+    skipped = tuple(name for name in found if name not in tensors)
+    return _Found(tensors, (holder,), "", skipped) if tensors else None
 
 
 def _averages(container: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:

@@ -60,12 +60,16 @@ class Block:
 
 @dataclass(frozen=True)
 class TorchArchive:
-    """The content of a torch file: a tree of plain values, records and storages, and where each storage's bytes are."""
+    """The content of a torch file: a tree of plain values, records and storages, and where each storage's bytes are.
+
+    A zip archive's directory begins at the byte `directory`, and `preface` bytes stand before its first entry.
+    """
 
     tree: Any = field(repr=False)
     blocks: Mapping[str, Block] = field(repr=False)
     big_endian: bool = False
-    directory: int = 0  # byte at which a zip archive's directory begins
+    directory: int = 0
+    preface: int = 0
 
 
 def read_archive(file: ByteFile) -> TorchArchive:
@@ -84,7 +88,7 @@ def read_archive(file: ByteFile) -> TorchArchive:
 
 
 def _zip_archive(file: ByteFile) -> TorchArchive:
-    blocks, directory = _blocks(file)
+    blocks, directory, preface = _blocks(file)
     order, pickled = blocks.pop("//byteorder", None), blocks.pop("//data.pkl")
     if pickled.size > MAX_PICKLE:
         raise CheckpointError(f"{file.name}: its pickle has {pickled.size:,} bytes, more than weights need.")
@@ -94,17 +98,22 @@ def _zip_archive(file: ByteFile) -> TorchArchive:
     start = data_start(file, pickled)
     check_content(file, pickled, start)
     tree = read_pickle(stream(file, start, pickled.size), lambda id: _storage(id)[0])
-    return TorchArchive(tree, blocks, endian == b"big", directory)
+    return TorchArchive(tree, blocks, endian == b"big", directory, preface)
 
 
-def _blocks(file: ByteFile) -> tuple[dict[str, Block], int]:
-    """Where the storages of a zip archive are, by key, and where its directory begins.
+def _blocks(file: ByteFile) -> tuple[dict[str, Block], int, int]:
+    """Where the storages of a zip archive are, by key, and where its directory and its first entry begin.
 
     Its other records have keys that begin with two slashes.
     """
     entries, end = _directory(file)
     roots = [name.removesuffix("/data.pkl") for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
-    if len(roots) != 1:
+    if len(roots) > 1:
+        raise CheckpointError(
+            f"{file.name}: is a zip archive of several torch files: it has {shown(roots[0])}/data.pkl and "
+            f"{shown(roots[1])}/data.pkl. Save each in a file of its own."
+        )
+    if not roots:
         held = ", ".join(map(shown, list(entries)[:3])) or "nothing"
         raise CheckpointError(
             f"{file.name}: is a zip archive, but not of torch: it has no data.pkl, only {held}. If a checkpoint is in "
@@ -133,7 +142,7 @@ def _blocks(file: ByteFile) -> tuple[dict[str, Block], int]:
             blocks[name.removeprefix(f"{root}/data/")] = block
         elif name in (f"{root}/data.pkl", f"{root}/byteorder"):
             blocks[f"/{name.removeprefix(root)}"] = block
-    return blocks, end
+    return blocks, end, starts[0]
 
 
 def _directory(file: ByteFile) -> tuple[dict[str, zipfile.ZipInfo], int]:

@@ -48,7 +48,7 @@ def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
     if len(network.tensors) > MAX_TENSORS:
         raise CheckpointError(f"{file.name}: has {len(network.tensors):,} tensors, more than any network.")
     tensors = {name: stored_tensor(record, name, archive, file) for name, record in network.tensors.items()}
-    reader = TorchReader(file, archive, tensors)
+    reader = TorchReader(file, archive, tensors, network.holders)
     infos = {name: tensor.info for name, tensor in tensors.items()}
     facts = (network.classes, network.notes, network.metadata)
     return TorchFile(infos, reader, *facts, network.chosen, network.lightning, network.whole)

@@ -249,9 +249,25 @@ def elements(value: Any) -> Sequence[Any]:
 class TorchReader:
     """Read bytes of the tensors of a torch file; several threads may do so at once."""
 
-    def __init__(self, file: ByteFile, archive: TorchArchive, tensors: Mapping[str, StoredTensor]) -> None:
-        self.archive, self.tensors = archive, tensors
-        self._file = file
+    def __init__(
+        self,
+        file: ByteFile,
+        archive: TorchArchive,
+        tensors: Mapping[str, StoredTensor],
+        holders: tuple[Any, ...] = (),
+        network: Mapping[str, StoredTensor] | None = None,
+    ) -> None:
+        """Read tensors of a file.
+
+        Args:
+            file: the file.
+            archive: its content.
+            tensors: those that are read, by name.
+            holders: the modules or state dicts in the archive's tree that hold them.
+            network: all tensors of these, by stored name; those that are read if None.
+        """
+        self.file, self.archive, self.tensors, self.holders = file, archive, tensors, holders
+        self.network = tensors if network is None else network
         self._starts: dict[str, int] = {}  # of the blocks that were found whole
         self._locks = {tensor.storage.key: threading.Lock() for tensor in tensors.values()}
         self._gathered: tuple[str, Bytes] = ("", np.empty(0, np.uint8))
@@ -269,7 +285,7 @@ class TorchReader:
         if not tensor.contiguous:
             buffer[:] = self._gather(name, tensor)[start : start + len(buffer)].data
             return
-        self._file.read(self.place(tensor) + start, buffer)
+        self.file.read(self.place(tensor) + start, buffer)
         if self.archive.big_endian and word > 1:
             np.frombuffer(buffer, f"u{word}").byteswap(inplace=True)
 
@@ -293,8 +309,8 @@ class TorchReader:
         with self._locks[key]:
             if key not in self._starts:
                 block = self.archive.blocks[key]
-                start = data_start(self._file, block)
-                check_content(self._file, block, start)
+                start = data_start(self.file, block)
+                check_content(self.file, block, start)
                 self._starts[key] = start
         return self._starts[key] + tensor.first_byte
 
@@ -304,7 +320,7 @@ class TorchReader:
         if kept != name:
             item = ITEM_SIZES[tensor.info.dtype]
             raw = np.empty(tensor.reach, np.uint8)
-            self._file.read(self.place(tensor), raw.data)
+            self.file.read(self.place(tensor), raw.data)
             if self.archive.big_endian:
                 raw.view(f"u{WORD_SIZES[tensor.info.dtype]}").byteswap(inplace=True)
             elements = raw.view(f"u{item}")
@@ -321,4 +337,5 @@ class TorchReader:
 
     def renamed(self, names: Mapping[str, str]) -> TorchReader:
         """Return a reader of the tensors of `names`, which has their present names by their new ones."""
-        return TorchReader(self._file, self.archive, {name: self.tensors[old] for name, old in names.items()})
+        tensors = {name: self.tensors[old] for name, old in names.items()}
+        return TorchReader(self.file, self.archive, tensors, self.holders, self.network)
