@@ -263,4 +263,5 @@ def _storage(id: Any) -> tuple[Storage, int, int]:
                     start = length = -1
             if size and 0 <= start <= start + length <= count < 1 << 48:
                 return Storage(key, dtype, start * size, length * size), count, count * size
-    raise PickleError("it names something outside of it that is no storage of a known type")
+    old = " (protocol 0 of pickle, which torch itself does not load)" if isinstance(id, str) else ""
+    raise PickleError(f"it names something outside of it that is no storage of a known type{old}")

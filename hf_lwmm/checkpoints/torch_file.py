@@ -10,7 +10,7 @@ from typing import Any
 from hf_lwmm.checkpoints.containers import SPLIT_KEYS, find_network
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_archive import read_archive
-from hf_lwmm.checkpoints.torch_tensors import MAX_TENSORS, TorchReader, stored_tensor
+from hf_lwmm.checkpoints.torch_tensors import TorchReader, stored_tensors
 from hf_lwmm.errors import CheckpointError, naming_extras
 from hf_lwmm.files.byte_file import ByteFile
 
@@ -45,9 +45,7 @@ def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
     """
     archive = read_archive(file)
     network = find_network(archive.tree, branch, file.name)
-    if len(network.tensors) > MAX_TENSORS:
-        raise CheckpointError(f"{file.name}: has {len(network.tensors):,} tensors, more than any network.")
-    tensors = {name: stored_tensor(record, name, archive, file) for name, record in network.tensors.items()}
+    tensors = stored_tensors(network.tensors, archive, file)
     reader = TorchReader(file, archive, tensors, network.holders)
     infos = {name: tensor.info for name, tensor in tensors.items()}
     facts = (network.classes, network.notes, network.metadata)

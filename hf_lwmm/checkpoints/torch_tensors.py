@@ -52,6 +52,7 @@ _PACKED = re.compile(r"torch\.(ao\.)?nn\.(\w+\.)?quantized\.")  # these keep the
 _FAR = 1 << 48  # elements: more than any file has
 _FREE = 1 << 20  # bytes: a tensor whose elements share memory may be larger than its file up to here
 MAX_TENSORS = 100_000  # of one network
+_TIES = 64  # times the size of a file that all its tensors may claim: ties are few, and every layer may be the same
 _NAME = 64  # what a name costs a module, beside its letters
 MAX_NAMES = MAX_TENSORS * (_NAME + 60)  # what the names in one module may cost
 
@@ -162,6 +163,24 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
             "share memory. Save its `.contiguous()` if it is meant so."
         )
     return found
+
+
+def stored_tensors(records: Mapping[str, Any], archive: TorchArchive, file: ByteFile) -> dict[str, StoredTensor]:
+    """Return the tensors of a network's records, by name.
+
+    Raises:
+        CheckpointError: as `stored_tensor`, or if they are more, or larger together, than those of any network.
+    """
+    if len(records) > MAX_TENSORS:
+        raise CheckpointError(f"{file.name}: has {len(records):,} tensors, more than any network.")
+    tensors = {name: stored_tensor(record, name, archive, file) for name, record in records.items()}
+    claimed = sum(tensor.info.nbytes for tensor in tensors.values())
+    if claimed > _TIES * max(file.size, _FREE):
+        raise CheckpointError(
+            f"{file.name}: its tensors claim {claimed:,} bytes, more than {_TIES} times what the file has: they share "
+            "memory. Save the `.contiguous()` of each if they are meant so."
+        )
+    return tensors
 
 
 def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
