@@ -204,7 +204,7 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
 def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:
     remote = hub.open_remote(source, name) if headers_only else None
     if remote is None or remote.sha256 is None:  # a file without a recorded hash is a small one
-        return LocalFile(hub.fetch(source, name))
+        return LocalFile(hub.fetch(source, name), source.file_label(name))
     return remote
 
 

@@ -14,7 +14,7 @@ _MOST = 1 << 26  # bytes that one step of a stream may ask for
 
 
 class ByteFile(Protocol):
-    """A file whose bytes are read by position; several threads may do so at once."""
+    """A file whose bytes are read by position; several threads may do so at once. `name` is for messages."""
 
     name: str
     size: int
@@ -33,9 +33,13 @@ class ByteFile(Protocol):
 class LocalFile:
     """A file on disk."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a file. Raises CheckpointError if there is none that may be read."""
-        self.name, self.path = path.name, path
+    def __init__(self, path: Path, name: str = "") -> None:
+        """Open a file, which messages call `name`, or as its path's last part.
+
+        Raises:
+            CheckpointError: if there is none that may be read.
+        """
+        self.name, self.path = name or path.name, path
         try:
             self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
         except OSError as error:

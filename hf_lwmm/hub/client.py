@@ -42,6 +42,11 @@ class Source:
         files = ":" + "+".join(self.ref.files) if self.ref.files else ""
         return f"{self.ref.repo_id}@{self.sha[:7]}{files}"
 
+    def file_label(self, name: str) -> str:
+        """Return what messages call one of its files: the model's label, and the file's name unless it ends with it."""
+        label = self.label
+        return label if label == name or label.endswith(f":{name}") else f"{label}: {name}"
+
 
 @dataclass(frozen=True)
 class ListedModel:

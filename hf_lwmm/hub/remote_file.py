@@ -49,14 +49,14 @@ class RemoteFile:
     only, so looking at a model leaves nothing behind.
 
     Attributes:
-        name: the name in the repository.
+        name: what messages call it.
         size: in bytes.
         sha256: the SHA-256 of the content, in hexadecimal, as the Hub records it for large files; None for small ones.
     """
 
     def __init__(self, source: Source, name: str, requests: RangeRequests, blob: Path) -> None:
         """Read through `requests` a file whose place in the cache, once it is whole, is `blob`."""
-        self.name, self.size = name, requests.size
+        self.name, self.size, self._name = source.file_label(name), requests.size, name
         self.sha256 = requests.etag if len(requests.etag or "") == 64 else None
         self._source, self._requests, self._blob = source, requests, blob
         # Its ending tells the cache's own tools what it is: they list it, and delete it when they are asked to.
@@ -109,7 +109,7 @@ class RemoteFile:
         """
         for start, end in spans:
             self._check(start, end)
-        if (path := self._whole or _cached(self._source, self.name)) is not None:
+        if (path := self._whole or _cached(self._source, self._name)) is not None:
             return self._use(path)
         self._stored = PartialFile.open(self._partial, self.size)
         held = self._stored.held() if self._stored is not None else []
@@ -179,11 +179,11 @@ class RemoteFile:
                 self._stored = None
                 PartialFile.set_aside(self._partial)
                 return self._download(progress)
-            return fetch(self._source, self.name)  # makes the name in the cache, and downloads nothing
+            return fetch(self._source, self._name)  # makes the name in the cache, and downloads nothing
         return self._download(progress)
 
     def _download(self, progress: Callable[[int], None]) -> Path:
-        path = fetch(self._source, self.name)
+        path = fetch(self._source, self._name)
         progress(self.size)
         return path
 
