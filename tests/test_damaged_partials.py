@@ -19,6 +19,7 @@ from hf_lwmm.errors import SweepError
 from hf_lwmm.evaluation.per_image import ImageScores
 from hf_lwmm.evaluation.tally import Tally
 from hf_lwmm.hub import RemoteFile, fetch, open_remote, parse_ref, resolve
+from hf_lwmm.hub.partial_file import BLOCK, PartialFile
 from hf_lwmm.localhub import LocalHub
 from hf_lwmm.sweeping.grid import Candidate
 from hf_lwmm.sweeping.scorer import Scored
@@ -89,12 +90,52 @@ def test_a_partial_download_of_other_content_is_set_aside_and_the_file_downloade
     opened: Callable[[], RemoteFile], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened().fetch(MOST, ignored)
-    with next(tmp_path.glob("cache/*/blobs/*.partial.incomplete")).open("r+b") as partial:
-        partial.write(b"wrong")
+    partial = PartialFile.create(next(tmp_path.glob("cache/*/blobs/*.partial.incomplete")), len(CONTENT))
+    partial.write(0, b"wrong")
+    partial.keep(0, BLOCK)
     path = opened().fetch([], ignored, whole=True)
     assert path is not None and path.read_bytes() == CONTENT
     assert blobs(tmp_path) == ["sha256", "sha256.partial.damaged.incomplete"]
     assert "was damaged" in caplog.text
+
+
+def test_damaged_blocks_of_a_partial_download_are_fetched_again(
+    opened: Callable[[], RemoteFile], hub: LocalHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened().fetch(MOST, ignored)
+    [partial] = tmp_path.glob("cache/*/blobs/*.partial.incomplete")
+    for whole in (False, True):
+        caplog.clear()
+        raw = bytearray(partial.read_bytes())
+        raw[5] ^= 1
+        raw[10 * BLOCK : 12 * BLOCK] = bytes(2 * BLOCK)
+        partial.write_bytes(raw)
+        check_read(opened())  # of which the damaged blocks come from the Hub
+        assert caplog.text.count("was damaged in places") == 1
+        check_read(opened())
+        assert caplog.text.count("was damaged in places") == 1
+        begun, file = hub.throttle.bytes_sent, opened()
+        path = file.fetch(MOST, ignored, whole=whole)
+        rest = len(CONTENT) - 49 * BLOCK if whole else 0
+        assert 3 * BLOCK + rest <= hub.throttle.bytes_sent - begun < 5 * BLOCK + rest
+        check_read(file)
+        assert (path is None) is not whole
+    assert blobs(tmp_path) == ["sha256"]
+
+
+def test_a_partial_download_beside_the_whole_file_is_removed(opened: Callable[[], RemoteFile], tmp_path: Path) -> None:
+    source, file = resolve(parse_ref(REPO)), opened()
+    opened().fetch(MOST, ignored)
+    fetch(source, "model.bin")
+    assert blobs(tmp_path) == ["sha256", "sha256.partial.incomplete"]
+    assert open_remote(source, "model.bin") is None and blobs(tmp_path) == ["sha256"]
+
+    def meanwhile(count: int) -> None:  # another process downloads the whole
+        fetch(source, "model.bin")
+
+    shutil.rmtree(tmp_path / "cache")
+    assert file.fetch(MOST, meanwhile) is not None and blobs(tmp_path) == ["sha256"]
+    check_read(file)
 
 
 @pytest.mark.parametrize("whole", [False, True])

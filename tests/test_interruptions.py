@@ -125,6 +125,14 @@ def test_a_stalled_look_at_headers_ends(way: Stalling, repos: list[str], tmp_pat
     assert said.splitlines() == ["Interrupted; nothing half-written remains."]
 
 
+def test_a_stalled_look_at_several_models_at_once_ends(way: Stalling, repos: list[str], tmp_path: Path) -> None:
+    for limit in (1_000, 9_000):  # among the first answers, and in the headers
+        way.sent, way.limit = 0, limit
+        process = start(way, tmp_path, "plan", *repos)
+        said = interrupted(way, process)
+        assert said.splitlines() == ["Interrupted; nothing half-written remains."]
+
+
 def test_a_stalled_upload_ends(way: Stalling, repos: list[str], api: HfApi, tmp_path: Path) -> None:
     start(way, tmp_path, "merge", *repos, "--output", "out").communicate(timeout=60)
     way.sent, way.limit = 0, 3_000

@@ -128,7 +128,7 @@ def test_a_server_without_ranges_is_named_and_a_full_download_needs_none(
 def test_images_mean_whole_files_since_networks_are_loaded_from_them(repos: list[str], files: list[Path]) -> None:
     with pytest.raises(hf_lwmm.HfLwmmError):  # there is no network of this kind
         hf_lwmm.merge(repos, inputs=hf_lwmm.MergeInputs(eval_images="org/nothing"), output=files[0].parent / "out")
-    assert all(isinstance(try_to_load_from_cache(repo, "latest.pth"), str) for repo in repos)
+    assert all(map(whole_in_cache, repos))
 
 
 def test_of_a_model_with_another_head_the_shared_backbone_is_fetched(
@@ -146,6 +146,31 @@ def test_of_a_model_with_another_head_the_shared_backbone_is_fetched(
         remote = merge([files[0], repo], output=tmp_path / "remote")
     assert remote.recipe.output == local.recipe.output
     assert line.sent < 0.4 * (tmp_path / "model.safetensors").stat().st_size
+
+
+def test_looking_at_an_old_torch_file_takes_a_few_requests(
+    api: HfApi, hub: LocalHub, line: Line, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    repos, paths = [], []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        state = {f"backbone.{number}.weight": torch.randn(300, 300) for number in range(30)}
+        checkpoint = {"state_dict": state, "optimizer": {"state": {0: torch.randn(3000, 1000)}}}
+        paths.append(tmp_path / f"{seed}.pth")
+        torch.save(checkpoint, paths[-1], _use_new_zipfile_serialization=False)
+        repos.append(f"org/partial-old-{seed}")
+        api.create_repo(repos[-1])
+        api.upload_file(path_or_fileobj=paths[-1], path_in_repo="latest.pth", repo_id=repos[-1])
+    begun = hub.throttle.requests
+    with line:
+        assert hf_lwmm.inspect(repos[0]).tensors == 30
+    assert hub.throttle.requests - begun <= 6 and line.sent < 600_000
+    local, remote = merge(paths, output=tmp_path / "local"), merge(repos, output=tmp_path / "remote")
+    assert remote.recipe.output == local.recipe.output and not any(map(whole_in_cache, repos))
+
+
+def whole_in_cache(repo: str) -> bool:
+    return isinstance(try_to_load_from_cache(repo, "latest.pth"), str)
 
 
 def test_a_diff_fetches_what_both_have(repos: list[str], files: list[Path], line: Line) -> None:

@@ -120,7 +120,7 @@ def merge(
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
-        opened = fetched(decided, progress, whole=looks)
+        opened = fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch")
         doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
@@ -225,19 +225,25 @@ def _write_model(
     """Write the merged tensors and everything beside them that makes a model repository, but the card."""
     with ThreadPoolExecutor(2) as pool:
         # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
-        hashing = pool.submit(_input_hashes, ready)
+        paths = tuple(checkpoint.paths for checkpoint in ready.sources)
+        recorded = tuple(checkpoint.recorded for checkpoint in ready.sources)
+        hashing = pool.submit(_input_hashes, paths, recorded)
         weights = write_network(ready, folder, writing=writing, progress=progress)
         bn_images = _recalibrated(ready, folder, inputs, progress)
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
-            (folder / LAYER_PLOT).parent.mkdir()
+            (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
             plot_layer_weights(ready, folder / LAYER_PLOT)
+        hashes = hashing.result()
+        for checkpoint in ready.sources:
+            checkpoint.check_unchanged()  # of other content than that which was merged, the hashes would be wrong
         recipe = recipe_of(
             ready,
-            hashing.result(),
+            hashes,
             outputs.result(),
+            recorded=tuple(map(tuple, recorded)),
             files=FileOptions(writing.format, writing.max_shard_size),
             bn_images=bn_images,
             system=inputs.network.system,
@@ -246,10 +252,11 @@ def _write_model(
     return recipe
 
 
-def _input_hashes(ready: MergePlan) -> tuple[Mapping[str, str], ...]:
-    every = {(i, name): path for i, c in enumerate(ready.sources) for name, path in c.paths.items()}
-    digests = hub.file_hashes(every)
-    return tuple({**{n: digests[i, n] for n in c.paths}, **c.recorded} for i, c in enumerate(ready.sources))
+def _input_hashes(
+    paths: Sequence[Mapping[str, Path]], recorded: Sequence[Mapping[str, str]]
+) -> tuple[Mapping[str, str], ...]:
+    digests = hub.file_hashes({(i, name): path for i, own in enumerate(paths) for name, path in own.items()})
+    return tuple({**{n: digests[i, n] for n in paths[i]}, **known} for i, known in enumerate(recorded))
 
 
 def _recalibrated(ready: MergePlan, folder: Path, inputs: MergeInputs, progress: Progress) -> ImageProvenance | None:
@@ -300,7 +307,7 @@ def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
     (folder / EVALUATION).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
     if (found := eval_results_file(report)) is not None:
         name, text = found
-        (folder / name).parent.mkdir()
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return tuple(path.relative_to(folder).as_posix() for path in save_examples(report, folder / "plots"))
 

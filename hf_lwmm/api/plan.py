@@ -108,13 +108,14 @@ def _open_all(
         raise failed
 
 
-def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False) -> MergePlan:
+def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False, whole_anchor: bool = False) -> MergePlan:
     """Fetch what the merge of a plan reads, only now that the plan holds, and permute models if it says so.
 
-    With `whole`, whole files are downloaded.
+    With `whole`, whole files are downloaded; with `whole_anchor`, the anchor's are.
     """
     for checkpoint, tensors in zip(decided.sources, tensors_read(decided), strict=True):
-        checkpoint.fetch(tensors, whole=whole, progress=progress)
+        entire = whole or (whole_anchor and checkpoint is decided.anchor)
+        checkpoint.fetch(tensors, whole=entire, progress=progress)
     return _permuted(decided, progress) if decided.permutes else decided
 
 

@@ -121,6 +121,12 @@ class Checkpoint:
         remote = {part.name: part.file for part in self.parts if isinstance(part.file, hub.RemoteFile)}
         return {name: str(file.sha256) for name, file in remote.items() if file.path is None}
 
+    def check_unchanged(self) -> None:
+        """Raise CheckpointError if a file on this machine is another one by now than that which was opened."""
+        for part in self.parts:
+            if isinstance(part.file, LocalFile):
+                part.file.check_unchanged()
+
     def fetch(self, tensors: Collection[str], *, whole: bool = False, progress: Progress = silent) -> None:
         """Bring the bytes of some tensors from the Hub into its cache, before they are read.
 
@@ -198,7 +204,7 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
 def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:
     remote = hub.open_remote(source, name) if headers_only else None
     if remote is None or remote.sha256 is None:  # a file without a recorded hash is a small one
-        return LocalFile(hub.fetch(source, name))
+        return LocalFile(hub.fetch(source, name), source.file_label(name))
     return remote
 
 

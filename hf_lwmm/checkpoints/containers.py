@@ -36,7 +36,8 @@ class Network:
     """The tensors of one network by name, as records; its class names, None if unknown; what was chosen, and facts.
 
     `chosen` is true if an entry of the container was the branch that was asked for, `lightning` if the tensors are
-    those of a Lightning module.
+    those of a Lightning module, and `whole` if they are those of a pickled module, by its own names. `holders` are the
+    modules or state dicts in the file's content that hold them.
     """
 
     tensors: State
@@ -45,15 +46,24 @@ class Network:
     metadata: Mapping[str, str]
     chosen: bool = False
     lightning: bool = False
+    whole: bool = False
+    holders: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Found:
-    """The tensors of an entry, in words where they are, and the keys of what lies among them and is none."""
+    """The tensors of an entry, in words where they are, and the keys of what lies among them and is none.
+
+    `holders` are the values that hold them, `unread` says which part of a module cannot be read, and `is_module` is
+    true for the tensors of a module.
+    """
 
     tensors: State
+    holders: tuple[Any, ...]
     place: str = ""
     skipped: tuple[Any, ...] = ()
+    unread: str = ""
+    is_module: bool = False
 
 
 def find_network(content: Any, branch: str, file: str) -> Network:
@@ -79,14 +89,27 @@ def find_network(content: Any, branch: str, file: str) -> Network:
         found, chosen, other, rest = student, False, teacher, "teacher"
     else:
         raise search.no_network(content)
+    if found.unread:
+        raise CheckpointError(f"{file}: {found.unread}. Save `model.state_dict()` instead.")
     notes = [f"{file}: read {found.place}"] if found.place else []
     if other:
         notes = [f"{file}: read {found.place or _BESIDE}; left out {other.place or _BESIDE} (--branch {rest})"]
+        if rest == "teacher" and found.is_module and other.is_module and "ema" in container:
+            notes.append(f"{file}: the code of ultralytics loads ema from such a file: --branch teacher merges that")
     if found.skipped:
         some = ", ".join(map(shown, found.skipped[:3]))
         more = f" and {len(found.skipped) - 3:,} more" if len(found.skipped) > 3 else ""
         notes.append(f"{file}: left out what is no tensor: {some}{more}")
-    return Network(found.tensors, _classes(content), tuple(notes), _metadata(content), chosen, _LIGHTNING in container)
+    return Network(
+        found.tensors,
+        _classes(content),
+        tuple(notes),
+        _metadata(content),
+        chosen,
+        _LIGHTNING in container,
+        found.is_module,
+        found.holders,
+    )
 
 
 class _Search:
@@ -126,19 +149,26 @@ class _Search:
         """The tensors that a value holds itself, as a module, a state dict or a list; None if there are none."""
         if is_module(value):
             try:
-                tensors = dict(module_tensors(value))
+                parts = dict(module_tensors(value))
             except RecursionError:
                 raise CheckpointError(
                     f"{self.file}: its modules contain themselves, or are too many to be a network."
                 ) from None
-            return _Found(tensors, "the tensors of a whole module") if tensors else None
+            tensors = {name: part for name, part in parts.items() if is_tensor(part)}
+            others = [
+                f"'{shown(name)}' of its module is a {_kind(part)}"
+                for name, part in parts.items()
+                if name not in tensors
+            ]
+            unread = f"{others[0]}, which cannot be read" if others else ""
+            return _Found(tensors, (value,), "the tensors of a whole module", (), unread, True) if parts else None
         listed = elements(value)
-        if len(listed) == 1 and (only := _state_dict(entries(listed[0]))):
+        if len(listed) == 1 and (only := _state_dict(listed[0], entries(listed[0]))):
             return replace(only, place="the only element of a list")
         if listed and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in listed):
-            found = _state_dict({name: tensor for name, tensor in listed if isinstance(name, str)})
+            found = _state_dict(value, {name: tensor for name, tensor in listed if isinstance(name, str)})
             return replace(found, place="a list of names and tensors") if found else None
-        return _state_dict(entries(value))
+        return _state_dict(value, entries(value))
 
     def halves(self, container: Mapping[Any, Any], keys: Sequence[str]) -> _Found | None:
         """The parts of a network that are state dicts of their own, joined; None if there are not both halves.
@@ -156,14 +186,17 @@ class _Search:
             longer |= {f"{key}.{name}": part.tensors[stored] for name, stored in names.items()}
         shorter = len(plain) == len(longer) and named_parts(plain) > named_parts(longer)
         skipped = tuple(name for part in parts.values() for name in part.skipped)
-        return _Found(plain if shorter else longer, f"the entries {' and '.join(parts)}", skipped)
+        unread = next((part.unread for part in parts.values() if part.unread), "")
+        holders = tuple(holder for part in parts.values() for holder in part.holders)
+        return _Found(plain if shorter else longer, holders, f"the entries {' and '.join(parts)}", skipped, unread)
 
     def no_network(self, content: Any) -> CheckpointError:
         """The error that says what there is instead of a network."""
         found = entries(content)
         if not found:
-            kind = shown(content) if isinstance(content, Record) else type(content).__name__.strip("_")
-            return CheckpointError(f"{self.file}: holds a {kind}, not a state dict. Save `model.state_dict()` instead.")
+            return CheckpointError(
+                f"{self.file}: holds a {_kind(content)}, not a state dict. Save `model.state_dict()` instead."
+            )
         names = ", ".join(map(shown, list(found)[:8]))
         holding = next((key for key, value in found.items() if isinstance(key, str) and self.network(value, "")), None)
         if holding is None:
@@ -176,9 +209,14 @@ class _Search:
         )
 
 
-def _state_dict(found: Mapping[Any, Any]) -> _Found | None:
+def _kind(value: Any) -> str:
+    return shown(value) if isinstance(value, Record) else type(value).__name__.strip("_")
+
+
+def _state_dict(holder: Any, found: Mapping[Any, Any]) -> _Found | None:
     tensors = {name: value for name, value in found.items() if isinstance(name, str) and is_tensor(value)}
-    return _Found(tensors, "", tuple(name for name in found if name not in tensors)) if tensors else None
+    skipped = tuple(name for name in found if name not in tensors)
+    return _Found(tensors, (holder,), "", skipped) if tensors else None
 
 
 def _averages(container: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from hf_lwmm.files.byte_file import ByteFile, read_bytes, stream
 
 MAX_PICKLE = 1 << 26  # bytes; a training checkpoint of 10,000 tensors has 3 MB
 _MAX_DIRECTORY = 1 << 23  # bytes; that of 10,000 tensors, with Adam's state, has 3 MB
+_COUNT = 8  # bytes that the number of a storage's elements takes in older files
 _MAX_START = 1000  # steps of the short pickles before the tree
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _ZIP_DAMAGE = (zipfile.BadZipFile, ValueError, ArithmeticError, NotImplementedError, EOFError, OSError, struct.error)
@@ -48,7 +49,8 @@ class Storage:
 class Block:
     """Where a storage is kept: `size` bytes somewhere between the bytes `start` and `stop` of the file.
 
-    In a zip archive a header of unknown length comes first, and `name` and `crc` are those of the directory.
+    In a zip archive a header of unknown length comes first, and `name` and `crc` are those of the directory. In an
+    older file the number of elements comes first, which should be `count`, and `name` is the storage's key.
     """
 
     start: int
@@ -56,16 +58,21 @@ class Block:
     size: int
     name: str = ""
     crc: int | None = None
+    count: int | None = None
 
 
 @dataclass(frozen=True)
 class TorchArchive:
-    """The content of a torch file: a tree of plain values, records and storages, and where each storage's bytes are."""
+    """The content of a torch file: a tree of plain values, records and storages, and where each storage's bytes are.
+
+    A zip archive's directory begins at the byte `directory`, and `preface` bytes stand before its first entry.
+    """
 
     tree: Any = field(repr=False)
     blocks: Mapping[str, Block] = field(repr=False)
     big_endian: bool = False
-    directory: int = 0  # byte at which a zip archive's directory begins
+    directory: int = 0
+    preface: int = 0
 
 
 def read_archive(file: ByteFile) -> TorchArchive:
@@ -84,7 +91,7 @@ def read_archive(file: ByteFile) -> TorchArchive:
 
 
 def _zip_archive(file: ByteFile) -> TorchArchive:
-    blocks, directory = _blocks(file)
+    blocks, directory, preface = _blocks(file)
     order, pickled = blocks.pop("//byteorder", None), blocks.pop("//data.pkl")
     if pickled.size > MAX_PICKLE:
         raise CheckpointError(f"{file.name}: its pickle has {pickled.size:,} bytes, more than weights need.")
@@ -94,17 +101,22 @@ def _zip_archive(file: ByteFile) -> TorchArchive:
     start = data_start(file, pickled)
     check_content(file, pickled, start)
     tree = read_pickle(stream(file, start, pickled.size), lambda id: _storage(id)[0])
-    return TorchArchive(tree, blocks, endian == b"big", directory)
+    return TorchArchive(tree, blocks, endian == b"big", directory, preface)
 
 
-def _blocks(file: ByteFile) -> tuple[dict[str, Block], int]:
-    """Where the storages of a zip archive are, by key, and where its directory begins.
+def _blocks(file: ByteFile) -> tuple[dict[str, Block], int, int]:
+    """Where the storages of a zip archive are, by key, and where its directory and its first entry begin.
 
     Its other records have keys that begin with two slashes.
     """
     entries, end = _directory(file)
     roots = [name.removesuffix("/data.pkl") for name in entries if re.fullmatch(r"[^/]+/data\.pkl", name)]
-    if len(roots) != 1:
+    if len(roots) > 1:
+        raise CheckpointError(
+            f"{file.name}: is a zip archive of several torch files: it has {shown(roots[0])}/data.pkl and "
+            f"{shown(roots[1])}/data.pkl. Save each in a file of its own."
+        )
+    if not roots:
         held = ", ".join(map(shown, list(entries)[:3])) or "nothing"
         raise CheckpointError(
             f"{file.name}: is a zip archive, but not of torch: it has no data.pkl, only {held}. If a checkpoint is in "
@@ -133,7 +145,7 @@ def _blocks(file: ByteFile) -> tuple[dict[str, Block], int]:
             blocks[name.removeprefix(f"{root}/data/")] = block
         elif name in (f"{root}/data.pkl", f"{root}/byteorder"):
             blocks[f"/{name.removeprefix(root)}"] = block
-    return blocks, end
+    return blocks, end, starts[0]
 
 
 def _directory(file: ByteFile) -> tuple[dict[str, zipfile.ZipInfo], int]:
@@ -154,10 +166,14 @@ def data_start(file: ByteFile, block: Block) -> int:
     """Return the byte of the file at which a block's content begins.
 
     Raises:
-        CheckpointError: if an archive's directory and the entry itself contradict each other.
+        CheckpointError: if what is said of the block elsewhere in the file and what stands there contradict each other.
     """
-    if not block.name:
-        return block.start
+    if block.count is not None:
+        if int.from_bytes(read_bytes(file, block.start, _COUNT), "little") != block.count:
+            raise CheckpointError(
+                f"{file.name}: its storage {shown(block.name)} is not as long as its tensors say. {_AGAIN}"
+            )
+        return block.start + _COUNT
     name = block.name.encode()
     head = read_bytes(file, block.start, 30 + len(name))
     signature, _, compression = struct.unpack("<4sIH", head[:10])
@@ -224,13 +240,10 @@ def _legacy_archive(file: ByteFile) -> TorchArchive:
     if not isinstance(keys, list) or not all(isinstance(key, str) and key in sizes for key in keys):
         raise CheckpointError(f"{file.name}: its list of storages is damaged. {_AGAIN}")
     position, blocks = flow.tell(), {}
-    for key in keys:
-        count = int.from_bytes(read_bytes(file, position, 8), "little")
-        if count != counts.get(key):
-            raise CheckpointError(f"{file.name}: its storage {shown(key)} is not as long as its tensors say. {_AGAIN}")
-        position += 8
-        blocks[key] = Block(position, position + sizes[key], sizes[key])
-        position += sizes[key]
+    for key in keys:  # their counts are read with them: over a network each would be a request of its own
+        stop = position + _COUNT + sizes[key]
+        blocks[key] = Block(position, stop, sizes[key], key, count=counts[key])
+        position = stop
     if position > file.size:
         raise CheckpointError(f"{file.name}: ends too early; it is truncated. {_AGAIN}")
     return TorchArchive(tree, blocks)
@@ -254,4 +267,5 @@ def _storage(id: Any) -> tuple[Storage, int, int]:
                     start = length = -1
             if size and 0 <= start <= start + length <= count < 1 << 48:
                 return Storage(key, dtype, start * size, length * size), count, count * size
-    raise PickleError("it names something outside of it that is no storage of a known type")
+    old = " (protocol 0 of pickle, which torch itself does not load)" if isinstance(id, str) else ""
+    raise PickleError(f"it names something outside of it that is no storage of a known type{old}")

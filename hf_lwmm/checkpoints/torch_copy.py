@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import zlib
 from collections.abc import Collection, Mapping
@@ -15,60 +14,39 @@ from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, WORD_SIZES
 from hf_lwmm.checkpoints.readers import TensorReader
 from hf_lwmm.checkpoints.torch_archive import data_start
 from hf_lwmm.checkpoints.torch_tensors import StoredTensor, TorchReader
-from hf_lwmm.errors import MergeError
 from hf_lwmm.files.byte_file import LocalFile
 
 _STEP = 1 << 22  # bytes
 _DESCRIBED = 1 << 3  # flag of a zip entry whose checksum stands behind its content
 
 
-def copy_with_tensors(
-    source: Path, reader: TorchReader, names: Collection[str], values: TensorReader, target: Path
-) -> None:
+def copy_with_tensors(reader: TorchReader, names: Collection[str], values: TensorReader, target: Path) -> None:
     """Copy a torch file, with other values in some of its tensors.
 
     Args:
-        source: the file.
-        reader: its reader.
-        names: the tensors that get other values.
+        reader: the file's reader. The copy is made from the file that it has open, whatever is at its path by now.
+        names: the tensors that get other values, which `check_apart` has found to be apart from all else.
         values: the values, by the same names and in the same types and shapes.
         target: the copy, a path that is free.
 
     Raises:
-        MergeError: if two tensors that are not the same one share memory, so that one value could not be both's.
-        CheckpointError: if a value cannot be read.
+        CheckpointError: if the file or a value cannot be read.
     """
-    tensors = {name: tensor for name, tensor in reader.tensors.items() if name in names}
-    _check_apart(source.name, tensors)
-    shutil.copyfile(source, target)
-    target.chmod(0o644)
-    descriptor = os.open(target, os.O_RDWR)
+    descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL)
     try:
-        for name, tensor in tensors.items():
-            if tensor.info.count:
+        os.fchmod(descriptor, 0o644)
+        buffer = bytearray(_STEP)
+        for start in range(0, reader.file.size, _STEP):
+            piece = memoryview(buffer)[: reader.file.size - start]
+            reader.file.read(start, piece)
+            _write(descriptor, piece, start)
+        for name in names:
+            if (tensor := reader.tensors[name]).info.count:
                 _replace(descriptor, reader, name, tensor, values)
         if reader.archive.directory:
             _write_checksums(target, descriptor, reader)
     finally:
         os.close(descriptor)
-
-
-def _check_apart(file: str, tensors: Mapping[str, StoredTensor]) -> None:
-    """Refuse tensors that share memory, but for ties: these have one value under several names."""
-    reached: dict[str, tuple[int, str]] = {}
-    for name, tensor in sorted(tensors.items(), key=lambda item: item[1].first_byte):
-        if not tensor.info.count:
-            continue
-        key, end = tensor.storage.key, tensor.first_byte + tensor.reach
-        before, other = reached.get(key, (0, name))
-        tied = other != name and tensors[other] == tensor
-        if (before > tensor.first_byte and not tied) or tensor.overlaps_itself:
-            shared = f"{other!r} and {name!r} share" if other != name else f"elements of {name!r} share"
-            raise MergeError(
-                f"{file}: {shared} memory in the anchor's file, so they cannot be written apart. "
-                "Use --format safetensors."
-            )
-        reached[key] = (end, name)
 
 
 def _replace(descriptor: int, reader: TorchReader, name: str, tensor: StoredTensor, values: TensorReader) -> None:

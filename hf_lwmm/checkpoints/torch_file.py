@@ -10,7 +10,7 @@ from typing import Any
 from hf_lwmm.checkpoints.containers import SPLIT_KEYS, find_network
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_archive import read_archive
-from hf_lwmm.checkpoints.torch_tensors import MAX_TENSORS, TorchReader, stored_tensor
+from hf_lwmm.checkpoints.torch_tensors import TorchReader, stored_tensors
 from hf_lwmm.errors import CheckpointError, naming_extras
 from hf_lwmm.files.byte_file import ByteFile
 
@@ -21,7 +21,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 class TorchFile:
     """The tensors of one torch file by stored name, and the facts in its container.
 
-    `chosen` and `lightning` are those of `Network`.
+    `chosen`, `lightning` and `whole` are those of `Network`.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -31,6 +31,7 @@ class TorchFile:
     metadata: Mapping[str, str]
     chosen: bool
     lightning: bool
+    whole: bool
 
 
 def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
@@ -44,12 +45,11 @@ def read_torch_file(file: ByteFile, branch: str = "student") -> TorchFile:
     """
     archive = read_archive(file)
     network = find_network(archive.tree, branch, file.name)
-    if len(network.tensors) > MAX_TENSORS:
-        raise CheckpointError(f"{file.name}: has {len(network.tensors):,} tensors, more than any network.")
-    tensors = {name: stored_tensor(record, name, archive, file) for name, record in network.tensors.items()}
-    reader = TorchReader(file, archive, tensors)
+    tensors = stored_tensors(network.tensors, archive, file)
+    reader = TorchReader(file, archive, tensors, network.holders)
     infos = {name: tensor.info for name, tensor in tensors.items()}
-    return TorchFile(infos, reader, network.classes, network.notes, network.metadata, network.chosen, network.lightning)
+    facts = (network.classes, network.notes, network.metadata)
+    return TorchFile(infos, reader, *facts, network.chosen, network.lightning, network.whole)
 
 
 def write_torch_file(weights: Path, target: Path) -> None:

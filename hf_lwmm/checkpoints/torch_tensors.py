@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,15 +32,27 @@ _OTHERS = {
     "_rebuild_sparse_csr_tensor": "sparse",
     "_rebuild_qtensor": "quantised (its `.dequantize()` can be merged)",
     "_rebuild_nested_tensor": "nested",
+    "_rebuild_njt": "nested",
     "_rebuild_meta_tensor_no_storage": "without values (on the device meta)",
     "_rebuild_wrapper_subclass": "of a class of its own",
     "_rebuild_device_tensor_from_numpy": "from another kind of device",
     "_rebuild_device_tensor_from_cpu_tensor": "from another kind of device",
 }
-_MODULES = ("torch._utils", "torch._tensor", "torch.tensor")
+_MODULES = ("torch._utils", "torch._tensor", "torch.tensor", "torch.nested._internal.nested_tensor")
+_PARTS = ("_parameters", "_buffers", "_modules")  # of the attributes of a module
+# Modules that are pickled by a call: torch.compile's has the compiled one inside, and those of torch.fx have their
+# attributes among the arguments.
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+_TRACED = {
+    "torch.fx.graph_module.reduce_graph_module": 0,
+    "torch.fx.graph_module.reduce_package_graph_module": 1,
+    "torch.fx.graph_module.reduce_deploy_graph_module": 1,
+}
+_PACKED = re.compile(r"torch\.(ao\.)?nn\.(\w+\.)?quantized\.")  # these keep their weights elsewhere
 _FAR = 1 << 48  # elements: more than any file has
 _FREE = 1 << 20  # bytes: a tensor whose elements share memory may be larger than its file up to here
 MAX_TENSORS = 100_000  # of one network
+_TIES = 64  # times the size of a file that all its tensors may claim: ties are few, and every layer may be the same
 _NAME = 64  # what a name costs a module, beside its letters
 MAX_NAMES = MAX_TENSORS * (_NAME + 60)  # what the names in one module may cost
 
@@ -152,8 +165,28 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
     return found
 
 
+def stored_tensors(records: Mapping[str, Any], archive: TorchArchive, file: ByteFile) -> dict[str, StoredTensor]:
+    """Return the tensors of a network's records, by name.
+
+    Raises:
+        CheckpointError: as `stored_tensor`, or if they are more, or larger together, than those of any network.
+    """
+    if len(records) > MAX_TENSORS:
+        raise CheckpointError(f"{file.name}: has {len(records):,} tensors, more than any network.")
+    tensors = {name: stored_tensor(record, name, archive, file) for name, record in records.items()}
+    claimed = sum(tensor.info.nbytes for tensor in tensors.values())
+    if claimed > _TIES * max(file.size, _FREE):
+        raise CheckpointError(
+            f"{file.name}: its tensors claim {claimed:,} bytes, more than {_TIES} times what the file has: they share "
+            "memory. Save the `.contiguous()` of each if they are meant so."
+        )
+    return tensors
+
+
 def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
     """Yield names and records of the tensors of a pickled module, those that its `state_dict()` would hold.
+
+    Where a part of it is no tensor and no module, or pickled in a way of its own, it is yielded in their place.
 
     Raises:
         RecursionError: if modules contain themselves, or their names are more than `MAX_NAMES`.
@@ -167,29 +200,43 @@ def module_tensors(module: Record) -> Iterator[tuple[str, Any]]:
         left -= _NAME * len(unsaved)
         hidden = {name for name in unsaved if isinstance(name, str)} if left > 0 else set()
         children = []
-        for key in ("_parameters", "_buffers", "_modules"):
-            for name, value in entries(state.get(key)).items():
+        for key in _PARTS:
+            if not _is_table(state[key]):
+                yield f"{prefix}{key}", state[key]
+            for name, value in entries(state[key]).items():
                 left -= _NAME + len(prefix) + (len(name) if isinstance(name, str) else 0)
                 if depth > 200 or left < 0:
                     raise RecursionError
-                if not isinstance(name, str):
+                if value is None or (key == "_buffers" and name in hidden):
                     continue
-                if key == "_modules":
-                    if is_module(value):
-                        children.append((f"{prefix}{name}.", value, depth + 1))
-                elif is_tensor(value) and not (key == "_buffers" and name in hidden):
+                if not isinstance(name, str):
+                    yield f"{prefix}{shown(name)}", name
+                elif key == "_modules" and is_module(value):
+                    children.append((f"{prefix}{name}.", value, depth + 1))
+                else:
                     yield f"{prefix}{name}", value
         pending += reversed(children)
 
 
+def _is_table(value: Any) -> bool:
+    """True for a dictionary of whatever class whose items can be seen."""
+    return isinstance(value, dict) or (isinstance(value, Record) and (bool(entries(value)) or not value.arguments))
+
+
 def is_module(value: Any) -> bool:
-    """Return True for a record of a module of torch."""
-    return isinstance(value, Record) and {"_parameters", "_buffers", "_modules"} <= module_state(value).keys()
+    """Return True for a record of a module of torch whose tensors can be seen."""
+    return isinstance(value, Record) and module_state(value).keys() >= set(_PARTS) and not _PACKED.match(str(value.cls))
 
 
 def module_state(value: Any) -> Mapping[Any, Any]:
     """Return the attributes of a record, by name."""
     state = value.state if isinstance(value, Record) else None
+    if isinstance(value, Record) and isinstance(value.cls, Name) and isinstance(value.arguments, tuple):
+        called = str(value.cls)
+        if called == _COMPILED and value.arguments:
+            return {"_parameters": {}, "_buffers": {}, "_modules": {"_orig_mod": value.arguments[0]}}
+        if called in _TRACED and len(value.arguments) > _TRACED[called]:
+            state = value.arguments[_TRACED[called]]
     if isinstance(state, tuple) and state and isinstance(state[0], dict):
         state = state[0]  # beside the slots of its class
     return state if isinstance(state, dict) else {}
@@ -221,9 +268,25 @@ def elements(value: Any) -> Sequence[Any]:
 class TorchReader:
     """Read bytes of the tensors of a torch file; several threads may do so at once."""
 
-    def __init__(self, file: ByteFile, archive: TorchArchive, tensors: Mapping[str, StoredTensor]) -> None:
-        self.archive, self.tensors = archive, tensors
-        self._file = file
+    def __init__(
+        self,
+        file: ByteFile,
+        archive: TorchArchive,
+        tensors: Mapping[str, StoredTensor],
+        holders: tuple[Any, ...] = (),
+        network: Mapping[str, StoredTensor] | None = None,
+    ) -> None:
+        """Read tensors of a file.
+
+        Args:
+            file: the file.
+            archive: its content.
+            tensors: those that are read, by name.
+            holders: the modules or state dicts in the archive's tree that hold them.
+            network: all tensors of these, by stored name; those that are read if None.
+        """
+        self.file, self.archive, self.tensors, self.holders = file, archive, tensors, holders
+        self.network = tensors if network is None else network
         self._starts: dict[str, int] = {}  # of the blocks that were found whole
         self._locks = {tensor.storage.key: threading.Lock() for tensor in tensors.values()}
         self._gathered: tuple[str, Bytes] = ("", np.empty(0, np.uint8))
@@ -241,7 +304,7 @@ class TorchReader:
         if not tensor.contiguous:
             buffer[:] = self._gather(name, tensor)[start : start + len(buffer)].data
             return
-        self._file.read(self.place(tensor) + start, buffer)
+        self.file.read(self.place(tensor) + start, buffer)
         if self.archive.big_endian and word > 1:
             np.frombuffer(buffer, f"u{word}").byteswap(inplace=True)
 
@@ -265,8 +328,8 @@ class TorchReader:
         with self._locks[key]:
             if key not in self._starts:
                 block = self.archive.blocks[key]
-                start = data_start(self._file, block)
-                check_content(self._file, block, start)
+                start = data_start(self.file, block)
+                check_content(self.file, block, start)
                 self._starts[key] = start
         return self._starts[key] + tensor.first_byte
 
@@ -276,7 +339,7 @@ class TorchReader:
         if kept != name:
             item = ITEM_SIZES[tensor.info.dtype]
             raw = np.empty(tensor.reach, np.uint8)
-            self._file.read(self.place(tensor), raw.data)
+            self.file.read(self.place(tensor), raw.data)
             if self.archive.big_endian:
                 raw.view(f"u{WORD_SIZES[tensor.info.dtype]}").byteswap(inplace=True)
             elements = raw.view(f"u{item}")
@@ -293,4 +356,5 @@ class TorchReader:
 
     def renamed(self, names: Mapping[str, str]) -> TorchReader:
         """Return a reader of the tensors of `names`, which has their present names by their new ones."""
-        return TorchReader(self._file, self.archive, {name: self.tensors[old] for name, old in names.items()})
+        tensors = {name: self.tensors[old] for name, old in names.items()}
+        return TorchReader(self.file, self.archive, tensors, self.holders, self.network)

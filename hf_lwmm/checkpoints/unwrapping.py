@@ -50,7 +50,13 @@ def without_pure_wrappers(names: Names) -> Names:
 
 
 def unwrap(
-    stored: Iterable[str], branch: str, label: str, *, hosted: bool = False, lightning: bool = False
+    stored: Iterable[str],
+    branch: str,
+    label: str,
+    *,
+    hosted: bool = False,
+    lightning: bool = False,
+    whole: bool = False,
 ) -> Unwrapped:
     """Choose the tensors of one network, and find the names that its own code gives them.
 
@@ -62,6 +68,8 @@ def unwrap(
         hosted: whether a class of transformers reads the tensors by these names, so that only wrappers are taken off
             that no class has.
         lightning: whether they are a Lightning module's, which has losses and metrics beside its network.
+        whole: whether they are a pickled module's, whose own class has these names: they change only where some code
+            base is known by the shorter ones.
 
     Raises:
         CheckpointError: if the branch is not there, or if there are several networks and none was chosen.
@@ -71,19 +79,19 @@ def unwrap(
     if branch not in BRANCHES:
         names, branch = _under(names, branch, label), "student"
         notes.append(f"{label}: took the {len(names):,} tensors of this branch")
-    whole, has_teacher = branch == "all", False
+    every, has_teacher = branch == "all", False
     for _ in range(_LAYERS):
         before = names
         names = without_pure_wrappers(names)
-        if not whole and (copies := split_copies(names)):
+        if not every and (copies := split_copies(names)):
             has_teacher |= bool(copies.teacher)
             names, choice = copies.chosen(branch)
             notes.append(f"{label}: took {choice}")
-        if not whole and not hosted:
+        if not every and not hosted:
             _check_single(names, label)
         if lightning:
             names = _without_losses(names, names, notes, label)
-        if not hosted and (prefix := _wrapper(names)):
+        if not hosted and (prefix := _wrapper(names, by_word=not whole)):
             has_teacher |= is_ema(prefix)
             names = _unwrapped(names, prefix, notes, label)
         if names == before:
@@ -133,19 +141,19 @@ def _without_losses(names: Names, beside: Iterable[str], notes: list[str], label
     return {name: stored for name, stored in names.items() if name not in losses}
 
 
-def _wrapper(names: Names) -> str:
+def _wrapper(names: Names, *, by_word: bool) -> str:
     """The prefix of a wrapper that most names have: without it, more parts are called as some code base calls them.
 
-    It is all tensors' but those of losses, or has more than one part under it. Common words of training code go even if
-    no code base is known, where all tensors have them. "" if there is none.
+    It is all tensors' but those of losses, or has more than one part under it. With `by_word`, common words of training
+    code go even if no code base is known, where all tensors have them. "" if there is none.
     """
     count = Counter(name.partition(".")[0] for name in names)
     first, most = max(count.items(), key=lambda item: item[1], default=("", 0))
     inner = [name.split(".")[:-1] for name in names if name.startswith(first + ".")]
     if 2 * most < len(names) or not all(inner) or not inner:
         return ""
-    whole = len(inner) == len(names)
-    alone = whole or all(_is_loss(name) for name in names if not name.startswith(first + "."))
+    shared = len(inner) == len(names)
+    alone = shared or all(_is_loss(name) for name in names if not name.startswith(first + "."))
     known, found = named_parts(names), ""
     best = known
     for depth in range(1, min(len(_common(min(inner), max(inner))), _DEPTH) + 1):
@@ -153,7 +161,7 @@ def _wrapper(names: Names) -> str:
         parts = named_parts([name.removeprefix(prefix) for name in names])
         if parts > best and (alone or parts > 1):
             best, found = parts, prefix
-        elif depth == 1 and not found and whole and first in _WRAPPERS and parts >= known:
+        elif by_word and depth == 1 and not found and shared and first in _WRAPPERS and parts >= known:
             found = prefix
     return found
 

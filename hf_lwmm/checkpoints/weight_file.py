@@ -19,7 +19,7 @@ class WeightFile:
     """One of the files that hold a model's tensors.
 
     `chosen` is true if the file itself had an entry for the branch that was asked for, `lightning` if it holds a
-    Lightning module.
+    Lightning module, and `whole` if it holds a pickled module, which is loaded by the names that it has.
     """
 
     name: str
@@ -31,6 +31,7 @@ class WeightFile:
     metadata: Mapping[str, str] = field(default_factory=dict)
     chosen: bool = False
     lightning: bool = False
+    whole: bool = False
 
     def renamed(self, names: Mapping[str, str]) -> WeightFile:
         """Return the file with the tensors of `names` alone, which has their present names by their new ones."""
@@ -56,9 +57,8 @@ def open_weight_file(name: str, file: ByteFile, branch: str) -> WeightFile:
         read = read_torch_file(file, branch)
         notes = (f"{file.name}: is a torch file, whatever its name says",) if called_safetensors else ()
         notes = (*notes, *read.notes)
-        return WeightFile(
-            name, file, read.tensors, read.reader, read.classes, notes, read.metadata, read.chosen, read.lightning
-        )
+        facts = (read.classes, notes, read.metadata)
+        return WeightFile(name, file, read.tensors, read.reader, *facts, read.chosen, read.lightning, read.whole)
     if not is_known and (mistake := foreign_kind(head)) is not None:
         raise CheckpointError(f"{file.name}: {mistake}")
     if not is_known and not called_safetensors:
@@ -85,6 +85,7 @@ def unwrapped_files(
     if any(each.chosen for each in files):
         branch = "student"
     every = [name for each in files for name in each.tensors]
-    found = unwrap(every, branch, label, hosted=hosted, lightning=any(each.lightning for each in files))
+    lightning, whole = any(each.lightning for each in files), any(each.whole for each in files)
+    found = unwrap(every, branch, label, hosted=hosted, lightning=lightning, whole=whole)
     kept = [{name: old for name, old in found.names.items() if old in each.tensors} for each in files]
     return [each.renamed(names) for each, names in zip(files, kept, strict=True)], found.notes

@@ -111,6 +111,8 @@ def main() -> None:
     from hf_lwmm.cli.terminal import note
 
     atexit.register(gc.freeze)  # the process ends: looking for garbage once more would take a tenth of a second
+    # The stock client, once it is imported, warns of cards and caches in words of its own; what matters is said here.
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     _told.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)

@@ -12,6 +12,7 @@ from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, beside, companion
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
+from hf_lwmm.checkpoints.torch_sharing import check_apart
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.engine.write_options import WriteOptions
@@ -66,7 +67,11 @@ def _config(content: bytes, plan: MergePlan) -> bytes:
 
 
 def check_format(plan: MergePlan, writing: WriteOptions) -> None:
-    """Refuse the format "torch" where the anchor has no torch files, or its types would change. Raises MergeError."""
+    """Refuse the format "torch" where the anchor has no torch files, or more would change in them than values.
+
+    Raises:
+        MergeError: saying what, from headers alone.
+    """
     if writing.format != "torch":
         return
     if not all(isinstance(p.reader, TorchReader) and not p.name.endswith(".safetensors") for p in plan.anchor.parts):
@@ -76,10 +81,15 @@ def check_format(plan: MergePlan, writing: WriteOptions) -> None:
         )
     if plan.knobs.dtype is not None:
         raise MergeError(f"--format torch keeps the anchor's types; leave out --dtype {plan.knobs.dtype}.")
+    for part in plan.anchor.parts:
+        assert isinstance(part.reader, TorchReader)
+        check_apart(part.reader, part.tensors)
 
 
 def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tuple[str, ...]:
     """Put merged weights into copies of the anchor's torch files, in the place of the files that have them now.
+
+    `check_format` has found no hindrance, and the anchor's files are on this machine.
 
     The copies have the names that they have in the anchor's repository, folders and all, and what stands beside the
     anchor's files stands beside the copies.
@@ -88,17 +98,15 @@ def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tu
         The names of the new files of weights.
 
     Raises:
-        MergeError: if tensors share memory in the anchor's file.
+        CheckpointError: if they cannot be read any more.
     """
-    plan.anchor.fetch((), whole=True)
-    paths = plan.anchor.paths
     merged = open_checkpoint(hub.resolve(hub.parse_ref(folder)), branch=None)
     names = []
     try:
         for part in plan.anchor.parts:
             assert isinstance(part.reader, TorchReader)
             (folder / part.name).parent.mkdir(parents=True, exist_ok=True)
-            copy_with_tensors(paths[part.name], part.reader, part.tensors, merged.reader, folder / part.name)
+            copy_with_tensors(part.reader, part.tensors, merged.reader, folder / part.name)
             names.append(part.name)
     finally:
         merged.close()

@@ -14,7 +14,7 @@ _MOST = 1 << 26  # bytes that one step of a stream may ask for
 
 
 class ByteFile(Protocol):
-    """A file whose bytes are read by position; several threads may do so at once."""
+    """A file whose bytes are read by position; several threads may do so at once. `name` is for messages."""
 
     name: str
     size: int
@@ -33,9 +33,13 @@ class ByteFile(Protocol):
 class LocalFile:
     """A file on disk."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a file. Raises CheckpointError if there is none that may be read."""
-        self.name, self.path = path.name, path
+    def __init__(self, path: Path, name: str = "") -> None:
+        """Open a file, which messages call `name`, or as its path's last part.
+
+        Raises:
+            CheckpointError: if there is none that may be read.
+        """
+        self.name, self.path = name or path.name, path
         try:
             self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
         except OSError as error:
@@ -44,7 +48,7 @@ class LocalFile:
         if not stat.S_ISREG(found.st_mode):
             self.close()
             raise CheckpointError(f"{path}: is not a file.")
-        self.size = found.st_size
+        self.size, self._state = found.st_size, _state(found)
 
     def read(self, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the file's bytes from `start` on.
@@ -61,11 +65,27 @@ class LocalFile:
         if not whole:
             raise CheckpointError(f"{self.name}: ends too early; it is truncated, or changed while being read.")
 
+    def check_unchanged(self) -> None:
+        """Raise CheckpointError if something else is at the file's path by now, or its content was changed."""
+        try:
+            state = _state(self.path.stat())
+        except OSError:
+            state = None
+        if state != self._state:
+            raise CheckpointError(
+                f"{self.name}: was replaced or changed while it was being read. Start again when it is complete."
+            )
+
     def close(self) -> None:
         """Close the file, which cannot be read again."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """What differs between two files, and between a file and itself after it was written to."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def fill(buffer: memoryview, descriptor: int, start: int) -> bool:

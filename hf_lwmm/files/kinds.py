@@ -19,6 +19,10 @@ _MAGIC = (
     (b"GGUF", "is a GGUF file", "Use the weights that it was made from."),
 )
 
+# A pickle of protocol 0 or 1 has no mark of its own: a whole number and its end, as torch begins; or a dictionary, a
+# list or an object, as other code does.
+_OLD_PICKLE = re.compile(rb"L\d{1,30}L\n\.|\((dp|lp|ip)\d|[}\]]q\0|c[A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n")
+
 
 def foreign_kind(head: bytes) -> str | None:
     """Say what a file is, and what to do, from its first `HEAD` bytes; None if it is none of the known mistakes."""
@@ -42,5 +46,5 @@ def is_safetensors(head: bytes, size: int) -> bool:
 
 
 def is_torch(head: bytes) -> bool:
-    """Return True for the beginning of a zip archive, or of a pickle as torch wrote it before 1.6."""
-    return head.startswith((b"PK", b"\x80"))
+    """Return True for the beginning of a zip archive, or of a pickle, such as torch wrote before 1.6."""
+    return head.startswith((b"PK", b"\x80")) or _OLD_PICKLE.match(head) is not None

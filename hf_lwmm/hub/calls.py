@@ -21,6 +21,8 @@ _T = TypeVar("_T")
 _ATTEMPTS = 5
 _LONGEST_WAIT = 60.0  # seconds
 _RETRIED = (408, 429, 500, 502, 503, 504)
+# What the stock client raises where an answer is no JSON, or of another shape than the Hub's are.
+_SENSELESS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
 
 
 def client() -> HfApi:
@@ -34,10 +36,20 @@ def call(ref: ModelRef, function: Callable[[], _T], file: str | None = None) -> 
     """Return what a call of the stock client about a model, or one of its files, returns; retried and translated.
 
     Raises:
-        HubError: if the call fails for good; the message names the model and says what to do.
+        HubError: if the Hub refuses or cannot be reached; the message names the model and says what to do.
     """
     with _translated(ref, file):
         return retry(function)
+
+
+def read(ref: ModelRef, function: Callable[[], _T], file: str | None = None) -> _T:
+    """Return what `call` does, for a call that only reads, which the client does with the help of its cache.
+
+    Raises:
+        HubError: as `call`, and if the cache cannot be used, or the Hub's answer makes no sense.
+    """
+    with readable(str(ref)), disk_errors(ref):
+        return call(ref, function, file)
 
 
 def retry(function: Callable[[], _T]) -> _T:
@@ -56,7 +68,7 @@ def retry(function: Callable[[], _T]) -> _T:
             if status not in _RETRIED or attempt == _ATTEMPTS:
                 raise
             asked = error.response.headers.get("Retry-After", "")
-            delay = float(asked) if asked.isdigit() else 0.5 * 2**attempt
+            delay = float(asked) if asked.isdecimal() else 0.5 * 2**attempt
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):
             raise
         except transport_errors():
@@ -68,10 +80,59 @@ def retry(function: Callable[[], _T]) -> _T:
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
-    """Return the errors that mean that the Hub was not reached; the stock client does not wrap httpx2's."""
+    """Return the errors of connections, which may pass with time; the stock client does not wrap httpx2's."""
     import httpx2
 
     return (httpx2.TransportError, ConnectionError, TimeoutError)
+
+
+@contextlib.contextmanager
+def reaching(what: str) -> Iterator[None]:
+    """Turn the errors that mean that the Hub was not reached into a HubError; `what` begins its message."""
+    import httpx2
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        yield
+    except OfflineModeIsEnabled:
+        raise HubError(f"{what} needs the Hub, and offline mode is on. Unset HF_HUB_OFFLINE.") from None
+    except (httpx2.RequestError, ConnectionError, TimeoutError) as error:  # redirections without end are one, too
+        raise HubError(
+            f"{what}: the Hub cannot be reached ({str(error).rstrip('.')}). Check the connection and HF_ENDPOINT."
+        ) from error
+
+
+@contextlib.contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Turn the stock client's errors of answers that make no sense, as those of other servers, into a HubError."""
+    try:
+        yield
+    except _SENSELESS as error:
+        raise HubError(
+            f"{what}: the answer of {_endpoint()} cannot be read ({_first_line(error)}). Check HF_ENDPOINT and proxies."
+        ) from error
+
+
+@contextlib.contextmanager
+def disk_errors(what: object) -> Iterator[None]:
+    """Turn errors of the disk that the cache is on into a HubError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise HubError(
+            f"{what}: the cache cannot be used ({error.strerror or _first_line(error)}). "
+            "Free some space, or set HF_HUB_CACHE to a folder on another disk."
+        ) from error
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 @contextlib.contextmanager
@@ -79,32 +140,28 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
     """Turn the client's errors into a HubError that names the model and says what to do."""
     from huggingface_hub import errors
 
-    try:
-        yield
-    except errors.GatedRepoError as error:
-        raise HubError(f"{ref}: gated. Accept its conditions on its page, then log in with `hf auth login`.") from error
-    except errors.RepositoryNotFoundError as error:
-        raise HubError(
-            f"{ref}: no such model on the Hub, or it is private and this token may not read it. "
-            "Check the name, or log in with `hf auth login`."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise HubError(f"{ref}: the repository has no revision {ref.revision!r}.") from error
-    except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError, errors.OfflineModeIsEnabled) as error:
-        what = f"{ref}{f' ({file})' if file else ''}"
-        raise HubError(f"{what}: not in the cache, and the Hub cannot be reached (offline mode?).") from error
-    except errors.EntryNotFoundError as error:
-        raise HubError(f"{ref}: has no file {file!r} at this revision.") from error
-    except errors.HFValidationError as error:
-        raise HubError(f"{ref}: not a valid model id: {error}") from error
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", "no")
-        text = error.server_message or str(error).splitlines()[0]
-        raise HubError(f"{ref}: the Hub answered {status}: {text}") from error
-    except transport_errors() as error:
-        raise HubError(f"{ref}: the Hub cannot be reached ({error}). Check the connection and HF_ENDPOINT.") from error
-    except OSError as error:
-        raise HubError(
-            f"{ref}: the cache cannot be used ({error.strerror or error}). "
-            "Free some space, or set HF_HUB_CACHE to another disk."
-        ) from error
+    with reaching(str(ref)):
+        try:
+            yield
+        except errors.GatedRepoError as error:
+            raise HubError(
+                f"{ref}: gated. Accept its conditions on its page, then log in with `hf auth login`."
+            ) from error
+        except errors.RepositoryNotFoundError as error:
+            raise HubError(
+                f"{ref}: no such model on the Hub, or it is private and this token may not read it. "
+                "Check the name, or log in with `hf auth login`."
+            ) from error
+        except errors.RevisionNotFoundError as error:
+            raise HubError(f"{ref}: the repository has no revision {ref.revision!r}.") from error
+        except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError, errors.OfflineModeIsEnabled) as error:
+            what = f"{ref}{f' ({file})' if file else ''}"
+            raise HubError(f"{what}: not in the cache, and the Hub cannot be reached (offline mode?).") from error
+        except errors.EntryNotFoundError as error:
+            raise HubError(f"{ref}: has no file {file!r} at this revision.") from error
+        except errors.HFValidationError as error:
+            raise HubError(f"{ref}: not a valid model id: {error}") from error
+        except errors.HfHubHTTPError as error:
+            status = getattr(error.response, "status_code", "no")
+            text = error.server_message or str(error).splitlines()[0]
+            raise HubError(f"{ref}: the Hub answered {status}: {text}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.errors import CheckpointError, HubError
-from hf_lwmm.hub.calls import call, client, transport_errors
+from hf_lwmm.hub.calls import client, reaching, read, readable
 from hf_lwmm.hub.card import README, card_metadata, read_card
 from hf_lwmm.hub.local_folder import file_of, files_of
 from hf_lwmm.hub.refs import ModelRef
@@ -42,6 +42,11 @@ class Source:
         files = ":" + "+".join(self.ref.files) if self.ref.files else ""
         return f"{self.ref.repo_id}@{self.sha[:7]}{files}"
 
+    def file_label(self, name: str) -> str:
+        """Return what messages call one of its files: the model's label, and the file's name unless it ends with it."""
+        label = self.label
+        return label if label == name or label.endswith(f":{name}") else f"{label}: {name}"
+
 
 @dataclass(frozen=True)
 class ListedModel:
@@ -63,10 +68,10 @@ def resolve(ref: ModelRef) -> Source:
     from huggingface_hub import is_offline_mode
 
     api, repo_id = client(), _repo_id(ref)
-    sha = call(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
+    sha = read(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
     if is_offline_mode():
         return _cached_source(ref, sha)
-    return _listed_source(ref, call(ref, lambda: api.model_info(repo_id, revision=sha)))
+    return _listed_source(ref, read(ref, lambda: api.model_info(repo_id, revision=sha)))
 
 
 def list_models(query: Mapping[str, str], limit: int) -> list[ListedModel]:
@@ -80,18 +85,15 @@ def list_models(query: Mapping[str, str], limit: int) -> list[ListedModel]:
     Raises:
         HubError: if the Hub refuses or cannot be reached.
     """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     properties: Any = ["cardData", "downloads", "sha", "siblings"]
     asked: dict[str, Any] = {**query, "sort": "downloads", "limit": limit, "expand": properties}
-    try:
-        found = list(client().list_models(**asked))
-    except OfflineModeIsEnabled:
-        raise HubError("Searching needs the Hub, and offline mode is on. Unset HF_HUB_OFFLINE.") from None
-    except HfHubHTTPError as error:
-        raise HubError(f"The Hub's list of models: {str(error).splitlines()[0]}") from error
-    except transport_errors() as error:
-        raise HubError(f"The Hub cannot be reached ({error}). Check the connection and HF_ENDPOINT.") from error
+    with readable("Searching"), reaching("Searching"):
+        try:
+            found = list(client().list_models(**asked))
+        except HfHubHTTPError as error:
+            raise HubError(f"The Hub's list of models: {str(error).splitlines()[0]}") from error
     return [ListedModel(_listed_source(ModelRef(repo_id=info.id), info), info.downloads or 0) for info in found]
 
 
@@ -107,7 +109,7 @@ def fetch(source: Source, name: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     repo_id = _repo_id(source.ref)
-    return Path(call(source.ref, lambda: hf_hub_download(repo_id, name, revision=source.sha), name))
+    return Path(read(source.ref, lambda: hf_hub_download(repo_id, name, revision=source.sha), name))
 
 
 def _repo_id(ref: ModelRef) -> str:

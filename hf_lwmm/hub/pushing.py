@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm.errors import HubError, RefError
-from hf_lwmm.hub.calls import call, client, retry
+from hf_lwmm.hub.calls import call, client, reaching, readable, retry
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.hashes import git_blob_id, sha256
 from hf_lwmm.hub.refs import ModelRef, parse_hub_ref
@@ -76,7 +76,8 @@ def check_push(repo_id: str, options: PushOptions = PushOptions()) -> None:
     api, ref = client(), ModelRef(repo_id=repo_id, revision=options.revision)
     user = whoami()
     try:
-        retry(lambda: api.auth_check(repo_id, write=not options.create_pr))
+        with reaching("Pushing"):
+            retry(lambda: api.auth_check(repo_id, write=not options.create_pr))
     except RepositoryNotFoundError:
         _check_new(repo_id, options, user)
         return
@@ -152,7 +153,11 @@ def whoami() -> dict[str, Any]:
     if get_token() is None:
         raise HubError("Pushing needs a token: run `hf auth login`, or set HF_TOKEN.")
     try:
-        return dict(retry(lambda: client().whoami()))
+        with readable("Pushing"), reaching("Pushing"):
+            user = dict(retry(lambda: client().whoami()))
+            if not isinstance(user.get("name"), str):
+                raise ValueError("it names no user")
+            return user
     except HfHubHTTPError as error:
         raise HubError("The Hub does not accept this token: run `hf auth login`, or set HF_TOKEN.") from error
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hf_lwmm.errors import HubError
-from hf_lwmm.hub.calls import call, transport_errors
+from hf_lwmm.hub.calls import call, read, readable, transport_errors
 from hf_lwmm.hub.client import Source
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class RangeRequests:
                 location.etag = etag
         if etag != location.etag:
             raise self._changed()
-        place = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        place = re.fullmatch(r"bytes (\d{1,19})-\d{1,19}/(\d{1,19})", response.headers.get("Content-Range", ""))
         plain = response.headers.get("Content-Encoding", "identity") == "identity"
         if response.status_code != 206 or place is None or not plain:
             raise RangesRefusedError(
@@ -158,10 +158,11 @@ class RangeRequests:
     def _metadata(self) -> HfFileMetadata:
         from huggingface_hub import get_hf_file_metadata
 
-        return call(self._ref, lambda: get_hf_file_metadata(self._url, library_name="hf-lwmm"), self._name)
+        return read(self._ref, lambda: get_hf_file_metadata(self._url, library_name="hf-lwmm"), self._name)
 
     def _place(self, metadata: HfFileMetadata, *, renewable: bool) -> _Location:
-        on_hub = urlsplit(metadata.location)[:2] == urlsplit(self._url)[:2]
+        with readable(self.label):
+            on_hub = urlsplit(metadata.location)[:2] == urlsplit(self._url)[:2]
         return _Location(metadata.location, on_hub, renewable and not on_hub)
 
     def _changed(self) -> FileChangedError:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hf_lwmm.errors import HubError
+from hf_lwmm.hub.calls import disk_errors
 from hf_lwmm.hub.client import Source, fetch
-from hf_lwmm.hub.partial_file import BLOCK, OtherContentError, PartialFile, disk_errors
+from hf_lwmm.hub.partial_file import BLOCK, OtherContentError, PartialFile
 from hf_lwmm.hub.range_requests import FileChangedError, RangeRequests, RangesRefusedError
 from hf_lwmm.hub.ranges import Span, align, coalesce, cut, subtract, total, union
 from hf_lwmm.hub.transfer import transfer
@@ -33,13 +35,21 @@ def open_remote(source: Source, name: str) -> RemoteFile | None:
     from huggingface_hub.file_download import repo_folder_name
 
     repo_id = source.ref.repo_id
-    if repo_id is None or is_offline_mode() or _cached(source, name) is not None:
+    if repo_id is None or is_offline_mode():
+        return None
+    if (cached := _cached(source, name)) is not None:
+        _remove(_partial(cached.resolve()))
         return None
     requests = RangeRequests(source, name)
+    if requests.etag is None:
+        return None
     folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo_id, repo_type="model")
-    if requests.etag is None or (folder / "blobs" / requests.etag).exists():
-        return None  # in the second case another revision has the same file, and nothing is downloaded
-    return RemoteFile(source, name, requests, folder / "blobs" / requests.etag)
+    blob = folder / "blobs" / requests.etag
+    with disk_errors(blob):
+        if blob.exists():  # another revision has the same file, and nothing is downloaded
+            _remove(_partial(blob))
+            return None
+    return RemoteFile(source, name, requests, blob)
 
 
 class RemoteFile:
@@ -49,18 +59,17 @@ class RemoteFile:
     only, so looking at a model leaves nothing behind.
 
     Attributes:
-        name: the name in the repository.
+        name: what messages call it.
         size: in bytes.
         sha256: the SHA-256 of the content, in hexadecimal, as the Hub records it for large files; None for small ones.
     """
 
     def __init__(self, source: Source, name: str, requests: RangeRequests, blob: Path) -> None:
         """Read through `requests` a file whose place in the cache, once it is whole, is `blob`."""
-        self.name, self.size = name, requests.size
+        self.name, self.size, self._name = source.file_label(name), requests.size, name
         self.sha256 = requests.etag if len(requests.etag or "") == 64 else None
         self._source, self._requests, self._blob = source, requests, blob
-        # Its ending tells the cache's own tools what it is: they list it, and delete it when they are asked to.
-        self._partial = blob.with_name(f"{blob.name}.partial.incomplete")
+        self._partial = _partial(blob)
         self._lock = threading.Lock()
         self._kept: dict[int, bytes] = {}
         self._closed = False
@@ -109,17 +118,19 @@ class RemoteFile:
         """
         for start, end in spans:
             self._check(start, end)
-        if (path := self._whole or _cached(self._source, self.name)) is not None:
+        if (path := self._whole or _cached(self._source, self._name)) is not None:
             return self._use(path)
         self._stored = PartialFile.open(self._partial, self.size)
-        held = self._stored.held() if self._stored is not None else []
         needed = align(spans, BLOCK, self.size)
-        missing = subtract(needed, held)
+        missing = subtract(needed, self._held(needed))
+        recorded = self._stored.recorded() if self._stored is not None else []
         try:
-            if whole or (missing and total(union([*needed, *held])) > _WHOLE_FROM * self.size):
-                return self._use(self._complete(held, progress))
+            if whole or (missing and total(union([*needed, *recorded])) > _WHOLE_FROM * self.size):
+                return self._use(self._complete(self._held([(0, self.size)]), progress))
             if missing:
                 self._bring(coalesce(missing, total(missing) // _READ_ALONG), progress)
+            if self._blob.exists():  # another process has downloaded the file meanwhile
+                return self._use(fetch(self._source, self.name))
             return None
         except RangesRefusedError:
             return self._use(self._download(progress))
@@ -137,6 +148,10 @@ class RemoteFile:
             raise HubError(f"{self._requests.label}: was closed, so it cannot be read. Open the model again.")
         if start < 0 or end > self.size:
             raise HubError(f"{self._requests.label}: ends too early; it is truncated or damaged.")
+
+    def _held(self, spans: Sequence[Span]) -> list[Span]:
+        """What of spans is on disk."""
+        return [held for span in spans for held in self._stored.held(*span)] if self._stored is not None else []
 
     def _read_blocks(self, start: int, buffer: memoryview) -> None:
         """Fill `buffer` from the blocks in memory, after one request for those that are missing."""
@@ -179,25 +194,26 @@ class RemoteFile:
                 self._stored = None
                 PartialFile.set_aside(self._partial)
                 return self._download(progress)
-            return fetch(self._source, self.name)  # makes the name in the cache, and downloads nothing
+            return fetch(self._source, self._name)  # makes the name in the cache, and downloads nothing
         return self._download(progress)
 
     def _download(self, progress: Callable[[int], None]) -> Path:
-        path = fetch(self._source, self.name)
+        path = fetch(self._source, self._name)
         progress(self.size)
         return path
 
     def _use(self, path: Path) -> Path:
         """Read from a whole file from now on; the partial one is of no more use."""
-        self._partial.unlink(missing_ok=True)
+        _remove(self._partial)
         if self._whole is None:
-            self._stored, self._whole = PartialFile.of_whole(path), path
+            with disk_errors(path):  # it may have been deleted since
+                self._stored, self._whole = PartialFile.of_whole(path), path
         return path
 
     def _forget(self) -> None:
         """Delete what was fetched."""
         self._stored = None
-        self._partial.unlink(missing_ok=True)
+        _remove(self._partial)
 
     def _bring(self, spans: Sequence[Span], progress: Callable[[int], None]) -> None:
         """Fetch spans, which begin and end where blocks do, into the partial file."""
@@ -205,6 +221,18 @@ class RemoteFile:
             self._partial.parent.mkdir(parents=True, exist_ok=True)
         self._stored = PartialFile.create(self._partial, self.size)
         transfer(self._requests, self._stored, spans, progress)
+
+
+def _partial(blob: Path) -> Path:
+    """The place of what is there of a file that is to be `blob` in the cache."""
+    # Its ending tells the cache's own tools what it is: they list it, and delete it when they are asked to.
+    return blob.with_name(f"{blob.name}.partial.incomplete")
+
+
+def _remove(partial: Path) -> None:
+    """Delete a partial file that is of no more use, where the cache can be written."""
+    with contextlib.suppress(OSError):
+        partial.unlink()
 
 
 def _cached(source: Source, name: str) -> Path | None:

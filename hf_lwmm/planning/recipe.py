@@ -105,6 +105,7 @@ def recipe_of(
     sha256: tuple[Mapping[str, str], ...],
     output: Mapping[str, str],
     *,
+    recorded: tuple[tuple[str, ...], ...] = (),
     files: FileOptions = FileOptions(),
     bn_images: ImageProvenance | None = None,
     system: str | None = None,
@@ -125,7 +126,7 @@ def recipe_of(
         files=files,
         local=tuple(name for name, source in zip(every, sources, strict=True) if source.sha is None),
         sha256=sha256,
-        recorded=tuple(tuple(checkpoint.recorded) for checkpoint in plan.sources),
+        recorded=recorded,
         output=output,
     )
 
