@@ -22,6 +22,7 @@ from hf_lwmm.localhub.hosts import LOCAL_NAMES, KnownHosts
 from hf_lwmm.localhub.records import StoreError
 from hf_lwmm.localhub.store import Store
 from hf_lwmm.localhub.throttle import Throttle, Throttled
+from hf_lwmm.text import printable
 
 Answer = Callable[[Hub, Request], Awaitable[Response]]  # how a request to a store is answered
 
@@ -103,7 +104,7 @@ def _refused(error: StoreError | DocumentError | OSError) -> Response:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         message = f"This Hub cannot use its disk ({error.strerror}). Nothing was changed."
         error = StoreError(507 if full else 500, message)
-    line = " ".join(error.message.split())
+    line = printable(" ".join(error.message.split()))
     headers = {"X-Error-Message": line.encode("ascii", "backslashreplace").decode()}
     if error.code:
         headers["X-Error-Code"] = error.code

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import h11
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE = 30.0  # seconds for the head of a request, and for reading what was sent
 CONNECTIONS = 128  # at once; each may have a file open, too, and some systems allow a process 256
 _BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+def until_cut(app: ASGIApp) -> ASGIApp:
+    """Return the application that gives up an answer for which its connection is of no use any more."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(h11.LocalProtocolError):  # the client sent nonsense before it was answered
+            await app(scope, receive, send)
+
+    return answer
 
 
 class TimedConnection(H11Protocol):

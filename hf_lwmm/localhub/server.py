@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from hf_lwmm.errors import HubError
 from hf_lwmm.localhub.app import create_app
-from hf_lwmm.localhub.connections import TimedConnection
+from hf_lwmm.localhub.connections import TimedConnection, until_cut
 from hf_lwmm.localhub.faults import Fault
 from hf_lwmm.localhub.lock import RootLock
 from hf_lwmm.localhub.records import DamagedError, User
@@ -106,7 +106,7 @@ def serve(
 
 
 def _config(app: ASGIApp, log_level: int) -> uvicorn.Config:
-    return uvicorn.Config(app, log_level=log_level, lifespan="off", http=TimedConnection, ws="none")
+    return uvicorn.Config(until_cut(app), log_level=log_level, lifespan="off", http=TimedConnection, ws="none")
 
 
 def _endpoint(bound: socket.socket) -> str:
