@@ -102,7 +102,7 @@ def test_no_model_is_overwritten_by_what_is_made_of_it(
     code, _, err = run("convert", models[0], tmp_path / output, "--to", "advent", "--overwrite")
     assert code == 1 and "which the output is made of" in err
     with pytest.raises(MergeError, match="which the output is made of"):
-        check_report_name(models[0] / "model.safetensors", models)
+        check_report_name(models[0] / "model.safetensors", *models)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
 
 

@@ -130,7 +130,7 @@ class RemoteFile:
             if missing:
                 self._bring(coalesce(missing, total(missing) // _READ_ALONG), progress)
             if self._blob.exists():  # another process has downloaded the file meanwhile
-                return self._use(fetch(self._source, self.name))
+                return self._use(fetch(self._source, self._name))
             return None
         except RangesRefusedError:
             return self._use(self._download(progress))
