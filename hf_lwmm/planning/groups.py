@@ -151,8 +151,9 @@ def check_runnable(checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: naming the tensors and the remedy.
     """
+    groups = groups_of(checkpoint).groups
     for kind in (ADAPTER, QUANTISED):
-        if slots := [slot for group in groups_of(checkpoint).groups if group.kind is kind for slot in group.slots]:
+        if slots := [slot for group in groups if group.kind is kind for slot in group.slots]:
             raise CheckpointError(f"{checkpoint.label}: cannot be run as a network: {sentence(kind, slots)}")
 
 

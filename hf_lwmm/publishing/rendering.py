@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from hf_lwmm.text import Markdown, as_markdown, code, fenced, target
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
+    from jinja2 import Template
 
 
 def render(name: str, metadata: ModelCardData, **values: object) -> str:
@@ -23,17 +25,23 @@ def render(name: str, metadata: ModelCardData, **values: object) -> str:
         CardError: if the metadata is not what the Hub accepts.
     """
     from huggingface_hub import ModelCard
+
+    try:
+        card = _template(name).render(card_data=_yaml(metadata), **values)
+        ModelCard(card)
+    except (ValueError, TypeError) as error:
+        raise CardError(f"The model card's metadata cannot be written: {error}") from error
+    return card
+
+
+@cache
+def _template(name: str) -> Template:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(finalize=as_markdown, undefined=StrictUndefined, keep_trailing_newline=False)
     environment.filters |= {"code": code, "fenced": fenced, "target": target}
     text = files("hf_lwmm.publishing").joinpath(f"templates/{name}.md.jinja").read_text(encoding="utf-8")
-    try:
-        card = environment.from_string(text).render(card_data=_yaml(metadata), **values)
-        ModelCard(card)
-    except (ValueError, TypeError) as error:
-        raise CardError(f"The model card's metadata cannot be written: {error}") from error
-    return card
+    return environment.from_string(text)
 
 
 def _yaml(metadata: ModelCardData) -> Markdown:
