@@ -533,3 +533,9 @@ def test_a_full_disk_is_said_and_changes_nothing(error: int, own: LocalHub, monk
         monkeypatch.setattr(os, "fsync", sync)
         assert reply.status == 200 and refused > 0
     assert read(own, "/local/pub/resolve/main/w.bin") == WEIGHTS
+
+
+def test_no_branch_hides_a_commit(own: LocalHub) -> None:
+    commit_id = "0123456789abcdef0123456789abcdef01234567"
+    reply = send(own, "POST", f"/api/models/local/pub/branch/{commit_id}", b"{}", token=TOKEN)
+    assert reply.status == 400 and b"no name of a branch" in reply.body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,11 +95,11 @@ def _files(pictures: Sequence[str | Path]) -> list[Path]:
 
 def _stems(pictures: Sequence[Path]) -> list[str]:
     """The beginnings of the names of the pictures' results, each once."""
-    stems, seen = [], dict[str, int]()
+    stems = dict[str, None]()
     for path in pictures:
-        seen[path.stem] = seen.get(path.stem, 0) + 1
-        stems.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
-    return stems
+        names = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
+        stems[next(name for name in names if name not in stems)] = None
+    return list(stems)
 
 
 def _check_apart(pictures: Sequence[Path], stems: Sequence[str], output: Path) -> None:

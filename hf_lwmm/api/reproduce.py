@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.merge import merge
+from hf_lwmm.checkpoints.companions import other_weights, read_config
 from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
@@ -100,6 +101,8 @@ def _loaded(source: Source, output: Sequence[str]) -> tuple[tuple[str, ...], str
             return (), ""  # a merge of several files without an index, which are named when they are loaded
         return (), str(error)
     loaded = (*chosen.names, *([chosen.index.name] if chosen.index else []))
+    if (named := other_weights(read_config(source, chosen.folder).content, loaded, chosen.folder)) is not None:
+        return (named,), f"{named} would be loaded, which its config.json names."
     if others := sorted(set(loaded) - set(output)):
         return loaded, f"{', '.join(others)} would be loaded, which the recipe does not make."
     return loaded, ""

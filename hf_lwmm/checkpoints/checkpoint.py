@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.companions import ProcessorSettings, read_config, read_processor
+from hf_lwmm.checkpoints.companions import ProcessorSettings, beside, other_weights, read_config, read_processor
 from hf_lwmm.checkpoints.dtypes import Bytes, byte_count, widen
 from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
@@ -170,6 +170,13 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
     if len(kinds) > 1:
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
     config = read_config(source, chosen.folder)
+    chosen_files = (*chosen.names, *([chosen.index.name] if chosen.index else []))
+    named = None if source.ref.files else other_weights(config.content, chosen_files, chosen.folder)
+    if named is not None:
+        raise CheckpointError(
+            f"{source.label}: its config.json names {named!r} as the weights, which transformers loads in place of "
+            f"{chosen.names[0]}. Say which: {source.ref.of(beside(chosen.folder, named)).shown}"
+        )
     with contextlib.ExitStack() as opened:
         parts = []
         for name in chosen.names:

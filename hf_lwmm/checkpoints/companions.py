@@ -5,7 +5,7 @@ Both come from the folder of the weights, as transformers reads them, and are ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -53,6 +53,15 @@ class ProcessorSettings:
     def reduces_labels(self) -> bool:
         """True if ids in label files are one more than the classes, and 0 stands for none."""
         return any(self.content.get(name) is True for name in ("do_reduce_labels", "reduce_labels"))
+
+
+WEIGHTS_NAME = "transformers_weights"  # in a config.json: the file that transformers loads, whatever else is there
+
+
+def other_weights(config: Mapping[str, Any], files: Collection[str], folder: str) -> str | None:
+    """Return the file of weights that a config.json names, if it is none of `files`; None if it names none."""
+    named = config.get(WEIGHTS_NAME)
+    return None if named is None or beside(folder, str(named)) in files else str(named)
 
 
 def beside(folder: str, name: str) -> str:

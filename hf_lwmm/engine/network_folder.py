@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, beside, companion
+from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, beside, companion
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
 from hf_lwmm.checkpoints.torch_sharing import check_apart
@@ -56,9 +56,10 @@ def code_files(plan: MergePlan) -> tuple[str, ...]:
 
 
 def _config(content: bytes, plan: MergePlan) -> bytes:
-    """The anchor's configuration, without a path of somebody's machine and with the dtype that is written."""
+    """The anchor's configuration, without a path of somebody's machine or a name of its weights, and with the dtype."""
     config: dict[str, Any] = dict(as_mapping(parse_json(content, CONFIG), CONFIG))
-    changed = config.pop("_name_or_path", None) is not None
+    left_out = [name for name in ("_name_or_path", WEIGHTS_NAME) if config.pop(name, None) is not None]
+    changed = bool(left_out)
     if plan.knobs.dtype is not None:
         key = "torch_dtype" if "torch_dtype" in config else "dtype"
         changed |= config.get(key) != plan.knobs.dtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from hf_lwmm.hub.refs import ModelRef
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
+
+
+_COMMIT = re.compile("[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ def resolve(ref: ModelRef) -> Source:
 
     api, repo_id = client(), _repo_id(ref)
     sha = read(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
+    if ref.revision is not None and _COMMIT.fullmatch(ref.revision) and sha != ref.revision:
+        raise HubError(f"{ref}: a branch or a tag of this name hides the commit; it leads to {sha}.")
     if is_offline_mode():
         return _cached_source(ref, sha)
     return _listed_source(ref, read(ref, lambda: api.model_info(repo_id, revision=sha)))

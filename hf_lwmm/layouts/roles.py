@@ -30,6 +30,19 @@ def is_bn_stat(slot: str) -> bool:
     return slot.endswith((".running_mean", ".running_var"))
 
 
+_OUTPUT = re.compile(
+    r"classifier|class_?embed|cls(_seg)?|fc|logits?|conv_seg|linear_pred|seg(mentation)?_?head|score|head", re.I
+)
+
+
+def names_a_classifier(slot: str) -> bool:
+    """Return True if a slot is a classifier's, or, where no layout knows it, has a name that classifiers have."""
+    found = place_of(slot)
+    if found is not None:
+        return "classes" in found[1].flags
+    return any(_OUTPUT.fullmatch(part) for part in slot.split(".")[:-1][-2:])
+
+
 def depth_order(slots: Iterable[str]) -> list[str]:
     """Return slots in the order in which a forward pass first uses them (methods/README.md, section 4).
 

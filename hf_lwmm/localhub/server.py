@@ -105,8 +105,18 @@ def serve(
         lock.release()
 
 
+_GRACE = 2  # seconds that requests have to end when the server is stopped
+
+
 def _config(app: ASGIApp, log_level: int) -> uvicorn.Config:
-    return uvicorn.Config(until_cut(app), log_level=log_level, lifespan="off", http=TimedConnection, ws="none")
+    return uvicorn.Config(
+        until_cut(app),
+        log_level=log_level,
+        lifespan="off",
+        timeout_graceful_shutdown=_GRACE,
+        http=TimedConnection,
+        ws="none",
+    )
 
 
 def _endpoint(bound: socket.socket) -> str:

@@ -53,7 +53,8 @@ def _folder(text: str) -> str:
 
 
 def _ref(text: str) -> str:
-    if len(text) > 255 or ".." in text or not re.fullmatch(r"(?!refs/|tags/)\w[\w./+-]*", text):
+    looks_like_a_commit = re.fullmatch("[0-9a-f]{7,40}", text)  # which it would hide
+    if looks_like_a_commit or len(text) > 255 or ".." in text or not re.fullmatch(r"(?!refs/|tags/)\w[\w./+-]*", text):
         raise ValueError(f"{shortened(text)} is no name of a branch or a tag")
     return text
 

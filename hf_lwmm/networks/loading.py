@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
-from hf_lwmm.checkpoints.companions import CONFIG, companion
+from hf_lwmm.checkpoints.companions import CONFIG, WEIGHTS_NAME, companion
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
@@ -25,7 +25,7 @@ from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
-from hf_lwmm.networks.module_slots import fill, misfits, slots_of, state_of
+from hf_lwmm.networks.module_slots import fill, misfits, slots_of, some, state_of
 from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
@@ -195,6 +195,7 @@ def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) ->
 def _named_content(checkpoint: Checkpoint, notes: list[str]) -> dict[str, Any]:
     """The content of the config.json with the names of the checkpoint's classes, as many as its classifier has rows."""
     content, rows = dict(checkpoint.config), classifier_rows(checkpoint.slot_map)
+    content.pop(WEIGHTS_NAME, None)
     _check_layers(content, checkpoint)
     classes, stated = checkpoint.classes, content.get("id2label")
     if classes is None and rows is not None and len(stated or ()) != rows:
@@ -299,9 +300,11 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     try:
         config = model_class.config_class.from_dict(_named_content(checkpoint, notes))
         if checkpoint.renamed:  # transformers would look for the names of its own, and find none
-            model = model_class.from_pretrained(None, config=config, state_dict=state_of(checkpoint))
+            where: Path | None = None
+            given: dict[str, Any] = {"state_dict": state_of(checkpoint)}
         else:
-            model = model_class.from_pretrained(hub.fetch(source, path).parent, config=config, local_files_only=True)
+            where, given = hub.fetch(source, path).parent, {"local_files_only": True}
+        model, found = model_class.from_pretrained(where, config=config, output_loading_info=True, **given)
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
             raise CheckpointError(
@@ -309,4 +312,7 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
                 "above). If those of the classifier have, give id2label as many classes as it has rows."
             ) from None
         raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
+    if missing := sorted(name for name in found["missing_keys"] if not name.endswith("num_batches_tracked")):
+        faults = f"{len(missing)} tensors are missing ({some(missing)})"  # which transformers fills at random
+        raise LayoutError(f"{checkpoint.label} does not fit {model_class.__name__}: {faults}.")
     return _loaded(checkpoint, model, stated_processor(checkpoint, model.config), family, notes)

@@ -43,7 +43,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> list[str]:
                 values = torch.from_numpy(checkpoint.slot_bytes(atom.slot)).view(_TORCH[stored])
                 flat[atom.start : atom.start + len(values)] = values
     unused = [slot for slot in given if slot not in own.slots and not _is_counter(slot)]
-    return [f"{checkpoint.label}: {len(unused)} tensors are not used ({_some(unused)})"] if unused else []
+    return [f"{checkpoint.label}: {len(unused)} tensors are not used ({some(unused)})"] if unused else []
 
 
 def state_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -63,8 +63,8 @@ def misfits(network: SlotMap, checkpoint: SlotMap) -> str:
     needed, given = ({slot: atom.shape for slot, atom in each.slots.items()} for each in (network, checkpoint))
     missing = [slot for slot in needed if slot not in given and not _is_counter(slot)]
     other = [f"{s} is {given[s]}, not {shape}" for s, shape in needed.items() if given.get(s, shape) != shape]
-    faults = [f"{len(missing)} slots are missing ({_some(missing)})"] if missing else []
-    faults += [f"{len(other)} have another shape ({_some(other)})"] if other else []
+    faults = [f"{len(missing)} slots are missing ({some(missing)})"] if missing else []
+    faults += [f"{len(other)} have another shape ({some(other)})"] if other else []
     return "; ".join(faults)
 
 
@@ -72,5 +72,6 @@ def _is_counter(slot: str) -> bool:
     return slot.endswith("num_batches_tracked")
 
 
-def _some(items: Sequence[str]) -> str:
+def some(items: Sequence[str]) -> str:
+    """Return the first few names in words."""
     return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")

@@ -13,7 +13,7 @@ from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.labels import matching_rows, normalise
-from hf_lwmm.layouts import depth_order, place_of, registration_order
+from hf_lwmm.layouts import depth_order, names_a_classifier, place_of, registration_order
 from hf_lwmm.planning.groups import (
     ADAPTER,
     COMPLEX,
@@ -123,6 +123,7 @@ def align(
     _check_networks(models)
     _check_backbones(checkpoints, anchor)
     _check_keep(checkpoints[anchor], keep)
+    _check_head(checkpoints[anchor], head)
     mine = checkpoints[anchor].slot_map.slots
     ranked = _ranked(models, order)
     positions: dict[object, int] = {}
@@ -258,20 +259,29 @@ def _check_keep(anchor: Checkpoint, keep: Sequence[str]) -> None:
             raise PlanError(f"--keep {name} fits no slot of {anchor.label}; `hf-lwmm plan --full` lists them.")
 
 
+def _check_head(anchor: Checkpoint, head: str) -> None:
+    """Refuse a choice about heads where no head can be told from other layers, since it would do nothing."""
+    slots = anchor.slot_map
+    if head != "shared" and slots.backbone is None and not any(_is_classifier(anchor, slot) for slot in slots.slots):
+        raise PlanError(
+            f"--head {head}: the head of {anchor.label} cannot be told from its other layers. --keep names what "
+            "stays the anchor's."
+        )
+
+
 def _held(models: _Models, slot: str, head: str, keep: Sequence[str]) -> Reason | None:
     """The reason why a slot is asked to stay the anchor's, or None."""
     if asked := next((name for name in keep if _under(slot, name)), None):
         return Reason(f"kept as asked (--keep {asked})")
-    place = place_of(slot)
-    in_head = place[0].kind == "head" if place else models.checkpoints[models.anchor].slot_map.backbone is not None
+    place, anchor = place_of(slot), models.checkpoints[models.anchor]
+    in_head = place[0].kind == "head" if place else anchor.slot_map.backbone is not None or _is_classifier(anchor, slot)
     return Reason("heads stay the anchor's (--head anchor)") if head == "anchor" and in_head else None
 
 
 def _label_notes(checkpoints: Sequence[Checkpoint], shared: Sequence[SharedSlot]) -> tuple[str, ...]:
     silent: dict[str, None] = {}
     for slot in shared:
-        place = place_of(slot.slot)
-        if place and "classes" in place[1].flags:
+        if names_a_classifier(slot.slot) and all(_is_classifier(checkpoints[m], slot.slot) for m in slot.members):
             silent |= dict.fromkeys(checkpoints[m].label for m in slot.members if not checkpoints[m].classes)
     return tuple(f"{label} does not name its classes; they were taken to be those of the others." for label in silent)
 
@@ -303,8 +313,7 @@ def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason 
         return Reason(stored, model, kind), None
     if groups.of(slot, WEIGHT_NORM) and not models.ours.of(slot, WEIGHT_NORM):
         return Reason(f"{WEIGHT_NORM.name} in {theirs.label}"), None
-    place = place_of(slot)
-    if place and "classes" in place[1].flags:
+    if _is_classifier(ours, slot) and _is_classifier(theirs, slot):
         reason, rows = _compare_labels(ours, theirs, mine.shape, other.shape, head)
         return (Reason(reason) if reason else None), rows
     if mine.shape != other.shape:
@@ -332,6 +341,14 @@ def _compare_labels(
     if mine[1:] != other[1:] or max(rows) < 0:
         return f"classifier rows of {theirs.label} cannot be matched", None
     return None, rows
+
+
+def _is_classifier(checkpoint: Checkpoint, slot: str) -> bool:
+    """True for a known classifier, and for what has its name and as many rows as there are names of classes, if any."""
+    if not names_a_classifier(slot):
+        return False
+    shape, classes = checkpoint.slot_map.slots[slot].shape, checkpoint.classes
+    return place_of(slot) is not None or classes is None or shape[:1] == (len(classes),)
 
 
 def _row_names(checkpoint: Checkpoint, shape: tuple[int, ...]) -> tuple[str, ...] | None:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Set
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import COMPANIONS
+from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
+from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import HfLwmmError, HubError
 from hf_lwmm.files.documents import as_mapping, read_json, read_text
@@ -55,7 +57,8 @@ def _earlier(remote: Source) -> Recipe | None:
 def _written(remote: Source, hashes: Mapping[str, str], recipe: Recipe, files: Collection[str]) -> Iterator[str]:
     yield FILE_NAME
     for name, digest in recipe.output.items():
-        if name in remote.files and _sha256(remote, name, hashes[name]) == digest:
+        ours = name in remote.files and name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX))
+        if ours and _sha256(remote, name, hashes[name]) == digest:
             yield name
     yield from filter(_PICTURE.fullmatch, remote.files)
     if EVALUATION in remote.files:
