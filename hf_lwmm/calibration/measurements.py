@@ -57,7 +57,7 @@ def fisher(
         wanted = "image" if task == "classification" else "pixel"
         raise PlanError(f"{images.name}: has no {wanted} labels, which Fisher information of {loaded.label} needs.")
     model: Any = loaded.model
-    classes, _ = scored_classes(images, loaded, protocol)
+    classes, _ = scored_classes(images, [loaded], protocol)
     ids, _ = label_ids(images, classes)
     rows = match_classes(classes.every, loaded.classes, images.name, loaded.label)
     squares = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}

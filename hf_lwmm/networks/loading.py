@@ -169,9 +169,8 @@ def _from_slots(checkpoint: Checkpoint, system: str | None) -> LoadedModel:
 def _loaded(
     checkpoint: Checkpoint, model: PreTrainedModel, processor: Any, family: Family, notes: Sequence[str]
 ) -> LoadedModel:
-    reduces = checkpoint.processor is not None and checkpoint.processor.reduces_labels
     classes = _classes(model.config, family.task)
-    return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), reduces)
+    return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), checkpoint.reduces_labels)
 
 
 def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) -> PreTrainedModel | None:
