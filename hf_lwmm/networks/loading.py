@@ -51,7 +51,8 @@ class LoadedModel:
 
     `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
     of the background and of the row. `notes` say what was assumed and what was left out. With `reduce_labels`, its
-    image processor says that ids in label files are one more than the classes, and 0 is ignored.
+    image processor says that ids in label files are one more than the classes, and 0 is ignored. `branch` is the one
+    that was taken from a file of several networks.
     """
 
     model: PreTrainedModel
@@ -61,6 +62,7 @@ class LoadedModel:
     source: Source = field(repr=False)
     notes: tuple[str, ...] = ()
     reduce_labels: bool = False
+    branch: str = NetworkOptions().branch
 
     @property
     def label(self) -> str:
@@ -131,7 +133,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
         dtype = _main_float_type(checkpoint) if stored else network.compute_dtype
         module: Any = loaded.model
         module.to(device=device, dtype=getattr(torch, dtype)).eval()
-        return loaded
+        return replace(loaded, branch=network.branch)
     finally:
         checkpoint.close()
 
