@@ -157,8 +157,8 @@ def check_runnable(checkpoint: Checkpoint) -> None:
             raise CheckpointError(f"{checkpoint.label}: cannot be run as a network: {sentence(kind, slots)}")
 
 
-# Adapters' parameters as peft, loralib, kohya, LyCORIS, diffusers and SAMed name them: LoRA, DoRA, LoHa, LoKr, IA3, OFT,
-# VeRA.
+# Adapters' parameters as peft, loralib, kohya, LyCORIS, diffusers and SAMed name them: LoRA, DoRA, LoHa, LoKr, IA3,
+# OFT, VeRA.
 _ADAPTER = re.compile(
     r"(^|\.)(lora[ab]?|(\w+_)?lora_\w+|\w+_lora[ab]?|linear_[ab]_[qkv]|(hada|lokr)_[wt]\d?\w*|ia3_l|b?oft_\w+|vera_\w+"
     r"|dora_scale|glora_\w+)(\.|$)",
