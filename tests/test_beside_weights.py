@@ -123,6 +123,8 @@ def test_a_merge_copies_either_file(models: list[Path], tmp_path: Path) -> None:
         ({**PLAIN, "size": 10**9}, "size is 1000000000"),
         ({**PLAIN, "size": {}}, "size is {}"),
         ({**PLAIN, "image_mean": ["a", 1, 1]}, r"image_mean is \['a', 1, 1\]"),
+        ({**PLAIN, "image_std": [0.2, 0, 0.2]}, r"image_std is \[0.2, 0, 0.2\], not a number above 0"),
+        ({**PLAIN, "image_std": -0.5}, "image_std is -0.5"),
         ({**PLAIN, "do_resize": "yes"}, "do_resize is 'yes', not true or false"),
         ({**PLAIN, "image_processor_type": ["SegformerImageProcessor"]}, "image_processor_type is"),
         ({**PLAIN, "resample": "bilinear"}, "resample is 'bilinear'"),

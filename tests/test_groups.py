@@ -98,6 +98,12 @@ FACTORS = [
     ("ia3_l", "oft_blocks"),
     ("vera_lambda_b", "vera_lambda_d"),
     ("dora_scale", "lora_magnitude_vector"),
+    ("lora.down", "lora.up"),
+    ("lora.A", "lora.B"),
+    ("proj_lora_a", "proj_lora_b"),
+    ("LoRA_A", "LoRA_B"),
+    ("loraA", "loraB"),
+    ("linear_a_q", "linear_b_q"),  # SAMed
 ]
 
 

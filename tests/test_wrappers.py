@@ -176,6 +176,12 @@ def test_student_and_average_are_told_apart_by_what_their_names_share(copies: st
     assert "took the teacher" in found.notes[0] and "(--branch student)" in found.notes[0]
 
 
+def test_the_counter_beside_an_average_is_no_tensor_of_the_network() -> None:
+    names, _, _ = COPIES["averaged"]
+    assert list(unwrap(names, "teacher", "x").names) == NETWORK
+    assert list(unwrap(["steps", *prefixed("module.")], "student", "x").names) == NETWORK
+
+
 def test_an_average_alone_is_taken_and_said_to_be_one() -> None:
     found = unwrap([*prefixed("ema_model."), *prefixed("imnet_model.")], "student", "x")
     assert list(found.names) == NETWORK and "took the teacher (ema_model.*)" in found.notes[0]

@@ -21,6 +21,7 @@ from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.files.documents import shortened
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
 from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance
@@ -177,12 +178,12 @@ def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationS
 
 
 def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
-    """Refuse measurements of another model, and return warnings about those that do not name their model.
+    """Refuse measurements of another model or branch, and return warnings about those that do not name their model.
 
     Raises:
-        PlanError: naming both models.
+        PlanError: naming both models, or both branches.
     """
-    warnings = []
+    warnings, branch = [], ready.knobs.branch
     for found, model in zip(ready.measurements, ready.checkpoints, strict=False):
         record = measured_model(*found.paths.values()) if len(found.paths) == 1 else None
         if record is None:
@@ -191,6 +192,11 @@ def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
             raise PlanError(
                 f"{found.label} was measured on {record.model}, not on {model.label}. Give one file for each model, in "
                 "the models' order, or measure this one (`hf-lwmm measure`)."
+            )
+        elif record.branch not in (None, branch):
+            raise PlanError(
+                f"{found.label} was measured on the branch {shortened(record.branch)} of {record.model}, but the branch "
+                f"{shortened(branch)} is merged. Merge and measure with the same --branch."
             )
     return tuple(warnings)
 

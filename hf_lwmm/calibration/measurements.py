@@ -57,7 +57,7 @@ def fisher(
         wanted = "image" if task == "classification" else "pixel"
         raise PlanError(f"{images.name}: has no {wanted} labels, which Fisher information of {loaded.label} needs.")
     model: Any = loaded.model
-    classes, _ = scored_classes(images, loaded, protocol)
+    classes, _ = scored_classes(images, [loaded], protocol)
     ids, _ = label_ids(images, classes)
     rows = match_classes(classes.every, loaded.classes, images.name, loaded.label)
     squares = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
@@ -116,15 +116,16 @@ def save_measurements(
 ) -> None:
     """Write measurements, a tensor by slot, as a file for `--measurements`.
 
-    The file records the model that was measured, so that it is not taken for another's, and the number of images.
+    The file records the model and branch that were measured, so that it is not taken for another's, and the number of
+    images.
 
     Raises:
         MergeError: if the file cannot be written.
     """
-    checkpoint = open_checkpoint(loaded.source)
+    checkpoint = open_checkpoint(loaded.source, branch=loaded.branch)
     checkpoint.close()
     metadata = {"format": "pt", "hf_lwmm": __version__, "kind": kind, "images": str(images)}
-    metadata |= MeasuredModel(loaded.label, hub.file_hashes(checkpoint.paths)).to_metadata()
+    metadata |= MeasuredModel(loaded.label, hub.file_hashes(checkpoint.paths), loaded.branch).to_metadata()
     with atomic(target) as place:
         save_file({slot: tensor.cpu().contiguous() for slot, tensor in measured.items()}, place, metadata)
 

@@ -71,6 +71,11 @@ class Checkpoint:
         """
         return read_processor(self.source, self.folder)
 
+    @property
+    def reduces_labels(self) -> bool:
+        """True if the image processor says that ids in label files are one more than the classes."""
+        return self.processor is not None and self.processor.reduces_labels
+
     def read_elements(self, tensor: str, start: int, out: Bytes) -> None:
         """Fill `out` with the bytes of a stored tensor from its element `start` on.
 

@@ -194,6 +194,11 @@ def _is_numbers(value: Any) -> bool:
     return _is_number(value) or (isinstance(value, list) and bool(value) and all(map(_is_number, value)))
 
 
+def _is_spread(value: Any) -> bool:
+    """True for what pixels can be divided by."""
+    return _is_numbers(value) and all(part > 0 for part in (value if isinstance(value, list) else [value]))
+
+
 _TEXT = (lambda value: isinstance(value, str), "a text")
 _FLAG = (lambda value: isinstance(value, bool), "true or false")
 _SIZE = (_is_size, f"a number of pixels to {_LARGEST:,}, or an object or a list of such numbers")
@@ -207,6 +212,6 @@ _SETTINGS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "resample": (lambda value: isinstance(value, int) and value in range(6), "a number of PIL's filters, from 0 to 5"),
     "rescale_factor": (_is_number, "a number"),
     "image_mean": _NUMBERS,
-    "image_std": _NUMBERS,
+    "image_std": (_is_spread, "a number above 0 or a list of such numbers"),
     **dict.fromkeys(("size", "crop_size", "pad_size", "window", "stride"), _SIZE),
 }

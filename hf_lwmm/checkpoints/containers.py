@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hf_lwmm.checkpoints.copies import is_ema
+from hf_lwmm.checkpoints.copies import is_alike, is_ema, may_be_average, name_keys
 from hf_lwmm.checkpoints.inert_pickle import Record, shown
 from hf_lwmm.checkpoints.torch_tensors import elements, entries, is_module, is_tensor, module_state, module_tensors
 from hf_lwmm.checkpoints.unwrapping import BRANCHES, without_pure_wrappers
@@ -18,14 +18,16 @@ from hf_lwmm.layouts import named_parts
 
 # Where training code keeps a model inside its checkpoint, most specific first.
 _STATE_DICT_KEYS = (
-    "state_dict", "model_state_dict", "model_state", "model", "net", "network", "student", "module", "params",
-    "weights", "shadow",
+    "student", "state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "params",
+    "weights",
 )  # fmt: skip
 SPLIT_KEYS = ("feature_extractor", "classifier")  # FADA: one state dict for each half of the network
 _BACKBONES = ("encoder", "backbone", "feature_extractor")  # halves that other code keeps apart, and those behind them
 _HEADS = ("decoder", "classifier", "head", "decode_head", "segmentation_head", "neck", "auxiliary_head")
 _DEPTH = 3  # containers in each other
 _BESIDE = "the tensors beside the entries"
+_MMENGINE = ("ema_state_dict", "state_dict")  # the weights in training and their average, which its EMAHook swaps
+_LONG = 100  # characters of a key that nobody gives a network
 _LIGHTNING = "pytorch-lightning_version"
 
 State = Mapping[str, Any]  # records of tensors by name
@@ -66,6 +68,23 @@ class _Found:
     is_module: bool = False
 
 
+@dataclass(frozen=True)
+class _Copies:
+    """The student and the moving average in a container, None where there is none, and further networks in it.
+
+    `others` says in words where those are, each with the key that `--branch` takes it by, "" if it does not.
+    """
+
+    student: _Found | None = None
+    teacher: _Found | None = None
+    others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def first(self) -> _Found | None:
+        """The student, or the average where it is alone."""
+        return self.student or self.teacher
+
+
 def find_network(content: Any, branch: str, file: str) -> Network:
     """Find a network in the content of a torch file.
 
@@ -79,10 +98,11 @@ def find_network(content: Any, branch: str, file: str) -> Network:
     """
     search = _Search(file)
     container = entries(content)
-    student, teacher = search.copies(content)
-    named = search.network(container.get(branch), f"the entry {shown(branch)}") if branch not in BRANCHES else None
+    copies = search.copies(content)
+    student, teacher, others = copies.student, copies.teacher, copies.others
+    named = None if branch in BRANCHES else search.within(container.get(branch), f"the entry {shown(branch)}").first
     if named is not None:
-        found, chosen, other, rest = named, True, None, ""
+        found, chosen, other, rest, others = named, True, None, "", ()
     elif teacher and (branch == "teacher" or not student):
         found, chosen, other, rest = teacher, True, student, "student"
     elif student:
@@ -96,6 +116,12 @@ def find_network(content: Any, branch: str, file: str) -> Network:
         notes = [f"{file}: read {found.place or _BESIDE}; left out {other.place or _BESIDE} (--branch {rest})"]
         if rest == "teacher" and found.is_module and other.is_module and "ema" in container:
             notes.append(f"{file}: the code of ultralytics loads ema from such a file: --branch teacher merges that")
+    if found is not named and _is_swapped(container):
+        notes.append(f"{file}: mmengine saves the average as {_MMENGINE[1]}, the weights in training as {_MMENGINE[0]}")
+    if others:
+        some = ", ".join(place + (f" (--branch {shown(key)} takes it)" if key else "") for place, key in others[:3])
+        more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+        notes.append(f"{file}: left out {some}{more}")
     if found.skipped:
         some = ", ".join(map(shown, found.skipped[:3]))
         more = f" and {len(found.skipped) - 3:,} more" if len(found.skipped) > 3 else ""
@@ -117,33 +143,64 @@ class _Search:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self._seen: dict[tuple[int, int], _Found | None] = {}
+        self._seen: dict[tuple[int, int], _Copies] = {}
 
-    def copies(self, content: Any, depth: int = _DEPTH) -> tuple[_Found | None, _Found | None]:
-        """The student and the EMA teacher in a container, None where there is none."""
+    def copies(self, content: Any, depth: int = _DEPTH) -> _Copies:
+        """The networks in a container, or in what its entries contain."""
         container = entries(content)
-        entry = "the entry {}".format
-        student = self.halves(container, SPLIT_KEYS)
-        for key in _STATE_DICT_KEYS if student is None else ():
-            student = student or self.network(container.get(key), entry(key), depth)
+        student, inner = self.halves(container, SPLIT_KEYS), _Copies()
+        teacher: _Found | None = None
+        keys = _MMENGINE[:1] if _is_swapped(container) else _STATE_DICT_KEYS
+        for key in keys if student is None else ():
+            inner = self.within(container.get(key), _entry(key), depth)
+            student, teacher = inner.student, teacher or inner.teacher
+            if student:
+                break
         student = student or self.halves(container, (*_BACKBONES, *_HEADS))
         own = self.own(content)
         # Single tensors beside a network, such as a queue of features, are none.
         if own and (student is None or len(own.tensors) > len(student.tensors)):
             student = own
-        averages = (self.network(value, entry(shown(key)), depth) for key, value in _averages(container))
-        teacher = next((found for found in averages if found), None)
-        return student, teacher
+        known = name_keys(student.tensors) if student else set()
+        average = self._average(container, depth, known, certain=teacher is not None)
+        others = [*inner.others, *((copy.place, "") for copy in (teacher,) if copy and average)]
+        teacher = average or teacher
+        taken = {id(holder) for copy in (student, teacher) if copy for holder in copy.holders}
+        for key, value in container.items() if taken else ():
+            if not isinstance(key, str) or len(key) >= _LONG or is_tensor(value):
+                continue
+            other = self.within(value, _entry(key), depth).first
+            if other and taken.isdisjoint(map(id, other.holders)) and _is_network(other, known):
+                others.append((other.place, "" if key in BRANCHES else key))
+        return _Copies(student, teacher, tuple(others))
 
-    def network(self, value: Any, place: str, depth: int = _DEPTH) -> _Found | None:
-        """The network in an entry of a container, None if there is none."""
-        if depth == 0 or value is None:
-            return None
+    def _average(self, container: Mapping[Any, Any], depth: int, known: set[str], *, certain: bool) -> _Found | None:
+        """The average of weights in a container; with `certain`, only one that its name says to be one."""
+        for key, value in _averages(container):
+            if found := self.within(value, _entry(key), depth).first:
+                return found
+        for key, value in container.items() if not certain else ():
+            if isinstance(key, str) and len(key) < _LONG and may_be_average(key):
+                found = self.within(value, _entry(key), depth).first
+                if found and (is_alike(name_keys(found.tensors), known) if known else _is_network(found, known)):
+                    return found
+        return None
+
+    def within(self, value: Any, place: str, depth: int = _DEPTH) -> _Copies:
+        """The networks in an entry of a container, which `place` says in words."""
+        if depth == 0 or not (entries(value) or elements(value) or is_module(value)):
+            return _Copies()
         if (key := (id(value), depth)) not in self._seen:
-            student, teacher = self.copies(value, depth - 1)
-            self._seen[key] = student or teacher
+            self._seen[key] = self.copies(value, depth - 1)
         found = self._seen[key]
-        return replace(found, place=place + (", a whole module" if is_module(value) else "")) if found else None
+        place += ", a whole module" if is_module(value) else ""
+
+        def placed(copy: _Found | None) -> _Found | None:
+            inner = f"{copy.place} in " if copy and copy.place and found.student and found.teacher else ""
+            return replace(copy, place=inner + place) if copy else None
+
+        others = tuple((f"{inner} in {place}", "") for inner, _ in found.others)
+        return _Copies(placed(found.student), placed(found.teacher), others)
 
     def own(self, value: Any) -> _Found | None:
         """The tensors that a value holds itself, as a module, a state dict or a list; None if there are none."""
@@ -198,7 +255,9 @@ class _Search:
                 f"{self.file}: holds a {_kind(content)}, not a state dict. Save `model.state_dict()` instead."
             )
         names = ", ".join(map(shown, list(found)[:8]))
-        holding = next((key for key, value in found.items() if isinstance(key, str) and self.network(value, "")), None)
+        holding = next(
+            (key for key, value in found.items() if isinstance(key, str) and self.within(value, "").first), None
+        )
         if holding is None:
             return CheckpointError(
                 f"{self.file}: found no state dict in it, only: {names}. Save `model.state_dict()` alone."
@@ -219,12 +278,29 @@ def _state_dict(holder: Any, found: Mapping[Any, Any]) -> _Found | None:
     return _Found(tensors, (holder,), "", skipped) if tensors else None
 
 
+def _entry(key: str) -> str:
+    return f"the entry {shown(key)}"
+
+
+def _is_network(found: _Found, known: set[str]) -> bool:
+    """True for tensors in modules, or those of a network whose keys are known, rather than for a meter's or a queue."""
+    return any("." in name for name in found.tensors) or is_alike(name_keys(found.tensors), known)
+
+
+def _is_swapped(container: Mapping[Any, Any]) -> bool:
+    """True for what mmengine saved with the average of the weights in the place of the weights."""
+    return "mmengine_version" in entries(container.get("meta")) and all(map(container.get, _MMENGINE))
+
+
 def _averages(container: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
     """The entries that are called like moving averages of weights, also among the states of Lightning's callbacks."""
+    if _is_swapped(container):
+        yield _MMENGINE[1], container[_MMENGINE[1]]
+        return
     states = (container, *entries(container.get("callbacks")).values())
     for state in states:
         for key, value in entries(state).items():
-            if isinstance(key, str) and len(key) < 100 and is_ema(key):
+            if isinstance(key, str) and len(key) < _LONG and is_ema(key):
                 yield key, value
 
 

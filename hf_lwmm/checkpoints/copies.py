@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hf_lwmm.checkpoints.inert_pickle import shown
 
 _EMA, _IMAGENET = {"ema", "teacher"}, {"imnet", "imagenet"}
+_AVERAGED = {"swa", "averaged", "average", "avg", "shadow"}  # also what other things than weights are called
 _CERTAIN = ("ema_model", "imnet_model")  # of self-training code, whatever else there is
 _FLAT = "ema_"  # mmcv keeps averages as buffers of the network, such as ema_backbone_norm1_weight
 _INSIDE = re.compile(r"^((module|_orig_mod)\.)+")
@@ -47,6 +48,12 @@ def is_ema(name: str) -> bool:
     return not _EMA.isdisjoint(tokens(name))
 
 
+def may_be_average(name: str) -> bool:
+    """Return True if a name may be that of averaged weights, such as `swa_model`; `exp_avg` is an optimizer's."""
+    words = tokens(name)
+    return not _AVERAGED.isdisjoint(words) and "exp" not in words
+
+
 def split_copies(names: Names) -> Copies | None:
     """Find the copies of a network among tensors, by their names and by what they share; None if there are none."""
     groups: dict[str, dict[str, str]] = {}
@@ -58,7 +65,7 @@ def split_copies(names: Names) -> Copies | None:
         return None
     plain = {first: group for first, group in groups.items() if not _is_marked(first)}
     own = {n: stored for n, stored in names.items() if n in lone or n.partition(".")[0] in plain}
-    keys = _keys(own)
+    keys = name_keys(own)
     flat = [name for name in lone if name.startswith(_FLAT) and _key(name[len(_FLAT) :]) in keys]
     averaged = {name[len(_FLAT) :]: own.pop(name) for name in flat}
     copied = [first for first in groups if first not in plain and _is_copy(first, groups[first], own, plain)]
@@ -102,14 +109,19 @@ def _key(name: str) -> str:
     return re.sub(r"[._]", "", _INSIDE.sub("", name))
 
 
-def _keys(names: Collection[str]) -> set[str]:
+def name_keys(names: Collection[str]) -> set[str]:
+    """Return what names are compared by: without what wrappers put before them, and without separators."""
     return {_key(name) for name in names}
 
 
 def _resembles(copy: Names, network: Names) -> bool:
     """True if at least half of a copy's tensors are called like tensors of the network."""
-    keys = _keys(copy)
-    return bool(keys) and 2 * len(keys & _keys(network)) >= len(keys)
+    return is_alike(name_keys(copy), name_keys(network))
+
+
+def is_alike(keys: set[str], network: set[str]) -> bool:
+    """Return True if at least half of the keys of names are among those of a network."""
+    return bool(keys) and 2 * len(keys & network) >= len(keys)
 
 
 def _spelt_out(copy: Names, network: Names) -> dict[str, str]:

@@ -20,7 +20,7 @@ from hf_lwmm.options import did_you_mean
 BRANCHES = ("student", "teacher", "all")
 # DataParallel and AveragedModel, and torch.compile, put these before all names; no network has them in its own.
 _PURE = re.compile(r"((module|_orig_mod)\.)+")
-_COUNTER = "n_averaged"  # of AveragedModel, beside the network
+_COUNTERS = {"n_averaged", "steps"}  # of the AveragedModel of torch and of mmengine, beside the network
 _WRAPPERS = (  # what training code calls a network within it
     "model", "net", "network", "segmentor", "segmenter", "student", "teacher", "student_model", "teacher_model",
 )  # fmt: skip
@@ -41,11 +41,11 @@ class Unwrapped:
 
 def without_pure_wrappers(names: Names) -> Names:
     """Take wrappers off that stand before all names and that are never part of a network's own."""
-    counted = {name: stored for name, stored in names.items() if name != _COUNTER}
+    counted = {name: stored for name, stored in names.items() if name not in _COUNTERS}
     for inner in (names, counted):
         if inner and (prefix := _PURE.match(_common(min(inner), max(inner)))) and prefix[0] not in inner:
             cut = {name[len(prefix[0]) :]: stored for name, stored in inner.items()}
-            return without_pure_wrappers(cut) if inner is names and _COUNTER in cut else cut
+            return without_pure_wrappers(cut) if inner is names and not _COUNTERS.isdisjoint(cut) else cut
     return names
 
 
@@ -85,7 +85,8 @@ def unwrap(
         names = without_pure_wrappers(names)
         if not every and (copies := split_copies(names)):
             has_teacher |= bool(copies.teacher)
-            names, choice = copies.chosen(branch)
+            chosen, choice = copies.chosen(branch)
+            names = without_pure_wrappers(chosen)
             notes.append(f"{label}: took {choice}")
         if not every and not hosted:
             _check_single(names, label)

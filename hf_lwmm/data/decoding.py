@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from hf_lwmm.data.annotations import PanopticMap
+from hf_lwmm.data.palettes import ids_of_palette
 from hf_lwmm.data.runs import Ids, Runs, run_ends
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.kinds import HEAD, foreign_kind
@@ -141,13 +142,13 @@ def _is_lossless_webp(content: bytes) -> bool:
 
 
 def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] = MappingProxyType({})) -> Ids:
-    """Return the ids of a label file, (height, width) integers; a palette picture gives its indices.
+    """Return the ids of a label file, (height, width) integers; a palette picture gives its indices, if not renumbered.
 
     Args:
         stored: the content of the file, or its path.
         where: what error messages call it.
-        colours: the id of each colour, for files that show ids as 8-bit colours. Of colours with 16 bits a channel, as
-            SYNTHIA has them, the first channel holds the ids.
+        colours: the id of each colour, for files that show ids as 8-bit colours, in a palette, too. Of colours with 16
+            bits a channel, as SYNTHIA has them, the first channel holds the ids.
 
     Raises:
         DatasetError: if it cannot be decoded, is lossy, or its colours do not stand for ids.
@@ -157,6 +158,8 @@ def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] = 
         raise DatasetError(
             f"{where}: is a picture of the mode {picture.mode}, which holds no ids. Labels are PNG files."
         )
+    if picture.mode in ("P", "PA"):
+        return ids_of_palette(picture, where, colours)
     values: NDArray[Any] = np.asarray(picture)
     if picture.mode in ("RGB", "RGBA"):
         content = content_of(stored)

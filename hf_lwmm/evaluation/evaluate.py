@@ -70,7 +70,7 @@ def evaluate(
         opened = replace(opened, task="semantic")  # the classes of the segments make class maps
     _check(models, opened, spec)
     scored = _scored_models(models, spec.ensemble)
-    classes, notes = scored_classes(opened, models[0], spec.protocol)
+    classes, notes = scored_classes(opened, models, spec.protocol)
     ids, assumed = label_ids(opened, classes)
     plan = _scoring_plan(scored, opened, classes, ids, spec)
     if spec.compile:

@@ -53,19 +53,21 @@ class ScoredClasses:
 
 
 def scored_classes(
-    images: LabelledImages, first: LoadedModel, protocol: str | None = None
+    images: LabelledImages, models: Sequence[LoadedModel], protocol: str | None = None
 ) -> tuple[ScoredClasses, tuple[str, ...]]:
     """Return the classes that are scored, and notes on what was assumed.
 
     Args:
         images: the data set, which may name its classes or the scheme of its raw ids.
-        first: the network whose classes the ids are taken for where nothing else names them.
+        models: all networks whose scores are compared; ids are taken for the classes of the first where nothing else
+            names them.
         protocol: the label set whose classes are scored, a name or a file; all classes of the data set if None.
 
     Raises:
-        DatasetError: if the protocol has a class that the data set lacks.
+        DatasetError: if the protocol has a class that the data set lacks, or the networks' image processors number ids
+            in different ways and nothing else says how they are numbered.
     """
-    wanted = read_label_set(protocol) if protocol else None
+    wanted, first = read_label_set(protocol) if protocol else None, models[0]
     notes, ids, raw = list[str](), images.ids, raw_label_set(images.ids)
     if raw is not None:
         every = raw.classes
@@ -76,15 +78,9 @@ def scored_classes(
     else:
         every = first.classes
         notes.append(f"{images.name}: does not name its classes; its ids were taken for {first.label}'s (--protocol)")
-    if ids is None and images.task == "semantic" and first.reduce_labels:
-        where = f"{first.label}: its image processor takes 1 off every id of a label (do_reduce_labels)"
-        if images.classes is None or len(images.classes) == len(first.classes):
-            ids = FROM_ONE
-            notes.append(f"{where}, and so were ids read: 1 is the first class, 0 is ignored (else --ids {FROM_ZERO})")
-        else:
-            notes.append(
-                f"{where}, but {images.name} names other classes; its ids were read as named (else --ids {FROM_ONE})"
-            )
+    if ids is None and images.task == "semantic":
+        ids, assumed = _numbering(images, models)
+        notes += assumed
     if wanted is None:
         return ScoredClasses(every, tuple(range(len(every))), ids=ids), tuple(notes)
     rows = {normalise(name): row for row, name in enumerate(every)}
@@ -92,6 +88,30 @@ def scored_classes(
         raise DatasetError(f"{images.name}: has no class {lacking[0]!r}, which the protocol {wanted.name} scores.")
     scored = tuple(rows[normalise(name)] for name in wanted.classes)
     return ScoredClasses(every, scored, str(protocol), ids), tuple(notes)
+
+
+def _numbering(images: LabelledImages, models: Sequence[LoadedModel]) -> tuple[str | None, list[str]]:
+    """The scheme of ids by all image processors, None if they say nothing of use, and notes. Raises DatasetError."""
+    reducing = [each for each in models if each.reduce_labels]
+    if not reducing:
+        return None, []
+
+    def counts_from_one(model: LoadedModel) -> bool:
+        return model.reduce_labels and (images.classes is None or len(images.classes) == len(model.classes))
+
+    from_one = [each for each in models if counts_from_one(each)]
+    where = f"{reducing[0].label}: its image processor takes 1 off every id of a label (do_reduce_labels)"
+    if not from_one:
+        return None, [
+            f"{where}, but {images.name} names other classes; its ids were read as named (else --ids {FROM_ONE})"
+        ]
+    if others := [each for each in models if not counts_from_one(each)]:
+        raise DatasetError(
+            f"{images.name}: its ids would be read from 1 for {from_one[0].label}, whose image processor takes 1 off "
+            f"every id of a label (do_reduce_labels), but from 0 for {others[0].label}. Say which is right for all: "
+            f"--ids {FROM_ONE} or --ids {FROM_ZERO}."
+        )
+    return FROM_ONE, [f"{where}, and so were ids read: 1 is the first class, 0 is ignored (else --ids {FROM_ZERO})"]
 
 
 def unknown_classes(models: Sequence[ScoredModel], classes: ScoredClasses) -> list[str]:

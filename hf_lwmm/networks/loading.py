@@ -51,7 +51,8 @@ class LoadedModel:
 
     `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
     of the background and of the row. `notes` say what was assumed and what was left out. With `reduce_labels`, its
-    image processor says that ids in label files are one more than the classes, and 0 is ignored.
+    image processor says that ids in label files are one more than the classes, and 0 is ignored. `branch` is the one
+    that was taken from a file of several networks.
     """
 
     model: PreTrainedModel
@@ -61,6 +62,7 @@ class LoadedModel:
     source: Source = field(repr=False)
     notes: tuple[str, ...] = ()
     reduce_labels: bool = False
+    branch: str = NetworkOptions().branch
 
     @property
     def label(self) -> str:
@@ -131,7 +133,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
         dtype = _main_float_type(checkpoint) if stored else network.compute_dtype
         module: Any = loaded.model
         module.to(device=device, dtype=getattr(torch, dtype)).eval()
-        return loaded
+        return replace(loaded, branch=network.branch)
     finally:
         checkpoint.close()
 
@@ -169,9 +171,8 @@ def _from_slots(checkpoint: Checkpoint, system: str | None) -> LoadedModel:
 def _loaded(
     checkpoint: Checkpoint, model: PreTrainedModel, processor: Any, family: Family, notes: Sequence[str]
 ) -> LoadedModel:
-    reduces = checkpoint.processor is not None and checkpoint.processor.reduces_labels
     classes = _classes(model.config, family.task)
-    return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), reduces)
+    return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), checkpoint.reduces_labels)
 
 
 def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) -> PreTrainedModel | None:

@@ -157,9 +157,12 @@ def check_runnable(checkpoint: Checkpoint) -> None:
             raise CheckpointError(f"{checkpoint.label}: cannot be run as a network: {sentence(kind, slots)}")
 
 
-# Adapters' parameters as peft, loralib, kohya, LyCORIS and diffusers name them: LoRA, DoRA, LoHa, LoKr, IA3, OFT, VeRA.
+# Adapters' parameters as peft, loralib, kohya, LyCORIS, diffusers and SAMed name them: LoRA, DoRA, LoHa, LoKr, IA3,
+# OFT, VeRA.
 _ADAPTER = re.compile(
-    r"(^|\.)(lora_\w+|\w+_lora|(hada|lokr)_[wt]\d?\w*|ia3_l|b?oft_\w+|vera_\w+|dora_scale|glora_\w+)(\.|$)"
+    r"(^|\.)(lora[ab]?|(\w+_)?lora_\w+|\w+_lora[ab]?|linear_[ab]_[qkv]|(hada|lokr)_[wt]\d?\w*|ia3_l|b?oft_\w+|vera_\w+"
+    r"|dora_scale|glora_\w+)(\.|$)",
+    re.IGNORECASE,
 )
 
 

@@ -96,14 +96,19 @@ def _layer_weights(entries: Sequence[Mapping[str, Any]]) -> LayerWeights:
 
 @dataclass(frozen=True)
 class MeasuredModel:
-    """The model that a file of measurements belongs to: its label, and the hashes of its weight files."""
+    """The model that a file of measurements belongs to: its label, and the hashes of its weight files.
+
+    `branch` is the one that was taken from files of several networks, None in a record of an older version.
+    """
 
     model: str
     sha256: Mapping[str, str]
+    branch: str | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """Return the entries of the file's metadata."""
-        return {"model": self.model, "sha256": json.dumps(dict(sorted(self.sha256.items())))}
+        branch = {} if self.branch is None else {"branch": self.branch}
+        return {"model": self.model, "sha256": json.dumps(dict(sorted(self.sha256.items()))), **branch}
 
 
 def measured_model(path: Path) -> MeasuredModel | None:
@@ -118,6 +123,8 @@ def measured_model(path: Path) -> MeasuredModel | None:
         metadata = read_header(file).metadata
     try:
         hashes = as_mapping(parse_json(metadata["sha256"], "sha256"), "sha256")
-        return MeasuredModel(metadata["model"], dict(hashes)) if is_texts([*hashes.values()]) else None
+        if not is_texts([*hashes.values()]):
+            return None
+        return MeasuredModel(metadata["model"], dict(hashes), metadata.get("branch"))
     except (KeyError, DocumentError):
         return None

@@ -130,14 +130,17 @@ class CandidateScorer:
         return plan
 
     def data(self) -> SweepData:
-        """Return the data set, as the first model sees it.
+        """Return the data set, with the classes of the first model and the numbering of ids that all models agree on.
 
         Raises:
-            DatasetError: if it cannot be read.
+            DatasetError: if it cannot be read, or the models number its ids in different ways.
         """
         first = self.network(0)
+        # Without such a model there is nothing to disagree about, and networks are built when they are first scored.
+        reduces = any(model.reduces_labels for model in self.models)
+        compared = [self.network(index) for index in range(len(self.models))] if reduces else [first]
         images = open_images(self.setup.images, task=first.task)
-        classes, notes = scored_classes(images, first, self.setup.evaluation.protocol)
+        classes, notes = scored_classes(images, compared, self.setup.evaluation.protocol)
         return SweepData(images.name, images.count, images.identity, images.commit, classes, notes)
 
     def network(self, model: int) -> LoadedModel:
