@@ -25,6 +25,7 @@ from hf_lwmm.planning.groups import (
     groups_of,
     sentence,
 )
+from hf_lwmm.planning.label_notes import label_notes
 from hf_lwmm.planning.obstacles import Obstacles, Reason
 from hf_lwmm.planning.prefixes import prefix_notes
 from hf_lwmm.text import table
@@ -156,7 +157,7 @@ def align(
         shared_parameters=sum(math.prod(each.shape) for each in shared),
         anchor_parameters=total,
         notes=(
-            *_label_notes(checkpoints, shared),
+            *dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head)),
             *prefix_notes(checkpoints, anchor),
             *_tie_notes(models, {each.slot for each in shared}),
             *obstacles.notes(checkpoints, total),
@@ -265,15 +266,6 @@ def _held(models: _Models, slot: str, head: str, keep: Sequence[str]) -> Reason 
     place = place_of(slot)
     in_head = place[0].kind == "head" if place else models.checkpoints[models.anchor].slot_map.backbone is not None
     return Reason("heads stay the anchor's (--head anchor)") if head == "anchor" and in_head else None
-
-
-def _label_notes(checkpoints: Sequence[Checkpoint], shared: Sequence[SharedSlot]) -> tuple[str, ...]:
-    silent: dict[str, None] = {}
-    for slot in shared:
-        place = place_of(slot.slot)
-        if place and "classes" in place[1].flags:
-            silent |= dict.fromkeys(checkpoints[m].label for m in slot.members if not checkpoints[m].classes)
-    return tuple(f"{label} does not name its classes; they were taken to be those of the others." for label in silent)
 
 
 def _tie_notes(models: _Models, shared: Collection[str]) -> Iterator[str]:
