@@ -143,3 +143,15 @@ def test_a_network_of_transformers_that_does_not_fit_its_configuration_is_refuse
     described(tmp_path / "m", id2label={"0": "x", "1": "y"}, label2id={"x": 0, "y": 1})
     with pytest.raises(CheckpointError, match=r"^m: its weights have other shapes than its config\.json .*id2label"):
         hf_lwmm.load(tmp_path / "m")
+
+
+def test_models_without_a_common_class_name_are_named(tmp_path: Path) -> None:
+    one, two = segformer(tmp_path / "one", 1), segformer(tmp_path / "two", 2, ("a", "b", "c"))
+    wanted = "two and one share no class name, so --head by-label matches no row"
+    done = merge([one, two], output=tmp_path / "merged", method="isotropic", head="by-label")
+    assert [wanted in each for each in done.warnings].count(True) == 1
+    name = "decode_head.classifier.weight"
+    assert np.array_equal(tensors(tmp_path / "merged")[name], tensors(one)[name])
+    some = segformer(tmp_path / "some", 3, ("a", "sky", "c"))
+    for head, models in (("shared", [one, two]), ("by-label", [one, some])):
+        assert not any("no class name" in each for each in plan(models, head=head).alignment.notes)

@@ -72,11 +72,9 @@ def fisher(
         pixels = pixels_of(loaded, [sample.image])
         model.zero_grad(set_to_none=True)
         with naming_size(loaded, pixels):
-            logits = model(pixels).logits
+            logits = with_background(model(pixels).logits, -3 if label.ndim else -1)
         if label.ndim:
-            logits = nn.functional.interpolate(
-                with_background(logits), label.shape, mode="bilinear", align_corners=False
-            )
+            logits = nn.functional.interpolate(logits, label.shape, mode="bilinear", align_corners=False)
         loss: Any = nn.functional.cross_entropy(logits, label[None].to(logits.device), ignore_index=IGNORE)
         loss.backward()
         for name, parameter in model.named_parameters():

@@ -292,7 +292,8 @@ def classify(
 ) -> list[int]:
     """Return the most probable class of each whole picture, an index of the first network's classes.
 
-    The softmax outputs of several networks and views are averaged.
+    The softmax outputs of several networks and views are averaged; one row is a sigmoid, and the first class then the
+    background.
 
     Raises:
         PlanError: if a network shares no class name with the first.
@@ -304,7 +305,7 @@ def classify(
             gather.append(rows_of_classes(models[0], loaded))
             for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
                 with naming_size(loaded, pixels):
-                    outputs = loaded.model(pixels).logits.float().cpu()
+                    outputs = with_background(loaded.model(pixels).logits.float().cpu(), -1)
                 for member, logits in zip(members, outputs, strict=True):
                     found[member].append(logits[:, None, None])
     return [int(_average(each, gather).argmax()) for each in found]

@@ -255,7 +255,7 @@ def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
 def _classes(config: PreTrainedConfig, task: str) -> tuple[str, ...]:
     labels: dict[Any, str] = dict(config.id2label or {})
     names = tuple(str(labels[row]) for row in sorted(labels))
-    return classes_of_one_row(names) if task == "semantic" and len(names) == 1 else names
+    return classes_of_one_row(names) if task in ("semantic", "classification") and len(names) == 1 else names
 
 
 def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:

@@ -12,12 +12,13 @@ from hf_lwmm.labels import normalise
 _BACKGROUND, _FOREGROUND = "background", "foreground"
 
 
-def with_background(logits: Tensor) -> Tensor:
+def with_background(logits: Tensor, rows: int = -3) -> Tensor:
     """Return the logits (..., C, h, w) of a head that segments; those of one row get a row for the background first.
 
-    The logits of the background are 0: the softmax of the two rows is the sigmoid of the one.
+    `rows` is the axis of C: -1 for the logits (..., C) of whole pictures. The logits of the background are 0: the
+    softmax of the two rows is the sigmoid of the one.
     """
-    return torch.cat([torch.zeros_like(logits), logits], dim=-3) if logits.shape[-3] == 1 else logits
+    return torch.cat([torch.zeros_like(logits), logits], dim=rows) if logits.shape[rows] == 1 else logits
 
 
 def classes_of_one_row(names: Sequence[str]) -> tuple[str, str]:

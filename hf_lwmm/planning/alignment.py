@@ -13,7 +13,8 @@ from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.labels import matching_rows, normalise
-from hf_lwmm.layouts import depth_order, names_a_classifier, place_of, registration_order
+from hf_lwmm.layouts import depth_order, place_of, registration_order
+from hf_lwmm.planning.classifiers import is_classifier, label_notes
 from hf_lwmm.planning.groups import (
     ADAPTER,
     COMPLEX,
@@ -157,7 +158,7 @@ def align(
         shared_parameters=sum(math.prod(each.shape) for each in shared),
         anchor_parameters=total,
         notes=(
-            *_label_notes(checkpoints, shared),
+            *dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head)),
             *prefix_notes(checkpoints, anchor),
             *_tie_notes(models, {each.slot for each in shared}),
             *obstacles.notes(checkpoints, total),
@@ -262,7 +263,7 @@ def _check_keep(anchor: Checkpoint, keep: Sequence[str]) -> None:
 def _check_head(anchor: Checkpoint, head: str) -> None:
     """Refuse a choice about heads where no head can be told from other layers, since it would do nothing."""
     slots = anchor.slot_map
-    if head != "shared" and slots.backbone is None and not any(_is_classifier(anchor, slot) for slot in slots.slots):
+    if head != "shared" and slots.backbone is None and not any(is_classifier(anchor, slot) for slot in slots.slots):
         raise PlanError(
             f"--head {head}: the head of {anchor.label} cannot be told from its other layers. --keep names what "
             "stays the anchor's."
@@ -274,16 +275,8 @@ def _held(models: _Models, slot: str, head: str, keep: Sequence[str]) -> Reason 
     if asked := next((name for name in keep if _under(slot, name)), None):
         return Reason(f"kept as asked (--keep {asked})")
     place, anchor = place_of(slot), models.checkpoints[models.anchor]
-    in_head = place[0].kind == "head" if place else anchor.slot_map.backbone is not None or _is_classifier(anchor, slot)
+    in_head = place[0].kind == "head" if place else anchor.slot_map.backbone is not None or is_classifier(anchor, slot)
     return Reason("heads stay the anchor's (--head anchor)") if head == "anchor" and in_head else None
-
-
-def _label_notes(checkpoints: Sequence[Checkpoint], shared: Sequence[SharedSlot]) -> tuple[str, ...]:
-    silent: dict[str, None] = {}
-    for slot in shared:
-        if names_a_classifier(slot.slot) and all(_is_classifier(checkpoints[m], slot.slot) for m in slot.members):
-            silent |= dict.fromkeys(checkpoints[m].label for m in slot.members if not checkpoints[m].classes)
-    return tuple(f"{label} does not name its classes; they were taken to be those of the others." for label in silent)
 
 
 def _tie_notes(models: _Models, shared: Collection[str]) -> Iterator[str]:
@@ -313,7 +306,7 @@ def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason 
         return Reason(stored, model, kind), None
     if groups.of(slot, WEIGHT_NORM) and not models.ours.of(slot, WEIGHT_NORM):
         return Reason(f"{WEIGHT_NORM.name} in {theirs.label}"), None
-    if _is_classifier(ours, slot) and _is_classifier(theirs, slot):
+    if is_classifier(ours, slot) and is_classifier(theirs, slot):
         reason, rows = _compare_labels(ours, theirs, mine.shape, other.shape, head)
         return (Reason(reason) if reason else None), rows
     if mine.shape != other.shape:
@@ -341,14 +334,6 @@ def _compare_labels(
     if mine[1:] != other[1:] or max(rows) < 0:
         return f"classifier rows of {theirs.label} cannot be matched", None
     return None, rows
-
-
-def _is_classifier(checkpoint: Checkpoint, slot: str) -> bool:
-    """True for a known classifier, and for what has its name and as many rows as there are names of classes, if any."""
-    if not names_a_classifier(slot):
-        return False
-    shape, classes = checkpoint.slot_map.slots[slot].shape, checkpoint.classes
-    return place_of(slot) is not None or classes is None or shape[:1] == (len(classes),)
 
 
 def _row_names(checkpoint: Checkpoint, shape: tuple[int, ...]) -> tuple[str, ...] | None:

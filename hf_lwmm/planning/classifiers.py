@@ -1,0 +1,37 @@
+"""Tell classifiers from other layers, and say which were merged without class names or not merged for theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.labels import matching_rows
+from hf_lwmm.layouts import names_a_classifier, place_of
+
+
+def is_classifier(checkpoint: Checkpoint, slot: str) -> bool:
+    """Return True for a known classifier, and for what has its name and a row for each class that the model names."""
+    if not names_a_classifier(slot):
+        return False
+    shape, classes = checkpoint.slot_map.slots[slot].shape, checkpoint.classes
+    return place_of(slot) is not None or classes is None or shape[:1] == (len(classes),)
+
+
+def label_notes(
+    checkpoints: Sequence[Checkpoint], anchor: int, members: Mapping[str, Sequence[int]], head: str
+) -> Iterator[str]:
+    """Return a note for each model that names no class, and with the head `by-label` for each that shares no name.
+
+    `members` are the models that share a slot, by the slots that are merged.
+    """
+    ours = checkpoints[anchor]
+    rows = [slot for slot in ours.slot_map.slots if is_classifier(ours, slot)]
+    for model, theirs in enumerate(checkpoints):
+        if not theirs.classes and any(model in members.get(slot, ()) for slot in rows):
+            yield f"{theirs.label} does not name its classes; they were taken to be those of the others."
+        both = head == "by-label" and model != anchor and any(slot in theirs.slot_map.slots for slot in rows)
+        if both and ours.classes and theirs.classes and max(matching_rows(ours.classes, theirs.classes)) < 0:
+            yield (
+                f"{theirs.label} and {ours.label} share no class name, so --head by-label matches no row: the "
+                f"classifier of {theirs.label} has no part in the merge. --labels names classes."
+            )
