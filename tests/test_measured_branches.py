@@ -1,7 +1,8 @@
-"""Measurements are of one of several networks in a file, and say so."""
+"""Measurements are of one of several networks in a file, and say so and what was assumed."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,21 @@ def test_a_network_that_is_loaded_keeps_its_branch(world: Path, tmp_path: Path) 
     hf_lwmm.measure(loaded, ImageSource(world / "data", limit=1), tmp_path / "f.safetensors", kind="grams")
     with safe_open(tmp_path / "f.safetensors", "pt") as stored:
         assert stored.metadata()["branch"] == "first"
+
+
+def test_what_was_assumed_is_told(world: Path, tmp_path: Path) -> None:
+    command = ("--data", world / "data", "--limit", 1, "--labels", LABELS)
+    done = lwmm("measure", world / "both.safetensors", *command, "--branch", "first", "--output",
+                tmp_path / "f.safetensors")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "both.safetensors: took the" in done.stderr
+    assert "its ids were taken for both.safetensors's (--protocol)" in done.stderr
+    assert done.stdout.startswith("Measured fisher on 1 images; written to")
+
+
+def test_the_numbering_of_ids_is_told(tmp_path: Path) -> None:
+    model, data = segformer(tmp_path / "model", 1), tree(tmp_path / "data", 1)
+    settings = {"image_processor_type": "SegformerImageProcessor", "do_resize": False, "do_reduce_labels": True}
+    (model / "preprocessor_config.json").write_text(json.dumps(settings))
+    found = hf_lwmm.measure(model, ImageSource(data, "validation"), tmp_path / "f.safetensors")
+    assert any("do_reduce_labels), and so were ids read: 1 is the first class" in note for note in found.notes)

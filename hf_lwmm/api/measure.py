@@ -26,12 +26,16 @@ IMAGES = 64  # that are measured on if nothing else is said
 
 @dataclass(frozen=True)
 class Measurement:
-    """A file of measurements: their `kind`, the `model` that was measured, and the `images` that it was measured on."""
+    """A file of measurements: their `kind`, the `model` that was measured, and the `images` that it was measured on.
+
+    `notes` say what was assumed of the model and of the images' labels.
+    """
 
     path: Path
     kind: str
     model: str
     images: ImageProvenance
+    notes: tuple[str, ...] = ()
 
 
 @naming_extras("Measuring a model", images=True)
@@ -81,13 +85,13 @@ def measure(
 
     loaded = load(model, network) if isinstance(model, str | Path | ModelRef) else model
     opened: ImageSequence
+    notes: tuple[str, ...] = ()
     if kind == "fisher":
         opened = labelled = open_images(source)
-        measured = fisher(loaded, labelled, protocol, progress)
+        measured, notes = fisher(loaded, labelled, protocol, progress)
     else:
         opened = open_unlabelled_images(source)
         measured = grams(loaded, opened, progress)
     save_measurements(measured, target, kind=kind, loaded=loaded, images=opened.count)
-    return Measurement(
-        path, kind, loaded.label, image_provenance(source, str(source.split), opened.count, opened.commit)
-    )
+    seen = image_provenance(source, str(source.split), opened.count, opened.commit)
+    return Measurement(path, kind, loaded.label, seen, (*notes, *loaded.notes))

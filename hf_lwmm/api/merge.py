@@ -195,8 +195,8 @@ def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
             )
         elif record.branch not in (None, branch):
             raise PlanError(
-                f"{found.label} was measured on the branch {shortened(record.branch)} of {record.model}, but the branch "
-                f"{shortened(branch)} is merged. Merge and measure with the same --branch."
+                f"{found.label} was measured on the branch {shortened(record.branch)} of {record.model}, but the "
+                f"branch {shortened(branch)} is merged. Merge and measure with the same --branch."
             )
     return tuple(warnings)
 

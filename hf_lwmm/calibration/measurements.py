@@ -37,8 +37,8 @@ LARGEST_GRAM = 4096  # inputs of a layer; a larger matrix would not fit beside t
 
 def fisher(
     loaded: LoadedModel, images: LabelledImages, protocol: str | None = None, progress: Progress = silent
-) -> dict[str, Tensor]:
-    """Return the diagonal Fisher information of a model on images: a tensor like each slot.
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the diagonal Fisher information of a model on images, a tensor like each slot, and what was assumed.
 
     It is the squared gradient of the labels' log-likelihood (the mean over an image's pixels), averaged over images.
     Source: Matena & Raffel 2022, with the true labels as the paper uses it.
@@ -57,8 +57,8 @@ def fisher(
         wanted = "image" if task == "classification" else "pixel"
         raise PlanError(f"{images.name}: has no {wanted} labels, which Fisher information of {loaded.label} needs.")
     model: Any = loaded.model
-    classes, _ = scored_classes(images, [loaded], protocol)
-    ids, _ = label_ids(images, classes)
+    classes, notes = scored_classes(images, [loaded], protocol)
+    ids, assumed = label_ids(images, classes)
     rows = match_classes(classes.every, loaded.classes, images.name, loaded.label)
     squares = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
     for index in range(images.count):
@@ -81,7 +81,7 @@ def fisher(
             if parameter.grad is not None:
                 squares[name] += parameter.grad**2
     model.zero_grad(set_to_none=True)
-    return _by_slot(model, {name: total / images.count for name, total in squares.items()})
+    return _by_slot(model, {name: total / images.count for name, total in squares.items()}), (*notes, *assumed)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import say
+from hf_lwmm.cli.terminal import notes, say
 
 EXAMPLES = """Examples:
 
@@ -51,4 +51,5 @@ def measure(
             network=network,
             progress=progress,
         )
+    notes(found.notes)
     say(f"Measured {kind} on {found.images.limit} images; written to {found.path}")

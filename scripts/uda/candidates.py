@@ -197,7 +197,8 @@ class Bench:
             classes = loaded.classes if task == "classification" else CLASSES
             count = min(FISHER_IMAGES, len(frames))
             images = LabelledImages(source, count, lambda index: _sample(frames, index), task, classes)
-            save_measurements(fisher(loaded, images), path, kind="fisher", loaded=loaded, images=count)
+            measured, _ = fisher(loaded, images)
+            save_measurements(measured, path, kind="fisher", loaded=loaded, images=count)
         return path
 
     def seconds(self, models: Sequence[str], on: str, images: int = 8) -> list[float]:
