@@ -53,7 +53,21 @@ BOTH: dict[str, Any] = {
     "timm": {"state_dict": STUDENT, "state_dict_ema": module(TEACHER), "arch": "x"},
     "DeiT": {"model": STUDENT, "model_ema": TEACHER, "epoch": 3},
     "RT-DETR": {"ema": {"module": TEACHER, "updates": 5}, "model": STUDENT},
-    "mmengine": {"state_dict": STUDENT, "ema_state_dict": module(TEACHER)},
+    "ema_state_dict": {"state_dict": STUDENT, "ema_state_dict": module(TEACHER)},
+    "mmengine, which swaps them": {
+        "meta": {"mmengine_version": "0.10.4"},
+        "state_dict": TEACHER,
+        "ema_state_dict": {"steps": torch.tensor(3), **module(STUDENT)},
+    },
+    "student and teacher in an entry": {"state_dict": {"student": STUDENT, "teacher": TEACHER}},
+    "an average in an entry": {"model": {"state_dict": module(STUDENT), "ema": module(TEACHER)}},
+    "model and teacher in an entry": {"state_dict": {"model": STUDENT, "teacher": TEACHER}},
+    "an entry with an average alone": {"model": {"ema": TEACHER}, "net": STUDENT},
+    "swa_model": {"model": STUDENT, "swa_model": {**module(TEACHER), "n_averaged": torch.tensor(3)}},
+    "averaged_model": {"model": STUDENT, "averaged_model": TEACHER},
+    "model_avg": {"model": STUDENT, "model_avg": TEACHER},
+    "shadow": {"module": STUDENT, "shadow": TEACHER},
+    "an average beside a meter": {"avg": {"loss": torch.ones(1)}, "model": STUDENT, "swa": TEACHER},
     "BasicSR": {"params": STUDENT, "params_ema": TEACHER},
     "DINO": {"teacher": TEACHER, "student": module(STUDENT)},
     "shadow weights": {"model": STUDENT, "ema": {"decay": 0.99, "shadow": TEACHER}},
@@ -71,6 +85,48 @@ def test_student_and_average_are_found_and_named(container: str) -> None:
     assert values == plain(STUDENT) and "left out" in notes and "(--branch teacher)" in notes
     values, notes = found(BOTH[container], "teacher")
     assert values == plain(TEACHER) and "left out" in notes and "(--branch student)" in notes
+
+
+def test_mmengine_is_said_to_swap_the_average_and_the_weights_in_training() -> None:
+    for branch in ("student", "teacher"):
+        assert "mmengine saves the average as state_dict" in found(BOTH["mmengine, which swaps them"], branch)[1]
+        assert "mmengine" not in found(BOTH["ema_state_dict"], branch)[1]
+
+
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "net": ({"model": STUDENT, "net": TEACHER}, "left out the entry net (--branch net takes it)"),
+    "best_model": ({"best_model": TEACHER, "model": STUDENT}, "left out the entry best_model (--branch best_model"),
+    "model": ({"model": TEACHER, "student": STUDENT}, "left out the entry model (--branch model takes it)"),
+    "of another kind": ({"model": STUDENT, "critic": {"a.w": torch.ones(1)}}, "left out the entry critic (--branch"),
+    "in an entry": ({"state_dict": {"model": STUDENT, "net": TEACHER}}, "the entry net in the entry state_dict"),
+    "swa": ({"model": STUDENT, "ema": STUDENT.copy(), "swa": TEACHER}, "left out the entry swa (--branch swa takes"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_networks_are_named(case: str) -> None:
+    content, note = OTHERS[case]
+    values, notes = found(content)
+    assert values == plain(STUDENT) and note in notes
+    if case in content:
+        assert found(content, case)[0] == plain(TEACHER)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"params": [0]}]}},
+        {"meter_avg": {"loss": torch.ones(1)}, "exp_avg": {name: torch.ones(3) for name in ("loss", "acc")}},
+        {"queue": {"features": torch.ones(3)}, "rng_state": torch.ones(3), "epoch": 3},
+        {"net": STUDENT},
+    ],
+    ids=["optimizer", "meters", "queue", "the same again"],
+)
+def test_what_is_no_other_network_is_not_called_one(beside: dict[str, Any]) -> None:
+    values, notes = found({"model": STUDENT, **beside})
+    assert values == plain(STUDENT) and "left out" not in notes
+    with pytest.raises(CheckpointError, match="has no teacher"):
+        found({"model": STUDENT, **beside}, "teacher")
 
 
 @pytest.mark.parametrize("content", [{"state_dict_ema": module(TEACHER)}, {"ema": TEACHER, "model": None}])

@@ -144,6 +144,7 @@ class _Search:
     def __init__(self, file: str) -> None:
         self.file = file
         self._seen: dict[tuple[int, int], _Copies] = {}
+        self._keys: dict[int, tuple[State, set[str]]] = {}
 
     def copies(self, content: Any, depth: int = _DEPTH) -> _Copies:
         """The networks in a container, or in what its entries contain."""
@@ -161,8 +162,7 @@ class _Search:
         # Single tensors beside a network, such as a queue of features, are none.
         if own and (student is None or len(own.tensors) > len(student.tensors)):
             student = own
-        known = name_keys(student.tensors) if student else set()
-        average = self._average(container, depth, known, certain=teacher is not None)
+        average = self._average(container, depth, student, certain=teacher is not None)
         others = [*inner.others, *((copy.place, "") for copy in (teacher,) if copy and average)]
         teacher = average or teacher
         taken = {id(holder) for copy in (student, teacher) if copy for holder in copy.holders}
@@ -170,11 +170,13 @@ class _Search:
             if not isinstance(key, str) or len(key) >= _LONG or is_tensor(value):
                 continue
             other = self.within(value, _entry(key), depth).first
-            if other and taken.isdisjoint(map(id, other.holders)) and _is_network(other, known):
+            if other and taken.isdisjoint(map(id, other.holders)) and self._is_network(other, student):
                 others.append((other.place, "" if key in BRANCHES else key))
         return _Copies(student, teacher, tuple(others))
 
-    def _average(self, container: Mapping[Any, Any], depth: int, known: set[str], *, certain: bool) -> _Found | None:
+    def _average(
+        self, container: Mapping[Any, Any], depth: int, student: _Found | None, *, certain: bool
+    ) -> _Found | None:
         """The average of weights in a container; with `certain`, only one that its name says to be one."""
         for key, value in _averages(container):
             if found := self.within(value, _entry(key), depth).first:
@@ -182,9 +184,19 @@ class _Search:
         for key, value in container.items() if not certain else ():
             if isinstance(key, str) and len(key) < _LONG and may_be_average(key):
                 found = self.within(value, _entry(key), depth).first
-                if found and (is_alike(name_keys(found.tensors), known) if known else _is_network(found, known)):
+                if found and (self._alike(found, student) if student else self._is_network(found, None)):
                     return found
         return None
+
+    def _is_network(self, found: _Found, student: _Found | None) -> bool:
+        """True for tensors in modules, or those of another network, rather than for a meter's or a queue."""
+        return any("." in name for name in found.tensors) or (student is not None and self._alike(found, student))
+
+    def _alike(self, found: _Found, student: _Found) -> bool:
+        for each in (found, student):
+            if id(each.tensors) not in self._keys:
+                self._keys[id(each.tensors)] = (each.tensors, name_keys(each.tensors))
+        return is_alike(self._keys[id(found.tensors)][1], self._keys[id(student.tensors)][1])
 
     def within(self, value: Any, place: str, depth: int = _DEPTH) -> _Copies:
         """The networks in an entry of a container, which `place` says in words."""
@@ -280,11 +292,6 @@ def _state_dict(holder: Any, found: Mapping[Any, Any]) -> _Found | None:
 
 def _entry(key: str) -> str:
     return f"the entry {shown(key)}"
-
-
-def _is_network(found: _Found, known: set[str]) -> bool:
-    """True for tensors in modules, or those of a network whose keys are known, rather than for a meter's or a queue."""
-    return any("." in name for name in found.tensors) or is_alike(name_keys(found.tensors), known)
 
 
 def _is_swapped(container: Mapping[Any, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hf_lwmm.checkpoints.inert_pickle import shown
@@ -109,7 +109,7 @@ def _key(name: str) -> str:
     return re.sub(r"[._]", "", _INSIDE.sub("", name))
 
 
-def name_keys(names: Collection[str]) -> set[str]:
+def name_keys(names: Iterable[str]) -> set[str]:
     """Return what names are compared by: without what wrappers put before them, and without separators."""
     return {_key(name) for name in names}
 
