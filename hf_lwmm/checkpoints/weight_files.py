@@ -134,7 +134,7 @@ def _join(folder: str, name: str) -> str:
 
 
 def _without_index(source: Source, shards: Sequence[str]) -> str:
-    """What is wrong where a folder has shards and no index, and the remedy."""
+    """Return the fault and the remedy where a folder has shards and no index."""
     named = source.ref.of(*shards).shown if len(shards) <= 10 else f"{source.ref.of(shards[0]).shown}+..."
     return lacking_shards(shards, source) or (
         f"has the shards of a model without {index_of(shards[0])}. Download it, or name them all: {named}"

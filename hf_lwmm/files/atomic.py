@@ -89,7 +89,7 @@ def atomic(target: Target | Path | None) -> Iterator[Path]:
 
 
 def _reason(error: OSError, scratch: Path) -> str:
-    """What the system says, and of which file if it is one that was read."""
+    """The system's words, and the file that they are about if it is one that was read."""
     named = isinstance(error.filename, str) and scratch not in Path(error.filename).parents
     return f"{error.filename}: {error.strerror}" if named else error.strerror or str(error)
 

@@ -84,7 +84,7 @@ class LocalFile:
 
 
 def _state(found: os.stat_result) -> tuple[int, ...]:
-    """What differs between two files, and between a file and itself after it was written to."""
+    """The marks that differ between two files, and between a file and itself after it was written to."""
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 

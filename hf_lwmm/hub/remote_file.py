@@ -150,7 +150,7 @@ class RemoteFile:
             raise HubError(f"{self._requests.label}: ends too early; it is truncated or damaged.")
 
     def _held(self, spans: Sequence[Span]) -> list[Span]:
-        """What of spans is on disk."""
+        """The parts of spans that are on disk."""
         return [held for span in spans for held in self._stored.held(*span)] if self._stored is not None else []
 
     def _read_blocks(self, start: int, buffer: memoryview) -> None:

@@ -36,7 +36,7 @@ def card_data(content: bytes) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What YAML has and JSON has not, such as dates and nan, in the way that JSON can have it."""
+    """The value in JSON's terms: dates, nan and others that YAML alone has are texts or nothing."""
     if isinstance(value, dict):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, list):

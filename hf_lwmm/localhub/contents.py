@@ -28,7 +28,7 @@ class Draft:
 
 
 class Contents:
-    """What the repositories hold (`blobs`), and what users have uploaded and not committed yet (`uploads`).
+    """The content that repositories hold (`blobs`), and that users have uploaded and not committed yet (`uploads`).
 
     Who names a hash does not have the content: an upload counts for the user who sent it.
     """
