@@ -328,3 +328,15 @@ def test_references_resolve_to_the_same_commit_however_they_are_written(
         run, f"{hub.endpoint}/{parents[0]}", f"https://huggingface.co/{repo}/tree/main", "--output", "out", *FIRST
     )
     assert f"- model: {repo}@{sha}" in Path("out/hf_lwmm.yaml").read_text()
+
+
+def test_a_recipe_that_lists_other_peoples_files_deletes_none_of_them(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    merged(run, *parents, "--push", repo)
+    recipe = Path(api.hf_hub_download(repo, "hf_lwmm.yaml")).read_text()
+    content = b"mine"
+    listed = f"{recipe.rstrip()}\n  LICENSE: {hashlib.sha256(content).hexdigest()}\n"
+    put(api, repo, **{"LICENSE": content, "hf_lwmm.yaml": listed.encode()})
+    merged(run, *parents, "--push", repo, *SHARDS)
+    assert "LICENSE" in names(api, repo) and "model.safetensors" not in names(api, repo)

@@ -23,7 +23,7 @@ from hf_lwmm.layouts import depth_order
 
 @dataclass(frozen=True)
 class Kind:
-    """What makes parameters a group, as an adjective; `remedy` says what to do if they cannot be merged as a unit.
+    """A reason why parameters belong together, as an adjective, and the remedy if they cannot be merged as a unit.
 
     `silent` kinds are part of ordinary networks, and not worth a note.
     """
