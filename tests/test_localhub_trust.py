@@ -464,11 +464,17 @@ def test_who_does_not_read_is_not_waited_for(own: LocalHub, monkeypatch: pytest.
 
 def test_connections_are_counted(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "CONNECTIONS", 2)
-    with opened(own, b""), opened(own, b""):
-        assert send(own, "GET", "/api/models", token=TOKEN).status == 503
-    while own._server.server_state.connections:
-        pass
-    assert send(own, "GET", "/api/models", token=TOKEN).status == 200
+    begun = f"Host: localhost\r\nContent-Length: {len(WEIGHTS)}\r\n\r\nP".encode()
+    known = f"PUT {upload_path(own, 'local/pub', WEIGHTS, TOKEN)} HTTP/1.1\r\n".encode() + begun
+    unknown = b"POST /api/validate-yaml HTTP/1.1\r\n" + begun
+    with opened(own, unknown), opened(own, known) as upload, opened(own, unknown) as last:
+        assert listed(own) == ["local/priv", "local/pub"]  # which makes strangers give way
+        with contextlib.suppress(ConnectionError):
+            assert not last.recv(1)
+        upload.sendall(WEIGHTS[1:])
+        assert upload.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    monkeypatch.setattr(connections, "CONNECTIONS", 0)
+    assert send(own, "GET", "/api/models", token=TOKEN).status == 503
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -76,7 +76,7 @@ def parse_yaml(text: bytes | str, where: str) -> Any:
     """
     text = _decode(text, where, MAX_YAML_SIZE)
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # type: ignore[arg-type]
     except RecursionError:
         raise _too_deep(where) from None
     except (yaml.YAMLError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import datetime, timezone
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -69,6 +70,7 @@ FilePath = Annotated[str, AfterValidator(_path)]
 FolderPath = Annotated[str, AfterValidator(_folder)]
 RefName = Annotated[str, AfterValidator(_ref)]
 Size = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]
+MAX_TITLE = 1000  # characters of a discussion's title
 Title = Annotated[str, Field(max_length=10_000)]
 
 
@@ -92,3 +94,8 @@ def shaped(shape: type[_T], content: Any, where: str) -> _T:
 @cache
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     return TypeAdapter(hint)
+
+
+def now() -> str:
+    """Return the time as the Hub writes it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
