@@ -18,8 +18,11 @@ def until_cut(app: ASGIApp) -> ASGIApp:
     """Return the application that gives up an answer for which its connection is of no use any more."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.suppress(h11.LocalProtocolError):  # the client sent nonsense before it was answered
-            await app(scope, receive, send)
+        try:
+            with contextlib.suppress(h11.LocalProtocolError):  # the client sent nonsense before it was answered
+                await app(scope, receive, send)
+        except asyncio.CancelledError:  # the server ends, and has waited long enough
+            scope["state"]["connection"].cut()
 
     return answer
 
@@ -38,6 +41,11 @@ class TimedConnection(H11Protocol):
         """Keep the connection, until it ends, before those of strangers, unless this user has half of all."""
         if sum(each._user == user for each in self._others()) < CONNECTIONS // 2:
             self._user = user
+
+    def cut(self) -> None:
+        """End the connection in the middle of an answer."""
+        self.cycle.disconnected = True
+        self.transport.abort()
 
     def _others(self) -> list[TimedConnection]:
         open_ones = [each for each in self.connections if isinstance(each, TimedConnection) and each is not self]
