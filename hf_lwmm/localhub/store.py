@@ -17,6 +17,7 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -29,6 +30,7 @@ from hf_lwmm.localhub.records import Changes, Commit, DamagedError, File, Repo, 
 from hf_lwmm.localhub.values import RepoType, is_name, now, shaped
 
 _USERS = "users.json"
+_SMALL = 2**16  # bytes of a commit that is quickly read
 _MOST_REFS, _MOST_REPOS = 4000, 5000  # in a repository, and of a kind in a namespace
 
 
@@ -273,7 +275,11 @@ class Store:
             return discussion.num
 
     def _read_commit(self, repo: Repo, oid: str) -> Commit:
-        return read_record(self.disk, Commit, self._folder(repo.type, repo.id) / "commits" / f"{oid}.json")
+        path = self._folder(repo.type, repo.id) / "commits" / f"{oid}.json"
+        found = self.disk.file(path).stat()
+        if found.st_size < _SMALL:
+            return read_record(self.disk, Commit, path)
+        return _large_commit(self.disk, path, (found.st_ino, found.st_size, found.st_mtime_ns))
 
     def _folder(self, type: str, id: str) -> Path:
         parts = id.split("/")
@@ -291,6 +297,12 @@ def _new_commit(parent: str | None, message: str, author: str, files: Mapping[st
     commit = Commit("", parent, message, author, now(), files)
     named = as_json(commit) + secrets.token_bytes(8)
     return replace(commit, oid=hashlib.sha1(named, usedforsecurity=False).hexdigest())
+
+
+@lru_cache(maxsize=4)
+def _large_commit(disk: Disk, path: Path, state: tuple[int, ...]) -> Commit:
+    """A commit of many files, which request after request asks for, as long as the state of its file is the same."""
+    return read_record(disk, Commit, path)
 
 
 def _with_ref(repo: Repo, name: str, oid: str) -> Repo:
