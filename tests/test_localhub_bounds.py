@@ -145,6 +145,15 @@ def test_refs_and_repositories_are_counted(own: LocalHub, monkeypatch: pytest.Mo
     assert commit(own, "local/pub", small("a.txt", b"a"), token=TOKEN).status == 200
 
 
+def test_a_large_commit_that_is_damaged_is_not_remembered(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_SMALL", 0)
+    assert commit(own, "local/pub", small("a.txt", b"a"), token=TOKEN).status == 200
+    path = "/local/pub/resolve/main/a.txt"
+    oid = send(own, "GET", path).headers["x-repo-commit"]
+    (own.store.root / f"repos/models/local/pub/commits/{oid}.json").write_text("{}")
+    assert send(own, "GET", path).status == 409
+
+
 # the disk
 
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from hf_lwmm.localhub.records import User
 
 _T = TypeVar("_T")
-_THREADS = 4  # of each user, and of all together who have no token
+_THREADS, _THREADS_OF_STRANGERS = 4, 2  # of each user, and of all together who have no token
 
 
 class Workers:
@@ -24,7 +24,7 @@ class Workers:
 
     def limiter(self, name: str | None) -> CapacityLimiter:
         """Return the bound on the threads of a user, or of those without a token (None)."""
-        return self._limiters.setdefault(name, CapacityLimiter(_THREADS))
+        return self._limiters.setdefault(name, CapacityLimiter(_THREADS if name is not None else _THREADS_OF_STRANGERS))
 
 
 def sent_by(request: Request, user: User | None) -> None:
