@@ -21,7 +21,8 @@ import pytest
 from hub_requests import WEIGHTS, batch, commit, large, lines, send, small, snapshot, upload, upload_path
 from huggingface_hub import HfApi
 
-from hf_lwmm.localhub import LocalHub, cards, contents, discussions, reading, store
+from hf_lwmm.localhub import LocalHub, cards, contents, discussions, reading, store, writing
+from hf_lwmm.localhub.records import Changes
 
 TOKEN, BOB = "hf_local", "hf_bob"
 
@@ -152,6 +153,37 @@ def test_a_large_commit_that_is_damaged_is_not_remembered(own: LocalHub, monkeyp
     oid = send(own, "GET", path).headers["x-repo-commit"]
     (own.store.root / f"repos/models/local/pub/commits/{oid}.json").write_text("{}")
     assert send(own, "GET", path).status == 409
+
+
+def test_pull_requests_of_others_are_bounded(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_MOST_OF_OTHERS", 1)
+    body, before = lines([{"key": "header", "value": {}}, small("a", b"a"), small("b", b"b")]), snapshot(own)
+    path = "/api/models/local/pub/commit/main?create_pr=1"
+    assert send(own, "POST", path, body, BOB).status == 413 and snapshot(own) == before
+    assert send(own, "POST", path, body, TOKEN).status == 200
+
+
+def test_nobody_waits_for_a_repository_of_others(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert send(own, "POST", "/api/repos/create", {"name": "mine"}, BOB).status == 200
+    held, done, applied = threading.Event(), threading.Event(), Changes.applied
+
+    def slowly(changes: Changes, files: Any) -> Any:
+        if "slow" in changes.added:
+            held.set()
+            assert done.wait(60)
+        return applied(changes, files)
+
+    monkeypatch.setattr(Changes, "applied", slowly)
+    replies: list[int] = []
+    slow = threading.Thread(
+        target=lambda: replies.append(commit(own, "bob/mine", small("slow", b"x"), token=BOB).status)
+    )
+    slow.start()
+    assert held.wait(60)
+    assert commit(own, "local/pub", small("a", b"a"), token=TOKEN).status == 200
+    done.set()
+    slow.join()
+    assert replies == [200]
 
 
 # the disk

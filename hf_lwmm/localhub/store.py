@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
@@ -41,7 +41,8 @@ class Store:
         self.disk = Disk(root)
         self.root = self.disk.root
         self.contents = Contents(self.disk)
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # of the users, of the names of repositories, and of uploads
+        self._locks: dict[tuple[str, str], threading.RLock] = {}  # of repositories
         self.discussions = Discussions(self.disk)
         self._listed: dict[tuple[str, str], set[str]] = {}  # the content in the commits of a repository
         self._listing = threading.Lock()
@@ -78,15 +79,17 @@ class Store:
         with self.disk.scratch() as folder:
             yield Draft(folder)
 
-    def lfs_file(self, user: User, sha256: str, size: int | None = None) -> File:
+    def lfs_file(self, user: User, sha256: str, size: int | None, readable: Callable[[], Sequence[Set[str]]]) -> File:
         """Return a large file that a user has uploaded or may read; a commit that copies one does not say its size.
+
+        `readable` returns what `readable_content` does, and is called if the user has not uploaded the file.
 
         Raises:
             StoreError: 400 if the user has not uploaded it, and no repository that the user may read has it.
         """
         found = self.contents.available_size(user.name, sha256, ())
         if found is None:
-            found = self.contents.available_size(user.name, sha256, self.readable_content(user))
+            found = self.contents.available_size(user.name, sha256, readable())
         if found is None or size not in (None, found):
             raise StoreError(400, f"The LFS object {sha256} was not uploaded.")
         return lfs_file(sha256, found)
@@ -160,13 +163,13 @@ class Store:
 
     def delete(self, repo: Repo) -> None:
         """Delete a repository with its history; its content stays among the blobs. Raises StoreError (404)."""
-        with self._lock:
+        with self._locked(repo):
             self.disk.remove(self._folder(repo.type, self.repo(repo.type, repo.id).id))
             self._listed.pop((repo.type, repo.id), None)
 
     def change(self, repo: Repo, private: bool, gated: Literal["auto", "manual"] | None) -> Repo:
         """Give a repository other values of `private` and `gated`, and return it. Raises StoreError (404)."""
-        with self._lock:
+        with self._locked(repo):
             changed = replace(self.repo(repo.type, repo.id), private=private, gated=gated)
             self._save(changed)
             return changed
@@ -212,7 +215,7 @@ class Store:
             StoreError: 412 if the branch is not at `expected_parent`, 400 if `revision` is not a branch, and as for
                 `Changes.applied`.
         """
-        with self._lock, self.disk.scratch() as scratch:
+        with self._locked(repo), self.disk.scratch() as scratch:
             repo = self.repo(repo.type, repo.id)
             head = self.commit(repo, (as_pull_request and expected_parent) or revision)
             if not as_pull_request and (revision not in repo.refs or revision.startswith("tags/")):
@@ -233,7 +236,8 @@ class Store:
             if opened:
                 write(scratch / "discussion", as_json(opened[0]))
             for file in changes.added.values():
-                self.contents.keep(file, user.name, draft)
+                with self._lock:
+                    self.contents.keep(file, user.name, draft)
             folder = self._folder(repo.type, repo.id)
             self.disk.place(scratch / "commit", folder / "commits" / f"{commit.oid}.json")
             if (known := self._listed.get((repo.type, repo.id))) is not None:
@@ -251,7 +255,7 @@ class Store:
         """
         if oid is None and name == "main":
             raise StoreError(403, "The branch main cannot be deleted")
-        with self._lock:
+        with self._locked(repo):
             repo = self.repo(repo.type, repo.id)
             if oid is not None and name in repo.refs:
                 raise StoreError(409, f"Reference already exists: {name}")
@@ -262,7 +266,7 @@ class Store:
 
     def open_discussion(self, repo: Repo, title: str, user: User, pull_request: bool) -> int:
         """Open a discussion, or a pull request without changes, and return its number. Raises StoreError (403)."""
-        with self._lock, self.disk.scratch() as scratch:
+        with self._locked(repo), self.disk.scratch() as scratch:
             repo = self.repo(repo.type, repo.id)
             discussion, path = self.discussions.new(repo, title, user, pull_request=pull_request)
             write(scratch / "discussion", as_json(discussion))
@@ -273,6 +277,10 @@ class Store:
             if pull_request:
                 self.disk.place(scratch / "repo", self._folder(repo.type, repo.id) / "repo.json")
             return discussion.num
+
+    def _locked(self, repo: Repo) -> threading.RLock:
+        """The lock of a repository: who changes much in one keeps nobody from changing others."""
+        return self._locks.setdefault((repo.type, repo.id), threading.RLock())
 
     def _read_commit(self, repo: Repo, oid: str) -> Commit:
         path = self._folder(repo.type, repo.id) / "commits" / f"{oid}.json"

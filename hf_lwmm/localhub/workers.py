@@ -29,13 +29,14 @@ class Workers:
 
 def sent_by(request: Request, user: User | None) -> None:
     """Note who sent a request: a user has threads of their own, and the connection is kept before those of others."""
-    request.state.sender = user.name if user else None
+    request.state.sender = None
     if user is not None:
         vouch(request, user.name)
 
 
 def vouch(request: Request, name: str) -> None:
-    """Note that a request is from a user, whose connection is kept before those of people without a token."""
+    """Note that a request is from a user, though it need not carry a token."""
+    request.state.sender = name
     connection = getattr(request.state, "connection", None)
     if connection is not None:
         connection.keep_for(name)

@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import hmac
 import secrets
-from functools import partial
+from functools import cache, partial
 from typing import Any, BinaryIO
 
 from starlette.requests import Request
@@ -26,6 +26,7 @@ _LFS_SUFFIXES = (
     ".jpeg", ".webp", ".zip", ".gz", ".tar", ".onnx", ".msgpack",
 )  # fmt: skip
 _REGULAR_LIMIT = 10 * 2**20
+_MOST_OF_OTHERS = 2000  # files in a pull request, for which those who write to the repository wait
 _BLOCK = 2**20  # bytes of an upload that are written at once
 # The client uploads large files without its token: as on the Hub, the signed address is the permission.
 _SIGNING_KEY = secrets.token_bytes(32)
@@ -165,6 +166,9 @@ async def commit(hub: Hub, request: Request) -> Response:
     repo, user, as_pull_request = _for_commit(hub, request)
     async with entered(request, hub.store.draft()) as draft:
         header, changes = await _changes(hub, request, user, draft)
+        if len(changes.added) > _MOST_OF_OTHERS and not user.may_write(repo.namespace):
+            message = f"Who may not write to {repo.id} adds {_MOST_OF_OTHERS:,} files at most in a pull request."
+            raise StoreError(413, message)
         add = partial(hub.store.add_commit, expected_parent=header.parentCommit, as_pull_request=as_pull_request)
         commit, number = await aside(request, add, repo, revision(request), user, header.summary, changes, draft)
     url = web_url(request, repo)
@@ -186,6 +190,8 @@ async def _changes(hub: Hub, request: Request, user: User, draft: Draft) -> tupl
     deleted: list[str] = []
     folders: list[str] = []
 
+    readable = cache(partial(hub.store.readable_content, user))
+
     def take(operations: list[bodies.Operation]) -> None:
         nonlocal header
         for operation in operations:
@@ -196,7 +202,7 @@ async def _changes(hub: Hub, request: Request, user: User, draft: Draft) -> tupl
                     hub.store.contents.check_room(len(content))
                     added[path] = draft.add(content)
                 case bodies.LargeFile(path, oid, size):
-                    added[path] = hub.store.lfs_file(user, oid, size)
+                    added[path] = hub.store.lfs_file(user, oid, size, readable)
                 case bodies.DeletedFile(path):
                     deleted.append(path)
                 case bodies.DeletedFolder(path):
