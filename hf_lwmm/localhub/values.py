@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import datetime, timezone
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -15,6 +14,8 @@ from hf_lwmm.files.documents import shortened
 
 _T = TypeVar("_T")
 _LONGEST_PATH, _LONGEST_PART = 4096, 255  # bytes, as file systems have them
+_ODD_PART = re.compile(r"(^|/)(\.{0,2}|\.[gG][iI][tT])(/|\Z)")
+_ODD_LETTER = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")  # controls, and what ends lines
 
 
 def is_name(text: str) -> bool:
@@ -41,10 +42,9 @@ def _sha256(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    parts = text.split("/")
-    odd = any(part in ("", ".", "..") or part.lower() == ".git" for part in parts)
-    long = len(text.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_PART for part in parts)
-    if odd or long or "\\" in text or any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
+    size = len(text.encode())
+    long = size > _LONGEST_PART and any(len(part.encode()) > _LONGEST_PART for part in text.split("/"))
+    if long or size > _LONGEST_PATH or _ODD_PART.search(text) or _ODD_LETTER.search(text):
         raise ValueError(f"{shortened(text)} is no path in a repository")
     return text
 
