@@ -90,6 +90,21 @@ def test_long_lists_and_histories_come_in_pages(
     assert [commit.commit_id for commit in api(own).list_repo_commits("local/pub")] == oids
 
 
+def test_pages_say_nothing_of_private_repositories(own: LocalHub) -> None:
+    def pages(path: str) -> Iterator[tuple[list[str], str]]:
+        while path:
+            reply = send(own, "GET", path, token=BOB)
+            yield [each["id"] for each in reply.json()], reply.headers.get("link", "")
+            path = "".join(re.findall("<http://[^/]*(/.*)>", reply.headers.get("link", "")))
+
+    send(own, "POST", "/api/repos/create", {"name": "seen"}, TOKEN)
+    before = list(pages("/api/models?limit=1"))
+    assert [ids for ids, _ in before] == [["local/pub"], ["local/seen"]]
+    for name in ("a", "q", "z"):
+        send(own, "POST", "/api/repos/create", {"name": name, "private": True}, TOKEN)
+    assert list(pages("/api/models?limit=1")) == before
+
+
 def test_bodies_of_strangers_are_small(own: LocalHub) -> None:
     body = {"content": "x" * (2 << 20)}
     assert send(own, "POST", "/api/validate-yaml", body).status == 413

@@ -70,21 +70,23 @@ def auth_check_write(hub: Hub, request: Request) -> Response:
 
 def list_repos(hub: Hub, request: Request) -> Response:
     kind, query, user = request.url.path.rsplit("/", 1)[1][:-1], request.query_params, hub.user(request)
-    first, limit = _number(request, "cursor", 0), max(1, _number(request, "limit", _PAGE))
+    last, limit = query.get("cursor", ""), max(1, _number(request, "limit", _PAGE))
     found: list[dict[str, Any]] = []
-    until, ids = time.monotonic() + _LONGEST, hub.store.ids(kind)
-    for place, repo_id in enumerate(ids[first:], first):
-        if place > first and (len(found) == limit or time.monotonic() > until):
-            return _page(request, found, place)
+    begun, until = False, time.monotonic() + _LONGEST
+    for repo_id in hub.store.ids(kind):
         author = repo_id.split("/")[0]
         if query.get("search", "").lower() not in repo_id.lower() or (query.get("author") or author) != author:
             continue
         with contextlib.suppress(StoreError):  # a damaged one is left out
-            repo = hub.store.repo(kind, repo_id)
-            if repo.visible_to(user):
-                info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
-                if _is_wanted(request, info):
-                    found.append(_expanded(request, info))
+            repo = hub.store.repo(kind, repo_id) if repo_id > last else None
+            if repo is None or not repo.visible_to(user):
+                continue
+            if begun and (len(found) == limit or time.monotonic() > until):
+                return _page(request, found, last)  # which says nothing of those that this user may not know of
+            begun, last = True, repo_id
+            info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
+            if _is_wanted(request, info):
+                found.append(_expanded(request, info))
     return _page(request, found, None)
 
 
