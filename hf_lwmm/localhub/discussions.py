@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 from hf_lwmm.localhub.disk import Disk
 from hf_lwmm.localhub.record_files import read_record
@@ -49,7 +50,7 @@ class Discussions:
             )
         pulls = [int(ref.rpartition("/")[2]) for ref in repo.refs if re.fullmatch("refs/pr/[0-9]{1,9}", ref)]
         number = max([*authors, *pulls], default=0) + 1
-        status = "draft" if pull_request and not title else "open"
+        status: Literal["draft", "open"] = "draft" if pull_request and not title else "open"
         discussion = Discussion(number, title[:MAX_TITLE], status, pull_request, user.name, now())
         return discussion, self._path(repo, number, user.name)
 
