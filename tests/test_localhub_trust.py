@@ -468,6 +468,8 @@ def test_connections_of_strangers_give_way(own: LocalHub, monkeypatch: pytest.Mo
     known = f"PUT {upload_path(own, 'local/pub', WEIGHTS, TOKEN)} HTTP/1.1\r\n".encode() + begun
     unknown = b"POST /api/validate-yaml HTTP/1.1\r\n" + begun
     present = own._server.server_state.connections
+    while present:
+        pass
     with opened(own, known) as upload, contextlib.ExitStack() as stack:
         while not any(getattr(each, "_user", None) for each in list(present)):
             pass
