@@ -15,9 +15,10 @@ from conftest import Run
 from manifests import write
 
 import hf_lwmm
-from hf_lwmm.errors import MergeError, PlanError
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.errors import MergeError
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.scratch import scratch_folder, tidy
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.publishing.reports import check_report_name, save_report
 
 
@@ -106,11 +107,16 @@ def test_no_model_is_overwritten_by_what_is_made_of_it(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
 
 
-def test_predictions_replace_none_of_the_pictures(tmp_path: Path) -> None:
-    for name in ("a.png", "a_labels.png"):
-        (tmp_path / name).write_bytes(b"a picture")
-    with pytest.raises(PlanError, match=r"a_labels\.png is one of the pictures"):
-        hf_lwmm.predict("org/never-loaded", [tmp_path], tmp_path)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_predictions_replace_none_of_the_pictures(overwrite: bool, tmp_path: Path) -> None:
+    pictures = [tmp_path / name for name in ("a.png", "a_labels.png")]
+    for each in pictures:
+        each.write_bytes(b"a picture")
+    with pytest.raises(MergeError, match=r"is one of the files|exists already"):
+        hf_lwmm.predict("org/never-loaded", pictures, tmp_path, overwrite=overwrite)
+    for output in (tmp_path, tmp_path / "out"):
+        with pytest.raises(MergeError, match="which the output is made of"):
+            hf_lwmm.predict("org/never-loaded", [tmp_path], output, overwrite=overwrite)
 
 
 def test_a_report_that_somebody_else_wrote_meanwhile_stays(tmp_path: Path) -> None:
@@ -151,7 +157,8 @@ def test_an_output_that_fails_leaves_no_folders_above_it(tmp_path: Path) -> None
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import check_target
 with atomic(check_target(Path(sys.argv[1]), overwrite=False)) as place:
     place.mkdir()
     (place / "half").write_text("half")

@@ -20,8 +20,9 @@ from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_fi
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.documents import shortened
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
 from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance
@@ -105,8 +106,8 @@ def merge(
     if pushing and repo_id:
         hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
-    read = (inputs.base, *inputs.measurements, inputs.tune_images, inputs.bn_images, inputs.eval_images)
-    target = check_target(path, writing.overwrite, local_inputs(*refs, *read)) if path is not None else None
+    read = local_inputs(*refs, inputs, knobs, evaluation)
+    target = check_target(path, writing.overwrite, read) if path is not None else None
 
     def send(folder: Path) -> Pushed | None:
         if pushing is None or repo_id is None:

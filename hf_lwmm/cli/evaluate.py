@@ -8,9 +8,11 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.cli import options
+from hf_lwmm.cli import options, outputs
 from hf_lwmm.cli.expand import Group
 from hf_lwmm.cli.terminal import note, notes, print_json, print_markdown, say
+from hf_lwmm.evaluation.spec import EXAMPLE_NAMES
+from hf_lwmm.publishing.plots.scores import NAMES as SCORE_PLOTS
 
 EXAMPLES = """Examples:
 
@@ -34,6 +36,7 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Also write the report here, as .json or .md.", show_default=False),
     ] = None,
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Score models on a labelled data set.
@@ -42,10 +45,11 @@ def evaluate(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    target = hf_lwmm.check_report_name(output, *(models or ()), images) if output is not None else None
     if evaluation.examples and plot is None:
         raise hf_lwmm.PlanError("--examples draws into a folder: name it with --plot FOLDER.")
-    options.check_folder("--plot", plot)
+    read = (*(models or ()), images, evaluation, network)
+    target = outputs.report(output, overwrite, *read)
+    folder = outputs.pictures(plot, (*SCORE_PLOTS, *EXAMPLE_NAMES), overwrite, *read)
     with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.evaluate(models or [], images, evaluation=evaluation, network=network, progress=progress)
     if found is None:
@@ -53,12 +57,12 @@ def evaluate(
     notes(found.notes)
     if target is not None:
         hf_lwmm.save_report(found, target)
-    if plot is not None:
-        for path in (*hf_lwmm.save_score_plots(found, plot), *hf_lwmm.save_examples(found, plot)):
-            note(f"Drew {path}")
     if as_json:
         print_json(found.to_dict())
     else:
         print_markdown(found.to_markdown())
         say()
         say(f"{found.images_per_second:.2f} images/s")
+    if folder is not None:  # last, so that no scores are lost where it fails
+        for path in (*hf_lwmm.save_score_plots(found, folder), *hf_lwmm.save_examples(found, folder)):
+            note(f"Drew {path}")

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_lwmm.errors import DocumentError, MergeError, SweepError
-from hf_lwmm.files.atomic import Target, atomic, check_target
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.damaged import set_aside
 from hf_lwmm.files.documents import parse_json
+from hf_lwmm.files.targets import Target, check_target
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.sweeping.grid import Skipped, read_candidate
 from hf_lwmm.sweeping.scorer import Scored

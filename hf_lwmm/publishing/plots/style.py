@@ -8,10 +8,11 @@ import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hf_lwmm.errors import HfLwmmError, naming_extras
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import Target
 from hf_lwmm.text import one_line
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ GREY = "#D9D9D9"
 WIDTH = 7.2  # inches; at DPI this is twice the 720 pixels of a model card's width
 DPI = 200
 SUFFIXES = (".png", ".svg", ".pdf")
+Place: TypeAlias = str | Path | Target | io.BytesIO  # where a plot goes; a buffer receives a PNG
 
 _STYLE = {
     "font.size": 9,
@@ -55,18 +57,20 @@ class PlotError(HfLwmmError):
 
 
 @contextlib.contextmanager
-def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
+def picture(path: Place, height: float) -> Iterator[Figure]:
     """Open a figure to draw on, as wide as a model card, and write it when the context ends.
 
     Args:
-        path: a file name that ends in .png, .svg or .pdf, or a buffer, which receives a PNG.
+        path: a file name that ends in .png, .svg or .pdf, a target of such a name, or a buffer, which receives a PNG.
         height: height of the figure in inches.
 
     Raises:
         PlotError: for another suffix, or a folder that does not exist.
         MergeError: if the file cannot be written.
     """
-    suffix = ".png" if isinstance(path, io.BytesIO) else check_picture_name(path).suffix.lower()
+    file = path if isinstance(path, io.BytesIO | Target) else Path(path)
+    named = file.path if isinstance(file, Target) else file
+    suffix = ".png" if isinstance(named, io.BytesIO) else check_picture_name(named).suffix.lower()
     with naming_extras("Drawing a plot"):
         from matplotlib import style
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,10 +80,10 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        if isinstance(path, io.BytesIO):
-            figure.savefig(path, format=suffix[1:], metadata=_METADATA[suffix])
+        if isinstance(file, io.BytesIO):
+            figure.savefig(file, format=suffix[1:], metadata=_METADATA[suffix])
             return
-        with atomic(Path(path)) as place:
+        with atomic(file) as place:
             figure.savefig(place, format=suffix[1:], metadata=_METADATA[suffix])
 
 
