@@ -23,8 +23,8 @@ from pathlib import Path
 from hf_lwmm.errors import MergeError
 from hf_lwmm.files.renaming import rename_new
 
-_PREFIX = ".hf-lwmm-"
-_NAME = re.compile(re.escape(_PREFIX) + "(?:([0-9a-f]{6})-([0-9a-f]{6})-)?[a-z0-9_]{8}")
+PREFIX = ".hf-lwmm-"  # of the names of all such folders
+_NAME = re.compile(re.escape(PREFIX) + "(?:([0-9a-f]{6})-([0-9a-f]{6})-)?[a-z0-9_]{8}")
 _ABANDONED = 7 * 24 * 3600  # seconds without a change
 REPLACED = "replaced"  # folder of a scratch folder in which something waits while its name changes hands
 
@@ -116,7 +116,7 @@ def _untouched(path: Path) -> bool:
 def _made(place: Path) -> tuple[Path, int | None]:
     """A new scratch folder, and the descriptor that holds its lock."""
     while True:
-        path = Path(tempfile.mkdtemp(dir=place, prefix=f"{_PREFIX}{'-'.join(_marks())}-"))
+        path = Path(tempfile.mkdtemp(dir=place, prefix=f"{PREFIX}{'-'.join(_marks())}-"))
         try:
             return path, _locked(path)
         except OSError:  # without locks, as on some network drives, nobody removes it but this process

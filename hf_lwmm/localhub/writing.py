@@ -11,10 +11,10 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hf_lwmm.files.syncing import sync_file
 from hf_lwmm.localhub import bodies
 from hf_lwmm.localhub.access import Hub, revision, web_url
 from hf_lwmm.localhub.contents import Draft
-from hf_lwmm.localhub.disk import sync
 from hf_lwmm.localhub.records import Changes, DamagedError, File, Repo, StoreError, User
 from hf_lwmm.localhub.values import RefName, shaped
 
@@ -120,7 +120,7 @@ async def lfs_upload(hub: Hub, request: Request) -> Response:
                 digest.update(block)
                 file.write(block)
                 left -= len(block)
-            sync(file)
+            sync_file(file)
         if left:
             raise StoreError(422, f"{size - left} bytes were sent, not {size}.")
         if digest.hexdigest() != sha256:
