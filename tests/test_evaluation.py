@@ -391,7 +391,7 @@ def test_odd_input_is_refused_in_a_line(run: Run, models: tuple[Path, Path], tmp
 
     data, one = str(tree(tmp_path / "data", 2)), str(models[0])
     assert "name a file, .json or .md, in a folder that exists" in said(one, "--data", data, "--output", data)
-    assert "name a folder; a file is in its place" in said(one, "--data", data, "--plot", f"{data}/labels/0.png")
+    assert "0.png is not a folder" in said(one, "--data", data, "--plot", f"{data}/labels/0.png")
     assert "where --streaming has no meaning" in said(one, "--data", data, "--streaming")
     assert "--device nowhere: cannot be used here" in said(one, "--data", data, "--device", "nowhere")
     with pytest.raises(PlanError, match="--edaps-void is about panoptic maps"):

@@ -180,3 +180,29 @@ def test_folders_of_dead_processes_are_removed_and_those_of_the_living_are_not(t
         assert sorted(tmp_path.iterdir()) == sorted([*before, living])
         assert (living / "half").read_text() == "half"
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_folders_of_another_machine_are_removed_only_after_a_week(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path) as own:
+        mine = own.name[:-8]
+    host, started = mine.split("-")[-3:-1]
+    names = {
+        "another machine": f".hf-lwmm-000000-000000-{'a' * 8}",
+        "an older version": f".hf-lwmm-{'b' * 8}",
+        "this machine": f"{mine}{'c' * 8}",
+        "before it was started": f".hf-lwmm-{host}-000000-{'d' * 8}",
+        "another container of it": f".hf-lwmm-000000-{started}-{'e' * 8}",
+    }
+    for name in names.values():
+        (tmp_path / name / "new").mkdir(parents=True)
+        (tmp_path / name / "new" / "half").write_text("half")
+    tidy(tmp_path)
+    left = ("another machine", "an older version")
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names[who] for who in left)
+    for who in left:
+        folder = tmp_path / names[who]
+        for each in (folder, folder / "new"):
+            os.utime(each, (0, 0))
+    os.utime(tmp_path / names["an older version"] / "new" / "half", (0, 0))
+    tidy(tmp_path)  # a file of the other's was written to within the week
+    assert [each.name for each in tmp_path.iterdir()] == [names["another machine"]]
