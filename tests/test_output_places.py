@@ -113,7 +113,8 @@ def test_no_output_replaces_a_file_that_is_read(command: list[str], link: str | 
 )
 @pytest.mark.usefixtures("models")
 def test_no_output_goes_into_what_it_is_made_of(command: list[str], output: str, run: Run, tmp_path: Path) -> None:
-    (tmp_path / "street.jpg").write_text("a picture")
+    for folder in (tmp_path, tmp_path / "two"):
+        (folder / "street.jpg").write_text("a picture")
     before = below(tmp_path)
     code, _, err = run(*command, output)
     assert code == 1 and "which the output is made of" in err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import DatasetError, PlanError, naming_extras
-from hf_lwmm.files.names import fitted
+from hf_lwmm.evaluation.prediction_files import prediction_files
 from hf_lwmm.files.targets import check_target_folder
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.labels import IGNORE
@@ -59,13 +59,13 @@ def predict(
     """
     expect_list(pictures, "pictures")
     expect(network, NetworkOptions, "network")
-    from hf_lwmm.data.decoding import decode_rgb
-    from hf_lwmm.evaluation.overlays import ENDINGS, PredictionFiles, Predictions, write_prediction
-    from hf_lwmm.networks.loading import LoadedModel, load
-
     found = _files(pictures)
     folder = check_target_folder(Path(output), overwrite, [*local_inputs(model, network), *map(Path, pictures), *found])
-    files = [PredictionFiles(*(folder.file(fitted(stem, end)) for end in ENDINGS)) for stem in _stems(found)]
+    files = [prediction_files(folder, stem) for stem in _stems(found)]
+    from hf_lwmm.data.decoding import decode_rgb
+    from hf_lwmm.evaluation.overlays import Predictions, write_prediction
+    from hf_lwmm.networks.loading import LoadedModel, load
+
     loaded = model if isinstance(model, LoadedModel) else load(model, network)
     if loaded.task not in ("semantic", "panoptic"):
         raise PlanError(f"{loaded.label} is a {loaded.task} network; predict is for segmentation models.")

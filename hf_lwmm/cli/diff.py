@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.cli import options, outputs
+from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import console, note, print_json, say
 
 EXAMPLES = """Examples:
@@ -54,7 +54,7 @@ def diff(
             raise hf_lwmm.PlanError("--headers reads no values; leave out --tau, --granularity and --plot.")
         _show_headers(hf_lwmm.diff_headers(first, second, branch=branch), full, as_json)
         return
-    target = outputs.picture(plot, overwrite, first, second)
+    target = hf_lwmm.check_picture_name(plot, first, second, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         report = hf_lwmm.diff(
             first, second, taus=tau or [10.0], granularity=granularity, branch=branch, progress=progress

@@ -8,11 +8,9 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.cli import options, outputs
+from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
 from hf_lwmm.cli.terminal import note, notes, print_json, print_markdown, say
-from hf_lwmm.evaluation.spec import EXAMPLE_NAMES
-from hf_lwmm.publishing.plots.scores import NAMES as SCORE_PLOTS
 
 EXAMPLES = """Examples:
 
@@ -48,8 +46,8 @@ def evaluate(
     if evaluation.examples and plot is None:
         raise hf_lwmm.PlanError("--examples draws into a folder: name it with --plot FOLDER.")
     read = (*(models or ()), images, evaluation, network)
-    target = outputs.report(output, overwrite, *read)
-    folder = outputs.pictures(plot, (*SCORE_PLOTS, *EXAMPLE_NAMES), overwrite, *read)
+    target = hf_lwmm.check_report_name(output, *read, overwrite=overwrite) if output is not None else None
+    folder = hf_lwmm.check_score_plots(plot, *read, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.evaluate(models or [], images, evaluation=evaluation, network=network, progress=progress)
     if found is None:

@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.cli import options, outputs
+from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, say, warn
@@ -71,7 +71,8 @@ def merge(
     as_json: options.Json = False,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
-    outputs.check_not_read(output, recipe)
+    if recipe is not None and output is not None and output.is_file() and output.samefile(recipe):
+        raise hf_lwmm.PlanError(f"{output} is {recipe}, which the output is made of. Choose another output.")
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)

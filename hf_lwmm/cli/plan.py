@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.cli import options, outputs
+from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes
@@ -44,7 +44,8 @@ def plan(
     """
     inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()))
     own = hf_lwmm.Knobs(method=options.chosen_method(method, option or (), layerwise), **knobs)
-    target = outputs.picture(plot, overwrite, *(models or ()), own, inputs)
+    read = (*(models or ()), own, inputs)
+    target = hf_lwmm.check_picture_name(plot, *read, overwrite=overwrite) if plot is not None else None
     decided = hf_lwmm.plan(models or [], anchor, knobs=own, inputs=inputs)
     print_plan(decided, as_json=as_json, full=full)
     for checkpoint in decided.sources:

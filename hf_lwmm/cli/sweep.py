@@ -8,10 +8,9 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.cli import options, outputs
+from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.terminal import console, note, notes, print_json, print_markdown
-from hf_lwmm.publishing.plots.sweeps import NAMES as SWEEP_PLOTS
 
 EXAMPLES = """Examples:
 
@@ -61,8 +60,8 @@ def sweep(
     knobs = hf_lwmm.Knobs(**fixed)
     inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()))
     read = (*(models or ()), inputs, images, knobs, evaluation)
-    target = outputs.report(report, overwrite, *read)
-    folder = outputs.pictures(plot, SWEEP_PLOTS, overwrite, *read)
+    target = hf_lwmm.check_report_name(report, *read, overwrite=overwrite) if report is not None else None
+    folder = hf_lwmm.check_sweep_plots(plot, *read, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.sweep(
             models or [],

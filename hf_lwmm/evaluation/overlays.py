@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_lwmm.evaluation.inference import panoptic, segment
+from hf_lwmm.evaluation.prediction_files import PredictionFiles
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import label_sets, normalise
@@ -37,19 +38,6 @@ class Predictions:
     done: tuple[Prediction, ...]
     failed: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class PredictionFiles:
-    """The places of the files for one picture; those of the segments are for panoptic networks."""
-
-    overlay: Target
-    labels: Target
-    segments: Target
-    table: Target
-
-
-ENDINGS = ("_overlay.png", "_labels.png", "_segments.png", "_segments.json")  # of the names, in the fields' order
 
 
 def write_prediction(

@@ -151,6 +151,8 @@ def _check_way(folder: Path, name: str = "") -> None:
         there = next((each for each in way if os.path.lexists(each)), Path())
         fresh = way[: way.index(there)] if there in way else way
         longest = max(len(os.fsencode(part)) for part in (name, *(each.name for each in fresh)))
+        with contextlib.suppress(OSError):
+            (folder / name).lstat()
         is_folder, writable = there.is_dir(), os.access(there, os.W_OK | os.X_OK)
     except (OSError, ValueError):  # links in a circle, or characters that no name has
         raise MergeError(f"{folder / name!r} cannot be a path. Choose another output.") from None

@@ -70,7 +70,7 @@ def picture(path: Place, height: float) -> Iterator[Figure]:
     """
     file = path if isinstance(path, io.BytesIO | Target) else Path(path)
     named = file.path if isinstance(file, Target) else file
-    suffix = ".png" if isinstance(named, io.BytesIO) else check_picture_name(named).suffix.lower()
+    suffix = ".png" if isinstance(named, io.BytesIO) else checked_name(named).suffix.lower()
     with naming_extras("Drawing a plot"):
         from matplotlib import style
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -87,7 +87,7 @@ def picture(path: Place, height: float) -> Iterator[Figure]:
             figure.savefig(place, format=suffix[1:], metadata=_METADATA[suffix])
 
 
-def check_picture_name(path: str | Path) -> Path:
+def checked_name(path: str | Path) -> Path:
     """Return `path` if a plot can be written there.
 
     Raises:
