@@ -71,7 +71,7 @@ def merge(
     as_json: options.Json = False,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
-    if recipe is not None and output is not None and output.is_file() and output.samefile(recipe):
+    if recipe and output and recipe.is_file() and output.is_file() and output.samefile(recipe):
         raise hf_lwmm.PlanError(f"{output} is {recipe}, which the output is made of. Choose another output.")
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)

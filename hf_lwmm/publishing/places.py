@@ -1,7 +1,7 @@
 """Find places for plots before any work is done for them; the function for reports stands beside those that write them.
 
-Raises of each: MergeError if a file exists (unless `overwrite`), or a place is one of the inputs, or in one, or cannot be
-written to. `inputs` are the models, images and options that the plots are about.
+In each function, `inputs` are the models, images and options that the plots are about, and a MergeError says that a file
+exists (unless `overwrite`), or that a place is one of the inputs, is in one, or cannot be written to.
 """
 
 from __future__ import annotations
