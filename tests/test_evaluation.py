@@ -137,14 +137,12 @@ def test_a_tally_that_cannot_be_kept_costs_nothing(models: tuple[Path, Path], tm
     assert found is not None and found.images == 5
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_several_processes_give_the_same_numbers(processes: int, models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_several_processes_give_the_same_numbers(models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data")
     alone = hf_lwmm.evaluate(models, data)
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "3"]
     command += ["-m", "hf_lwmm", "evaluate", *map(str, models), "--data", str(data), "--json"]
-    # Each its own port: the tests run beside each other.
-    command[3:3] = ["--main_process_port", str(29600 + processes)]
+    command[3:3] = ["--main_process_port", "29603"]  # no other test has it
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hf")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
     assert done.returncode == 0, done.stderr

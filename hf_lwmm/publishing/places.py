@@ -1,6 +1,6 @@
 """Find places for plots before any work is done for them; the function for reports stands beside those that write them.
 
-In each function, `inputs` are the models, images and options that the plots are about, and a MergeError says that a file
+In each function, `inputs` are the models, images and options that the plots are about. A MergeError says that a file
 exists (unless `overwrite`), or that a place is one of the inputs, is in one, or cannot be written to.
 """
 
