@@ -148,6 +148,28 @@ def test_places_that_cannot_be_are_refused_before_any_work(output: str, message:
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "one", "two", "--plot", "{}.png"],
+        ["plan", "one", "two", "--plot", "{}/p.png"],
+        ["evaluate", "one", "--data", "two", "--output", "{}.md"],
+        ["evaluate", "one", "--data", "two", "--plot", "{}"],
+        ["evaluate", "one", "--data", "{}", "--output", "r.md"],
+        ["sweep", "one", "two", "--data", "never/read", "--output", "{}.parquet"],
+        ["predict", "one", "{}.jpg"],
+        ["predict", "one", "street.jpg", "--output", "{}"],
+        ["merge", "--recipe", "{}", "--output", "out"],
+        ["convert", "one", "{}.pth", "--to", "advent"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("models")
+def test_names_that_are_too_long_are_an_error_in_a_line(command: list[str], run: Run) -> None:
+    code, _, err = run(*(part.format("x" * 300) for part in command))
+    assert code == 1 and err.count("\n") == 1
+
+
 def test_a_slash_at_the_end_of_a_name_says_nothing(models: list[Path], run: Run) -> None:
     code, out, err = run("merge", *models, "--output", "merged/")
     assert code == 0 and "Written to merged" in out, err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -87,7 +88,7 @@ def _files(pictures: Sequence[str | Path]) -> list[Path]:
 
     found: list[Path] = []
     for path in map(Path, pictures):
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  (pathlib's fails for long texts)
             found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
         else:
             found.append(path)

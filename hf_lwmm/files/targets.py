@@ -98,7 +98,7 @@ def check_target_folder(path: Path, overwrite: bool, inputs: Iterable[Path] = ()
     """
     _check_way(path)
     tidy(path)
-    given = [each for each in inputs if each.exists()]
+    given = [each for each in inputs if os.path.exists(each)]  # noqa: PTH110  (pathlib's fails for long texts)
     for each in given:
         if each.is_dir():
             _check_apart(path, each, contains=False)

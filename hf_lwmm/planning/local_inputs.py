@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -44,4 +45,4 @@ def _read_for(given: Input) -> list[Path]:
 
 
 def _existing(name: str | None) -> list[Path]:
-    return [Path(name)] if name and Path(name).exists() else []
+    return [Path(name)] if name and os.path.exists(name) else []  # noqa: PTH110  (pathlib's fails for long texts)

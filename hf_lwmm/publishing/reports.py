@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,6 +49,7 @@ def check_report_name(path: Path, *inputs: Input, overwrite: bool = False) -> Ta
         PlanError: if there is no such folder, or the file is a folder.
         MergeError: if it exists (unless `overwrite`), or is one of the inputs, or in one, or cannot be written.
     """
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if os.path.isdir(path) or not os.path.isdir(folder):  # noqa: PTH112  (pathlib's fails for long texts)
         raise PlanError(f"{path}: name a file, {' or '.join(SUFFIXES)}, in a folder that exists.")
     return check_target(path, overwrite, local_inputs(*inputs))

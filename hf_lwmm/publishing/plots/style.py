@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -94,7 +95,7 @@ def checked_name(path: str | Path) -> Path:
         PlotError: for a suffix other than .png, .svg and .pdf, or a folder that does not exist.
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):  # noqa: PTH112  (pathlib's fails for long texts)
         raise PlotError(f"{path}: there is no folder {path.parent}.")
     if path.suffix.lower() not in SUFFIXES:
         raise PlotError(f"{path}: a picture's name ends in {', '.join(SUFFIXES)}.")
