@@ -22,7 +22,7 @@ from hf_lwmm.sweeping.grid import Candidate
 from hf_lwmm.sweeping.scorer import Scored
 from hf_lwmm.sweeping.store import Store
 
-STEMS = ("a" * 250, "w\\x\ny", "\u732b" * 84, "..", "plain")
+STEMS = ("a" * 250, "w\\x\ny", "\u732b" * 83, "..", "plain")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_pictures_that_cannot_be_drawn_cost_a_note(
 def test_scores_are_printed_before_anything_is_drawn(
     models: list[Path], data: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*given: object) -> None:
+    def fail(*given: object, **more: object) -> None:
         raise hf_lwmm.PlotError("nothing can be drawn")
 
     monkeypatch.setattr("hf_lwmm.publishing.plots.scores.plot_class_scores", fail)

@@ -21,6 +21,8 @@ from hf_lwmm.layouts import LAYOUTS
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.planning.knobs import Knobs
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 SEGFORMERS = {
     "transformers": "transformers_segformer_b0_hub_legacy",
     "transformers-runtime": "transformers_segformer_b0_runtime",
@@ -35,7 +37,7 @@ def stored(system: str, seed: int = 0, keep: str = "") -> Arrays:
 
 
 def shrink(system: str) -> int:
-    return 1 if "_b0" in system or "_b2" in system else 16
+    return 8 if "_b0" in system or "_b2" in system else 16
 
 
 def converted(tmp_path: Path, arrays: Arrays, to: str, *, backbone_only: bool = False) -> Arrays:

@@ -19,6 +19,8 @@ from safetensors.numpy import save_file
 
 import hf_lwmm
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 _GOLDEN = Path(__file__).parent / "golden" / "merged_hashes.json"
 _B0 = ("transformers_segformer_b0_hub_legacy", "nvlabs_segformer_b0", "smp_segformer_mit_b0")
 _R101 = ("advent_deeplabv2_r101_multi",) * 2

@@ -19,6 +19,8 @@ from hf_lwmm.checkpoints.dtypes import narrow, widen
 from hf_lwmm.errors import AlignmentError, MergeError, PlanError
 from hf_lwmm.methods.schedule import layerwise_weights
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 MIT_B0 = {
     "transformers": ("transformers_segformer_b0_hub_legacy", "segformer."),
     "runtime": ("transformers_segformer_b0_runtime", "segformer."),
@@ -49,7 +51,7 @@ def test_every_weight_is_equation_one(tmp_path: Path) -> None:
 def test_any_mix_of_layouts_gives_the_same_slots(first: str, second: str, tmp_path: Path) -> None:
     def backbone(layout: str, seed: int) -> Arrays:
         system, prefix = MIT_B0[layout]
-        return stored(system, seed, keep=prefix)
+        return stored(system, seed, keep=prefix, shrink=8)
 
     expected = to_slots(merged(tmp_path / "nvidia", backbone("nvidia", 1), backbone("nvidia", 2)))
     result = to_slots(merged(tmp_path / "mixed", backbone(first, 1), backbone(second, 2)))
@@ -61,7 +63,7 @@ def test_any_mix_of_layouts_gives_the_same_slots(first: str, second: str, tmp_pa
 @pytest.mark.parametrize("order", ["depth", "file"])
 @pytest.mark.parametrize("granularity", ["parameter", "module", "block", "stage"])
 def test_positions_are_as_coarse_as_asked(granularity: str, order: str, tmp_path: Path) -> None:
-    paths = [write(tmp_path / f"{i}.safetensors", stored("nvlabs_segformer_b0", i)) for i in (1, 2)]
+    paths = [write(tmp_path / f"{i}.safetensors", stored("nvlabs_segformer_b0", i, shrink=8)) for i in (1, 2)]
     plan = calls.plan(paths, granularity=granularity, order=order)
     # 95 modules but for k and v (stored as one), the four projections side by side, 8 blocks, 4 stages and a head.
     expected = {"parameter": 2 * 92 - 1 + 2, "module": 92, "block": 8 + 8 + 6, "stage": 5}
@@ -180,14 +182,14 @@ def test_different_networks_are_refused_by_name(first: str, second: str, tmp_pat
 
 
 def test_a_small_backbone_inside_a_larger_one_is_refused(tmp_path: Path) -> None:
-    large = stored("nvlabs_segformer_b0", 1, keep="backbone.")
+    large = stored("nvlabs_segformer_b0", 1, keep="backbone.", shrink=8)
     small = {name: array for name, array in large.items() if ".block1.1." not in name}
     with pytest.raises(AlignmentError, match="different backbones"):
         merged(tmp_path, small, large)
 
 
 def test_an_unknown_head_leaves_the_backbone_mergeable(tmp_path: Path) -> None:
-    fpn, segformer = stored("smp_fpn_mit_b0", 1), stored("nvlabs_segformer_b0", 2)
+    fpn, segformer = stored("smp_fpn_mit_b0", 1, shrink=8), stored("nvlabs_segformer_b0", 2, shrink=8)
     result = merged(tmp_path, fpn, segformer)
     assert np.array_equal(result["decoder.p5.weight"], fpn["decoder.p5.weight"])
     assert not np.array_equal(result["encoder.patch_embed1.proj.weight"], fpn["encoder.patch_embed1.proj.weight"])

@@ -18,12 +18,14 @@ from safetensors.numpy import load_file
 import hf_lwmm
 from hf_lwmm.planning.recipe import read_recipe
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 
 def test_heads_align_across_layouts(tmp_path: Path) -> None:
     systems = ("transformers_segformer_b0_hub_legacy", "nvlabs_segformer_b0", "smp_segformer_mit_b0")
     results = []
     for first, second in itertools.product(systems, repeat=2):
-        values = to_slots(merged(tmp_path, stored(first, 1), stored(second, 2)))
+        values = to_slots(merged(tmp_path, stored(first, 1, shrink=8), stored(second, 2, shrink=8)))
         results.append({s: v.tobytes() for s, v in values.items() if not s.startswith("segformer.unused")})
     for result in results:
         integers = {s for s in result if s.endswith("num_batches_tracked")}
@@ -46,7 +48,7 @@ def labelled(folder: Path, arrays: Arrays, labels: list[str]) -> Path:
 
 
 def with_classes(system: str, seed: int, rows: int) -> Arrays:
-    arrays = stored(system, seed)
+    arrays = stored(system, seed, shrink=8)
     for leaf in ("weight", "bias"):
         arrays[f"decode_head.classifier.{leaf}"] = arrays[f"decode_head.classifier.{leaf}"][:rows]
     return arrays
@@ -141,21 +143,21 @@ def test_label_sets_come_from_files_too_and_must_fit(tmp_path: Path) -> None:
 
 
 def test_head_anchor_merges_the_backbone_alone(tmp_path: Path) -> None:
-    first, second = stored("nvlabs_segformer_b0", 1), stored("nvlabs_segformer_b0", 2)
+    first, second = (stored("nvlabs_segformer_b0", seed, shrink=8) for seed in (1, 2))
     result = merged(tmp_path, first, second, head="anchor")
     changed = {name.split(".")[0] for name in result if not np.array_equal(result[name], first[name])}
     assert changed == {"backbone"}
 
 
 def test_unused_classifiers_are_the_anchors(tmp_path: Path) -> None:
-    first, second = stored("nvlabs_segformer_b0", 1), stored("nvlabs_segformer_b0", 2)
+    first, second = (stored("nvlabs_segformer_b0", seed, shrink=8) for seed in (1, 2))
     result = merged(tmp_path, first, second)
     assert np.array_equal(result["decode_head.conv_seg.weight"], first["decode_head.conv_seg.weight"])
     assert "segformer.unused_classifier.weight" in slot_map("nvlabs_segformer_b0").slots
 
 
 def test_classes_that_nobody_names_are_taken_to_agree_and_said_to_be(tmp_path: Path) -> None:
-    paths = [write(tmp_path / f"{i}.safetensors", stored("nvlabs_segformer_b0", i)) for i in (1, 2)]
+    paths = [write(tmp_path / f"{i}.safetensors", stored("nvlabs_segformer_b0", i, shrink=8)) for i in (1, 2)]
     result = calls.merge(paths, output=tmp_path / "out")
     assert any("does not name its classes" in warning for warning in result.warnings)
     assert "does not name its classes" in (tmp_path / "out" / "README.md").read_text()
