@@ -37,7 +37,7 @@ def stored(system: str, seed: int = 0, keep: str = "") -> Arrays:
 
 
 def shrink(system: str) -> int:
-    return 8 if "_b0" in system or "_b2" in system else 16
+    return 1 if "_b0" in system or "_b2" in system else 16
 
 
 def converted(tmp_path: Path, arrays: Arrays, to: str, *, backbone_only: bool = False) -> Arrays:

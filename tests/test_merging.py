@@ -47,14 +47,27 @@ def test_every_weight_is_equation_one(tmp_path: Path) -> None:
     assert order[-1] == "classifier.weight" and np.array_equal(result[order[-1]], models[0][order[-1]])
 
 
-@pytest.mark.parametrize(("first", "second"), list(itertools.product(MIT_B0, repeat=2)))
-def test_any_mix_of_layouts_gives_the_same_slots(first: str, second: str, tmp_path: Path) -> None:
-    def backbone(layout: str, seed: int) -> Arrays:
-        system, prefix = MIT_B0[layout]
-        return stored(system, seed, keep=prefix, shrink=8)
+@pytest.fixture(scope="module")
+def backbones() -> dict[tuple[str, int], Arrays]:
+    """The backbones of two models, each in every layout."""
+    return {
+        (layout, seed): stored(system, seed, keep=prefix)
+        for layout, (system, prefix) in MIT_B0.items()
+        for seed in (1, 2)
+    }
 
-    expected = to_slots(merged(tmp_path / "nvidia", backbone("nvidia", 1), backbone("nvidia", 2)))
-    result = to_slots(merged(tmp_path / "mixed", backbone(first, 1), backbone(second, 2)))
+
+@pytest.fixture(scope="module")
+def expected(backbones: dict[tuple[str, int], Arrays], tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    """The slots of their merge in one layout."""
+    return to_slots(merged(tmp_path_factory.mktemp("nvidia"), backbones["nvidia", 1], backbones["nvidia", 2]))
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product(MIT_B0, repeat=2)))
+def test_any_mix_of_layouts_gives_the_same_slots(
+    first: str, second: str, backbones: dict[tuple[str, int], Arrays], expected: Arrays, tmp_path: Path
+) -> None:
+    result = to_slots(merged(tmp_path, backbones[first, 1], backbones[second, 2]))
     assert len(result) == 192 and result.keys() == expected.keys()
     for slot, values in expected.items():
         assert values.tobytes() == result[slot].tobytes(), slot
