@@ -18,8 +18,6 @@ import hf_lwmm
 from hf_lwmm.errors import CheckpointError, MergeError
 from hf_lwmm.localhub import LocalHub
 
-pytestmark = pytest.mark.usefixtures("without_plots")
-
 
 def state(seed: int, size: int = 4) -> dict[str, Tensor]:
     torch.manual_seed(seed)
