@@ -80,6 +80,19 @@ def kept(stopped: BaseException) -> list[str]:
     return list(getattr(stopped, "__notes__", ()))
 
 
+@contextlib.contextmanager
+def noting(what: str, notes: list[str]) -> Iterator[None]:
+    """Return a context in which a failure costs nothing but a note, which begins with `what` and is added to `notes`.
+
+    It is for by-products, such as pictures, which must not cost the work that they show.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever a drawing library raises
+        reason = str(error) if isinstance(error, HfLwmmError) else f"{type(error).__name__}: {error}"
+        notes.append(f"{what}: {' '.join(reason.split())}")
+
+
 # Packages by the name under which they are imported, and the extra of pyproject.toml that brings each.
 EXTRAS = {
     "PIL": "eval",

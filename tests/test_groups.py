@@ -27,6 +27,8 @@ from hf_lwmm.errors import AlignmentError, CheckpointError, PlanError
 from hf_lwmm.hub.refs import parse_ref
 from hf_lwmm.planning.plan import MergePlan, make_plan
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 State = dict[str, Tensor]
 HALF = {"method": "isotropic"}
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 import hf_lwmm
 from hf_lwmm.errors import MergeError
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 State = dict[str, Tensor]
 
 

@@ -23,6 +23,8 @@ from hf_lwmm.checkpoints.unwrapping import unwrap
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.hub import parse_ref
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 State = dict[str, torch.Tensor]
 Save = Callable[[State, Path], Path]
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "segmentor.", "student.", "lit_module.")

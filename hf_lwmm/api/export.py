@@ -10,7 +10,8 @@ from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.api.push import push_files
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
@@ -62,7 +63,7 @@ def export(
     if pushing and repo_id:
         hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or ref.name)
-    target = check_target(path, overwrite, local_inputs(ref)) if path is not None else None
+    target = check_target(path, overwrite, local_inputs(ref, network)) if path is not None else None
     progress("Loading", 0, 2)
     loaded = load(ref, replace(network, compute_dtype="stored"))
     licence = merged_licence([loaded.source], license)

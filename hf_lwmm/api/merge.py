@@ -18,10 +18,11 @@ from hf_lwmm.api.push import push_files
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
-from hf_lwmm.errors import PlanError, naming_extras
+from hf_lwmm.errors import PlanError, naming_extras, noting
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.documents import shortened
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
 from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance
@@ -105,8 +106,8 @@ def merge(
     if pushing and repo_id:
         hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
-    read = (inputs.base, *inputs.measurements, inputs.tune_images, inputs.bn_images, inputs.eval_images)
-    target = check_target(path, writing.overwrite, local_inputs(*refs, *read)) if path is not None else None
+    read = local_inputs(*refs, inputs, knobs, evaluation)
+    target = check_target(path, writing.overwrite, read) if path is not None else None
 
     def send(folder: Path) -> Pushed | None:
         if pushing is None or repo_id is None:
@@ -128,11 +129,12 @@ def merge(
         with atomic(target) as folder:
             folder.mkdir()
             title = repo_id or (path.name if path else "")
-            recipe = _write_model(ready, folder, inputs, writing, progress)
+            undrawn: list[str] = []
+            recipe = _write_model(ready, folder, inputs, writing, undrawn, progress)
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
                 report=report,
-                pictures=_write_scores(report, folder) if report else (),
+                pictures=_write_scores(report, folder, undrawn) if report else (),
                 plot=LAYER_PLOT if (folder / LAYER_PLOT).is_file() else "",
                 code=code_files(ready),
             )
@@ -142,7 +144,7 @@ def merge(
         if path is not None:
             pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
-    return MergeResult(ready, recipe, card, path, pushed, warnings, _notes(ready, extras), report)
+    return MergeResult(ready, recipe, card, path, pushed, warnings, (*_notes(ready, extras), *undrawn), report)
 
 
 def _import_for_the_end(decided: MergePlan) -> None:
@@ -226,9 +228,17 @@ def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, pr
 
 
 def _write_model(
-    ready: MergePlan, folder: Path, inputs: MergeInputs, writing: WriteOptions, progress: Progress
+    ready: MergePlan,
+    folder: Path,
+    inputs: MergeInputs,
+    writing: WriteOptions,
+    undrawn: list[str],
+    progress: Progress,
 ) -> Recipe:
-    """Write the merged tensors and everything beside them that makes a model repository, but the card."""
+    """Write the merged tensors and everything beside them that makes a model repository, but the card.
+
+    A note is added to `undrawn` if the plot cannot be drawn.
+    """
     with ThreadPoolExecutor(2) as pool:
         # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
         paths = tuple(checkpoint.paths for checkpoint in ready.sources)
@@ -240,8 +250,9 @@ def _write_model(
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
-            (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
-            plot_layer_weights(ready, folder / LAYER_PLOT)
+            with noting(f"{LAYER_PLOT} was not drawn", undrawn):
+                (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
+                plot_layer_weights(ready, folder / LAYER_PLOT)
         hashes = hashing.result()
         for checkpoint in ready.sources:
             checkpoint.check_unchanged()  # of other content than that which was merged, the hashes would be wrong
@@ -306,7 +317,7 @@ def _exact(checkpoint: Checkpoint) -> ModelRef:
     return source.ref.at(source.sha) if source.sha else source.ref
 
 
-def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
+def _write_scores(report: EvaluationReport, folder: Path, undrawn: list[str]) -> tuple[str, ...]:
     """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names."""
     from hf_lwmm.evaluation.examples import save_examples
 
@@ -315,7 +326,10 @@ def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
         name, text = found
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    return tuple(path.relative_to(folder).as_posix() for path in save_examples(report, folder / "plots"))
+    pictures: list[Path] = []
+    with noting("Examples were not drawn", undrawn):
+        pictures += save_examples(report, folder / "plots")
+    return tuple(path.relative_to(folder).as_posix() for path in pictures)
 
 
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
@@ -326,6 +340,6 @@ def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
         notes += ready.tuning.notes
     if extras.code:
         notes.append(f"Copied code of {ready.anchor.label}, unread and never run here: {', '.join(extras.code)}")
-    if ready.layer_weights is not None and not extras.plot:
+    if ready.layer_weights is not None and not extras.plot and not find_spec("matplotlib"):
         notes.append(f"Left out {LAYER_PLOT}, which needs matplotlib: pip install 'hf-lwmm[plots]'")
     return tuple(notes)

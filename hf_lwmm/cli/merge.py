@@ -71,6 +71,8 @@ def merge(
     as_json: options.Json = False,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
+    if recipe and output and _is_same(recipe, output):
+        raise hf_lwmm.PlanError(f"{output} is {recipe}, which the output is made of. Choose another output.")
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)
@@ -122,6 +124,13 @@ def _with_recorded_system(
         flag = given.flag(next(iter(changed)))
         raise hf_lwmm.PlanError(f"{flag}: no network runs, since the recipe has the layer weights.")
     return replace(given, system=given.system or recorded) if runs or inputs.tuning is not None else given
+
+
+def _is_same(file: Path, other: Path) -> bool:
+    try:
+        return file.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _same_weights(knobs: hf_lwmm.Knobs, recorded: hf_lwmm.Knobs) -> bool:

@@ -134,6 +134,12 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
     return LabelSet(Path(name).name, _checked(_classes_in(text, str(name)), str(name)))
 
 
+def is_label_file(name: str | Sequence[str]) -> bool:
+    """Return True if `read_label_set` reads a file of this name."""
+    plain = isinstance(name, str) and name not in label_sets() and not name.lstrip().startswith("[") and "," not in name
+    return plain and os.path.isfile(str(name))  # noqa: PTH113  (as above)
+
+
 def check_label_set(name: object, where: str) -> None:
     """Refuse a label set that is neither a known one's name nor a list of classes; `where` begins the message.
 

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hf_lwmm.files.syncing import sync_file
 from hf_lwmm.localhub import bodies
 from hf_lwmm.localhub.access import Hub, revision, web_url
 from hf_lwmm.localhub.contents import Draft
-from hf_lwmm.localhub.disk import sync
 from hf_lwmm.localhub.records import Changes, DamagedError, File, Repo, StoreError, User
 from hf_lwmm.localhub.store import Store
 from hf_lwmm.localhub.values import RefName, shaped
@@ -135,7 +135,7 @@ async def lfs_upload(hub: Hub, request: Request) -> Response:
     async with entered(request, hub.store.disk.scratch()) as folder:
         with (folder / sha256).open("xb") as file:
             digest = await _received(request, size, file)
-            await aside(request, sync, file)
+            await aside(request, sync_file, file)
         if digest != sha256:
             raise StoreError(422, f"The content's SHA-256 is {digest}, not {sha256}.")
         await aside(request, hub.store.contents.take_upload, user, sha256, folder / sha256)
