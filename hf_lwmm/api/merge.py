@@ -16,7 +16,14 @@ from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
 from hf_lwmm.api.push import push_files
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
+from hf_lwmm.engine.network_folder import (
+    as_anchor_files,
+    check_format,
+    code_files,
+    names_for_loaders,
+    names_note,
+    write_network,
+)
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
@@ -142,7 +149,8 @@ def merge(
         if path is not None:
             pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
-    return MergeResult(ready, recipe, card, path, pushed, warnings, _notes(ready, extras), report)
+    notes = (*_notes(ready, extras), *(names_note(ready.anchor) if writing.format != "torch" else ()))
+    return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
 
 
 def _import_for_the_end(decided: MergePlan) -> None:
@@ -234,8 +242,10 @@ def _write_model(
         paths = tuple(checkpoint.paths for checkpoint in ready.sources)
         recorded = tuple(checkpoint.recorded for checkpoint in ready.sources)
         hashing = pool.submit(_input_hashes, paths, recorded)
-        weights = write_network(ready, folder, writing=writing, progress=progress)
-        bn_images = _recalibrated(ready, folder, inputs, progress)
+        # A copy of the anchor's torch file has its names anyway.
+        names = {} if writing.format == "torch" else names_for_loaders(ready.anchor)
+        weights = write_network(ready, folder, names=names, writing=writing, progress=progress)
+        bn_images = _recalibrated(ready, folder, names, inputs, progress)
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
@@ -265,15 +275,17 @@ def _input_hashes(
     return tuple({**{n: digests[i, n] for n in paths[i]}, **known} for i, known in enumerate(recorded))
 
 
-def _recalibrated(ready: MergePlan, folder: Path, inputs: MergeInputs, progress: Progress) -> ImageProvenance | None:
-    """Estimate BatchNorm's statistics in the written files if they are to be; return the images."""
+def _recalibrated(
+    ready: MergePlan, folder: Path, names: Mapping[str, str], inputs: MergeInputs, progress: Progress
+) -> ImageProvenance | None:
+    """Estimate BatchNorm's statistics in the files written with these names, if they are to be; return the images."""
     if ready.knobs.bn_stats != "recalibrate":
         return None
     with naming_extras("--bn-stats recalibrate", images=True):
         from hf_lwmm.calibration.batchnorm import recalibrate
 
     assert inputs.bn_images is not None
-    return recalibrate(ready, folder, inputs.bn_images, network=inputs.network, progress=progress)
+    return recalibrate(ready, folder, inputs.bn_images, names=names, network=inputs.network, progress=progress)
 
 
 def _evaluate(
