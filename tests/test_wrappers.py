@@ -217,6 +217,22 @@ def test_losses_go_with_lightning_or_a_wrapper_and_other_tensors_stay() -> None:
     assert list(unwrap([*prefixed("net."), "projector.weight"], "student", "x").names) == [*NETWORK, "projector.weight"]
 
 
+@pytest.mark.parametrize("head", ["iou_head", "f1", "metric_head", "iou_prediction_head", "dice"])
+def test_a_head_that_is_called_like_a_metric_is_no_metric(head: str) -> None:
+    layers = [f"{head}.layers.0.weight", f"{head}.layers.0.bias"]
+    for names in ([*NETWORK, *layers], [*NETWORK, f"{head}.weight"]):
+        found = unwrap(names, "student", "x", lightning=True)
+        assert list(found.names) == names and not found.notes
+    assert list(unwrap([*prefixed("net."), *layers], "student", "x").names) == [*NETWORK, *layers]
+
+
+def test_what_metrics_have_counted_goes() -> None:
+    states = ["val_iou.confmat", "f1.tp", "f1.fp", "acc.correct", "mean_acc.mean_value", "mean_acc.weight", "iou",
+              "metrics.lpips.net.weight"]  # fmt: skip
+    for names in ([*NETWORK, *states], [*prefixed("net."), *states]):
+        assert list(unwrap(names, "student", "x", lightning=True).names) == NETWORK
+
+
 # files
 
 

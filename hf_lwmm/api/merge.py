@@ -28,16 +28,15 @@ from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic, check_target
-from hf_lwmm.files.documents import shortened
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
 from hf_lwmm.planning.file_options import FileOptions
-from hf_lwmm.planning.images import ImageProvenance
-from hf_lwmm.planning.inputs import MergeInputs
+from hf_lwmm.planning.images import ImageProvenance, for_purpose, naming_options
+from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.pretraining import pretraining_warnings
-from hf_lwmm.planning.provenance import measured_model
+from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
@@ -48,6 +47,7 @@ from hf_lwmm.publishing.superseded import EVALUATION, LAYER_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
+    from hf_lwmm.networks.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,9 @@ def merge(
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
         opened = fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch")
-        doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
+        measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
+        doubts = (*measured, *pretraining_warnings(opened))
+        _check_numbering(opened, inputs, evaluation)
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
@@ -185,30 +187,6 @@ def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationS
             raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
 
 
-def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
-    """Refuse measurements of another model or branch, and return warnings about those that do not name their model.
-
-    Raises:
-        PlanError: naming both models, or both branches.
-    """
-    warnings, branch = [], ready.knobs.branch
-    for found, model in zip(ready.measurements, ready.checkpoints, strict=False):
-        record = measured_model(*found.paths.values()) if len(found.paths) == 1 else None
-        if record is None:
-            warnings.append(f"{found.label} does not name the model that it was measured on; only shapes were checked.")
-        elif sorted(record.sha256.values()) != sorted({**hub.file_hashes(model.paths), **model.recorded}.values()):
-            raise PlanError(
-                f"{found.label} was measured on {record.model}, not on {model.label}. Give one file for each model, in "
-                "the models' order, or measure this one (`hf-lwmm measure`)."
-            )
-        elif record.branch not in (None, branch):
-            raise PlanError(
-                f"{found.label} was measured on the branch {shortened(record.branch)} of {record.model}, but the "
-                f"branch {shortened(branch)} is merged. Merge and measure with the same --branch."
-            )
-    return tuple(warnings)
-
-
 def _duplicates(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     """Warnings about models that are named twice."""
     seen: set[object] = set()
@@ -230,7 +208,8 @@ def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, pr
         from hf_lwmm.calibration.tuning import tune
 
     assert inputs.tune_images is not None
-    return tune(ready, inputs.tune_images, network=inputs.network, evaluation=evaluation, progress=progress)
+    with naming_options("tune"):
+        return tune(ready, inputs.tune_images, network=inputs.network, evaluation=evaluation, progress=progress)
 
 
 def _write_model(
@@ -285,7 +264,8 @@ def _recalibrated(
         from hf_lwmm.calibration.batchnorm import recalibrate
 
     assert inputs.bn_images is not None
-    return recalibrate(ready, folder, inputs.bn_images, names=names, network=inputs.network, progress=progress)
+    with naming_options("bn"):
+        return recalibrate(ready, folder, inputs.bn_images, names=names, network=inputs.network, progress=progress)
 
 
 def _evaluate(
@@ -298,18 +278,40 @@ def _evaluate(
         from hf_lwmm.evaluation.evaluate import evaluate
         from hf_lwmm.networks.loading import load
 
-    chosen = ready.alignment.anchor
-    order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]
     network = replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch)
-    parents = [load(_exact(ready.checkpoints[index]), network) for index in order]
+    parents = _parents(ready, network)
     labels = (ready.anchor.classes,) if ready.anchor.classes else network.labels
     # A copy of the anchor's file still holds all its branches; a file of tensors has no other.
     branch = "student" if any(folder.glob("*.safetensors")) else network.branch
     merged = load(folder, replace(network, labels=labels, branch=branch), title)
-    report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
+    with naming_options("eval"):
+        report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")
-    return report
+    return replace(report, notes=tuple(for_purpose(note, "eval") for note in report.notes))
+
+
+def _check_numbering(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:
+    """Refuse to score models that number the ids of labels in different ways, before they are merged."""
+    images = inputs.eval_images
+    if images is None or images.ids or len({checkpoint.reduces_labels for checkpoint in ready.checkpoints}) < 2:
+        return
+    with naming_extras("--eval-data", images=True):
+        from hf_lwmm.data.loading import open_images
+        from hf_lwmm.evaluation.protocols import scored_classes
+
+    parents = _parents(ready, replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch))
+    with naming_options("eval"):
+        scored_classes(open_images(images, task=parents[0].task), parents, evaluation.protocol)
+
+
+def _parents(ready: MergePlan, network: NetworkOptions) -> list[LoadedModel]:
+    """The networks that were merged, the anchor first."""
+    from hf_lwmm.networks.loading import load
+
+    chosen = ready.alignment.anchor
+    order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]
+    return [load(_exact(ready.checkpoints[index]), network) for index in order]
 
 
 def _exact(checkpoint: Checkpoint) -> ModelRef:

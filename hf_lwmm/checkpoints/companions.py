@@ -52,7 +52,12 @@ class ProcessorSettings:
     @property
     def reduces_labels(self) -> bool:
         """True if ids in label files are one more than the classes, and 0 stands for none."""
-        return any(self.content.get(name) is True for name in ("do_reduce_labels", "reduce_labels"))
+        return self.content.get("do_reduce_labels") is True
+
+    @property
+    def names_it_as_before(self) -> bool:
+        """True if only `reduce_labels` says so, the name of the first versions, which transformers 5 passes over."""
+        return self.content.get("reduce_labels") is True and self.content.get("do_reduce_labels") is None
 
 
 WEIGHTS_NAME = "transformers_weights"  # in a config.json: the file that transformers loads, whatever else is there

@@ -172,6 +172,13 @@ def _loaded(
     checkpoint: Checkpoint, model: PreTrainedModel, processor: Any, family: Family, notes: Sequence[str]
 ) -> LoadedModel:
     classes = _classes(model.config, family.task)
+    settings = checkpoint.processor
+    if settings is not None and settings.names_it_as_before and family.task in ("semantic", "panoptic"):
+        notes = (
+            *notes,
+            f"{checkpoint.label}: reduce_labels in its {settings.file} has no effect, as in transformers 5; if labels "
+            "number the classes from 1, say --ids from-1",
+        )
     return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), checkpoint.reduces_labels)
 
 
