@@ -152,6 +152,7 @@ def merge(
             pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
     notes = (*_notes(ready, extras), *(names_note(ready.anchor) if writing.format != "torch" else ()))
+    notes += _left_out(report) if report else ()
     return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
 
 
@@ -321,7 +322,10 @@ def _exact(checkpoint: Checkpoint) -> ModelRef:
 
 
 def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
-    """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names."""
+    """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names.
+
+    A merge is there to be published, so pictures are left out whose files lie in another place than the data.
+    """
     from hf_lwmm.evaluation.examples import save_examples
 
     (folder / EVALUATION).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -329,7 +333,19 @@ def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
         name, text = found
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    return tuple(path.relative_to(folder).as_posix() for path in save_examples(report, folder / "plots"))
+    shown = replace(report, examples=tuple(each for each in report.examples if not each.leads_out))
+    return tuple(path.relative_to(folder).as_posix() for path in save_examples(shown, folder / "plots"))
+
+
+def _left_out(report: EvaluationReport) -> tuple[str, ...]:
+    """A note on examples that are not among the files to publish."""
+    names = [example.name for example in report.examples if example.leads_out]
+    if not names:
+        return ()
+    return (
+        f"Left out {len(names)} of the examples, whose files links bring into the folder of the data from elsewhere "
+        f"({', '.join(names[:3])}): they would be published. Copies in the links' place are shown.",
+    )
 
 
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:

@@ -9,7 +9,14 @@ from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, beside, companion
+from hf_lwmm.checkpoints.companions import (
+    COMPANIONS,
+    CONFIG,
+    WEIGHTS_NAME,
+    beside,
+    companion,
+    without_local_paths,
+)
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
@@ -42,7 +49,7 @@ def write_network(
     weights = write_merged(plan, folder, names=names, writing=writing, progress=progress)
     for name, path in _beside_anchor(plan).items():
         content = hub.fetch(plan.anchor.source, path).read_bytes()
-        (folder / name).write_bytes(_config(content, plan) if name == CONFIG else content)
+        (folder / name).write_bytes(_settings(content, name, plan) if name in COMPANIONS else content)
     return weights
 
 
@@ -95,16 +102,18 @@ def code_files(plan: MergePlan) -> tuple[str, ...]:
     return tuple(path.name for path in found if path == PurePosixPath(plan.anchor.folder) / path.name)
 
 
-def _config(content: bytes, plan: MergePlan) -> bytes:
-    """The anchor's configuration, without a path of somebody's machine or a name of its weights, and with the dtype."""
-    config: dict[str, Any] = dict(as_mapping(parse_json(content, CONFIG), CONFIG))
-    left_out = [name for name in ("_name_or_path", WEIGHTS_NAME) if config.pop(name, None) is not None]
-    changed = bool(left_out)
-    if plan.knobs.dtype is not None:
-        key = "torch_dtype" if "torch_dtype" in config else "dtype"
-        changed |= config.get(key) != plan.knobs.dtype
-        config[key] = plan.knobs.dtype
-    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode() if changed else content
+def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
+    """A file of the anchor's settings, as it is if nothing in it has to change.
+
+    It has no paths of somebody's machine. The configuration names no file of weights, and the dtype that is written.
+    """
+    stated = as_mapping(parse_json(content, name), name)
+    settings: dict[str, Any] = without_local_paths(stated)
+    if name == CONFIG:
+        settings.pop(WEIGHTS_NAME, None)
+        if plan.knobs.dtype is not None:
+            settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = plan.knobs.dtype
+    return content if settings == stated else (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
 
 
 def check_format(plan: MergePlan, writing: WriteOptions) -> None:

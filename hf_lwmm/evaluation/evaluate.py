@@ -155,7 +155,8 @@ def _examples(
     differs, examples = totals.differs[model], []
     for index in np.argsort(-differs, kind="stable")[:count].tolist():
         sample = images.read(index)
-        examples.append(Example(sample.name, float(differs[index]), draw_example(sample, plan)))
+        drawn, out = draw_example(sample, plan), images.leads_out(sample)
+        examples.append(Example(sample.name, float(differs[index]), drawn, out))
     return tuple(examples)
 
 
