@@ -58,6 +58,16 @@ def test_a_merge_refuses_them_before_it_merges(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("options", "said"), [
+    (["--eval-data", "a/b/c"], "a/b/c: neither a folder here nor org/name"),
+    (["--eval-data", "org/x", "--eval-ids", "cityscape"], "--eval-ids cityscape is not one of cityscapes, gta"),
+    (["--method", "greedy-soup", "--tune-data", "org/x", "--tune-ids", "voc2"], "--tune-ids voc2 is not one of"),
+])  # fmt: skip
+def test_images_that_nothing_can_name_are_refused_first(options: list[str], said: str, tmp_path: Path) -> None:
+    done = lwmm("merge", tmp_path / "no model", tmp_path / "no other", *options)
+    assert isinstance(done.exception, DatasetError) and said in str(done.exception)
+
+
 def test_a_merges_scores_tell_its_own_options(world: Path, tmp_path: Path) -> None:
     done = lwmm("merge", *paths(world, "reduced", "other"), "--eval-data", world / "data", "--json",
                 "--output", tmp_path / "out")  # fmt: skip

@@ -29,8 +29,9 @@ from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic, check_target
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
+from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.file_options import FileOptions
-from hf_lwmm.planning.images import ImageProvenance, for_purpose, naming_options
+from hf_lwmm.planning.images import ImageProvenance, check_place, for_purpose, naming_options
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
@@ -178,6 +179,11 @@ def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
         raise PlanError(
             f"--bn-stats {knobs.bn_stats} looks at no images; leave out --bn-data, or use --bn-stats recalibrate."
         )
+    for purpose, images in (("tune", inputs.tune_images), ("bn", inputs.bn_images), ("eval", inputs.eval_images)):
+        if images is not None:
+            with naming_options(purpose):
+                check_place(images.data)
+                raw_label_set(images.ids)
 
 
 def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.hub import is_inside
+from hf_lwmm.planning.images import check_place
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,7 @@ def open_rows(
 
     folder = Path(data).is_dir()
     name, _, revision = (data, "", "") if folder else data.partition("@")
-    if not folder and name.count("/") != 1:
-        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+    check_place(data)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:

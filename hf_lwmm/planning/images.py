@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hf_lwmm.errors import HfLwmmError, PlanError
+from hf_lwmm.errors import DatasetError, HfLwmmError, PlanError
 from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.options import Options, check_names, option
 
@@ -37,6 +37,16 @@ class ImageSource(Options):
 
     def __str__(self) -> str:
         return self.data + (f", split {self.split}" if self.split else "")
+
+
+def check_place(data: str) -> None:
+    """Refuse what names neither a folder of this machine nor a data set of the Hub.
+
+    Raises:
+        DatasetError: saying what a data set is named by.
+    """
+    if not Path(data).is_dir() and data.partition("@")[0].count("/") != 1:
+        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
 
 
 @contextlib.contextmanager
