@@ -11,8 +11,10 @@ import torch
 from calls import merge
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import load_file, save_file
-from tiny import segformer
+from tiny import NAMES, segformer
 from torch import nn
+
+from hf_lwmm import ImageSource
 
 State = Mapping[str, torch.Tensor]
 
@@ -107,3 +109,27 @@ def test_transformers_gets_no_wrapper_that_no_class_has(entry: dict[str, object]
     found, notes = written([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     assert set(found) == set(state)
     assert any("as transformers names them" in note for note in notes)
+
+
+@pytest.mark.parametrize(("prefix", "branch"), [("net.", "student"), ("ema_model.", "teacher"), ("first.", "first")])
+def test_a_merge_under_wrapped_names_is_run_as_any_other(
+    prefix: str, branch: str, state: State, data: Path, tmp_path: Path
+) -> None:
+    other = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    beside = {"ema_model.": "model.", "first.": "second."}.get(prefix)
+    save_file(dict(state), tmp_path / "plain.safetensors")
+    save_file({**under(prefix, state), **(under(beside, other) if beside else {})}, tmp_path / "wrapped.safetensors")
+    found = []
+    for name, chosen in (("plain", "student"), ("wrapped", branch)):
+        models = [tmp_path / f"{name}.safetensors"] * 2
+        images = {"eval_images": ImageSource(data), "bn_images": ImageSource(data, split="validation", limit=2)}
+        output = tmp_path / f"{name} out"
+        result = merge(
+            models, output=output, branch=chosen, labels=(",".join(NAMES),), bn_stats="recalibrate", **images
+        )
+        assert result.evaluation is not None
+        found.append((load_file(output / "model.safetensors"), [each.mean for each in result.evaluation.models]))
+    (plain, scores), (wrapped, same) = found
+    assert scores == same and set(wrapped) == set(under(prefix, plain))
+    assert all(torch.equal(wrapped[prefix + name], tensor) for name, tensor in plain.items())
+    assert any(not torch.equal(plain[name], tensor) for name, tensor in state.items())
