@@ -51,7 +51,8 @@ def written(models: list[Path], folder: Path, **options: object) -> tuple[State,
 
 
 def test_a_class_of_the_users_own_loads_the_merge_of_its_models(mixins: list[Path], tmp_path: Path) -> None:
-    merge(mixins, method="isotropic", output=tmp_path / "out")
+    result = merge(mixins, method="isotropic", output=tmp_path / "out")
+    assert 'load_file("out/model.safetensors")  # names as in the anchor\'s file' in result.card
     one, two = (Wrapped.from_pretrained(path).state_dict() for path in mixins)
     merged = Wrapped.from_pretrained(tmp_path / "out", strict=True).state_dict()
     for name, tensor in merged.items():

@@ -82,8 +82,9 @@ def _as_file(anchor: Checkpoint, name: str, repo_id: str | None, folder: str) ->
     place = f"hf_hub_download({_text(repo_id)}, {_text(name)})" if repo_id else _text(f"{folder}/{name}")
     download = "from huggingface_hub import hf_hub_download\n" if repo_id else ""
     if name.endswith(".safetensors"):
-        names = f"  # names of {anchor.slot_map.layout}"
-        return f"{download}from safetensors.torch import load_file\n\nstate_dict = load_file({place}){names}"
+        known = anchor.slot_map.matches and not anchor.renamed
+        names = f"names of {anchor.slot_map.layout}" if known else "names as in the anchor's file"
+        return f"{download}from safetensors.torch import load_file\n\nstate_dict = load_file({place})  # {names}"
     how = "  # load it as the anchor's own code loads the anchor"
     return f"{download}\ncheckpoint = {place}{how}".lstrip("\n")
 
