@@ -36,6 +36,7 @@ from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.preparation import preparation_warnings
 from hf_lwmm.planning.pretraining import pretraining_warnings
 from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
@@ -131,7 +132,8 @@ def merge(
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
         opened = fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch")
         measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
-        doubts = (*measured, *pretraining_warnings(opened))
+        prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
+        doubts = (*measured, *prepared, *pretraining_warnings(opened))
         _check_numbering(opened, inputs, evaluation)
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
