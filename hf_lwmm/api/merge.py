@@ -107,6 +107,7 @@ def merge(
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
     check_network(inputs)
+    _check_sources(inputs)
     refs = read_models(models)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
@@ -181,6 +182,10 @@ def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
         raise PlanError(
             f"--bn-stats {knobs.bn_stats} looks at no images; leave out --bn-data, or use --bn-stats recalibrate."
         )
+
+
+def _check_sources(inputs: MergeInputs) -> None:
+    """Refuse images in no place and ids of no scheme."""
     for purpose, images in (("tune", inputs.tune_images), ("bn", inputs.bn_images), ("eval", inputs.eval_images)):
         if images is not None:
             with naming_options(purpose):
