@@ -120,6 +120,14 @@ def test_low_rank_factors_are_never_averaged(first: str, last: str, tmp_path: Pa
             plan(models, **HALF)
 
 
+def test_numbered_adapters_in_a_file_of_their_own_are_refused(tmp_path: Path) -> None:
+    state = {"w_a_000": torch.ones(4, 8), "w_b_000": torch.ones(8, 4), "w_a_001": torch.ones(4, 8)}
+    one, two = (saved(tmp_path / name, {**state, "mask_decoder.x.weight": torch.ones(99, 99)}, ".pth") for name in "ab")
+    with pytest.raises(AlignmentError, match=r"3 tensors \(w_a_000, w_b_000, \.\.\.\) are part of an adapter.*merge"):
+        merge([one, two], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def adapter_folder(folder: Path, seed: int) -> Path:
     folder.mkdir(exist_ok=True)
     # What is saved whole beside the factors changes the base model, too, and is most of this file.

@@ -5,6 +5,7 @@ Both come from the folder of the weights, as transformers reads them, and are ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -21,6 +22,7 @@ CONFIG = "config.json"
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 COMPANIONS = (CONFIG, *PROCESSORS)
 _NESTED = "image_processor"
+_LONGEST = 4096  # characters of a path
 _LARGEST = 4096  # pixels on a side: prepared so, one picture takes a gigabyte
 
 
@@ -52,7 +54,12 @@ class ProcessorSettings:
     @property
     def reduces_labels(self) -> bool:
         """True if ids in label files are one more than the classes, and 0 stands for none."""
-        return any(self.content.get(name) is True for name in ("do_reduce_labels", "reduce_labels"))
+        return self.content.get("do_reduce_labels") is True
+
+    @property
+    def names_it_as_before(self) -> bool:
+        """True if only `reduce_labels` says so, the name of the first versions, which transformers 5 passes over."""
+        return self.content.get("reduce_labels") is True and self.content.get("do_reduce_labels") is None
 
 
 WEIGHTS_NAME = "transformers_weights"  # in a config.json: the file that transformers loads, whatever else is there
@@ -123,6 +130,28 @@ def _read(source: Source, path: str) -> Mapping[str, Any]:
         return as_mapping(read_json(hub.fetch(source, path), where), where)
     except DocumentError as error:
         raise DocumentError(f"{error} Mend it, or take it away to go on without it.") from None
+
+
+_PATH = re.compile(r"(file://)?(~[^/\n]*/|/[^/\n]+/|[A-Za-z]:[\\/]|\\\\)[^\n]*[^\s\\/][^\n]*")
+_NAMES = ("id2label", "label2id")  # whose texts are no paths, whatever they look like
+
+
+def without_local_paths(content: Any) -> Any:
+    """Return the content of a JSON file without paths of somebody's machine, at any depth.
+
+    `_name_or_path`, which says where a model was loaded from, is left out. Of any other absolute path the last part
+    stays, so that each setting is still there.
+    """
+    if isinstance(content, Mapping):
+        return {
+            name: value if name in _NAMES else without_local_paths(value)
+            for name, value in content.items()
+            if name != "_name_or_path"
+        }
+    if isinstance(content, list):
+        return [without_local_paths(value) for value in content]
+    is_path = isinstance(content, str) and len(content) < _LONGEST and _PATH.fullmatch(content)
+    return re.split(r"[\\/]", content.rstrip("\\/"))[-1] if is_path else content
 
 
 def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

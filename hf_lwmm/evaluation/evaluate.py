@@ -157,7 +157,8 @@ def _examples(
     for index in np.argsort(-differs, kind="stable")[:count].tolist():
         sample = images.read(index)
         with noting(f"{sample.name} was not drawn", undrawn):
-            examples.append(Example(sample.name, float(differs[index]), draw_example(sample, plan)))
+            drawn, out = draw_example(sample, plan), images.leads_out(sample)
+            examples.append(Example(sample.name, float(differs[index]), drawn, out))
     return tuple(examples), undrawn
 
 

@@ -2,6 +2,7 @@
 
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, resolve
 from hf_lwmm.hub.hashes import file_hashes, sha256, stamp
+from hf_lwmm.hub.local_folder import is_inside
 from hf_lwmm.hub.pushing import Pushed, PushOptions, check_push, push_folder, target_repo, whoami
 from hf_lwmm.hub.range_requests import RangesRefusedError
 from hf_lwmm.hub.refs import ModelRef, Ref, is_repo_id, parse_hub_ref, parse_ref
@@ -19,6 +20,7 @@ __all__ = [
     "check_push",
     "fetch",
     "file_hashes",
+    "is_inside",
     "is_repo_id",
     "list_models",
     "open_remote",
