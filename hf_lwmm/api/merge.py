@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
-from hf_lwmm.api.push import push_files
+from hf_lwmm.api.push import files_in, push_files
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
@@ -239,6 +239,7 @@ def _write_model(
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
+        beside = hub.file_hashes({name: folder / name for name in files_in(folder) if name not in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
             (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
             plot_layer_weights(ready, folder / LAYER_PLOT)
@@ -249,6 +250,7 @@ def _write_model(
             ready,
             hashes,
             outputs.result(),
+            beside=beside,
             recorded=tuple(map(tuple, recorded)),
             files=FileOptions(writing.format, writing.max_shard_size),
             bn_images=bn_images,

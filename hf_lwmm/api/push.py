@@ -52,5 +52,5 @@ def push_files(folder: Path, repo_id: str, options: PushOptions, *, message: str
         repo_id,
         options,
         message=message,
-        superseded=lambda remote, hashes: superseded(remote, hashes, files),
+        superseded=lambda remote, hashes, changed: superseded(remote, hashes, files, changed),
     )

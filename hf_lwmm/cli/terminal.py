@@ -57,7 +57,9 @@ def print_markdown(text: str) -> None:
 
 
 def print_pushed(pushed: hf_lwmm.Pushed | None) -> None:
-    """Print where a push went."""
+    """Print where a push went, and the warnings that it gave."""
+    for warning in pushed.warnings if pushed is not None else ():
+        warn(warning)
     if pushed is not None and pushed.changed:
         say(f"Pushed to {pushed.pull_request or pushed.url}")
     elif pushed is not None:

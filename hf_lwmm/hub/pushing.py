@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,25 @@ class PushOptions(Options):
 
 @dataclass(frozen=True)
 class Pushed:
-    """The result of a push; `changed` is False if the repository held exactly these files already."""
+    """The result of a push; `changed` is False if the repository held exactly these files already.
+
+    `warnings` are about files of others in the repository.
+    """
 
     repo_id: str
     url: str
     commit: str | None
     pull_request: str | None
     changed: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The files of a repository that a push deletes, and warnings about those that it does not."""
+
+    deleted: Set[str]
+    warnings: tuple[str, ...] = ()
 
 
 def target_repo(options: PushOptions, default_name: str) -> str:
@@ -162,8 +174,8 @@ def whoami() -> dict[str, Any]:
         raise HubError("The Hub does not accept this token: run `hf auth login`, or set HF_TOKEN.") from error
 
 
-# What of a repository's files, named with their hashes, a push replaces besides those of the same names.
-Superseded = Callable[[Source, Mapping[str, str]], Set[str]]
+# Given a repository, the hashes of its files, and those that a push changes, what the push replaces besides.
+Superseded = Callable[[Source, Mapping[str, str], Collection[str]], Replacement]
 
 
 def push_folder(
@@ -185,8 +197,8 @@ def push_folder(
         repo_id: the repository.
         options: how to push.
         message: the commit's message if the options have none.
-        superseded: given the repository and the hashes of its files, as the Hub names their content, returns those that
-            the same commit deletes; it may raise HubError.
+        superseded: given the repository, the hashes of its files, as the Hub names their content, and those that are
+            changed, returns those that the same commit deletes; it may raise HubError.
 
     Raises:
         HubError: if the Hub refuses; nothing is left half-pushed.
@@ -213,9 +225,10 @@ def push_folder(
         head = api.model_info(repo_id, revision=revision, files_metadata=True)
         remote = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id) for s in head.siblings or ()}
         changed = [name for name in files if remote.get(name) not in own[name]]
-        gone = sorted(superseded(Source(ref, head.sha, tuple(sorted(remote))), remote) - own.keys())
+        replacement = superseded(Source(ref, head.sha, tuple(sorted(remote))), remote, changed)
+        gone, warnings = sorted(replacement.deleted - own.keys()), replacement.warnings
         if not changed and not gone:
-            return Pushed(repo_id, page, head.sha, pull_request, changed=attempts > 1)
+            return Pushed(repo_id, page, head.sha, pull_request, attempts > 1, warnings)
         done = api.create_commit(
             repo_id,
             [
@@ -227,7 +240,7 @@ def push_folder(
             revision=revision,
             parent_commit=head.sha,
         )
-        return Pushed(repo_id, page, done.oid, done.pr_url or pull_request, changed=True)
+        return Pushed(repo_id, page, done.oid, done.pr_url or pull_request, True, warnings)
 
     try:
         return call(ref, attempt)
