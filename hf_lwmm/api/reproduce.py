@@ -22,8 +22,8 @@ from hf_lwmm.progress import Progress, silent
 class Reproduction:
     """The outcome of merging again: `same` is True if the bytes are the recorded ones, and what would be loaded.
 
-    The mappings go from file name to SHA-256, of the weights and of what the merge has beside them, if the recipe records
-    it. `loaded` are the files of weights that a loader of the repository would take, and `why` says what is wrong with
+    The mappings go from file name to SHA-256, of the weights and of what the merge has beside them, if its recipe says.
+    `loaded` are the files of weights that a loader of the repository would take, and `why` says what is wrong with
     them, or with what is loaded together with them, if anything is.
     """
 

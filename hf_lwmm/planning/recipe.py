@@ -32,8 +32,8 @@ class Recipe:
     """A merge as a file records it.
 
     `sha256` holds hashes of each model's weight files, and `output` those of the merged ones. Of files in `recorded`
-    not all bytes were read, and the hash is the one that the Hub records. `beside` holds the hashes of what the merge has
-    of the anchor's besides: configuration, image processor and code; None in recipes that do not say.
+    not all bytes were read, and the hash is the one that the Hub records. `beside` holds the hashes of what else
+    the merge has of the anchor: configuration, image processor and code; None in recipes that do not say.
 
     A local model of a finished merge is named by its last part alone and listed in `local`. The hashes of `base` and
     `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2

@@ -141,13 +141,13 @@ def _warnings(
         kept = (*weights_in(sorted(stays), folder), *loaded_beside(stays, folder))
         if kept:
             yield (
-                f"{where}: {', '.join(kept)} stays beside {wanted}, since no merge wrote it. Libraries may load it; delete "
-                "it there if it does not belong to the merge."
+                f"{where}: left what no merge wrote beside {wanted}: {', '.join(kept)}. Libraries may load it; delete "
+                "there what does not belong to the merge."
             )
     replaced = [name for name in changed if name in remote.files and name not in own and _is_weights(name)]
     if replaced:
         yield (
-            f"{where}: replaced {', '.join(replaced)}, which no merge wrote. What was there is still in the history, at "
+            f"{where}: replaced {', '.join(replaced)}, which no merge wrote. What was there is in the history, at "
             f"commit {str(remote.sha)[:12]}."
         )
 

@@ -16,8 +16,8 @@ _ACTIVE = re.compile(r"[\\`\[\]<>#~$&]|(?<![^\W_])_|_(?![^\W_])|\*(?!(?<=\w\*)(?
 _ESCAPED = r"\\\g<0>"
 # At the start of a line these begin a list, underline a heading or draw a rule.
 _FIRST = re.compile(r"^(?:(\d+)(?=[.)](?:\s|$))|(?=[-+](?:[-\s]|$)|=+$))")
-# What GitHub and many other readers make a link of wherever it stands in text, escaped or not: addresses of the web and of
-# e-mail, names of users and numbers of issues; also names of emoji, of which they make pictures.
+# What GitHub and many other readers make a link of wherever it stands in text, escaped or not: addresses of the web and
+# of e-mail, names of users and numbers of issues; also names of emoji, of which they make pictures.
 _LINKED = re.compile(
     r"://|www\.|(?:mailto|xmpp):|[\w.+-]@[\w-]+\.\w|(?<!\w)@\w|#\d|\bgh-\d|:[a-z+-][\w+-]*:", re.IGNORECASE
 )
