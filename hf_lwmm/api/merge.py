@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
-from hf_lwmm.api.push import files_in, push_files
+from hf_lwmm.api.push import files_in, push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
 from hf_lwmm.engine.write_options import WriteOptions
@@ -108,16 +108,18 @@ def merge(
     read = (inputs.base, *inputs.measurements, inputs.tune_images, inputs.bn_images, inputs.eval_images)
     target = check_target(path, writing.overwrite, local_inputs(*refs, *read)) if path is not None else None
 
-    def send(folder: Path) -> Pushed | None:
+    def send(folder: Path, *, temporary: bool) -> Pushed | None:
         if pushing is None or repo_id is None:
             return None
         progress("Pushing", 0, 1)
         message = f"Merge {len(refs)} models with hf-lwmm"
-        return push_files(folder, repo_id, pushing, message=message)
+        return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
     with planned(refs, refs[chosen], knobs, known, progress) as decided:
         check_format(decided, writing)
+        if pushing and repo_id:
+            hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
@@ -138,9 +140,9 @@ def merge(
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            pushed = send(folder) if path is None else None
+            pushed = send(folder, temporary=True) if path is None else None
         if path is not None:
-            pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
+            pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
     return MergeResult(ready, recipe, card, path, pushed, warnings, _notes(ready, extras), report)
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
-from hf_lwmm.errors import HubError
-from hf_lwmm.hub import Pushed, PushOptions
+from hf_lwmm.errors import HfLwmmError, HubError, keeping
+from hf_lwmm.hub import Pushed, PushOptions, Source, parse_hub_ref
 from hf_lwmm.hub.local_folder import file_of, files_of
-from hf_lwmm.planning.recipe import FILE_NAME
+from hf_lwmm.planning.recipe import FILE_NAME, load_recipe
+from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.superseded import superseded
 
 
@@ -20,7 +23,8 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     It takes the place of an earlier merge in the repository. Files that no merge wrote stay.
 
     Raises:
-        HubError: if the folder is no merged model, or this user may not write there.
+        HubError: if the folder is no merged model, this user may not write there, or it would take the place of a model
+            that was merged.
     """
     expect(options, PushOptions, "options")
     folder = Path(folder)
@@ -28,6 +32,9 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
         raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
     wanted = hub.target_repo(replace(options, repo=repo_id), "")
     hub.check_push(wanted, options)
+    recipe = load_recipe(folder / FILE_NAME)
+    refs = [parse_hub_ref(model) for model in recipe.models if model not in recipe.local]
+    hub.check_apart(wanted, options, [Source(ref, ref.revision, ()) for ref in refs])
     return push_files(folder, wanted, options, message="Upload a model merged with hf-lwmm")
 
 
@@ -54,3 +61,42 @@ def push_files(folder: Path, repo_id: str, options: PushOptions, *, message: str
         message=message,
         superseded=lambda remote, hashes, changed: superseded(remote, hashes, files, changed),
     )
+
+
+def push_or_keep(folder: Path, repo_id: str, options: PushOptions, *, message: str, temporary: bool) -> Pushed:
+    """Push a folder as `push_files`; if that fails, the error says where the folder is and how it is pushed.
+
+    A temporary folder, which would vanish, gets a place of its own then.
+
+    Raises:
+        HfLwmmError: as `push_files`.
+    """
+    try:
+        return push_files(folder, repo_id, options, message=message)
+    except BaseException as error:
+        place = _kept(folder, repo_id.rpartition("/")[2]) if temporary else folder
+        if place is None:
+            raise
+        command = _command(place, repo_id, options)
+        if isinstance(error, HfLwmmError):
+            raise type(error)(f"{error} What was to be pushed is whole, in {place}. To push it: {command}") from error
+        with keeping(f"what was to be pushed is in {place}; to push it: {command}"):
+            raise
+
+
+def _kept(folder: Path, name: str) -> Path | None:
+    """Move a temporary folder to a place where it stays, and return that; None if there is none."""
+    try:
+        place = Path(tempfile.mkdtemp(prefix="hf-lwmm-kept-")) / name
+        folder.rename(place)
+    except OSError:
+        return None
+    return place
+
+
+def _command(folder: Path, repo_id: str, options: PushOptions) -> str:
+    """The command line that pushes a folder; of one that no merge wrote, that of the stock client."""
+    words = ["hf-lwmm", "push", str(folder), repo_id]
+    if not (folder / FILE_NAME).is_file():
+        words = ["hf", "upload", repo_id, str(folder), "."]
+    return shlex.join([*words, *option_arguments(replace(options, repo=""))])

@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "Describe models: layout, architecture, classes, size.",
     "search": "Find models on the Hub that can be merged.",
     "diff": "Compare two models layer by layer.",
+    "push": "Push a merged folder to a repository.",
     "reproduce": "Make a merge again from its recipe and compare the bytes.",
     "methods": "List the merge methods with their needs and options.",
     "measure": "Measure a model on images for fisher and regmean.",

@@ -2,7 +2,16 @@
 
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, resolve
 from hf_lwmm.hub.hashes import file_hashes, sha256, stamp
-from hf_lwmm.hub.pushing import Pushed, PushOptions, Replacement, check_push, push_folder, target_repo, whoami
+from hf_lwmm.hub.pushing import (
+    Pushed,
+    PushOptions,
+    Replacement,
+    check_apart,
+    check_push,
+    push_folder,
+    target_repo,
+    whoami,
+)
 from hf_lwmm.hub.range_requests import RangesRefusedError
 from hf_lwmm.hub.refs import ModelRef, Ref, is_repo_id, parse_hub_ref, parse_ref
 from hf_lwmm.hub.remote_file import RemoteFile, open_remote
@@ -17,6 +26,7 @@ __all__ = [
     "RemoteFile",
     "Replacement",
     "Source",
+    "check_apart",
     "check_push",
     "fetch",
     "file_hashes",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,8 @@ def check_push(repo_id: str, options: PushOptions = PushOptions()) -> None:
     """Check, before any work, that this user may push to a repository, which need not exist yet, with these options.
 
     Raises:
-        HubError: if not, if there is no token, or if the revision is nothing that can be pushed to.
+        HubError: if not, if there is no token, if the repository is public and `private` was asked for, or if the
+            revision is nothing that can be pushed to.
     """
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
@@ -99,10 +100,53 @@ def check_push(repo_id: str, options: PushOptions = PushOptions()) -> None:
                 f"{user['name']} may not write to {repo_id}. Use a token with write access, name another repository "
                 "with --push ORG/NAME, or open a pull request with --create-pr."
             ) from error
+    if options.private:
+        _check_private(repo_id, call(ref, lambda: api.model_info(repo_id)).private)
     if options.revision is not None:
         found = call(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
         branches, tags = ({each.name for each in refs} for refs in (found.branches, found.tags))
         _check_revision(ref, options, branches, tags, {each.ref for each in found.pull_requests or ()})
+
+
+def _check_private(repo_id: str, private: bool | None) -> None:
+    """Refuse to publish what was to be private."""
+    if not private:
+        raise HubError(
+            f"{repo_id}: is public, and --private makes only new repositories private. Name another repository, make "
+            "this one private in its settings, or leave --private out to publish."
+        )
+
+
+def check_apart(repo_id: str, options: PushOptions, inputs: Iterable[Source]) -> None:
+    """Refuse a push that would take the place of one of the models that its content was made of.
+
+    A repository may have several names, so the commits that were read are compared with its last one, too. Other branches
+    and pull requests can be pushed to.
+
+    Raises:
+        HubError: naming the model.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if options.create_pr:
+        return
+    ref, api = ModelRef(repo_id, options.revision), client()
+
+    def last_commit() -> str | None:
+        try:
+            return api.model_info(repo_id, revision=options.revision).sha
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return None
+
+    sha = call(ref, last_commit)
+    for source in inputs if sha is not None else ():
+        named = str(source.ref.repo_id).lower() == repo_id.lower()
+        same_branch = (source.ref.revision or "main") == (options.revision or "main")
+        if source.sha == sha or (named and same_branch):
+            raise HubError(
+                f"{repo_id}: is {source.label}, which this is made of, and a push would take its place. Push to "
+                "another repository, to another branch with --revision NAME, or propose it with --create-pr."
+            )
 
 
 def _has_opened(ref: ModelRef, user: Mapping[str, Any]) -> bool:
@@ -209,7 +253,8 @@ def push_folder(
     ref = ModelRef(repo_id=repo_id, revision=revision)
     number = _pull_request(revision)
     if not options.create_pr and number is None:
-        call(ref, lambda: api.create_repo(repo_id, private=options.private, exist_ok=True))
+        # None lets an organisation's own rule make it private.
+        call(ref, lambda: api.create_repo(repo_id, private=options.private or None, exist_ok=True))
         if revision is not None:
             call(ref, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
     # The Hub names large files by their SHA-256 and all others as git does.
@@ -223,6 +268,8 @@ def push_folder(
         nonlocal attempts
         attempts += 1
         head = api.model_info(repo_id, revision=revision, files_metadata=True)
+        if options.private:
+            _check_private(repo_id, head.private)
         remote = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id) for s in head.siblings or ()}
         changed = [name for name in files if remote.get(name) not in own[name]]
         replacement = superseded(Source(ref, head.sha, tuple(sorted(remote))), remote, changed)
