@@ -87,7 +87,7 @@ def test_a_push_that_fails_keeps_the_merge_and_says_how_to_push_it(
     assert (program, verb) == ("hf-lwmm", "push") and rest == [repo, "--private", "--commit-message", "a b"]
     assert {path.name for path in Path(folder).iterdir()} >= {"model.safetensors", "hf_lwmm.yaml", "README.md"}
     hub.faults.clear()
-    code, out, err = run(verb, folder, *rest)
+    code, _, err = run(verb, folder, *rest)
     assert code == 0, err
     assert "model.safetensors" in api.list_repo_files(repo) and api.model_info(repo).private
     assert run("reproduce", repo)[0] == 0
@@ -156,7 +156,6 @@ def as_address(name: str, api: HfApi) -> str:
 def test_no_push_takes_the_place_of_a_model_that_is_merged(
     written: Callable[[str, HfApi], str], run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str]
 ) -> None:
-    reading = Fault(path=r"resolve/.*safetensors", status=500, times=99)
     before = api.model_info(parents[1]).sha
     code, _, err = run("merge", *parents, "--push", written(parents[1], api))
     assert code == 1 and f"{parents[1]}: is {parents[1]}@{str(before)[:7]}, which this is made of" in err

@@ -120,8 +120,8 @@ def _check_private(repo_id: str, private: bool | None) -> None:
 def check_apart(repo_id: str, options: PushOptions, inputs: Iterable[Source]) -> None:
     """Refuse a push that would take the place of one of the models that its content was made of.
 
-    A repository may have several names, so the commits that were read are compared with its last one, too. Other branches
-    and pull requests can be pushed to.
+    A repository may have several names, so the commits that were read are compared with its last one, too. Its other
+    branches and pull requests can be pushed to.
 
     Raises:
         HubError: naming the model.
