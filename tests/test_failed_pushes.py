@@ -69,7 +69,7 @@ REFUSALS = {
     "too large": (Fault("/lfs/", method="PUT", times=99, status=413), "the upload failed"),
     "full": (Fault("/commit/", method="POST", times=99, status=507), "the Hub answered 507"),
     "down": (Fault("/preupload/", method="POST", times=99, status=503), ""),
-    "cut": (Fault("/commit/", method="POST", times=99, drop_after_bytes=0), ""),
+    "cut": (Fault("/preupload/", method="POST", times=99, drop_after_bytes=0), ""),
 }
 
 
@@ -80,8 +80,9 @@ def test_a_push_that_fails_keeps_the_merge_and_says_how_to_push_it(
 ) -> None:  # fmt: skip
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     fault, says = REFUSALS[refusal]
+    other = ("--option", f"t=0.{[*REFUSALS].index(refusal) + 1}")  # what was uploaded once is not sent again
     hub.faults.append(Fault(**{**vars(fault)}))
-    code, _, err = run("merge", *parents, "--push", repo, "--private", "--commit-message", "a b", *SLERP)
+    code, _, err = run("merge", *parents, "--push", repo, "--private", "--commit-message", "a b", *SLERP, *other)
     assert code == 1 and says in err and "is whole, in" in err
     program, verb, folder, *rest = offered(err)
     assert (program, verb) == ("hf-lwmm", "push") and rest == [repo, "--private", "--commit-message", "a b"]
