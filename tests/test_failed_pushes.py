@@ -163,16 +163,67 @@ def test_no_push_takes_the_place_of_a_model_that_is_merged(
     assert api.model_info(parents[1]).sha == before
 
 
-def test_a_renamed_repository_is_known_by_its_commit(
+def renamed(hub: LocalHub, old: str, new: str) -> None:
+    """Let requests to a former name lead to the present one, as on the Hub."""
+    for ending in ("", "/revision/main", "/auth-check/write", "/auth-check", "/refs"):
+        target = {"Location": f"/api/models/{new}{ending}"}
+        hub.faults.append(Fault(f"^/api/models/{old}{ending}$", times=99, status=307, headers=target))
+
+
+def test_a_former_name_leads_to_the_repository_of_today(
     run: Run, api: HfApi, hub: LocalHub, parents: tuple[str, str], repo: str
 ) -> None:
-    for ending in ("", "/revision/main", "/auth-check/write"):
-        target = f"/api/models/{parents[0]}{ending}"
-        hub.faults.append(
-            Fault(f"^/api/models/{repo}-old{ending}$", times=99, status=307, headers={"Location": target})
-        )
+    renamed(hub, f"{repo}-old", parents[0])
     code, _, err = run("merge", *parents, "--push", f"{repo}-old")
-    assert code == 1 and f"{repo}-old: is {parents[0]}@" in err
+    assert code == 1 and f"{parents[0]}: is {parents[0]}@" in err
+    code, _, err = run("merge", f"{repo}-old", parents[1], "--push", parents[0])
+    assert code == 1 and f"{parents[0]}: is {repo}-old@" in err
+    hub.faults.clear()
+    api.create_repo(repo)
+    renamed(hub, f"{repo}-old", repo)
+    code, out, err = run("merge", *parents, "--push", f"{repo}-old", *SLERP)
+    assert code == 0 and f"Pushed to {api.endpoint}/{repo}\n" in out, err
+    hub.faults.clear()
+    assert (
+        not api.repo_exists(f"{repo}-old") and f"# {repo}" in Path(api.hf_hub_download(repo, "README.md")).read_text()
+    )
+
+
+@pytest.mark.parametrize("path", ["/whoami", "/auth-check"])
+@pytest.mark.parametrize("status", [500, 429])
+def test_a_hub_that_fails_is_not_taken_for_one_that_refuses(
+    path: str, status: int, hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    hub.faults.append(Fault(path, times=99, status=status))
+    with pytest.raises(hf_lwmm.HfLwmmError, match=f"the Hub answered {status}"):
+        check_push("local/nothing")
+
+
+def test_gated_repositories_and_tokens_that_only_read_are_found_out_before_a_proposal(
+    api: HfApi, repo: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.create_repo(repo)
+    proposal = hf_lwmm.PushOptions(create_pr=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_reader")
+    with pytest.raises(hf_lwmm.HfLwmmError, match="can only read"):
+        check_push(repo, proposal)
+    monkeypatch.setenv("HF_TOKEN", "hf_stranger")
+    assert check_push(repo, proposal) == repo
+    api.update_repo_settings(repo, gated="auto")
+    with pytest.raises(hf_lwmm.HfLwmmError, match=r"gated\. Accept its conditions"):
+        check_push(repo, proposal)
+
+
+def test_a_card_that_the_hub_refuses_is_named_with_the_reason(
+    run: Run, parents: tuple[str, str], repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise ValueError("Invalid metadata in README.md.\n- license must be one of mit, ...")
+
+    monkeypatch.setattr(HfApi, "create_commit", refused)
+    code, _, err = run("merge", *parents, "--push", repo, *SLERP)
+    assert code == 1 and "Invalid metadata in README.md. - license must be one of mit" in err
 
 
 def test_a_model_can_be_pushed_beside_on_a_branch_or_as_a_proposal(

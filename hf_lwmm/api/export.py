@@ -60,7 +60,7 @@ def export(
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, ref.name) if pushing else None
     if pushing and repo_id:
-        hub.check_push(repo_id, pushing)
+        repo_id = hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or ref.name)
     target = check_target(path, overwrite, local_inputs(ref)) if path is not None else None
     progress("Loading", 0, 2)

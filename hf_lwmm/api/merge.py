@@ -103,7 +103,7 @@ def merge(
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
     if pushing and repo_id:
-        hub.check_push(repo_id, pushing)
+        repo_id = hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
     read = (inputs.base, *inputs.measurements, inputs.tune_images, inputs.bn_images, inputs.eval_images)
     target = check_target(path, writing.overwrite, local_inputs(*refs, *read)) if path is not None else None

@@ -30,8 +30,7 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     folder = Path(folder)
     if not (folder / FILE_NAME).is_file():
         raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
-    wanted = hub.target_repo(replace(options, repo=repo_id), "")
-    hub.check_push(wanted, options)
+    wanted = hub.check_push(hub.target_repo(replace(options, repo=repo_id), ""), options)
     recipe = load_recipe(folder / FILE_NAME)
     refs = [parse_hub_ref(model) for model in recipe.models if model not in recipe.local]
     hub.check_apart(wanted, options, [Source(ref, ref.revision, ()) for ref in refs])

@@ -6,14 +6,17 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.errors import HubError, RefError
-from hf_lwmm.hub.calls import call, client, reaching, readable, retry
+from hf_lwmm.hub.calls import call, client, reaching, read, readable, retry
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.hashes import git_blob_id, sha256
-from hf_lwmm.hub.refs import ModelRef, parse_hub_ref
+from hf_lwmm.hub.refs import ModelRef, is_repo_id, parse_hub_ref
 from hf_lwmm.options import Options, option
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 _BRANCH = re.compile(r"(?!refs/|tags/)\w[\w.+/-]*(?<![/.])", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -77,35 +80,62 @@ def target_repo(options: PushOptions, default_name: str) -> str:
     return wanted.repo_id if "/" in wanted.repo_id else f"{whoami()['name']}/{wanted.repo_id}"
 
 
-def check_push(repo_id: str, options: PushOptions = PushOptions()) -> None:
+def check_push(repo_id: str, options: PushOptions = PushOptions()) -> str:
     """Check, before any work, that this user may push to a repository, which need not exist yet, with these options.
+
+    Returns:
+        The name of the repository on the Hub: a former name leads to the present one.
 
     Raises:
         HubError: if not, if there is no token, if the repository is public and `private` was asked for, or if the
             revision is nothing that can be pushed to.
     """
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     api, ref = client(), ModelRef(repo_id=repo_id, revision=options.revision)
     user = whoami()
+    with readable("Pushing"):
+        only_reads = user.get("auth", {}).get("accessToken", {}).get("role") == "read"
+    if only_reads:
+        raise HubError(f"The token of {user['name']} can only read; pushing to {repo_id} needs one that can write.")
     try:
         with reaching("Pushing"):
             retry(lambda: api.auth_check(repo_id, write=not options.create_pr))
+    except GatedRepoError as error:
+        raise HubError(
+            f"{repo_id}: gated. Accept its conditions on its page before you open a pull request, or name another "
+            "repository with --push ORG/NAME."
+        ) from error
     except RepositoryNotFoundError:
         _check_new(repo_id, options, user)
-        return
+        return repo_id
     except HfHubHTTPError as error:
+        if not _is_refusal(error):
+            raise _answered(repo_id, error) from error
         if not _has_opened(ref, user):
             raise HubError(
                 f"{user['name']} may not write to {repo_id}. Use a token with write access, name another repository "
                 "with --push ORG/NAME, or open a pull request with --create-pr."
             ) from error
+    found = read(ref, lambda: api.model_info(repo_id))
     if options.private:
-        _check_private(repo_id, call(ref, lambda: api.model_info(repo_id)).private)
+        _check_private(repo_id, found.private)
     if options.revision is not None:
-        found = call(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
-        branches, tags = ({each.name for each in refs} for refs in (found.branches, found.tags))
-        _check_revision(ref, options, branches, tags, {each.ref for each in found.pull_requests or ()})
+        refs = read(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
+        branches, tags = ({each.name for each in every} for every in (refs.branches, refs.tags))
+        _check_revision(ref, options, branches, tags, {each.ref for each in refs.pull_requests or ()})
+    return found.id if is_repo_id(found.id) else repo_id
+
+
+def _is_refusal(error: HfHubHTTPError) -> bool:
+    """True if the Hub has refused this user, and did not fail itself."""
+    return error.response.status_code in (400, 401, 403)
+
+
+def _answered(what: str, error: HfHubHTTPError) -> HubError:
+    """The error of a Hub that failed."""
+    text = error.server_message or str(error).splitlines()[0]
+    return HubError(f"{what}: the Hub answered {error.response.status_code}: {text}")
 
 
 def _check_private(repo_id: str, private: bool | None) -> None:
@@ -138,7 +168,7 @@ def check_apart(repo_id: str, options: PushOptions, inputs: Iterable[Source]) ->
         except (RepositoryNotFoundError, RevisionNotFoundError):
             return None
 
-    sha = call(ref, last_commit)
+    sha = read(ref, last_commit)
     for source in inputs if sha is not None else ():
         named = str(source.ref.repo_id).lower() == repo_id.lower()
         same_branch = (source.ref.revision or "main") == (options.revision or "main")
@@ -168,10 +198,8 @@ def _pull_request(revision: str | None) -> int | None:
 def _check_new(repo_id: str, options: PushOptions, user: Mapping[str, Any]) -> None:
     """Refuse a repository that does not exist and that this user may not create."""
     namespace = repo_id.split("/")[0]
-    organisations = [org["name"] for org in user.get("orgs", ())]
-    role = user.get("auth", {}).get("accessToken", {}).get("role")
-    if role == "read":
-        raise HubError(f"The token of {user['name']} can only read; pushing to {repo_id} needs one that can write.")
+    with readable("Pushing"):
+        organisations = [org["name"] for org in user.get("orgs", ())]
     if namespace != user["name"] and namespace not in organisations:
         raise HubError(f"{user['name']} may not create {repo_id}: not a member of {namespace}.")
     if options.create_pr:
@@ -215,6 +243,8 @@ def whoami() -> dict[str, Any]:
                 raise ValueError("it names no user")
             return user
     except HfHubHTTPError as error:
+        if not _is_refusal(error):
+            raise _answered("Pushing", error) from error
         raise HubError("The Hub does not accept this token: run `hf auth login`, or set HF_TOKEN.") from error
 
 
@@ -267,7 +297,8 @@ def push_folder(
         # From the repository's present state: an attempt before may have succeeded without an answer.
         nonlocal attempts
         attempts += 1
-        head = api.model_info(repo_id, revision=revision, files_metadata=True)
+        with readable(str(ref)):
+            head = api.model_info(repo_id, revision=revision, files_metadata=True)
         if options.private:
             _check_private(repo_id, head.private)
         remote = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id) for s in head.siblings or ()}
@@ -292,5 +323,5 @@ def push_folder(
     try:
         return call(ref, attempt)
     except (RuntimeError, ValueError, OSError) as error:  # the stock client's, after attempts of its own to upload
-        why = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__).rstrip(".")
+        why = " ".join(str(error.__cause__ or error).split()).rstrip(".") or type(error).__name__
         raise HubError(f"{ref}: the upload failed, and nothing was committed: {why}. Push again later.") from error
