@@ -258,6 +258,17 @@ def test_the_rule_of_an_organisation_decides_where_nothing_is_asked_for(
     assert asked == [None]
 
 
+def test_hidden_files_of_a_folder_are_not_published(run: Run, api: HfApi, parents: tuple[str, str], repo: str) -> None:
+    assert run("merge", *parents, "--output", "out", *SLERP)[0] == 0
+    for name in (".env", ".git/config", ".eval_results/org--data.yaml", "notes.txt"):
+        Path("out", name).parent.mkdir(exist_ok=True)
+        Path("out", name).write_text("x")
+    code, _, err = run("push", "out", repo)
+    assert code == 0 and "out: hidden files were not pushed: .env, .git/config." in err
+    files = set(api.list_repo_files(repo))
+    assert not {".env", ".git/config"} & files and {".eval_results/org--data.yaml", "notes.txt"} < files
+
+
 def test_a_folder_without_a_recipe_is_not_pushed(run: Run, tmp_path: Path, hub: LocalHub) -> None:
     code, _, err = run("push", tmp_path, "local/nothing")
     assert code == 1 and "is not a merged model" in err

@@ -46,13 +46,17 @@ def files_in(folder: Path) -> list[str]:
 
 
 def push_files(folder: Path, repo_id: str, options: PushOptions, *, message: str) -> Pushed:
-    """Push all files of a folder, as one commit, in place of what an earlier merge wrote into the repository.
+    """Push the files of a folder, as one commit, in place of what an earlier merge wrote into the repository.
+
+    Hidden files, which may hold what nobody else should see, are left out with a warning.
 
     Raises:
         HubError: as `hub.push_folder` and `superseded`.
     """
-    files = files_in(folder)
-    return hub.push_folder(
+    every = files_in(folder)
+    hidden = [name for name in every if any(part.startswith(".") for part in Path(name).parts) and not _is_own(name)]
+    files = [name for name in every if name not in hidden]
+    pushed = hub.push_folder(
         folder,
         files,
         repo_id,
@@ -60,6 +64,13 @@ def push_files(folder: Path, repo_id: str, options: PushOptions, *, message: str
         message=message,
         superseded=lambda remote, hashes, changed: superseded(remote, hashes, files, changed),
     )
+    left_out = (f"{folder}: hidden files were not pushed: {', '.join(hidden[:5])}.",) if hidden else ()
+    return replace(pushed, warnings=(*pushed.warnings, *left_out))
+
+
+def _is_own(name: str) -> bool:
+    """True for hidden files that mean something to the Hub."""
+    return name == ".gitattributes" or Path(name).parent.name == ".eval_results"
 
 
 def push_or_keep(folder: Path, repo_id: str, options: PushOptions, *, message: str, temporary: bool) -> Pushed:
