@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -76,26 +77,27 @@ def _is_own(name: str) -> bool:
 def push_or_keep(folder: Path, repo_id: str, options: PushOptions, *, message: str, temporary: bool) -> Pushed:
     """Push a folder as `push_files`; if that fails, the error says where the folder is and how it is pushed.
 
-    A temporary folder, which would vanish, gets a place of its own then.
+    A temporary folder, which would vanish, is moved to a place of its own, from which it vanishes when it is pushed.
 
     Raises:
         HfLwmmError: as `push_files`.
     """
-    try:
+    place = _kept(folder, repo_id.rpartition("/")[2]) if temporary else folder
+    if place is None:
         return push_files(folder, repo_id, options, message=message)
-    except BaseException as error:
-        place = _kept(folder, repo_id.rpartition("/")[2]) if temporary else folder
-        if place is None:
-            raise
-        command = _command(place, repo_id, options)
-        if isinstance(error, HfLwmmError):
-            raise type(error)(f"{error} What was to be pushed is whole, in {place}. To push it: {command}") from error
+    command = _command(place, repo_id, options)
+    try:
         with keeping(f"what was to be pushed is in {place}; to push it: {command}"):
-            raise
+            pushed = push_files(place, repo_id, options, message=message)
+    except HfLwmmError as error:
+        raise type(error)(f"{error} What was to be pushed is whole, in {place}. To push it: {command}") from error
+    if temporary:
+        shutil.rmtree(place.parent, ignore_errors=True)
+    return pushed
 
 
 def _kept(folder: Path, name: str) -> Path | None:
-    """Move a temporary folder to a place where it stays, and return that; None if there is none."""
+    """Move a temporary folder to a place where it stays whatever happens to this process; None if the disk is full."""
     try:
         place = Path(tempfile.mkdtemp(prefix="hf-lwmm-kept-")) / name
         folder.rename(place)
