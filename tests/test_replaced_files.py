@@ -42,7 +42,7 @@ def names(api: HfApi, repo: str, revision: str | None = None) -> set[str]:
     return set(api.list_repo_files(repo, revision=revision)) - {".gitattributes"}
 
 
-def folder(path: Path, *, beside: bool = True, **files: str) -> Path:
+def folder(path: Path, files: Mapping[str, str], *, beside: bool = True) -> Path:
     """A folder as a merge writes it: these files, and a recipe with their hashes."""
     for name, text in files.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +95,7 @@ def test_copies_go_from_subfolders_branches_and_pull_requests(
     place: str, api: HfApi, repo: str, tmp_path: Path
 ) -> None:
     first, second = (
-        folder(
-            tmp_path / number, **{f"{place}{name.replace('model.safetensors', 'a.pth')}": text for name, text in each}
-        )
+        folder(tmp_path / number, {f"{place}{name.replace('model.safetensors', 'a.pth')}": text for name, text in each})
         for number, each in (("1", FIRST.items()), ("2", SECOND.items()))
     )
     api.create_branch(repo, branch="dev")
@@ -105,7 +103,7 @@ def test_copies_go_from_subfolders_branches_and_pull_requests(
         pushed(first, repo, revision=revision)
     put(api, repo, {f"{place}theirs.py": b""}, "dev")
     assert str(pushed(second, repo, create_pr=True).pull_request).endswith("/discussions/1")
-    pushed(folder(tmp_path / "3", **{f"{place}a.pth": "3"}, **{f"{place}{CONFIG}": "{}"}), repo, revision="refs/pr/1")
+    pushed(folder(tmp_path / "3", {f"{place}a.pth": "3", f"{place}{CONFIG}": "{}"}), repo, revision="refs/pr/1")
     for revision in ("main", "dev"):
         pushed(second, repo, revision=revision)
     wanted = {f"{place}a.pth", f"{place}{CONFIG}", "hf_lwmm.yaml"}
@@ -114,9 +112,9 @@ def test_copies_go_from_subfolders_branches_and_pull_requests(
 
 
 def test_a_copy_that_was_changed_by_hand_stays_and_is_named(api: HfApi, repo: str, tmp_path: Path) -> None:
-    pushed(folder(tmp_path / "1", **FIRST), repo)
+    pushed(folder(tmp_path / "1", FIRST), repo)
     put(api, repo, {PROCESSOR: b'{"mine": 1}', "own.py": b"mine"})
-    (warning,) = pushed(folder(tmp_path / "2", **SECOND), repo).warnings
+    (warning,) = pushed(folder(tmp_path / "2", SECOND), repo).warnings
     assert f"left what no merge wrote beside model.safetensors: {PROCESSOR}. Libraries may load it" in warning
     assert names(api, repo) == {"hf_lwmm.yaml", "own.py", PROCESSOR, *SECOND}
 
@@ -142,7 +140,7 @@ def test_a_file_of_others_that_would_be_loaded_with_the_merge_stops_the_push(
     put(api, repo, {theirs: b"{}"})
     sha = api.model_info(repo).sha
     with pytest.raises(hf_lwmm.HfLwmmError, match=says) as error:
-        pushed(folder(tmp_path / "2", **files), repo)
+        pushed(folder(tmp_path / "2", files), repo)
     assert "Delete what is not wanted there" in str(error.value) and api.model_info(repo).sha == sha
 
 
@@ -152,36 +150,36 @@ def test_other_branches_and_pull_requests_are_looked_at_too(api: HfApi, repo: st
     for revision in ("dev", "refs/pr/1"):
         put(api, repo, {"adapter_config.json": b"{}"}, revision)
         with pytest.raises(hf_lwmm.HfLwmmError, match=r"has adapter_config\.json that no merge wrote"):
-            pushed(folder(tmp_path / "2", **SECOND), repo, revision=revision)
+            pushed(folder(tmp_path / "2", SECOND), repo, revision=revision)
     assert pushed(tmp_path / "2", repo).changed
 
 
 def test_weights_of_others_beside_the_merge_or_in_its_place_are_named(api: HfApi, repo: str, tmp_path: Path) -> None:
     put(api, repo, {"pytorch_model.bin": b"theirs", "model.safetensors": b"theirs", "adapter_model.safetensors": b"x"})
     sha = str(api.model_info(repo).sha)
-    beside, replaced = pushed(folder(tmp_path / "1", **SECOND), repo).warnings
+    beside, replaced = pushed(folder(tmp_path / "1", SECOND), repo).warnings
     assert "beside model.safetensors: adapter_model.safetensors, pytorch_model.bin." in beside
     assert "replaced model.safetensors, which no merge wrote" in replaced and f"at commit {sha[:12]}" in replaced
     assert names(api, repo) == {"hf_lwmm.yaml", "pytorch_model.bin", "adapter_model.safetensors", *SECOND}
-    assert len(pushed(folder(tmp_path / "2", **SECOND), repo).warnings) == 1  # what stays beside it
+    assert len(pushed(folder(tmp_path / "2", SECOND), repo).warnings) == 1  # what stays beside it
 
 
 def test_recipes_delete_nothing_but_copies_and_weights(api: HfApi, repo: str, tmp_path: Path) -> None:
-    first = folder(tmp_path / "1", **FIRST)
+    first = folder(tmp_path / "1", FIRST)
     recipe = (first / "hf_lwmm.yaml").read_text()
     listed = recipe.replace("beside:\n", f"beside:\n  LICENSE: {hashlib.sha256(b'mine').hexdigest()}\n")
     (first / "hf_lwmm.yaml").write_text(listed)
     put(api, repo, {"LICENSE": b"mine"})
     pushed(first, repo)
-    pushed(folder(tmp_path / "2", **SECOND), repo)
+    pushed(folder(tmp_path / "2", SECOND), repo)
     assert names(api, repo) == {"hf_lwmm.yaml", "LICENSE", *SECOND}
 
 
 def test_an_older_recipe_without_hashes_of_copies_leaves_them_and_says_so(
     api: HfApi, repo: str, tmp_path: Path
 ) -> None:
-    pushed(folder(tmp_path / "1", beside=False, **FIRST), repo)
-    (warning,) = pushed(folder(tmp_path / "2", **SECOND), repo).warnings
+    pushed(folder(tmp_path / "1", FIRST, beside=False), repo)
+    (warning,) = pushed(folder(tmp_path / "2", SECOND), repo).warnings
     assert f"beside model.safetensors: {NESTED}, {PROCESSOR}." in warning
 
 
