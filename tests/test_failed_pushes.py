@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors.numpy import save
 
 import hf_lwmm
-from hf_lwmm.hub import check_push
+from hf_lwmm.hub import ModelRef, Source, check_apart, check_push
 from hf_lwmm.localhub import Fault, LocalHub
 
 _NUMBERS = itertools.count()
@@ -63,7 +63,7 @@ def offered(err: str) -> list[str]:
 # What a Hub may answer to the commit, or to the upload, and what the message says.
 REFUSALS = {
     "lost race": (Fault("/commit/", method="POST", times=99, status=412), "the Hub answered 412"),
-    "revoked token": (Fault("/commit/", method="POST", times=99, status=401), "log in with `hf auth login`"),
+    "revoked token": (Fault("/commit/", method="POST", times=99, status=401), "Log in with `hf auth login`"),
     "too large": (Fault("/lfs/", method="PUT", times=99, status=413), "the upload failed"),
     "full": (Fault("/commit/", method="POST", times=99, status=507), "the Hub answered 507"),
     "down": (Fault("/preupload/", method="POST", times=99, drop_after_bytes=0), "the Hub cannot be reached"),
@@ -172,8 +172,9 @@ def test_a_former_name_leads_to_the_repository_of_today(
     renamed(hub, f"{repo}-old", parents[0])
     code, _, err = run("merge", *parents, "--push", f"{repo}-old")
     assert code == 1 and f"{parents[0]}: is {parents[0]}@" in err
-    code, _, err = run("merge", f"{repo}-old", parents[1], "--push", parents[0])
-    assert code == 1 and f"{parents[0]}: is {repo}-old@" in err
+    source = Source(ModelRef(f"{repo}-old"), api.model_info(parents[0]).sha, ())
+    with pytest.raises(hf_lwmm.HfLwmmError, match=f"{parents[0]}: is {repo}-old@"):
+        check_apart(parents[0], hf_lwmm.PushOptions(), [source])
     hub.faults.clear()
     api.create_repo(repo)
     renamed(hub, f"{repo}-old", repo)

@@ -134,8 +134,8 @@ def _is_refusal(error: HfHubHTTPError) -> bool:
 
 def _answered(what: str, error: HfHubHTTPError) -> HubError:
     """The error of a Hub that failed."""
-    text = error.server_message or str(error).splitlines()[0]
-    return HubError(f"{what}: the Hub answered {error.response.status_code}: {text}")
+    text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
+    return HubError(f"{what}: the Hub answered {error.response.status_code}: {text}. Try again later.")
 
 
 def _check_private(repo_id: str, private: bool | None) -> None:
