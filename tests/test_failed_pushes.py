@@ -243,7 +243,7 @@ def test_a_model_can_be_pushed_beside_on_a_branch_or_as_a_proposal(
 def test_the_rule_of_an_organisation_decides_where_nothing_is_asked_for(
     run: Run, parents: tuple[str, str], repo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[object] = []
     real = HfApi.create_repo
 
     def noted(self: HfApi, repo_id: str, **options: Any) -> Any:
