@@ -68,11 +68,22 @@ def keeping(what: str) -> Iterator[None]:
 
     `what` goes on after "Interrupted; ". The command line prints it, and so do tracebacks, from Python 3.11 on.
     """
+    _held.append(what)
     try:
         yield
     except KeyboardInterrupt as stopped:
         setattr(stopped, "__notes__", [*kept(stopped), what])  # noqa: B010  (Python 3.10 has no add_note)
         raise
+    finally:
+        _held.remove(what)
+
+
+_held: list[str] = []
+
+
+def held() -> tuple[str, ...]:
+    """Return what would be kept if all ended now, in the words of the contexts of `keeping` that are open."""
+    return tuple(_held)
 
 
 def kept(stopped: BaseException) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
-from hf_lwmm.api.push import push_files
+from hf_lwmm.api.push import files_in, push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import (
     as_anchor_files,
@@ -114,21 +114,23 @@ def merge(
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
     if pushing and repo_id:
-        hub.check_push(repo_id, pushing)
+        repo_id = hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
     read = local_inputs(*refs, inputs, knobs, evaluation)
     target = check_target(path, writing.overwrite, read) if path is not None else None
 
-    def send(folder: Path) -> Pushed | None:
+    def send(folder: Path, *, temporary: bool) -> Pushed | None:
         if pushing is None or repo_id is None:
             return None
         progress("Pushing", 0, 1)
         message = f"Merge {len(refs)} models with hf-lwmm"
-        return push_files(folder, repo_id, pushing, message=message)
+        return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
     with planned(refs, refs[chosen], knobs, known, progress) as decided:
         check_format(decided, writing)
+        if pushing and repo_id:
+            hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
@@ -153,9 +155,9 @@ def merge(
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            pushed = send(folder) if path is None else None
+            pushed = send(folder, temporary=True) if path is None else None
         if path is not None:
-            pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
+            pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
     notes = (*_notes(ready, extras), *(names_note(ready.anchor) if writing.format != "torch" else ()), *undrawn)
     notes += _left_out(report) if report else ()
@@ -252,6 +254,7 @@ def _write_model(
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
+        beside = hub.file_hashes({name: folder / name for name in files_in(folder) if name not in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
             with noting(f"{LAYER_PLOT} was not drawn", undrawn):
                 (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
@@ -263,6 +266,7 @@ def _write_model(
             ready,
             hashes,
             outputs.result(),
+            beside=beside,
             recorded=tuple(map(tuple, recorded)),
             files=FileOptions(writing.format, writing.max_shard_size),
             bn_images=bn_images,

@@ -21,6 +21,7 @@ CONFIG = "config.json"
 # transformers 5 nests the settings in the first file; where it has none, they are in the second.
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 COMPANIONS = (CONFIG, *PROCESSORS)
+ADAPTER_CONFIG = "adapter_config.json"  # peft's: transformers loads the network that it names, and changes it
 _NESTED = "image_processor"
 _LONGEST = 4096  # characters of a path
 _LARGEST = 4096  # pixels on a side: prepared so, one picture takes a gigabyte
@@ -74,6 +75,12 @@ def other_weights(config: Mapping[str, Any], files: Collection[str], folder: str
 def beside(folder: str, name: str) -> str:
     """Return the path in a repository of a file that stands in the folder of the weights."""
     return (PurePosixPath(folder) / name).as_posix()
+
+
+def loaded_beside(files: Collection[str], folder: str) -> tuple[str, ...]:
+    """Return those of the files that libraries load together with the weights in a folder, whatever these are."""
+    paths = (beside(folder, name) for name in (*COMPANIONS, ADAPTER_CONFIG))
+    return tuple(path for path in paths if path in files)
 
 
 def companion(source: Source, folder: str, name: str) -> str | None:

@@ -113,6 +113,7 @@ def merge(
         print_json(_data(result))
     else:
         _print(result)
+    print_pushed(result.pushed, quiet=as_json)
 
 
 def _with_recorded_system(
@@ -163,4 +164,3 @@ def _print(result: hf_lwmm.MergeResult) -> None:
             say(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")
     if result.folder:
         say(f"Written to {result.folder}")
-    print_pushed(result.pushed)
