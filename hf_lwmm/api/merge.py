@@ -279,7 +279,7 @@ def _recalibrated(ready: MergePlan, folder: Path, inputs: MergeInputs, progress:
 def _evaluate(
     ready: MergePlan, folder: Path, title: str, inputs: MergeInputs, evaluation: EvaluationSpec, progress: Progress
 ) -> EvaluationReport | None:
-    """The scores of the anchor, which the others are compared with, of the other parents and of the merge."""
+    """The scores of the anchor, which the others are compared with, of the other parents and of the merge, the last."""
     if inputs.eval_images is None:
         return None
     with naming_extras("--eval-data", images=True):
@@ -294,7 +294,9 @@ def _evaluate(
     # A copy of the anchor's file still holds all its branches; a file of tensors has no other.
     branch = "student" if any(folder.glob("*.safetensors")) else network.branch
     merged = load(folder, replace(network, labels=labels, branch=branch), title)
-    report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
+    report = evaluate(
+        [*parents, merged], inputs.eval_images, evaluation, parents=len(parents), progress=progress
+    )
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")
     return report

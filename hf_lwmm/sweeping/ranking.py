@@ -25,8 +25,9 @@ from hf_lwmm.text import plain, table
 class SweepRow:
     """A candidate's place in the table; scores are fractions, intervals 95 % over images.
 
-    `difference` is to the best single model, `behind` to the best candidate; their intervals are paired. Both are None
-    where a candidate would be compared with itself, and `difference` where no single model was scored.
+    `difference` is to the best single model, `to_anchor` to the candidate's own anchor and `behind` to the best
+    candidate; their intervals are paired. They are None where a candidate would be compared with itself, `to_anchor`
+    for an ensemble, and the first two where no single model was scored.
     """
 
     rank: int
@@ -36,6 +37,8 @@ class SweepRow:
     interval: Interval
     difference: float | None
     difference_interval: Interval | None
+    to_anchor: float | None
+    to_anchor_interval: Interval | None
     behind: float | None
     behind_interval: Interval | None
     by_class: Values = field(repr=False)
@@ -61,6 +64,11 @@ class SweepReport:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     output: Path
+
+    @property
+    def drawn(self) -> str:
+        """What intervals are over, such as "images" or "12 runs of frames"."""
+        return str(self.data.groups) if self.data.groups else "images"
 
     @property
     def best(self) -> SweepRow:
@@ -95,6 +103,7 @@ class SweepReport:
             "commit": self.data.commit,
             "protocol": self.data.classes.protocol,
             "images": self.data.images,
+            "intervals_over": self.drawn,
             "hf_lwmm": __version__,
             "models": list(self.labels),
             "candidates": [
@@ -110,6 +119,8 @@ class SweepReport:
                     "interval": list(row.interval),
                     "difference": row.difference,
                     "difference_interval": list(row.difference_interval) if row.difference_interval else None,
+                    "to_anchor": row.to_anchor,
+                    "to_anchor_interval": list(row.to_anchor_interval) if row.to_anchor_interval else None,
                     "behind": row.behind,
                     "behind_interval": list(row.behind_interval) if row.behind_interval else None,
                     "by_class": dict(zip(self.data.classes.names, map(_known, row.by_class.tolist()), strict=True)),
@@ -132,8 +143,8 @@ class SweepReport:
                 row.name,
                 f"{100 * row.score:.2f}",
                 _span(row.interval),
-                "" if row.difference is None else f"{100 * row.difference:+.2f}",
-                "" if row.difference_interval is None else _span(row.difference_interval, signed=True),
+                *_change(row.difference, row.difference_interval),
+                *_change(row.to_anchor, row.to_anchor_interval),
             )
             for row in self.rows
         ]
@@ -141,7 +152,8 @@ class SweepReport:
     @property
     def header(self) -> tuple[str, ...]:
         """The table's columns."""
-        return ("rank", "candidate", self.metric, "interval", "to the best model", "interval")
+        of_differences = ("to the best model", "interval", "to its anchor", "interval")
+        return ("rank", "candidate", self.metric, "interval", *of_differences)
 
     def skipped_by_reason(self) -> dict[str, list[str]]:
         """Return the names of the skipped candidates by the reason."""
@@ -159,7 +171,7 @@ class SweepReport:
         classes = self.data.classes
         lines = [
             f"{len(self.rows)} candidates on {self.data.images} images of {plain(self.data.name)}, {len(classes.rows)} "
-            f"classes ({plain(classes.protocol)}). Intervals are 95 % over images.",
+            f"classes ({plain(classes.protocol)}). Intervals are 95 % over {plain(self.drawn)}.",
             "",
             table(self.header, self.cells()),
             "",
@@ -198,12 +210,15 @@ def rank(
     # The report compares with the first: the best single model, if there is one.
     reference = [*([single] if single else []), *(each.candidate for each in order if each.candidate != single)]
     names = [candidate.name(labels) for candidate in reference]
-    found = report(metric, data.name, names, np.stack([counts[each] for each in reference]), data.classes)
+    stacked = np.stack([counts[each] for each in reference])
+    found = report(metric, data.name, names, stacked, data.classes, groups=data.groups)
     scores = dict(zip(reference, found.models, strict=True))
     best = scores[order[0].candidate]
+    alone = {each.anchor: scores[each] for each in reference if each.kind == "model"}
     rows = []
     for place, each in enumerate(order, 1):
         own, first = scores[each.candidate], place == 1
+        anchor = alone.get(each.candidate.anchor) if each.candidate.kind == "merge" else None
         rows.append(
             SweepRow(
                 rank=place,
@@ -213,6 +228,8 @@ def rank(
                 interval=own.interval,
                 difference=own.difference if single else None,
                 difference_interval=own.difference_interval if single else None,
+                to_anchor=own.mean - anchor.mean if anchor else None,
+                to_anchor_interval=interval(own.resamples - anchor.resamples) if anchor else None,
                 behind=None if first else own.mean - best.mean,
                 behind_interval=None if first else interval(own.resamples - best.resamples),
                 by_class=own.by_class,
@@ -254,6 +271,8 @@ def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
         **_ends("low", "high", row.interval),
         "difference": row.difference,
         **_ends("difference_low", "difference_high", row.difference_interval),
+        "to_anchor": row.to_anchor,
+        **_ends("to_anchor_low", "to_anchor_high", row.to_anchor_interval),
         "behind": row.behind,
         **_ends("behind_low", "behind_high", row.behind_interval),
         "by_class": row.by_class.tolist(),
@@ -288,6 +307,13 @@ def columns(found: SweepReport) -> Mapping[str, Any]:
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
+
+
+def _change(difference: float | None, interval: Interval | None) -> tuple[str, str]:
+    """A difference and its interval as cells."""
+    if difference is None or interval is None:
+        return "", ""
+    return f"{100 * difference:+.2f}", _span(interval, signed=True)
 
 
 def _span(interval: Interval, sign: int = 1, signed: bool = False) -> str:

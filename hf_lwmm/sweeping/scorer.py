@@ -13,6 +13,7 @@ import numpy as np
 from hf_lwmm import hub
 from hf_lwmm.calibration.merged_network import load_merged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
+from hf_lwmm.data.groups import Groups, group_notes, groups_of
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.write_options import WriteOptions
@@ -66,7 +67,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class SweepData:
-    """The data that all candidates are scored on; `identity` is a text that changes when the data do."""
+    """The data that all candidates are scored on; `identity` is a text that changes when the data do.
+
+    `groups` are the groups of images that intervals draw together, None for single images.
+    """
 
     name: str
     images: int
@@ -74,6 +78,7 @@ class SweepData:
     commit: str | None
     classes: ScoredClasses
     notes: tuple[str, ...] = ()
+    groups: Groups | None = field(default=None, repr=False)
 
 
 class CandidateScorer:
@@ -140,8 +145,10 @@ class CandidateScorer:
         reduces = any(model.reduces_labels for model in self.models)
         compared = [self.network(index) for index in range(len(self.models))] if reduces else [first]
         images = open_images(self.setup.images, task=first.task)
-        classes, notes = scored_classes(images, compared, self.setup.evaluation.protocol)
-        return SweepData(images.name, images.count, images.identity, images.commit, classes, notes)
+        spec = self.setup.evaluation
+        classes, notes = scored_classes(images, compared, spec.protocol)
+        groups, every_note = groups_of(images, spec.groups), (*notes, *group_notes(images, spec.groups))
+        return SweepData(images.name, images.count, images.identity, images.commit, classes, every_note, groups)
 
     def network(self, model: int) -> LoadedModel:
         """Return the network of a model, built when it is first asked for; its weights are those last put there."""
@@ -173,7 +180,7 @@ class CandidateScorer:
         return Scored(candidate, counts, seconds, found.metric.task, found.classes, found.notes)
 
     def _evaluate(self, networks: Sequence[LoadedModel], ensemble: bool, folder: Path) -> EvaluationReport:
-        spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0)
+        spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0, groups=None)
         # Partial results vanish with the folder: a killed candidate is begun again.
         found = evaluate(networks, self.setup.images, spec, partial=folder / "partial")
         if found is None:
