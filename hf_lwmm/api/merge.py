@@ -79,7 +79,7 @@ def merge(
     """Merge models layer by layer into a folder, and push it.
 
     Args:
-        models: two or more references.
+        models: two or more references; one is enough for a method that interpolates with the base.
         anchor: the one of them whose task, head and layout the result keeps; the first if None.
         knobs: the choices of the merge.
         inputs: what is read besides the models: base, measurements, and images to tune, re-estimate and score on.
@@ -98,7 +98,7 @@ def merge(
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
     check_network(inputs)
-    refs = read_models(models)
+    refs = read_models(models, knobs)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
@@ -112,7 +112,7 @@ def merge(
         if pushing is None or repo_id is None:
             return None
         progress("Pushing", 0, 1)
-        message = f"Merge {len(refs)} models with hf-lwmm"
+        message = f"Merge {len(refs)} model{'s' if len(refs) > 1 else ''} with hf-lwmm"
         return push_files(folder, repo_id, pushing, message=message)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs

@@ -36,7 +36,8 @@ def plan(
     checkpoints are closed: it says what would be merged, and `merge` does it.
 
     Args:
-        models: two or more references (`org/name[@revision][:file]`, a local file or folder).
+        models: two or more references (`org/name[@revision][:file]`, a local file or folder); one is enough for a
+            method that interpolates with the base.
         anchor: the one of them that gives task, head and layout; the first if None.
         knobs: the choices of the merge.
         inputs: base, measurements and known layer weights, for methods that need them.
@@ -71,7 +72,7 @@ def planned(
     Raises:
         HfLwmmError: if a model cannot be read, or the models cannot be merged so.
     """
-    refs = read_models(models)
+    refs = read_models(models, knobs)
     index = anchor_index(refs, anchor)
     wanted: list[tuple[ModelRef, str | None]] = [(ref, knobs.branch) for ref in refs]
     wanted += [(parse_ref(inputs.base), "student")] if inputs.base else []
@@ -139,10 +140,10 @@ def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoin
     return labelled
 
 
-def read_models(models: Sequence[Ref]) -> list[ModelRef]:
-    """Return the references of the models to merge. Raises PlanError for fewer than two."""
+def read_models(models: Sequence[Ref], knobs: Knobs) -> list[ModelRef]:
+    """Return the references of the models to merge. Raises PlanError for fewer than the method takes."""
     expect_list(models, "models")
-    if len(models) < 2:
+    if len(models) < (1 if knobs.method.interpolates else 2):
         raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
     return [parse_ref(model) for model in models]
 

@@ -10,6 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import console, note, print_json, say
+from hf_lwmm.text import near_one
 
 EXAMPLES = """Examples:
 
@@ -110,8 +111,8 @@ def _print(report: hf_lwmm.DiffReport, full: bool) -> None:
             str(layer.position),
             layer.name,
             f"{layer.parameters:,}",
-            "-" if layer.cosine is None else f"{layer.cosine:.4f}",
-            "-" if layer.relative is None else f"{layer.relative:.4f}",
+            "-" if layer.cosine is None else near_one(layer.cosine),
+            "-" if layer.relative is None else f"{layer.relative:.3g}",
             *(_changed(layer, kind) for kind in kinds),
             end_section=layer.position == report.boundary,
         )
@@ -124,7 +125,8 @@ def _print(report: hf_lwmm.DiffReport, full: bool) -> None:
         dots = ", ..." if len(slots) > 3 and not full else ""
         names = ", ".join(slots if full else slots[:3])
         out.print(f"Not compared: {len(slots):,}: {reason}: {names}{dots}", soft_wrap=True)
-    out.print(report.pretraining.message, soft_wrap=True)
+    for line in filter(None, (report.distance(), report.pretraining.message)):
+        out.print(line, soft_wrap=True)
 
 
 def _changed(layer: Any, kind: str) -> str:

@@ -148,7 +148,7 @@ def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
 def _print(result: hf_lwmm.MergeResult) -> None:
     alignment, count = result.plan.alignment, len(result.recipe.models)
     part = alignment.shared_parameters / alignment.anchor_parameters
-    say(f"Merged {count} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
+    say(f"Merged {count} model{'s' if count > 1 else ''} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:
         for model in report.models:
             say(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")

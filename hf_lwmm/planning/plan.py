@@ -136,12 +136,13 @@ class MergePlan:
     def member_weights(self, members: tuple[int, ...], average: bool = False) -> LayerWeights:
         """Return the weights of some models at every position: (positions, members), in the order of `members`.
 
-        `average` is for slots that only a convex method has weights for: any other averages them.
+        `average` is for running statistics and the like, for which only a convex or an interpolating method has
+        weights: any other averages them.
 
         Raises:
             PlanError: while the weights are undecided.
         """
-        plain = average and not self.method.convex
+        plain = average and not (self.method.convex or self.method.interpolates)
         if (members, plain) not in self._member_weights:
             method, count, positions = self.method, len(members), self.alignment.positions
             if isinstance(method, Layerwise) and method.alpha is not None and count < len(self.checkpoints):
