@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
-from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
+from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
 from hf_lwmm.api.push import push_files
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
@@ -23,6 +23,7 @@ from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic, check_target
 from hf_lwmm.files.documents import shortened
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
+from hf_lwmm.planning.bn_distance import bn_warnings
 from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.inputs import MergeInputs
@@ -98,7 +99,7 @@ def merge(
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
     check_network(inputs)
-    refs = read_models(models, knobs)
+    refs = read_models(models, knobs, inputs)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
@@ -121,8 +122,8 @@ def merge(
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
-        opened = fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch")
-        doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
+        opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
+        doubts = (*_check_measurements(opened), *pretraining_warnings(opened), *bn_warnings(opened))
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
@@ -322,7 +323,8 @@ def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
 
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
     """Notes on what was assumed, decided, copied or left out."""
-    notes = [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
+    notes = [ready.advice.line] if ready.advice else []
+    notes += [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
     if ready.tuning is not None:
         notes += [f"Layer weights decided on {ready.tuning.images}:"] if ready.tuning.images else []
         notes += ready.tuning.notes

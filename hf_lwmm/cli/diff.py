@@ -39,6 +39,8 @@ def diff(
         typer.Option(help="Draw the differences over depth (.png, .svg, .pdf).", show_default=False),
     ] = None,
     branch: options.Branch = "student",
+    target: options.Target = None,
+    base: options.Base = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Compare names, shapes and types alone; nothing is downloaded.")
     ] = False,
@@ -47,18 +49,26 @@ def diff(
 ) -> None:
     """Compare two models layer by layer.
 
-    The last line judges whether they come from one pre-training.
+    The last lines judge whether they come from one pre-training, and advise how to merge them.
     """
     if headers:
-        if tau or plot is not None or granularity != "module":
-            raise hf_lwmm.PlanError("--headers reads no values; leave out --tau, --granularity and --plot.")
+        if tau or plot is not None or granularity != "module" or target or base:
+            what = "--tau, --granularity, --plot, --target and --base"
+            raise hf_lwmm.PlanError(f"--headers reads no values; leave out {what}.")
         _show_headers(hf_lwmm.diff_headers(first, second, branch=branch), full, as_json)
         return
     if plot is not None:
         hf_lwmm.check_picture_name(plot)
     with hf_lwmm.progress_bar() as progress:
         report = hf_lwmm.diff(
-            first, second, taus=tau or [10.0], granularity=granularity, branch=branch, progress=progress
+            first,
+            second,
+            taus=tau or [10.0],
+            granularity=granularity,
+            branch=branch,
+            target=target,
+            base=base,
+            progress=progress,
         )
     if as_json:
         print_json(report.to_dict())
@@ -125,7 +135,8 @@ def _print(report: hf_lwmm.DiffReport, full: bool) -> None:
         dots = ", ..." if len(slots) > 3 and not full else ""
         names = ", ".join(slots if full else slots[:3])
         out.print(f"Not compared: {len(slots):,}: {reason}: {names}{dots}", soft_wrap=True)
-    for line in filter(None, (report.distance(), report.pretraining.message)):
+    advice = report.advice.line if report.advice else ""
+    for line in filter(None, (report.distance(), report.pretraining.message, advice)):
         out.print(line, soft_wrap=True)
 
 

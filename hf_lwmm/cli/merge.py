@@ -11,7 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.tables import note_undecided, print_plan
+from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, say, warn
 
 EXAMPLES = """Examples:
@@ -36,6 +36,7 @@ def merge(
     method: options.MethodName = None,
     option: options.MethodOption = None,
     base: options.Base = None,
+    target: options.Target = None,
     measurements: options.Measurements = None,
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
     writing: Annotated[Given, Group("Output", options=hf_lwmm.WriteOptions)],
@@ -56,7 +57,7 @@ def merge(
     eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-", shown={"split": "validation"})],  # noqa: UP045
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "compile"))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
-    reading: Annotated[Given, Group("Hub", options=hf_lwmm.MergeInputs)],
+    reading: Annotated[Given, Group("Hub", skip=("target",), options=hf_lwmm.MergeInputs)],
     models: options.Models = None,
     anchor: options.Anchor = None,
     output: Annotated[
@@ -82,6 +83,7 @@ def merge(
         bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
         tuning=tuning,
+        target=target,
         **reading,
     )
     inputs = replace(inputs, network=_with_recorded_system(network, start.system, inputs))
@@ -89,6 +91,7 @@ def merge(
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
         print_plan(decided, as_json=as_json)
+        note_advice(decided)
         note_undecided(decided)
         note("Dry run: nothing was merged.")
         return

@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.tables import note_undecided, print_plan
+from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes
 
 EXAMPLES = """Examples:
@@ -26,6 +26,7 @@ def plan(
     method: options.MethodName = None,
     option: options.MethodOption = None,
     base: options.Base = None,
+    target: options.Target = None,
     measurements: options.Measurements = None,
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
     models: options.Models = None,
@@ -48,11 +49,12 @@ def plan(
         models or [],
         anchor,
         knobs=hf_lwmm.Knobs(method=chosen, **knobs),
-        inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
+        inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target),
     )
     print_plan(decided, as_json=as_json, full=full)
     for checkpoint in decided.sources:
         notes(checkpoint.notes)
+    note_advice(decided)
     note_undecided(decided)
     if plot is not None:
         hf_lwmm.plot_layer_weights(decided, plot)

@@ -37,6 +37,7 @@ def sweep(
         Path, typer.Option(help="Parquet file of the results; what it holds already is not scored again.")
     ] = Path("sweep.parquet"),
     base: options.Base = None,
+    target: options.Target = None,
     measurements: options.Measurements = None,
     report: Annotated[
         Optional[Path],  # noqa: UP045
@@ -64,12 +65,14 @@ def sweep(
             images,
             output,
             axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
-            inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
+            inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target),
             evaluation=evaluation,
             network=network,
             run=run,
             progress=progress,
         )
+    if found.advice is not None:
+        note(found.advice.line)
     notes(found.notes)
     if target is not None:
         hf_lwmm.save_report(found, target)

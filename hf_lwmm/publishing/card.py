@@ -78,6 +78,7 @@ def render_card(
         how=tuning.notes if tuning else (),
         bn_images=_images(recipe.bn_images) if recipe.bn_images else "",
         knobs=_knobs(plan),
+        advised=_advised(plan),
         scores=extras.report.to_markdown() if extras.report else "",
         pictures=extras.pictures,
         plot=extras.plot,
@@ -93,6 +94,13 @@ def _knobs(plan: MergePlan) -> str:
     options = plan.method.changed() if plan.method.name == Layerwise.name else plan.method.options
     every = {**options, **changed}
     return ", ".join(f"{name} = {_shown(value)}" for name, value in every.items()) or "the paper's"
+
+
+def _advised(plan: MergePlan) -> Markdown:
+    """Why the method was advised, empty if it was not, or nobody said what the merge is for."""
+    advice = plan.advice
+    told = advice is not None and advice.known.target is not None and advice.method == plan.method.name
+    return plain(advice.why) if advice is not None and told else Markdown("")
 
 
 def _shown(value: object) -> str:

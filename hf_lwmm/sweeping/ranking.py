@@ -16,6 +16,7 @@ from hf_lwmm.methods import Method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
+from hf_lwmm.planning.advice import Advice
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
 from hf_lwmm.sweeping.scorer import Scored, SweepData
 from hf_lwmm.text import plain, table
@@ -54,7 +55,8 @@ class SweepRow:
 class SweepReport:
     """All candidates of a sweep, the best first, and those that were skipped, with reasons.
 
-    `labels` are the models' names, in the order that candidates count them.
+    `labels` are the models' names, in the order that candidates count them. `advice` is how to merge all of them with
+    the first as the anchor, by what was known before anything was scored.
     """
 
     metric: str
@@ -64,6 +66,7 @@ class SweepReport:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     output: Path
+    advice: Advice | None = None
 
     @property
     def drawn(self) -> str:
@@ -132,6 +135,7 @@ class SweepReport:
                 {"candidate": each.candidate.name(self.labels), "reason": each.reason} for each in self.skipped
             ],
             "verdict": self.verdict,
+            "advice": self.advice and self.advice.to_dict(),
             "notes": list(self.notes),
         }
 

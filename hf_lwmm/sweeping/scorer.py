@@ -28,6 +28,8 @@ from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.planning.advice import Advice, advise, known_of
+from hf_lwmm.planning.bn_distance import bn_distance
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.permutation import Matching, permute_to_anchor
@@ -40,7 +42,10 @@ _ONE_FILE = WriteOptions(max_shard_size=1 << 62)
 
 @dataclass(frozen=True)
 class SweepSetup:
-    """All that a process needs to score candidates: references, images, and how networks are run and scored."""
+    """All that a process needs to score candidates: references, images, and how networks are run and scored.
+
+    `target` is what the merges are for; only the advice rests on it.
+    """
 
     models: tuple[ModelRef, ...]
     base: ModelRef | None
@@ -48,6 +53,7 @@ class SweepSetup:
     images: ImageSource
     network: NetworkOptions
     evaluation: EvaluationSpec
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,11 @@ class CandidateScorer:
             what = f"--method {method.name}" if plan.undecided else "--bn-stats recalibrate"
             raise PlanError(f"{what} needs images of its own; merge with it, and score the result with evaluate.")
         return plan
+
+    def advice(self) -> Advice:
+        """Return how to merge all models, with the first as the anchor."""
+        known = known_of(self.models, 0, self.setup.target, has_base=self.base is not None)
+        return advise(replace(known, bn_distance=bn_distance(self.models, 0, self.models[0].slot_map.slots)))
 
     def data(self) -> SweepData:
         """Return the data set, with the classes of the first model and the numbering of ids that all models agree on.

@@ -66,7 +66,7 @@ def run_sweep(
             else:
                 scoring.score(wanted + merges(count, axes))
             scored, labels = list(store.rows.values()), labels_of(scorer.models)
-            found = rank(scored, scoring.skipped, data, labels, store.path)
+            found = replace(rank(scored, scoring.skipped, data, labels, store.path), advice=scorer.advice())
             store.finish(columns(found), [row.candidate.key for row in found.rows], scoring.skipped)
     return found
 
