@@ -129,7 +129,7 @@ def merge(
         with atomic(target) as folder:
             folder.mkdir()
             title = repo_id or (path.name if path else "")
-            recipe = _write_model(ready, folder, inputs, writing, progress)
+            ready, recipe, bn_notes = _write_model(ready, folder, inputs, writing, evaluation, progress)
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
                 report=report,
@@ -143,7 +143,8 @@ def merge(
         if path is not None:
             pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
-    return MergeResult(ready, recipe, card, path, pushed, warnings, _notes(ready, extras), report)
+    notes = (*_notes(ready, extras), *bn_notes)
+    return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
 
 
 def _import_for_the_end(decided: MergePlan) -> None:
@@ -168,6 +169,8 @@ def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
         raise PlanError(
             f"--bn-stats {knobs.bn_stats} looks at no images; leave out --bn-data, or use --bn-stats recalibrate."
         )
+    if knobs.bn_stats != "recalibrate" and knobs.bn_mix is not None:
+        raise PlanError("--bn-mix mixes estimated with merged statistics; use it with --bn-stats recalibrate.")
 
 
 def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:
@@ -227,16 +230,25 @@ def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, pr
 
 
 def _write_model(
-    ready: MergePlan, folder: Path, inputs: MergeInputs, writing: WriteOptions, progress: Progress
-) -> Recipe:
-    """Write the merged tensors and everything beside them that makes a model repository, but the card."""
+    ready: MergePlan,
+    folder: Path,
+    inputs: MergeInputs,
+    writing: WriteOptions,
+    evaluation: EvaluationSpec,
+    progress: Progress,
+) -> tuple[MergePlan, Recipe, tuple[str, ...]]:
+    """Write the merged tensors and everything beside them that makes a model repository, but the card.
+
+    Returns:
+        The plan with what was decided about running statistics, its recipe, and notes on that decision.
+    """
     with ThreadPoolExecutor(2) as pool:
         # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
         paths = tuple(checkpoint.paths for checkpoint in ready.sources)
         recorded = tuple(checkpoint.recorded for checkpoint in ready.sources)
         hashing = pool.submit(_input_hashes, paths, recorded)
         weights = write_network(ready, folder, writing=writing, progress=progress)
-        bn_images = _recalibrated(ready, folder, inputs, progress)
+        ready, bn_images, bn_notes = _recalibrated(ready, folder, inputs, evaluation, progress)
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
@@ -256,7 +268,7 @@ def _write_model(
             system=inputs.network.system,
         )
     (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
-    return recipe
+    return ready, recipe, bn_notes
 
 
 def _input_hashes(
@@ -266,15 +278,25 @@ def _input_hashes(
     return tuple({**{n: digests[i, n] for n in paths[i]}, **known} for i, known in enumerate(recorded))
 
 
-def _recalibrated(ready: MergePlan, folder: Path, inputs: MergeInputs, progress: Progress) -> ImageProvenance | None:
-    """Estimate BatchNorm's statistics in the written files if they are to be; return the images."""
+def _recalibrated(
+    ready: MergePlan, folder: Path, inputs: MergeInputs, evaluation: EvaluationSpec, progress: Progress
+) -> tuple[MergePlan, ImageProvenance | None, tuple[str, ...]]:
+    """Estimate BatchNorm's statistics in the written files if they are to be.
+
+    Returns:
+        The plan with the part of the estimates that went in, the images that they are of, and notes. Where the merged
+        statistics were kept, the plan is one that merges them, and there are no images.
+    """
     if ready.knobs.bn_stats != "recalibrate":
-        return None
+        return ready, None, ()
     with naming_extras("--bn-stats recalibrate", images=True):
         from hf_lwmm.calibration.batchnorm import recalibrate
 
     assert inputs.bn_images is not None
-    return recalibrate(ready, folder, inputs.bn_images, network=inputs.network, progress=progress)
+    found = recalibrate(ready, folder, inputs.bn_images, inputs.network, evaluation, progress)
+    if found.mix == 0:
+        return replace(ready, knobs=replace(ready.knobs, bn_stats="linear", bn_mix=None)), None, found.notes
+    return replace(ready, knobs=replace(ready.knobs, bn_mix=found.mix)), found.images, found.notes
 
 
 def _evaluate(

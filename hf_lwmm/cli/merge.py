@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -27,6 +27,7 @@ hf-lwmm merge org/a org/b --method adaptive --tune-data org/cityscapes --bn-stat
 hf-lwmm merge --recipe hf_lwmm.yaml"""
 
 
+_OF_FILES: dict[str, Any] = {"dtype": None, "bn_stats": "linear", "bn_mix": None}  # knobs that layer weights do not see
 _TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
 
 
@@ -46,13 +47,7 @@ def merge(
     ],
     bn_images: Annotated[
         Given,
-        Group(
-            "Images for BatchNorm",
-            "bn-",
-            ("label_column", "ids"),
-            options=hf_lwmm.ImageSource,
-            shown={"split": "train"},
-        ),
+        Group("Images for BatchNorm", "bn-", options=hf_lwmm.ImageSource, shown={"split": "train"}),
     ],
     eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-", shown={"split": "validation"})],  # noqa: UP045
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "compile"))],
@@ -75,6 +70,8 @@ def merge(
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)
+    if own.bn_stats != "recalibrate" and "bn_mix" not in knobs:  # a recipe's means nothing to another choice
+        own = replace(own, bn_mix=None)
     tuning = None if models or anchor or not _same_weights(own, start.knobs) else start.tuning
     inputs = hf_lwmm.MergeInputs(
         base=base or (start.base if "base" in chosen.needs else None),
@@ -129,7 +126,7 @@ def _with_recorded_system(
 
 def _same_weights(knobs: hf_lwmm.Knobs, recorded: hf_lwmm.Knobs) -> bool:
     """True if recorded layer weights are those of these knobs, too: they mean nothing to another merge."""
-    return replace(knobs, dtype=None, bn_stats="linear") == replace(recorded, dtype=None, bn_stats="linear")
+    return replace(knobs, **_OF_FILES) == replace(recorded, **_OF_FILES)
 
 
 def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:

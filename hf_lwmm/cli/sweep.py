@@ -25,7 +25,7 @@ hf-lwmm sweep org/a org/b --data org/cityscapes --search 50 --jobs 4"""
 
 def sweep(
     axes: Annotated[Given, Group("Grid", options=hf_lwmm.SweepAxes)],
-    fixed: Annotated[Given, Group("Every merge", skip=("bn_stats", "dtype"), options=hf_lwmm.Knobs)],
+    fixed: Annotated[Given, Group("Every merge", skip=("bn_stats", "bn_mix", "dtype"), options=hf_lwmm.Knobs)],
     images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "validation"})],  # noqa: UP045
     evaluation: Annotated[
         hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "compile", "edaps_void", "examples"))

@@ -37,6 +37,13 @@ class Knobs(ReadingOptions):
         None, "Type of the written weights; the anchor's own if not given.", choices=[*BY_TORCH_NAME]
     )
     bn_stats: str = option("linear", "Treatment of BatchNorm's running statistics.", choices=BN_STATS)
+    bn_mix: float | None = option(
+        None,
+        "Part of the statistics that recalibrate estimates, the rest being the merged ones; the better of 1 and 0, on "
+        "the same images, if not given.",
+        minimum=0,
+        maximum=1,
+    )
     permute: bool = option(False, "First permute every model's units to match the anchor's (Git Re-Basin).")
 
     def __post_init__(self) -> None:

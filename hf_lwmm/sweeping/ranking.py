@@ -17,6 +17,7 @@ from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.planning.advice import Advice
+from hf_lwmm.sweeping.confirmation import Confirmation
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
 from hf_lwmm.sweeping.scorer import Scored, SweepData
 from hf_lwmm.text import plain, table
@@ -56,7 +57,8 @@ class SweepReport:
     """All candidates of a sweep, the best first, and those that were skipped, with reasons.
 
     `labels` are the models' names, in the order that candidates count them. `advice` is how to merge all of them with
-    the first as the anchor, by what was known before anything was scored.
+    the first as the anchor, by what was known before anything was scored. `confirmation` is the best one's score on a
+    split that did not choose it, None if none was named.
     """
 
     metric: str
@@ -67,6 +69,7 @@ class SweepReport:
     notes: tuple[str, ...]
     output: Path
     advice: Advice | None = None
+    confirmation: Confirmation | None = None
 
     @property
     def drawn(self) -> str:
@@ -93,9 +96,11 @@ class SweepReport:
             if ties > 1:
                 texts.append(f"{ties} candidates are not distinguishable from the best (marked =).")
         count = len(self.rows)
-        texts.append(
-            f"The best of {count} was chosen by these very scores, so its own is optimistic: score it on other images."
-        )
+        chosen = f"The best of {count} was chosen by these very scores, so its own is optimistic"
+        if self.confirmation is None:
+            texts.append(f"{chosen}: score it on other images (--confirm SPLIT).")
+        else:
+            texts += [f"{chosen}.", self.confirmation.sentence]
         return " ".join(texts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,6 +140,7 @@ class SweepReport:
                 {"candidate": each.candidate.name(self.labels), "reason": each.reason} for each in self.skipped
             ],
             "verdict": self.verdict,
+            "confirmation": self.confirmation and self.confirmation.to_dict(),
             "advice": self.advice and self.advice.to_dict(),
             "notes": list(self.notes),
         }

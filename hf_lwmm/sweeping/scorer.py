@@ -145,8 +145,17 @@ class CandidateScorer:
         known = known_of(self.models, 0, self.setup.target, has_base=self.base is not None)
         return advise(replace(known, bn_distance=bn_distance(self.models, 0, self.models[0].slot_map.slots)))
 
-    def data(self) -> SweepData:
+    @property
+    def labels(self) -> list[str]:
+        """The models' labels, numbered where they would be the same."""
+        labels = [model.label for model in self.models]
+        return [f"{label} ({place + 1})" if labels.count(label) > 1 else label for place, label in enumerate(labels)]
+
+    def data(self, source: ImageSource | None = None) -> SweepData:
         """Return the data set, with the classes of the first model and the numbering of ids that all models agree on.
+
+        Args:
+            source: other images than those of the sweep.
 
         Raises:
             DatasetError: if it cannot be read, or the models number its ids in different ways.
@@ -155,7 +164,7 @@ class CandidateScorer:
         # Without such a model there is nothing to disagree about, and networks are built when they are first scored.
         reduces = any(model.reduces_labels for model in self.models)
         compared = [self.network(index) for index in range(len(self.models))] if reduces else [first]
-        images = open_images(self.setup.images, task=first.task)
+        images = open_images(source or self.setup.images, task=first.task)
         spec = self.setup.evaluation
         classes, notes = scored_classes(images, compared, spec.protocol)
         groups, every_note = groups_of(images, spec.groups), (*notes, *group_notes(images, spec.groups))
@@ -173,8 +182,12 @@ class CandidateScorer:
             self._networks[model] = found
         return self._networks[model]
 
-    def score(self, candidate: Candidate) -> Scored:
+    def score(self, candidate: Candidate, images: ImageSource | None = None) -> Scored:
         """Merge a candidate, if it is a merge, and count its hits and misses.
+
+        Args:
+            candidate: what to score.
+            images: other images than those of the sweep.
 
         Raises:
             HfLwmmError: a subclass; MergeError if it is this very merge that cannot be.
@@ -185,15 +198,17 @@ class CandidateScorer:
                 networks = [self._merged(candidate, folder)]
             else:
                 networks = [self._own(model) for model in candidate.models]
-            found = self._evaluate(networks, candidate.kind == "ensemble", folder)
+            found = self._evaluate(networks, images or self.setup.images, candidate.kind == "ensemble", folder)
         seconds = time.perf_counter() - started
         counts = found.counts[-1].astype(np.float64)
         return Scored(candidate, counts, seconds, found.metric.task, found.classes, found.notes)
 
-    def _evaluate(self, networks: Sequence[LoadedModel], ensemble: bool, folder: Path) -> EvaluationReport:
+    def _evaluate(
+        self, networks: Sequence[LoadedModel], images: ImageSource, ensemble: bool, folder: Path
+    ) -> EvaluationReport:
         spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0, groups=None)
         # Partial results vanish with the folder: a killed candidate is begun again.
-        found = evaluate(networks, self.setup.images, spec, partial=folder / "partial")
+        found = evaluate(networks, images, spec, partial=folder / "partial")
         if found is None:
             raise PlanError("A sweep spreads its candidates itself (--jobs, --ray); start it without torchrun.")
         return found
