@@ -27,7 +27,9 @@ def test_recalibration_estimates_the_running_statistics_alone(
     method: str, models: list[Path], bare: Path, tmp_path: Path
 ) -> None:
     merge(models[:2], method=method, output=tmp_path / "linear")
-    result = merge(models[:2], method=method, bn_stats="recalibrate", bn_mix=1, bn_images=bare, output=tmp_path / "estimated")
+    result = merge(
+        models[:2], method=method, bn_stats="recalibrate", bn_mix=1, bn_images=bare, output=tmp_path / "estimated"
+    )
     linear, estimated = tensors(tmp_path / "linear"), tensors(tmp_path / "estimated")
     changed = {name for name, values in estimated.items() if not np.array_equal(values, linear[name])}
     assert changed == {"decode_head.batch_norm.running_mean", "decode_head.batch_norm.running_var"}
@@ -50,7 +52,13 @@ def test_recalibration_estimates_the_running_statistics_alone(
 def test_layers_are_recalibrated_behind_each_other_as_update_bn_does(eps: float, bare: Path, tmp_path: Path) -> None:
     paths = [deeplab(tmp_path / "a", 1, eps), deeplab(tmp_path / "b", 2, eps)]
     merge(paths, output=tmp_path / "linear")
-    merge(paths, bn_stats="recalibrate", bn_mix=1, bn_images=hf_lwmm.ImageSource(bare, limit=3), output=tmp_path / "estimated")
+    merge(
+        paths,
+        bn_stats="recalibrate",
+        bn_mix=1,
+        bn_images=hf_lwmm.ImageSource(bare, limit=3),
+        output=tmp_path / "estimated",
+    )
     loaded = hf_lwmm.load(tmp_path / "linear")
     twin = DeepLabV2ForSemanticSegmentation(copy.deepcopy(loaded.model.config).__class__(
         **{**loaded.model.config.to_dict(), "batch_norm_eps": 1e-5}

@@ -95,10 +95,12 @@ def test_the_entropy_is_that_of_the_outputs(world: Path) -> None:
 def test_a_mix_of_nothing_is_refused_and_old_recipes_estimate_all(world: Path, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="--bn-mix mixes estimated with merged statistics"):
         merged(world, "never", bn_mix=0.5)
-    with pytest.raises(PlanError, match="--bn-mix 2.0 must be at least 0 and at most 1"):
+    with pytest.raises(PlanError, match=r"--bn-mix 2\.0 must be at least 0 and at most 1"):
         Knobs(bn_stats="recalibrate", bn_mix=2)
     text = "models: [org/a, org/b]\nknobs: {bn_stats: recalibrate}\n"
-    assert read_recipe(text).knobs.bn_mix == 1 and read_recipe(text.replace("recalibrate", "linear")).knobs.bn_mix is None
+    assert (
+        read_recipe(text).knobs.bn_mix == 1 and read_recipe(text.replace("recalibrate", "linear")).knobs.bn_mix is None
+    )
     recipe = tmp_path / "hf_lwmm.yaml"
     recipe.write_text(f"models: [{world / 'one'}, {world / 'two'}]\nknobs: {{bn_stats: recalibrate, bn_mix: 0.5}}\n")
     done = lwmm("merge", "--recipe", recipe, "--bn-stats", "linear", "--output", tmp_path / "out")

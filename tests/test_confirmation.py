@@ -45,7 +45,9 @@ def test_the_winner_is_scored_on_a_split_that_did_not_choose_it(world: Path, tmp
     for each in again.report.models:
         assert each.mean == by_name[each.name].mean
     assert own.to_best == by_name[own.name].to_best
-    assert f"On test (5 images), which did not choose it, {found.best.name} has {100 * own.mean:.2f} mIoU" in found.verdict
+    assert (
+        f"On test (5 images), which did not choose it, {found.best.name} has {100 * own.mean:.2f} mIoU" in found.verdict
+    )
     assert "The best of 3 was chosen by these very scores" in found.verdict
     plain = hf_lwmm.sweep(models, images, tmp_path / "a.parquet", axes=axes)
     assert plain.confirmation is None and "score it on other images (--confirm SPLIT)." in plain.verdict
@@ -57,7 +59,10 @@ def test_the_command_reports_the_confirmation(world: Path, tmp_path: Path) -> No
     assert done.exit_code == 0, done.stderr
     assert "Advice: --method isotropic" in done.stderr
     found = json.loads(done.stdout)
-    assert found["confirmation"]["split"] == "test" and found["confirmation"]["winner"] == found["candidates"][0]["candidate"]
+    assert (
+        found["confirmation"]["split"] == "test"
+        and found["confirmation"]["winner"] == found["candidates"][0]["candidate"]
+    )
     assert found["advice"]["method"] == "isotropic" and np.isfinite(found["confirmation"]["models"][0]["mean"])
 
 

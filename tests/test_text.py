@@ -129,7 +129,14 @@ def test_links_lead_where_they_say() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.93, "0.9300"), (-0.5, "-0.5000"), (0.9999, "0.99990"), (0.99987, "0.99987"), (1.0, "1"), (1 - 3e-9, "1 - 3.0e-09")],
+    [
+        (0.93, "0.9300"),
+        (-0.5, "-0.5000"),
+        (0.9999, "0.99990"),
+        (0.99987, "0.99987"),
+        (1.0, "1"),
+        (1 - 3e-9, "1 - 3.0e-09"),
+    ],
 )
 def test_cosines_near_one_keep_two_digits_of_their_difference(value: float, text: str) -> None:
     assert near_one(value) == text

@@ -317,9 +317,7 @@ def _evaluate(
     # A copy of the anchor's file still holds all its branches; a file of tensors has no other.
     branch = "student" if any(folder.glob("*.safetensors")) else network.branch
     merged = load(folder, replace(network, labels=labels, branch=branch), title)
-    report = evaluate(
-        [*parents, merged], inputs.eval_images, evaluation, parents=len(parents), progress=progress
-    )
+    report = evaluate([*parents, merged], inputs.eval_images, evaluation, parents=len(parents), progress=progress)
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")
     return report

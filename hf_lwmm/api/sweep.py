@@ -92,7 +92,9 @@ def _check_inputs(inputs: MergeInputs, models: int) -> None:
         )
     for name in ("tune_images", "bn_images", "eval_images", "tuning"):
         if getattr(inputs, name) is not None:
-            raise PlanError(f"A sweep makes no use of {name}: it takes base, measurements and target, and its own images.")
+            raise PlanError(
+                f"A sweep makes no use of {name}: it takes base, measurements and target, and its own images."
+            )
     if inputs.network != NetworkOptions():
         raise PlanError("A sweep makes no use of the network options in its inputs: it has its own (network=...).")
 

@@ -76,7 +76,9 @@ def _by_entropy(merged: LoadedModel, estimated: LoadedModel, images: ImageSequen
         note = f"BatchNorm's statistics: re-estimated; {images.name} has no labels that tell whether that is better"
         return BnChoice(True, note)
     before, after = (mean_entropy(each, images, progress) for each in (merged, estimated))
-    entropies = f"no labels that fit, so by the entropy of outputs: {after:.4f} re-estimated against {before:.4f} merged"
+    entropies = (
+        f"no labels that fit, so by the entropy of outputs: {after:.4f} re-estimated against {before:.4f} merged"
+    )
     return _choice(after < before, images.name, entropies)
 
 

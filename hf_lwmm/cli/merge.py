@@ -27,7 +27,8 @@ hf-lwmm merge org/a org/b --method adaptive --tune-data org/cityscapes --bn-stat
 hf-lwmm merge --recipe hf_lwmm.yaml"""
 
 
-_OF_FILES: dict[str, Any] = {"dtype": None, "bn_stats": "linear", "bn_mix": None}  # knobs that layer weights do not see
+# Knobs that layer weights do not depend on.
+_OF_FILES: dict[str, Any] = {"dtype": None, "bn_stats": "linear", "bn_mix": None}
 _TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
 
 
@@ -148,7 +149,8 @@ def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
 def _print(result: hf_lwmm.MergeResult) -> None:
     alignment, count = result.plan.alignment, len(result.recipe.models)
     part = alignment.shared_parameters / alignment.anchor_parameters
-    say(f"Merged {count} model{'s' if count > 1 else ''} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
+    models = f"{count} models" if count > 1 else "1 model"
+    say(f"Merged {models} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:
         for model in report.models:
             say(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")

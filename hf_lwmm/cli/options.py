@@ -56,9 +56,7 @@ Base = Annotated[
 ]
 Target = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(
-        metavar="|".join(_TARGET.choices), help=_TARGET.help, show_default=False, rich_help_panel="Method"
-    ),
+    typer.Option(metavar="|".join(_TARGET.choices), help=_TARGET.help, show_default=False, rich_help_panel="Method"),
 ]
 Measurements = Annotated[
     Optional[list[str]],  # noqa: UP045

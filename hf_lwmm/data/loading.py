@@ -171,7 +171,14 @@ def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImag
 
     classes = tree.classes or tuple(numbers.values()) or None
     ids = scheme or _settled(numbers)
-    return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=ids, listed=_file_names([picture for picture, _ in tree.pairs]))
+    return LabelledImages(
+        name,
+        len(tree.pairs),
+        read,
+        classes=classes,
+        ids=ids,
+        listed=_file_names([picture for picture, _ in tree.pairs]),
+    )
 
 
 def _of_list(listed: Listed, name: str) -> LabelledImages:
@@ -221,7 +228,10 @@ def _of_rows(source: ImageSource) -> LabelledImages:
 
     classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
     columns = tuple(name for name in rows.features if name not in (image, *maps))
-    listed: Callable[[str | None, int], Sequence[Any]] = lambda column, count: rows.values(column or image, count)
+
+    def listed(column: str | None, count: int) -> Sequence[Any]:
+        return rows.values(column or image, count)
+
     return LabelledImages(
         rows.shown, rows.count, read, task, classes, scheme, rows.commit, columns=columns, listed=listed
     )

@@ -104,8 +104,9 @@ class ModelScores:
     `mean` and `by_class` (classes,) are those of the metric, nan for a class that does not occur. `difference` is the
     mean minus that of the anchor, the first model, with a paired interval; both are None for the anchor itself.
     `to_best` and `to_best_interval` are the same to the best parent; None for the parent itself, and without parents.
-    `merged` is True for merges and ensembles, which are no parents. `other_protocols` are the means over the classes of other protocols. `resamples` (resamples,) are the means on
-    bootstrap resamples, which draw the same images for every model.
+    `merged` is True for merges and ensembles, which are no parents. `other_protocols` are the means over the classes of
+    other protocols. `resamples` (resamples,) are the means on bootstrap resamples, which draw the same images for every
+    model.
     """
 
     name: str

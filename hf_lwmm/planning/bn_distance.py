@@ -27,7 +27,7 @@ def bn_distance(checkpoints: Sequence[Checkpoint], anchor: int, shared: Iterable
 
 
 def bn_warnings(plan: MergePlan) -> tuple[str, ...]:
-    """Return a warning if a merge keeps the anchor's running statistics although another model's are known to differ."""
+    """Return a warning if a merge keeps the anchor's running statistics although another model's differ."""
     distance = plan.advice.known.bn_distance if plan.advice else None
     if plan.knobs.bn_stats != "anchor" or distance is None or distance < BN_DIFFERENT:
         return ()

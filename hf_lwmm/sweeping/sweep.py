@@ -80,7 +80,7 @@ def run_sweep(
 
 
 def _confirming(scorer: CandidateScorer, split: str | None) -> tuple[SweepData, ImageSource] | None:
-    """The images that confirm the winner, None if no split is named; what is wrong with them is known from the start."""
+    """The images that confirm the winner, None if no split is named; looked at before anything is scored."""
     if split is None:
         return None
     images = confirming_images(scorer.setup.images, split, scorer.network(0).task)

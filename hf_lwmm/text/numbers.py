@@ -15,5 +15,5 @@ def near_one(value: float) -> str:
     rest = 1 - value
     if rest <= 0:
         return "1"
-    digits = max(4, math.ceil(-math.log10(rest)) + 1)
+    digits = max(4, math.ceil(round(-math.log10(rest), 9)) + 1)  # 1 - 0.9999 is not quite 0.0001
     return f"{value:.{digits}f}" if digits <= _DIGITS else f"1 - {rest:.1e}"
