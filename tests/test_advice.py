@@ -42,7 +42,7 @@ def model(folder: Path, seed: int, card: dict[str, Any] | None = None, frozen: b
     [
         (Known(), "layerwise", "the paper's choice"),
         (Known(target="anchor", data=(GTA, SYNTHIA)), "layerwise", "the anchor's own domain"),
-        (Known(target="new", data=(GTA, SYNTHIA)), "isotropic", "new to all models, where the plain average of models that saw"),
+        (Known(target="new", data=(GTA, SYNTHIA)), "isotropic", "where the plain average of models that saw"),
         (Known(target="mixed", data=(GTA, SYNTHIA)), "isotropic", "a mixture of domains"),
         (Known(target="mixed", data=(GTA, GTA)), "layerwise", "the models saw the same data"),
         (Known(target="new", data=(GTA, NONE)), "isotropic", "of which their cards say nothing"),

@@ -48,6 +48,8 @@ def evaluate(
 ) -> EvaluationReport | None:
     """Score networks on a split of a data set; the first is the anchor that the others are compared with.
 
+    Merges and the ensemble are also compared with the best parent.
+
     Under `accelerate launch` or `torchrun` every process scores its part of the images. A run that was killed goes on
     where it stopped.
 

@@ -206,8 +206,8 @@ class EvaluationReport:
         rows: list[tuple[str, ...]] = []
         for model in self.models:
             further = (f"{100 * model.extras[name]:.2f}" for name in extras)
-            own = _change(model.difference, model.difference_interval)
-            own += _change(model.to_best, model.to_best_interval) if best is not None else ()
+            own = difference_cells(model.difference, model.difference_interval)
+            own += difference_cells(model.to_best, model.to_best_interval) if best is not None else ()
             rows.append((model.name, f"{100 * model.mean:.2f}", _span(model.interval), *own, *further))
         by_class: list[tuple[str, ...]] = []
         for index, name in enumerate(self.classes):
@@ -234,8 +234,8 @@ class EvaluationReport:
         return self.to_markdown()
 
 
-def _change(difference: float | None, interval: Interval | None) -> tuple[str, str]:
-    """A difference and its interval as cells."""
+def difference_cells(difference: float | None, interval: Interval | None) -> tuple[str, str]:
+    """Return a difference and its interval in points, as cells of a table; they are empty if there is none."""
     if difference is None or interval is None:
         return "", ""
     return f"{100 * difference:+.2f}", _span(interval, signed=True)
@@ -247,7 +247,8 @@ def _known(value: float) -> float | None:
 
 def _span(interval: Interval, signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"{100 * interval.low:{sign}.2f} to {100 * interval.high:{sign}.2f}"
+    low, high = (100 * end + 0.0 for end in interval)  # no -0.00
+    return f"{low:{sign}.2f} to {high:{sign}.2f}"
 
 
 def _cell(value: float, anchor: float | None) -> str:

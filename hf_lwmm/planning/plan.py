@@ -83,6 +83,7 @@ class MergePlan:
         return (
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
             f"{share:.1%} of the anchor's weights\n\n{table(('model', 'architecture', 'layout'), rows)}\n"
+            + (f"\n{plain(self.advice.line)}\n" if self.advice else "")
         )
 
     def to_dict(self) -> dict[str, Any]:

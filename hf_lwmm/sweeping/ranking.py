@@ -11,7 +11,7 @@ import numpy as np
 
 from hf_lwmm._version import __version__
 from hf_lwmm.evaluation.per_image import padded
-from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.evaluation.report import METRICS, difference_cells, report
 from hf_lwmm.methods import Method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
@@ -153,8 +153,8 @@ class SweepReport:
                 row.name,
                 f"{100 * row.score:.2f}",
                 _span(row.interval),
-                *_change(row.difference, row.difference_interval),
-                *_change(row.to_anchor, row.to_anchor_interval),
+                *difference_cells(row.difference, row.difference_interval),
+                *difference_cells(row.to_anchor, row.to_anchor_interval),
             )
             for row in self.rows
         ]
@@ -319,13 +319,6 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _change(difference: float | None, interval: Interval | None) -> tuple[str, str]:
-    """A difference and its interval as cells."""
-    if difference is None or interval is None:
-        return "", ""
-    return f"{100 * difference:+.2f}", _span(interval, signed=True)
-
-
-def _span(interval: Interval, sign: int = 1, signed: bool = False) -> str:
+def _span(interval: Interval, sign: int = 1) -> str:
     low, high = sorted(100 * sign * end + 0.0 for end in interval)  # no -0.00
-    return f"{low:+.2f} to {high:+.2f}" if signed or sign < 0 else f"{low:.2f} to {high:.2f}"
+    return f"{low:+.2f} to {high:+.2f}" if sign < 0 else f"{low:.2f} to {high:.2f}"
