@@ -201,14 +201,15 @@ class EvaluationReport:
         or an ensemble to compare.
         """
         extras, best = list(self.models[0].extras), self._other_best()
-        header = ("model", self.metric.name, "interval", "to the anchor", "interval")
-        header += ("to the best parent", "interval") if best is not None else ()
+        compared = ("to the best parent", "interval") if best is not None else ()
+        header = ("model", self.metric.name, "interval", "to the anchor", "interval", *compared)
         rows: list[tuple[str, ...]] = []
         for model in self.models:
             further = (f"{100 * model.extras[name]:.2f}" for name in extras)
-            own = difference_cells(model.difference, model.difference_interval)
-            own += difference_cells(model.to_best, model.to_best_interval) if best is not None else ()
-            rows.append((model.name, f"{100 * model.mean:.2f}", _span(model.interval), *own, *further))
+            to_anchor = difference_cells(model.difference, model.difference_interval)
+            to_best = difference_cells(model.to_best, model.to_best_interval) if best is not None else ()
+            score = f"{100 * model.mean:.2f}"
+            rows.append((model.name, score, _span(model.interval), *to_anchor, *to_best, *further))
         by_class: list[tuple[str, ...]] = []
         for index, name in enumerate(self.classes):
             anchor = self.models[0].by_class[index]
