@@ -56,7 +56,7 @@ def sweep(
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
     read = (*(models or ()), base, *(measurements or ()), images)
-    target = hf_lwmm.check_report_name(report, *read) if report is not None else None
+    place = hf_lwmm.check_report_name(report, *read) if report is not None else None
     options.check_folder("--plot", plot)
     knobs = hf_lwmm.Knobs(**fixed)
     with hf_lwmm.progress_bar() as progress:
@@ -74,8 +74,8 @@ def sweep(
     if found.advice is not None:
         note(found.advice.line)
     notes(found.notes)
-    if target is not None:
-        hf_lwmm.save_report(found, target)
+    if place is not None:
+        hf_lwmm.save_report(found, place)
     if plot is not None:
         for path in hf_lwmm.save_sweep_plots(found.records(), plot, found.metric):
             note(f"Drew {path}")
