@@ -77,7 +77,10 @@ def group_notes(images: LabelledImages, by: str | None) -> list[str]:
     """Return a note if images that are drawn one by one are named like the frames of films."""
     if by is not None or images.streamed:
         return []
-    frames = [_frame(name) for name in images.values(None)]
+    try:
+        frames = [_frame(name) for name in images.values(None)]
+    except DatasetError:  # what cannot be read is told where it is needed
+        return []
     films = Counter(film for film, _ in filter(None, frames))
     if None in frames or not films or max(films.values()) < 3:
         return []
