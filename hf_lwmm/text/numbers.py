@@ -14,6 +14,6 @@ def near_one(value: float) -> str:
     """
     rest = 1 - value
     if rest <= 0:
-        return "1"
+        return "1.0000"
     digits = max(4, math.ceil(round(-math.log10(rest), 9)) + 1)  # 1 - 0.9999 is not quite 0.0001
     return f"{value:.{digits}f}" if digits <= _DIGITS else f"1 - {rest:.1e}"
