@@ -83,14 +83,13 @@ def recalibrate(
     opened, options = open_unlabelled_images(source), replace(network, compute_dtype="float32")
     loaded, mix = load_merged(plan, folder, options), plan.knobs.bn_mix
     provenance = image_provenance(source, str(source.split), opened.count, opened.commit)
-    before = load_merged(plan, folder, options) if mix is None else None
     found = estimate_bn_stats(loaded, opened, progress)
     merged = _stored(folder, found, loaded.label)
-    if before is None or mix is not None:
-        share = 1.0 if mix is None else mix
-        mixed = {slot: merged[slot].lerp(found[slot].cpu().double(), share) for slot in found}
-        _write(folder, found if share == 1 else mixed, loaded.label)
-        return Recalibration(provenance, share)
+    if mix is not None:
+        mixed = {slot: merged[slot].lerp(found[slot].cpu().double(), mix) for slot in found}
+        _write(folder, found if mix == 1 else mixed, loaded.label)
+        return Recalibration(provenance, mix)
+    before = load_merged(plan, folder, options)
     _write(folder, found, loaded.label)
     with scratch_folder() as partial:
         after = load_merged(plan, folder, options)
