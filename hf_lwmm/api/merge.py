@@ -177,7 +177,7 @@ def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationS
     """Refuse options of an evaluation that does not take place."""
     tried = inputs.tune_images is not None and "labels" in knobs.method.needs  # scored to decide the weights
     for name in evaluation.changed() if inputs.eval_images is None else ():
-        if not tried or name in ("ensemble", "examples"):
+        if not tried or name in ("ensemble", "examples", "groups"):
             raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
 
 
