@@ -103,10 +103,11 @@ def _method(known: Known) -> tuple[str, str]:
         return Layerwise.name, "the cards name different base models, whose average means little; score it first"
     if known.same_data:
         return Layerwise.name, f"{where}, but the models saw the same data, whose merges gain little"
-    gains = "gains most" if known.target == "mixed" else "can gain most (score it)"
-    unless = "" if known.same_data is False else " unless they saw the same data, of which their cards say nothing"
-    of = "of models that saw different data " if known.same_data is False else ""
-    return Isotropic.name, f"{where}, where the plain average {of}{gains}{unless}"
+    gains, doubt = ("gains most", "") if known.target == "mixed" else ("can gain most", "; score it")
+    if known.same_data is False:
+        return Isotropic.name, f"{where}, where the plain average of models that saw different data {gains}{doubt}"
+    unless = "unless the models saw the same data, of which their cards say nothing"
+    return Isotropic.name, f"{where}, where the plain average {gains} {unless}{doubt}"
 
 
 def _of_bn_stats(known: Known) -> str:
