@@ -15,6 +15,9 @@ class EvaluationSpec(ScoringOptions):
     """The options of an evaluation: how a score is made, speed, pictures."""
 
     ensemble: bool = option(False, "Also score the average of all models' outputs.")
+    groups: str | None = option(
+        None, "Images that intervals draw together: a column's equal values, or films (runs of frames, by file names)."
+    )
     batch_size: int = option(1, "Images in a batch.", minimum=1)
     compile: bool = option(False, "Compile the networks first (torch.compile), for GPUs.")
     examples: int = option(0, "Draw this many images on which the last model and the anchor differ most.", minimum=0)
