@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Run
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
@@ -87,7 +87,7 @@ def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[st
 def test_a_converted_card_has_the_structure_that_it_has_with_harmless_names(text: str) -> None:
     def card(word: str) -> str:
         values = dict.fromkeys(("title", "source", "architecture", "usage", "classes", "version", "command"), word)
-        return render("converted", ModelCardData(license_name=word), **values, own_code=True, notes=[word, word])
+        return render("converted", {"license_name": word}, **values, own_code=True, notes=[word, word])
 
     assert structure(ModelCard(card(text)).text) == structure(ModelCard(card("word")).text)
     assert ModelCard(card(text)).data.license_name == text

@@ -117,6 +117,22 @@ def test_a_long_read_is_one_request_and_is_remembered(hub: LocalHub, opened: Ope
     assert read(file, 300_001, MIB) == CONTENT[300_001:MIB] and wire.requests == 1
 
 
+def test_both_ends_are_asked_for_at_once_and_are_remembered(hub: LocalHub, opened: Opened) -> None:
+    file = opened()
+    wire = Wire(hub)
+    file.prefetch_ends(MIB // 2)
+    assert wire.requests == 2
+    assert read(file, 0, MIB // 2) == CONTENT[: MIB // 2]
+    assert read(file, file.size - MIB // 2, file.size) == CONTENT[-MIB // 2 :] and wire.requests == 2
+
+
+def test_the_ends_of_a_small_file_are_all_of_it(hub: LocalHub, opened: Opened) -> None:
+    file = opened()
+    wire = Wire(hub)
+    file.prefetch_ends(len(CONTENT))
+    assert read(file, 0, 9) == CONTENT[:9] and wire.requests == 1
+
+
 def test_reads_outside_the_file_and_of_a_closed_file_are_refused(opened: Opened) -> None:
     file = opened()
     with pytest.raises(HubError, match="ends too early"):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import io
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,13 +27,15 @@ from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras, noting
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.syncing import sync_all
 from hf_lwmm.files.targets import check_target
-from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
+from hf_lwmm.hub import Pushed, PushOptions, Ref
+from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.bn_distance import bn_warnings
 from hf_lwmm.planning.file_options import FileOptions
-from hf_lwmm.planning.images import ImageProvenance, check_place, for_purpose, naming_options
-from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
+from hf_lwmm.planning.images import ImageProvenance, check_place, naming_options
+from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
@@ -50,7 +52,6 @@ from hf_lwmm.publishing.superseded import LAYER_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
-    from hf_lwmm.networks.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,13 @@ def merge(
             hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
-        threading.Thread(target=_import_for_the_end, args=(decided,)).start()
+        drawing: Future[bytes | None] | None = None
+        if any(checkpoint.recorded for checkpoint in decided.sources) and not decided.undecided:
+            drawing = in_background(lambda: _drawn(decided))  # while the line is busy
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
         measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
-        doubts = (*measured, *prepared, *pretraining_warnings(opened), *bn_warnings(opened))
+        doubts = (*measured, *prepared, *bn_warnings(opened))
         _check_numbering(opened, inputs, evaluation)
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
@@ -145,7 +148,8 @@ def merge(
             folder.mkdir()
             title = repo_id or (path.name if path else "")
             undrawn: list[str] = []
-            ready, recipe, bn_notes = _write_model(ready, folder, inputs, writing, evaluation, undrawn, progress)
+            written = _write_model(ready, folder, inputs, writing, evaluation, undrawn, progress, drawing)
+            ready, recipe = written.plan, written.recipe
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
                 report=report,
@@ -158,20 +162,19 @@ def merge(
             pushed = send(folder, temporary=True) if path is None else None
         if path is not None:
             pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished merge
-    warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
+    warnings = (*_duplicates(ready.checkpoints), *doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
     named = names_note(ready.anchor) if writing.format != "torch" else ()
     left_out = examples_note(report) if report else ()
-    notes = (*_notes(ready, extras), *named, *bn_notes, *undrawn, *left_out)
+    notes = (*_notes(ready, extras), *named, *written.notes, *undrawn, *left_out)
     return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
 
 
-def _import_for_the_end(decided: MergePlan) -> None:
-    """Import what drawing and the card need while the line, or the disk, is busy."""
-    import huggingface_hub.hf_api  # noqa: F401
-
-    if decided.method.convex and find_spec("matplotlib"):
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure  # noqa: F401
+def _drawn(plan: MergePlan) -> bytes | None:
+    """The plot of the layer weights as a PNG; None if the method has none, or matplotlib is not installed."""
+    if plan.layer_weights is None or not find_spec("matplotlib"):
+        return None
+    plot_layer_weights(plan, file := io.BytesIO())
+    return file.getvalue()
 
 
 def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
@@ -233,6 +236,19 @@ def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, pr
         return tune(ready, inputs.tune_images, network=inputs.network, evaluation=evaluation, progress=progress)
 
 
+@dataclass(frozen=True)
+class _Written:
+    """A merge in its folder: its plan with what was decided about running statistics, and notes on that decision.
+
+    `doubts` are warnings about models of different pre-training.
+    """
+
+    plan: MergePlan
+    recipe: Recipe
+    notes: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+
 def _write_model(
     ready: MergePlan,
     folder: Path,
@@ -241,16 +257,13 @@ def _write_model(
     evaluation: EvaluationSpec,
     undrawn: list[str],
     progress: Progress,
-) -> tuple[MergePlan, Recipe, tuple[str, ...]]:
+    drawing: Future[bytes | None] | None,
+) -> _Written:
     """Write the merged tensors and everything beside them that makes a model repository, but the card.
 
-    A note is added to `undrawn` if the plot cannot be drawn.
-
-    Returns:
-        The plan with what was decided about running statistics, its recipe, and notes on that decision.
+    A note is added to `undrawn` if the plot cannot be drawn. `drawing` is the plot if it was begun already.
     """
-    with ThreadPoolExecutor(2) as pool:
-        # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
+    with ThreadPoolExecutor(3) as pool:
         paths = tuple(checkpoint.paths for checkpoint in ready.sources)
         recorded = tuple(checkpoint.recorded for checkpoint in ready.sources)
         hashing = pool.submit(_input_hashes, paths, recorded)
@@ -261,11 +274,16 @@ def _write_model(
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
+        synced = pool.submit(_sync, folder, weights)
+        # The rest keeps the interpreter busy. That would hold up the merge, whose threads need it for each chunk, but
+        # not hashing and syncing, which hardly need it.
         beside = hub.file_hashes({name: folder / name for name in files_in(folder) if name not in weights})
-        if ready.layer_weights is not None and find_spec("matplotlib"):
-            with noting(f"{LAYER_PLOT} was not drawn", undrawn):
+        with noting(f"{LAYER_PLOT} was not drawn", undrawn):
+            if (picture := drawing.result() if drawing is not None else _drawn(ready)) is not None:
                 (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
-                plot_layer_weights(ready, folder / LAYER_PLOT)
+                (folder / LAYER_PLOT).write_bytes(picture)
+        unlike = pretraining_warnings(ready)
+        synced.result()
         hashes = hashing.result()
         for checkpoint in ready.sources:
             checkpoint.check_unchanged()  # of other content than that which was merged, the hashes would be wrong
@@ -280,7 +298,12 @@ def _write_model(
             system=inputs.network.system,
         )
     (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
-    return ready, recipe, bn_notes
+    return _Written(ready, recipe, bn_notes, unlike)
+
+
+def _sync(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        sync_all(folder / name)
 
 
 def _input_hashes(
@@ -332,20 +355,9 @@ def _evaluate(
     if inputs.eval_images is None:
         return None
     with naming_extras("--eval-data", images=True):
-        from hf_lwmm.evaluation.evaluate import evaluate
-        from hf_lwmm.networks.loading import load
+        from hf_lwmm.evaluation.merge_scores import score_merge
 
-    network = replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch)
-    parents = _parents(ready, network)
-    labels = (ready.anchor.classes,) if ready.anchor.classes else network.labels
-    # A copy of the anchor's file still holds all its branches; a file of tensors has no other.
-    branch = "student" if any(folder.glob("*.safetensors")) else network.branch
-    merged = load(folder, replace(network, labels=labels, branch=branch), title)
-    with naming_options("eval"):
-        report = evaluate([*parents, merged], inputs.eval_images, evaluation, parents=len(parents), progress=progress)
-    if report is None:
-        raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")
-    return replace(report, notes=tuple(for_purpose(note, "eval") for note in report.notes))
+    return score_merge(ready, folder, title, inputs, evaluation, progress)
 
 
 def _check_numbering(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:
@@ -354,27 +366,9 @@ def _check_numbering(ready: MergePlan, inputs: MergeInputs, evaluation: Evaluati
     if images is None or images.ids or len({checkpoint.reduces_labels for checkpoint in ready.checkpoints}) < 2:
         return
     with naming_extras("--eval-data", images=True):
-        from hf_lwmm.data.loading import open_images
-        from hf_lwmm.evaluation.protocols import scored_classes
+        from hf_lwmm.evaluation.merge_scores import check_numbering
 
-    parents = _parents(ready, replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch))
-    with naming_options("eval"):
-        scored_classes(open_images(images, task=parents[0].task), parents, evaluation.protocol)
-
-
-def _parents(ready: MergePlan, network: NetworkOptions) -> list[LoadedModel]:
-    """The networks that were merged, the anchor first."""
-    from hf_lwmm.networks.loading import load
-
-    chosen = ready.alignment.anchor
-    order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]
-    return [load(_exact(ready.checkpoints[index]), network) for index in order]
-
-
-def _exact(checkpoint: Checkpoint) -> ModelRef:
-    """The reference with its commit, so that no later one is scored."""
-    source = checkpoint.source
-    return source.ref.at(source.sha) if source.sha else source.ref
+    check_numbering(ready, images, inputs.network, evaluation)
 
 
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:

@@ -120,7 +120,8 @@ def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False, whol
 
     With `whole`, whole files are downloaded; with `whole_anchor`, the anchor's are.
     """
-    for checkpoint, tensors in zip(decided.sources, tensors_read(decided), strict=True):
+    remote = any(checkpoint.recorded for checkpoint in decided.sources)
+    for checkpoint, tensors in zip(decided.sources, tensors_read(decided), strict=True) if remote else ():
         entire = whole or (whole_anchor and checkpoint is decided.anchor)
         checkpoint.fetch(tensors | _bn_tensors(decided, checkpoint), whole=entire, progress=progress)
     return _permuted(decided, progress) if decided.permutes else decided

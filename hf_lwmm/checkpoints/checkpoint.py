@@ -28,6 +28,10 @@ from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.layouts import SlotMap, map_slots, place_of
 from hf_lwmm.progress import Progress, silent
 
+# A torch file mostly begins with its pickle and ends with its directory, which have about 200 bytes for each tensor. So
+# many bytes of both are asked for at once, or a thousandth of the file if that is less.
+_AHEAD, _AHEAD_OF = 1 << 20, 1000
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -222,6 +226,8 @@ def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:
     remote = hub.open_remote(source, name) if headers_only else None
     if remote is None or remote.sha256 is None:  # a file without a recorded hash is a small one
         return LocalFile(hub.fetch(source, name), source.file_label(name))
+    if PurePosixPath(name).suffix != ".safetensors":
+        remote.prefetch_ends(min(_AHEAD, remote.size // _AHEAD_OF))
     return remote
 
 

@@ -15,12 +15,16 @@ def concurrently(calls: Sequence[Callable[[], _T]]) -> Iterator[Future[_T]]:
 
     The threads are daemons: an interruption does not wait for the server that a call is waiting for.
     """
-    futures: list[Future[_T]] = [Future() for _ in calls]
-    for call, future in zip(calls, futures, strict=True):
-        threading.Thread(target=_complete, args=(call, future), daemon=True).start()
-    for future in futures:
+    for future in [in_background(call) for call in calls]:
         future.exception()
         yield future
+
+
+def in_background(call: Callable[[], _T]) -> Future[_T]:
+    """Make a call in a thread, a daemon as those of `concurrently`, and return its outcome to be."""
+    future: Future[_T] = Future()
+    threading.Thread(target=_complete, args=(call, future), daemon=True).start()
+    return future
 
 
 def _complete(call: Callable[[], _T], future: Future[_T]) -> None:

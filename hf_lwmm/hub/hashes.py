@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,16 +12,17 @@ from typing import TypeVar
 from hf_lwmm.errors import CheckpointError
 
 _K = TypeVar("_K")
-_BLOCK = 1 << 20  # bytes
+_BLOCK = 1 << 24  # bytes; between two blocks a thread may wait for Python code of others, for as long as a block takes
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal. Raises CheckpointError if the file cannot be read."""
     digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        with path.open("rb", buffering=0) as file:
+            buffer = memoryview(bytearray(min(_BLOCK, os.fstat(file.fileno()).st_size)))
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from None
     return digest.hexdigest()

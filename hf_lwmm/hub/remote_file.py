@@ -10,6 +10,7 @@ from pathlib import Path
 from hf_lwmm.errors import HubError
 from hf_lwmm.hub.calls import disk_errors
 from hf_lwmm.hub.client import Source, fetch
+from hf_lwmm.hub.concurrently import concurrently
 from hf_lwmm.hub.partial_file import BLOCK, OtherContentError, PartialFile
 from hf_lwmm.hub.range_requests import FileChangedError, RangeRequests, RangesRefusedError
 from hf_lwmm.hub.ranges import Span, align, coalesce, cut, subtract, total, union
@@ -31,11 +32,13 @@ def open_remote(source: Source, name: str) -> RemoteFile | None:
     Raises:
         HubError: if there is no such file, or the Hub cannot be reached.
     """
+    repo_id = source.ref.repo_id
+    if repo_id is None:
+        return None
     from huggingface_hub import constants, is_offline_mode
     from huggingface_hub.file_download import repo_folder_name
 
-    repo_id = source.ref.repo_id
-    if repo_id is None or is_offline_mode():
+    if is_offline_mode():
         return None
     if (cached := _cached(source, name)) is not None:
         _remove(_partial(cached.resolve()))
@@ -97,6 +100,20 @@ class RemoteFile:
             stored.read(first, buffer[first - start : last - start])
         for first, last in cut(subtract([(start, end)], held), _KEPT):
             self._read_blocks(first, buffer[first - start : last - start])
+
+    def prefetch_ends(self, count: int) -> None:
+        """Ask for the first and the last `count` bytes at once; who reads them next need not wait for the Hub.
+
+        Raises:
+            RangesRefusedError, HubError: as `read`.
+        """
+
+        def reader(start: int, end: int) -> Callable[[], None]:
+            return lambda: self.read(start, memoryview(bytearray(end - start)))
+
+        ends = union([(0, min(count, self.size)), (max(0, self.size - count), self.size)])
+        for outcome in concurrently([reader(start, end) for start, end in ends]):
+            outcome.result()
 
     def fetch(self, spans: Sequence[Span], progress: Callable[[int], None], *, whole: bool = False) -> Path | None:
         """Bring spans of the file, half-open and in bytes, into the cache, where other merges find them too.

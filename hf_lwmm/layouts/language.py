@@ -40,13 +40,14 @@ LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
 _LINE = re.compile(r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:\d+x\d+|classes|unused)\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
+_NUMBER = re.compile(r"\d+")
 
 Key = tuple[int, ...]
 
 
 def generic(name: str) -> str:
     """Return the name with every number replaced by `#`; the names that a pattern matches share a few such forms."""
-    return re.sub(r"\d+", "#", name)
+    return _NUMBER.sub("#", name)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts.language import Key, generic
@@ -94,11 +94,16 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
     Raises:
         LayoutError: if two tensors claim one slot.
     """
-    matches = _detect(tensors)
+    return _slot_map(tuple(tensors.items()))
+
+
+@lru_cache(8)  # the models of a merge mostly have the same tensors
+def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
+    matches = _detect(name for name, _ in tensors)
     atoms: dict[str, tuple[Atom, ...]] = {}
     owner: dict[str, str] = {}
     known: set[str] = set()  # layouts that hold a tensor after all; a name as common as `fc` can fit several
-    for name, shape in tensors.items():
+    for name, shape in tensors:
         atoms[name] = (Atom(name, name, 0, shape),)
         for match in matches:
             if found := _atoms(match, name, shape):
@@ -143,8 +148,13 @@ def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
     return tuple(best[name][1] for name in sorted(best, key=order.index))
 
 
-def _found(names: Iterable[str]) -> list[tuple[tuple[int, bool], LayoutMatch]]:
+def _found(names: Iterable[str]) -> tuple[tuple[tuple[int, bool], LayoutMatch], ...]:
     """Find all layouts that a file may have, each with the number of names it knows, and if its prefix is listed."""
+    return _found_among(tuple(names))
+
+
+@lru_cache(32)  # the same names are asked about several times while a file is opened
+def _found_among(names: tuple[str, ...]) -> tuple[tuple[tuple[int, bool], LayoutMatch], ...]:
     forms: dict[str, list[str]] = {}
     for name in names:
         forms.setdefault(generic(name), []).append(name)
@@ -159,7 +169,7 @@ def _found(names: Iterable[str]) -> list[tuple[tuple[int, bool], LayoutMatch]]:
             count, present = _known(layout, prefix, forms)
             if all(line.optional or id(line) in present for line in layout.lines):
                 found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
-    return found
+    return tuple(found)
 
 
 def _endings(forms: Iterable[str]) -> dict[str, list[str]]:

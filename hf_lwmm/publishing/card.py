@@ -114,27 +114,21 @@ def _shown(value: object) -> str:
     return " ".join(f"{len(each)} classes" if isinstance(each, tuple) else str(each) for each in value)
 
 
-def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: EvaluationReport | None) -> Any:
-    from huggingface_hub import ModelCardData
-
+def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: EvaluationReport | None) -> dict[str, Any]:
     sources = [checkpoint.source for checkpoint in plan.checkpoints]
     parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
     task, anchor = task_of(plan.anchor), plan.anchor
     library = "timm" if is_timm(anchor) else "transformers" if "model_type" in anchor.config else "hf-lwmm"
-    extra: dict[str, Any] = {"base_model_relation": "merge"} if parents else {}
-    if report is not None:
-        extra |= {"eval_results": model_index(report), "model_name": title}
-    return ModelCardData(
-        base_model=parents or None,
-        library_name=library,
-        license=licence.licence.id,
-        license_name=licence.licence.name if licence.licence.id == "other" else None,
-        license_link=licence.licence.link if licence.licence.id == "other" else None,
-        pipeline_tag=task.pipeline_tag if task else None,
-        tags=["merge", "lwmm", "layer-wise-model-merging", *([task.tag] if task else [])],
-        datasets=_datasets(sources) or None,
-        **extra,
-    )
+    return {
+        "base_model": parents or None,
+        "datasets": _datasets(sources) or None,
+        "library_name": library,
+        **licence.licence.metadata,
+        "pipeline_tag": task.pipeline_tag if task else None,
+        "tags": ["merge", "lwmm", "layer-wise-model-merging", *([task.tag] if task else [])],
+        "base_model_relation": "merge" if parents else None,
+        "model-index": model_index(report, title) if report is not None else None,
+    }
 
 
 def _datasets(sources: list[Source]) -> list[str]:

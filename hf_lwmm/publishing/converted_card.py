@@ -30,21 +30,17 @@ def render_converted_card(loaded: LoadedModel, network: NetworkOptions, licence:
         licence: the licence to state.
         title: the repository id, or the name of the folder.
     """
-    from huggingface_hub import ModelCardData
-
     source = loaded.source
     named = [name for name in loaded.classes if not name.startswith("LABEL_")]
     shown = ", ".join(named[:_CLASSES_SHOWN]) + (", ..." if len(named) > _CLASSES_SHOWN else "")
     origin = str(source.ref.at(source.sha)) if source.sha else source.ref.shown
-    data = ModelCardData(
-        base_model=[source.ref.repo_id] if source.ref.repo_id else None,
-        library_name="transformers",
-        license=licence.id,
-        license_name=licence.name if licence.id == "other" else None,
-        license_link=licence.link if licence.id == "other" else None,
-        pipeline_tag=TASKS[loaded.task].pipeline_tag,
-        tags=["hf-lwmm", *(["custom_code"] if loaded.has_own_code else [])],
-    )
+    data = {
+        "base_model": [source.ref.repo_id] if source.ref.repo_id else None,
+        "library_name": "transformers",
+        **licence.metadata,
+        "pipeline_tag": TASKS[loaded.task].pipeline_tag,
+        "tags": ["hf-lwmm", *(["custom_code"] if loaded.has_own_code else [])],
+    }
     return render(
         "converted",
         data,

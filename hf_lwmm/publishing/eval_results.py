@@ -12,9 +12,13 @@ if TYPE_CHECKING:  # its module loads numba, an extra
     from hf_lwmm.evaluation.report import EvaluationReport
 
 
-def model_index(report: EvaluationReport) -> list[Any]:
-    """Return the scores of the merge, a report's last model, as `EvalResult`s: the mean and each class that occurs."""
+def model_index(report: EvaluationReport, title: str) -> list[dict[str, Any]]:
+    """Return the scores of the merge, a report's last model, for a card: the mean and each class that occurs.
+
+    `title` is what the card calls the model.
+    """
     from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
 
     merged, metric = report.models[-1], report.metric
     name, _, split = report.dataset.partition(", split ")
@@ -35,7 +39,7 @@ def model_index(report: EvaluationReport) -> list[Any]:
             one = {"metric_type": of_class.lower(), "metric_value": round(value, 6)}
             one |= {"metric_name": f"{of_class} {label}", "metric_config": f"class:{label}"}
             found.append(EvalResult(**one, **common))
-    return found
+    return eval_results_to_model_index(title, found)
 
 
 def eval_results_file(report: EvaluationReport) -> tuple[str, str] | None:

@@ -43,6 +43,16 @@ class Licence:
         return link(self.text, self.link) if self.link else plain(self.text)
 
     @property
+    def metadata(self) -> dict[str, str | None]:
+        """The entries of a card's metadata."""
+        other = self.id == "other"
+        return {
+            "license": self.id,
+            "license_name": self.name if other else None,
+            "license_link": self.link if other else None,
+        }
+
+    @property
     def non_commercial(self) -> bool:
         """True if the licence seems to exclude commercial use."""
         text = f"{self.id} {self.name} {self.link}".lower()

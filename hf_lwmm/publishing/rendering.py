@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hf_lwmm.errors import CardError
-from hf_lwmm.files.documents import to_yaml
+from hf_lwmm.errors import CardError, DocumentError
+from hf_lwmm.files.documents import parse_yaml, to_yaml
 from hf_lwmm.text import Markdown, as_markdown, code, fenced, target
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
     from jinja2 import Template
 
 
-def render(name: str, metadata: ModelCardData, **values: object) -> str:
+def render(name: str, metadata: Mapping[str, Any], **values: object) -> str:
     """Return a card as Markdown with YAML metadata, from the template of this name.
 
-    Every value that a template prints passes `as_markdown`. The filters `code`, `fenced` and `target` are for values
-    that stand in code, in blocks of code and in links.
+    Entries of the metadata that are None are left out. Every value that a template prints passes `as_markdown`. The
+    filters `code`, `fenced` and `target` are for values that stand in code, in blocks of code and in links.
 
     Raises:
-        CardError: if the metadata is not what the Hub accepts.
+        CardError: if the metadata cannot be written as YAML.
     """
-    from huggingface_hub import ModelCard
-
-    try:
-        card = _template(name).render(card_data=_yaml(metadata), **values)
-        ModelCard(card)
-    except (ValueError, TypeError) as error:
-        raise CardError(f"The model card's metadata cannot be written: {error}") from error
-    return card
+    stated = {key: value for key, value in metadata.items() if value is not None}
+    return _template(name).render(card_data=_yaml(stated), **values)
 
 
 @cache
@@ -44,10 +38,13 @@ def _template(name: str) -> Template:
     return environment.from_string(text)
 
 
-def _yaml(metadata: ModelCardData) -> Markdown:
+def _yaml(metadata: Mapping[str, Any]) -> Markdown:
     """The metadata as YAML, in ASCII if it has characters that do not print."""
-    text = metadata.to_yaml()
-    if not all(line.isprintable() for line in text.split("\n")):
-        content = metadata.to_dict()  # type: ignore[no-untyped-call]
-        text = to_yaml(content, ascii_only=True).rstrip("\n")
-    return Markdown(text)
+    try:
+        text = to_yaml(metadata)
+        if not all(line.isprintable() for line in text.split("\n")):
+            text = to_yaml(metadata, ascii_only=True)
+        parse_yaml(text, "it")
+    except (ValueError, DocumentError) as error:
+        raise CardError(f"The model card's metadata cannot be written: {error}") from error
+    return Markdown(text.rstrip("\n"))

@@ -1,6 +1,7 @@
 """Measure what a merge of training checkpoints on the Hub sends over the wire, and how long it takes.
 
     python scripts/bench/remote.py --work DIR [--rate 50e6] [--latency 0.05] [--runs 3] [--layers 1.0] [--peers VENV]
+                                   [--only WAY]
 
 Makes two training checkpoints of DAFormer with MiT-B5 (student, teacher, ImageNet copy, Adam's state: 1.7 GB each) with
 random values, puts them on a local Hub whose line has `--rate` bytes a second and `--latency` seconds, and merges them
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--layers", type=float, default=1.0, help="part of each layer's width")
     parser.add_argument("--peers", type=Path, help="virtual environment with mergekit")
+    parser.add_argument("--only", metavar="WAY", help="the one way to measure, such as ranges")
     options = parser.parse_args()
     os.environ["HF_HUB_DISABLE_XET"] = "1"  # read when the client is imported
     from huggingface_hub import HfApi
@@ -131,6 +133,8 @@ def main() -> None:
         ways = {"ranges": [MERGE], "--full-download": [MERGE, "--full-download"], "hf_hub_download, torch": [TORCH]}
         if options.peers:
             ways["hf_hub_download, mergekit"] = [TORCH, str((options.peers / "bin/mergekit-pytorch").resolve())]
+        if options.only:
+            ways = {options.only: ways[options.only]}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         sent: dict[str, int] = {}
         for _ in range(options.runs):
@@ -142,6 +146,7 @@ def main() -> None:
                     **os.environ, "HF_HOME": str(home), "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN,
                     "HF_HUB_DISABLE_XET": "1",
                 }  # fmt: skip
+                environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed packages are compiled
                 before, started = hub.throttle.bytes_sent, time.perf_counter()
                 command = [sys.executable, "-c", code, str(out), *arguments]
                 subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
