@@ -28,7 +28,8 @@ from hf_lwmm.calibration.measurements import fisher, save_measurements
 from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
-from hf_lwmm.evaluation.inference import PLAIN, Logits, best_classes, predict_logits, rows_of_classes
+from hf_lwmm.evaluation.class_map import Logits, best_classes
+from hf_lwmm.evaluation.inference import PLAIN, predict_logits, rows_of_classes
 from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
 from hf_lwmm.hub import sha256
 from hf_lwmm.labels import match_classes
