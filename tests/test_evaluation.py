@@ -334,7 +334,7 @@ def test_scores_on_a_data_set_of_the_hub_are_pushed_as_the_hub_reads_them(
     assert len(pictures) == 1 and f"]({pictures[0]})" in done.card
 
 
-def test_batches_and_compiled_networks_give_the_same_scores(models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_batches_give_the_same_scores(models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data")
     one = hf_lwmm.evaluate(models, data)
     batched = hf_lwmm.evaluate(models, data, evaluation=EvaluationSpec(batch_size=2))

@@ -16,8 +16,9 @@ from transformers import SegformerImageProcessorPil
 import hf_lwmm
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.class_map import resized_logits
-from hf_lwmm.evaluation.inference import all_views, predict_logits, segment
+from hf_lwmm.evaluation.inference import predict_logits, segment
 from hf_lwmm.evaluation.overlays import class_colours
+from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor, as_rgb
 
 

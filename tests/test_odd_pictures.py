@@ -25,9 +25,10 @@ from hf_lwmm.data.decoding import decode_rgb, label_ids
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.data.unlabelled import open_unlabelled_images
 from hf_lwmm.errors import DatasetError, PlanError
-from hf_lwmm.evaluation.examples import COLUMNS, TALLEST, WIDTH
 from hf_lwmm.evaluation.class_map import resized_logits
-from hf_lwmm.evaluation.inference import all_views, predict_logits
+from hf_lwmm.evaluation.examples import COLUMNS, TALLEST, WIDTH
+from hf_lwmm.evaluation.inference import predict_logits
+from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.localhub import LocalHub
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor

@@ -65,7 +65,8 @@ class LabelledImages:
     "panoptic", "classification" or "detection". `classes` are the names of the ids, where the data set has them, and
     `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of
     the data set on the Hub, and `identity` a text that changes when the data do. `source` is what was opened, with the
-    split that was chosen; None for images that were not opened by `open_images`.
+    split that was chosen; None for images that were not opened by `open_images`. With `in_order`, `read` is quick only
+    where numbers ascend, as those of a stream do.
     """
 
     name: str
@@ -77,6 +78,7 @@ class LabelledImages:
     commit: str | None = None
     identity: str = ""
     source: ImageSource | None = field(default=None, repr=False)
+    in_order: bool = False
 
     def part(self, rank: int, world: int, batch: int = 1) -> list[range]:
         """Return a process's batches of sample numbers; the batches are the same for any number of processes.
@@ -194,7 +196,7 @@ def _of_rows(source: ImageSource) -> LabelledImages:
         return Sample(index, file or str(index), picture, found, segments)
 
     classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
-    return LabelledImages(rows.shown, rows.count, read, task, classes, scheme, rows.commit)
+    return LabelledImages(rows.shown, rows.count, read, task, classes, scheme, rows.commit, in_order=rows.streaming)
 
 
 def _labelled_rows(source: ImageSource) -> Rows:

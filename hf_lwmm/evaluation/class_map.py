@@ -7,9 +7,8 @@ a class is the best of each. Only the other pixels are computed, at their places
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -55,7 +54,7 @@ def best_classes(logits: Sequence[Logits], size: Size, gather: Sequence[Tensor |
     grid = grids[0] if len(grids) == 1 else _SoftmaxMean(grids, gather or [None] * len(grids))
     result = grid.certain().flatten()
     unknown = (result == _UNKNOWN).nonzero()[:, 0].int()
-    for places in unknown.split(_values_at_a_time(grid)):
+    for places in _parts(unknown, grid):
         y = places.div(size[1], rounding_mode="floor")
         result[places] = grid.at(y, places - y * size[1]).argmax(1).to(result.dtype)
     return result.view(size).to(torch.uint8).cpu().numpy()
@@ -63,10 +62,10 @@ def best_classes(logits: Sequence[Logits], size: Size, gather: Sequence[Tensor |
 
 @torch.inference_mode()
 def resized_logits(found: Logits, size: Size) -> Tensor:
-    """Return logits resized bilinearly to a height and width, (C, height, width); those of windows are averaged first."""
+    """Return logits, or the mean of those of windows, resized bilinearly to a height and width: (C, height, width)."""
     grid, device = _grid(found, size), found.logits[0].device
     places = torch.arange(size[0] * size[1], dtype=torch.int32, device=device)
-    values = [grid.at(part // size[1], part % size[1]) for part in places.split(_values_at_a_time(grid))]
+    values = [grid.at(part // size[1], part % size[1]) for part in _parts(places, grid)]
     return torch.cat(values).T.reshape(grid.classes, *size)
 
 
@@ -106,8 +105,10 @@ class _Grid(Protocol):
         ...
 
 
-def _values_at_a_time(grid: _Grid) -> int:
-    return max(1, _VALUES // grid.classes)
+def _parts(places: Tensor, grid: _Grid) -> Iterator[Tensor]:
+    """The places in parts whose values fit into memory, and into the processor's caches."""
+    step = max(1, _VALUES // grid.classes)
+    return (places[start : start + step] for start in range(0, len(places), step))
 
 
 def _grid(found: Logits, size: Size) -> _Grid:

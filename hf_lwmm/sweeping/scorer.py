@@ -13,12 +13,13 @@ import numpy as np
 from hf_lwmm import hub
 from hf_lwmm.calibration.merged_network import load_merged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
-from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import DatasetError, LayoutError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.protocols import ScoredClasses, scored_classes
+from hf_lwmm.evaluation.reading import SampleCache
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.scratch import scratch_folder
@@ -39,7 +40,10 @@ _ONE_FILE = WriteOptions(max_shard_size=1 << 62)
 
 @dataclass(frozen=True)
 class SweepSetup:
-    """All that a process needs to score candidates: references, images, and how networks are run and scored."""
+    """All that a process needs to score candidates: references, images, and how networks are run and scored.
+
+    `cache_bytes` is the memory for images that are read and prepared once.
+    """
 
     models: tuple[ModelRef, ...]
     base: ModelRef | None
@@ -47,6 +51,7 @@ class SweepSetup:
     images: ImageSource
     network: NetworkOptions
     evaluation: EvaluationSpec
+    cache_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class CandidateScorer:
         self._networks: dict[int, LoadedModel] = {}
         self._replaceable: dict[int, bool] = {}
         self._matchings: dict[tuple[str, ...], Matching] = {}
+        self._images: dict[str, LabelledImages] = {}  # by the task of networks
+        self._cache = SampleCache(setup.cache_bytes)
         sets = [read_label_set(labels) for labels in setup.network.labels]
         self._opened: list[Checkpoint] = []
         try:
@@ -139,9 +146,14 @@ class CandidateScorer:
         # Without such a model there is nothing to disagree about, and networks are built when they are first scored.
         reduces = any(model.reduces_labels for model in self.models)
         compared = [self.network(index) for index in range(len(self.models))] if reduces else [first]
-        images = open_images(self.setup.images, task=first.task)
+        images = self._open_images(first.task)
         classes, notes = scored_classes(images, compared, self.setup.evaluation.protocol)
         return SweepData(images.name, images.count, images.identity, images.commit, classes, notes)
+
+    def _open_images(self, task: str) -> LabelledImages:
+        if task not in self._images:
+            self._images[task] = open_images(self.setup.images, task=task)
+        return self._images[task]
 
     def network(self, model: int) -> LoadedModel:
         """Return the network of a model, built when it is first asked for; its weights are those last put there."""
@@ -175,7 +187,8 @@ class CandidateScorer:
     def _evaluate(self, networks: Sequence[LoadedModel], ensemble: bool, folder: Path) -> EvaluationReport:
         spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0)
         # Partial results vanish with the folder: a killed candidate is begun again.
-        found = evaluate(networks, self.setup.images, spec, partial=folder / "partial")
+        images = self._open_images(networks[0].task)
+        found = evaluate(networks, images, spec, partial=folder / "partial", cache=self._cache)
         if found is None:
             raise PlanError("A sweep spreads its candidates itself (--jobs, --ray); start it without torchrun.")
         return found
