@@ -128,6 +128,9 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.planning.recipe import Recipe as Recipe
     from hf_lwmm.planning.recipe import load_recipe as load_recipe
     from hf_lwmm.progress import progress_bar as progress_bar
+    from hf_lwmm.publishing.places import check_picture_name as check_picture_name
+    from hf_lwmm.publishing.places import check_score_plots as check_score_plots
+    from hf_lwmm.publishing.places import check_sweep_plots as check_sweep_plots
     from hf_lwmm.publishing.plots import (
         COLOURS as COLOURS,
     )
@@ -151,7 +154,6 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     )
     from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
     from hf_lwmm.publishing.plots.style import PlotError as PlotError
-    from hf_lwmm.publishing.plots.style import check_picture_name as check_picture_name
     from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.publishing.reports import check_report_name as check_report_name
     from hf_lwmm.publishing.reports import save_report as save_report

@@ -68,16 +68,40 @@ def keeping(what: str) -> Iterator[None]:
 
     `what` goes on after "Interrupted; ". The command line prints it, and so do tracebacks, from Python 3.11 on.
     """
+    _held.append(what)
     try:
         yield
     except KeyboardInterrupt as stopped:
         setattr(stopped, "__notes__", [*kept(stopped), what])  # noqa: B010  (Python 3.10 has no add_note)
         raise
+    finally:
+        _held.remove(what)
+
+
+_held: list[str] = []
+
+
+def held() -> tuple[str, ...]:
+    """Return what would be kept if all ended now, in the words of the contexts of `keeping` that are open."""
+    return tuple(_held)
 
 
 def kept(stopped: BaseException) -> list[str]:
     """Return what is kept after an interruption, in the words of `keeping`."""
     return list(getattr(stopped, "__notes__", ()))
+
+
+@contextlib.contextmanager
+def noting(what: str, notes: list[str]) -> Iterator[None]:
+    """Return a context in which a failure costs nothing but a note, which begins with `what` and is added to `notes`.
+
+    It is for by-products, such as pictures, which must not cost the work that they show.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever a drawing library raises
+        reason = str(error) if isinstance(error, HfLwmmError) else f"{type(error).__name__}: {error}"
+        notes.append(f"{what}: {' '.join(reason.split())}")
 
 
 # Packages by the name under which they are imported, and the extra of pyproject.toml that brings each.

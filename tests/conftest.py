@@ -91,6 +91,12 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     return call
 
 
+@pytest.fixture
+def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merge as if matplotlib were not installed, for tests of something else: a plot takes longer than all the rest."""
+    monkeypatch.setattr("hf_lwmm.api.merge.find_spec", lambda name: None)
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three small SegFormers."""

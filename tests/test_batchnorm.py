@@ -21,6 +21,8 @@ import hf_lwmm
 from hf_lwmm.errors import PlanError
 from hf_lwmm.networks import DeepLabV2ForSemanticSegmentation
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 
 @pytest.mark.parametrize("method", ["layerwise", "isotropic", "slerp"])
 def test_recalibration_estimates_the_running_statistics_alone(

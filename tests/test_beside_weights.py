@@ -28,7 +28,7 @@ PLAIN = {
     "image_std": [0.229, 0.224, 0.225],
     "size": {"height": 32, "width": 32},
 }
-OLD = {**PLAIN, "size": 32, "resample": 2, "reduce_labels": True}
+OLD = {**PLAIN, "size": 32, "resample": 2, "do_reduce_labels": True}
 OWN = "its image processor (Own) cannot be used; the original's settings are used"
 # By name: the file, its content, and the class that reads it as transformers does.
 PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -178,6 +178,33 @@ def test_do_reduce_labels_makes_the_ids_of_unnamed_labels_one_more(tmp_path: Pat
     (tmp_path / "data" / "id2label.json").write_text(json.dumps({"0": "x", "1": "road", "2": "sky", "3": "car"}))
     contradicted = hf_lwmm.evaluate([reduced], tmp_path / "data")
     assert contradicted is not None and contradicted.models[0].by_class[0] == 0  # x is a class, and never found
+
+
+@pytest.mark.parametrize(("entries", "reduces"), [
+    ({"reduce_labels": True}, False),
+    ({"reduce_labels": True, "do_reduce_labels": False}, False),
+    ({"reduce_labels": False, "do_reduce_labels": True}, True),
+])  # fmt: skip
+def test_labels_are_reduced_where_transformers_reduces_them(
+    entries: dict[str, bool], reduces: bool, models: list[Path], tmp_path: Path
+) -> None:
+    settings = {"do_resize": False, "image_processor_type": "SegformerImageProcessor", **entries}
+    folder = with_file(tmp_path / "model", models[0], PROCESSOR, settings)
+    label = np.array([[0, 1], [2, 255]], np.uint8)
+    read = AutoImageProcessor.from_pretrained(folder, backend="pil")(scene(1)[0], label, return_tensors="np")["labels"]
+    assert np.array_equal(read[0], [[255, 0], [1, 255]] if reduces else label)
+    loaded = hf_lwmm.load(folder)
+    assert loaded.reduce_labels == reduces
+    said = [note for note in loaded.notes if "say --ids from-1" in note]
+    assert len(said) == ("do_reduce_labels" not in entries)
+
+
+def test_a_class_that_is_not_known_takes_its_labels_along(models: list[Path], tmp_path: Path) -> None:
+    settings = {**PLAIN, "image_processor_type": "Own", "do_reduce_labels": True}
+    folder = with_file(tmp_path / "model", models[0], PROCESSOR, settings)
+    hf_lwmm.export(folder, tmp_path / "out")
+    assert hf_lwmm.load(tmp_path / "out").reduce_labels
+    assert AutoImageProcessor.from_pretrained(tmp_path / "out", backend="pil").do_reduce_labels is True
 
 
 def test_labels_above_the_reduced_classes_are_named_as_they_are_stored(tmp_path: Path, models: list[Path]) -> None:

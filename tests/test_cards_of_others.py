@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-from test_text import ATTACKS, structure, texts
+from test_text import ATTACKS, LINKED, bare_text, structure, texts
 
 import hf_lwmm
 from hf_lwmm.evaluation.protocols import ScoredClasses
@@ -75,6 +75,7 @@ def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[st
     parsed = ModelCard(card)
     assert structure(parsed.text) == structure(ModelCard(harmless).text)
     assert all(line.isprintable() for line in card.split("\n"))
+    assert not [part for part in bare_text(parsed.text) if LINKED.search(part)]
     data = parsed.data.to_dict()
     assert data["license"] == "other" and data["license_name"] == names["licence"]
     assert data.get("datasets", []) == ([names["data"]] if is_repo_id(names["data"]) else [])

@@ -19,6 +19,8 @@ from hf_lwmm.evaluation.inference import rows_of_classes
 from hf_lwmm.labels import match_classes, matching_rows, meaning, normalise
 from hf_lwmm.planning.inputs import NetworkOptions
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 CLASSIFIER = "decode_head.classifier"
 WORDS = ["road", "Road", "person", "pedestrian", "tree", "vegetation", "sky", "bike", "bicycle"]
 

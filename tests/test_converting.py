@@ -21,6 +21,8 @@ from hf_lwmm.layouts import LAYOUTS
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.planning.knobs import Knobs
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 SEGFORMERS = {
     "transformers": "transformers_segformer_b0_hub_legacy",
     "transformers-runtime": "transformers_segformer_b0_runtime",

@@ -68,8 +68,14 @@ def test_json_with_a_fault_is_refused_with_its_name(text, fault):
         ("a: &x [1, 2]\nb: [*x, *x]", "alias"),
         ("[" * 300 + "]" * 300, "more than 100 levels"),
         ("[" * 5000, "more than 100 levels"),
-        ("a: 2024-13-45", "month"),
+        ("a: 2024-13-45", "cannot be read as timestamp"),
         ("a: !!timestamp x", "not valid YAML"),
+        ("a: !!bool x", "'x' cannot be read as bool"),
+        ("a: !!int ''", "'' cannot be read as int"),
+        ("!!set [a]", "expected a mapping"),
+        ("a: 1" + ":1" * 500 + ".5", "cannot be read as float"),
+        ("a: 1" + ":1" * 100_000, "cannot be read as int"),  # to compute it would take a minute
+        ("{2305843009213693951: a}", "number of more than 18 characters"),  # many such ones all have one place
         ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         ("a: 1\n---\nb: 2", "another document"),
         ("? [1]\n: 2", "unhashable"),

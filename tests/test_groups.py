@@ -27,6 +27,8 @@ from hf_lwmm.errors import AlignmentError, CheckpointError, PlanError
 from hf_lwmm.hub.refs import parse_ref
 from hf_lwmm.planning.plan import MergePlan, make_plan
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 State = dict[str, Tensor]
 HALF = {"method": "isotropic"}
 
@@ -116,6 +118,14 @@ def test_low_rank_factors_are_never_averaged(first: str, last: str, tmp_path: Pa
             AlignmentError, match=rf"2 tensors \(x\.q\.{first}.*are part of an adapter.*merge_and_unload"
         ):
             plan(models, **HALF)
+
+
+def test_numbered_adapters_in_a_file_of_their_own_are_refused(tmp_path: Path) -> None:
+    state = {"w_a_000": torch.ones(4, 8), "w_b_000": torch.ones(8, 4), "w_a_001": torch.ones(4, 8)}
+    one, two = (saved(tmp_path / name, {**state, "mask_decoder.x.weight": torch.ones(99, 99)}, ".pth") for name in "ab")
+    with pytest.raises(AlignmentError, match=r"3 tensors \(w_a_000, w_b_000, \.\.\.\) are part of an adapter.*merge"):
+        merge([one, two], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def adapter_folder(folder: Path, seed: int) -> Path:

@@ -53,6 +53,31 @@ def test_a_classifier_that_no_layout_knows_is_compared_by_the_names_of_its_rows(
         assert torch.allclose(found[name].float(), tensor.float(), atol=1e-6), name
 
 
+def detector(folder: Path, names: tuple[str, ...], head: str) -> Path:
+    """A detector of which a layer has a row for each class, whose values tell it, and one for what is no object."""
+    folder.mkdir()
+    rows = [float(sum(map(ord, name))) for name in names] + [-7.0]
+    tensors = {"body.weight": torch.ones(30, 30), f"{head}.bias": torch.tensor(rows)}
+    tensors[f"{head}.weight"] = torch.tensor(rows)[:, None].repeat(1, 4)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {"architectures": ["DetrForObjectDetection"], "id2label": dict(enumerate(names))}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("layer", ["class_labels_classifier", "class_labels_classifier.layers.2", "class_predictor"])
+def test_a_row_for_what_is_no_object_comes_after_the_classes(layer: str, tmp_path: Path) -> None:
+    first = detector(tmp_path / "a", ("cat", "dog", "cow"), layer)
+    second, third = detector(tmp_path / "b", ("cow", "cat", "dog"), layer), detector(tmp_path / "c", ("x", "y"), layer)
+    wanted = load_file(first / "model.safetensors")
+    for head, others in (("by-label", [second]), ("shared", [second]), ("by-label", [third]), ("shared", [third])):
+        result = merge([first, *others], output=tmp_path / "out", overwrite=True, method="isotropic", head=head)
+        found = load_file(tmp_path / "out" / "model.safetensors")
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+        shared = {slot.slot for slot in result.plan.alignment.shared}
+        assert (f"{layer}.bias" in shared) == (head == "by-label" and others == [second])
+
+
 def test_a_choice_about_heads_is_refused_where_no_head_is_known(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
         tensors = {"first.weight": torch.full((4, 4), float(seed)), "second.weight": torch.ones(4, 4)}

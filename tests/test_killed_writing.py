@@ -17,6 +17,8 @@ import hf_lwmm
 from hf_lwmm.files import renaming
 from hf_lwmm.files.scratch import tidy
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 
 def network(seed: int) -> Arrays:
     draw = np.random.default_rng(seed)
@@ -26,12 +28,6 @@ def network(seed: int) -> Arrays:
 @pytest.fixture
 def models(tmp_path: Path) -> list[Path]:
     return [write(tmp_path / f"{seed}.safetensors", network(seed)) for seed in (1, 2)]
-
-
-@pytest.fixture(autouse=True)
-def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if matplotlib were not installed, since a plot takes longer than all else."""
-    monkeypatch.setattr("hf_lwmm.api.merge.find_spec", lambda name: None)
 
 
 @pytest.fixture(params=["in one step", "in two steps"])

@@ -244,7 +244,7 @@ def test_colours_are_those_of_the_data_sets_own_tools() -> None:
         return tuple(sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3))
 
     assert colours_of_ids("voc") == {of_bits(number): number for number in [*range(21), 255]}
-    assert colours_of_ids("synthia") == colours_of_ids(None) == colours_of_ids("from-1") == {}
+    assert colours_of_ids("synthia") == colours_of_ids("from-1") == {} and colours_of_ids(None) is None
 
 
 @pytest.mark.parametrize("scheme", ["cityscapes", "gta", "voc", "camvid32"])

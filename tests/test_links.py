@@ -16,6 +16,8 @@ import hf_lwmm
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.localhub import LocalHub
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 SECRET = "hf_SECRET_TOKEN_OF_THE_USER"
 
 

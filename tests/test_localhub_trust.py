@@ -307,7 +307,7 @@ def test_a_history_that_goes_in_circles_ends(own: LocalHub) -> None:
     folder = poisoned(own)
     head = json.loads((folder / "repo.json").read_text())["refs"]["main"]
     for file in (folder / "commits").iterdir():
-        file.write_text(re.sub('"parent": .*', f'"parent": "{head}",', file.read_text()))
+        file.write_text(re.sub('"parent": (null|".*?")', f'"parent": "{head}"', file.read_text()))
     check_that_it_hurts_nobody(own, shown=True)
     assert send(own, "GET", "/api/models/local/bad/commits/main", token=TOKEN).status == 409
 
@@ -462,13 +462,27 @@ def test_who_does_not_read_is_not_waited_for(own: LocalHub, monkeypatch: pytest.
     assert read(own, "/local/pub/resolve/main/w.bin") == content
 
 
-def test_connections_are_counted(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "CONNECTIONS", 2)
-    with opened(own, b""), opened(own, b""):
-        assert send(own, "GET", "/api/models", token=TOKEN).status == 503
-    while own._server.server_state.connections:
+def test_connections_of_strangers_give_way(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "CONNECTIONS", 8)
+    begun = f"Host: localhost\r\nContent-Length: {len(WEIGHTS)}\r\n\r\nP".encode()
+    known = f"PUT {upload_path(own, 'local/pub', WEIGHTS, TOKEN)} HTTP/1.1\r\n".encode() + begun
+    unknown = b"POST /api/validate-yaml HTTP/1.1\r\n" + begun
+    present = own._server.server_state.connections
+    while present:
         pass
-    assert send(own, "GET", "/api/models", token=TOKEN).status == 200
+    with opened(own, known) as upload, contextlib.ExitStack() as stack:
+        while not any(getattr(each, "_user", None) for each in list(present)):
+            pass
+        strangers = [stack.enter_context(opened(own, unknown)) for _ in range(12)]
+        assert listed(own) == ["local/priv", "local/pub"]
+        with contextlib.suppress(ConnectionError):
+            assert not strangers[0].recv(1)
+        upload.sendall(WEIGHTS[1:])
+        assert upload.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    while present:
+        pass
+    monkeypatch.setattr(connections, "CONNECTIONS", 0)
+    assert send(own, "GET", "/api/models", token=TOKEN).status == 503
 
 
 @pytest.mark.parametrize("chunked", [False, True])

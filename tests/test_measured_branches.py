@@ -54,6 +54,23 @@ def test_measurements_of_another_branch_are_refused(world: Path, tmp_path: Path)
     assert done.exit_code == 0, done.output
 
 
+def test_a_sweep_refuses_them_too(world: Path, tmp_path: Path) -> None:
+    files = [measured(world, f"{name}.pth", "teacher", tmp_path / f"{name}.safetensors") for name in ("one", "two")]
+    models = (world / "one.pth", world / "two.pth")
+    command = ["sweep", *models, "--methods", "fisher", "--labels", LABELS, "--data", world / "data"]
+    command += ["--output", tmp_path / "s.parquet"]
+    done = lwmm(*command, *(part for file in files for part in ("--measurements", file)))
+    assert isinstance(done.exception, PlanError)
+    assert "one.safetensors was measured on the branch 'teacher' of one.pth, but the branch 'student' is merged" in (
+        str(done.exception)
+    )
+    files.reverse()
+    done = lwmm(*command, "--branch", "teacher", *(part for file in files for part in ("--measurements", file)))
+    assert isinstance(done.exception, PlanError)
+    assert "two.safetensors was measured on two.pth, not on one.pth. Give one file for each" in str(done.exception)
+    assert not (tmp_path / "s.parquet").exists()
+
+
 def test_measurements_without_a_branch_are_read_as_before(world: Path, tmp_path: Path) -> None:
     files = [measured(world, f"{name}.pth", "teacher", tmp_path / f"{name}.safetensors") for name in ("one", "two")]
     for file in files:

@@ -18,6 +18,8 @@ import hf_lwmm
 from hf_lwmm.errors import DatasetError, MergeError, PlanError
 from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -26,6 +26,8 @@ from hf_lwmm.methods import METHODS, Slot, make_method
 from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
 from hf_lwmm.planning.provenance import Tuning
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 SHAPES = {"block.0.conv.weight": (6, 5, 3, 3), "block.0.conv.bias": (6,), "block.1.fc.weight": (7, 6)}
 SHAPES |= {"head.weight": (3, 7)}
 BASED = [name for name, method in METHODS.items() if "base" in method.needs]

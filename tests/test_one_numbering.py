@@ -46,6 +46,36 @@ def test_models_that_number_ids_differently_are_refused_in_any_order(order: tupl
         hf_lwmm.evaluate(paths(world, *order), world / "data", evaluation=EvaluationSpec(protocol=",".join(NAMES)))
 
 
+@pytest.mark.parametrize("order", [*permutations(("plain", "reduced"))])
+def test_a_merge_refuses_them_before_it_merges(
+    order: tuple[str, ...], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_lwmm.api.merge.write_network", None)
+    command = ("merge", *paths(world, *order), "--eval-data", world / "data", "--output", tmp_path / "out")
+    done = lwmm(*command)
+    assert isinstance(done.exception, DatasetError)
+    assert "for all: --eval-ids from-1 or --eval-ids from-0." in str(done.exception)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    (["--eval-data", "a/b/c"], "a/b/c: neither a folder here nor org/name"),
+    (["--eval-data", "org/x", "--eval-ids", "cityscape"], "--eval-ids cityscape is not one of cityscapes, gta"),
+    (["--method", "greedy-soup", "--tune-data", "org/x", "--tune-ids", "voc2"], "--tune-ids voc2 is not one of"),
+])  # fmt: skip
+def test_images_that_nothing_can_name_are_refused_first(options: list[str], said: str, tmp_path: Path) -> None:
+    done = lwmm("merge", tmp_path / "no model", tmp_path / "no other", *options)
+    assert isinstance(done.exception, DatasetError) and said in str(done.exception)
+
+
+def test_a_merges_scores_tell_its_own_options(world: Path, tmp_path: Path) -> None:
+    done = lwmm("merge", *paths(world, "reduced", "other"), "--eval-data", world / "data", "--json",
+                "--output", tmp_path / "out")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    notes = json.loads(done.stdout)["evaluation"]["notes"]
+    assert any("(else --eval-ids from-0)" in note for note in notes) and not any(" --ids" in note for note in notes)
+
+
 @pytest.mark.parametrize("scheme", ["from-0", "from-1"])
 def test_the_named_numbering_settles_it_for_all(scheme: str, world: Path) -> None:
     scores = []

@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 import hf_lwmm
 from hf_lwmm.localhub import Fault, LocalHub
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 STUDENT = {"backbone.a.weight": (300, 300), "backbone.b.weight": (300, 300), "head.weight": (19, 300)}
 
 

@@ -206,7 +206,7 @@ def test_plan_draws_its_weights(
     assert run("--plot", str(picture)) == (0, f"Drew {picture}\n")
     layers(tmp_path / "cosine.png")
     assert picture.read_bytes() != (tmp_path / "cosine.png").read_bytes()
-    code, err = run("--method", "slerp", "--plot", str(picture))
+    code, err = run("--method", "slerp", "--plot", str(picture), "--overwrite")
     assert code == 1 and err.startswith("Error: --method slerp")
 
 

@@ -41,7 +41,10 @@ def test_a_palette_of_class_colours_in_another_order_is_read_by_them(padding: in
     assert set(np.unique(quantised)) == {0, 1, 2}
     quantised.putpalette((quantised.getpalette() or []) + [0] * 3 * padding)
     assert np.array_equal(read(quantised, "voc"), LABEL)
-    assert np.array_equal(read(quantised), quantised)  # nothing says whose colours they are
+    assert np.array_equal(read(quantised, "from-0"), quantised)
+    with pytest.raises(DatasetError, match=r"^a\.png: its palette has the colours of voc in another order .*"
+                                           r"--ids voc reads the colours, --ids from-0 the indices"):  # fmt: skip
+        read(quantised)
     single = indexed(np.full((2, 2), 7), VOC.colours).convert("RGB").quantize(3)
     assert np.array_equal(read(single, "voc"), np.full((2, 2), 7))
 
@@ -56,6 +59,15 @@ def test_a_palette_of_class_colours_in_another_order_is_read_by_them(padding: in
 ])  # fmt: skip
 def test_other_palettes_are_read_by_their_indices(palette: list[list[int]], ids: str | None) -> None:
     assert np.array_equal(read(indexed(LABEL, palette), ids), LABEL)
+
+
+def test_a_palette_in_its_own_order_needs_no_word() -> None:
+    full = [*VOC.colours, *greys(*[0] * 234), VOC.void_colours[0]]
+    label = np.where(LABEL == 19, 255, LABEL)
+    for palette in (full, [*VOC.colours, *(VOC.void_colours * 235)]):
+        own = indexed(label if palette is full else LABEL, palette)
+        assert np.array_equal(read(own), label if palette is full else LABEL)
+    assert np.array_equal(read(indexed([[0, 1]], VOC.colours[:2])), [[0, 1]])
 
 
 def test_void_is_read_by_its_colour_too() -> None:

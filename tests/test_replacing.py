@@ -15,9 +15,10 @@ from conftest import Run
 from manifests import write
 
 import hf_lwmm
-from hf_lwmm.errors import MergeError, PlanError
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.errors import MergeError
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.scratch import scratch_folder, tidy
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.publishing.reports import check_report_name, save_report
 
 
@@ -106,11 +107,16 @@ def test_no_model_is_overwritten_by_what_is_made_of_it(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.safetensors")} == before
 
 
-def test_predictions_replace_none_of_the_pictures(tmp_path: Path) -> None:
-    for name in ("a.png", "a_labels.png"):
-        (tmp_path / name).write_bytes(b"a picture")
-    with pytest.raises(PlanError, match=r"a_labels\.png is one of the pictures"):
-        hf_lwmm.predict("org/never-loaded", [tmp_path], tmp_path)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_predictions_replace_none_of_the_pictures(overwrite: bool, tmp_path: Path) -> None:
+    pictures = [tmp_path / name for name in ("a.png", "a_labels.png")]
+    for each in pictures:
+        each.write_bytes(b"a picture")
+    with pytest.raises(MergeError, match=r"is one of the files|exists already"):
+        hf_lwmm.predict("org/never-loaded", pictures, tmp_path, overwrite=overwrite)
+    for output in (tmp_path, tmp_path / "out"):
+        with pytest.raises(MergeError, match="which the output is made of"):
+            hf_lwmm.predict("org/never-loaded", [tmp_path], output, overwrite=overwrite)
 
 
 def test_a_report_that_somebody_else_wrote_meanwhile_stays(tmp_path: Path) -> None:
@@ -151,7 +157,8 @@ def test_an_output_that_fails_leaves_no_folders_above_it(tmp_path: Path) -> None
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import check_target
 with atomic(check_target(Path(sys.argv[1]), overwrite=False)) as place:
     place.mkdir()
     (place / "half").write_text("half")
@@ -173,3 +180,29 @@ def test_folders_of_dead_processes_are_removed_and_those_of_the_living_are_not(t
         assert sorted(tmp_path.iterdir()) == sorted([*before, living])
         assert (living / "half").read_text() == "half"
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_folders_of_another_machine_are_removed_only_after_a_week(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path) as own:
+        mine = own.name[:-8]
+    host, started = mine.split("-")[-3:-1]
+    names = {
+        "another machine": f".hf-lwmm-000000-000000-{'a' * 8}",
+        "an older version": f".hf-lwmm-{'b' * 8}",
+        "this machine": f"{mine}{'c' * 8}",
+        "before it was started": f".hf-lwmm-{host}-000000-{'d' * 8}",
+        "another container of it": f".hf-lwmm-000000-{started}-{'e' * 8}",
+    }
+    for name in names.values():
+        (tmp_path / name / "new").mkdir(parents=True)
+        (tmp_path / name / "new" / "half").write_text("half")
+    tidy(tmp_path)
+    left = ("another machine", "an older version")
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names[who] for who in left)
+    for who in left:
+        folder = tmp_path / names[who]
+        for each in (folder, folder / "new"):
+            os.utime(each, (0, 0))
+    os.utime(tmp_path / names["an older version"] / "new" / "half", (0, 0))
+    tidy(tmp_path)  # a file of the other's was written to within the week
+    assert [each.name for each in tmp_path.iterdir()] == [names["another machine"]]

@@ -25,6 +25,8 @@ from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.engine import streaming
 from hf_lwmm.errors import AlignmentError, CheckpointError, LayoutError, PlanError
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 OTHERS = [dtype for dtype in BITS if not is_float(dtype)]
 Stored = tuple[str, list[int], bytes]
 

@@ -34,10 +34,7 @@ from hf_lwmm import (
 )
 from hf_lwmm.cli import app
 from hf_lwmm.errors import ExtraError, PlanError, SweepError
-from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.sweeping.grid import Candidate, Skipped, merges, read_candidate
-from hf_lwmm.sweeping.ranking import rank
-from hf_lwmm.sweeping.scorer import Scored, SweepData
+from hf_lwmm.sweeping.grid import read_candidate
 
 
 def model(folder: Path, seed: int) -> Path:
@@ -115,33 +112,6 @@ def test_a_score_is_that_of_the_merge_itself(world: Path, tmp_path: Path) -> Non
     best = max(names, key=lambda name: by_name[name].score)
     assert by_name[best].difference is None
     assert all(row.difference == pytest.approx(row.score - by_name[best].score) for row in found.rows if row.difference)
-
-
-@pytest.mark.parametrize(
-    ("subsets", "anchors", "count"),
-    [("all", "all", 3 * 2 + 3), ("all", "first", 4), ("pairs", "all", 6), ("pairs", "first", 3), ("whole", "all", 3)],
-)
-def test_a_grid_has_every_combination_once(subsets: str, anchors: str, count: int) -> None:
-    axes = SweepAxes(
-        subsets=subsets, anchors=anchors, methods=("layerwise", "isotropic", "ties"), start=(0, 0.5), alpha=(None, 0.6),
-        bn_stats=("linear", "anchor"), options=("density=0.2,0.4,0.6",),
-    )  # fmt: skip
-    found = merges(3, axes)
-    assert len(found) == len({each.key for each in found}) == count * (2 * 2 * 2 + 2 + 3 * 2)
-    assert len({each.name("abc") for each in found}) == len(found)
-    assert all(
-        each.anchor in each.models and read_candidate(json.loads(json.dumps(each.to_dict()))) == each for each in found
-    )
-
-
-def test_equal_merges_are_one_candidate_with_one_name() -> None:
-    axes = SweepAxes(methods=("ties",), options=("density=0.2,0.4", "density=0.2"), fixed=Knobs(method="slerp"))
-    assert [each.name("ab") for each in merges(2, axes)] == [
-        "ties of a*, b", "ties of a*, b, density=0.4", "ties of a, b*", "ties of a, b*, density=0.4"
-    ]  # fmt: skip
-    fixed = Knobs(granularity="block", keep=("mit.stage0", "mit.stage1"), branch="teacher", labels=("cityscapes19",))
-    name = "layerwise of a*, b, granularity=block, keep=mit.stage0+mit.stage1, bn_stats=pooled, start=0.25"
-    assert merges(2, SweepAxes(start=(0.25,), bn_stats=("pooled",), fixed=fixed))[0].name("ab") == name
 
 
 def test_the_parquet_file_has_the_columns_that_are_told(world: Path, tmp_path: Path) -> None:
@@ -303,57 +273,6 @@ def test_a_search_is_seeded_and_goes_on(world: Path, tmp_path: Path) -> None:
     assert rows(fresh) == rows(more)
     other = hf_lwmm.sweep(models, data, tmp_path / "c.parquet", run=SweepRun(search=2, seed=2))
     assert len({row.name for row in other.rows} - {row.name for row in more.rows}) == 1
-
-
-def ranked(*hits: list[int]) -> SweepReport:
-    """A report over candidates that get given numbers of 10 pixels of each image right, all of one class."""
-    scored = []
-    for place, own in enumerate(hits):
-        counts = np.zeros((len(own), 2, 3))
-        counts[:, 0] = [(hit, 10 - hit, 0) for hit in own]
-        knobs = Knobs(method=Layerwise(start=0.1 * place))
-        candidate = Candidate("model", (place,), place) if place < 2 else Candidate("merge", (0, 1), 0, knobs)
-        scored.append(Scored(candidate, counts, 1.0, "semantic", NAMES[:2]))
-    data = SweepData("d", len(hits[0]), "", None, ScoredClasses(NAMES[:2], (0, 1)))
-    skipped = [Skipped(Candidate("merge", (0, 1), 1, Knobs()), "no")]
-    return rank(scored, skipped, data, ["a", "b"], Path("x"))
-
-
-def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
-    near = ranked([5, 6, 5, 6], [1, 1, 1, 1], [6, 5, 6, 6], [5, 6, 6, 5])
-    assert near.best.name == "layerwise of a*, b, start=0.2" and near.rows[1].ties_with_best
-    assert "these images do not tell them apart" in near.verdict
-    assert "2 candidates are not distinguishable from the best (marked =)" in near.verdict
-    assert "The best of 4 was chosen by these very scores" in near.verdict
-    assert [cells[0] for cells in near.cells()] == ["1", "2 =", "3 =", "4"]
-    assert not near.rows[-1].ties_with_best and "- no (layerwise of a, b*)" in near.to_markdown()
-    far = ranked([2, 2, 3, 2], [1, 1, 1, 1], [8, 9, 8, 9])
-    assert "tell them apart" not in far.verdict and "leads a by" in far.verdict
-    assert far.rows[1].difference is None and far.best.difference == pytest.approx(34 / 40 - 9 / 40)
-
-
-@pytest.mark.parametrize(
-    ("axes", "message"),
-    [
-        ({"subsets": "triples"}, "--subsets triples is not one of all, pairs, whole"),
-        ({"anchors": "last"}, "--anchors last is not one of all, first"),
-        ({"methods": ["soup"]}, "--methods soup is not one of layerwise"),
-        ({"options": ["density=1"]}, "--option density: none of the methods layerwise has this option"),
-        ({"options": ["start=0.5"]}, "--option start: none of the methods layerwise has this option"),
-        ({"options": ["densty=1"], "methods": ["ties"]}, "has this option. Did you mean density?"),
-        ({"options": ["density"], "methods": ["ties"]}, "--option density: write NAME=VALUE,..., such as density=0.2"),
-        ({"options": ["density=1,"], "methods": ["ties"]}, "--option density=1,: has nothing where a value should be"),
-        ({"options": ["density=2"], "methods": ["ties"]}, "--option density 2.0 must be above 0 and at most 1"),
-        ({"options": ["density=x"], "methods": ["ties"]}, "--option density must be a number, not 'x'"),
-        ({"options": ["seed=0.5"], "methods": ["dare"]}, "--option seed must be a whole number, not '0.5'"),
-        ({"start": []}, "--start lists nothing"),
-        ({"start": [1]}, "--start 1.0 must be at least 0 and below 1"),
-        ({"ramp": ["sine"]}, "--ramp sine is not one of linear, cosine, step, power:P"),
-    ],
-)
-def test_axes_without_a_meaning_are_refused(axes: dict[str, Any], message: str) -> None:
-    with pytest.raises(PlanError, match=re.escape(message)):
-        SweepAxes(**axes)
 
 
 def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:

@@ -55,6 +55,17 @@ ATTACKS = [
     "\tcode",
     ") [x](y",
     "]( x",
+    "www.evil.example",
+    "(http://evil.example/a_b)",
+    "HTTPS://x.y",
+    "ftp://x.y",
+    "x@y.z",
+    "org/model@v1.0:",
+    "mailto:x@y.z",
+    "@somebody",
+    "#123",
+    ":+1:",
+    "`www.x.y`|x@y.z",
 ]
 texts = st.one_of(
     st.sampled_from(ATTACKS),
@@ -80,6 +91,25 @@ def words(text: str) -> str:
     return "".join(each.content for token in tokens for each in token.children or () if each.type != "softbreak")
 
 
+def bare_text(text: str) -> list[str]:
+    """Return what stands in a Markdown text outside of links and code, in which readers look for addresses."""
+    found, in_link = [""], False
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
+        for each in token.children or ():
+            in_link = each.type == "link_open" or (in_link and each.type != "link_close")
+            if each.type == "code_inline":
+                found.append("")
+            elif not in_link:
+                found[-1] += each.content or " "
+    return found
+
+
+# As GitHub's extension of Markdown finds addresses, and its pages users, issues and emoji, in text without escapes.
+LINKED = re.compile(
+    r"www\.[\w-]|(https?|ftp)://[\w-]|[\w.+-]+@[\w-]+\.\w|(mailto|xmpp):\w|(?<![\w/])@\w|#\d|:(\+1|\w+):", re.IGNORECASE
+)
+
+
 PLACES: dict[str, Callable[[str], str]] = {
     "paragraph": lambda text: f"{plain(text)}\n",
     "after a line": lambda text: f"First\n{plain(text)}\n",
@@ -97,6 +127,17 @@ PLACES: dict[str, Callable[[str], str]] = {
 @given(text=texts)
 def test_text_makes_no_structure_of_its_own(place: str, text: str) -> None:
     assert structure(PLACES[place](text)) == structure(PLACES[place]("word"))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@given(text=texts)
+def test_no_reader_finds_addresses_or_names_to_link_in_text(place: str, text: str) -> None:
+    assert not [part for part in bare_text(PLACES[place](text)) if LINKED.search(part)]
+
+
+def test_addresses_are_code_and_the_marks_around_them_text() -> None:
+    assert plain("see (www.x.y), a_b") == "see (`www.x.y`), a_b" and plain("org/a@v1.0: mit") == "`org/a@v1.0`: mit"
+    assert plain("org/a@0123456") == "org/a@0123456" and plain("a|@b") == "a&#124;`@b`"
 
 
 @given(text=texts)

@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 import hf_lwmm
 from hf_lwmm.errors import CheckpointError
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 STATE = {"l1.weight": torch.ones(64, 64), "l2.weight": torch.ones(3, 64)}
 
 

@@ -23,6 +23,8 @@ from hf_lwmm.checkpoints.unwrapping import unwrap
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.hub import parse_ref
 
+pytestmark = pytest.mark.usefixtures("without_plots")
+
 State = dict[str, torch.Tensor]
 Save = Callable[[State, Path], Path]
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.", "segmentor.", "student.", "lit_module.")
@@ -217,6 +219,22 @@ def test_losses_go_with_lightning_or_a_wrapper_and_other_tensors_stay() -> None:
     assert list(unwrap([*prefixed("net."), "projector.weight"], "student", "x").names) == [*NETWORK, "projector.weight"]
 
 
+@pytest.mark.parametrize("head", ["iou_head", "f1", "metric_head", "iou_prediction_head", "dice"])
+def test_a_head_that_is_called_like_a_metric_is_no_metric(head: str) -> None:
+    layers = [f"{head}.layers.0.weight", f"{head}.layers.0.bias"]
+    for names in ([*NETWORK, *layers], [*NETWORK, f"{head}.weight"]):
+        found = unwrap(names, "student", "x", lightning=True)
+        assert list(found.names) == names and not found.notes
+    assert list(unwrap([*prefixed("net."), *layers], "student", "x").names) == [*NETWORK, *layers]
+
+
+def test_what_metrics_have_counted_goes() -> None:
+    states = ["val_iou.confmat", "f1.tp", "f1.fp", "acc.correct", "mean_acc.mean_value", "mean_acc.weight", "iou",
+              "metrics.lpips.net.weight"]  # fmt: skip
+    for names in ([*NETWORK, *states], [*prefixed("net."), *states]):
+        assert list(unwrap(names, "student", "x", lightning=True).names) == NETWORK
+
+
 # files
 
 
@@ -231,8 +249,9 @@ def test_wrapped_files_merge_as_plain_ones_do(
         result = merge(models, output=tmp_path / "a", overwrite=True)
         assert result.plan.alignment.shared_parameters == result.plan.alignment.anchor_parameters - 1
         merge([bare if model == wrapped else model for model in models], output=tmp_path / "b", overwrite=True)
-        written = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
-        assert written[0] == written[1]
+        first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+        put_back = prefix if models[0] == wrapped else ""
+        assert raw(first) == raw(under(put_back, second))
 
 
 @BOTH

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,17 +17,20 @@ from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 NAMES = ("road", "sky", "car")
 
 
-def segformer(folder: Path, seed: int, names: tuple[str, ...] = NAMES) -> Path:
+FOUR_STAGES: dict[str, Any] = {
+    "depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 2, 3, 4],
+    "decoder_hidden_size": 16,
+}  # fmt: skip
+TWO_STAGES: dict[str, Any] = {
+    "num_encoder_blocks": 2, "depths": [1, 1], "hidden_sizes": [8, 16], "num_attention_heads": [1, 2],
+    "sr_ratios": [4, 2], "patch_sizes": [7, 3], "strides": [4, 2], "mlp_ratios": [2, 2], "decoder_hidden_size": 8,
+}  # fmt: skip
+
+
+def segformer(folder: Path, seed: int, names: tuple[str, ...] = NAMES, stages: Mapping[str, Any] = FOUR_STAGES) -> Path:
     """Save a SegFormer with weights of its own."""
     torch.manual_seed(seed)
-    config = SegformerConfig(
-        depths=[1, 1, 1, 1],
-        hidden_sizes=[8, 16, 24, 32],
-        num_attention_heads=[1, 2, 3, 4],
-        decoder_hidden_size=16,
-        id2label=dict(enumerate(names)),
-        layer_norm_eps=1e-6,
-    )
+    config = SegformerConfig(id2label=dict(enumerate(names)), layer_norm_eps=1e-6, **stages)
     network = SegformerForSemanticSegmentation(config)
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point():

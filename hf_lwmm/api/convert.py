@@ -8,7 +8,8 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, write_torch_file
 from hf_lwmm.engine.streaming import write_tensors
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
 from hf_lwmm.planning.local_inputs import local_inputs

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
-from hf_lwmm.api.push import push_files
-from hf_lwmm.files.atomic import atomic, check_target
+from hf_lwmm.api.push import push_or_keep
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
@@ -60,18 +61,20 @@ def export(
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, ref.name) if pushing else None
     if pushing and repo_id:
-        hub.check_push(repo_id, pushing)
+        repo_id = hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or ref.name)
-    target = check_target(path, overwrite, local_inputs(ref)) if path is not None else None
+    target = check_target(path, overwrite, local_inputs(ref, network)) if path is not None else None
     progress("Loading", 0, 2)
     loaded = load(ref, replace(network, compute_dtype="stored"))
+    if pushing and repo_id:
+        hub.check_apart(repo_id, pushing, [loaded.source])
     licence = merged_licence([loaded.source], license)
 
-    def send(folder: Path) -> Pushed | None:
+    def send(folder: Path, *, temporary: bool) -> Pushed | None:
         if pushing is None or repo_id is None:
             return None
         message = f"Convert {loaded.source.label} with hf-lwmm"
-        return push_files(folder, repo_id, pushing, message=message)
+        return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
 
     progress("Writing", 1, 2)
     with atomic(target) as folder:
@@ -79,7 +82,7 @@ def export(
         title = repo_id or (path.name if path else ref.name)
         card = render_converted_card(loaded, network, licence.licence, title)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        pushed = send(folder) if path is None else None
+        pushed = send(folder, temporary=True) if path is None else None
     if path is not None:
-        pushed = send(path)  # only now, so that a push that fails does not cost the finished folder
+        pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished folder
     return Export(loaded, path, pushed, (*loaded.notes, *licence.warnings))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.errors import PlanError, naming_extras
-from hf_lwmm.files.atomic import check_target
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import ModelRef, Ref
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, as_images, image_provenance
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
+from hf_lwmm.planning.scoring import ScoringOptions
 from hf_lwmm.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def measure(
     if path.suffix != ".safetensors":
         raise PlanError(f"{path}: name a file that ends in .safetensors.")
     given = as_images(images)
-    target = check_target(path, overwrite, local_inputs(model, given))
+    target = check_target(path, overwrite, local_inputs(model, given, network, ScoringOptions(protocol)))
     source = replace(given, split=given.split or "train", limit=given.limit or IMAGES)
     from hf_lwmm.calibration.measurements import fisher, grams, save_measurements
     from hf_lwmm.data.loading import open_images

@@ -14,23 +14,32 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
-from hf_lwmm.api.push import push_files
+from hf_lwmm.api.push import files_in, push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.engine.network_folder import as_anchor_files, check_format, code_files, write_network
+from hf_lwmm.engine.network_folder import (
+    as_anchor_files,
+    check_format,
+    code_files,
+    names_for_loaders,
+    names_note,
+    write_network,
+)
 from hf_lwmm.engine.write_options import WriteOptions
-from hf_lwmm.errors import PlanError, naming_extras
+from hf_lwmm.errors import PlanError, naming_extras, noting
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.files.atomic import atomic, check_target
-from hf_lwmm.files.documents import shortened
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
+from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.file_options import FileOptions
-from hf_lwmm.planning.images import ImageProvenance
-from hf_lwmm.planning.inputs import MergeInputs
+from hf_lwmm.planning.images import ImageProvenance, check_place, for_purpose, naming_options
+from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.preparation import preparation_warnings
 from hf_lwmm.planning.pretraining import pretraining_warnings
-from hf_lwmm.planning.provenance import measured_model
+from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
@@ -41,6 +50,7 @@ from hf_lwmm.publishing.superseded import EVALUATION, LAYER_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
+    from hf_lwmm.networks.loading import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -98,51 +108,60 @@ def merge(
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
     check_network(inputs)
+    _check_sources(inputs)
     refs = read_models(models)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
     if pushing and repo_id:
-        hub.check_push(repo_id, pushing)
+        repo_id = hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
-    read = (inputs.base, *inputs.measurements, inputs.tune_images, inputs.bn_images, inputs.eval_images)
-    target = check_target(path, writing.overwrite, local_inputs(*refs, *read)) if path is not None else None
+    read = local_inputs(*refs, inputs, knobs, evaluation)
+    target = check_target(path, writing.overwrite, read) if path is not None else None
 
-    def send(folder: Path) -> Pushed | None:
+    def send(folder: Path, *, temporary: bool) -> Pushed | None:
         if pushing is None or repo_id is None:
             return None
         progress("Pushing", 0, 1)
         message = f"Merge {len(refs)} models with hf-lwmm"
-        return push_files(folder, repo_id, pushing, message=message)
+        return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
     with planned(refs, refs[chosen], knobs, known, progress) as decided:
         check_format(decided, writing)
+        if pushing and repo_id:
+            hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
         opened = fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch")
-        doubts = (*_check_measurements(opened), *pretraining_warnings(opened))
+        measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
+        prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
+        doubts = (*measured, *prepared, *pretraining_warnings(opened))
+        _check_numbering(opened, inputs, evaluation)
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
             folder.mkdir()
             title = repo_id or (path.name if path else "")
-            recipe = _write_model(ready, folder, inputs, writing, progress)
+            undrawn: list[str] = []
+            recipe = _write_model(ready, folder, inputs, writing, undrawn, progress)
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
                 report=report,
-                pictures=_write_scores(report, folder) if report else (),
+                pictures=_write_scores(report, folder, undrawn) if report else (),
                 plot=LAYER_PLOT if (folder / LAYER_PLOT).is_file() else "",
                 code=code_files(ready),
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            pushed = send(folder) if path is None else None
+            pushed = send(folder, temporary=True) if path is None else None
         if path is not None:
-            pushed = send(path)  # only now, so that a push that fails does not cost the finished merge
+            pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
-    return MergeResult(ready, recipe, card, path, pushed, warnings, _notes(ready, extras), report)
+    notes = (*_notes(ready, extras), *(names_note(ready.anchor) if writing.format != "torch" else ()), *undrawn)
+    notes += _left_out(report) if report else ()
+    return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
 
 
 def _import_for_the_end(decided: MergePlan) -> None:
@@ -169,36 +188,21 @@ def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
         )
 
 
+def _check_sources(inputs: MergeInputs) -> None:
+    """Refuse images in no place and ids of no scheme."""
+    for purpose, images in (("tune", inputs.tune_images), ("bn", inputs.bn_images), ("eval", inputs.eval_images)):
+        if images is not None:
+            with naming_options(purpose):
+                check_place(images.data)
+                raw_label_set(images.ids)
+
+
 def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:
     """Refuse options of an evaluation that does not take place."""
     tried = inputs.tune_images is not None and "labels" in knobs.method.needs  # scored to decide the weights
     for name in evaluation.changed() if inputs.eval_images is None else ():
         if not tried or name in ("ensemble", "examples"):
             raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
-
-
-def _check_measurements(ready: MergePlan) -> tuple[str, ...]:
-    """Refuse measurements of another model or branch, and return warnings about those that do not name their model.
-
-    Raises:
-        PlanError: naming both models, or both branches.
-    """
-    warnings, branch = [], ready.knobs.branch
-    for found, model in zip(ready.measurements, ready.checkpoints, strict=False):
-        record = measured_model(*found.paths.values()) if len(found.paths) == 1 else None
-        if record is None:
-            warnings.append(f"{found.label} does not name the model that it was measured on; only shapes were checked.")
-        elif sorted(record.sha256.values()) != sorted({**hub.file_hashes(model.paths), **model.recorded}.values()):
-            raise PlanError(
-                f"{found.label} was measured on {record.model}, not on {model.label}. Give one file for each model, in "
-                "the models' order, or measure this one (`hf-lwmm measure`)."
-            )
-        elif record.branch not in (None, branch):
-            raise PlanError(
-                f"{found.label} was measured on the branch {shortened(record.branch)} of {record.model}, but the "
-                f"branch {shortened(branch)} is merged. Merge and measure with the same --branch."
-            )
-    return tuple(warnings)
 
 
 def _duplicates(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
@@ -222,26 +226,39 @@ def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, pr
         from hf_lwmm.calibration.tuning import tune
 
     assert inputs.tune_images is not None
-    return tune(ready, inputs.tune_images, network=inputs.network, evaluation=evaluation, progress=progress)
+    with naming_options("tune"):
+        return tune(ready, inputs.tune_images, network=inputs.network, evaluation=evaluation, progress=progress)
 
 
 def _write_model(
-    ready: MergePlan, folder: Path, inputs: MergeInputs, writing: WriteOptions, progress: Progress
+    ready: MergePlan,
+    folder: Path,
+    inputs: MergeInputs,
+    writing: WriteOptions,
+    undrawn: list[str],
+    progress: Progress,
 ) -> Recipe:
-    """Write the merged tensors and everything beside them that makes a model repository, but the card."""
+    """Write the merged tensors and everything beside them that makes a model repository, but the card.
+
+    A note is added to `undrawn` if the plot cannot be drawn.
+    """
     with ThreadPoolExecutor(2) as pool:
         # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
         paths = tuple(checkpoint.paths for checkpoint in ready.sources)
         recorded = tuple(checkpoint.recorded for checkpoint in ready.sources)
         hashing = pool.submit(_input_hashes, paths, recorded)
-        weights = write_network(ready, folder, writing=writing, progress=progress)
-        bn_images = _recalibrated(ready, folder, inputs, progress)
+        # A copy of the anchor's torch file has its names anyway.
+        names = {} if writing.format == "torch" else names_for_loaders(ready.anchor)
+        weights = write_network(ready, folder, names=names, writing=writing, progress=progress)
+        bn_images = _recalibrated(ready, folder, names, inputs, progress)
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
+        beside = hub.file_hashes({name: folder / name for name in files_in(folder) if name not in weights})
         if ready.layer_weights is not None and find_spec("matplotlib"):
-            (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
-            plot_layer_weights(ready, folder / LAYER_PLOT)
+            with noting(f"{LAYER_PLOT} was not drawn", undrawn):
+                (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
+                plot_layer_weights(ready, folder / LAYER_PLOT)
         hashes = hashing.result()
         for checkpoint in ready.sources:
             checkpoint.check_unchanged()  # of other content than that which was merged, the hashes would be wrong
@@ -249,6 +266,7 @@ def _write_model(
             ready,
             hashes,
             outputs.result(),
+            beside=beside,
             recorded=tuple(map(tuple, recorded)),
             files=FileOptions(writing.format, writing.max_shard_size),
             bn_images=bn_images,
@@ -265,15 +283,18 @@ def _input_hashes(
     return tuple({**{n: digests[i, n] for n in paths[i]}, **known} for i, known in enumerate(recorded))
 
 
-def _recalibrated(ready: MergePlan, folder: Path, inputs: MergeInputs, progress: Progress) -> ImageProvenance | None:
-    """Estimate BatchNorm's statistics in the written files if they are to be; return the images."""
+def _recalibrated(
+    ready: MergePlan, folder: Path, names: Mapping[str, str], inputs: MergeInputs, progress: Progress
+) -> ImageProvenance | None:
+    """Estimate BatchNorm's statistics in the files written with these names, if they are to be; return the images."""
     if ready.knobs.bn_stats != "recalibrate":
         return None
     with naming_extras("--bn-stats recalibrate", images=True):
         from hf_lwmm.calibration.batchnorm import recalibrate
 
     assert inputs.bn_images is not None
-    return recalibrate(ready, folder, inputs.bn_images, network=inputs.network, progress=progress)
+    with naming_options("bn"):
+        return recalibrate(ready, folder, inputs.bn_images, names=names, network=inputs.network, progress=progress)
 
 
 def _evaluate(
@@ -286,18 +307,40 @@ def _evaluate(
         from hf_lwmm.evaluation.evaluate import evaluate
         from hf_lwmm.networks.loading import load
 
-    chosen = ready.alignment.anchor
-    order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]
     network = replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch)
-    parents = [load(_exact(ready.checkpoints[index]), network) for index in order]
+    parents = _parents(ready, network)
     labels = (ready.anchor.classes,) if ready.anchor.classes else network.labels
     # A copy of the anchor's file still holds all its branches; a file of tensors has no other.
     branch = "student" if any(folder.glob("*.safetensors")) else network.branch
     merged = load(folder, replace(network, labels=labels, branch=branch), title)
-    report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
+    with naming_options("eval"):
+        report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")
-    return report
+    return replace(report, notes=tuple(for_purpose(note, "eval") for note in report.notes))
+
+
+def _check_numbering(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec) -> None:
+    """Refuse to score models that number the ids of labels in different ways, before they are merged."""
+    images = inputs.eval_images
+    if images is None or images.ids or len({checkpoint.reduces_labels for checkpoint in ready.checkpoints}) < 2:
+        return
+    with naming_extras("--eval-data", images=True):
+        from hf_lwmm.data.loading import open_images
+        from hf_lwmm.evaluation.protocols import scored_classes
+
+    parents = _parents(ready, replace(inputs.network, labels=ready.knobs.labels, branch=ready.knobs.branch))
+    with naming_options("eval"):
+        scored_classes(open_images(images, task=parents[0].task), parents, evaluation.protocol)
+
+
+def _parents(ready: MergePlan, network: NetworkOptions) -> list[LoadedModel]:
+    """The networks that were merged, the anchor first."""
+    from hf_lwmm.networks.loading import load
+
+    chosen = ready.alignment.anchor
+    order = [chosen, *(index for index in range(len(ready.checkpoints)) if index != chosen)]
+    return [load(_exact(ready.checkpoints[index]), network) for index in order]
 
 
 def _exact(checkpoint: Checkpoint) -> ModelRef:
@@ -306,8 +349,11 @@ def _exact(checkpoint: Checkpoint) -> ModelRef:
     return source.ref.at(source.sha) if source.sha else source.ref
 
 
-def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
-    """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names."""
+def _write_scores(report: EvaluationReport, folder: Path, undrawn: list[str]) -> tuple[str, ...]:
+    """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names.
+
+    A merge is there to be published, so pictures are left out whose files lie in another place than the data.
+    """
     from hf_lwmm.evaluation.examples import save_examples
 
     (folder / EVALUATION).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -315,7 +361,22 @@ def _write_scores(report: EvaluationReport, folder: Path) -> tuple[str, ...]:
         name, text = found
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    return tuple(path.relative_to(folder).as_posix() for path in save_examples(report, folder / "plots"))
+    shown = replace(report, examples=tuple(each for each in report.examples if not each.leads_out))
+    pictures: list[Path] = []
+    with noting("Examples were not drawn", undrawn):
+        pictures += save_examples(shown, folder / "plots")
+    return tuple(path.relative_to(folder).as_posix() for path in pictures)
+
+
+def _left_out(report: EvaluationReport) -> tuple[str, ...]:
+    """A note on examples that are not among the files to publish."""
+    names = [example.name for example in report.examples if example.leads_out]
+    if not names:
+        return ()
+    return (
+        f"Left out {len(names)} of the examples, whose files links bring into the folder of the data from elsewhere "
+        f"({', '.join(names[:3])}): they would be published. Copies in the links' place are shown.",
+    )
 
 
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
@@ -326,6 +387,6 @@ def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
         notes += ready.tuning.notes
     if extras.code:
         notes.append(f"Copied code of {ready.anchor.label}, unread and never run here: {', '.join(extras.code)}")
-    if ready.layer_weights is not None and not extras.plot:
+    if ready.layer_weights is not None and not extras.plot and not find_spec("matplotlib"):
         notes.append(f"Left out {LAYER_PLOT}, which needs matplotlib: pip install 'hf-lwmm[plots]'")
     return tuple(notes)

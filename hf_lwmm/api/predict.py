@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -9,16 +10,17 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import DatasetError, PlanError, naming_extras
+from hf_lwmm.evaluation.prediction_files import prediction_files
+from hf_lwmm.files.targets import check_target_folder
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.labels import IGNORE
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.overlays import Predictions
     from hf_lwmm.networks.loading import LoadedModel
-
-_ENDINGS = ("_overlay.png", "_labels.png", "_segments.png", "_segments.json")
 
 
 @naming_extras("Segmenting pictures", images=True)
@@ -28,6 +30,7 @@ def predict(
     output: str | Path = "predictions",
     *,
     opacity: float = 0.6,
+    overwrite: bool = False,
     network: NetworkOptions = NetworkOptions(),
     progress: Progress = silent,
 ) -> Predictions:
@@ -42,6 +45,7 @@ def predict(
         pictures: files, or folders of which all pictures are taken.
         output: the folder to write into.
         opacity: the opacity of the colours over the picture, from 0 to 1.
+        overwrite: replace files in it that have the names of new ones.
         network: how a model that is given as a reference becomes a network.
         progress: called with the number of pictures that are done.
 
@@ -50,30 +54,30 @@ def predict(
         with the reason.
 
     Raises:
-        PlanError: if there is no picture, one would be replaced by a result, or the model does not segment, or has
-            more than 255 classes.
-        MergeError: if a file cannot be written.
+        PlanError: if there is no picture, or the model does not segment, or has more than 255 classes.
+        MergeError: if a file exists (unless `overwrite`) or cannot be written, or the results would go into the model
+            or among the pictures of a folder, or replace one of the pictures.
     """
     expect_list(pictures, "pictures")
     expect(network, NetworkOptions, "network")
+    found = _files(pictures)
+    folder = check_target_folder(Path(output), overwrite, [*local_inputs(model, network), *map(Path, pictures), *found])
+    files = [prediction_files(folder, stem) for stem in _stems(found)]
     from hf_lwmm.data.decoding import decode_rgb
     from hf_lwmm.evaluation.overlays import Predictions, write_prediction
     from hf_lwmm.networks.loading import LoadedModel, load
 
-    found = _files(pictures)
-    stems = _stems(found)
-    _check_apart(found, stems, Path(output))
     loaded = model if isinstance(model, LoadedModel) else load(model, network)
     if loaded.task not in ("semantic", "panoptic"):
         raise PlanError(f"{loaded.label} is a {loaded.task} network; predict is for segmentation models.")
     if len(loaded.classes) > IGNORE:
         raise PlanError(f"{loaded.label} has {len(loaded.classes)} classes; label files hold up to {IGNORE}.")
     done, failed = [], []
-    for index, (path, stem) in enumerate(zip(found, stems, strict=True)):
+    for index, (path, own) in enumerate(zip(found, files, strict=True)):
         progress("Segmenting", index, len(found))
         try:
             picture = decode_rgb(path, str(path))
-            done.append(write_prediction(loaded, path, picture, Path(output) / stem, opacity))
+            done.append(write_prediction(loaded, path, picture, own, opacity))
         except (DatasetError, PlanError) as error:  # no picture, or one that the network cannot take
             failed.append((path, str(error).removeprefix(f"{path}: ")))
     return Predictions(tuple(done), tuple(failed), loaded.notes)
@@ -84,7 +88,7 @@ def _files(pictures: Sequence[str | Path]) -> list[Path]:
 
     found: list[Path] = []
     for path in map(Path, pictures):
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  (pathlib's fails for long texts)
             found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
         else:
             found.append(path)
@@ -95,17 +99,9 @@ def _files(pictures: Sequence[str | Path]) -> list[Path]:
 
 def _stems(pictures: Sequence[Path]) -> list[str]:
     """The beginnings of the names of the pictures' results, each once."""
-    stems = dict[str, None]()
+    stems = dict[str, str]()  # by their lower case, since some file systems make no difference
     for path in pictures:
         names = (path.stem if number == 1 else f"{path.stem}-{number}" for number in count(1))
-        stems[next(name for name in names if name not in stems)] = None
-    return list(stems)
-
-
-def _check_apart(pictures: Sequence[Path], stems: Sequence[str], output: Path) -> None:
-    """Refuse a folder in which a result would replace one of the pictures. Raises PlanError."""
-    folder, given = output.resolve(), {path.resolve() for path in pictures}
-    for stem in stems:
-        for ending in _ENDINGS:
-            if folder / f"{stem}{ending}" in given:
-                raise PlanError(f"{output / stem}{ending} is one of the pictures. Choose another --output.")
+        name = next(name for name in names if name.casefold() not in stems)
+        stems[name.casefold()] = name
+    return list(stems.values())

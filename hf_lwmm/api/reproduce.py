@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hf_lwmm import hub
 from hf_lwmm.api.merge import merge
-from hf_lwmm.checkpoints.companions import other_weights, read_config
+from hf_lwmm.checkpoints.companions import loaded_beside, other_weights, read_config
 from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import Ref, Source, parse_hub_ref, parse_ref
-from hf_lwmm.planning.recipe import FILE_NAME, load_recipe
+from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
 from hf_lwmm.progress import Progress, silent
 
 
@@ -22,8 +22,9 @@ from hf_lwmm.progress import Progress, silent
 class Reproduction:
     """The outcome of merging again: `same` is True if the bytes are the recorded ones, and what would be loaded.
 
-    The mappings go from file name to SHA-256. `loaded` are the files that a loader of the repository would take, and
-    `why` says what is wrong with them, if anything is.
+    The mappings go from file name to SHA-256, of the weights and of what the merge has beside them, if its recipe says.
+    `loaded` are the files of weights that a loader of the repository would take, and `why` says what is wrong with
+    them, or with what is loaded together with them, if anything is.
     """
 
     repo: str
@@ -73,7 +74,8 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
         base=parse_hub_ref(recipe.base) if recipe.base else None,
         measurements=tuple(map(parse_hub_ref, recipe.measurements)),
     )
-    stored = hub.file_hashes({name: hub.fetch(source, name) for name in recipe.output if name in source.files})
+    recorded = {**recipe.output, **(recipe.beside or {})}
+    stored = hub.file_hashes({name: hub.fetch(source, name) for name in recorded if name in source.files})
     with scratch_folder() as folder:
         again = merge(
             models,
@@ -84,10 +86,21 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
             writing=WriteOptions(recipe.files.format, recipe.files.max_shard_size, allow_nonfinite=True),
             progress=progress,
         )
-    merged = dict(again.recipe.output)
+    merged = {**again.recipe.output, **((again.recipe.beside or {}) if recipe.beside is not None else {})}
     loaded, why = _loaded(source, sorted(recipe.output))
-    same = merged == dict(recipe.output) == stored and not why
-    return Reproduction(source.label, same, recipe.output, stored, merged, loaded, why)
+    why = why or _beside(source, loaded, again.recipe)
+    same = merged == recorded == stored and not why
+    return Reproduction(source.label, same, recorded, stored, merged, loaded, why)
+
+
+def _beside(source: Source, loaded: Sequence[str], made: Recipe) -> str:
+    """What is wrong with the files that are loaded together with the weights, empty if nothing is."""
+    folders = {PurePosixPath(name).parent.as_posix() for name in loaded or made.output}
+    own = {*made.output, *(made.beside or {})}
+    for folder in sorted(folders):
+        if others := [name for name in loaded_beside(source.files, folder) if name not in own]:
+            return f"{', '.join(others)} would be loaded together with the weights, which the recipe does not make."
+    return ""
 
 
 def _loaded(source: Source, output: Sequence[str]) -> tuple[tuple[str, ...], str]:

@@ -11,9 +11,11 @@ from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
+from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.sweeping.grid import SweepAxes
 from hf_lwmm.sweeping.run_options import SweepRun
@@ -52,6 +54,7 @@ def sweep(
 
     Raises:
         PlanError: if a choice has no meaning, or no merge can be carried out.
+        MergeError: if `output` is a model or an image, or in a folder of them, or cannot be written.
         SweepError: if `output` holds results of other models or data, or another sweep writes it.
         ExtraError: if an extra is not installed.
         HfLwmmError: if a model or the data cannot be read.
@@ -65,6 +68,8 @@ def sweep(
     if len(models) < 2:
         raise PlanError("A sweep needs at least two models. Name them all: hf-lwmm sweep org/a org/b --data org/d")
     _check_inputs(inputs, len(models))
+    read = local_inputs(*models, inputs, as_images(images), evaluation, network, axes.fixed)
+    check_target(Path(output), overwrite=True, inputs=read)  # what it holds is added to, or refused
     from hf_lwmm.sweeping.scorer import SweepSetup
     from hf_lwmm.sweeping.sweep import run_sweep
 

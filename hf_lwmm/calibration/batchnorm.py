@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.calibration.merged_network import load_merged, pixels_of
-from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
 from hf_lwmm.errors import PlanError
 from hf_lwmm.files.byte_file import LocalFile
-from hf_lwmm.hub import parse_ref, resolve
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance
@@ -40,6 +40,8 @@ def recalibrate(
     plan: MergePlan,
     folder: Path,
     images: ImageSource,
+    *,
+    names: Mapping[str, str] = MappingProxyType({}),
     network: NetworkOptions = NetworkOptions(),
     progress: Progress = silent,
 ) -> ImageProvenance:
@@ -52,6 +54,7 @@ def recalibrate(
         plan: the plan that was written.
         folder: the folder that it was written into.
         images: the images, whose labels are not read; the split is train if the source names none.
+        names: the names that tensors of the anchor have in the files, where they have others there.
         network: system and device of the network.
 
     Returns:
@@ -65,7 +68,7 @@ def recalibrate(
     source = replace(images, split=images.split or "train")
     opened = open_unlabelled_images(source)
     loaded = load_merged(plan, folder, replace(network, compute_dtype="float32"))
-    _write(folder, estimate_bn_stats(loaded, opened, progress), loaded.label)
+    _write(folder, plan.anchor, names, estimate_bn_stats(loaded, opened, progress))
     return image_provenance(source, str(source.split), opened.count, opened.commit)
 
 
@@ -135,39 +138,38 @@ def _thawed(model: nn.Module) -> tuple[dict[str, _BatchNorm], dict[str, float]]:
     return layers, missing
 
 
-def _write(folder: Path, found: Mapping[str, Tensor], label: str) -> None:
-    """Put statistics in the place of those that a written checkpoint has."""
-    checkpoint = open_checkpoint(resolve(parse_ref(folder)), branch=None)
-    checkpoint.close()
-    slots = checkpoint.slot_map.slots
+def _write(folder: Path, anchor: Checkpoint, names: Mapping[str, str], found: Mapping[str, Tensor]) -> None:
+    """Put statistics in the place of those that the written files have of the anchor's slots."""
+    slots = anchor.slot_map.slots
     if unknown := [slot for slot in found if slot not in slots]:
         raise PlanError(
-            f"{label}: --bn-stats recalibrate cannot tell where its file has the statistics of its network "
+            f"{anchor.label}: --bn-stats recalibrate cannot tell where its file has the statistics of its network "
             f"({unknown[0]})."
         )
-    for path in checkpoint.paths.values():
-        _write_file(path, checkpoint, found, label)
+    for path in folder.glob("*.safetensors"):
+        _write_file(path, anchor, names, found)
 
 
-def _write_file(path: Path, checkpoint: Checkpoint, found: Mapping[str, Tensor], label: str) -> None:
-    """Put statistics in their places in one of a checkpoint's files."""
+def _write_file(path: Path, anchor: Checkpoint, names: Mapping[str, str], found: Mapping[str, Tensor]) -> None:
+    """Put statistics in their places in one of the written files."""
     with contextlib.closing(LocalFile(path)) as file:
         header = read_header(file)
     descriptor = os.open(path, os.O_WRONLY)
     try:
         for slot, values in found.items():
-            atom = checkpoint.slot_map.slots[slot]
-            if atom.tensor not in header.tensors:
+            atom = anchor.slot_map.slots[slot]
+            name = names.get(atom.tensor, atom.tensor)
+            if name not in header.tensors:
                 continue
-            dtype = header.tensors[atom.tensor].dtype
+            dtype = header.tensors[name].dtype
             kind = TORCH_NAMES[dtype]
             if not values.to(getattr(torch, kind)).isfinite().all():
                 raise PlanError(
-                    f"{label}: --bn-stats recalibrate finds statistics that {kind} cannot hold ({slot}); write them "
-                    "in another type (--dtype float32)."
+                    f"{anchor.label}: --bn-stats recalibrate finds statistics that {kind} cannot hold ({slot}); "
+                    "write them in another type (--dtype float32)."
                 )
             data = narrow(values.float().cpu().numpy(), dtype).data
-            place = header.starts[atom.tensor] + atom.start * ITEM_SIZES[dtype]
+            place = header.starts[name] + atom.start * ITEM_SIZES[dtype]
             if os.pwrite(descriptor, data, place) != len(data):
                 raise OSError("the disk is full")
     finally:

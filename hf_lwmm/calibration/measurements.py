@@ -23,7 +23,8 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.inference import naming_size
 from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.protocols import scored_classes
-from hf_lwmm.files.atomic import Target, atomic
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import IGNORE, match_classes
 from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.loading import LoadedModel

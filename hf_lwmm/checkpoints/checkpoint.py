@@ -62,6 +62,11 @@ class Checkpoint:
         """The tensors as slots."""
         return map_slots({name: info.shape for name, info in self.tensors.items()})
 
+    @property
+    def stored_names(self) -> Mapping[str, str]:
+        """The name in its file of each tensor."""
+        return {tensor: part.stored.get(tensor, tensor) for part in self.parts for tensor in part.tensors}
+
     @cached_property
     def processor(self) -> ProcessorSettings | None:
         """The settings of the image processor beside the weights, None if there are none.

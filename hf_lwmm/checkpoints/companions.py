@@ -5,6 +5,7 @@ Both come from the folder of the weights, as transformers reads them, and are ch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -20,7 +21,9 @@ CONFIG = "config.json"
 # transformers 5 nests the settings in the first file; where it has none, they are in the second.
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 COMPANIONS = (CONFIG, *PROCESSORS)
+ADAPTER_CONFIG = "adapter_config.json"  # peft's: transformers loads the network that it names, and changes it
 _NESTED = "image_processor"
+_LONGEST = 4096  # characters of a path
 _LARGEST = 4096  # pixels on a side: prepared so, one picture takes a gigabyte
 
 
@@ -52,7 +55,12 @@ class ProcessorSettings:
     @property
     def reduces_labels(self) -> bool:
         """True if ids in label files are one more than the classes, and 0 stands for none."""
-        return any(self.content.get(name) is True for name in ("do_reduce_labels", "reduce_labels"))
+        return self.content.get("do_reduce_labels") is True
+
+    @property
+    def names_it_as_before(self) -> bool:
+        """True if only `reduce_labels` says so, the name of the first versions, which transformers 5 passes over."""
+        return self.content.get("reduce_labels") is True and self.content.get("do_reduce_labels") is None
 
 
 WEIGHTS_NAME = "transformers_weights"  # in a config.json: the file that transformers loads, whatever else is there
@@ -67,6 +75,12 @@ def other_weights(config: Mapping[str, Any], files: Collection[str], folder: str
 def beside(folder: str, name: str) -> str:
     """Return the path in a repository of a file that stands in the folder of the weights."""
     return (PurePosixPath(folder) / name).as_posix()
+
+
+def loaded_beside(files: Collection[str], folder: str) -> tuple[str, ...]:
+    """Return those of the files that libraries load together with the weights in a folder, whatever these are."""
+    paths = (beside(folder, name) for name in (*COMPANIONS, ADAPTER_CONFIG))
+    return tuple(path for path in paths if path in files)
 
 
 def companion(source: Source, folder: str, name: str) -> str | None:
@@ -123,6 +137,28 @@ def _read(source: Source, path: str) -> Mapping[str, Any]:
         return as_mapping(read_json(hub.fetch(source, path), where), where)
     except DocumentError as error:
         raise DocumentError(f"{error} Mend it, or take it away to go on without it.") from None
+
+
+_PATH = re.compile(r"(file://)?(~[^/\n]*/|/[^/\n]+/|[A-Za-z]:[\\/]|\\\\)[^\n]*[^\s\\/][^\n]*")
+_NAMES = ("id2label", "label2id")  # whose texts are no paths, whatever they look like
+
+
+def without_local_paths(content: Any) -> Any:
+    """Return the content of a JSON file without paths of somebody's machine, at any depth.
+
+    `_name_or_path`, which says where a model was loaded from, is left out. Of any other absolute path the last part
+    stays, so that each setting is still there.
+    """
+    if isinstance(content, Mapping):
+        return {
+            name: value if name in _NAMES else without_local_paths(value)
+            for name, value in content.items()
+            if name != "_name_or_path"
+        }
+    if isinstance(content, list):
+        return [without_local_paths(value) for value in content]
+    is_path = isinstance(content, str) and len(content) < _LONGEST and _PATH.fullmatch(content)
+    return re.split(r"[\\/]", content.rstrip("\\/"))[-1] if is_path else content
 
 
 def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

@@ -24,7 +24,11 @@ _COUNTERS = {"n_averaged", "steps"}  # of the AveragedModel of torch and of mmen
 _WRAPPERS = (  # what training code calls a network within it
     "model", "net", "network", "segmentor", "segmenter", "student", "teacher", "student_model", "teacher_model",
 )  # fmt: skip
-_LOSS = re.compile(r"crit(erion)?s?|.*loss(es)?|metrics?|m?iou|acc|accuracy|confmat|f1|dice|jaccard")
+_LOSS = re.compile(r"crit(erion)?s?|.*loss(es)?|metrics")
+_METRIC = re.compile(
+    r"metric|m?iou|acc|accuracy|confmat|f1|dice|jaccard"
+)  # also what heads that predict one are called
+_LAYER, _MEAN = {"weight", "bias"}, {"mean_value", "value"}  # a mean metric's `weight` has its value beside it
 
 _LAYERS, _DEPTH = 8, 6  # of wrappers around each other, and of names that one wrapper may have
 _Texts = TypeVar("_Texts", str, list[str])
@@ -127,14 +131,23 @@ def _check_single(names: Names, label: str) -> None:
     )
 
 
-def _is_loss(name: str) -> bool:
-    """True for a module, or a tensor beside modules, that is called like a loss or a metric."""
-    return any(_LOSS.fullmatch(word) for word in tokens(name.partition(".")[0]))
+def _losses(names: Iterable[str]) -> set[str]:
+    """The names of losses, and of metrics with what they have counted: a module with layers is a head."""
+    leaves: dict[str, list[str]] = {}
+    for name in names:
+        leaves.setdefault(name.partition(".")[0], []).append(name)
+    found: set[str] = set()
+    for first, group in leaves.items():
+        words, ends = tokens(first), {name.rpartition(".")[2] for name in group}
+        counts = _LAYER.isdisjoint(ends) or not _MEAN.isdisjoint(ends)
+        if any(_LOSS.fullmatch(word) or (counts and _METRIC.fullmatch(word)) for word in words):
+            found.update(group)
+    return found
 
 
 def _without_losses(names: Names, beside: Iterable[str], notes: list[str], label: str) -> Names:
     """The names without those of losses and metrics among `beside`, unless there is nothing else."""
-    losses = {name for name in beside if _is_loss(name)}
+    losses = _losses(beside)
     if not losses or len(losses) == len(names):
         return names
     firsts = ", ".join(sorted({shown(name.partition(".")[0]) for name in losses})[:5])
@@ -154,7 +167,8 @@ def _wrapper(names: Names, *, by_word: bool) -> str:
     if 2 * most < len(names) or not all(inner) or not inner:
         return ""
     shared = len(inner) == len(names)
-    alone = shared or all(_is_loss(name) for name in names if not name.startswith(first + "."))
+    others = [name for name in names if not name.startswith(first + ".")]
+    alone = shared or len(_losses(others)) == len(others)
     known, found = named_parts(names), ""
     best = known
     for depth in range(1, min(len(_common(min(inner), max(inner))), _DEPTH) + 1):

@@ -19,7 +19,8 @@ class WeightFile:
     """One of the files that hold a model's tensors.
 
     `chosen` is true if the file itself had an entry for the branch that was asked for, `lightning` if it holds a
-    Lightning module, and `whole` if it holds a pickled module, which is loaded by the names that it has.
+    Lightning module, and `whole` if it holds a pickled module, which is loaded by the names that it has. `stored` are
+    the names in the file of tensors that have got others.
     """
 
     name: str
@@ -32,11 +33,13 @@ class WeightFile:
     chosen: bool = False
     lightning: bool = False
     whole: bool = False
+    stored: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def renamed(self, names: Mapping[str, str]) -> WeightFile:
         """Return the file with the tensors of `names` alone, which has their present names by their new ones."""
         tensors = {name: self.tensors[old] for name, old in names.items()}
-        return replace(self, tensors=tensors, reader=self.reader.renamed(names))
+        stored = {name: self.stored.get(old, old) for name, old in names.items()}
+        return replace(self, tensors=tensors, reader=self.reader.renamed(names), stored=stored)
 
 
 def open_weight_file(name: str, file: ByteFile, branch: str) -> WeightFile:

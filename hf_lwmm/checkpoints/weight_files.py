@@ -68,6 +68,11 @@ def first_file(files: Collection[str]) -> str | None:
     return candidates[0] if preferred or len(candidates) == 1 else None
 
 
+def weights_in(files: Iterable[str], folder: str) -> tuple[str, ...]:
+    """Return those of the files that hold weights and stand in a folder itself, "" for the top of a repository."""
+    return tuple(name for name in _weights(files) if _folder([name]) == folder)
+
+
 def _named(source: Source, names: tuple[str, ...]) -> ChosenFiles:
     """The files that a reference names, as they are."""
     if len(names) == 1 and names[0].endswith(INDEX_SUFFIX):

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from hf_lwmm._version import __version__
-from hf_lwmm.errors import HfLwmmError, kept, naming_extras
+from hf_lwmm.errors import HfLwmmError, held, kept, naming_extras
 
 # Each command and its one line of help. Its module is imported when it is run, so that `--help` costs little; a test
 # holds the lines against the commands' own.
@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "Describe models: layout, architecture, classes, size.",
     "search": "Find models on the Hub that can be merged.",
     "diff": "Compare two models layer by layer.",
+    "push": "Push a merged folder to a repository.",
     "reproduce": "Make a merge again from its recipe and compare the bytes.",
     "methods": "List the merge methods with their needs and options.",
     "measure": "Measure a model on images for fisher and regmean.",
@@ -151,7 +152,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _end() -> None:
-    _tell_once("what was downloaded or scored is kept, and the next run removes what is half-written")
+    notes = held() or ("what was downloaded or scored is kept, and the next run removes what is half-written",)
+    _tell_once(*notes)
     os._exit(130)
 
 

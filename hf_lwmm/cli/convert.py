@@ -81,7 +81,6 @@ def convert(
     notes(said)
     if as_json:
         print_json({**data, "notes": list(said), "pushed": vars(pushed) if pushed else None})
-        return
-    for line in lines:
+    for line in lines if not as_json else ():
         say(line)
-    print_pushed(pushed)
+    print_pushed(pushed, quiet=as_json)

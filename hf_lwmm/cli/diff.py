@@ -37,6 +37,7 @@ def diff(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Draw the differences over depth (.png, .svg, .pdf).", show_default=False),
     ] = None,
+    overwrite: options.Overwrite = False,
     branch: options.Branch = "student",
     headers: Annotated[
         bool, typer.Option("--headers", help="Compare names, shapes and types alone; nothing is downloaded.")
@@ -53,8 +54,7 @@ def diff(
             raise hf_lwmm.PlanError("--headers reads no values; leave out --tau, --granularity and --plot.")
         _show_headers(hf_lwmm.diff_headers(first, second, branch=branch), full, as_json)
         return
-    if plot is not None:
-        hf_lwmm.check_picture_name(plot)
+    target = hf_lwmm.check_picture_name(plot, first, second, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         report = hf_lwmm.diff(
             first, second, taus=tau or [10.0], granularity=granularity, branch=branch, progress=progress
@@ -63,9 +63,9 @@ def diff(
         print_json(report.to_dict())
     else:
         _print(report, full)
-    if plot is not None:
-        hf_lwmm.plot_discrepancy(report, plot)
-        note(f"Drew {plot}")
+    if target is not None:
+        hf_lwmm.plot_discrepancy(report, target)
+        note(f"Drew {target.path}")
 
 
 def _show_headers(found: hf_lwmm.HeaderDiff, full: bool, as_json: bool) -> None:

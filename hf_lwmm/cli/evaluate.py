@@ -34,6 +34,7 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Also write the report here, as .json or .md.", show_default=False),
     ] = None,
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Score models on a labelled data set.
@@ -42,10 +43,11 @@ def evaluate(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    target = hf_lwmm.check_report_name(output, *(models or ()), images) if output is not None else None
     if evaluation.examples and plot is None:
         raise hf_lwmm.PlanError("--examples draws into a folder: name it with --plot FOLDER.")
-    options.check_folder("--plot", plot)
+    read = (*(models or ()), images, evaluation, network)
+    target = hf_lwmm.check_report_name(output, *read, overwrite=overwrite) if output is not None else None
+    folder = hf_lwmm.check_score_plots(plot, *read, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.evaluate(models or [], images, evaluation=evaluation, network=network, progress=progress)
     if found is None:
@@ -53,12 +55,12 @@ def evaluate(
     notes(found.notes)
     if target is not None:
         hf_lwmm.save_report(found, target)
-    if plot is not None:
-        for path in (*hf_lwmm.save_score_plots(found, plot), *hf_lwmm.save_examples(found, plot)):
-            note(f"Drew {path}")
     if as_json:
         print_json(found.to_dict())
     else:
         print_markdown(found.to_markdown())
         say()
         say(f"{found.images_per_second:.2f} images/s")
+    if folder is not None:  # last, so that no scores are lost where it fails
+        for path in (*hf_lwmm.save_score_plots(found, folder), *hf_lwmm.save_examples(found, folder)):
+            note(f"Drew {path}")

@@ -71,6 +71,8 @@ def merge(
     as_json: options.Json = False,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
+    if recipe and output and _is_same(recipe, output):
+        raise hf_lwmm.PlanError(f"{output} is {recipe}, which the output is made of. Choose another output.")
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)
@@ -111,6 +113,7 @@ def merge(
         print_json(_data(result))
     else:
         _print(result)
+    print_pushed(result.pushed, quiet=as_json)
 
 
 def _with_recorded_system(
@@ -122,6 +125,13 @@ def _with_recorded_system(
         flag = given.flag(next(iter(changed)))
         raise hf_lwmm.PlanError(f"{flag}: no network runs, since the recipe has the layer weights.")
     return replace(given, system=given.system or recorded) if runs or inputs.tuning is not None else given
+
+
+def _is_same(file: Path, other: Path) -> bool:
+    try:
+        return file.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _same_weights(knobs: hf_lwmm.Knobs, recorded: hf_lwmm.Knobs) -> bool:
@@ -154,4 +164,3 @@ def _print(result: hf_lwmm.MergeResult) -> None:
             say(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")
     if result.folder:
         say(f"Written to {result.folder}")
-    print_pushed(result.pushed)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
@@ -116,9 +115,3 @@ def _values(options: Sequence[str], method: type[hf_lwmm.Method]) -> dict[str, A
             raise PlanError(f"--option {text}: write NAME=VALUE, such as density=0.2.")
         found[name] = parsed(value, get_type_hints(method).get(name))
     return found
-
-
-def check_folder(option: str, folder: Path | None) -> None:
-    """Refuse a folder that a file is in the way of, before any work is done for it. Raises PlanError."""
-    if folder is not None and not next(part for part in (folder, *folder.absolute().parents) if part.exists()).is_dir():
-        raise PlanError(f"{option} {folder}: name a folder; a file is in its place.")

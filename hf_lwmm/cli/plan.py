@@ -34,6 +34,7 @@ def plan(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Draw the weights over depth (.png, .svg, .pdf).", show_default=False),
     ] = None,
+    overwrite: options.Overwrite = False,
     full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -41,19 +42,15 @@ def plan(
 
     It shows positions, slots, shapes and weights, and why the rest is not shared. Nothing is merged.
     """
-    if plot is not None:
-        hf_lwmm.check_picture_name(plot)
-    chosen = options.chosen_method(method, option or (), layerwise)
-    decided = hf_lwmm.plan(
-        models or [],
-        anchor,
-        knobs=hf_lwmm.Knobs(method=chosen, **knobs),
-        inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
-    )
+    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()))
+    own = hf_lwmm.Knobs(method=options.chosen_method(method, option or (), layerwise), **knobs)
+    read = (*(models or ()), own, inputs)
+    target = hf_lwmm.check_picture_name(plot, *read, overwrite=overwrite) if plot is not None else None
+    decided = hf_lwmm.plan(models or [], anchor, knobs=own, inputs=inputs)
     print_plan(decided, as_json=as_json, full=full)
     for checkpoint in decided.sources:
         notes(checkpoint.notes)
     note_undecided(decided)
-    if plot is not None:
-        hf_lwmm.plot_layer_weights(decided, plot)
-        note(f"Drew {plot}")
+    if target is not None:
+        hf_lwmm.plot_layer_weights(decided, target)
+        note(f"Drew {target.path}")

@@ -25,6 +25,7 @@ def predict(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     output: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("predictions"),
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours over the picture.")] = 0.6,
+    overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
     """Segment pictures and write overlays and label files.
@@ -32,7 +33,9 @@ def predict(
     Panoptic models also give a segment PNG for each picture.
     """
     with hf_lwmm.progress_bar() as progress:
-        found = hf_lwmm.predict(model, pictures, output, opacity=opacity, network=network, progress=progress)
+        found = hf_lwmm.predict(
+            model, pictures, output, opacity=opacity, overwrite=overwrite, network=network, progress=progress
+        )
     notes(found.notes)
     for path, reason in found.failed:
         warn(f"{path}: skipped: {reason}")

@@ -44,6 +44,9 @@ def sweep(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FOLDER", help="Draw scores by subset and anchor, and by knob.", show_default=False),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace an existing --report, and plots.", show_default=False)
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Merge and score many combinations, and rank them.
@@ -52,17 +55,18 @@ def sweep(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
-    read = (*(models or ()), base, *(measurements or ()), images)
-    target = hf_lwmm.check_report_name(report, *read) if report is not None else None
-    options.check_folder("--plot", plot)
     knobs = hf_lwmm.Knobs(**fixed)
+    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()))
+    read = (*(models or ()), inputs, images, knobs, evaluation)
+    target = hf_lwmm.check_report_name(report, *read, overwrite=overwrite) if report is not None else None
+    folder = hf_lwmm.check_sweep_plots(plot, *read, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.sweep(
             models or [],
             images,
             output,
             axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
-            inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ())),
+            inputs=inputs,
             evaluation=evaluation,
             network=network,
             run=run,
@@ -71,13 +75,13 @@ def sweep(
     notes(found.notes)
     if target is not None:
         hf_lwmm.save_report(found, target)
-    if plot is not None:
-        for path in hf_lwmm.save_sweep_plots(found.records(), plot, found.metric):
-            note(f"Drew {path}")
     if as_json:
         print_json(found.to_dict())
     else:
         _print_table(found)
+    if folder is not None:  # last, so that no scores are lost where it fails
+        for path in hf_lwmm.save_sweep_plots(found.records(), folder, found.metric):
+            note(f"Drew {path}")
 
 
 def _print_table(found: hf_lwmm.SweepReport) -> None:

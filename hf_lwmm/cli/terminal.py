@@ -56,11 +56,15 @@ def print_markdown(text: str) -> None:
     out.print(Markdown(printable(text), hyperlinks=False))
 
 
-def print_pushed(pushed: hf_lwmm.Pushed | None) -> None:
-    """Print where a push went."""
-    if pushed is not None and pushed.changed:
+def print_pushed(pushed: hf_lwmm.Pushed | None, *, quiet: bool = False) -> None:
+    """Print the warnings of a push, and, unless `quiet`, where it went."""
+    for warning in pushed.warnings if pushed is not None else ():
+        warn(warning)
+    if pushed is None or quiet:
+        return
+    if pushed.changed:
         say(f"Pushed to {pushed.pull_request or pushed.url}")
-    elif pushed is not None:
+    else:
         say(f"{pushed.url} holds exactly this already; nothing was pushed.")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -141,14 +140,14 @@ def _is_lossless_webp(content: bytes) -> bool:
     return True
 
 
-def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] = MappingProxyType({})) -> Ids:
+def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] | None = None) -> Ids:
     """Return the ids of a label file, (height, width) integers; a palette picture gives its indices, if not renumbered.
 
     Args:
         stored: the content of the file, or its path.
         where: what error messages call it.
-        colours: the id of each colour, for files that show ids as 8-bit colours, in a palette, too. Of colours with 16
-            bits a channel, as SYNTHIA has them, the first channel holds the ids.
+        colours: the id of each colour, for files that show ids as 8-bit colours, in a palette, too; None if nothing
+            says what the ids are. Of colours with 16 bits a channel, as SYNTHIA has, the first channel holds the ids.
 
     Raises:
         DatasetError: if it cannot be decoded, is lossy, or its colours do not stand for ids.
@@ -166,7 +165,7 @@ def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] = 
         if _has_deep_colours(content):
             values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
     if values.ndim == 3:
-        values = _ids_of_colours(values, where, colours)
+        values = _ids_of_colours(values, where, colours or {})
     if values.dtype.kind not in "bui":
         raise DatasetError(f"{where}: has fractional values; labels are whole numbers.")
     return values.astype(np.uint8) if values.dtype.kind == "b" else values

@@ -16,7 +16,7 @@ from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, obj
 from hf_lwmm.data.decoding import decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
-from hf_lwmm.data.rows import Rows, file_of, open_rows, stored
+from hf_lwmm.data.rows import Rows, file_of, open_rows
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError, DocumentError
 from hf_lwmm.files.documents import read_json
@@ -32,7 +32,8 @@ class Sample:
     """One image with its annotations.
 
     `image` is 8-bit RGB. `label` is a (height, width) array of class ids, or the class id of the whole image.
-    `segments` are there in panoptic data sets, `boxes` in data sets of objects.
+    `segments` are there in panoptic data sets, `boxes` in data sets of objects. `files` are those that were read of a
+    folder of this machine.
     """
 
     index: int
@@ -41,6 +42,7 @@ class Sample:
     label: Ids | int = field(repr=False)
     segments: PanopticMap | None = field(default=None, repr=False)
     boxes: Boxes | None = field(default=None, repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     def check_size(self, data: str) -> None:
         """Refuse a map that is neither as large as its image nor larger or smaller by a whole factor.
@@ -93,6 +95,11 @@ class LabelledImages:
 
     def __iter__(self) -> Iterator[Sample]:
         return (self.read(index) for index in range(self.count))
+
+    def leads_out(self, sample: Sample) -> bool:
+        """Return True if a file of a sample is in another place than the folder that was opened, by way of a link."""
+        root = Path(self.source.data) if self.source is not None else None
+        return root is not None and root.is_dir() and not all(hub.is_inside(root, file) for file in sample.files)
 
 
 def open_images(images: ImageSource | str | Path, *, task: str = "semantic") -> LabelledImages:
@@ -149,7 +156,7 @@ def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImag
     def read(index: int) -> Sample:
         picture, label = tree.pairs[index]
         values = _numbered(label_ids(label, str(label), colours), named, str(label))
-        return Sample(index, picture.name, decode_rgb(picture, str(picture)), values)
+        return Sample(index, picture.name, decode_rgb(picture, str(picture)), values, files=(picture, label))
 
     classes = tree.classes or tuple(numbers.values()) or None
     return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=scheme or _settled(numbers))
@@ -160,10 +167,10 @@ def _of_list(listed: Listed, name: str) -> LabelledImages:
         picture = listed.images[index]
         image = decode_rgb(picture, str(picture))
         if listed.task == "detection":
-            return Sample(index, picture.name, image, 0, boxes=listed.boxes[index]())
+            return Sample(index, picture.name, image, 0, boxes=listed.boxes[index](), files=(picture,))
         label, entries = listed.segments[index]
         segments = panoptic_map(label, entries, str(label))
-        return Sample(index, picture.name, image, segments.class_map(), segments)
+        return Sample(index, picture.name, image, segments.class_map(), segments, files=(picture, label))
 
     return LabelledImages(name, len(listed.images), read, listed.task, listed.classes)
 
@@ -183,17 +190,21 @@ def _of_rows(source: ImageSource) -> LabelledImages:
     def read(index: int) -> Sample:
         where, row = f"{rows.shown}, image {index}", read_row(index)
         file = file_of(row[image])
-        picture = decode_rgb(stored(row[image], where), f"{where} ({file})")
+        source_of = [rows.stored(row[image], where)]
+        picture = decode_rgb(source_of[0], f"{where} ({file})")
         where = f"{where}, its label"
-        segments, found = None, row[label]
+        segments, boxes, found = None, None, row[label]
+        if maps:
+            source_of.append(rows.stored(found, where))
         if task == "detection":
-            return Sample(index, file or str(index), picture, 0, boxes=boxes_of(_objects(found, numbers), where))
-        if task == "panoptic":
-            segments = panoptic_map(stored(found, where), _listed(row[SEGMENTS], numbers, where), where)
+            found, boxes = 0, boxes_of(_objects(found, numbers), where)
+        elif task == "panoptic":
+            segments = panoptic_map(source_of[1], _listed(row[SEGMENTS], numbers, where), where)
             found = segments.class_map()
         elif task == "semantic":
-            found = _numbered(label_ids(stored(found, where), where, colours), named, where)
-        return Sample(index, file or str(index), picture, found, segments)
+            found = _numbered(label_ids(source_of[1], where, colours), named, where)
+        files = tuple(each for each in source_of if isinstance(each, Path))
+        return Sample(index, file or str(index), picture, found, segments, boxes, files)
 
     classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
     return LabelledImages(rows.shown, rows.count, read, task, classes, scheme, rows.commit, in_order=rows.streaming)

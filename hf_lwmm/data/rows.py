@@ -10,6 +10,8 @@ from threading import Lock
 from typing import Any
 
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.hub import is_inside
+from hf_lwmm.planning.images import check_place
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,32 @@ class Rows:
 
         return read
 
+    def stored(self, value: Mapping[str, Any] | None, where: str) -> bytes | Path:
+        """Return what the column of an undecoded picture holds: the content of its file, or the file's path.
+
+        Raises:
+            DatasetError: if it holds nothing, or a data set of the Hub names a file that is not in the Hub's caches.
+        """
+        if value and value.get("bytes"):
+            return bytes(value["bytes"])
+        if not value or not value.get("path"):
+            raise DatasetError(f"{where}: is missing.")
+        path = Path(value["path"])
+        if not Path(self.name).is_dir() and path.is_file() and not any(is_inside(each, path) for each in _caches()):
+            raise DatasetError(
+                f"{where}: names the file {str(path)!r} of this machine, which a data set of the Hub cannot mean. It "
+                "was not read."
+            )
+        return path
+
+
+def _caches() -> tuple[Path, ...]:
+    """Where files of data sets on the Hub are kept on this machine."""
+    from datasets.config import DOWNLOADED_DATASETS_PATH, HF_DATASETS_CACHE
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_DATASETS_CACHE), Path(DOWNLOADED_DATASETS_PATH), Path(HF_HUB_CACHE)
+
 
 def open_rows(
     data: str,
@@ -109,8 +137,7 @@ def open_rows(
 
     folder = Path(data).is_dir()
     name, _, revision = (data, "", "") if folder else data.partition("@")
-    if not folder and name.count("/") != 1:
-        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+    check_place(data)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     try:
@@ -128,19 +155,6 @@ def open_rows(
         raise DatasetError(message) from None
     shown = f"{Path(data).resolve().name if folder else data}, split {split}"
     return Rows(name, revision or None, split, shown, table, streaming)
-
-
-def stored(value: Mapping[str, Any] | None, where: str) -> bytes | Path:
-    """Return what the column of an undecoded picture holds: the content of its file, or the file's path.
-
-    Raises:
-        DatasetError: if it holds nothing.
-    """
-    if value and value.get("bytes"):
-        return bytes(value["bytes"])
-    if value and value.get("path"):
-        return Path(value["path"])
-    raise DatasetError(f"{where}: is missing.")
 
 
 def file_of(value: Mapping[str, Any] | None) -> str:

@@ -12,7 +12,7 @@ from PIL import Image
 from hf_lwmm.data.columns import image_column
 from hf_lwmm.data.decoding import decode_rgb
 from hf_lwmm.data.folders import cityscapes_images, pictures_in, split_names
-from hf_lwmm.data.rows import file_of, open_rows, stored
+from hf_lwmm.data.rows import file_of, open_rows
 from hf_lwmm.planning.images import ImageSource, as_images
 
 # Folders in which trees keep the images of a split; the closest fit first, so that no label is taken for an image.
@@ -116,6 +116,6 @@ def _of_rows(source: ImageSource, split: str) -> UnlabelledImages:
 
     def read(index: int) -> UnlabelledImage:
         where, value = f"{rows.shown}, image {index}", read_row(index)[column]
-        return UnlabelledImage(file_of(value) or str(index), decode_rgb(stored(value, where), where))
+        return UnlabelledImage(file_of(value) or str(index), decode_rgb(rows.stored(value, where), where))
 
     return UnlabelledImages(rows.shown, rows.count, read, rows.commit)

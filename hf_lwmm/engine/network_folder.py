@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, beside, companion
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoints.companions import (
+    COMPANIONS,
+    CONFIG,
+    WEIGHTS_NAME,
+    beside,
+    companion,
+    without_local_paths,
+)
+from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
 from hf_lwmm.checkpoints.torch_sharing import check_apart
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
+from hf_lwmm.checkpoints.unwrapping import without_pure_wrappers
 from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
@@ -23,18 +32,56 @@ from hf_lwmm.progress import Progress, silent
 
 
 def write_network(
-    plan: MergePlan, folder: Path, *, writing: WriteOptions = WriteOptions(), progress: Progress = silent
+    plan: MergePlan,
+    folder: Path,
+    *,
+    names: Mapping[str, str] | None = None,
+    writing: WriteOptions = WriteOptions(),
+    progress: Progress = silent,
 ) -> tuple[str, ...]:
     """Write the merged tensors and what stands beside the anchor's weights; return the names of the weight files.
+
+    `names` are as for `write_merged`: `names_for_loaders` has those by which the anchor's loader finds them.
 
     Raises:
         MergeError: as `write_merged`.
     """
-    weights = write_merged(plan, folder, writing=writing, progress=progress)
+    weights = write_merged(plan, folder, names=names, writing=writing, progress=progress)
     for name, path in _beside_anchor(plan).items():
         content = hub.fetch(plan.anchor.source, path).read_bytes()
-        (folder / name).write_bytes(_config(content, plan) if name == CONFIG else content)
+        (folder / name).write_bytes(_settings(content, name, plan) if name in COMPANIONS else content)
     return weights
+
+
+def names_for_loaders(anchor: Checkpoint) -> Mapping[str, str]:
+    """Return the names under which tensors are written so that whatever loads the anchor finds them.
+
+    They are the names in the anchor's file, with the wrappers that were taken off. A class of transformers, for which
+    there is a config.json, has no `module.` or `_orig_mod.` before its names, and gets none. Copies of a network that
+    are stored in another way than by a prefix, such as the averages of mmcv, have the names of the network.
+    """
+    stored = anchor.stored_names
+    if "architectures" in anchor.config or not all(("." + old).endswith("." + new) for new, old in stored.items()):
+        return {}
+    if "model_type" not in anchor.config:
+        return stored
+    short = {old: new for new, old in without_pure_wrappers({old: old for old in stored.values()}).items()}
+    return {new: short[old] for new, old in stored.items() if old in short}
+
+
+def names_note(anchor: Checkpoint) -> tuple[str, ...]:
+    """Return a note on the names that a merge's tensors get, if its anchor's were read without wrappers of theirs."""
+    stored, names = anchor.stored_names, names_for_loaders(anchor)
+    if all(new == old for new, old in stored.items()):
+        return ()
+    wrapped = next((names[new] for new in names if names[new] != new), None)
+    if wrapped is not None:
+        return (f"Tensors are named as in the file of {anchor.label} ({shown(wrapped)}), so that its code loads them.",)
+    first = next(new for new, old in stored.items() if new != old)
+    hosted = not {"architectures", "model_type"}.isdisjoint(anchor.config)
+    who = "transformers names" if hosted else "their network's code names"
+    other = f"not as in the file of {anchor.label} ({shown(stored[first])})"
+    return (f"Tensors are named as {who} them ({shown(first)}), {other}.",)
 
 
 def _beside_anchor(plan: MergePlan) -> dict[str, str]:
@@ -55,16 +102,18 @@ def code_files(plan: MergePlan) -> tuple[str, ...]:
     return tuple(path.name for path in found if path == PurePosixPath(plan.anchor.folder) / path.name)
 
 
-def _config(content: bytes, plan: MergePlan) -> bytes:
-    """The anchor's configuration, without a path of somebody's machine or a name of its weights, and with the dtype."""
-    config: dict[str, Any] = dict(as_mapping(parse_json(content, CONFIG), CONFIG))
-    left_out = [name for name in ("_name_or_path", WEIGHTS_NAME) if config.pop(name, None) is not None]
-    changed = bool(left_out)
-    if plan.knobs.dtype is not None:
-        key = "torch_dtype" if "torch_dtype" in config else "dtype"
-        changed |= config.get(key) != plan.knobs.dtype
-        config[key] = plan.knobs.dtype
-    return (json.dumps(config, indent=2, sort_keys=True) + "\n").encode() if changed else content
+def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
+    """A file of the anchor's settings, as it is if nothing in it has to change.
+
+    It has no paths of somebody's machine. The configuration names no file of weights, and the dtype that is written.
+    """
+    stated = as_mapping(parse_json(content, name), name)
+    settings: dict[str, Any] = without_local_paths(stated)
+    if name == CONFIG:
+        settings.pop(WEIGHTS_NAME, None)
+        if plan.knobs.dtype is not None:
+            settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = plan.knobs.dtype
+    return content if settings == stated else (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
 
 
 def check_format(plan: MergePlan, writing: WriteOptions) -> None:

@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,17 +102,25 @@ def write_tensors(
 
 
 def write_merged(
-    plan: MergePlan, folder: Path, *, writing: WriteOptions = WriteOptions(), progress: Progress = silent
+    plan: MergePlan,
+    folder: Path,
+    *,
+    names: Mapping[str, str] | None = None,
+    writing: WriteOptions = WriteOptions(),
+    progress: Progress = silent,
 ) -> tuple[str, ...]:
     """Write the merged tensors of a plan into an existing folder and return the names of the files.
+
+    `names` are those that tensors of the anchor get in the file, where they are to have others there.
 
     Raises:
         CheckpointError: if the plan's checkpoints cannot be read.
         MergeError: as `write_tensors`.
     """
+    named = names or {}
     return write_tensors(
         plan.sources,
-        tensor_recipes(plan),
+        [replace(tensor, name=named.get(tensor.name, tensor.name)) for tensor in tensor_recipes(plan)],
         folder,
         allow_nonfinite=writing.allow_nonfinite,
         max_shard_size=writing.shard_bytes,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
 from hf_lwmm.data.loading import LabelledImages, open_images
-from hf_lwmm.errors import DatasetError, PlanError, keeping
+from hf_lwmm.errors import DatasetError, PlanError, keeping, noting
 from hf_lwmm.evaluation.examples import draw_example
 from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.per_image import score
@@ -98,13 +98,14 @@ def evaluate(
         *(note for each in models for note in each.notes),
         *unknown_classes(scored, classes),
     ]
+    examples, undrawn = _examples(opened, plan, totals, model=len(models) - 1, count=spec.examples)
     return replace(
         found,
         images_per_second=rate,
-        notes=(*every_note, *doubtful_ids(totals.confusion, opened.ids)),
+        notes=(*every_note, *doubtful_ids(totals.confusion, opened.ids), *undrawn),
         commit=opened.commit,
         confusion=_chosen(totals.confusion, classes.rows),
-        examples=_examples(opened, plan, totals, model=len(models) - 1, count=spec.examples),
+        examples=examples,
     )
 
 
@@ -152,13 +153,15 @@ def _scoring_plan(
 
 def _examples(
     images: LabelledImages, plan: ScoringPlan, totals: Totals, *, model: int, count: int
-) -> tuple[Example, ...]:
-    """Drawings of the images on which a model and the anchor differ most."""
-    differs, examples = totals.differs[model], []
+) -> tuple[tuple[Example, ...], list[str]]:
+    """Drawings of the images on which a model and the anchor differ most, and notes on what could not be drawn."""
+    differs, examples, undrawn = totals.differs[model], list[Example](), list[str]()
     for index in np.argsort(-differs, kind="stable")[:count].tolist():
         sample = images.read(index)
-        examples.append(Example(sample.name, float(differs[index]), draw_example(sample, plan)))
-    return tuple(examples)
+        with noting(f"{sample.name} was not drawn", undrawn):
+            drawn, out = draw_example(sample, plan), images.leads_out(sample)
+            examples.append(Example(sample.name, float(differs[index]), drawn, out))
+    return tuple(examples), undrawn
 
 
 def _chosen(confusion: NDArray[np.int64] | None, rows: Sequence[int]) -> NDArray[np.int64] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from hf_lwmm.evaluation.per_image import CONFIDENT, boxes_in, class_maps, segmen
 from hf_lwmm.evaluation.reading import PreparedSample, prepare
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.scoring_plan import ScoringPlan
+from hf_lwmm.files.names import fitted, tame
+from hf_lwmm.files.targets import TargetFolder, as_target_folder
 from hf_lwmm.labels import IGNORE
 
 WIDTH, COLUMNS = 360, 3  # width of a panel in pixels, and panels in a row of the sheet
@@ -55,17 +57,19 @@ def draw_example(sample: Sample, plan: ScoringPlan) -> Image.Image:
     return _sheet([picture, *panels], titles)
 
 
-def save_examples(report: EvaluationReport, folder: Path) -> list[Path]:
+def save_examples(report: EvaluationReport, folder: Path | TargetFolder) -> list[Path]:
     """Write the examples of a report into a folder as PNG files, and return their paths.
+
+    Their names are a number and what is left of the image's own name where any file system takes it.
 
     Raises:
         MergeError: if a file cannot be written.
     """
-    paths = []
+    place, targets = as_target_folder(folder), []
     for number, example in enumerate(report.examples, start=1):
-        paths.append(folder / f"{number:02d}_{Path(example.name).stem}.png")
-        save_picture(example.picture, paths[-1])
-    return paths
+        targets.append(place.file(fitted(f"{number:02d}_{tame(PurePosixPath(example.name).stem)}", ".png")))
+        save_picture(example.picture, targets[-1])
+    return [each.path for each in targets]
 
 
 def _maps(sample: PreparedSample, plan: ScoringPlan) -> list[NDArray[np.int64]]:

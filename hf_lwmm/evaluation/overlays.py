@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_lwmm.evaluation.inference import panoptic, segment
+from hf_lwmm.evaluation.prediction_files import PredictionFiles
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import label_sets, normalise
 from hf_lwmm.networks.loading import LoadedModel
 
@@ -38,16 +40,17 @@ class Predictions:
     notes: tuple[str, ...] = ()
 
 
-def write_prediction(loaded: LoadedModel, path: Path, picture: Image.Image, target: Path, opacity: float) -> Prediction:
-    """Segment a picture, and write the result into files whose names begin with `target`.
+def write_prediction(
+    loaded: LoadedModel, path: Path, picture: Image.Image, files: PredictionFiles, opacity: float
+) -> Prediction:
+    """Segment a picture, and write the result into files.
 
     Args:
         loaded: a semantic or panoptic network.
         path: the file of the picture.
         picture: its content, 8-bit RGB.
-        target: folder and beginning of the names of the files: `_overlay.png`, `_labels.png` (class ids, with the
-            colours of the classes as palette) and, for panoptic networks, `_segments.png` (id = R + 256 G + 256^2 B, as
-            in COCO) with `_segments.json`.
+        files: the places of the overlay, the labels (class ids, with the colours of the classes as palette) and, for
+            panoptic networks, the segments (id = R + 256 G + 256^2 B, as in COCO) with their table in JSON.
         opacity: the opacity of the colours over the picture, from 0 to 1.
 
     Raises:
@@ -57,17 +60,20 @@ def write_prediction(loaded: LoadedModel, path: Path, picture: Image.Image, targ
     overlay = np.asarray(picture) * (1 - opacity) + colours[labels] * opacity
     indexed = Image.fromarray(labels, "P")
     indexed.putpalette(colours.reshape(-1).tolist())
-    files = [Path(f"{target}_overlay.png"), Path(f"{target}_labels.png")]
-    save_picture(Image.fromarray(overlay.round().astype(np.uint8)), files[0])
-    save_picture(indexed, files[1])
+    written = [files.overlay, files.labels]
+    save_picture(Image.fromarray(overlay.round().astype(np.uint8)), files.overlay)
+    save_picture(indexed, files.labels)
     if loaded.task == "panoptic":
-        files += _write_segments(loaded, panoptic(loaded, picture), target)
+        _write_segments(loaded, panoptic(loaded, picture), files)
+        written += [files.segments, files.table]
     parts = np.bincount(labels.reshape(-1), minlength=len(loaded.classes)) / labels.size
     shares = {name: float(part) for name, part in zip(loaded.classes, parts, strict=True) if part}
-    return Prediction(path, tuple(files), dict(sorted(shares.items(), key=lambda item: -item[1])))
+    return Prediction(
+        path, tuple(each.path for each in written), dict(sorted(shares.items(), key=lambda item: -item[1]))
+    )
 
 
-def _write_segments(loaded: LoadedModel, codes: NDArray[np.int64], target: Path) -> list[Path]:
+def _write_segments(loaded: LoadedModel, codes: NDArray[np.int64], files: PredictionFiles) -> None:
     divisor = int(loaded.model.config.label_divisor)
     void = 255 * divisor
     ids = np.zeros(codes.shape, np.int64)
@@ -78,20 +84,18 @@ def _write_segments(loaded: LoadedModel, codes: NDArray[np.int64], target: Path)
         segments.append({"id": number, "category": category, "isthing": code % divisor > 0,
                          "area": int((codes == code).sum())})  # fmt: skip
     rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-    files = [Path(f"{target}_segments.png"), Path(f"{target}_segments.json")]
-    save_picture(Image.fromarray(rgb), files[0])
-    with atomic(files[1]) as place:
+    save_picture(Image.fromarray(rgb), files.segments)
+    with atomic(files.table) as place:
         place.write_text(json.dumps(segments, indent=1) + "\n", encoding="utf-8")
-    return files
 
 
-def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a picture in the format of the path's suffix; a file under this name is always whole.
+def save_picture(picture: Image.Image, target: Target | Path) -> None:
+    """Write a picture in the format of the name's suffix; a file under this name is always whole.
 
     Raises:
         MergeError: if it cannot be written.
     """
-    with atomic(path) as place:
+    with atomic(target) as place:
         picture.save(place)
 
 

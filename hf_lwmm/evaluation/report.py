@@ -122,12 +122,13 @@ class Example:
     """An image on which the last model and the anchor differ much, drawn with the labels and all predictions.
 
     `differs` is the fraction of the labelled pixels on which they differ; for detectors, the difference in the number
-    of boxes found.
+    of boxes found. `leads_out` is true if its files are in another place than the folder of the data, by way of a link.
     """
 
     name: str
     differs: float
     picture: Image.Image = field(repr=False)
+    leads_out: bool = False
 
 
 @dataclass(frozen=True)

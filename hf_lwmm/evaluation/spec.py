@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from hf_lwmm.options import option
 from hf_lwmm.planning.scoring import ScoringOptions
 
+EXAMPLE_NAMES = ("[0-9][0-9]*_*.png",)  # patterns of the names of drawn examples
+
 
 @dataclass(frozen=True)
 class EvaluationSpec(ScoringOptions):

@@ -13,8 +13,10 @@ import yaml
 from hf_lwmm.errors import DocumentError
 
 MAX_SIZE = 16 * 2**20  # bytes; the largest files of this kind, lists of COCO aside, have a few hundred KB
-MAX_YAML_SIZE = 2**20  # PyYAML reads about that much in a second
+MAX_YAML_SIZE = 2**20  # which takes up to 4 s if it is nothing but brackets, and a tenth of that if a person wrote it
 MAX_DEPTH = 100  # levels of lists and mappings in each other
+_LONGEST_NUMBER = 4300  # characters, Python's own limit for those that are written in tens
+_LONGEST_NAME_IN_DIGITS = 18  # larger numbers can be chosen so that a dictionary takes minutes to fill
 _CONTAINERS = {dict, list}
 
 
@@ -74,13 +76,13 @@ def parse_yaml(text: bytes | str, where: str) -> Any:
     """
     text = _decode(text, where, MAX_YAML_SIZE)
     try:
-        content = yaml.load(text, Loader=_Loader)
-        _check_depth(content, where)
+        return yaml.load(text, Loader=_Loader)  # type: ignore[arg-type]
     except RecursionError:
         raise _too_deep(where) from None
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+    except (yaml.YAMLError, ValueError) as error:
+        if getattr(error, "problem", None) == "exceeded maximum nesting depth":  # libyaml's own bound, of 1,000
+            raise _too_deep(where) from None
         raise DocumentError(f"{where}: is not valid YAML: {_problem(error)}.") from None
-    return content
 
 
 def as_mapping(content: Any, where: str) -> Mapping[str, Any]:
@@ -172,20 +174,63 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases and without repeated names."""
+if yaml.__with_libyaml__:
+    from yaml._yaml import CParser as _Parser
+else:
+
+    class _Parser(yaml.reader.Reader, yaml.scanner.Scanner, yaml.parser.Parser):  # type: ignore[no-redef]
+        """The same in Python, ten times slower."""
+
+        def __init__(self, text: str) -> None:
+            yaml.reader.Reader.__init__(self, text)
+            yaml.scanner.Scanner.__init__(self)
+            yaml.parser.Parser.__init__(self)
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+class _Loader(yaml.composer.Composer, _Parser, yaml.constructor.SafeConstructor, yaml.resolver.Resolver):
+    """PyYAML's safe loader without aliases, repeated names, depth, and numbers that take long to read."""
+
+    def __init__(self, text: str) -> None:
+        _Parser.__init__(self, text)
+        yaml.composer.Composer.__init__(self)
+        yaml.constructor.SafeConstructor.__init__(self)
+        yaml.resolver.Resolver.__init__(self)
+        self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(
-                None, None, "an alias stands for a value; write the value out", event.start_mark
-            )
-        return super().compose_node(parent, index)
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            problem = "an alias stands for a value; write the value out"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)  # type: ignore[arg-type]
+        inside = isinstance(event, yaml.CollectionStartEvent)
+        self._depth += inside
+        if self._depth > MAX_DEPTH:
+            raise RecursionError
+        node = super().compose_node(parent, index)
+        self._depth -= inside
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+                raise OverflowError
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+            kind = node.tag.rpartition(":")[2]
+            problem = f"{shortened(node.value)} cannot be read as {kind}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []  # a !!set may be written as a list
+        names = [key.value for key, _ in pairs if isinstance(key, yaml.ScalarNode)]
         if len(set(names)) != len(names):
             twice = f"the name {_most_frequent(names)} occurs twice"
             raise yaml.constructor.ConstructorError(None, None, twice, node.start_mark)
+        for key, _ in pairs:
+            if key.tag in _NUMBERS and len(key.value) > _LONGEST_NAME_IN_DIGITS:
+                long = f"the name {shortened(key.value)} is a number of more than {_LONGEST_NAME_IN_DIGITS} characters"
+                raise yaml.constructor.ConstructorError(None, None, long, key.start_mark)
         return super().construct_mapping(node, deep)

@@ -1,21 +1,31 @@
-"""Folders for work in progress, which vanish with the work: at its end, or, after a kill, at the next run."""
+"""Folders for work in progress, which vanish with the work: at its end, or, after a kill, at the next run.
+
+A folder is locked as long as its process lives. On network drives a lock may be known to its own machine alone, so
+the name of a folder says where it was made: `.hf-lwmm-`, a mark of the host's name, one of the time since the machine
+started, and eight random characters. What another machine made is abandoned only after a week without a change.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from hf_lwmm.errors import MergeError
 from hf_lwmm.files.renaming import rename_new
 
-_PREFIX = ".hf-lwmm-"
-_NAME = re.compile(re.escape(_PREFIX) + "[a-z0-9_]{8}")
+PREFIX = ".hf-lwmm-"  # of the names of all such folders
+_NAME = re.compile(re.escape(PREFIX) + "(?:([0-9a-f]{6})-([0-9a-f]{6})-)?[a-z0-9_]{8}")
+_ABANDONED = 7 * 24 * 3600  # seconds without a change
 REPLACED = "replaced"  # folder of a scratch folder in which something waits while its name changes hands
 
 
@@ -23,18 +33,26 @@ REPLACED = "replaced"  # folder of a scratch folder in which something waits whi
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     """Return a context whose value is an empty folder in `parent`, or where the system keeps temporary files.
 
-    The folder is locked as long as its process lives. Those in the same place whose processes are dead are removed
-    first; if such a process was replacing a folder and got half the way, that folder has its name again.
+    Those in the same place whose processes are dead are removed first; if such a process was replacing a folder and
+    got half the way, that folder has its name again.
 
     Raises:
         MergeError: if the folder cannot be made.
     """
     place = parent or Path(tempfile.gettempdir())
     tidy(place)
-    try:
-        path, lock = _made(place)
-    except OSError as error:
-        raise MergeError(f"{place}: cannot be written to: {error.strerror or error}.") from None
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(locked_folder(place))
+        except OSError as error:
+            raise MergeError(f"{place}: cannot be written to: {error.strerror or error}.") from None
+        yield path
+
+
+@contextlib.contextmanager
+def locked_folder(place: Path) -> Iterator[Path]:
+    """Return a context as `scratch_folder` does, without looking for abandoned ones. Raises OSError."""
+    path, lock = _made(place)
     try:
         yield path
     finally:
@@ -58,19 +76,47 @@ def tidy(parent: Path) -> None:
 
 
 def _scratch_folders(parent: Path) -> list[Path]:
-    """The scratch folders of this user in a folder."""
+    """The scratch folders of this user in a folder that this machine made, or nobody has touched for long."""
     try:
         with os.scandir(parent) as entries:
             named = [each for each in entries if _NAME.fullmatch(each.name) and each.is_dir(follow_symlinks=False)]
-            return [Path(each) for each in named if each.stat(follow_symlinks=False).st_uid == os.getuid()]
+            own = [Path(each) for each in named if each.stat(follow_symlinks=False).st_uid == os.getuid()]
     except OSError:
         return []
+    return [each for each in own if _made_here(each.name) or _untouched(each)]
+
+
+def _made_here(name: str) -> bool:
+    """True if this machine made a scratch folder: before it was last started, or in another container of it, too."""
+    found = _NAME.fullmatch(name)
+    return found is not None and any(mark == own for mark, own in zip(found.groups(), _marks(), strict=True))
+
+
+@cache
+def _marks() -> tuple[str, str]:
+    """The marks of the host's name, and of the time since the machine started or, if unknown, again of the name."""
+    name = socket.gethostname()
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        started = name
+    host, boot = (hashlib.sha256(text.encode(errors="replace")).hexdigest()[:6] for text in (name, started))
+    return host, boot
+
+
+def _untouched(path: Path) -> bool:
+    """True if nothing in a folder was changed for so long that no process can be at work in it."""
+    try:
+        times = [Path(folder, name).lstat().st_mtime for folder, _, files in os.walk(path) for name in (".", *files)]
+    except OSError:
+        return False
+    return max(times, default=0) < time.time() - _ABANDONED
 
 
 def _made(place: Path) -> tuple[Path, int | None]:
     """A new scratch folder, and the descriptor that holds its lock."""
     while True:
-        path = Path(tempfile.mkdtemp(dir=place, prefix=_PREFIX))
+        path = Path(tempfile.mkdtemp(dir=place, prefix=f"{PREFIX}{'-'.join(_marks())}-"))
         try:
             return path, _locked(path)
         except OSError:  # without locks, as on some network drives, nobody removes it but this process

@@ -2,7 +2,17 @@
 
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, resolve
 from hf_lwmm.hub.hashes import file_hashes, sha256, stamp
-from hf_lwmm.hub.pushing import Pushed, PushOptions, check_push, push_folder, target_repo, whoami
+from hf_lwmm.hub.local_folder import is_inside
+from hf_lwmm.hub.pushing import (
+    Pushed,
+    PushOptions,
+    Replacement,
+    check_apart,
+    check_push,
+    push_folder,
+    target_repo,
+    whoami,
+)
 from hf_lwmm.hub.range_requests import RangesRefusedError
 from hf_lwmm.hub.refs import ModelRef, Ref, is_repo_id, parse_hub_ref, parse_ref
 from hf_lwmm.hub.remote_file import RemoteFile, open_remote
@@ -15,10 +25,13 @@ __all__ = [
     "RangesRefusedError",
     "Ref",
     "RemoteFile",
+    "Replacement",
     "Source",
+    "check_apart",
     "check_push",
     "fetch",
     "file_hashes",
+    "is_inside",
     "is_repo_id",
     "list_models",
     "open_remote",

@@ -163,5 +163,6 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
             raise HubError(f"{ref}: not a valid model id: {error}") from error
         except errors.HfHubHTTPError as error:
             status = getattr(error.response, "status_code", "no")
-            text = error.server_message or str(error).splitlines()[0]
-            raise HubError(f"{ref}: the Hub answered {status}: {text}") from error
+            text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
+            remedy = " Log in with `hf auth login`, or set HF_TOKEN." if status == 401 else ""
+            raise HubError(f"{ref}: the Hub answered {status}: {text}.{remedy}") from error

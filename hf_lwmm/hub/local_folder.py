@@ -20,14 +20,19 @@ def file_of(folder: Path, name: str) -> Path:
         CheckpointError: if it is a link to a place outside the folder, as a repository of a stranger may have them.
             The links of the Hub's cache, from a snapshot to the content of its files, stay inside.
     """
-    path, root = folder / name, folder.resolve()
-    real = path.resolve()
-    if not any(inside in real.parents for inside in (root, *_content_folders(root))):
+    path = folder / name
+    if not is_inside(folder, path):
         raise CheckpointError(
-            f"{folder}: its file {name!r} is a link that leads out of the folder, to {real}, and is not followed. "
-            "Put a copy in its place, or delete it."
+            f"{folder}: its file {name!r} is a link that leads out of the folder, to {path.resolve()}, and is not "
+            "followed. Put a copy in its place, or delete it."
         )
     return path
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Return True if a file lies below a folder, or where the Hub's cache keeps what links of the folder lead to."""
+    root, real = folder.resolve(), path.resolve()
+    return any(inside in real.parents for inside in (root, *_content_folders(root)))
 
 
 def _content_folders(snapshot: Path) -> tuple[Path, ...]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.errors import HubError, RefError
-from hf_lwmm.hub.calls import call, client, reaching, readable, retry
+from hf_lwmm.hub.calls import call, client, reaching, read, readable, retry
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.hashes import git_blob_id, sha256
-from hf_lwmm.hub.refs import ModelRef, parse_hub_ref
+from hf_lwmm.hub.refs import ModelRef, is_repo_id, parse_hub_ref
 from hf_lwmm.options import Options, option
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 _BRANCH = re.compile(r"(?!refs/|tags/)\w[\w.+/-]*(?<![/.])", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -42,13 +45,25 @@ class PushOptions(Options):
 
 @dataclass(frozen=True)
 class Pushed:
-    """The result of a push; `changed` is False if the repository held exactly these files already."""
+    """The result of a push; `changed` is False if the repository held exactly these files already.
+
+    `warnings` are about files of others in the repository.
+    """
 
     repo_id: str
     url: str
     commit: str | None
     pull_request: str | None
     changed: bool
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The files of a repository that a push deletes, and warnings about those that it does not."""
+
+    deleted: Set[str]
+    warnings: tuple[str, ...] = ()
 
 
 def target_repo(options: PushOptions, default_name: str) -> str:
@@ -65,32 +80,103 @@ def target_repo(options: PushOptions, default_name: str) -> str:
     return wanted.repo_id if "/" in wanted.repo_id else f"{whoami()['name']}/{wanted.repo_id}"
 
 
-def check_push(repo_id: str, options: PushOptions = PushOptions()) -> None:
+def check_push(repo_id: str, options: PushOptions = PushOptions()) -> str:
     """Check, before any work, that this user may push to a repository, which need not exist yet, with these options.
 
+    Returns:
+        The name of the repository on the Hub: a former name leads to the present one.
+
     Raises:
-        HubError: if not, if there is no token, or if the revision is nothing that can be pushed to.
+        HubError: if not, if there is no token, if the repository is public and `private` was asked for, or if the
+            revision is nothing that can be pushed to.
     """
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     api, ref = client(), ModelRef(repo_id=repo_id, revision=options.revision)
     user = whoami()
+    with readable("Pushing"):
+        only_reads = user.get("auth", {}).get("accessToken", {}).get("role") == "read"
+    if only_reads:
+        raise HubError(f"The token of {user['name']} can only read; pushing to {repo_id} needs one that can write.")
     try:
         with reaching("Pushing"):
             retry(lambda: api.auth_check(repo_id, write=not options.create_pr))
+    except GatedRepoError as error:
+        raise HubError(
+            f"{repo_id}: gated. Accept its conditions on its page before you open a pull request, or name another "
+            "repository with --push ORG/NAME."
+        ) from error
     except RepositoryNotFoundError:
         _check_new(repo_id, options, user)
-        return
+        return repo_id
     except HfHubHTTPError as error:
+        if not _is_refusal(error):
+            raise _answered(repo_id, error) from error
         if not _has_opened(ref, user):
             raise HubError(
                 f"{user['name']} may not write to {repo_id}. Use a token with write access, name another repository "
                 "with --push ORG/NAME, or open a pull request with --create-pr."
             ) from error
+    found = read(ref, lambda: api.model_info(repo_id))
+    if options.private:
+        _check_private(repo_id, found.private)
     if options.revision is not None:
-        found = call(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
-        branches, tags = ({each.name for each in refs} for refs in (found.branches, found.tags))
-        _check_revision(ref, options, branches, tags, {each.ref for each in found.pull_requests or ()})
+        refs = read(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
+        branches, tags = ({each.name for each in every} for every in (refs.branches, refs.tags))
+        _check_revision(ref, options, branches, tags, {each.ref for each in refs.pull_requests or ()})
+    return found.id if is_repo_id(found.id) else repo_id
+
+
+def _is_refusal(error: HfHubHTTPError) -> bool:
+    """True if the Hub has refused this user, and did not fail itself."""
+    return error.response.status_code in (400, 401, 403)
+
+
+def _answered(what: str, error: HfHubHTTPError) -> HubError:
+    """The error of a Hub that failed."""
+    text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
+    return HubError(f"{what}: the Hub answered {error.response.status_code}: {text}. Try again later.")
+
+
+def _check_private(repo_id: str, private: bool | None) -> None:
+    """Refuse to publish what was to be private."""
+    if not private:
+        raise HubError(
+            f"{repo_id}: is public, and --private makes only new repositories private. Name another repository, make "
+            "this one private in its settings, or leave --private out to publish."
+        )
+
+
+def check_apart(repo_id: str, options: PushOptions, inputs: Iterable[Source]) -> None:
+    """Refuse a push that would take the place of one of the models that its content was made of.
+
+    A repository may have several names, so the commits that were read are compared with its last one, too. Its other
+    branches and pull requests can be pushed to.
+
+    Raises:
+        HubError: naming the model.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+
+    if options.create_pr:
+        return
+    ref, api = ModelRef(repo_id, options.revision), client()
+
+    def last_commit() -> str | None:
+        try:
+            return api.model_info(repo_id, revision=options.revision).sha
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            return None
+
+    sha = read(ref, last_commit)
+    for source in inputs if sha is not None else ():
+        named = str(source.ref.repo_id).lower() == repo_id.lower()
+        same_branch = (source.ref.revision or "main") == (options.revision or "main")
+        if source.sha == sha or (named and same_branch):
+            raise HubError(
+                f"{repo_id}: is {source.label}, which this is made of, and a push would take its place. Push to "
+                "another repository, to another branch with --revision NAME, or propose it with --create-pr."
+            )
 
 
 def _has_opened(ref: ModelRef, user: Mapping[str, Any]) -> bool:
@@ -112,10 +198,8 @@ def _pull_request(revision: str | None) -> int | None:
 def _check_new(repo_id: str, options: PushOptions, user: Mapping[str, Any]) -> None:
     """Refuse a repository that does not exist and that this user may not create."""
     namespace = repo_id.split("/")[0]
-    organisations = [org["name"] for org in user.get("orgs", ())]
-    role = user.get("auth", {}).get("accessToken", {}).get("role")
-    if role == "read":
-        raise HubError(f"The token of {user['name']} can only read; pushing to {repo_id} needs one that can write.")
+    with readable("Pushing"):
+        organisations = [org["name"] for org in user.get("orgs", ())]
     if namespace != user["name"] and namespace not in organisations:
         raise HubError(f"{user['name']} may not create {repo_id}: not a member of {namespace}.")
     if options.create_pr:
@@ -159,11 +243,13 @@ def whoami() -> dict[str, Any]:
                 raise ValueError("it names no user")
             return user
     except HfHubHTTPError as error:
+        if not _is_refusal(error):
+            raise _answered("Pushing", error) from error
         raise HubError("The Hub does not accept this token: run `hf auth login`, or set HF_TOKEN.") from error
 
 
-# What of a repository's files, named with their hashes, a push replaces besides those of the same names.
-Superseded = Callable[[Source, Mapping[str, str]], Set[str]]
+# Given a repository, the hashes of its files, and those that a push changes, what the push replaces besides.
+Superseded = Callable[[Source, Mapping[str, str], Collection[str]], Replacement]
 
 
 def push_folder(
@@ -185,8 +271,8 @@ def push_folder(
         repo_id: the repository.
         options: how to push.
         message: the commit's message if the options have none.
-        superseded: given the repository and the hashes of its files, as the Hub names their content, returns those that
-            the same commit deletes; it may raise HubError.
+        superseded: given the repository, the hashes of its files, as the Hub names their content, and those that are
+            changed, returns those that the same commit deletes; it may raise HubError.
 
     Raises:
         HubError: if the Hub refuses; nothing is left half-pushed.
@@ -197,7 +283,8 @@ def push_folder(
     ref = ModelRef(repo_id=repo_id, revision=revision)
     number = _pull_request(revision)
     if not options.create_pr and number is None:
-        call(ref, lambda: api.create_repo(repo_id, private=options.private, exist_ok=True))
+        # None lets an organisation's own rule make it private.
+        call(ref, lambda: api.create_repo(repo_id, private=options.private or None, exist_ok=True))
         if revision is not None:
             call(ref, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
     # The Hub names large files by their SHA-256 and all others as git does.
@@ -210,12 +297,16 @@ def push_folder(
         # From the repository's present state: an attempt before may have succeeded without an answer.
         nonlocal attempts
         attempts += 1
-        head = api.model_info(repo_id, revision=revision, files_metadata=True)
+        with readable(str(ref)):
+            head = api.model_info(repo_id, revision=revision, files_metadata=True)
+        if options.private:
+            _check_private(repo_id, head.private)
         remote = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id) for s in head.siblings or ()}
         changed = [name for name in files if remote.get(name) not in own[name]]
-        gone = sorted(superseded(Source(ref, head.sha, tuple(sorted(remote))), remote) - own.keys())
+        replacement = superseded(Source(ref, head.sha, tuple(sorted(remote))), remote, changed)
+        gone, warnings = sorted(replacement.deleted - own.keys()), replacement.warnings
         if not changed and not gone:
-            return Pushed(repo_id, page, head.sha, pull_request, changed=attempts > 1)
+            return Pushed(repo_id, page, head.sha, pull_request, attempts > 1, warnings)
         done = api.create_commit(
             repo_id,
             [
@@ -227,10 +318,10 @@ def push_folder(
             revision=revision,
             parent_commit=head.sha,
         )
-        return Pushed(repo_id, page, done.oid, done.pr_url or pull_request, changed=True)
+        return Pushed(repo_id, page, done.oid, done.pr_url or pull_request, True, warnings)
 
     try:
         return call(ref, attempt)
     except (RuntimeError, ValueError, OSError) as error:  # the stock client's, after attempts of its own to upload
-        why = next(iter(str(error.__cause__ or error).splitlines()), type(error).__name__).rstrip(".")
+        why = " ".join(str(error.__cause__ or error).split()).rstrip(".") or type(error).__name__
         raise HubError(f"{ref}: the upload failed, and nothing was committed: {why}. Push again later.") from error

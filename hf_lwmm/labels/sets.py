@@ -41,7 +41,8 @@ class LabelSet:
 
     `things` are the countable classes. `colours` has a (red, green, blue) triple, 0 to 255, for each class, or none;
     `void_colours` are those of pixels that have no class. `ids` has, for each data set, the raw ids of every class in
-    that data set's label files, which may also be pictures in these colours if the data set is one of `coloured`.
+    that data set's label files, which may also be pictures in these colours if the data set is one of `coloured`. Those
+    of `indexed` are palette pictures, with each colour at the id of its class.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LabelSet:
     void_colours: tuple[Colour, ...] = field(default=(), repr=False)
     ids: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict, repr=False)
     coloured: tuple[str, ...] = field(default=(), repr=False)
+    indexed: tuple[str, ...] = field(default=(), repr=False)
 
     def table(self, scheme: str) -> NDArray[np.uint8]:
         """Return the class id of each raw id 0..255 of the data set `scheme`, 255 for ignored ones: (256,) uint8."""
@@ -73,6 +75,7 @@ def label_sets() -> Mapping[str, LabelSet]:
             tuple(map(_colour, entry.get("void_colours", ()))),
             {scheme: _raw_ids(ids) for scheme, ids in entry.get("ids", {}).items()},
             tuple(entry.get("coloured", ())),
+            tuple(entry.get("indexed", ())),
         )
         for name, entry in content.items()
     }
@@ -90,14 +93,24 @@ def _colour(text: str) -> Colour:
     return int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)
 
 
-def colours_of_ids(scheme: str | None) -> Mapping[Colour, int]:
-    """Return the raw id that each colour stands for in label files that are pictures, none if `scheme` has no such."""
+def colours_of_ids(scheme: str | None) -> Mapping[Colour, int] | None:
+    """Return the raw id that each colour stands for in label files that are pictures, none if `scheme` has no such.
+
+    None in, None out: nothing says what the ids are.
+    """
+    if scheme is None:
+        return None
     for labels in label_sets().values():
-        if scheme is not None and scheme in labels.coloured:
+        if scheme in labels.coloured:
             raw = labels.ids.get(scheme) or [(index,) for index in range(len(labels.classes))]
             found = {colour: ids[0] for colour, ids in zip(labels.colours, raw, strict=True)}
             return found | dict.fromkeys(labels.void_colours, IGNORE)
     return {}
+
+
+def indexed_schemes() -> tuple[str, ...]:
+    """Return the schemes of raw ids whose label files are palette pictures in known colours."""
+    return tuple(scheme for labels in label_sets().values() for scheme in labels.indexed)
 
 
 def coloured_schemes() -> tuple[str, ...]:
@@ -132,6 +145,12 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
     except DocumentError as error:
         raise PlanError(f"{name} is not a label set, and cannot be read as a file of classes: {error}") from None
     return LabelSet(Path(name).name, _checked(_classes_in(text, str(name)), str(name)))
+
+
+def is_label_file(name: str | Sequence[str]) -> bool:
+    """Return True if `read_label_set` reads a file of this name."""
+    plain = isinstance(name, str) and name not in label_sets() and not name.lstrip().startswith("[") and "," not in name
+    return plain and os.path.isfile(str(name))  # noqa: PTH113  (as above)
 
 
 def check_label_set(name: object, where: str) -> None:

@@ -120,9 +120,12 @@ class Layout:
 
         This quick test rules out most layouts.
         """
-        return all(
-            line.optional or any(prefix + form in forms for form in line.left[0].generics()) for line in self.lines
-        )
+        return all(any(prefix + form in forms for form in each) for each in self.required)
+
+    @cached_property
+    def required(self) -> tuple[tuple[str, ...], ...]:
+        """The `generic` names of each line that is not optional."""
+        return tuple(tuple(line.left[0].generics()) for line in self.lines if not line.optional)
 
     def lines_like(self, form: str) -> list[tuple[Pattern, Line]]:
         """Return the lines that can match names of this `generic` form, each with its pattern."""

@@ -33,6 +33,9 @@ def is_bn_stat(slot: str) -> bool:
 _OUTPUT = re.compile(
     r"classifier|class_?embed|cls(_seg)?|fc|logits?|conv_seg|linear_pred|seg(mentation)?_?head|score|head", re.I
 )
+# Of detectors in transformers, whose classifier may be several layers. These have a row for what is no object.
+_WITH_NO_OBJECT = {"class_labels_classifier", "class_predictor", "denoising_class_embed"}
+_OF_DETECTORS = {*_WITH_NO_OBJECT, "enc_score_head"}
 
 
 def names_a_classifier(slot: str) -> bool:
@@ -40,7 +43,13 @@ def names_a_classifier(slot: str) -> bool:
     found = place_of(slot)
     if found is not None:
         return "classes" in found[1].flags
-    return any(_OUTPUT.fullmatch(part) for part in slot.split(".")[:-1][-2:])
+    modules = slot.split(".")[:-1]
+    return any(map(_OUTPUT.fullmatch, modules[-2:])) or not _OF_DETECTORS.isdisjoint(modules)
+
+
+def has_no_object_row(slot: str) -> bool:
+    """Return True for a classifier of transformers' detectors, which has one more row than classes, the last."""
+    return not _WITH_NO_OBJECT.isdisjoint(slot.split("."))
 
 
 def depth_order(slots: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -148,11 +148,12 @@ def _found(names: Iterable[str]) -> list[tuple[tuple[int, bool], LayoutMatch]]:
     forms: dict[str, list[str]] = {}
     for name in names:
         forms.setdefault(generic(name), []).append(name)
+    endings = _endings(forms)
     found: list[tuple[tuple[int, bool], LayoutMatch]] = []
     for layout in LAYOUTS:
         if layout.beside and all(match.layout.component is not layout.beside for _, match in found):
             continue
-        for prefix in (*layout.prefixes, *_other_prefixes(layout, forms)):
+        for prefix in (*layout.prefixes, *_other_prefixes(layout, endings)):
             if not layout.may_be_in(forms, prefix):
                 continue
             count, present = _known(layout, prefix, forms)
@@ -161,7 +162,17 @@ def _found(names: Iterable[str]) -> list[tuple[tuple[int, bool], LayoutMatch]]:
     return found
 
 
-def _other_prefixes(layout: Layout, forms: Iterable[str]) -> list[str]:
+def _endings(forms: Iterable[str]) -> dict[str, list[str]]:
+    """Return what stands before each part of a name, by the rest of the name from that part on."""
+    found: dict[str, list[str]] = {}
+    for form in forms:
+        place = -1
+        while (place := form.find(".", place + 1)) >= 0:
+            found.setdefault(form[place + 1 :], []).append(form[: place + 1])
+    return found
+
+
+def _other_prefixes(layout: Layout, endings: Mapping[str, Sequence[str]]) -> list[str]:
     """Return unlisted prefixes under which a file has a layout's first name: networks may wrap a backbone.
 
     A head must have its own prefix too, such as `decode_head.`, since names like `fc` are anybody's.
@@ -169,9 +180,8 @@ def _other_prefixes(layout: Layout, forms: Iterable[str]) -> list[str]:
     own = "" if layout.component.kind == "backbone" else layout.prefixes[0]
     if layout.component.kind != "backbone" and not own:
         return []
-    first_line = next(line for line in layout.lines if not line.optional)
-    firsts = tuple("." + own + form for form in first_line.left[0].generics())
-    found = {form[: len(form) - len(first) + 1] + own for form in forms for first in firsts if form.endswith(first)}
+    firsts = (own + form for form in layout.required[0])
+    found = {beginning + own for first in firsts for beginning in endings.get(first, ())}
     return sorted(prefix for prefix in found if prefix not in layout.prefixes and "#" not in prefix)
 
 

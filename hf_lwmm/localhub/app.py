@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,9 +24,10 @@ from hf_lwmm.localhub.hosts import LOCAL_NAMES, KnownHosts
 from hf_lwmm.localhub.records import StoreError
 from hf_lwmm.localhub.store import Store
 from hf_lwmm.localhub.throttle import Throttle, Throttled
+from hf_lwmm.localhub.workers import Workers, aside, sent_by
 from hf_lwmm.text import printable
 
-Answer = Callable[[Hub, Request], Awaitable[Response]]  # how a request to a store is answered
+Answer = Callable[[Hub, Request], Any]  # how a request to a store is answered: in a thread, or if it has a body, async
 
 
 def create_app(
@@ -46,7 +49,9 @@ def create_app(
     if faults is not None:
         routes.insert(0, fault_route(faults))
         middleware.append(Middleware(Faults, faults=faults))
-    return Starlette(routes=routes, middleware=middleware)
+    app = Starlette(routes=routes, middleware=middleware)
+    app.state.workers = Workers()
+    return app
 
 
 def _answers() -> Iterator[tuple[Any, ...]]:
@@ -75,7 +80,8 @@ def _answers() -> Iterator[tuple[Any, ...]]:
         yield repo + "/commit/{revision}", writing.commit, "POST"
         yield repo + "/branch/{revision}", writing.branch, "POST", "DELETE"
         yield repo + "/tag/{revision}", writing.tag, "POST", "DELETE"
-        yield repo + "/discussions", reading.discussions, "GET", "POST"
+        yield repo + "/discussions", reading.discussions, "GET"
+        yield repo + "/discussions", writing.discuss, "POST"
         yield repo + "/discussions/{number}", reading.discussion, "GET"
         yield web + ".git/info/lfs/objects/batch", writing.lfs_batch, "POST"
         yield web + "/resolve/{revision}/{path:path}", reading.resolve, "GET", "HEAD"
@@ -87,12 +93,16 @@ def _answers() -> Iterator[tuple[Any, ...]]:
 def _route(hub: Hub, path: str, answer: Answer, methods: list[str]) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
-            return await answer(hub, request)
+            with contextlib.suppress(StoreError):  # which the answer says, where it needs to know the user
+                sent_by(request, hub.user(request))
+            response: Response = await (answer(hub, request) if waits else aside(request, answer, hub, request))
+            return response
         except (StoreError, DocumentError, OSError) as error:
             return _refused(error)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
 
+    waits = inspect.iscoroutinefunction(answer)
     return Route(path, endpoint, methods=methods)
 
 

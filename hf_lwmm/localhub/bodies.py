@@ -17,6 +17,7 @@ from starlette.requests import Request
 from hf_lwmm.files.documents import MAX_SIZE, parse_json
 from hf_lwmm.localhub.records import StoreError
 from hf_lwmm.localhub.values import (
+    MAX_TITLE,
     FilePath,
     FolderPath,
     Name,
@@ -28,11 +29,12 @@ from hf_lwmm.localhub.values import (
     Title,
     shaped,
 )
+from hf_lwmm.localhub.workers import aside, sender
 
 _T = TypeVar("_T")
 _WHERE = "The request's body"
-GRACE, SLOWEST = 30.0, 1000  # a body may take so many seconds, and one more for each so many bytes that have come
-_LONGEST = 4 * 2**20  # bytes of a body, but for uploads and commits
+GRACE, SLOWEST = 30.0, 10_000  # a body may take so many seconds, and one more for each so many bytes that have come
+_LONGEST, _LONGEST_OF_STRANGERS = 4 * 2**20, 2**20  # bytes of a body, but for uploads and commits
 _LONGEST_COMMIT, _MOST_OPERATIONS = 4 * 2**30, 100_000
 
 
@@ -167,7 +169,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class NewDiscussion:
-    title: Title
+    title: Annotated[str, Field(max_length=MAX_TITLE)]
     pull_request: Annotated[Flag, Field(alias="pullRequest")] = None
 
 
@@ -209,7 +211,8 @@ async def parsed(request: Request, shape: type[_T]) -> _T:
         StoreError: as for `blocks`.
         DocumentError: if it is malformed.
     """
-    return shaped(shape, parse_json(await _body(request) or b"{}", _WHERE), _WHERE)
+    content = await _body(request)
+    return await aside(request, lambda: shaped(shape, parse_json(content or b"{}", _WHERE), _WHERE))
 
 
 async def paths_info(request: Request) -> PathsInfo:
@@ -223,31 +226,41 @@ async def paths_info(request: Request) -> PathsInfo:
     return PathsInfo(tuple(fields.get("paths", ())), fields.get("expand", [""])[0].lower() == "true")
 
 
-async def operations(request: Request) -> AsyncIterator[Operation]:
-    """Yield what a commit does; its body has a JSON object on each line. Raises as `parsed`."""
+async def operations(request: Request) -> AsyncIterator[list[Operation]]:
+    """Yield what a commit does, some at a time; its body has a JSON object on each line. Raises as `parsed`."""
     number = 0
-    async for line in _lines(request):
-        number += 1
-        if number > _MOST_OPERATIONS:
+    async for lines in _lines(request):
+        if number + len(lines) > _MOST_OPERATIONS:
             raise StoreError(413, f"A commit has at most {_MOST_OPERATIONS:,} operations. Make several.")
-        where = f"{_WHERE}, line {number}"
-        entry = shaped(_Line, parse_json(line, where), where)
-        yield shaped(_OPERATIONS[entry.key], entry.value, where)
+        yield await aside(request, _operations, lines, number + 1)
+        number += len(lines)
 
 
-async def _lines(request: Request) -> AsyncIterator[bytes]:
+def _operations(lines: list[bytes], first: int) -> list[Operation]:
+    return [_operation(line, number) for number, line in enumerate(lines, first)]
+
+
+def _operation(line: bytes, number: int) -> Operation:
+    where = f"{_WHERE}, line {number}"
+    entry = shaped(_Line, parse_json(line, where), where)
+    operation: Operation = shaped(_OPERATIONS[entry.key], entry.value, where)
+    return operation
+
+
+async def _lines(request: Request) -> AsyncIterator[list[bytes]]:
     begun = bytearray()
     async for block in blocks(request, _LONGEST_COMMIT):
-        *ended, last = block.split(b"\n")
-        for end in ended:
-            yield bytes(begun + end)
-            begun.clear()
-        begun += last
+        first, *more = block.split(b"\n")
+        begun += first
+        if more:
+            yield [bytes(begun), *more[:-1]]
+            begun = bytearray(more[-1])
         if len(begun) > MAX_SIZE:
             raise StoreError(413, f"A line of the commit is longer than {MAX_SIZE:,} bytes. Send large files with LFS.")
     if begun:
-        yield bytes(begun)
+        yield [bytes(begun)]
 
 
 async def _body(request: Request) -> bytes:
-    return b"".join([block async for block in blocks(request, _LONGEST)])
+    limit = _LONGEST if sender(request) is not None else _LONGEST_OF_STRANGERS
+    return b"".join([block async for block in blocks(request, limit)])

@@ -9,11 +9,13 @@ from functools import lru_cache
 from typing import Any
 
 from hf_lwmm.errors import DocumentError
-from hf_lwmm.files.documents import MAX_YAML_SIZE, as_mapping, parse_json, parse_yaml
+from hf_lwmm.files.documents import as_mapping, parse_json, parse_yaml
 from hf_lwmm.localhub.contents import Contents
 from hf_lwmm.localhub.records import Commit, DamagedError, File
 
 _LONGEST_CONFIG = 2**20
+_LONGEST_HEAD = 2**18  # bytes, which take up to a second
+_SHOWN = 2**20  # bytes of a card that a page shows
 
 
 def card_data(content: bytes) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def card_data(content: bytes) -> dict[str, Any]:
     head, *rest = text.split("\n---", 1)
     if not rest:
         return {}
+    if len(head) > _LONGEST_HEAD:
+        raise DocumentError(f"The card's head: is longer than {_LONGEST_HEAD:,} characters.")
     data = parse_yaml(head.removeprefix("---"), "The card's head") or {}
     if not isinstance(data, dict):
         return {}
@@ -59,7 +63,7 @@ def _known_card(contents: Contents, file: File) -> dict[str, Any]:
     """The head of a card, which lists read again and again."""
     from huggingface_hub import ModelCardData
 
-    start = contents.start(file, MAX_YAML_SIZE)
+    start = contents.start(file, 4 * _LONGEST_HEAD)
     try:
         card = card_data(start)
         ModelCardData(**card, ignore_metadata_errors=True)
@@ -71,7 +75,7 @@ def _known_card(contents: Contents, file: File) -> dict[str, Any]:
 def card_text(contents: Contents, commit: Commit) -> bytes:
     """Return a repository's card, or as much as a page shows. Raises DamagedError."""
     file = commit.files.get("README.md")
-    return contents.start(file, MAX_YAML_SIZE) if file else b""
+    return contents.start(file, _SHOWN) if file else b""
 
 
 def read_config(contents: Contents, commit: Commit) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Bound what a client can hold: its connection, while it sends nothing or reads nothing."""
+"""Bound what a client can hold: its connection, while it sends or reads nothing, or while there are too many."""
 
 from __future__ import annotations
 
@@ -18,22 +18,50 @@ def until_cut(app: ASGIApp) -> ASGIApp:
     """Return the application that gives up an answer for which its connection is of no use any more."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.suppress(h11.LocalProtocolError):  # the client sent nonsense before it was answered
-            await app(scope, receive, send)
+        try:
+            with contextlib.suppress(h11.LocalProtocolError):  # the client sent nonsense before it was answered
+                await app(scope, receive, send)
+        except asyncio.CancelledError:  # the server ends, and has waited long enough
+            scope["state"]["connection"].cut()
 
     return answer
 
 
 class TimedConnection(H11Protocol):
-    """A connection that is cut when the client lets it wait; bodies are timed where they are read."""
+    """A connection that is cut when the client lets it wait; bodies are timed where they are read.
+
+    When there are too many, the oldest that no user is known to hold makes room for a new one.
+    """
 
     _timer: asyncio.TimerHandle | None = None
+    _made = 0.0  # when, by the loop's clock
+    _user: str | None = None  # for whom it is kept
+
+    def keep_for(self, user: str) -> None:
+        """Keep the connection, until it ends, before those of strangers, unless this user has half of all."""
+        if sum(each._user == user for each in self._others()) < CONNECTIONS // 2:
+            self._user = user
+
+    def cut(self) -> None:
+        """End the connection in the middle of an answer."""
+        self.cycle.disconnected = True
+        self.transport.abort()
+
+    def _others(self) -> list[TimedConnection]:
+        open_ones = [each for each in self.connections if isinstance(each, TimedConnection) and each is not self]
+        return [each for each in open_ones if not each.transport.is_closing()]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > CONNECTIONS:
-            transport.write(_BUSY)
-            transport.close()
+        self._made = self.loop.time()
+        others = self._others()
+        if len(others) >= CONNECTIONS:
+            strangers = [each for each in others if each._user is None]
+            if strangers:
+                min(strangers, key=lambda each: each._made).transport.abort()
+            else:
+                transport.write(_BUSY)
+                transport.close()
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -49,8 +77,10 @@ class TimedConnection(H11Protocol):
     def handle_events(self) -> None:
         before = self.cycle
         super().handle_events()
-        if self.cycle is not before and not self.flow.write_paused:
-            self._stop()  # the head of a request is here
+        if self.cycle is not before:
+            self.scope["state"]["connection"] = self
+            if not self.flow.write_paused:
+                self._stop()  # the head of a request is here
 
     def on_response_complete(self) -> None:
         self._wait()

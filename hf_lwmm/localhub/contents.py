@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
+import os
+import shutil
+import time
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from hf_lwmm.localhub.disk import Disk, write
 from hf_lwmm.localhub.records import DamagedError, File
+
+_HOUR, _KEPT = 3600, 24 * 3600  # seconds
+_RESERVE = 64 * 2**20  # bytes of the disk that are left free, so that things can still be deleted
 
 
 class Draft:
@@ -35,6 +44,7 @@ class Contents:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+        self._looked = 0.0  # when uploads were last looked at
 
     def path(self, sha256: str) -> Path:
         """Return the path at which content of this hash is, or would be."""
@@ -56,9 +66,26 @@ class Contents:
         """Keep a file, which must have this hash, as a user's upload."""
         self._disk.place(path, self._upload(user, sha256))
 
-    def available_size(self, user: str, sha256: str, readable: frozenset[str]) -> int | None:
-        """Return the size of content that a user uploaded, or that is among the hashes `readable`; None for other."""
-        for path in (self._upload(user, sha256), *([self.path(sha256)] if sha256 in readable else [])):
+    def expire(self) -> None:
+        """Remove uploads that have not been committed for a day; to be called often, it looks once an hour."""
+        now = time.time()
+        if now - self._looked < _HOUR:
+            return
+        self._looked = now
+        for path in (self._disk.root / "uploads").glob("*/*"):
+            with contextlib.suppress(OSError):
+                if not path.parent.is_symlink() and now - path.lstat().st_mtime > _KEPT:
+                    path.unlink()
+
+    def check_room(self, size: int) -> None:
+        """Raise the error of a full disk if it would be full, but for a reserve, with `size` bytes more."""
+        if size > shutil.disk_usage(self._disk.root).free - _RESERVE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def available_size(self, user: str, sha256: str, readable: Sequence[Set[str]]) -> int | None:
+        """Return the size of content that a user uploaded, or that is in a set of `readable`; None for other."""
+        known = any(sha256 in hashes for hashes in readable)
+        for path in (self._upload(user, sha256), *([self.path(sha256)] if known else [])):
             if path.is_file():
                 return path.stat().st_size
         return None

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import read_json
+from hf_lwmm.files.scratch import PREFIX, locked_folder
+from hf_lwmm.files.syncing import sync_file, sync_path
 from hf_lwmm.localhub.records import DamagedError
-
-_SCRATCH = "hf-lwmm-"  # how the names of folders begin that may be removed
 
 
 class Disk:
@@ -28,17 +26,12 @@ class Disk:
 
     def clear(self) -> None:
         """Remove what servers that were killed had not written in full."""
-        for folder in self._incoming.glob(f"{_SCRATCH}*"):
+        for folder in self._incoming.glob(f"{PREFIX}*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
-        """Return a context whose value is an empty folder, which vanishes in any case."""
-        folder = Path(tempfile.mkdtemp(dir=self._incoming, prefix=_SCRATCH))
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Return a context whose value is an empty folder, which vanishes in any case. It raises OSError."""
+        return locked_folder(self._incoming)
 
     def place(self, made: Path, target: Path) -> None:
         """Move a file or folder that was written in full to its place; a file that is there is replaced."""
@@ -51,9 +44,10 @@ class Disk:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # which it refuses if anything is there
             raise
-        _sync_folder(folder)
-        if new:
-            _sync_folder(folder.parent)
+        with contextlib.suppress(OSError):  # the name is given; only a power cut in this moment could undo it
+            sync_path(folder)
+            if new:
+                sync_path(folder.parent)
 
     def write(self, target: Path, content: bytes) -> None:
         """Write a file in place of the one that is there."""
@@ -94,20 +88,4 @@ def write(path: Path, content: bytes) -> None:
     path.touch(0o600, exist_ok=False)
     with path.open("wb") as file:
         file.write(content)
-        sync(file)
-
-
-def sync(file: BinaryIO) -> None:
-    """Wait until the disk has what was written to a file."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder, where a file system can do that."""
-    with contextlib.suppress(OSError):
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        sync_file(file)

@@ -1,10 +1,15 @@
-"""Answer questions about users, repositories, their files and history, and discussions."""
+"""Answer questions about users, repositories, their files and history, and discussions.
+
+Plain functions run in threads.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import re
+import time
+from dataclasses import asdict
 from html import escape
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,12 +22,15 @@ from hf_lwmm.errors import DocumentError
 from hf_lwmm.localhub import bodies
 from hf_lwmm.localhub.access import Hub, file_path, revision, web_url
 from hf_lwmm.localhub.cards import card_data, card_text, read_card, read_config, tags
-from hf_lwmm.localhub.records import Commit, File, Repo, StoreError, folders_of
+from hf_lwmm.localhub.records import Commit, DamagedError, Discussion, File, Repo, StoreError, folders_of
+from hf_lwmm.localhub.store import Store
+from hf_lwmm.localhub.workers import aside
 
-_PAGE = 1000
+_PAGE, _DISCUSSIONS = 1000, 50  # entries of a page
+_LONGEST = 2.0  # seconds after which a page ends, and the rest is left to the next
 
 
-async def whoami(hub: Hub, request: Request) -> Response:
+def whoami(hub: Hub, request: Request) -> Response:
     user = hub.signed_in(request)
     orgs = [{"type": "org", "name": name, "fullname": name, "roleInOrg": user.role} for name in user.orgs]
     token = {"displayName": user.name, "role": user.role, "createdAt": "2026-01-01T00:00:00.000Z"}
@@ -43,38 +51,50 @@ async def whoami(hub: Hub, request: Request) -> Response:
 async def validate_yaml(hub: Hub, request: Request) -> Response:
     body = await bodies.parsed(request, bodies.Card)
     try:
-        card = card_data(body.content.encode())
+        card = await aside(request, card_data, body.content.encode())
     except DocumentError as error:
         return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
     warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
     return JSONResponse({"errors": [], "warnings": warnings})
 
 
-async def auth_check(hub: Hub, request: Request) -> Response:
+def auth_check(hub: Hub, request: Request) -> Response:
     hub.readable(request)
     return JSONResponse({})
 
 
-async def auth_check_write(hub: Hub, request: Request) -> Response:
+def auth_check_write(hub: Hub, request: Request) -> Response:
     hub.writable(request)
     return JSONResponse({})
 
 
-async def list_repos(hub: Hub, request: Request) -> Response:
+def list_repos(hub: Hub, request: Request) -> Response:
     kind, query, user = request.url.path.rsplit("/", 1)[1][:-1], request.query_params, hub.user(request)
-    found = []
-    for repo in hub.store.repos(kind):
-        if not repo.visible_to(user) or (query.get("author") and repo.namespace != query["author"]):
-            continue
-        if query.get("search", "").lower() not in repo.id.lower():
+    last, limit = query.get("cursor", ""), max(1, _number(request, "limit", _PAGE))
+    found: list[dict[str, Any]] = []
+    begun, until = False, time.monotonic() + _LONGEST
+    for repo_id in hub.store.ids(kind):
+        author = repo_id.split("/")[0]
+        if query.get("search", "").lower() not in repo_id.lower() or (query.get("author") or author) != author:
             continue
         with contextlib.suppress(StoreError):  # a damaged one is left out
-            info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
-            if query.get("pipeline_tag", info["pipeline_tag"]) != info["pipeline_tag"]:
+            repo = hub.store.repo(kind, repo_id) if repo_id > last else None
+            if repo is None or not repo.visible_to(user):
                 continue
-            if all(wanted in info["tags"] for wanted in query.getlist("filter")):
+            if begun and (len(found) == limit or time.monotonic() > until):
+                return _page(request, found, last)  # which says nothing of those that this user may not know of
+            begun, last = True, repo_id
+            info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
+            if _is_wanted(request, info):
                 found.append(_expanded(request, info))
-    return _paged(request, found)
+    return _page(request, found, None)
+
+
+def _is_wanted(request: Request, info: dict[str, Any]) -> bool:
+    """True if a repository is of the kind that a list is to have."""
+    query = request.query_params
+    same_task = query.get("pipeline_tag", info["pipeline_tag"]) == info["pipeline_tag"]
+    return same_task and all(wanted in info["tags"] for wanted in query.getlist("filter"))
 
 
 def _expanded(request: Request, info: dict[str, Any]) -> dict[str, Any]:
@@ -84,13 +104,19 @@ def _expanded(request: Request, info: dict[str, Any]) -> dict[str, Any]:
 
 
 def _paged(request: Request, items: list[dict[str, Any]]) -> Response:
-    """One page of a list, with a Link to the next."""
+    """One page of a list."""
     first, limit = _number(request, "cursor", 0), max(1, _number(request, "limit", _PAGE))
-    following = request.url.replace(
-        path=request.scope["raw_path"].decode("latin-1").split("?")[0]
-    ).include_query_params(cursor=first + limit)
-    headers = {"Link": f'<{following}>; rel="next"'} if first + limit < len(items) else {}
-    return JSONResponse(items[first : first + limit], headers=headers)
+    return _page(request, items[first : first + limit], first + limit if first + limit < len(items) else None)
+
+
+def _page(request: Request, items: list[dict[str, Any]], cursor: int | str | None) -> Response:
+    """A page of a list, with a Link to the next, which begins at `cursor`, if there is one."""
+    headers = {}
+    if cursor is not None:
+        path = request.scope["raw_path"].decode("latin-1").split("?")[0]
+        following = request.url.replace(path=path).include_query_params(cursor=cursor)
+        headers["Link"] = f'<{following}>; rel="next"'
+    return JSONResponse(items, headers=headers)
 
 
 def _number(request: Request, name: str, default: int) -> int:
@@ -101,7 +127,7 @@ def _number(request: Request, name: str, default: int) -> int:
     return int(text)
 
 
-async def info(hub: Hub, request: Request) -> Response:
+def info(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
     info = _describe(hub, repo, hub.commit(request, repo), blobs=_asked(request, "blobs"))
     return JSONResponse(_expanded(request, info))
@@ -112,7 +138,7 @@ def _asked(request: Request, name: str) -> bool:
     return request.query_params.get(name, "").lower() in ("1", "true")
 
 
-async def no_such_repo(hub: Hub, request: Request) -> Response:
+def no_such_repo(hub: Hub, request: Request) -> Response:
     """Answer for a name without a namespace, which only the oldest repositories of the Hub have."""
     raise StoreError(404 if hub.user(request) else 401, "Repository not found", "RepoNotFound")
 
@@ -151,7 +177,7 @@ def _lfs(file: File, key: str) -> dict[str, Any]:
     return {"lfs": {key: file.sha256, "size": file.size, "pointerSize": 134}} if file.lfs else {}
 
 
-async def refs(hub: Hub, request: Request) -> Response:
+def refs(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
 
     def listed(names: dict[str, str]) -> list[dict[str, str]]:
@@ -165,7 +191,7 @@ async def refs(hub: Hub, request: Request) -> Response:
     )
 
 
-async def tree(hub: Hub, request: Request) -> Response:
+def tree(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
     commit, recursive, expand = hub.commit(request, repo), _asked(request, "recursive"), _asked(request, "expand")
     folder = file_path(request).strip("/")
@@ -195,8 +221,13 @@ def _file(name: str, file: File, commit: Commit | None) -> dict[str, Any]:
 
 
 async def paths_info(hub: Hub, request: Request) -> Response:
-    repo = hub.repo(request)
-    commit, body = hub.commit(request, repo), await bodies.paths_info(request)
+    repo = await aside(request, hub.repo, request)
+    body = await bodies.paths_info(request)
+    return await aside(request, _found_paths, hub.store, repo, revision(request), body)
+
+
+def _found_paths(store: Store, repo: Repo, revision: str, body: bodies.PathsInfo) -> Response:
+    commit = store.commit(repo, revision)
     folders, found = folders_of(commit.files), []
     for path in body.paths:
         if path in commit.files:
@@ -206,19 +237,24 @@ async def paths_info(hub: Hub, request: Request) -> Response:
     return JSONResponse(found)
 
 
-async def commits(hub: Hub, request: Request) -> Response:
+def commits(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
-    history = hub.store.history(repo, revision(request))
-    return _paged(
-        request,
-        [
-            {"id": c.oid, "title": c.message, "message": "", "authors": [{"user": c.author}], "date": c.date}
-            for c in history
-        ],
-    )
+    limit, until = min(max(1, _number(request, "limit", _PAGE)), _PAGE), time.monotonic() + _LONGEST
+    found: dict[str, dict[str, Any]] = {}
+    commit = hub.store.commit(repo, request.query_params.get("cursor", revision(request)))
+    while True:
+        if commit.oid in found:
+            raise DamagedError(f"{repo.id}: the history comes back to {commit.oid} in this Hub's folder.")
+        found[commit.oid] = {
+            "id": commit.oid, "title": commit.message, "message": "", "authors": [{"user": commit.author}],
+            "date": commit.date,
+        }  # fmt: skip
+        if commit.parent is None or len(found) == limit or time.monotonic() > until:
+            return _page(request, list(found.values()), commit.parent)
+        commit = hub.store.commit(repo, commit.parent)
 
 
-async def resolve(hub: Hub, request: Request) -> Response:
+def resolve(hub: Hub, request: Request) -> Response:
     repo = hub.readable(request)
     commit = hub.commit(request, repo)
     file = commit.files.get(file_path(request))
@@ -231,33 +267,32 @@ async def resolve(hub: Hub, request: Request) -> Response:
     return FileResponse(hub.store.contents.file(file), headers=headers, media_type="application/octet-stream")
 
 
-async def discussions(hub: Hub, request: Request) -> Response:
-    if request.method != "POST":
-        repo = hub.repo(request)
-        listed = [_with_repo(repo, d) for d in reversed(repo.discussions)]
-        return JSONResponse({"discussions": listed, "count": len(listed), "start": 0})
-    repo, user = hub.readable(request), hub.writer(request)
-    body = await bodies.parsed(request, bodies.NewDiscussion)
-    number = hub.store.open_discussion(repo, body.title, user, pull_request=bool(body.pull_request))
-    return JSONResponse({"num": number, "url": f"{web_url(request, repo)}/discussions/{number}"})
+def discussions(hub: Hub, request: Request) -> Response:
+    repo, first = hub.repo(request), _number(request, "p", 0) * _DISCUSSIONS
+    numbers = hub.store.discussions.numbers(repo)[::-1]
+    listed = [_described(repo, hub.store.discussions.get(repo, n)) for n in numbers[first : first + _DISCUSSIONS]]
+    return JSONResponse({"discussions": listed, "count": len(numbers), "start": first})
 
 
-async def discussion(hub: Hub, request: Request) -> Response:
-    repo = hub.repo(request)
-    text = request.path_params["number"]
-    number = int(text) if re.fullmatch("[0-9]{1,9}", text) else 0
-    if not 1 <= number <= len(repo.discussions):
-        raise StoreError(404, "Discussion not found")
-    discussion = _with_repo(repo, repo.discussions[number - 1])
-    changes = {"base": "refs/heads/main", "head": f"refs/pr/{number}"}
-    return JSONResponse({**discussion, "events": [], "filesWithConflicts": [], "changes": changes, "diffUrl": ""})
+def discussion(hub: Hub, request: Request) -> Response:
+    repo, text = hub.repo(request), request.path_params["number"]
+    found = hub.store.discussions.get(repo, int(text) if re.fullmatch("[0-9]{1,9}", text) else 0)
+    changes = {"base": "refs/heads/main", "head": f"refs/pr/{found.num}"}
+    more = {"events": [], "filesWithConflicts": [], "changes": changes, "diffUrl": ""}
+    return JSONResponse({**_described(repo, found), **more})
 
 
-def _with_repo(repo: Repo, discussion: Any) -> dict[str, Any]:
-    return {**discussion, "repo": {"name": repo.id, "type": repo.type}, "repoOwner": {"name": repo.namespace}}
+def _described(repo: Repo, discussion: Discussion) -> dict[str, Any]:
+    """A discussion as the Hub describes it."""
+    return {
+        **asdict(discussion),
+        "author": {"name": discussion.author},
+        "repo": {"name": repo.id, "type": repo.type},
+        "repoOwner": {"name": repo.namespace},
+    }
 
 
-async def page(hub: Hub, request: Request) -> Response:
+def page(hub: Hub, request: Request) -> Response:
     """Answer with a plain page for people: the text of the card, and links to the files."""
     repo = hub.readable(request)
     commit = hub.store.commit(repo, "main")

@@ -110,6 +110,18 @@ class Commit:
 
 
 @dataclass(frozen=True)
+class Discussion:
+    """A discussion or pull request; `author` is the name of a user. The other names are the Hub's."""
+
+    num: StrictInt
+    title: str
+    status: Literal["draft", "open"]
+    isPullRequest: StrictBool
+    author: Name
+    createdAt: str
+
+
+@dataclass(frozen=True)
 class Repo:
     """A repository; `refs` maps main and other branches, `tags/x` and `refs/pr/n` to the names of commits."""
 
@@ -119,7 +131,6 @@ class Repo:
     gated: Literal["auto", "manual"] | None
     created: str
     refs: Mapping[str, GitId]
-    discussions: tuple[Mapping[str, str | StrictInt | StrictBool | Mapping[str, str]], ...] = ()
 
     @property
     def namespace(self) -> str:

@@ -136,6 +136,7 @@ def _open(root: Path, port: int) -> tuple[Store, RootLock, socket.socket]:
         if not store.users():
             raise HubError(f"{root}: its users.json was not written by a local Hub. Name another folder with --root.")
         store.disk.clear()
+        store.contents.expire()
     except (OSError, HubError, DamagedError) as error:
         bound.close()
         if lock is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+from datetime import datetime, timezone
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,6 +14,8 @@ from hf_lwmm.files.documents import shortened
 
 _T = TypeVar("_T")
 _LONGEST_PATH, _LONGEST_PART = 4096, 255  # bytes, as file systems have them
+_ODD_PART = re.compile(r"(^|/)(\.{0,2}|\.[gG][iI][tT])(/|\Z)")
+_ODD_LETTER = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]")  # controls, and what ends lines
 
 
 def is_name(text: str) -> bool:
@@ -40,10 +42,9 @@ def _sha256(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    parts = text.split("/")
-    odd = any(part in ("", ".", "..") or part.lower() == ".git" for part in parts)
-    long = len(text.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_PART for part in parts)
-    if odd or long or "\\" in text or any(unicodedata.category(letter) in ("Cc", "Zl", "Zp") for letter in text):
+    size = len(text.encode())
+    long = size > _LONGEST_PART and any(len(part.encode()) > _LONGEST_PART for part in text.split("/"))
+    if long or size > _LONGEST_PATH or _ODD_PART.search(text) or _ODD_LETTER.search(text):
         raise ValueError(f"{shortened(text)} is no path in a repository")
     return text
 
@@ -69,6 +70,7 @@ FilePath = Annotated[str, AfterValidator(_path)]
 FolderPath = Annotated[str, AfterValidator(_folder)]
 RefName = Annotated[str, AfterValidator(_ref)]
 Size = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]
+MAX_TITLE = 1000  # characters of a discussion's title
 Title = Annotated[str, Field(max_length=10_000)]
 
 
@@ -92,3 +94,8 @@ def shaped(shape: type[_T], content: Any, where: str) -> _T:
 @cache
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     return TypeAdapter(hint)
+
+
+def now() -> str:
+    """Return the time as the Hub writes it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -6,23 +6,28 @@ import codecs
 import hashlib
 import hmac
 import secrets
-from typing import Any
+from functools import cache, partial
+from typing import Any, BinaryIO
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from hf_lwmm.files.syncing import sync_file
 from hf_lwmm.localhub import bodies
 from hf_lwmm.localhub.access import Hub, revision, web_url
 from hf_lwmm.localhub.contents import Draft
-from hf_lwmm.localhub.disk import sync
 from hf_lwmm.localhub.records import Changes, DamagedError, File, Repo, StoreError, User
+from hf_lwmm.localhub.store import Store
 from hf_lwmm.localhub.values import RefName, shaped
+from hf_lwmm.localhub.workers import aside, entered, vouch
 
 _LFS_SUFFIXES = (
     ".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".parquet", ".arrow", ".npz", ".npy", ".h5", ".png", ".jpg",
     ".jpeg", ".webp", ".zip", ".gz", ".tar", ".onnx", ".msgpack",
 )  # fmt: skip
 _REGULAR_LIMIT = 10 * 2**20
+_MOST_OF_OTHERS = 2000  # files in a pull request, for which those who write to the repository wait
+_BLOCK = 2**20  # bytes of an upload that are written at once
 # The client uploads large files without its token: as on the Hub, the signed address is the permission.
 _SIGNING_KEY = secrets.token_bytes(32)
 
@@ -35,7 +40,7 @@ async def create(hub: Hub, request: Request) -> Response:
         raise StoreError(403, f"You don't have the rights to create a {kind} under the namespace {namespace!r}.")
     repo_id = f"{namespace}/{body.name}"
     try:
-        repo = hub.store.create(kind, repo_id, user, private=_private(body))
+        repo = await aside(request, hub.store.create, kind, repo_id, user, _private(body))
     except StoreError as error:
         if error.status != 409 or isinstance(error, DamagedError):
             raise
@@ -55,7 +60,7 @@ async def delete(hub: Hub, request: Request) -> Response:
     repo_id = f"{body.organization or user.name}/{body.name}"
     if not user.may_write(repo_id.split("/")[0]):
         raise StoreError(403, f"You don't have the rights to delete {repo_id}.")
-    hub.store.delete(hub.store.repo(body.type or "model", repo_id))
+    await aside(request, hub.store.delete, hub.store.repo(body.type or "model", repo_id))
     return JSONResponse({})
 
 
@@ -64,14 +69,19 @@ async def settings(hub: Hub, request: Request) -> Response:
     body = await bodies.parsed(request, bodies.Settings)
     private = repo.private if body.visibility is None and body.private is None else _private(body)
     gated = repo.gated if body.gated is None else body.gated or None
-    repo = hub.store.change(repo, private, gated)
+    repo = await aside(request, hub.store.change, repo, private, gated)
     return JSONResponse({"private": repo.private, "gated": repo.gated or False})
 
 
 async def preupload(hub: Hub, request: Request) -> Response:
     repo = _for_commit(hub, request)[0]
-    commit, body = hub.commit(request, repo), await bodies.parsed(request, bodies.Preupload)
-    answers = []
+    body = await bodies.parsed(request, bodies.Preupload)
+    return await aside(request, _modes, hub.store, repo, revision(request), body)
+
+
+def _modes(store: Store, repo: Repo, revision: str, body: bodies.Preupload) -> Response:
+    """How each file of a commit is to be sent."""
+    commit, answers = store.commit(repo, revision), []
     for entry in body.files:
         large = entry.size > _REGULAR_LIMIT or _is_binary(entry.sample) or entry.path.lower().endswith(_LFS_SUFFIXES)
         present = commit.files.get(entry.path)
@@ -93,10 +103,16 @@ async def lfs_batch(hub: Hub, request: Request) -> Response:
     hub.readable(request)
     user = hub.writer(request)
     body = await bodies.parsed(request, bodies.Batch)
-    readable, objects = hub.store.readable_content(user), []
+    return await aside(request, _wanted, hub.store, request, user, body)
+
+
+def _wanted(store: Store, request: Request, user: User, body: bodies.Batch) -> Response:
+    """Where to send the content that the Hub does not have of this user."""
+    store.contents.expire()
+    readable, objects = store.readable_content(user), []
     for entry in body.objects:
         answer: dict[str, Any] = {"oid": entry.oid, "size": entry.size}
-        if hub.store.contents.available_size(user.name, entry.oid, readable) != entry.size:
+        if store.contents.available_size(user.name, entry.oid, readable) != entry.size:
             query = f"size={entry.size}&user={user.name}&signature={_signature(entry.oid, str(entry.size), user.name)}"
             answer["actions"] = {"upload": {"href": f"{request.base_url}lfs/{entry.oid}?{query}", "header": {}}}
         objects.append(answer)
@@ -113,36 +129,48 @@ async def lfs_upload(hub: Hub, request: Request) -> Response:
     expected = _signature(sha256, announced, user)
     if not hmac.compare_digest(query.get("signature", "").encode(), expected.encode()):
         raise StoreError(403, "This upload was not announced, or the Hub was restarted since.")
-    digest, size, left = hashlib.sha256(), int(announced), int(announced)
-    with hub.store.disk.scratch() as folder:
+    vouch(request, user)
+    size = int(announced)
+    hub.store.contents.check_room(size)
+    async with entered(request, hub.store.disk.scratch()) as folder:
         with (folder / sha256).open("xb") as file:
-            async for block in bodies.blocks(request, size):
-                digest.update(block)
-                file.write(block)
-                left -= len(block)
-            sync(file)
-        if left:
-            raise StoreError(422, f"{size - left} bytes were sent, not {size}.")
-        if digest.hexdigest() != sha256:
-            raise StoreError(422, f"The content's SHA-256 is {digest.hexdigest()}, not {sha256}.")
-        hub.store.contents.take_upload(user, sha256, folder / sha256)
+            digest = await _received(request, size, file)
+            await aside(request, sync_file, file)
+        if digest != sha256:
+            raise StoreError(422, f"The content's SHA-256 is {digest}, not {sha256}.")
+        await aside(request, hub.store.contents.take_upload, user, sha256, folder / sha256)
     return Response()
+
+
+async def _received(request: Request, size: int, file: BinaryIO) -> str:
+    """The SHA-256 of a body of `size` bytes, which is written to a file."""
+    digest, left, begun = hashlib.sha256(), size, bytearray()
+
+    def take() -> None:
+        digest.update(begun)
+        file.write(begun)
+        begun.clear()
+
+    async for block in bodies.blocks(request, size):
+        begun += block
+        left -= len(block)
+        if len(begun) >= _BLOCK:
+            await aside(request, take)
+    await aside(request, take)
+    if left:
+        raise StoreError(422, f"{size - left} bytes were sent, not {size}.")
+    return digest.hexdigest()
 
 
 async def commit(hub: Hub, request: Request) -> Response:
     repo, user, as_pull_request = _for_commit(hub, request)
-    with hub.store.draft() as draft:
+    async with entered(request, hub.store.draft()) as draft:
         header, changes = await _changes(hub, request, user, draft)
-        commit, number = hub.store.add_commit(
-            repo,
-            revision(request),
-            user,
-            header.summary,
-            changes,
-            draft,
-            expected_parent=header.parentCommit,
-            as_pull_request=as_pull_request,
-        )
+        if len(changes.added) > _MOST_OF_OTHERS and not user.may_write(repo.namespace):
+            message = f"Who may not write to {repo.id} adds {_MOST_OF_OTHERS:,} files at most in a pull request."
+            raise StoreError(413, message)
+        add = partial(hub.store.add_commit, expected_parent=header.parentCommit, as_pull_request=as_pull_request)
+        commit, number = await aside(request, add, repo, revision(request), user, header.summary, changes, draft)
     url = web_url(request, repo)
     answer: dict[str, Any] = {
         "success": True,
@@ -161,18 +189,27 @@ async def _changes(hub: Hub, request: Request, user: User, draft: Draft) -> tupl
     added: dict[str, File] = {}
     deleted: list[str] = []
     folders: list[str] = []
-    async for operation in bodies.operations(request):
-        match operation:
-            case bodies.Header():
-                header = operation
-            case bodies.SmallFile(path, content):
-                added[path] = draft.add(content)
-            case bodies.LargeFile(path, oid, size):
-                added[path] = hub.store.lfs_file(user, oid, size)
-            case bodies.DeletedFile(path):
-                deleted.append(path)
-            case bodies.DeletedFolder(path):
-                folders.append(path)
+
+    readable = cache(partial(hub.store.readable_content, user))
+
+    def take(operations: list[bodies.Operation]) -> None:
+        nonlocal header
+        for operation in operations:
+            match operation:
+                case bodies.Header():
+                    header = operation
+                case bodies.SmallFile(path, content):
+                    hub.store.contents.check_room(len(content))
+                    added[path] = draft.add(content)
+                case bodies.LargeFile(path, oid, size):
+                    added[path] = hub.store.lfs_file(user, oid, size, readable)
+                case bodies.DeletedFile(path):
+                    deleted.append(path)
+                case bodies.DeletedFolder(path):
+                    folders.append(path)
+
+    async for operations in bodies.operations(request):
+        await aside(request, take, operations)
     if header is None:
         raise StoreError(400, "The request's body: has no header.")
     return header, Changes(added, deleted, folders)
@@ -190,19 +227,28 @@ async def branch(hub: Hub, request: Request) -> Response:
     repo, _ = hub.writable(request)
     name = shaped(RefName, revision(request), "The branch")
     if request.method == "DELETE":
-        hub.store.set_ref(repo, name, None)
+        await aside(request, hub.store.set_ref, repo, name, None)
         return JSONResponse({})
     body = await bodies.parsed(request, bodies.Branch)
-    hub.store.set_ref(repo, name, hub.store.commit(repo, body.startingPoint or "main").oid)
+    start = await aside(request, hub.store.commit, repo, body.startingPoint or "main")
+    await aside(request, hub.store.set_ref, repo, name, start.oid)
     return JSONResponse({})
 
 
 async def tag(hub: Hub, request: Request) -> Response:
     repo, _ = hub.writable(request)
     if request.method == "DELETE":
-        hub.store.set_ref(repo, "tags/" + shaped(RefName, revision(request), "The tag"), None)
+        await aside(request, hub.store.set_ref, repo, "tags/" + shaped(RefName, revision(request), "The tag"), None)
         return JSONResponse({})
     # The path of the request names what the tag points at, and the body names the tag.
     body = await bodies.parsed(request, bodies.Tag)
-    hub.store.set_ref(repo, f"tags/{body.tag}", hub.commit(request, repo).oid)
+    commit = await aside(request, hub.commit, request, repo)
+    await aside(request, hub.store.set_ref, repo, f"tags/{body.tag}", commit.oid)
     return JSONResponse({})
+
+
+async def discuss(hub: Hub, request: Request) -> Response:
+    repo, user = hub.readable(request), hub.writer(request)
+    body = await bodies.parsed(request, bodies.NewDiscussion)
+    number = await aside(request, hub.store.open_discussion, repo, body.title, user, bool(body.pull_request))
+    return JSONResponse({"num": number, "url": f"{web_url(request, repo)}/discussions/{number}"})

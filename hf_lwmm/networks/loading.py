@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +16,12 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
-from hf_lwmm.checkpoints.companions import CONFIG, WEIGHTS_NAME, companion
+from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, companion, without_local_paths
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
-from hf_lwmm.files.documents import shortened
+from hf_lwmm.files.documents import read_json, shortened
 from hf_lwmm.hub import Ref, Source, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
@@ -104,6 +105,10 @@ class LoadedModel:
         try:
             self.model.save_pretrained(folder)
             self.image_processor.save_pretrained(folder)
+            for path in (Path(folder, name) for name in COMPANIONS):
+                if path.is_file() and (stated := read_json(path, path.name)) != without_local_paths(stated):
+                    text = json.dumps(without_local_paths(stated), indent=2, sort_keys=True)
+                    path.write_text(text + "\n", encoding="utf-8")
         finally:
             if bars:
                 transformers.utils.logging.enable_progress_bar()
@@ -179,6 +184,13 @@ def _loaded(
     checkpoint: Checkpoint, model: PreTrainedModel, processor: Any, family: Family, notes: Sequence[str]
 ) -> LoadedModel:
     classes = _classes(model.config, family.task)
+    settings = checkpoint.processor
+    if settings is not None and settings.names_it_as_before and family.task in ("semantic", "panoptic"):
+        notes = (
+            *notes,
+            f"{checkpoint.label}: reduce_labels in its {settings.file} has no effect, as in transformers 5; if labels "
+            "number the classes from 1, say --ids from-1",
+        )
     return LoadedModel(model, processor, classes, family, checkpoint.source, tuple(notes), checkpoint.reduces_labels)
 
 

@@ -40,15 +40,18 @@ def image_processor(checkpoint: Checkpoint, config: PreTrainedConfig, notes: lis
         DocumentError: if they cannot be read.
     """
     settings = checkpoint.processor
+    kept: dict[str, Any] = {}
     if settings is not None:
         found = _class_of(settings, config, "pil")
         if found is not None:
             return _made(found, settings, checkpoint.label)
         named = _named(settings)
         notes.append(f"{checkpoint.label}: its {named} cannot be used; the original's settings are used")
+        if settings.reduces_labels:  # about labels, whatever pictures go through
+            kept["do_reduce_labels"] = True
     if type(config) is SegformerConfig:  # a class of transformers that does what the original evaluation does
-        return SegformerImageProcessorPil(do_resize=False)
-    return SegmentationImageProcessor(**image_settings(config))
+        return SegformerImageProcessorPil(do_resize=False, **kept)
+    return SegmentationImageProcessor(**image_settings(config), **kept)
 
 
 def stated_processor(checkpoint: Checkpoint, config: PreTrainedConfig) -> Any:

@@ -12,9 +12,9 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.labels import matching_rows, normalise
+from hf_lwmm.labels import matching_rows
 from hf_lwmm.layouts import depth_order, place_of, registration_order
-from hf_lwmm.planning.classifiers import is_classifier, label_notes
+from hf_lwmm.planning.classifiers import NO_OBJECT, is_classifier, label_notes, row_names
 from hf_lwmm.planning.groups import (
     ADAPTER,
     COMPLEX,
@@ -307,7 +307,7 @@ def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason 
     if groups.of(slot, WEIGHT_NORM) and not models.ours.of(slot, WEIGHT_NORM):
         return Reason(f"{WEIGHT_NORM.name} in {theirs.label}"), None
     if is_classifier(ours, slot) and is_classifier(theirs, slot):
-        reason, rows = _compare_labels(ours, theirs, mine.shape, other.shape, head)
+        reason, rows = _compare_labels(ours, theirs, slot, head)
         return (Reason(reason) if reason else None), rows
     if mine.shape != other.shape:
         return Reason(f"shape {list(other.shape)} in {theirs.label}"), None
@@ -315,9 +315,10 @@ def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason 
 
 
 def _compare_labels(
-    ours: Checkpoint, theirs: Checkpoint, mine: tuple[int, ...], other: tuple[int, ...], head: str
+    ours: Checkpoint, theirs: Checkpoint, slot: str, head: str
 ) -> tuple[str | None, tuple[int, ...] | None]:
-    our_names, their_names = _row_names(ours, mine), _row_names(theirs, other)
+    mine, other = (each.slot_map.slots[slot].shape for each in (ours, theirs))
+    our_names, their_names = row_names(ours, slot), row_names(theirs, slot)
     if our_names is None or their_names is None:
         # Published checkpoints often lose their label names: equal shapes are then all there is to go by.
         return (None, None) if mine == other else (f"classifier of shape {list(other)} in {theirs.label}", None)
@@ -331,14 +332,10 @@ def _compare_labels(
     if head != "by-label":
         return f"{theirs.label} has another label set (--head by-label matches rows by name)", None
     rows = matching_rows(our_names, their_names)
-    if mine[1:] != other[1:] or max(rows) < 0:
+    met = [row for name, row in zip(our_names, rows, strict=True) if name != NO_OBJECT]
+    if mine[1:] != other[1:] or max(met) < 0:
         return f"classifier rows of {theirs.label} cannot be matched", None
     return None, rows
-
-
-def _row_names(checkpoint: Checkpoint, shape: tuple[int, ...]) -> tuple[str, ...] | None:
-    names = checkpoint.classes
-    return tuple(map(normalise, names)) if names and shape and len(names) == shape[0] else None
 
 
 def _place(models: _Models, slot: str, granularity: str) -> object:

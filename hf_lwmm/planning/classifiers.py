@@ -5,16 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.labels import matching_rows
-from hf_lwmm.layouts import names_a_classifier, place_of
+from hf_lwmm.labels import matching_rows, normalise
+from hf_lwmm.layouts import has_no_object_row, names_a_classifier, place_of
+
+NO_OBJECT = "(no object)"
 
 
 def is_classifier(checkpoint: Checkpoint, slot: str) -> bool:
     """Return True for a known classifier, and for what has its name and a row for each class that the model names."""
     if not names_a_classifier(slot):
         return False
-    shape, classes = checkpoint.slot_map.slots[slot].shape, checkpoint.classes
-    return place_of(slot) is not None or classes is None or shape[:1] == (len(classes),)
+    known = place_of(slot) is not None or checkpoint.classes is None
+    return known or row_names(checkpoint, slot) is not None
+
+
+def row_names(checkpoint: Checkpoint, slot: str) -> tuple[str, ...] | None:
+    """Return the names of a classifier's rows as they are compared, None if they are not known.
+
+    The row for what is no object, which some detectors have after those of the classes, is `NO_OBJECT`.
+    """
+    names = tuple(map(normalise, checkpoint.classes or ()))
+    every = (*names, NO_OBJECT) if has_no_object_row(slot) else names
+    return every if names and checkpoint.slot_map.slots[slot].shape[:1] == (len(every),) else None
 
 
 def label_notes(

@@ -157,10 +157,10 @@ def check_runnable(checkpoint: Checkpoint) -> None:
             raise CheckpointError(f"{checkpoint.label}: cannot be run as a network: {sentence(kind, slots)}")
 
 
-# Adapters' parameters as peft, loralib, kohya, LyCORIS, diffusers and SAMed name them: LoRA, DoRA, LoHa, LoKr, IA3,
-# OFT, VeRA.
+# Adapters' parameters as peft, loralib, kohya, LyCORIS, diffusers and SAMed name them, which also saves them by number
+# in a file of their own (w_a_000, w_b_000): LoRA, DoRA, LoHa, LoKr, IA3, OFT, VeRA.
 _ADAPTER = re.compile(
-    r"(^|\.)(lora[ab]?|(\w+_)?lora_\w+|\w+_lora[ab]?|linear_[ab]_[qkv]|(hada|lokr)_[wt]\d?\w*|ia3_l|b?oft_\w+|vera_\w+"
+    r"(^|\.)(lora[ab]?|(\w+_)?lora_\w+|\w+_lora[ab]?|linear_[ab]_[qkv]|w_[ab]_\d+|(hada|lokr)_[wt]\d?\w*|ia3_l|b?oft_\w+|vera_\w+"
     r"|dora_scale|glora_\w+)(\.|$)",
     re.IGNORECASE,
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import DatasetError, HfLwmmError, PlanError
 from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.options import Options, check_names, option
 
@@ -37,11 +39,41 @@ class ImageSource(Options):
         return self.data + (f", split {self.split}" if self.split else "")
 
 
+def check_place(data: str) -> None:
+    """Refuse what names neither a folder of this machine nor a data set of the Hub.
+
+    Raises:
+        DatasetError: saying what a data set is named by.
+    """
+    if not Path(data).is_dir() and data.partition("@")[0].count("/") != 1:
+        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+
+
+@contextlib.contextmanager
+def naming_options(purpose: str) -> Iterator[None]:
+    """Return a context in which errors name the options of images as `merge` has them: `--eval-ids` for `--ids`."""
+    try:
+        yield
+    except HfLwmmError as error:
+        error.args = (for_purpose(str(error), purpose),)
+        raise
+
+
+def for_purpose(text: str, purpose: str) -> str:
+    """Return a text with the options of images as `merge` has them for a purpose: "eval", "tune" or "bn"."""
+    return _OPTIONS.sub(rf"--{purpose}-\1", text)
+
+
 def as_images(images: ImageSource | str | Path) -> ImageSource:
     """Return an image source for what names one. Raises PlanError for anything else."""
     if not isinstance(images, ImageSource | str | Path):
         raise PlanError(f"Name images by a data set, a folder or hf_lwmm.ImageSource(...), not {images!r}.")
     return images if isinstance(images, ImageSource) else ImageSource(str(images))
+
+
+_OPTIONS = re.compile(
+    rf"(?<![\w-])--({'|'.join(each.name.replace('_', '-') for each in fields(ImageSource))})(?![\w-])"
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hf_lwmm.hub.refs import Ref
-from hf_lwmm.labels import label_sets, read_label_set
+from hf_lwmm.labels import is_label_file, label_sets, read_label_set
 from hf_lwmm.options import Options, option
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.provenance import Tuning
@@ -36,7 +36,14 @@ class ReadingOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "_label_files", tuple(Path(str(each)) for each in self.labels if is_label_file(each)))
         object.__setattr__(self, "labels", tuple(_portable(labels) for labels in self.labels))
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The files that label sets were read from when these options were made."""
+        found: tuple[Path, ...] = self.__dict__.get("_label_files", ())
+        return found
 
 
 def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from hf_lwmm import hub
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.errors import DocumentError, PlanError
 from hf_lwmm.files.byte_file import LocalFile
@@ -128,3 +130,34 @@ def measured_model(path: Path) -> MeasuredModel | None:
         return MeasuredModel(metadata["model"], dict(hashes), metadata.get("branch"))
     except (KeyError, DocumentError):
         return None
+
+
+def check_measurements(
+    measurements: Sequence[Checkpoint], models: Sequence[Checkpoint], branch: str
+) -> tuple[str, ...]:
+    """Refuse measurements of another model or branch, and return warnings about those that do not name their model.
+
+    Args:
+        measurements: a file for each model, in the models' order; none where nothing was measured.
+        models: the models, with files that are on this machine or of which the Hub records hashes.
+        branch: the branch of the models that is merged.
+
+    Raises:
+        PlanError: naming both models, or both branches.
+    """
+    warnings = []
+    for found, model in zip(measurements, models, strict=False):
+        record = measured_model(*found.paths.values()) if len(found.paths) == 1 else None
+        if record is None:
+            warnings.append(f"{found.label} does not name the model that it was measured on; only shapes were checked.")
+        elif sorted(record.sha256.values()) != sorted({**hub.file_hashes(model.paths), **model.recorded}.values()):
+            raise PlanError(
+                f"{found.label} was measured on {record.model}, not on {model.label}. Give one file for each model, in "
+                "the models' order, or measure this one (`hf-lwmm measure`)."
+            )
+        elif record.branch not in (None, branch):
+            raise PlanError(
+                f"{found.label} was measured on the branch {shortened(record.branch)} of {record.model}, but the "
+                f"branch {shortened(branch)} is merged. Merge and measure with the same --branch."
+            )
+    return tuple(warnings)

@@ -32,7 +32,8 @@ class Recipe:
     """A merge as a file records it.
 
     `sha256` holds hashes of each model's weight files, and `output` those of the merged ones. Of files in `recorded`
-    not all bytes were read, and the hash is the one that the Hub records.
+    not all bytes were read, and the hash is the one that the Hub records. `beside` holds the hashes of what else
+    the merge has of the anchor: configuration, image processor and code; None in recipes that do not say.
 
     A local model of a finished merge is named by its last part alone and listed in `local`. The hashes of `base` and
     `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2
@@ -52,6 +53,7 @@ class Recipe:
     sha256: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
     recorded: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     output: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, str] | None = None
     version: str = __version__
 
     @property
@@ -96,6 +98,7 @@ class Recipe:
             **({"format": self.files.format} if self.files.format != FileOptions.format else {}),
             "max_shard_size": self.files.shard_bytes,
             "output": dict(sorted(self.output.items())),
+            **({"beside": dict(sorted(self.beside.items()))} if self.beside is not None else {}),
         }
         return to_yaml(content)
 
@@ -105,6 +108,7 @@ def recipe_of(
     sha256: tuple[Mapping[str, str], ...],
     output: Mapping[str, str],
     *,
+    beside: Mapping[str, str] | None = None,
     recorded: tuple[tuple[str, ...], ...] = (),
     files: FileOptions = FileOptions(),
     bn_images: ImageProvenance | None = None,
@@ -128,6 +132,7 @@ def recipe_of(
         sha256=sha256,
         recorded=recorded,
         output=output,
+        beside=beside,
     )
 
 
@@ -146,7 +151,7 @@ def load_recipe(path: str | Path, name: str = "") -> Recipe:
 
 _KEYS = (
     *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "bn_images"),
-    *("system", "format", "max_shard_size", "output"),
+    *("system", "format", "max_shard_size", "output", "beside"),
 )
 
 
@@ -193,6 +198,7 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         sha256=tuple(entry.sha256 for entry in every),
         recorded=tuple(entry.recorded for entry in every),
         output=_hashes(content.get("output"), f"{name}, output"),
+        beside=_hashes(content["beside"], f"{name}, beside") if content.get("beside") is not None else None,
         version=content.get("hf_lwmm") or __version__,
     )
 

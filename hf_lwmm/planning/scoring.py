@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from hf_lwmm.labels import label_sets, read_label_set
+from hf_lwmm.labels import is_label_file, label_sets, read_label_set
 from hf_lwmm.options import Options, option
 
 
@@ -25,6 +25,11 @@ class ScoringOptions(Options):
         (1.0,), "Average over these sizes of an image, such as 0.5,1,1.5.", above=0, maximum=8, commas=True
     )
     edaps_void: bool = option(False, "Count void panoptic pixels as the first class, as EDAPS does.")
+
+    @property
+    def reads_file(self) -> bool:
+        """True if the protocol is the name of a file of classes."""
+        return self.protocol is not None and is_label_file(self.protocol)
 
     @property
     def scoring(self) -> ScoringOptions:

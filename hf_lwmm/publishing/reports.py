@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
 from hf_lwmm.errors import PlanError
-from hf_lwmm.files.atomic import Target, atomic, check_target
-from hf_lwmm.hub import Ref
-from hf_lwmm.planning.images import ImageSource
-from hf_lwmm.planning.local_inputs import Loaded, local_inputs
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import Target, check_target
+from hf_lwmm.planning.local_inputs import Input, local_inputs
 
 SUFFIXES = (".json", ".md")
 
@@ -37,13 +37,19 @@ def save_report(report: Report, target: Target | Path) -> None:
         place.write_text(text + "\n", encoding="utf-8")
 
 
-def check_report_name(path: Path, *inputs: Ref | Loaded | ImageSource | None) -> Target:
+def check_report_name(path: Path, *inputs: Input, overwrite: bool = False) -> Target:
     """Return the file that a report is to be written to, as `save_report` takes it, before any work is done for it.
+
+    Args:
+        path: the file; its folder must exist.
+        inputs: the models, images and options that the report is about.
+        overwrite: replace an existing file.
 
     Raises:
         PlanError: if there is no such folder, or the file is a folder.
-        MergeError: if it is one of `inputs`, which the report is about, or in one, or no file.
+        MergeError: if it exists (unless `overwrite`), or is one of the inputs, or in one, or cannot be written.
     """
-    if path.is_dir() or not path.absolute().parent.is_dir():
+    folder = path.absolute().parent
+    if os.path.isdir(path) or not os.path.isdir(folder):  # noqa: PTH112  (pathlib's fails for long texts)
         raise PlanError(f"{path}: name a file, {' or '.join(SUFFIXES)}, in a folder that exists.")
-    return check_target(path, True, local_inputs(*inputs))
+    return check_target(path, overwrite, local_inputs(*inputs))

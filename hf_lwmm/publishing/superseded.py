@@ -4,42 +4,49 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Set
+from pathlib import PurePosixPath
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.companions import COMPANIONS
+from hf_lwmm.checkpoints.companions import ADAPTER_CONFIG, COMPANIONS, CONFIG, PROCESSORS, beside, loaded_beside
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
-from hf_lwmm.checkpoints.weight_files import first_file
+from hf_lwmm.checkpoints.weight_files import first_file, weights_in
 from hf_lwmm.errors import HfLwmmError, HubError
 from hf_lwmm.files.documents import as_mapping, read_json, read_text
-from hf_lwmm.hub import Source, parse_hub_ref
+from hf_lwmm.hub import Replacement, Source, parse_hub_ref
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
 from hf_lwmm.publishing.eval_results import eval_results_name
 
 EVALUATION = "evaluation.json"
 LAYER_PLOT = "plots/layer_weights.png"
 _PICTURE = re.compile(r"plots/(layer_weights|\d\d_[^/]*)\.png")  # the second kind are examples
+_REMEDY = "Delete what is not wanted there, or push to another repository."
 
 
-def superseded(remote: Source, hashes: Mapping[str, str], files: Collection[str]) -> Set[str]:
-    """Return the files of a repository that an earlier merge wrote and that a new push replaces or leaves out.
+def superseded(
+    remote: Source, hashes: Mapping[str, str], files: Collection[str], changed: Collection[str]
+) -> Replacement:
+    """Return what of a repository an earlier merge wrote and a new push leaves out, and warnings about the rest.
 
     Such a repository has the recipe of a merge. Of a merge are the recipe, the scores and the pictures, by their names;
-    files of weights with the hash that the recipe records; and copies of the anchor's configuration and code, if the
-    anchor has files of these names at the recorded commit. All else was put there by somebody else, and stays.
+    weights, and copies of the anchor's configuration, image processor and code, with the hashes that the recipe
+    records. Of copies older recipes record no hashes: they are those of the names that the anchor has at its recorded
+    commit. All else was put there by somebody else, and stays.
 
     Args:
         remote: the repository at its last commit.
         hashes: by file, the SHA-256 of its content, or git's name for the content of a small one.
         files: what the push adds.
+        changed: those of them that the repository does not hold already.
 
     Raises:
-        HubError: if a file that stays would be loaded in place of the new weights, or beside them.
+        HubError: if a file that stays would be loaded in place of what the push adds, or as its configuration.
     """
     recipe = _earlier(remote)
-    found = set(_written(remote, hashes, recipe, files)) if recipe is not None else set()
-    _check_loaded(remote, sorted({*remote.files, *files} - (found - set(files))), files)
-    return found
+    own = set(_written(remote, hashes, recipe, files)) if recipe is not None else set()
+    stays = set(remote.files) - own - set(files)
+    _check_loaded(remote, stays, files)
+    return Replacement(own - set(files), tuple(_warnings(remote, own, stays, files, changed)))
 
 
 def _earlier(remote: Source) -> Recipe | None:
@@ -56,9 +63,10 @@ def _earlier(remote: Source) -> Recipe | None:
 
 def _written(remote: Source, hashes: Mapping[str, str], recipe: Recipe, files: Collection[str]) -> Iterator[str]:
     yield FILE_NAME
-    for name, digest in recipe.output.items():
-        ours = name in remote.files and name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX))
-        if ours and _sha256(remote, name, hashes[name]) == digest:
+    recorded = {name: digest for name, digest in recipe.output.items() if _is_weights(name)}
+    copies = {n: digest for n, digest in (recipe.beside or {}).items() if _may_be_copy(n) and n not in files}
+    for name, digest in {**copies, **recorded}.items():
+        if name in remote.files and _sha256(remote, name, hashes[name]) == digest:
             yield name
     yield from filter(_PICTURE.fullmatch, remote.files)
     if EVALUATION in remote.files:
@@ -66,8 +74,8 @@ def _written(remote: Source, hashes: Mapping[str, str], recipe: Recipe, files: C
         name = _eval_results(remote)
         if name in remote.files:
             yield name
-    left = {name for name in remote.files if name not in files and _may_be_copy(name)}
-    if left:
+    left = {name for name in remote.files if name not in files and _may_be_copy(name) and "/" not in name}
+    if left and recipe.beside is None:
         yield from left & _anchor_files(recipe)
 
 
@@ -86,8 +94,12 @@ def _eval_results(remote: Source) -> str:
         return ""
 
 
+def _is_weights(name: str) -> bool:
+    return name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX))
+
+
 def _may_be_copy(name: str) -> bool:
-    return name in COMPANIONS or (name.endswith(".py") and "/" not in name)
+    return PurePosixPath(name).name in COMPANIONS or name.endswith(".py")
 
 
 def _anchor_files(recipe: Recipe) -> set[str]:
@@ -100,11 +112,46 @@ def _anchor_files(recipe: Recipe) -> set[str]:
         return set()
 
 
-def _check_loaded(remote: Source, after: Collection[str], files: Collection[str]) -> None:
-    """Refuse a push after which other weights would be loaded than those that it adds."""
-    wanted, loaded = first_file(files), first_file(after)
-    if wanted not in (None, loaded):  # a merge of several files without an index is named when it is loaded
+def _check_loaded(remote: Source, stays: Set[str], files: Collection[str]) -> None:
+    """Refuse a push after which another network would be loaded than the one that it adds."""
+    wanted, loaded = first_file(files), first_file(sorted({*stays, *files}))
+    if wanted is None:
+        return  # a merge of several files without an index is named when it is loaded
+    if wanted != loaded:
         raise HubError(
             f"{remote.ref.repo_id}: has {loaded or 'files of weights'} that no merge wrote, and that would be loaded "
-            f"in place of {wanted} or beside it. Delete what is not wanted there, or push to another repository."
+            f"in place of {wanted} or beside it. {_REMEDY}"
         )
+    folder = _folder(wanted)
+    first, second = (beside(folder, name) for name in PROCESSORS)
+    decisive = [beside(folder, CONFIG), beside(folder, ADAPTER_CONFIG), *([first] if second in files else [])]
+    if found := [name for name in decisive if name in stays]:
+        raise HubError(
+            f"{remote.ref.repo_id}: has {found[0]} that no merge wrote, and that would be loaded together with "
+            f"{wanted}, which it does not belong to. {_REMEDY}"
+        )
+
+
+def _warnings(
+    remote: Source, own: Set[str], stays: Set[str], files: Collection[str], changed: Collection[str]
+) -> Iterator[str]:
+    where = remote.ref.repo_id
+    if wanted := first_file(files):
+        folder = _folder(wanted)
+        kept = (*weights_in(sorted(stays), folder), *loaded_beside(stays, folder))
+        if kept:
+            yield (
+                f"{where}: left what no merge wrote beside {wanted}: {', '.join(kept)}. Libraries may load it; delete "
+                "there what does not belong to the merge."
+            )
+    replaced = [name for name in changed if name in remote.files and name not in own and _is_weights(name)]
+    if replaced:
+        yield (
+            f"{where}: replaced {', '.join(replaced)}, which no merge wrote. What was there is in the history, at "
+            f"commit {str(remote.sha)[:12]}."
+        )
+
+
+def _folder(name: str) -> str:
+    parent = PurePosixPath(name).parent.as_posix()
+    return "" if parent == "." else parent

@@ -11,7 +11,6 @@ from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.publishing.tasks import Task, class_name, is_timm, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
-_PROCESSOR = "preprocessor_config.json"
 
 
 def usage(anchor: Checkpoint, weights: Collection[str], repo_id: str | None, folder: str) -> str:
@@ -51,7 +50,7 @@ def _is_known(anchor: Checkpoint) -> bool:
 
 
 def _with_transformers(anchor: Checkpoint, name: str, model: str) -> str:
-    task, processor = task_of(anchor), _PROCESSOR in anchor.source.files
+    task, processor = task_of(anchor), anchor.processor is not None
     if "auto_map" in anchor.config:
         return auto_class_usage(_mapped(anchor.config["auto_map"], task), model, own_code=True, processor=processor)
     if task is None or name.endswith("Backbone"):
@@ -83,8 +82,9 @@ def _as_file(anchor: Checkpoint, name: str, repo_id: str | None, folder: str) ->
     place = f"hf_hub_download({_text(repo_id)}, {_text(name)})" if repo_id else _text(f"{folder}/{name}")
     download = "from huggingface_hub import hf_hub_download\n" if repo_id else ""
     if name.endswith(".safetensors"):
-        names = f"  # names of {anchor.slot_map.layout}"
-        return f"{download}from safetensors.torch import load_file\n\nstate_dict = load_file({place}){names}"
+        known = anchor.slot_map.matches and not anchor.renamed
+        names = f"names of {anchor.slot_map.layout}" if known else "names as in the anchor's file"
+        return f"{download}from safetensors.torch import load_file\n\nstate_dict = load_file({place})  # {names}"
     how = "  # load it as the anchor's own code loads the anchor"
     return f"{download}\ncheckpoint = {place}{how}".lstrip("\n")
 

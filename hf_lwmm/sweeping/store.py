@@ -16,9 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_lwmm.errors import DocumentError, MergeError, SweepError
-from hf_lwmm.files.atomic import Target, atomic, check_target
+from hf_lwmm.files.atomic import DisplacedError, atomic
 from hf_lwmm.files.damaged import set_aside
 from hf_lwmm.files.documents import parse_json
+from hf_lwmm.files.names import fitted
+from hf_lwmm.files.targets import Target, check_target
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.sweeping.grid import Skipped, read_candidate
 from hf_lwmm.sweeping.scorer import Scored
@@ -53,7 +55,7 @@ class Store:
 
     def __init__(self, path: Path, study: Mapping[str, Any]) -> None:
         self.path, self.study = path, dict(study)
-        self._parts = path.parent / f".{path.name}.parts"
+        self._parts = path.parent / fitted(f".{path.name}", ".parts")
         self.rows: dict[str, Scored] = {}
         if path.is_dir():
             raise SweepError(f"{path}: is a folder. Choose a file for --output.")
@@ -108,7 +110,7 @@ class Store:
         try:
             return self._read(file)
         except _DamagedError:
-            set_aside(file, self.path.with_name(f"{self.path.stem}.{file.stem[:8]}.damaged.parquet"))
+            set_aside(file, self.path.with_name(fitted(self.path.stem, f".{file.stem[:8]}.damaged.parquet")))
             return []
 
     def _read(self, file: Path) -> list[Scored]:
@@ -154,8 +156,16 @@ class Store:
         raw = pa.Table.from_pylist([_plain(self.rows[key]) for key in order], _RAW)
         table = pa.table({**columns, **dict(zip(raw.column_names, raw.columns, strict=True))})
         reasons = [{"candidate": each.candidate.to_dict(), "reason": each.reason} for each in skipped]
-        _write(table, self._target, {"study": self.study, "skipped": reasons})
+        try:
+            _write(table, self._target, {"study": self.study, "skipped": reasons})
+        except _DisplacedError:
+            shutil.rmtree(self._parts, ignore_errors=True)  # all rows are in the file beside it
+            raise
         shutil.rmtree(self._parts, ignore_errors=True)
+
+
+class _DisplacedError(SweepError):
+    """The whole file was written, but has another name."""
 
 
 class _DamagedError(SweepError):
@@ -190,5 +200,7 @@ def _write(table: pa.Table, target: Target | Path, meta: Mapping[str, Any]) -> N
     try:
         with atomic(target) as place:
             pq.write_table(table, place, compression="zstd")
+    except DisplacedError as error:
+        raise _DisplacedError(str(error)) from None
     except MergeError as error:
         raise SweepError(str(error)) from None

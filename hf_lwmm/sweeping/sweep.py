@@ -10,6 +10,7 @@ from hf_lwmm.errors import HfLwmmError, PlanError, keeping
 from hf_lwmm.evaluation.evaluate import SCORES_KEPT
 from hf_lwmm.evaluation.report import METRICS
 from hf_lwmm.planning.knobs import Knobs
+from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.sweeping.executor import Workers, workers
 from hf_lwmm.sweeping.grid import Candidate, Skipped, SweepAxes, ensembles, merges, singles
@@ -52,7 +53,9 @@ def run_sweep(
     with CandidateScorer(setup) as scorer:
         if search is not None:  # where these models do not merge, no trial can help
             scorer.plan(Candidate("merge", tuple(range(count)), 0, fixed))
+        doubts = check_measurements(scorer.measurements, scorer.models, setup.network.branch)
         data = scorer.data()
+        data = replace(data, notes=(*doubts, *data.notes))
         wanted = singles(count) + (ensembles(count, axes.subsets) if axes.ensemble else [])
         with (
             keeping(SCORES_KEPT),

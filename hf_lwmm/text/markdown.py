@@ -13,8 +13,15 @@ from hf_lwmm.text.printable import one_line, printable
 
 # Underscores within words, and the star after the name of an anchor, begin nothing.
 _ACTIVE = re.compile(r"[\\`\[\]<>#~$&]|(?<![^\W_])_|_(?![^\W_])|\*(?!(?<=\w\*)(?:[\s,;)]|$))")
+_ESCAPED = r"\\\g<0>"
 # At the start of a line these begin a list, underline a heading or draw a rule.
 _FIRST = re.compile(r"^(?:(\d+)(?=[.)](?:\s|$))|(?=[-+](?:[-\s]|$)|=+$))")
+# What GitHub and many other readers make a link of wherever it stands in text, escaped or not: addresses of the web and
+# of e-mail, names of users and numbers of issues; also names of emoji, of which they make pictures.
+_LINKED = re.compile(
+    r"://|www\.|(?:mailto|xmpp):|[\w.+-]@[\w-]+\.\w|(?<!\w)@\w|#\d|\bgh-\d|:[a-z+-][\w+-]*:", re.IGNORECASE
+)
+_AROUND = re.compile(r"""([(\["'<]*)(.*?)([)\]"'>,;:.!?]*)""")  # a word, and the marks before and after it
 _URL = "/:?#@!$&'+,;=%~"  # characters that stay in an address
 
 
@@ -32,6 +39,8 @@ def as_markdown(value: object) -> Markdown:
 def plain(value: object) -> Markdown:
     """Return a value's text, on one line, as Markdown that shows just this text.
 
+    Words that readers of Markdown would make links of by themselves are code, in which they make none.
+
     Where it begins a line, no stop follows it: one after a number would make a list.
     """
     return Markdown(_FIRST.sub(r"\g<0>\\", _cell(value)))
@@ -39,7 +48,17 @@ def plain(value: object) -> Markdown:
 
 def _cell(value: object) -> str:
     """A value's text as a part of a line, which may be a cell of a table."""
-    return _ACTIVE.sub(r"\\\g<0>", one_line(str(value))).replace("|", "&#124;")
+    return "".join(map(_piece, re.split("([ |])", one_line(str(value)))))
+
+
+def _piece(text: str) -> str:
+    """A word, a space or a vertical line as Markdown."""
+    if text == "|":
+        return "&#124;"
+    if _LINKED.search(text) is None or (parts := _AROUND.fullmatch(text)) is None:
+        return _ACTIVE.sub(_ESCAPED, text)
+    before, word, after = parts.groups()
+    return f"{_ACTIVE.sub(_ESCAPED, before)}{code(word)}{_ACTIVE.sub(_ESCAPED, after)}"
 
 
 def code(value: object) -> Markdown:

@@ -137,14 +137,16 @@ def push(
         raise gr.Error("Sign in first: the merge is pushed as you.")
     target = _repository(repo, "The repository")
     arguments = ["merge", *models, "--anchor", models[index], "--start", str(start), "--ramp", ramp, "--push", target]
-    ran = subprocess.run(
-        [sys.executable, "-m", "hf_lwmm", *arguments, *(["--private"] if private else [])],
-        env={**os.environ, "HF_TOKEN": token.token},
-        capture_output=True,
-        text=True,
-    )
+    with tempfile.TemporaryDirectory(prefix="hf-lwmm-") as folder:  # where a merge whose push fails is kept, too
+        ran = subprocess.run(
+            [sys.executable, "-m", "hf_lwmm", *arguments, *(["--private"] if private else [])],
+            env={**os.environ, "HF_TOKEN": token.token, "TMPDIR": folder},
+            capture_output=True,
+            text=True,
+        )
     if ran.returncode:
-        raise gr.Error(ran.stderr.strip().removeprefix("Error: ") or "The push failed.")
+        said = ran.stderr.strip().removeprefix("Error: ").partition(" What was to be pushed is whole")[0]
+        raise gr.Error(said or "The push failed.")
     return "\n\n".join(ran.stdout.strip().splitlines())
 
 

@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import yaml
@@ -133,11 +134,16 @@ def changed_json(content: bytes, draw: random.Random, other: bytes) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+@cache
+def _read_yaml(content: bytes) -> Any:
+    return yaml.safe_load(content)
+
+
 def changed_yaml(content: bytes, draw: random.Random, other: bytes) -> bytes:
     """A YAML text after changes to its values or, now and then, to its bytes."""
     if draw.random() < 0.3:
         return changed_bytes(content, draw, other, TEXTS)
-    root = yaml.safe_load(content)
+    root = deepcopy(_read_yaml(content))
     for _ in range(draw.choice((1, 1, 2, 4))):
         root = _change_value(root, draw)
     if draw.random() < 0.1 and isinstance(root, dict):

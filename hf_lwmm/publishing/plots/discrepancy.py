@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 from hf_lwmm.planning.discrepancy import Discrepancy
-from hf_lwmm.publishing.plots.style import GREY, colour, legend_above, mark_boundary, picture
+from hf_lwmm.publishing.plots.style import GREY, Place, colour, legend_above, mark_boundary, picture
 
 _LABELS = {"weights": "weights", "biases": "biases", "bn_stats": "BatchNorm statistics"}  # of the kinds of tensors
 
 
-def plot_discrepancy(report: Discrepancy, path: str | Path | io.BytesIO) -> None:
+def plot_discrepancy(report: Discrepancy, path: Place) -> None:
     """Plot the distance between two models over depth (paper, Figure 2).
 
     The upper panel has the relative distance of every tensor and a line at each 1/tau. The lower panels, one for each

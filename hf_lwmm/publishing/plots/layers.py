@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from pathlib import Path
-
 from hf_lwmm.layouts import in_backbone
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.publishing.plots.style import (
+    Place,
     PlotError,
     colour,
     legend_above,
@@ -18,7 +16,7 @@ from hf_lwmm.publishing.plots.style import (
 )
 
 
-def plot_layer_weights(plan: MergePlan, path: str | Path | io.BytesIO) -> None:
+def plot_layer_weights(plan: MergePlan, path: Place) -> None:
     """Plot the layer weights of a convex method over depth, as stacked areas (paper, Figure 5a).
 
     Args:

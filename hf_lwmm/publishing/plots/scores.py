@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_lwmm.publishing.plots.style import PlotError, colour, legend_above, legend_height, literal, picture
+from hf_lwmm.files.targets import TargetFolder, as_target_folder
+from hf_lwmm.publishing.plots.style import Place, PlotError, colour, legend_above, legend_height, literal, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from hf_lwmm.evaluation.report import EvaluationReport  # its module loads numba, an extra
 
+NAMES = ("scores.png", "confusion_*.png")  # of the plots of a report
 Values = NDArray[np.floating[Any]]
 
 
@@ -24,7 +25,7 @@ def plot_class_scores(
     classes: Sequence[str],
     models: Sequence[str],
     scores: ArrayLike,
-    path: str | Path | io.BytesIO,
+    path: Place,
     *,
     metric: str = "IoU",
     intervals: ArrayLike | None = None,
@@ -77,9 +78,7 @@ def plot_class_scores(
         legend_above(figure, panels[0], models)
 
 
-def plot_confusion(
-    classes: Sequence[str], counts: ArrayLike, path: str | Path | io.BytesIO, *, model: str = ""
-) -> None:
+def plot_confusion(classes: Sequence[str], counts: ArrayLike, path: Place, *, model: str = "") -> None:
     """Plot a confusion matrix, in per cent of the pixels of each true class.
 
     Args:
@@ -116,7 +115,7 @@ def plot_confusion(
         figure.colorbar(image, label="% of the true class's pixels", pad=0.01)
 
 
-def save_score_plots(report: EvaluationReport, folder: Path) -> list[Path]:
+def save_score_plots(report: EvaluationReport, folder: Path | TargetFolder) -> list[Path]:
     """Plot the scores of a report as scores.png and, for class maps, the confusion of the Nth model as confusion_N.png.
 
     Args:
@@ -126,15 +125,16 @@ def save_score_plots(report: EvaluationReport, folder: Path) -> list[Path]:
     Returns:
         The files written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths, names = [folder / "scores.png"], [model.name for model in report.models]
+    place = as_target_folder(folder)
+    place.path.mkdir(parents=True, exist_ok=True)
+    targets, names = [place.file("scores.png")], [model.name for model in report.models]
     by_class = [model.by_class for model in report.models]
-    plot_class_scores(report.classes, names, by_class, paths[0], metric=report.metric.of_class)
+    plot_class_scores(report.classes, names, by_class, targets[0], metric=report.metric.of_class)
     if report.confusion is not None:
         for number, (name, table) in enumerate(zip(names, report.confusion, strict=True), start=1):
-            paths.append(folder / f"confusion_{number}.png")
-            plot_confusion(report.classes, table, paths[-1], model=name)
-    return paths
+            targets.append(place.file(f"confusion_{number}.png"))
+            plot_confusion(report.classes, table, targets[-1], model=name)
+    return [each.path for each in targets]
 
 
 def _spread(values: Values, intervals: ArrayLike | None) -> Values | None:

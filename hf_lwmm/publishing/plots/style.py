@@ -6,12 +6,14 @@ import base64
 import contextlib
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hf_lwmm.errors import HfLwmmError, naming_extras
 from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import Target
 from hf_lwmm.text import one_line
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ GREY = "#D9D9D9"
 WIDTH = 7.2  # inches; at DPI this is twice the 720 pixels of a model card's width
 DPI = 200
 SUFFIXES = (".png", ".svg", ".pdf")
+Place: TypeAlias = str | Path | Target | io.BytesIO  # where a plot goes; a buffer receives a PNG
 
 _STYLE = {
     "font.size": 9,
@@ -55,18 +58,20 @@ class PlotError(HfLwmmError):
 
 
 @contextlib.contextmanager
-def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
+def picture(path: Place, height: float) -> Iterator[Figure]:
     """Open a figure to draw on, as wide as a model card, and write it when the context ends.
 
     Args:
-        path: a file name that ends in .png, .svg or .pdf, or a buffer, which receives a PNG.
+        path: a file name that ends in .png, .svg or .pdf, a target of such a name, or a buffer, which receives a PNG.
         height: height of the figure in inches.
 
     Raises:
         PlotError: for another suffix, or a folder that does not exist.
         MergeError: if the file cannot be written.
     """
-    suffix = ".png" if isinstance(path, io.BytesIO) else check_picture_name(path).suffix.lower()
+    file = path if isinstance(path, io.BytesIO | Target) else Path(path)
+    named = file.path if isinstance(file, Target) else file
+    suffix = ".png" if isinstance(named, io.BytesIO) else checked_name(named).suffix.lower()
     with naming_extras("Drawing a plot"):
         from matplotlib import style
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,21 +81,21 @@ def picture(path: str | Path | io.BytesIO, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        if isinstance(path, io.BytesIO):
-            figure.savefig(path, format=suffix[1:], metadata=_METADATA[suffix])
+        if isinstance(file, io.BytesIO):
+            figure.savefig(file, format=suffix[1:], metadata=_METADATA[suffix])
             return
-        with atomic(Path(path)) as place:
+        with atomic(file) as place:
             figure.savefig(place, format=suffix[1:], metadata=_METADATA[suffix])
 
 
-def check_picture_name(path: str | Path) -> Path:
+def checked_name(path: str | Path) -> Path:
     """Return `path` if a plot can be written there.
 
     Raises:
         PlotError: for a suffix other than .png, .svg and .pdf, or a folder that does not exist.
     """
     path = Path(path)
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(path.absolute().parent):  # noqa: PTH112  (pathlib's fails for long texts)
         raise PlotError(f"{path}: there is no folder {path.parent}.")
     if path.suffix.lower() not in SUFFIXES:
         raise PlotError(f"{path}: a picture's name ends in {', '.join(SUFFIXES)}.")

@@ -9,7 +9,6 @@ is 1/M), `ramp` and `bn_stats`.
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_lwmm.publishing.plots.style import GREY, PlotError, colour, legend_above, legend_height, literal, picture
+from hf_lwmm.files.targets import TargetFolder, as_target_folder
+from hf_lwmm.publishing.plots.style import GREY, Place, PlotError, colour, legend_above, legend_height, literal, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,10 +30,11 @@ KNOBS = {
     "alpha": "alpha, the anchor's weight in the first layers",
     "ramp": "ramp",
 }
+NAMES = ("subsets.png", *(f"{knob}.png" for knob in KNOBS))  # of the plots of a sweep
 _LINES = 8
 
 
-def plot_knob(rows: Sequence[Row], knob: str, path: str | Path | io.BytesIO, metric: str = "mIoU") -> None:
+def plot_knob(rows: Sequence[Row], knob: str, path: Place, metric: str = "mIoU") -> None:
     """Draw the score over start, alpha or ramp, with a line for all merges that are otherwise alike.
 
     Of more than eight lines those with the highest scores are drawn. Source: Figures 5b and 5c of the paper.
@@ -79,7 +80,7 @@ def _lines_over(rows: Sequence[Row], knob: str) -> dict[tuple[Any, ...], dict[An
     return {key: points for key, points in lines.items() if len(points) > 1}
 
 
-def plot_subsets(rows: Sequence[Row], path: str | Path | io.BytesIO, metric: str = "mIoU") -> None:
+def plot_subsets(rows: Sequence[Row], path: Place, metric: str = "mIoU") -> None:
     """Draw the score of every subset of the models with every anchor.
 
     A column stands for a subset and its anchor: above are its scores by every method, below the models in it, the
@@ -141,16 +142,18 @@ def _draw_members(axes: Axes, order: Sequence[_Column], models: Sequence[str]) -
         axes.spines[side].set_visible(False)
 
 
-def save_sweep_plots(rows: Sequence[Row], folder: Path, metric: str = "mIoU") -> list[Path]:
+def save_sweep_plots(rows: Sequence[Row], folder: Path | TargetFolder, metric: str = "mIoU") -> list[Path]:
     """Draw subsets.png, and start.png, alpha.png and ramp.png for those that vary, into a folder; return the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / "subsets.png"]
-    plot_subsets(rows, paths[0], metric)
+    place = as_target_folder(folder)
+    place.path.mkdir(parents=True, exist_ok=True)
+    targets = [place.file("subsets.png")]
+    plot_subsets(rows, targets[0], metric)
     for knob in KNOBS:
         with contextlib.suppress(PlotError):  # no merges differ in it alone
-            plot_knob(rows, knob, folder / f"{knob}.png", metric)
-            paths.append(folder / f"{knob}.png")
-    return paths
+            target = place.file(f"{knob}.png")
+            plot_knob(rows, knob, target, metric)
+            targets.append(target)
+    return [each.path for each in targets]
 
 
 def _draw(axes: Axes, values: Sequence[float], rows: Sequence[Row], index: int, name: str, line: str) -> None:
