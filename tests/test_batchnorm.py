@@ -29,7 +29,9 @@ def test_recalibration_estimates_the_running_statistics_alone(
     method: str, models: list[Path], bare: Path, tmp_path: Path
 ) -> None:
     merge(models[:2], method=method, output=tmp_path / "linear")
-    result = merge(models[:2], method=method, bn_stats="recalibrate", bn_images=bare, output=tmp_path / "estimated")
+    result = merge(
+        models[:2], method=method, bn_stats="recalibrate", bn_mix=1, bn_images=bare, output=tmp_path / "estimated"
+    )
     linear, estimated = tensors(tmp_path / "linear"), tensors(tmp_path / "estimated")
     changed = {name for name, values in estimated.items() if not np.array_equal(values, linear[name])}
     assert changed == {"decode_head.batch_norm.running_mean", "decode_head.batch_norm.running_var"}
@@ -52,7 +54,13 @@ def test_recalibration_estimates_the_running_statistics_alone(
 def test_layers_are_recalibrated_behind_each_other_as_update_bn_does(eps: float, bare: Path, tmp_path: Path) -> None:
     paths = [deeplab(tmp_path / "a", 1, eps), deeplab(tmp_path / "b", 2, eps)]
     merge(paths, output=tmp_path / "linear")
-    merge(paths, bn_stats="recalibrate", bn_images=hf_lwmm.ImageSource(bare, limit=3), output=tmp_path / "estimated")
+    merge(
+        paths,
+        bn_stats="recalibrate",
+        bn_mix=1,
+        bn_images=hf_lwmm.ImageSource(bare, limit=3),
+        output=tmp_path / "estimated",
+    )
     loaded = hf_lwmm.load(tmp_path / "linear")
     twin = DeepLabV2ForSemanticSegmentation(copy.deepcopy(loaded.model.config).__class__(
         **{**loaded.model.config.to_dict(), "batch_norm_eps": 1e-5}
@@ -83,7 +91,7 @@ def test_statistics_that_the_type_cannot_hold_are_refused(models: list[Path], ba
         values = tensors(path)
         save_file({**values, fuse: 2000 * values[fuse]}, loud[-1] / "model.safetensors", {"format": "pt"})
     images = hf_lwmm.ImageSource(bare, limit=1)
-    options = {"bn_stats": "recalibrate", "bn_images": images, "output": tmp_path / "out"}
+    options = {"bn_stats": "recalibrate", "bn_mix": 1, "bn_images": images, "output": tmp_path / "out"}
     with pytest.raises(PlanError, match=r"float16 cannot hold \(.*running_var\); write them in another type"):
         merge(loud, dtype="float16", **options)
     assert not (tmp_path / "out").exists()
@@ -98,7 +106,7 @@ def test_images_without_a_variance_are_refused(tmp_path: Path) -> None:
         settings = json.dumps({"image_processor_type": "SegformerImageProcessor", "do_resize": False})
         (path / "preprocessor_config.json").write_text(settings)
     with pytest.raises(PlanError, match=r"small, split train: --bn-stats recalibrate cannot estimate a variance where"):
-        merge(paths, bn_stats="recalibrate", bn_images=tmp_path / "small", output=tmp_path / "out")
+        merge(paths, bn_stats="recalibrate", bn_mix=1, bn_images=tmp_path / "small", output=tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -125,11 +133,11 @@ def test_networks_without_statistics_and_images_too_small_are_refused(
     arrays = [{"a.weight": np.full((4, 3), float(i), np.float32)} for i in range(2)]
     unknown = [write(tmp_path / f"{i}.safetensors", each) for i, each in enumerate(arrays)]
     with pytest.raises(PlanError, match="has no BatchNorm, so --bn-stats recalibrate has nothing to do"):
-        merge(unknown, bn_stats="recalibrate", bn_images=bare, output=tmp_path / "out")
+        merge(unknown, bn_stats="recalibrate", bn_mix=1, bn_images=bare, output=tmp_path / "out")
     (tmp_path / "dots").mkdir()
     Image.new("RGB", (1, 1)).save(tmp_path / "dots/0.png")
     with pytest.raises(PlanError, match="dots, split train: one cannot see 1 x 1 pixels: "):
-        merge(models[:2], bn_stats="recalibrate", bn_images=tmp_path / "dots", output=tmp_path / "out")
+        merge(models[:2], bn_stats="recalibrate", bn_mix=1, bn_images=tmp_path / "dots", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -138,7 +146,7 @@ def test_the_network_computes_in_float32_whatever_else_is_asked_for(
 ) -> None:
     for name, dtype in (("one", "float32"), ("two", "bfloat16")):
         merge(
-            models[:2], bn_stats="recalibrate", bn_images=bare, output=tmp_path / name,
+            models[:2], bn_stats="recalibrate", bn_mix=1, bn_images=bare, output=tmp_path / name,
             network=hf_lwmm.NetworkOptions(compute_dtype=dtype),
         )  # fmt: skip
     one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))

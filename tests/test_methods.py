@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import calls
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -101,6 +103,7 @@ FORMULAS: dict[str, tuple[dict[str, float], Callable[[str], np.ndarray]]] = {
     "ties": ({"scale": 0.7, "density": 0.4}, ties),
     "breadcrumbs": ({"density": 0.5, "outliers": 0.1}, breadcrumbs),
     "model-stock": ({}, model_stock),
+    "wise": ({"t": 0.7}, lambda name: 0.3 * BASE[name] + 0.7 * stack(name).mean(0)),
 }
 
 
@@ -196,7 +199,7 @@ def test_equal_models_come_out_as_they_went_in(name: str, value: np.ndarray, bas
 
 
 @pytest.mark.parametrize(
-    "name", ["isotropic", "fisher", "task-arithmetic", "ties", "breadcrumbs", "model-stock", "lines", "regmean"]
+    "name", ["isotropic", "fisher", "task-arithmetic", "ties", "breadcrumbs", "model-stock", "lines", "regmean", "wise"]
 )
 @given(values=st.lists(tensors, min_size=3, max_size=3), base=tensors)
 @settings(max_examples=40)
@@ -218,6 +221,67 @@ def test_tiny_and_opposite_task_vectors_do_not_break_a_formula() -> None:
     kept_one = applied("ties", [step, step], base, {"density": 0.2})  # a fifth of two elements is none
     assert np.array_equal(kept_one, [0, -2])
     assert np.array_equal(applied("model-stock", [step, -step], base, {}), base)
+
+
+@given(values=st.lists(tensors, min_size=1, max_size=4), base=tensors, t=st.floats(0, 1))
+def test_wise_lies_between_the_base_and_the_average(values: list[np.ndarray], base: np.ndarray, t: float) -> None:
+    ends = base, np.mean(values, axis=0)
+    found = applied("wise", values, base, {"t": t})
+    np.testing.assert_allclose(found, (1 - t) * ends[0] + t * ends[1], rtol=1e-9, atol=1e-9)
+    assert (found >= np.minimum(*ends) - 1e-9).all() and (found <= np.maximum(*ends) + 1e-9).all()
+
+
+@pytest.mark.parametrize("system", ["nvlabs_segformer_b0", "torchvision_resnet101"])
+def test_wise_ends_exactly_at_the_base_and_at_a_single_model(system: str, tmp_path: Path) -> None:
+    keep = "layer1." if system == "torchvision_resnet101" else ""
+    model, base = (stored(system, seed, keep=keep) for seed in (1, 3))
+    for t, end in ((0, base), (1, model)):
+        found = merge(tmp_path, [model], base, method="wise", option={"t": t})
+        assert found.keys() == model.keys()
+        for name, values in end.items():
+            if "conv_seg" not in name and "num_batches" not in name:  # never used, and no float
+                assert np.array_equal(found[name], values), (t, name)  # running statistics are among them
+
+
+def test_wise_ends_at_the_plain_average_of_several_models(tmp_path: Path) -> None:
+    models, base = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2, 4)], stored("nvlabs_segformer_b0", 3)
+    average = merge(tmp_path, models, method="isotropic")
+    found = merge(tmp_path, models, base, method="wise", option={"t": 1})
+    assert all(np.array_equal(found[name], values) for name, values in average.items())
+
+
+def test_wise_interpolates_running_statistics_too(tmp_path: Path) -> None:
+    models, base = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)], stored("nvlabs_segformer_b0", 3)
+    mean, variance = (f"decode_head.linear_fuse.bn.running_{leaf}" for leaf in ("mean", "var"))
+    shares = np.array([0.25, 0.25, 0.5])
+
+    def mixed(name: str, power: int = 1) -> np.ndarray:
+        every = np.stack([model[name].astype(np.float64) for model in (*models, base)])
+        return shares @ every**power
+
+    linear = merge(tmp_path, models, base, method="wise")
+    np.testing.assert_allclose(linear[variance], mixed(variance), rtol=1e-6)
+    pooled = merge(tmp_path, models, base, method="wise", bn_stats="pooled")
+    np.testing.assert_allclose(pooled[mean], mixed(mean), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(pooled[variance], mixed(variance) + mixed(mean, 2) - mixed(mean) ** 2, rtol=1e-5)
+
+
+def test_only_wise_takes_a_single_model(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{seed}.safetensors", network(seed)) for seed in range(2)]
+    with pytest.raises(PlanError, match="at least two models"):
+        calls.merge(paths[:1], output=tmp_path / "out", method="task-arithmetic", base=paths[1])
+    with pytest.raises(PlanError, match="needs --base"):
+        calls.merge(paths[:1], output=tmp_path / "out", method="wise")
+    done = calls.lwmm("merge", paths[0], "--base", paths[1], "--method", "wise", "--output", tmp_path / "out")
+    assert done.exit_code == 0 and "Merged 1 model at" in done.stdout, done.stderr
+    recipe = written_recipe(tmp_path / "out")
+    assert recipe["method"] == {"name": "wise", "t": 0.5} and recipe["base"]["local"] == "1.safetensors"
+    assert "1 checkpoint, merged with `wise`" in (tmp_path / "out" / "README.md").read_text()
+
+
+def written_recipe(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((folder / "hf_lwmm.yaml").read_text())
+    return found
 
 
 # BatchNorm

@@ -64,7 +64,9 @@ def test_any_number_of_threads_gives_the_same_scores(
 
 def test_a_stream_is_read_in_its_order(loaded: LoadedModel, images: LabelledImages, tmp_path: Path) -> None:
     counting = Counting(images)
-    evaluate([loaded], replace(counting.images, in_order=True), EvaluationSpec(workers=4), partial=tmp_path)
+    assert images.source is not None
+    stream = replace(counting.images, source=replace(images.source, streaming=True))
+    evaluate([loaded], stream, EvaluationSpec(workers=4), partial=tmp_path)
     assert counting.read == list(range(images.count)) and len(counting.threads) == 1
 
 

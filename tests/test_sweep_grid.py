@@ -76,6 +76,8 @@ def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
     far = ranked([2, 2, 3, 2], [1, 1, 1, 1], [8, 9, 8, 9])
     assert "tell them apart" not in far.verdict and "leads a by" in far.verdict
     assert far.rows[1].difference is None and far.best.difference == pytest.approx(34 / 40 - 9 / 40)
+    assert far.rows[1].to_anchor is None and near.best.to_anchor == pytest.approx(23 / 40 - 22 / 40)
+    assert near.best.to_anchor_interval is not None and near.best.to_anchor_interval.low <= 0.025
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from hf_lwmm.text import Markdown, code, fenced, joined, link, one_line, plain, printable, table, target
+from hf_lwmm.text import Markdown, code, fenced, joined, link, near_one, one_line, plain, printable, table, target
 
 ATTACKS = [
     "## Owned",
@@ -166,3 +166,18 @@ def test_links_lead_where_they_say() -> None:
     assert target("plots/01_a b(c).png") == "plots/01_a%20b%28c%29.png"
     assert re.match("[a-z]+:", target("javascript:alert(1)")) is None
     assert joined([Markdown("**a**"), "[b]"]) == r"**a**, \[b\]"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.93, "0.9300"),
+        (-0.5, "-0.5000"),
+        (0.9999, "0.99990"),
+        (0.99987, "0.99987"),
+        (1.0, "1.0000"),
+        (1 - 3e-9, "1 - 3.0e-09"),
+    ],
+)
+def test_cosines_near_one_keep_two_digits_of_their_difference(value: float, text: str) -> None:
+    assert near_one(value) == text

@@ -59,7 +59,9 @@ def test_statistics_are_estimated_again_on_the_same_commit(
     rows = Dataset.from_dict({"image": [scene(seed)[0] for seed in range(3)]}, Features({"image": ImageFeature()}))
     rows.push_to_hub("local/unlabelled", split="train")
     images = ImageSource("local/unlabelled", limit=2)
-    result = merge(["local/one", "local/two"], push="local/estimated", bn_stats="recalibrate", bn_images=images)
+    result = merge(
+        ["local/one", "local/two"], push="local/estimated", bn_stats="recalibrate", bn_mix=1, bn_images=images
+    )
     seen = result.recipe.bn_images
     assert seen is not None and seen.commit == api.dataset_info("local/unlabelled").sha and seen.limit == 2
     Dataset.from_dict({"image": [scene(9)[0]] * 2}, Features({"image": ImageFeature()})).push_to_hub(
@@ -83,7 +85,7 @@ def test_statistics_of_a_local_folder_cannot_be_estimated_again(
     for path in models[:2]:
         api.create_repo(f"local/{path.name}", exist_ok=True)
         api.upload_folder(folder_path=path, repo_id=f"local/{path.name}")
-    merge(["local/one", "local/two"], push="local/here", bn_stats="recalibrate", bn_images=bare)
+    merge(["local/one", "local/two"], push="local/here", bn_stats="recalibrate", bn_mix=1, bn_images=bare)
     with pytest.raises(PlanError, match="estimated on the images of pictures, which was a local folder"):
         hf_lwmm.reproduce("local/here")
     done = lwmm("merge", "--recipe", api.hf_hub_download("local/here", "hf_lwmm.yaml"))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from html import escape
+from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect_list
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.hub import Ref, parse_ref
+from hf_lwmm.planning.advice import Advice, advise, known_of
+from hf_lwmm.planning.bn_distance import bn_distance
 from hf_lwmm.planning.discrepancy import Discrepancy, check_granularity, compare
 from hf_lwmm.planning.header_diff import HeaderDiff, compare_headers
 from hf_lwmm.progress import Progress, silent
@@ -20,7 +23,17 @@ from hf_lwmm.publishing.plots.style import inline
 
 @dataclass(frozen=True)
 class DiffReport(Discrepancy):
-    """The differences of two models, which a notebook shows with a picture."""
+    """The differences of two models and how to merge them, which a notebook shows with a picture."""
+
+    advice: Advice | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON, with None where a figure is not defined."""
+        return {**super().to_dict(), "advice": self.advice and self.advice.to_dict()}
+
+    def title(self) -> str:
+        """Return the comparison in a few sentences, the last of which is advice."""
+        return " ".join([super().title(), *([self.advice.line] if self.advice else [])])
 
     def _repr_html_(self) -> str:
         rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.summary())
@@ -36,6 +49,8 @@ def diff(
     taus: Sequence[float] = (10.0,),
     granularity: str = "module",
     branch: str = "student",
+    target: str | None = None,
+    base: Ref | None = None,
     progress: Progress = silent,
 ) -> DiffReport:
     """Compare two models, whatever layouts they are stored in, in bounded memory (paper, Figure 2).
@@ -45,14 +60,19 @@ def diff(
         taus: thresholds: a tensor counts as changed when ||a - b|| >= ||a|| / tau.
         granularity: the size of a layer: module, block or stage.
         branch: network to take from a self-training checkpoint, student or teacher.
+        target: what a merge of the two would be for: the first's domain (anchor), a mixture of both (mixed), or a new
+            one. The advice rests on it.
+        base: the pre-training that both come from, for advice; that it is there is all that is looked at.
 
     Raises:
         AlignmentError: if the models are not networks of one architecture.
         CheckpointError: if a value is not finite.
-        PlanError: for thresholds that are not positive, or another granularity.
+        PlanError: for thresholds that are not positive, another granularity, or another target.
     """
     expect_list(taus, "taus")
     check_granularity(granularity)
+    if base is not None:
+        hub.resolve(parse_ref(base))
     with contextlib.ExitStack() as stack:
         opened = []
         for done, ref in enumerate((first, second)):
@@ -60,12 +80,15 @@ def diff(
             checkpoint = open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch, headers_only=True)
             stack.callback(checkpoint.close)
             opened.append(checkpoint)
+        known = known_of(opened, 0, target, has_base=base is not None)
         for checkpoint, other in (opened, opened[::-1]):
             atoms = checkpoint.slot_map.slots
             tensors = {atom.tensor for slot, atom in atoms.items() if slot in other.slot_map.slots}
             checkpoint.fetch(tensors, progress=progress)
         found = compare(opened[0], opened[1], taus=taus, granularity=granularity, progress=progress)
-    return DiffReport(**{each.name: getattr(found, each.name) for each in fields(found)})
+        distance = bn_distance(opened, 0, (tensor.slot for tensor in found.tensors))
+    advice = advise(replace(known, bn_distance=distance))
+    return DiffReport(**{each.name: getattr(found, each.name) for each in fields(found)}, advice=advice)
 
 
 def diff_headers(first: Ref, second: Ref, *, branch: str = "student") -> HeaderDiff:

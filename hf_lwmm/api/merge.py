@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
-from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models
+from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
 from hf_lwmm.api.push import files_in, push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import (
@@ -31,6 +30,7 @@ from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Ref
 from hf_lwmm.labels import raw_label_set
+from hf_lwmm.planning.bn_distance import bn_warnings
 from hf_lwmm.planning.file_options import FileOptions
 from hf_lwmm.planning.images import ImageProvenance, check_place, for_purpose, naming_options
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
@@ -43,10 +43,10 @@ from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
-from hf_lwmm.publishing.eval_results import eval_results_file
 from hf_lwmm.publishing.licences import merged_licence
 from hf_lwmm.publishing.plots.layers import plot_layer_weights
-from hf_lwmm.publishing.superseded import EVALUATION, LAYER_PLOT
+from hf_lwmm.publishing.score_files import write_scores
+from hf_lwmm.publishing.superseded import LAYER_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
@@ -89,7 +89,7 @@ def merge(
     """Merge models layer by layer into a folder, and push it.
 
     Args:
-        models: two or more references.
+        models: two or more references; one is enough for a method that interpolates with the base.
         anchor: the one of them whose task, head and layout the result keeps; the first if None.
         knobs: the choices of the merge.
         inputs: what is read besides the models: base, measurements, and images to tune, re-estimate and score on.
@@ -109,7 +109,7 @@ def merge(
     _check_evaluation(knobs, inputs, evaluation)
     check_network(inputs)
     _check_sources(inputs)
-    refs = read_models(models)
+    refs = read_models(models, knobs, inputs)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
@@ -123,7 +123,7 @@ def merge(
         if pushing is None or repo_id is None:
             return None
         progress("Pushing", 0, 1)
-        message = f"Merge {len(refs)} models with hf-lwmm"
+        message = f"Merge {len(refs)} model{'s' if len(refs) > 1 else ''} with hf-lwmm"
         return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
@@ -134,10 +134,10 @@ def merge(
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         threading.Thread(target=_import_for_the_end, args=(decided,)).start()
-        opened = fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch")
+        opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
         measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
-        doubts = (*measured, *prepared, *pretraining_warnings(opened))
+        doubts = (*measured, *prepared, *pretraining_warnings(opened), *bn_warnings(opened))
         _check_numbering(opened, inputs, evaluation)
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
@@ -145,11 +145,11 @@ def merge(
             folder.mkdir()
             title = repo_id or (path.name if path else "")
             undrawn: list[str] = []
-            recipe = _write_model(ready, folder, inputs, writing, undrawn, progress)
+            ready, recipe, bn_notes = _write_model(ready, folder, inputs, writing, evaluation, undrawn, progress)
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
                 report=report,
-                pictures=_write_scores(report, folder, undrawn) if report else (),
+                pictures=write_scores(report, folder, undrawn) if report else (),
                 plot=LAYER_PLOT if (folder / LAYER_PLOT).is_file() else "",
                 code=code_files(ready),
             )
@@ -159,8 +159,9 @@ def merge(
         if path is not None:
             pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *licence.warnings, *ready.alignment.notes)
-    notes = (*_notes(ready, extras), *(names_note(ready.anchor) if writing.format != "torch" else ()), *undrawn)
-    notes += _left_out(report) if report else ()
+    named = names_note(ready.anchor) if writing.format != "torch" else ()
+    left_out = examples_note(report) if report else ()
+    notes = (*_notes(ready, extras), *named, *bn_notes, *undrawn, *left_out)
     return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
 
 
@@ -186,6 +187,8 @@ def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
         raise PlanError(
             f"--bn-stats {knobs.bn_stats} looks at no images; leave out --bn-data, or use --bn-stats recalibrate."
         )
+    if knobs.bn_stats != "recalibrate" and knobs.bn_mix is not None:
+        raise PlanError("--bn-mix mixes estimated with merged statistics; use it with --bn-stats recalibrate.")
 
 
 def _check_sources(inputs: MergeInputs) -> None:
@@ -201,7 +204,7 @@ def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationS
     """Refuse options of an evaluation that does not take place."""
     tried = inputs.tune_images is not None and "labels" in knobs.method.needs  # scored to decide the weights
     for name in evaluation.changed() if inputs.eval_images is None else ():
-        if not tried or name in ("ensemble", "examples"):
+        if not tried or name in ("ensemble", "examples", "groups"):
             raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
 
 
@@ -235,12 +238,16 @@ def _write_model(
     folder: Path,
     inputs: MergeInputs,
     writing: WriteOptions,
+    evaluation: EvaluationSpec,
     undrawn: list[str],
     progress: Progress,
-) -> Recipe:
+) -> tuple[MergePlan, Recipe, tuple[str, ...]]:
     """Write the merged tensors and everything beside them that makes a model repository, but the card.
 
     A note is added to `undrawn` if the plot cannot be drawn.
+
+    Returns:
+        The plan with what was decided about running statistics, its recipe, and notes on that decision.
     """
     with ThreadPoolExecutor(2) as pool:
         # Hashing runs beside the merge and the drawing, which leave a core to spare now and then.
@@ -250,7 +257,7 @@ def _write_model(
         # A copy of the anchor's torch file has its names anyway.
         names = {} if writing.format == "torch" else names_for_loaders(ready.anchor)
         weights = write_network(ready, folder, names=names, writing=writing, progress=progress)
-        bn_images = _recalibrated(ready, folder, names, inputs, progress)
+        ready, bn_images, bn_notes = _recalibrated(ready, folder, names, inputs, evaluation, progress)
         if writing.format == "torch":
             weights = as_anchor_files(ready, folder, weights)
         outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
@@ -273,7 +280,7 @@ def _write_model(
             system=inputs.network.system,
         )
     (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
-    return recipe
+    return ready, recipe, bn_notes
 
 
 def _input_hashes(
@@ -284,23 +291,44 @@ def _input_hashes(
 
 
 def _recalibrated(
-    ready: MergePlan, folder: Path, names: Mapping[str, str], inputs: MergeInputs, progress: Progress
-) -> ImageProvenance | None:
-    """Estimate BatchNorm's statistics in the files written with these names, if they are to be; return the images."""
+    ready: MergePlan,
+    folder: Path,
+    names: Mapping[str, str],
+    inputs: MergeInputs,
+    evaluation: EvaluationSpec,
+    progress: Progress,
+) -> tuple[MergePlan, ImageProvenance | None, tuple[str, ...]]:
+    """Estimate BatchNorm's statistics in the files written with these names if they are to be.
+
+    Returns:
+        The plan with the part of the estimates that went in, the images that they are of, and notes. Where the merged
+        statistics were kept, the plan is one that merges them, and there are no images.
+    """
     if ready.knobs.bn_stats != "recalibrate":
-        return None
+        return ready, None, ()
     with naming_extras("--bn-stats recalibrate", images=True):
         from hf_lwmm.calibration.batchnorm import recalibrate
 
     assert inputs.bn_images is not None
     with naming_options("bn"):
-        return recalibrate(ready, folder, inputs.bn_images, names=names, network=inputs.network, progress=progress)
+        found = recalibrate(
+            ready,
+            folder,
+            inputs.bn_images,
+            names=names,
+            network=inputs.network,
+            evaluation=evaluation,
+            progress=progress,
+        )
+    if found.mix == 0:
+        return replace(ready, knobs=replace(ready.knobs, bn_stats="linear", bn_mix=None)), None, found.notes
+    return replace(ready, knobs=replace(ready.knobs, bn_mix=found.mix)), found.images, found.notes
 
 
 def _evaluate(
     ready: MergePlan, folder: Path, title: str, inputs: MergeInputs, evaluation: EvaluationSpec, progress: Progress
 ) -> EvaluationReport | None:
-    """The scores of the anchor, which the others are compared with, of the other parents and of the merge."""
+    """The scores of the anchor, which the others are compared with, of the other parents and of the merge, the last."""
     if inputs.eval_images is None:
         return None
     with naming_extras("--eval-data", images=True):
@@ -314,7 +342,7 @@ def _evaluate(
     branch = "student" if any(folder.glob("*.safetensors")) else network.branch
     merged = load(folder, replace(network, labels=labels, branch=branch), title)
     with naming_options("eval"):
-        report = evaluate([*parents, merged], inputs.eval_images, evaluation, progress=progress)
+        report = evaluate([*parents, merged], inputs.eval_images, evaluation, parents=len(parents), progress=progress)
     if report is None:
         raise PlanError("A merge runs in one process; start it without torchrun, and score it with evaluate.")
     return replace(report, notes=tuple(for_purpose(note, "eval") for note in report.notes))
@@ -349,39 +377,10 @@ def _exact(checkpoint: Checkpoint) -> ModelRef:
     return source.ref.at(source.sha) if source.sha else source.ref
 
 
-def _write_scores(report: EvaluationReport, folder: Path, undrawn: list[str]) -> tuple[str, ...]:
-    """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names.
-
-    A merge is there to be published, so pictures are left out whose files lie in another place than the data.
-    """
-    from hf_lwmm.evaluation.examples import save_examples
-
-    (folder / EVALUATION).write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    if (found := eval_results_file(report)) is not None:
-        name, text = found
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shown = replace(report, examples=tuple(each for each in report.examples if not each.leads_out))
-    pictures: list[Path] = []
-    with noting("Examples were not drawn", undrawn):
-        pictures += save_examples(shown, folder / "plots")
-    return tuple(path.relative_to(folder).as_posix() for path in pictures)
-
-
-def _left_out(report: EvaluationReport) -> tuple[str, ...]:
-    """A note on examples that are not among the files to publish."""
-    names = [example.name for example in report.examples if example.leads_out]
-    if not names:
-        return ()
-    return (
-        f"Left out {len(names)} of the examples, whose files links bring into the folder of the data from elsewhere "
-        f"({', '.join(names[:3])}): they would be published. Copies in the links' place are shown.",
-    )
-
-
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
     """Notes on what was assumed, decided, copied or left out."""
-    notes = [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
+    notes = [ready.advice.line] if ready.advice else []
+    notes += [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
     if ready.tuning is not None:
         notes += [f"Layer weights decided on {ready.tuning.images}:"] if ready.tuning.images else []
         notes += ready.tuning.notes

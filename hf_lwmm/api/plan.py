@@ -13,7 +13,11 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.hub.concurrently import concurrently
 from hf_lwmm.labels import read_label_set
+from hf_lwmm.layouts import is_bn_stat
+from hf_lwmm.methods.auto import Auto
 from hf_lwmm.options import did_you_mean
+from hf_lwmm.planning.advice import advise, known_of, resolved
+from hf_lwmm.planning.bn_distance import bn_distance
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import permute_to_anchor
@@ -36,10 +40,11 @@ def plan(
     checkpoints are closed: it says what would be merged, and `merge` does it.
 
     Args:
-        models: two or more references (`org/name[@revision][:file]`, a local file or folder).
+        models: two or more references (`org/name[@revision][:file]`, a local file or folder); one is enough for a
+            method that interpolates with the base.
         anchor: the one of them that gives task, head and layout; the first if None.
         knobs: the choices of the merge.
-        inputs: base, measurements and known layer weights, for methods that need them.
+        inputs: base, measurements and known layer weights, for methods that need them, and what the merge is for.
 
     Raises:
         HfLwmmError: a subclass that says what is wrong with which model.
@@ -71,7 +76,7 @@ def planned(
     Raises:
         HfLwmmError: if a model cannot be read, or the models cannot be merged so.
     """
-    refs = read_models(models)
+    refs = read_models(models, knobs, inputs)
     index = anchor_index(refs, anchor)
     wanted: list[tuple[ModelRef, str | None]] = [(ref, knobs.branch) for ref in refs]
     wanted += [(parse_ref(inputs.base), "student")] if inputs.base else []
@@ -83,7 +88,9 @@ def planned(
             _ = checkpoint.processor  # one that cannot be read is known before anything is merged
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
-        yield make_plan(checkpoints, index, knobs, base, measurements, inputs.tuning)
+        advice = advise(known_of(checkpoints, index, inputs.target, has_base=base is not None))
+        chosen = replace(knobs, method=resolved(knobs.method, advice))
+        yield replace(make_plan(checkpoints, index, chosen, base, measurements, inputs.tuning), advice=advice)
     finally:
         for checkpoint in opened:
             checkpoint.close()
@@ -115,8 +122,22 @@ def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False, whol
     """
     for checkpoint, tensors in zip(decided.sources, tensors_read(decided), strict=True):
         entire = whole or (whole_anchor and checkpoint is decided.anchor)
-        checkpoint.fetch(tensors, whole=entire, progress=progress)
+        checkpoint.fetch(tensors | _bn_tensors(decided, checkpoint), whole=entire, progress=progress)
     return _permuted(decided, progress) if decided.permutes else decided
+
+
+def _bn_tensors(decided: MergePlan, checkpoint: Checkpoint) -> frozenset[str]:
+    """The tensors of shared running statistics, which are compared even where they are not merged."""
+    slots = checkpoint.slot_map.slots if checkpoint in decided.checkpoints else {}
+    return frozenset(slots[slot].tensor for slot in decided.positions if is_bn_stat(slot) and slot in slots)
+
+
+def with_bn_distance(ready: MergePlan) -> MergePlan:
+    """Return the plan with advice that knows how far the models' running statistics lie apart."""
+    if ready.advice is None or not ready.advice.known.has_bn_stats:
+        return ready
+    distance = bn_distance(ready.checkpoints, ready.alignment.anchor, ready.positions)
+    return replace(ready, advice=advise(replace(ready.advice.known, bn_distance=distance)))
 
 
 def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
@@ -139,10 +160,11 @@ def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoin
     return labelled
 
 
-def read_models(models: Sequence[Ref]) -> list[ModelRef]:
-    """Return the references of the models to merge. Raises PlanError for fewer than two."""
+def read_models(models: Sequence[Ref], knobs: Knobs, inputs: MergeInputs) -> list[ModelRef]:
+    """Return the references of the models to merge. Raises PlanError for fewer than the method takes."""
     expect_list(models, "models")
-    if len(models) < 2:
+    interpolates = knobs.method.interpolates or (knobs.method == Auto() and inputs.base is not None)
+    if len(models) < (1 if interpolates else 2):
         raise PlanError("Merging needs at least two models. Name them all: hf-lwmm merge org/a org/b --anchor org/a")
     return [parse_ref(model) for model in models]
 

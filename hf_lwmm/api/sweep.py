@@ -47,7 +47,7 @@ def sweep(
         images: the labelled images to score on; of the split validation if the source names none.
         output: the Parquet file for the results; its columns are in the docstring of `hf_lwmm.sweeping`.
         axes: what is varied, and the knobs that all merges share.
-        inputs: `base` and `measurements`, which only the methods that need them are given.
+        inputs: `base` and `measurements`, which only the methods that need them are given, and `target`.
         evaluation: how candidates are scored. Its `ensemble` means that of `axes`, and no examples are drawn.
         network: how networks are run. Its labels and branch are those of `axes.fixed` if it has none.
         run: a search in place of the grid, and who scores candidates.
@@ -84,6 +84,7 @@ def sweep(
         images=as_images(images),
         network=replace(network, labels=fixed.labels, branch=branch),
         evaluation=_shared(evaluation, run.jobs),
+        target=inputs.target,
         cache_bytes=run.cache_bytes,
     )
     varied = replace(axes, fixed=fixed, ensemble=axes.ensemble or evaluation.ensemble)
@@ -97,7 +98,9 @@ def _check_inputs(inputs: MergeInputs, models: int) -> None:
         )
     for name in ("tune_images", "bn_images", "eval_images", "tuning"):
         if getattr(inputs, name) is not None:
-            raise PlanError(f"A sweep makes no use of {name}: it takes base and measurements, and its own images.")
+            raise PlanError(
+                f"A sweep makes no use of {name}: it takes base, measurements and target, and its own images."
+            )
     if inputs.network != NetworkOptions():
         raise PlanError("A sweep makes no use of the network options in its inputs: it has its own (network=...).")
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,14 +17,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops import FrozenBatchNorm2d
 
+from hf_lwmm.calibration.bn_choice import better_bn_stats
 from hf_lwmm.calibration.merged_network import load_merged, pixels_of
-from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
 from hf_lwmm.errors import PlanError
+from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.byte_file import LocalFile
+from hf_lwmm.files.scratch import scratch_folder
+from hf_lwmm.hub import parse_ref, resolve
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance
@@ -36,6 +40,18 @@ BATCH = 32  # images that pass a classifier together
 EPSILON = 1e-5  # at least: a channel that is constant in an image has no variance
 
 
+@dataclass(frozen=True)
+class Recalibration:
+    """A re-estimation of running statistics: the images, the part `mix` of the estimates that was kept, and notes.
+
+    With a mix of 0 the files are as they were before.
+    """
+
+    images: ImageProvenance
+    mix: float
+    notes: tuple[str, ...] = ()
+
+
 def recalibrate(
     plan: MergePlan,
     folder: Path,
@@ -43,22 +59,24 @@ def recalibrate(
     *,
     names: Mapping[str, str] = MappingProxyType({}),
     network: NetworkOptions = NetworkOptions(),
+    evaluation: EvaluationSpec = EvaluationSpec(),
     progress: Progress = silent,
-) -> ImageProvenance:
+) -> Recalibration:
     """Estimate the running statistics again in the files that `write_network` wrote; nothing else in them changes.
 
-    The network computes in float32, whatever `network` says, so that the recipe alone decides the file. Even so sums of
-    floating-point numbers can end in other bits on a machine with other kernels, and so can the file.
+    The plan's `bn_mix` is the part of the estimates that goes in, the rest being the merged statistics; if it is None,
+    all or nothing does, whichever is better on these images. The network computes in float32, whatever `network` says,
+    so that the recipe alone decides the file. Even so sums of floating-point numbers can end in other bits on a machine
+    with other kernels, and so can the file.
 
     Args:
         plan: the plan that was written.
         folder: the folder that it was written into.
-        images: the images, whose labels are not read; the split is train if the source names none.
+        images: the images, whose labels are read only to tell what is better; the split is train if the source names
+            none.
         names: the names that tensors of the anchor have in the files, where they have others there.
         network: system and device of the network.
-
-    Returns:
-        The record of the images that were looked at.
+        evaluation: how networks are scored to tell what is better.
 
     Raises:
         DatasetError: if the images cannot be read.
@@ -66,10 +84,23 @@ def recalibrate(
         LayoutError: if there is no network for the anchor.
     """
     source = replace(images, split=images.split or "train")
-    opened = open_unlabelled_images(source)
-    loaded = load_merged(plan, folder, replace(network, compute_dtype="float32"))
-    _write(folder, plan.anchor, names, estimate_bn_stats(loaded, opened, progress))
-    return image_provenance(source, str(source.split), opened.count, opened.commit)
+    opened, options = open_unlabelled_images(source), replace(network, compute_dtype="float32")
+    loaded, mix = load_merged(plan, folder, options), plan.knobs.bn_mix
+    provenance = image_provenance(source, str(source.split), opened.count, opened.commit)
+    found = estimate_bn_stats(loaded, opened, progress)
+    merged = _stored(folder, found, loaded.label)
+    if mix is not None:
+        mixed = {slot: merged[slot].lerp(found[slot].cpu().double(), mix) for slot in found}
+        _write(folder, plan.anchor, names, found if mix == 1 else mixed)
+        return Recalibration(provenance, mix)
+    before = load_merged(plan, folder, options)
+    _write(folder, plan.anchor, names, found)
+    with scratch_folder() as partial:
+        after = load_merged(plan, folder, options)
+        choice = better_bn_stats(before, after, opened, source, evaluation, partial=partial, progress=progress)
+    if not choice.estimated:
+        _write(folder, plan.anchor, names, merged)
+    return Recalibration(provenance, float(choice.estimated), (choice.note,))
 
 
 @torch.no_grad()
@@ -138,14 +169,24 @@ def _thawed(model: nn.Module) -> tuple[dict[str, _BatchNorm], dict[str, float]]:
     return layers, missing
 
 
+def _stored(folder: Path, found: Mapping[str, Tensor], label: str) -> dict[str, Tensor]:
+    """The statistics that a written checkpoint has, float64, in the slots of `found`."""
+    checkpoint = open_checkpoint(resolve(parse_ref(folder)))
+    try:
+        slots = checkpoint.slot_map.slots
+        if unknown := [slot for slot in found if slot not in slots]:
+            raise PlanError(
+                f"{label}: --bn-stats recalibrate cannot tell where its file has the statistics of its network "
+                f"({unknown[0]})."
+            )
+        sizes = {slot: math.prod(slots[slot].shape) for slot in found}
+        return {slot: torch.from_numpy(checkpoint.slot_values(slot, 0, size).copy()) for slot, size in sizes.items()}
+    finally:
+        checkpoint.close()
+
+
 def _write(folder: Path, anchor: Checkpoint, names: Mapping[str, str], found: Mapping[str, Tensor]) -> None:
     """Put statistics in the place of those that the written files have of the anchor's slots."""
-    slots = anchor.slot_map.slots
-    if unknown := [slot for slot in found if slot not in slots]:
-        raise PlanError(
-            f"{anchor.label}: --bn-stats recalibrate cannot tell where its file has the statistics of its network "
-            f"({unknown[0]})."
-        )
     for path in folder.glob("*.safetensors"):
         _write_file(path, anchor, names, found)
 
@@ -168,7 +209,7 @@ def _write_file(path: Path, anchor: Checkpoint, names: Mapping[str, str], found:
                     f"{anchor.label}: --bn-stats recalibrate finds statistics that {kind} cannot hold ({slot}); "
                     "write them in another type (--dtype float32)."
                 )
-            data = narrow(values.float().cpu().numpy(), dtype).data
+            data = narrow(values.cpu().numpy(), dtype).data
             place = header.starts[name] + atom.start * ITEM_SIZES[dtype]
             if os.pwrite(descriptor, data, place) != len(data):
                 raise OSError("the disk is full")

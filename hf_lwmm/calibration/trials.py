@@ -56,7 +56,7 @@ class NetworkTrials:
         self._plan, self._network, self._folder = plan, network, folder
         self._split = images.split or ("validation" if "labels" in plan.method.needs else "train")
         self._images = replace(images, split=self._split)
-        self._spec = replace(spec, ensemble=False, examples=0)
+        self._spec = replace(spec, ensemble=False, examples=0, groups=None)
         self._report: EvaluationReport | None = None
 
     @property

@@ -10,6 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import console, note, print_json, say
+from hf_lwmm.text import near_one
 
 EXAMPLES = """Examples:
 
@@ -39,6 +40,8 @@ def diff(
     ] = None,
     overwrite: options.Overwrite = False,
     branch: options.Branch = "student",
+    target: options.Target = None,
+    base: options.Base = None,
     headers: Annotated[
         bool, typer.Option("--headers", help="Compare names, shapes and types alone; nothing is downloaded.")
     ] = False,
@@ -47,25 +50,33 @@ def diff(
 ) -> None:
     """Compare two models layer by layer.
 
-    The last line judges whether they come from one pre-training.
+    The last lines judge whether they come from one pre-training, and advise how to merge them.
     """
     if headers:
-        if tau or plot is not None or granularity != "module":
-            raise hf_lwmm.PlanError("--headers reads no values; leave out --tau, --granularity and --plot.")
+        if tau or plot is not None or granularity != "module" or target or base:
+            what = "--tau, --granularity, --plot, --target and --base"
+            raise hf_lwmm.PlanError(f"--headers reads no values; leave out {what}.")
         _show_headers(hf_lwmm.diff_headers(first, second, branch=branch), full, as_json)
         return
-    target = hf_lwmm.check_picture_name(plot, first, second, overwrite=overwrite) if plot is not None else None
+    place = hf_lwmm.check_picture_name(plot, first, second, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         report = hf_lwmm.diff(
-            first, second, taus=tau or [10.0], granularity=granularity, branch=branch, progress=progress
+            first,
+            second,
+            taus=tau or [10.0],
+            granularity=granularity,
+            branch=branch,
+            target=target,
+            base=base,
+            progress=progress,
         )
     if as_json:
         print_json(report.to_dict())
     else:
         _print(report, full)
-    if target is not None:
-        hf_lwmm.plot_discrepancy(report, target)
-        note(f"Drew {target.path}")
+    if place is not None:
+        hf_lwmm.plot_discrepancy(report, place)
+        note(f"Drew {place.path}")
 
 
 def _show_headers(found: hf_lwmm.HeaderDiff, full: bool, as_json: bool) -> None:
@@ -110,8 +121,8 @@ def _print(report: hf_lwmm.DiffReport, full: bool) -> None:
             str(layer.position),
             layer.name,
             f"{layer.parameters:,}",
-            "-" if layer.cosine is None else f"{layer.cosine:.4f}",
-            "-" if layer.relative is None else f"{layer.relative:.4f}",
+            "-" if layer.cosine is None else near_one(layer.cosine),
+            "-" if layer.relative is None else f"{layer.relative:.3g}",
             *(_changed(layer, kind) for kind in kinds),
             end_section=layer.position == report.boundary,
         )
@@ -124,7 +135,9 @@ def _print(report: hf_lwmm.DiffReport, full: bool) -> None:
         dots = ", ..." if len(slots) > 3 and not full else ""
         names = ", ".join(slots if full else slots[:3])
         out.print(f"Not compared: {len(slots):,}: {reason}: {names}{dots}", soft_wrap=True)
-    out.print(report.pretraining.message, soft_wrap=True)
+    advice = report.advice.line if report.advice else ""
+    for line in filter(None, (report.distance(), report.pretraining.message, advice)):
+        out.print(line, soft_wrap=True)
 
 
 def _changed(layer: Any, kind: str) -> str:

@@ -39,7 +39,7 @@ def evaluate(
 ) -> None:
     """Score models on a labelled data set.
 
-    The first model is the anchor that the others are compared with.
+    The first model is the anchor that the others are compared with. Merges are compared with the best parent, too.
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")

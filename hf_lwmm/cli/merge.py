@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.tables import note_undecided, print_plan
+from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, say, warn
 
 EXAMPLES = """Examples:
@@ -27,6 +27,8 @@ hf-lwmm merge org/a org/b --method adaptive --tune-data org/cityscapes --bn-stat
 hf-lwmm merge --recipe hf_lwmm.yaml"""
 
 
+# Knobs that layer weights do not depend on.
+_OF_FILES: dict[str, Any] = {"dtype": None, "bn_stats": "linear", "bn_mix": None}
 _TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
 
 
@@ -36,6 +38,7 @@ def merge(
     method: options.MethodName = None,
     option: options.MethodOption = None,
     base: options.Base = None,
+    target: options.Target = None,
     measurements: options.Measurements = None,
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
     writing: Annotated[Given, Group("Output", options=hf_lwmm.WriteOptions)],
@@ -45,18 +48,12 @@ def merge(
     ],
     bn_images: Annotated[
         Given,
-        Group(
-            "Images for BatchNorm",
-            "bn-",
-            ("label_column", "ids"),
-            options=hf_lwmm.ImageSource,
-            shown={"split": "train"},
-        ),
+        Group("Images for BatchNorm", "bn-", options=hf_lwmm.ImageSource, shown={"split": "train"}),
     ],
     eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-", shown={"split": "validation"})],  # noqa: UP045
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble",))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
-    reading: Annotated[Given, Group("Hub", options=hf_lwmm.MergeInputs)],
+    reading: Annotated[Given, Group("Hub", skip=("target",), options=hf_lwmm.MergeInputs)],
     models: options.Models = None,
     anchor: options.Anchor = None,
     output: Annotated[
@@ -76,6 +73,8 @@ def merge(
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     own = replace(start.knobs, **knobs, method=chosen)
+    if own.bn_stats != "recalibrate" and "bn_mix" not in knobs:  # a recipe's means nothing to another choice
+        own = replace(own, bn_mix=None)
     tuning = None if models or anchor or not _same_weights(own, start.knobs) else start.tuning
     inputs = hf_lwmm.MergeInputs(
         base=base or (start.base if "base" in chosen.needs else None),
@@ -84,6 +83,7 @@ def merge(
         bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
         tuning=tuning,
+        target=target,
         **reading,
     )
     inputs = replace(inputs, network=_with_recorded_system(network, start.system, inputs))
@@ -91,6 +91,7 @@ def merge(
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
         print_plan(decided, as_json=as_json)
+        note_advice(decided)
         note_undecided(decided)
         note("Dry run: nothing was merged.")
         return
@@ -136,7 +137,7 @@ def _is_same(file: Path, other: Path) -> bool:
 
 def _same_weights(knobs: hf_lwmm.Knobs, recorded: hf_lwmm.Knobs) -> bool:
     """True if recorded layer weights are those of these knobs, too: they mean nothing to another merge."""
-    return replace(knobs, dtype=None, bn_stats="linear") == replace(recorded, dtype=None, bn_stats="linear")
+    return replace(knobs, **_OF_FILES) == replace(recorded, **_OF_FILES)
 
 
 def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
@@ -158,7 +159,8 @@ def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
 def _print(result: hf_lwmm.MergeResult) -> None:
     alignment, count = result.plan.alignment, len(result.recipe.models)
     part = alignment.shared_parameters / alignment.anchor_parameters
-    say(f"Merged {count} models at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
+    models = f"{count} models" if count > 1 else "1 model"
+    say(f"Merged {models} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:
         for model in report.models:
             say(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")

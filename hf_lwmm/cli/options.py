@@ -13,6 +13,7 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.options import declarations, parsed
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
+_TARGET = declarations(hf_lwmm.MergeInputs)["target"]
 MODEL = "Model: org/name[@revision][:file[+file]], or a local file or folder."
 
 Models = Annotated[
@@ -29,7 +30,7 @@ MethodName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         "--method",
-        help="Merge method; `hf-lwmm methods` lists them.  [default: layerwise]",
+        help="Merge method; `hf-lwmm methods` lists them, and auto is the advised one.  [default: layerwise]",
         show_default=False,
         rich_help_panel="Method",
     ),
@@ -51,6 +52,10 @@ Base = Annotated[
         show_default=False,
         rich_help_panel="Method",
     ),
+]
+Target = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(metavar="|".join(_TARGET.choices), help=_TARGET.help, show_default=False, rich_help_panel="Method"),
 ]
 Measurements = Annotated[
     Optional[list[str]],  # noqa: UP045

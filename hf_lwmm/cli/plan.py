@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.tables import note_undecided, print_plan
+from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes
 
 EXAMPLES = """Examples:
@@ -26,6 +26,7 @@ def plan(
     method: options.MethodName = None,
     option: options.MethodOption = None,
     base: options.Base = None,
+    target: options.Target = None,
     measurements: options.Measurements = None,
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
     models: options.Models = None,
@@ -42,15 +43,16 @@ def plan(
 
     It shows positions, slots, shapes and weights, and why the rest is not shared. Nothing is merged.
     """
-    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()))
+    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target)
     own = hf_lwmm.Knobs(method=options.chosen_method(method, option or (), layerwise), **knobs)
     read = (*(models or ()), own, inputs)
-    target = hf_lwmm.check_picture_name(plot, *read, overwrite=overwrite) if plot is not None else None
+    place = hf_lwmm.check_picture_name(plot, *read, overwrite=overwrite) if plot is not None else None
     decided = hf_lwmm.plan(models or [], anchor, knobs=own, inputs=inputs)
     print_plan(decided, as_json=as_json, full=full)
     for checkpoint in decided.sources:
         notes(checkpoint.notes)
+    note_advice(decided)
     note_undecided(decided)
-    if target is not None:
-        hf_lwmm.plot_layer_weights(decided, target)
-        note(f"Drew {target.path}")
+    if place is not None:
+        hf_lwmm.plot_layer_weights(decided, place)
+        note(f"Drew {place.path}")

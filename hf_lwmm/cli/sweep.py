@@ -25,7 +25,7 @@ hf-lwmm sweep org/a org/b --data org/cityscapes --search 50 --jobs 4"""
 
 def sweep(
     axes: Annotated[Given, Group("Grid", options=hf_lwmm.SweepAxes)],
-    fixed: Annotated[Given, Group("Every merge", skip=("bn_stats", "dtype"), options=hf_lwmm.Knobs)],
+    fixed: Annotated[Given, Group("Every merge", skip=("bn_stats", "bn_mix", "dtype"), options=hf_lwmm.Knobs)],
     images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "validation"})],  # noqa: UP045
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "edaps_void", "examples"))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
@@ -35,6 +35,7 @@ def sweep(
         Path, typer.Option(help="Parquet file of the results; what it holds already is not scored again.")
     ] = Path("sweep.parquet"),
     base: options.Base = None,
+    target: options.Target = None,
     measurements: options.Measurements = None,
     report: Annotated[
         Optional[Path],  # noqa: UP045
@@ -56,9 +57,9 @@ def sweep(
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
     knobs = hf_lwmm.Knobs(**fixed)
-    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()))
+    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target)
     read = (*(models or ()), inputs, images, knobs, evaluation)
-    target = hf_lwmm.check_report_name(report, *read, overwrite=overwrite) if report is not None else None
+    place = hf_lwmm.check_report_name(report, *read, overwrite=overwrite) if report is not None else None
     folder = hf_lwmm.check_sweep_plots(plot, *read, overwrite=overwrite) if plot is not None else None
     with hf_lwmm.progress_bar() as progress:
         found = hf_lwmm.sweep(
@@ -72,9 +73,11 @@ def sweep(
             run=run,
             progress=progress,
         )
+    if found.advice is not None:
+        note(found.advice.line)
     notes(found.notes)
-    if target is not None:
-        hf_lwmm.save_report(found, target)
+    if place is not None:
+        hf_lwmm.save_report(found, place)
     if as_json:
         print_json(found.to_dict())
     else:

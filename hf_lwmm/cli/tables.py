@@ -66,3 +66,9 @@ def note_undecided(plan: hf_lwmm.MergePlan) -> None:
     if plan.undecided:
         labels = "labelled" if "labels" in plan.method.needs else "unlabelled"
         note(f"{plan.method.name} decides the layer weights on {labels} images (--tune-data) when it merges.")
+
+
+def note_advice(plan: hf_lwmm.MergePlan) -> None:
+    """Say in one line what the models are best merged with."""
+    if plan.advice is not None:
+        note(plan.advice.line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ class LabelledImages:
     "panoptic", "classification" or "detection". `classes` are the names of the ids, where the data set has them, and
     `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of
     the data set on the Hub, and `identity` a text that changes when the data do. `source` is what was opened, with the
-    split that was chosen; None for images that were not opened by `open_images`. With `in_order`, `read` is quick only
-    where numbers ascend, as those of a stream do.
+    split that was chosen; None for images that were not opened by `open_images`. `columns` are the names of further
+    values that each image has; trees of files have none.
     """
 
     name: str
@@ -80,7 +80,25 @@ class LabelledImages:
     commit: str | None = None
     identity: str = ""
     source: ImageSource | None = field(default=None, repr=False)
-    in_order: bool = False
+    columns: tuple[str, ...] = field(default=(), repr=False)
+    listed: Callable[[str | None, int], Sequence[Any]] | None = field(default=None, repr=False)
+
+    @property
+    def streamed(self) -> bool:
+        """True if rows are read as they are needed, so that a list of them is not at hand."""
+        return self.source is not None and self.source.streaming
+
+    def values(self, column: str | None = None) -> tuple[str, ...]:
+        """Return the images' values in a column as texts, or the names of their files if None.
+
+        Raises:
+            DatasetError: if there is no such column, or it cannot be read.
+        """
+        if column is not None and column not in self.columns:
+            known = f"it has {', '.join(self.columns)}" if self.columns else "its images have names alone"
+            raise DatasetError(f"{self.name}: has no column {column!r}; {known}.")
+        found = self.listed(column, self.count) if self.listed else [self.read(i).name for i in range(self.count)]
+        return tuple(map(str, found[: self.count]))
 
     def part(self, rank: int, world: int, batch: int = 1) -> list[range]:
         """Return a process's batches of sample numbers; the batches are the same for any number of processes.
@@ -159,7 +177,15 @@ def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImag
         return Sample(index, picture.name, decode_rgb(picture, str(picture)), values, files=(picture, label))
 
     classes = tree.classes or tuple(numbers.values()) or None
-    return LabelledImages(name, len(tree.pairs), read, classes=classes, ids=scheme or _settled(numbers))
+    ids = scheme or _settled(numbers)
+    return LabelledImages(
+        name,
+        len(tree.pairs),
+        read,
+        classes=classes,
+        ids=ids,
+        listed=_file_names([picture for picture, _ in tree.pairs]),
+    )
 
 
 def _of_list(listed: Listed, name: str) -> LabelledImages:
@@ -172,7 +198,12 @@ def _of_list(listed: Listed, name: str) -> LabelledImages:
         segments = panoptic_map(label, entries, str(label))
         return Sample(index, picture.name, image, segments.class_map(), segments, files=(picture, label))
 
-    return LabelledImages(name, len(listed.images), read, listed.task, listed.classes)
+    names = _file_names(listed.images)
+    return LabelledImages(name, len(listed.images), read, listed.task, listed.classes, listed=names)
+
+
+def _file_names(paths: Sequence[Path]) -> Callable[[str | None, int], Sequence[str]]:
+    return lambda column, count: [path.name for path in paths[:count]]
 
 
 # The Hub, and folders that `datasets` reads
@@ -207,7 +238,14 @@ def _of_rows(source: ImageSource) -> LabelledImages:
         return Sample(index, file or str(index), picture, found, segments, boxes, files)
 
     classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
-    return LabelledImages(rows.shown, rows.count, read, task, classes, scheme, rows.commit, in_order=rows.streaming)
+    columns = tuple(name for name in rows.features if name not in (image, *maps))
+
+    def listed(column: str | None, count: int) -> Sequence[Any]:
+        return rows.values(column or image, count)
+
+    return LabelledImages(
+        rows.shown, rows.count, read, task, classes, scheme, rows.commit, columns=columns, listed=listed
+    )
 
 
 def _labelled_rows(source: ImageSource) -> Rows:

@@ -105,6 +105,34 @@ class Rows:
             )
         return path
 
+    def values(self, column: str, count: int) -> list[Any]:
+        """Return the first values of a column, in order; of a column of pictures, the names of their files.
+
+        Raises:
+            DatasetError: if they cannot be read.
+        """
+        import datasets
+
+        table = self.table.select_columns([column])
+        if pictures := isinstance(self.features[column], datasets.Image):
+            table = table.cast_column(column, datasets.Image(decode=False))
+        try:
+            if self.streaming:
+                found = [row[column] for row in table.take(count)]
+            else:
+                values = table.with_format("arrow")[:count].column(column)
+                found = [{"path": path} for path in _paths(values)] if pictures else values.to_pylist()
+        except Exception as error:  # a connection that datasets has given up on, a damaged file
+            raise DatasetError(f"{self.shown}, column {column}: cannot be read: {first_line(error)}") from None
+        return [file_of(value) or str(place) for place, value in enumerate(found)] if pictures else found
+
+
+def _paths(pictures: Any) -> list[str | None]:
+    """The paths in a column of pictures, of which no byte is read."""
+    import pyarrow.compute as pc
+
+    return [path for chunk in pictures.chunks for path in pc.struct_field(chunk, "path").to_pylist()]
+
 
 def _caches() -> tuple[Path, ...]:
     """Where files of data sets on the Hub are kept on this machine."""

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
+from hf_lwmm.data.groups import group_notes, groups_of
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.errors import DatasetError, PlanError, keeping, noting
 from hf_lwmm.evaluation.examples import draw_example
@@ -42,11 +43,14 @@ def evaluate(
     images: ImageSource | LabelledImages,
     spec: EvaluationSpec = EvaluationSpec(),
     *,
+    parents: int | None = None,
     partial: Path | None = None,
     cache: SampleCache | None = None,
     progress: Progress = silent,
 ) -> EvaluationReport | None:
     """Score networks on a split of a data set; the first is the anchor that the others are compared with.
+
+    Merges and the ensemble are also compared with the best parent.
 
     Under `accelerate launch` or `torchrun` every process scores its part of the images. A run that was killed goes on
     where it stopped.
@@ -55,6 +59,8 @@ def evaluate(
         models: the networks. The task of the first decides which of several kinds of labels are read.
         images: the data set, which may be open already; the split is validation if it names none.
         spec: which classes are scored, on which views of the images, and what is drawn.
+        parents: how many of the models, from the first on, are the parents of the rest; if None, those that do not say
+            of themselves that they are merges.
         partial: the folder for partial results; one in the cache if None.
         cache: the samples that earlier evaluations of these images kept in memory, and that this one keeps for others.
         progress: called with the number of images that are done.
@@ -72,6 +78,7 @@ def evaluate(
     if opened.task == "panoptic" and any(each.task == "semantic" for each in models):
         opened = replace(opened, task="semantic")  # the classes of the segments make class maps
     _check(models, opened, spec)
+    groups = groups_of(opened, spec.groups)
     scored = _scored_models(models, spec.ensemble)
     classes, notes = scored_classes(opened, models, spec.protocol)
     ids, assumed = label_ids(opened, classes)
@@ -89,12 +96,21 @@ def evaluate(
         return None
     totals = join(tallies, opened.count)
     rate = fresh * world / max(time.perf_counter() - started, 1e-9)
-    found = report(METRICS[opened.task], opened.name, [each.name for each in scored], totals.counts, classes)
+    found = report(
+        METRICS[opened.task],
+        opened.name,
+        [each.name for each in scored],
+        totals.counts,
+        classes,
+        merged=_merged(scored, parents),
+        groups=groups,
+    )
     if np.isnan(found.models[0].mean):
         raise DatasetError(f"{opened.name}: has no labelled pixel or object of the classes that are scored.")
     every_note = [
         *notes,
         *assumed,
+        *group_notes(opened, spec.groups),
         *(note for each in models for note in each.notes),
         *unknown_classes(scored, classes),
     ]
@@ -130,6 +146,13 @@ def _scored_models(models: Sequence[LoadedModel], ensemble: bool) -> list[Scored
     names = [f"{label} ({index + 1})" if labels.count(label) > 1 else label for index, label in enumerate(labels)]
     singles = [ScoredModel(name, (each,)) for name, each in zip(names, models, strict=True)]
     return singles + ([ScoredModel(f"ensemble of {len(models)}", tuple(models))] if ensemble else [])
+
+
+def _merged(models: Sequence[ScoredModel], parents: int | None) -> list[bool]:
+    """True for each model that is a merge or an ensemble."""
+    if parents is not None:
+        return [place >= parents for place in range(len(models))]
+    return [len(each.members) > 1 or each.members[0].is_merge for each in models]
 
 
 def _scoring_plan(

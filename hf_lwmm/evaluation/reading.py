@@ -47,17 +47,17 @@ class SampleCache:
     """Prepared samples in memory: the first ones, as many as `size` bytes take."""
 
     size: int = 0
-    _kept: dict[tuple[str, int], PreparedSample] = field(default_factory=dict, repr=False)
+    _kept: dict[tuple[str, str, int], PreparedSample] = field(default_factory=dict, repr=False)
     _used: int = field(default=0, repr=False)
 
     def get(self, plan: ScoringPlan, index: int) -> PreparedSample | None:
         """Return the sample with a number, if it is here as a plan takes it."""
-        return self._kept.get((plan.preparation, index))
+        return self._kept.get((plan.dataset, plan.preparation, index))
 
     def keep(self, plan: ScoringPlan, sample: PreparedSample) -> None:
         """Keep a sample, if there is room for it."""
         if self._used + sample.nbytes <= self.size:
-            self._kept[plan.preparation, sample.index] = sample
+            self._kept[plan.dataset, plan.preparation, sample.index] = sample
             self._used += sample.nbytes
 
 
@@ -96,7 +96,7 @@ class Reader:
         Raises:
             HfLwmmError: where a sample that cannot be read or prepared has its place.
         """
-        threads = 1 if self.images.in_order else self.threads
+        threads = 1 if self.images.streamed else self.threads
         left = iter([index for batch in batches for index in batch])
         coming: deque[PreparedSample | Future[PreparedSample]] = deque()
         pool = ThreadPoolExecutor(threads, "reader")

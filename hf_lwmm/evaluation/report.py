@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
+from hf_lwmm.data.groups import Groups
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.metrics.bootstrap import Interval, ResampleScore, interval, score_resamples, summed
 from hf_lwmm.metrics.classification import class_accuracy, overall_accuracy
@@ -102,8 +103,10 @@ class ModelScores:
 
     `mean` and `by_class` (classes,) are those of the metric, nan for a class that does not occur. `difference` is the
     mean minus that of the anchor, the first model, with a paired interval; both are None for the anchor itself.
-    `other_protocols` are the means over the classes of other protocols. `resamples` (resamples,) are the means on
-    bootstrap resamples, which draw the same images for every model.
+    `to_best` and `to_best_interval` are the same to the best parent; None for the parent itself, and without parents.
+    `merged` is True for merges and ensembles, which are no parents. `other_protocols` are the means over the classes of
+    other protocols. `resamples` (resamples,) are the means on bootstrap resamples, which draw the same images for every
+    model.
     """
 
     name: str
@@ -113,6 +116,9 @@ class ModelScores:
     interval: Interval
     difference: float | None
     difference_interval: Interval | None
+    to_best: float | None = None
+    to_best_interval: Interval | None = None
+    merged: bool = False
     other_protocols: dict[str, float] = field(default_factory=dict)
     resamples: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
 
@@ -138,7 +144,9 @@ class EvaluationReport:
     `classes` are the scored ones, and `images` is the number of images. `counts` (models, images, rows, K) are those of
     the metric: a row for each class of the data set or, for detectors, for each box. `confusion` (models, classes,
     classes + 1) counts the pixels of class maps by true and predicted class, and in the last column those taken for any
-    other class; None for other tasks. `commit` is that of the data set on the Hub.
+    other class; None for other tasks. `commit` is that of the data set on the Hub. `best_parent` is the place of the
+    model with the highest score among those that are neither merges nor ensembles, None if there is none. `drawn` is
+    what intervals are over, such as "images" or "12 runs of frames".
     """
 
     metric: Metric
@@ -153,6 +161,8 @@ class EvaluationReport:
     commit: str | None = None
     confusion: NDArray[np.int64] | None = field(default=None, repr=False)
     examples: tuple[Example, ...] = field(default=(), repr=False)
+    best_parent: int | None = None
+    drawn: str = "images"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, with scores as fractions, and None for a class that does not occur."""
@@ -163,6 +173,8 @@ class EvaluationReport:
             "commit": self.commit,
             "protocol": self.protocol,
             "images": self.images,
+            "intervals_over": self.drawn,
+            "best_parent": None if self.best_parent is None else self.models[self.best_parent].name,
             "images_per_second": round(self.images_per_second, 3),
             "hf_lwmm": __version__,
             "models": [
@@ -173,6 +185,8 @@ class EvaluationReport:
                     **{name.replace(" ", "_"): _known(value) for name, value in model.extras.items()},
                     "difference": None if model.difference is None else _known(model.difference),
                     "difference_interval": [_known(v) for v in model.difference_interval or ()] or None,
+                    "to_best_parent": None if model.to_best is None else _known(model.to_best),
+                    "to_best_parent_interval": [_known(v) for v in model.to_best_interval or ()] or None,
                     "by_class": {c: _known(v) for c, v in zip(self.classes, model.by_class.tolist(), strict=True)},
                     "other_protocols": {name: _known(value) for name, value in model.other_protocols.items()},
                 }
@@ -182,15 +196,21 @@ class EvaluationReport:
         }
 
     def to_markdown(self) -> Markdown:
-        """Return two tables in per cent: one of the models, and one of the classes with differences to the anchor."""
-        extras = list(self.models[0].extras)
+        """Return two tables in per cent: one of the models, and one of the classes with differences to the anchor.
+
+        The first compares with the best parent, too, where that is another model than the anchor and there is a merge
+        or an ensemble to compare.
+        """
+        extras, best = list(self.models[0].extras), self._other_best()
+        compared = ("to the best parent", "interval") if best is not None else ()
+        header = ("model", self.metric.name, "interval", "to the anchor", "interval", *compared)
         rows: list[tuple[str, ...]] = []
         for model in self.models:
-            change, spread = "", ""
-            if model.difference is not None and model.difference_interval is not None:
-                change, spread = f"{100 * model.difference:+.2f}", _span(model.difference_interval, signed=True)
             further = (f"{100 * model.extras[name]:.2f}" for name in extras)
-            rows.append((model.name, f"{100 * model.mean:.2f}", _span(model.interval), change, spread, *further))
+            to_anchor = difference_cells(model.difference, model.difference_interval)
+            to_best = difference_cells(model.to_best, model.to_best_interval) if best is not None else ()
+            score = f"{100 * model.mean:.2f}"
+            rows.append((model.name, score, _span(model.interval), *to_anchor, *to_best, *further))
         by_class: list[tuple[str, ...]] = []
         for index, name in enumerate(self.classes):
             anchor = self.models[0].by_class[index]
@@ -198,14 +218,29 @@ class EvaluationReport:
             by_class.append((name, *cells))
         return Markdown(
             f"{self.images} images of {plain(self.dataset)}, {len(self.classes)} classes ({plain(self.protocol)}). "
-            "Intervals are 95 % over images.\n\n"
-            + table(("model", self.metric.name, "interval", "to the anchor", "interval", *extras), rows)
+            f"Intervals are 95 % over {plain(self.drawn)}."
+            + (f" The best parent is {plain(best.name)}." if best is not None else "")
+            + "\n\n"
+            + table((*header, *extras), rows)
             + "\n\n"
             + table((self.metric.of_class, *(model.name for model in self.models)), by_class)
         )
 
+    def _other_best(self) -> ModelScores | None:
+        """The best parent, if it is not the anchor and something is to be compared with it."""
+        if not self.best_parent or not any(model.merged for model in self.models):
+            return None
+        return self.models[self.best_parent]
+
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
+
+
+def difference_cells(difference: float | None, interval: Interval | None) -> tuple[str, str]:
+    """Return a difference and its interval in points, as cells of a table; they are empty if there is none."""
+    if difference is None or interval is None:
+        return "", ""
+    return f"{100 * difference:+.2f}", _span(interval, signed=True)
 
 
 def _known(value: float) -> float | None:
@@ -214,7 +249,8 @@ def _known(value: float) -> float | None:
 
 def _span(interval: Interval, signed: bool = False) -> str:
     sign = "+" if signed else ""
-    return f"{100 * interval.low:{sign}.2f} to {100 * interval.high:{sign}.2f}"
+    low, high = (100 * end + 0.0 for end in interval)  # no -0.00
+    return f"{low:{sign}.2f} to {high:{sign}.2f}"
 
 
 def _cell(value: float, anchor: float | None) -> str:
@@ -225,7 +261,14 @@ def _cell(value: float, anchor: float | None) -> str:
 
 
 def report(
-    metric: Metric, dataset: str, models: Sequence[str], counts: Counts, classes: ScoredClasses
+    metric: Metric,
+    dataset: str,
+    models: Sequence[str],
+    counts: Counts,
+    classes: ScoredClasses,
+    *,
+    merged: Sequence[bool] = (),
+    groups: Groups | None = None,
 ) -> EvaluationReport:
     """Return the scores of models that were counted on the same images.
 
@@ -235,23 +278,52 @@ def report(
         models: the names of the models, that of the anchor first.
         counts: (models, images, rows, K) of the metric.
         classes: the classes of the data set, and those of them that are scored.
+        merged: True for each model that is a merge or an ensemble; none is if it is empty.
+        groups: the groups of images that intervals draw together, None to draw single images.
     """
-    results: list[ModelScores] = []
     resample_score, others = metric.resample_score(classes.rows), classes.other_protocols()
-    for name, own in zip(models, counts, strict=True):
-        by_class, resamples = np.asarray(metric.by_class(own, classes.rows)), score_resamples(own, resample_score)
-        anchor = results[0] if results else None
+    by_class = [np.asarray(metric.by_class(own, classes.rows)) for own in counts]
+    means = [float(mean(each)) for each in by_class]
+    of_images = groups.of_images if groups else None
+    resamples = [score_resamples(own, resample_score, of_images) for own in counts]
+    merges = tuple(merged) or (False,) * len(models)
+    parents = [place for place, each in enumerate(merges) if not each and not np.isnan(means[place])]
+    best = max(parents, key=lambda place: means[place], default=None)
+
+    def to(place: int, other: int | None) -> tuple[float, Interval] | tuple[None, None]:
+        """The difference of a model to another one."""
+        if other is None or place == other:
+            return None, None
+        return means[place] - means[other], interval(resamples[place] - resamples[other])
+
+    results = []
+    for place, (name, own) in enumerate(zip(models, counts, strict=True)):
+        difference, difference_interval = to(place, 0)
+        to_best, to_best_interval = to(place, best)
         results.append(
             ModelScores(
                 name=name,
-                mean=float(mean(by_class)),
-                by_class=by_class,
+                mean=means[place],
+                by_class=by_class[place],
                 extras=metric.extras(own, classes.rows),
-                interval=interval(resamples),
-                difference=float(mean(by_class)) - anchor.mean if anchor else None,
-                difference_interval=interval(resamples - anchor.resamples) if anchor else None,
+                interval=interval(resamples[place]),
+                difference=difference,
+                difference_interval=difference_interval,
+                to_best=to_best,
+                to_best_interval=to_best_interval,
+                merged=merges[place],
                 other_protocols={protocol: metric.mean(own, rows) for protocol, rows in others.items()},
-                resamples=resamples,
+                resamples=resamples[place],
             )
         )
-    return EvaluationReport(metric, dataset, classes.protocol, classes.names, counts.shape[1], tuple(results), counts)
+    return EvaluationReport(
+        metric,
+        dataset,
+        classes.protocol,
+        classes.names,
+        counts.shape[1],
+        tuple(results),
+        counts,
+        best_parent=best,
+        drawn=str(groups) if groups else "images",
+    )

@@ -16,6 +16,9 @@ class EvaluationSpec(ScoringOptions):
     """The options of an evaluation: how a score is made, speed, pictures."""
 
     ensemble: bool = option(False, "Also score the average of all models' outputs.")
+    groups: str | None = option(
+        None, "Images that intervals draw together: a column's equal values, or films (runs of frames, by file names)."
+    )
     batch_size: int = option(1, "Images in a batch.", minimum=1)
     workers: int | None = option(
         None, "Threads that read and prepare images ahead of the networks.", minimum=1, shown="cores, at most 8"

@@ -84,8 +84,8 @@ class Method(Options):
 
     A *linear* method gives each model one weight at each depth position, which lets the engine stream tensors. A
     *tuned* method is linear and decides its weights on images. Any other method merges whole slots. BatchNorm's running
-    statistics have no gradient and no task vector, so a method that is not convex averages them unless `--bn-stats`
-    chooses otherwise.
+    statistics have no gradient and no task vector, so a method that neither is convex nor interpolates averages them
+    unless `--bn-stats` chooses otherwise.
     """
 
     name: ClassVar[str]
@@ -93,6 +93,7 @@ class Method(Options):
     reference: ClassVar[str]  # authors, year and arXiv number
     linear: ClassVar[bool] = False
     convex: ClassVar[bool] = False  # linear, and each row of weights sums to 1
+    interpolates: ClassVar[bool] = False  # linear, and convex with the base as one more model
     needs: ClassVar[frozenset[str]] = frozenset()  # any of "base", "fisher", "grams", "labels", "images"
     data: ClassVar[str] = ""  # data that must be measured or given, for the table of methods
     models: ClassVar[int | None] = None  # number of models that it merges; None for any

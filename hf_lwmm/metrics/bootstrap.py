@@ -1,4 +1,4 @@
-"""Percentile intervals of scores from bootstrap resamples of the images (Efron 1979)."""
+"""Percentile intervals of scores from bootstrap resamples of the images, or of groups of them (Efron 1979)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Counts, Values
@@ -32,7 +33,14 @@ def summed(score: Callable[[Values], Values]) -> ResampleScore:
     return on_resamples
 
 
-def score_resamples(counts: Counts, score: ResampleScore, *, resamples: int = 1000, seed: int = 0) -> Values:
+def score_resamples(
+    counts: Counts,
+    score: ResampleScore,
+    groups: NDArray[np.intp] | None = None,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Values:
     """Score resamples of the images, each drawn with replacement: (resamples,).
 
     The same images are drawn for any counts of N images. The difference between two models' scores is therefore a
@@ -41,13 +49,19 @@ def score_resamples(counts: Counts, score: ResampleScore, *, resamples: int = 10
     Args:
         counts: (N, ...), the counts of every image.
         score: the score to take, such as `summed(mean_iou)`.
+        groups: (N,), the number of the group of each image, from 0 on; whole groups are drawn. None draws single
+            images.
         resamples: how many resamples to draw.
         seed: of the random numbers.
 
     Raises:
-        MetricError: if there are no images.
+        MetricError: if there are no images, or the groups are of another number of them.
     """
-    return score(counts, _draws(len(counts), resamples, seed))
+    if groups is None:
+        return score(counts, _draws(len(counts), resamples, seed))
+    if len(groups) != len(counts):
+        raise MetricError(f"There are groups of {len(groups)} images, but counts of {len(counts)}.")
+    return score(counts, _draws(int(groups.max()) + 1, resamples, seed)[:, groups])
 
 
 def interval(scores: Values) -> Interval:
@@ -57,12 +71,12 @@ def interval(scores: Values) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _draws(images: int, resamples: int, seed: int) -> Values:
-    """The number of times that each image is in each resample: (resamples, images)."""
-    if not images:
+def _draws(count: int, resamples: int, seed: int) -> Values:
+    """The number of times that each of `count` images or groups is in each resample: (resamples, count)."""
+    if not count:
         raise MetricError("An interval over images needs at least one image.")
     random = np.random.default_rng(seed)
-    weights = np.empty((resamples, images))
+    weights = np.empty((resamples, count))
     for row in weights:
-        row[:] = np.bincount(random.integers(images, size=images), minlength=images)
+        row[:] = np.bincount(random.integers(count, size=count), minlength=count)
     return weights

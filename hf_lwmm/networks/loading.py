@@ -32,6 +32,7 @@ from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.recipe import FILE_NAME as RECIPE
 
 # Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {
@@ -75,6 +76,11 @@ class LoadedModel:
     def task(self) -> str:
         """The task: "semantic", "panoptic", "classification" or "detection"."""
         return self.family.task
+
+    @property
+    def is_merge(self) -> bool:
+        """True if the model says of itself that it is a merge, by a recipe of this package or in its card."""
+        return RECIPE in self.source.files or self.source.card.get("base_model_relation") == "merge"
 
     @property
     def auto_class(self) -> str:

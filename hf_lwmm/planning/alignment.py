@@ -104,7 +104,7 @@ def align(
     order: str = "depth",
     keep: Sequence[str] = (),
 ) -> Alignment:
-    """Find the shared slots of checkpoints (methods/README.md, sections 2 to 4).
+    """Find the shared slots of checkpoints (methods/README.md, sections 2 to 4); a single one shares all with itself.
 
     Args:
         checkpoints: the models; headers are enough.
@@ -130,16 +130,16 @@ def align(
     positions: dict[object, int] = {}
     shared: list[SharedSlot] = []
     unshared: list[Unshared] = []
-    obstacles = Obstacles()
+    obstacles, alone = Obstacles(), len(checkpoints) == 1
     for slot in ranked:
         members, rows, reasons = _members(models, slot, head, keep)
         factors = models.ours.of(slot, WEIGHT_NORM)
-        if merged := len(members) > 1 and (share == "any" or not reasons):
+        if merged := (len(members) > 1 and (share == "any" or not reasons)) or (alone and not reasons):
             position = positions.setdefault(_place(models, slot, granularity), len(positions) + 1)
             own = factors.slots if factors else ()
             shared.append(SharedSlot(slot, mine[slot].shape, position, members, rows or None, own))
         else:
-            unshared.append(Unshared(slot, anchor, reasons[0].text if reasons else "there is no other model"))
+            unshared.append(Unshared(slot, anchor, reasons[0].text))
         obstacles.add(slot, reasons, 0 if merged else math.prod(mine[slot].shape))
     mergeable = set(ranked)
     for slot in [slot for slot in mine if slot not in mergeable]:
@@ -208,6 +208,8 @@ def _members(
     members, rows, reasons = [models.anchor], dict[int, tuple[int, ...]](), list[Reason]()
     unit = models.ours.unit(slot)  # all of it is shared, or nothing
     held = next((reason for each in unit if (reason := _held(models, each, head, keep))), None)
+    if held is not None and len(models.checkpoints) == 1:
+        reasons.append(held)
     for model in range(len(models.checkpoints)):
         if model == models.anchor:
             continue

@@ -7,7 +7,7 @@ The measures are ||a - b|| against ||a||, and the cosine of a and b. A tensor co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,9 +20,9 @@ from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import CheckpointError, PlanError
 from hf_lwmm.layouts import in_backbone, is_bn_stat
 from hf_lwmm.planning.alignment import GRANULARITIES, Unshared, align
-from hf_lwmm.planning.pretraining import Verdict, cosine_of, model_names, same_pretraining
+from hf_lwmm.planning.pretraining import Verdict, cosine_of, model_names, relative_of, same_pretraining
 from hf_lwmm.progress import Progress, silent
-from hf_lwmm.text import plain, table
+from hf_lwmm.text import near_one, plain, table
 
 KINDS = ("weights", "biases", "bn_stats")
 CHUNK = 1 << 17  # elements that are compared at a time: 1 MiB of float64 for each model
@@ -48,7 +48,7 @@ class TensorDifference:
     @property
     def relative(self) -> float | None:
         """The distance ||a - b|| / ||a||; None where a is zero and b is not."""
-        return _relative(self.distance, self.norm)
+        return relative_of(self.distance, self.norm)
 
     @property
     def cosine(self) -> float | None:
@@ -96,6 +96,12 @@ class Discrepancy:
             groups.setdefault(tensor.position, []).append(tensor)
         return tuple(_layer(groups[position], self.taus) for position in sorted(groups))
 
+    @cached_property
+    def whole(self) -> LayerDifference | None:
+        """All weights and biases as one vector, without running statistics; None if none were compared."""
+        trained = [tensor for tensor in self.tensors if tensor.kind != "bn_stats"]
+        return _layer(trained, self.taus) if trained else None
+
     @property
     def boundary(self) -> int:
         """The last position of the backbone, 0 if no layout knows which part is the backbone."""
@@ -116,6 +122,8 @@ class Discrepancy:
             "taus": list(self.taus),
             "granularity": self.granularity,
             "boundary": self.boundary,
+            "cosine": self.whole and self.whole.cosine,
+            "relative": self.whole and self.whole.relative,
             "pretraining": asdict(self.pretraining) | {"models": list(self.models)},
             "layers": [
                 asdict(layer) | {"changed": {kind: list(counts) for kind, counts in layer.changed.items()}}
@@ -142,14 +150,25 @@ class Discrepancy:
                 part = [t for t in self.tensors if t.backbone == backbone and t.kind == kind]
                 if part:
                     place = "backbone" if backbone else "head" if self.boundary else "network"
-                    medians = _median(t.cosine for t in part), _median(t.relative for t in part)
+                    medians = _median((t.cosine for t in part), near_one), _median((t.relative for t in part), _short)
                     counts = (f"{sum(t.changed(tau) for t in part):,}" for tau in self.taus)
                     rows.append((f"{place}, {kind}", f"{len(part):,}", *medians, *counts))
         return rows
 
     def title(self) -> str:
-        """Return the comparison in a sentence or two."""
-        return f"{len(self.tensors):,} slots compared, {len(self.uncompared):,} not. {self.pretraining.message}"
+        """Return the comparison in a few sentences."""
+        counts = f"{len(self.tensors):,} slots compared, {len(self.uncompared):,} not."
+        return f"{counts} {self.distance()} {self.pretraining.message}"
+
+    def distance(self) -> str:
+        """Return the distance of the two networks as a sentence, empty if they share no weights."""
+        whole = self.whole
+        if whole is None or whole.cosine is None or whole.relative is None:
+            return ""
+        return (
+            f"All weights and biases together: cosine {near_one(whole.cosine)}, relative L2 distance "
+            f"{_short(whole.relative)}."
+        )
 
     def to_markdown(self) -> str:
         """Return the verdict, and a table that counts changed tensors by part and kind."""
@@ -241,7 +260,7 @@ def _layer(tensors: Sequence[TensorDifference], taus: Sequence[float]) -> LayerD
         position=tensors[0].position,
         backbone=tensors[0].backbone,
         parameters=sum(t.count for t in tensors),
-        relative=_relative(distance, norm),
+        relative=relative_of(distance, norm),
         cosine=cosine_of(sum(t.dot for t in tensors), norm, norm_other),
         tensors={kind: len(of_kind) for kind, of_kind in kinds.items()},
         changed={kind: tuple(sum(t.changed(tau) for t in of_kind) for tau in taus) for kind, of_kind in kinds.items()},
@@ -265,12 +284,10 @@ def _kind(slot: str) -> str:
     return "biases" if slot.rpartition(".")[2] == "bias" else "weights"
 
 
-def _relative(distance: float, norm: float) -> float | None:
-    if distance == 0:
-        return 0.0
-    return distance / norm if norm else None
-
-
-def _median(values: Iterable[float | None]) -> str:
+def _median(values: Iterable[float | None], shown: Callable[[float], str]) -> str:
     known = [value for value in values if value is not None]
-    return f"{np.median(known):.3g}" if known else "-"
+    return shown(float(np.median(known))) if known else "-"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"

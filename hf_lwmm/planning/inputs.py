@@ -9,6 +9,7 @@ from pathlib import Path
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.labels import is_label_file, label_sets, read_label_set
 from hf_lwmm.options import Options, option
+from hf_lwmm.planning.advice import TARGETS
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.provenance import Tuning
 
@@ -67,6 +68,8 @@ class NetworkOptions(ReadingOptions):
 class MergeInputs(Options):
     """The inputs of a merge besides its models.
 
+    `target` is what the merge is for, from which a method is advised: the anchor's own domain, a mixture of the models'
+    domains, or a new one.
     `base` is the pre-training that all models share, and `measurements` holds one file for each model, in their order;
     both are for the methods that need them. `tune_images` are the images on which a method decides its layer weights,
     and `tuning` holds such weights if they are known already. BatchNorm's statistics are estimated on `bn_images`, and
@@ -80,6 +83,11 @@ class MergeInputs(Options):
     eval_images: ImageSource | None = field(default=None)
     network: NetworkOptions = field(default=NetworkOptions())
     tuning: Tuning | None = field(default=None)
+    target: str | None = option(
+        None,
+        "Domain that the merge is for: the anchor's own, a mixture of the models', or a new one. Advice rests on it.",
+        choices=TARGETS,
+    )
     full_download: bool = option(False, "Download whole files from the Hub, not only the parts that are read.")
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME
 from hf_lwmm.methods import Method, make_method
+from hf_lwmm.methods.auto import Auto
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import option
 from hf_lwmm.planning.alignment import GRANULARITIES, HEADS, ORDERS, SHARES
@@ -19,7 +20,7 @@ BN_STATS = ("linear", "pooled", "anchor", "recalibrate")
 class Knobs(ReadingOptions):
     """Every choice of a merge besides its models; the defaults are the paper's (methods/README.md, section 2).
 
-    `method` is a merge method with its options, or a method's name.
+    `method` is a merge method with its options, or a method's name; `auto` is the one that is advised for the models.
     """
 
     method: Method = field(default=Layerwise())
@@ -36,11 +37,18 @@ class Knobs(ReadingOptions):
         None, "Type of the written weights; the anchor's own if not given.", choices=[*BY_TORCH_NAME]
     )
     bn_stats: str = option("linear", "Treatment of BatchNorm's running statistics.", choices=BN_STATS)
+    bn_mix: float | None = option(
+        None,
+        "Part of the statistics that recalibrate estimates, the rest being the merged ones; the better of 1 and 0, on "
+        "the same images, if not given.",
+        minimum=0,
+        maximum=1,
+    )
     permute: bool = option(False, "First permute every model's units to match the anchor's (Git Re-Basin).")
 
     def __post_init__(self) -> None:
         if isinstance(self.method, str):
-            object.__setattr__(self, "method", make_method(self.method, {}))
+            object.__setattr__(self, "method", Auto() if self.method == Auto.name else make_method(self.method, {}))
         super().__post_init__()
 
     def to_dict(self) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import PlanError
 from hf_lwmm.layouts import Atom, is_bn_stat
 from hf_lwmm.methods import Method, uniform
+from hf_lwmm.methods.auto import Auto
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.methods.schedule import LayerWeights
+from hf_lwmm.planning.advice import Advice
 from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
 from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
@@ -28,7 +30,8 @@ class MergePlan:
     """A merge, decided but not carried out. `checkpoints` may hold headers only.
 
     `base` is the common pre-training and `measurements` holds a file for each model, where the method asks for them.
-    `tuning` has the weights of a method that decides them on images, None before they are decided.
+    `tuning` has the weights of a method that decides them on images, None before they are decided. `advice` is what the
+    models were advised to be merged with, whatever was chosen.
     """
 
     checkpoints: tuple[Checkpoint, ...] = field(repr=False)
@@ -37,6 +40,7 @@ class MergePlan:
     base: Checkpoint | None = field(default=None, repr=False)
     measurements: tuple[Checkpoint, ...] = field(default=(), repr=False)
     tuning: Tuning | None = None
+    advice: Advice | None = None
 
     @property
     def sources(self) -> tuple[Checkpoint, ...]:
@@ -79,6 +83,7 @@ class MergePlan:
         return (
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
             f"{share:.1%} of the anchor's weights\n\n{table(('model', 'architecture', 'layout'), rows)}\n"
+            + (f"\n{plain(self.advice.line)}\n" if self.advice else "")
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +92,7 @@ class MergePlan:
             "models": list(self.labels),
             "anchor": self.alignment.anchor,
             "knobs": self.knobs.to_dict(),
+            "advice": self.advice and self.advice.to_dict(),
             "positions": self.alignment.positions,
             "shared_parameters": self.alignment.shared_parameters,
             "anchor_parameters": self.alignment.anchor_parameters,
@@ -136,12 +142,13 @@ class MergePlan:
     def member_weights(self, members: tuple[int, ...], average: bool = False) -> LayerWeights:
         """Return the weights of some models at every position: (positions, members), in the order of `members`.
 
-        `average` is for slots that only a convex method has weights for: any other averages them.
+        `average` is for running statistics and the like, for which only a convex or an interpolating method has
+        weights: any other averages them.
 
         Raises:
             PlanError: while the weights are undecided.
         """
-        plain = average and not self.method.convex
+        plain = average and not (self.method.convex or self.method.interpolates)
         if (members, plain) not in self._member_weights:
             method, count, positions = self.method, len(members), self.alignment.positions
             if isinstance(method, Layerwise) and method.alpha is not None and count < len(self.checkpoints):
@@ -222,6 +229,8 @@ def make_plan(
 
 
 def _check_models(method: Method, count: int) -> None:
+    if isinstance(method, Auto):
+        raise PlanError(f"--method {method.name} stands for the advised method, which `plan` and `merge` put there.")
     if method.models is not None and count != method.models:
         raise PlanError(f"--method {method.name} merges {method.models} models, not {count}.")
 

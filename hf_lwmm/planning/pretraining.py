@@ -27,6 +27,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.layouts import in_backbone
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.text import near_one
 
 _SMALLEST = 256  # elements of a weight that the verdict is taken from
 _SAMPLE = 1 << 12  # elements read of each weight, about
@@ -37,13 +38,15 @@ SAME, DIFFERENT = 0.7, 0.2  # median cosines, from the table above
 class Verdict:
     """The verdict on two models' pre-training: `answer` is same, unclear or different.
 
-    `cosine` is the median over `slots` backbone weights, None if there is no such weight.
+    `cosine` is the median over `slots` backbone weights, and `relative` that of the distances ||a - b|| / ||a||; they
+    are None if there is no such weight.
     """
 
     models: tuple[str, str]
     answer: str
     cosine: float | None
     slots: int
+    relative: float | None = None
 
     @property
     def message(self) -> str:
@@ -51,7 +54,8 @@ class Verdict:
         first, other = self.models
         if self.cosine is None:
             return f"{first} and {other} have no weights that show whether they come from the same pre-training."
-        figures = f"median cosine {self.cosine:.2f} over {self.slots} weights"
+        far = f", relative L2 distance {self.relative:.2g}" if self.relative is not None else ""
+        figures = f"median cosine {near_one(self.cosine)}{far}, over {self.slots} weights"
         if self.answer == "same":
             return f"{first} and {other} look like they come from the same pre-training ({figures})."
         if self.answer == "unclear":
@@ -74,13 +78,15 @@ def same_pretraining(first: Checkpoint, second: Checkpoint) -> Verdict:
     Raises:
         CheckpointError: if the checkpoints cannot be read.
     """
-    cosines = [_unit_cosine(first, second, slot) for slot in _telling_slots(first, second)]
-    known = [cosine for cosine in cosines if cosine is not None]
+    found = [_unit_cosine(first, second, slot) for slot in _telling_slots(first, second)]
+    known = [cosine for cosine, _ in found if cosine is not None]
+    distances = [relative for _, relative in found if relative is not None]
     median = float(np.median(known)) if known else None
     answer = "unclear"
     if median is not None and not DIFFERENT < median < SAME:
         answer = "same" if median >= SAME else "different"
-    return Verdict(model_names(first, second), answer, median, len(known))
+    relative = float(np.median(distances)) if distances else None
+    return Verdict(model_names(first, second), answer, median, len(known), relative)
 
 
 def pretraining_warnings(plan: MergePlan) -> tuple[str, ...]:
@@ -106,13 +112,15 @@ def _telling_slots(first: Checkpoint, second: Checkpoint) -> Iterator[str]:
             yield slot
 
 
-def _unit_cosine(first: Checkpoint, second: Checkpoint, slot: str) -> float | None:
+def _unit_cosine(first: Checkpoint, second: Checkpoint, slot: str) -> tuple[float | None, float | None]:
+    """The cosine of a slot's first rows, without the mean over units, and their relative distance."""
     shape = first.slot_map.slots[slot].shape
     width = math.prod(shape[1:])
     rows = min(shape[0], max(2, _SAMPLE // width))
     a, b = (each.slot_values(slot, 0, rows * width).reshape(rows, width) for each in (first, second))
+    relative = relative_of(float(np.linalg.norm(a - b)), float(np.linalg.norm(a)))
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    return cosine_of(float((a * b).sum()), float(np.linalg.norm(a)), float(np.linalg.norm(b)))
+    return cosine_of(float((a * b).sum()), float(np.linalg.norm(a)), float(np.linalg.norm(b))), relative
 
 
 def model_names(first: Checkpoint, second: Checkpoint) -> tuple[str, str]:
@@ -120,6 +128,13 @@ def model_names(first: Checkpoint, second: Checkpoint) -> tuple[str, str]:
     if first.label != second.label:
         return first.label, second.label
     return f"{first.label} (1)", f"{second.label} (2)"
+
+
+def relative_of(distance: float, norm: float) -> float | None:
+    """Return the distance of two vectors relative to the first one's norm; None where only the second is not zero."""
+    if distance == 0:
+        return 0.0
+    return distance / norm if norm and math.isfinite(distance) else None
 
 
 def cosine_of(dot: float, norm: float, norm_other: float) -> float | None:

@@ -284,6 +284,8 @@ def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
     except PlanError as error:
         raise PlanError(f"{name}, method: {error}") from None
     check_names(knobs, [each.name for each in fields(Knobs) if each.name != "method"], f"{name}, knobs")
+    if knobs.get("bn_stats") == "recalibrate":  # a recipe leaves nothing to be decided, and older ones estimated all
+        knobs = {**knobs, "bn_mix": 1.0 if knobs.get("bn_mix") is None else knobs["bn_mix"]}
     labels = knobs.get("labels")
     for one in labels if isinstance(labels, list) else ():
         check_label_set(one, f"{name}, knobs, labels")

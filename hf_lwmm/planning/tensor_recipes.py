@@ -183,11 +183,10 @@ def _segment(
     if bn_stat and plan.knobs.bn_stats == "anchor":
         return _own(plan, atom, start, count)
     base: tuple[Term, ...] = ()
-    if "base" in method.needs and not bn_stat:
-        found = plan.base_atom(slot)
-        if found is None or any(plan.base_atom(factor) is None for factor in shared.factors):
+    if "base" in method.needs and (not bn_stat or method.interpolates):
+        base = _base_term(plan, slot, atom, start)
+        if not base or any(plan.base_atom(factor) is None for factor in shared.factors):
             return _own(plan, atom, start, count)
-        base = (Term(len(plan.checkpoints), found.tensor, found.start + start - atom.start, 1.0),)
     measured, whole = _measurements(plan, shared, order, rows, count)
     by_weights = bn_stat or method.linear or (method.needs - {"base"} and not (measured or whole))
     if not by_weights:
@@ -198,16 +197,23 @@ def _segment(
         return Segment(start, count, (*terms, *measured), norm, rule, whole)
     mean = slot.removesuffix("running_var") + "running_mean" if slot.endswith(".running_var") else ""
     pooled = plan.knobs.bn_stats == "pooled" and mean in plan.positions
+    pooled = pooled and not (base and plan.base_atom(mean) is None)
     position = plan.positions[mean] if pooled else shared.position  # the variance is around the mean that is written
     row = plan.member_weights(members, average=bn_stat or not method.linear)[position - 1]
     weights = dict(zip(members, map(float, row), strict=True))
+    left = 1 - math.fsum(weights.values())  # the base's
     if pooled:
-        terms = tuple(_term(plan, model, name, rows, count) for name in (slot, mean) for model in order)
-        return Segment(start, count, terms, rule=PooledVariance(tuple(weights[model] for model in order)))
-    # A model of weight 0 is not read: the last layer is the anchor's, bit for bit. Nor is the anchor beside a 1.
-    alone = [model for model in order if method.convex and weights[model] == 1]
+        of_base = [_base_term(plan, name, atom, start) for name in (slot, mean)] if base else [(), ()]
+        parts = zip((slot, mean), of_base, strict=True)
+        terms = tuple(t for name, own in parts for t in (*(_term(plan, m, name, rows, count) for m in order), *own))
+        shares = (*(weights[model] for model in order), *(left for _ in base))
+        return Segment(start, count, terms, rule=PooledVariance(shares))
+    # A model of weight 0 is not read: the last layer is the anchor's, bit for bit. Nor is anything beside a 1.
+    alone = [model for model in order if (method.convex or method.interpolates) and weights[model] == 1]
     used = alone or [model for model in order if model == anchor or weights[model]]
-    rest = tuple(replace(term, weight=1 - math.fsum(weights.values())) for term in base)
+    rest = tuple(replace(term, weight=left) for term in base if left or not method.interpolates)
+    if method.interpolates and left == 1:
+        used = []
     terms = (*(_term(plan, model, slot, rows, count, weights[model]) for model in used), *rest)
     return Segment(start, count, terms, _weight_norm(plan, shared, terms, count))
 
@@ -215,6 +221,12 @@ def _segment(
 def _term(plan: MergePlan, model: int, slot: str, rows: Rows, count: int, weight: float = 1.0) -> Term:
     atom = plan.checkpoints[model].slot_map.slots[slot]
     return Term(model, atom.tensor, atom.start + rows[model] * count, weight)
+
+
+def _base_term(plan: MergePlan, slot: str, atom: Atom, start: int) -> tuple[Term, ...]:
+    """The base's part of a slot, beginning where element `start` of the anchor's tensor is; empty if it has none."""
+    found = plan.base_atom(slot)
+    return (Term(len(plan.checkpoints), found.tensor, found.start + start - atom.start, 1.0),) if found else ()
 
 
 def _measurements(

@@ -77,7 +77,9 @@ def render_card(
         tuned=_images(tuning.images) if tuning and tuning.images else "",
         how=tuning.notes if tuning else (),
         bn_images=_images(recipe.bn_images) if recipe.bn_images else "",
+        bn_part=_bn_part(plan.knobs.bn_mix),
         knobs=_knobs(plan),
+        advised=_advised(plan),
         scores=extras.report.to_markdown() if extras.report else "",
         pictures=extras.pictures,
         plot=extras.plot,
@@ -93,6 +95,17 @@ def _knobs(plan: MergePlan) -> str:
     options = plan.method.changed() if plan.method.name == Layerwise.name else plan.method.options
     every = {**options, **changed}
     return ", ".join(f"{name} = {_shown(value)}" for name, value in every.items()) or "the paper's"
+
+
+def _bn_part(mix: float | None) -> str:
+    return "" if mix in (None, 1) else f", and mixed with the merged ones ({mix:g} of the estimates)"
+
+
+def _advised(plan: MergePlan) -> Markdown:
+    """Why the method was advised, empty if it was not, or nobody said what the merge is for."""
+    advice = plan.advice
+    told = advice is not None and advice.known.target is not None and advice.method == plan.method.name
+    return plain(advice.why) if advice is not None and told else Markdown("")
 
 
 def _shown(value: object) -> str:

@@ -18,8 +18,9 @@ The Parquet file of a sweep has a row for each candidate, the best first:
 | options | map of string to float | options of any other method, those at their defaults included |
 | trial | int | number of a search's trial, else null |
 | metric | string | `mIoU`, `mean PQ`, `average accuracy` or `mean AP` |
-| score, low, high | float | its value, a fraction, with the 95 % interval over images |
+| score, low, high | float | its value, a fraction, with the 95 % interval over images, or over groups of them |
 | difference, difference_low, difference_high | float | to the best single model, paired; null for itself |
+| to_anchor, to_anchor_low, to_anchor_high | float | to its anchor by itself, paired; null for models and ensembles |
 | behind, behind_low, behind_high | float | to the best candidate, paired, at most 0; null for itself |
 | by_class | list of float | a value for each of `classes`, nan where a class does not occur |
 | definition | string | the candidate as JSON: the places of its models in the sweep, and its knobs as in a recipe |

@@ -11,11 +11,13 @@ import numpy as np
 
 from hf_lwmm._version import __version__
 from hf_lwmm.evaluation.per_image import padded
-from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.evaluation.report import METRICS, difference_cells, report
 from hf_lwmm.methods import Method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
+from hf_lwmm.planning.advice import Advice
+from hf_lwmm.sweeping.confirmation import Confirmation
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
 from hf_lwmm.sweeping.scorer import Scored, SweepData
 from hf_lwmm.text import plain, table
@@ -25,8 +27,9 @@ from hf_lwmm.text import plain, table
 class SweepRow:
     """A candidate's place in the table; scores are fractions, intervals 95 % over images.
 
-    `difference` is to the best single model, `behind` to the best candidate; their intervals are paired. Both are None
-    where a candidate would be compared with itself, and `difference` where no single model was scored.
+    `difference` is to the best single model, `to_anchor` to the candidate's own anchor and `behind` to the best
+    candidate; their intervals are paired. They are None where a candidate would be compared with itself, `to_anchor`
+    for an ensemble, and the first two where no single model was scored.
     """
 
     rank: int
@@ -36,6 +39,8 @@ class SweepRow:
     interval: Interval
     difference: float | None
     difference_interval: Interval | None
+    to_anchor: float | None
+    to_anchor_interval: Interval | None
     behind: float | None
     behind_interval: Interval | None
     by_class: Values = field(repr=False)
@@ -51,7 +56,9 @@ class SweepRow:
 class SweepReport:
     """All candidates of a sweep, the best first, and those that were skipped, with reasons.
 
-    `labels` are the models' names, in the order that candidates count them.
+    `labels` are the models' names, in the order that candidates count them. `advice` is how to merge all of them with
+    the first as the anchor, by what was known before anything was scored. `confirmation` is the best one's score on a
+    split that did not choose it, None if none was named.
     """
 
     metric: str
@@ -61,6 +68,13 @@ class SweepReport:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     output: Path
+    advice: Advice | None = None
+    confirmation: Confirmation | None = None
+
+    @property
+    def drawn(self) -> str:
+        """What intervals are over, such as "images" or "12 runs of frames"."""
+        return str(self.data.groups) if self.data.groups else "images"
 
     @property
     def best(self) -> SweepRow:
@@ -82,9 +96,11 @@ class SweepReport:
             if ties > 1:
                 texts.append(f"{ties} candidates are not distinguishable from the best (marked =).")
         count = len(self.rows)
-        texts.append(
-            f"The best of {count} was chosen by these very scores, so its own is optimistic: score it on other images."
-        )
+        chosen = f"The best of {count} was chosen by these very scores, so its own is optimistic"
+        if self.confirmation is None:
+            texts.append(f"{chosen}: score it on other images (--confirm SPLIT).")
+        else:
+            texts += [f"{chosen}.", self.confirmation.sentence]
         return " ".join(texts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,6 +111,7 @@ class SweepReport:
             "commit": self.data.commit,
             "protocol": self.data.classes.protocol,
             "images": self.data.images,
+            "intervals_over": self.drawn,
             "hf_lwmm": __version__,
             "models": list(self.labels),
             "candidates": [
@@ -110,6 +127,8 @@ class SweepReport:
                     "interval": list(row.interval),
                     "difference": row.difference,
                     "difference_interval": list(row.difference_interval) if row.difference_interval else None,
+                    "to_anchor": row.to_anchor,
+                    "to_anchor_interval": list(row.to_anchor_interval) if row.to_anchor_interval else None,
                     "behind": row.behind,
                     "behind_interval": list(row.behind_interval) if row.behind_interval else None,
                     "by_class": dict(zip(self.data.classes.names, map(_known, row.by_class.tolist()), strict=True)),
@@ -121,6 +140,8 @@ class SweepReport:
                 {"candidate": each.candidate.name(self.labels), "reason": each.reason} for each in self.skipped
             ],
             "verdict": self.verdict,
+            "confirmation": self.confirmation and self.confirmation.to_dict(),
+            "advice": self.advice and self.advice.to_dict(),
             "notes": list(self.notes),
         }
 
@@ -132,8 +153,8 @@ class SweepReport:
                 row.name,
                 f"{100 * row.score:.2f}",
                 _span(row.interval),
-                "" if row.difference is None else f"{100 * row.difference:+.2f}",
-                "" if row.difference_interval is None else _span(row.difference_interval, signed=True),
+                *difference_cells(row.difference, row.difference_interval),
+                *difference_cells(row.to_anchor, row.to_anchor_interval),
             )
             for row in self.rows
         ]
@@ -141,7 +162,8 @@ class SweepReport:
     @property
     def header(self) -> tuple[str, ...]:
         """The table's columns."""
-        return ("rank", "candidate", self.metric, "interval", "to the best model", "interval")
+        of_differences = ("to the best model", "interval", "to its anchor", "interval")
+        return ("rank", "candidate", self.metric, "interval", *of_differences)
 
     def skipped_by_reason(self) -> dict[str, list[str]]:
         """Return the names of the skipped candidates by the reason."""
@@ -159,7 +181,7 @@ class SweepReport:
         classes = self.data.classes
         lines = [
             f"{len(self.rows)} candidates on {self.data.images} images of {plain(self.data.name)}, {len(classes.rows)} "
-            f"classes ({plain(classes.protocol)}). Intervals are 95 % over images.",
+            f"classes ({plain(classes.protocol)}). Intervals are 95 % over {plain(self.drawn)}.",
             "",
             table(self.header, self.cells()),
             "",
@@ -198,12 +220,15 @@ def rank(
     # The report compares with the first: the best single model, if there is one.
     reference = [*([single] if single else []), *(each.candidate for each in order if each.candidate != single)]
     names = [candidate.name(labels) for candidate in reference]
-    found = report(metric, data.name, names, np.stack([counts[each] for each in reference]), data.classes)
+    stacked = np.stack([counts[each] for each in reference])
+    found = report(metric, data.name, names, stacked, data.classes, groups=data.groups)
     scores = dict(zip(reference, found.models, strict=True))
     best = scores[order[0].candidate]
+    alone = {each.anchor: scores[each] for each in reference if each.kind == "model"}
     rows = []
     for place, each in enumerate(order, 1):
         own, first = scores[each.candidate], place == 1
+        anchor = alone.get(each.candidate.anchor) if each.candidate.kind == "merge" else None
         rows.append(
             SweepRow(
                 rank=place,
@@ -213,6 +238,8 @@ def rank(
                 interval=own.interval,
                 difference=own.difference if single else None,
                 difference_interval=own.difference_interval if single else None,
+                to_anchor=own.mean - anchor.mean if anchor else None,
+                to_anchor_interval=interval(own.resamples - anchor.resamples) if anchor else None,
                 behind=None if first else own.mean - best.mean,
                 behind_interval=None if first else interval(own.resamples - best.resamples),
                 by_class=own.by_class,
@@ -254,6 +281,8 @@ def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
         **_ends("low", "high", row.interval),
         "difference": row.difference,
         **_ends("difference_low", "difference_high", row.difference_interval),
+        "to_anchor": row.to_anchor,
+        **_ends("to_anchor_low", "to_anchor_high", row.to_anchor_interval),
         "behind": row.behind,
         **_ends("behind_low", "behind_high", row.behind_interval),
         "by_class": row.by_class.tolist(),
@@ -290,6 +319,6 @@ def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _span(interval: Interval, sign: int = 1, signed: bool = False) -> str:
+def _span(interval: Interval, sign: int = 1) -> str:
     low, high = sorted(100 * sign * end + 0.0 for end in interval)  # no -0.00
-    return f"{low:+.2f} to {high:+.2f}" if signed or sign < 0 else f"{low:.2f} to {high:.2f}"
+    return f"{low:+.2f} to {high:+.2f}" if sign < 0 else f"{low:.2f} to {high:.2f}"

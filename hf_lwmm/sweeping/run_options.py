@@ -9,12 +9,15 @@ from hf_lwmm.options import Options, option, parse_size
 
 @dataclass(frozen=True)
 class SweepRun(Options):
-    """The options of finding candidates and of spreading them over workers."""
+    """The options of finding candidates, of confirming the best, and of spreading them over workers."""
 
     search: int = option(
         0, "Replace the grid by this many trials of start, alpha and ramp (TPE).", minimum=0, metavar="N"
     )
     seed: int = option(0, "Seed of --search.", minimum=0)
+    confirm: str | None = option(
+        None, "Score the best candidate once more on this split, which did not choose it.", metavar="SPLIT"
+    )
     jobs: int | None = option(None, "Processes that score candidates, or workers of --ray.", minimum=1)
     cache_images: int | str = option(
         10**9, "Memory for images that are read and prepared once for all candidates.", metavar="SIZE", shown="1GB"

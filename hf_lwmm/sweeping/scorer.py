@@ -13,6 +13,7 @@ import numpy as np
 from hf_lwmm import hub
 from hf_lwmm.calibration.merged_network import load_merged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
+from hf_lwmm.data.groups import Groups, group_notes, groups_of
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.write_options import WriteOptions
@@ -28,6 +29,8 @@ from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.networks.loading import LoadedModel, load
 from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.planning.advice import Advice, advise, known_of
+from hf_lwmm.planning.bn_distance import bn_distance
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.permutation import Matching, permute_to_anchor
@@ -43,6 +46,7 @@ class SweepSetup:
     """All that a process needs to score candidates: references, images, and how networks are run and scored.
 
     `cache_bytes` is the memory for images that are read and prepared once.
+    `target` is what the merges are for; only the advice rests on it.
     """
 
     models: tuple[ModelRef, ...]
@@ -52,6 +56,7 @@ class SweepSetup:
     network: NetworkOptions
     evaluation: EvaluationSpec
     cache_bytes: int = 0
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class SweepData:
-    """The data that all candidates are scored on; `identity` is a text that changes when the data do."""
+    """The data that all candidates are scored on; `identity` is a text that changes when the data do.
+
+    `groups` are the groups of images that intervals draw together, None for single images.
+    """
 
     name: str
     images: int
@@ -79,6 +87,7 @@ class SweepData:
     commit: str | None
     classes: ScoredClasses
     notes: tuple[str, ...] = ()
+    groups: Groups | None = field(default=None, repr=False)
 
 
 class CandidateScorer:
@@ -89,7 +98,7 @@ class CandidateScorer:
         self._networks: dict[int, LoadedModel] = {}
         self._replaceable: dict[int, bool] = {}
         self._matchings: dict[tuple[str, ...], Matching] = {}
-        self._images: dict[str, LabelledImages] = {}  # by the task of networks
+        self._images: dict[tuple[ImageSource, str], LabelledImages] = {}  # by their source and the networks' task
         self._cache = SampleCache(setup.cache_bytes)
         sets = [read_label_set(labels) for labels in setup.network.labels]
         self._opened: list[Checkpoint] = []
@@ -136,8 +145,22 @@ class CandidateScorer:
             raise PlanError(f"{what} needs images of its own; merge with it, and score the result with evaluate.")
         return plan
 
-    def data(self) -> SweepData:
+    def advice(self) -> Advice:
+        """Return how to merge all models, with the first as the anchor."""
+        known = known_of(self.models, 0, self.setup.target, has_base=self.base is not None)
+        return advise(replace(known, bn_distance=bn_distance(self.models, 0, self.models[0].slot_map.slots)))
+
+    @property
+    def labels(self) -> list[str]:
+        """The models' labels, numbered where they would be the same."""
+        labels = [model.label for model in self.models]
+        return [f"{label} ({place + 1})" if labels.count(label) > 1 else label for place, label in enumerate(labels)]
+
+    def data(self, source: ImageSource | None = None) -> SweepData:
         """Return the data set, with the classes of the first model and the numbering of ids that all models agree on.
+
+        Args:
+            source: other images than those of the sweep.
 
         Raises:
             DatasetError: if it cannot be read, or the models number its ids in different ways.
@@ -146,14 +169,16 @@ class CandidateScorer:
         # Without such a model there is nothing to disagree about, and networks are built when they are first scored.
         reduces = any(model.reduces_labels for model in self.models)
         compared = [self.network(index) for index in range(len(self.models))] if reduces else [first]
-        images = self._open_images(first.task)
-        classes, notes = scored_classes(images, compared, self.setup.evaluation.protocol)
-        return SweepData(images.name, images.count, images.identity, images.commit, classes, notes)
+        images = self._open_images(source or self.setup.images, first.task)
+        spec = self.setup.evaluation
+        classes, notes = scored_classes(images, compared, spec.protocol)
+        groups, every_note = groups_of(images, spec.groups), (*notes, *group_notes(images, spec.groups))
+        return SweepData(images.name, images.count, images.identity, images.commit, classes, every_note, groups)
 
-    def _open_images(self, task: str) -> LabelledImages:
-        if task not in self._images:
-            self._images[task] = open_images(self.setup.images, task=task)
-        return self._images[task]
+    def _open_images(self, source: ImageSource, task: str) -> LabelledImages:
+        if (source, task) not in self._images:
+            self._images[source, task] = open_images(source, task=task)
+        return self._images[source, task]
 
     def network(self, model: int) -> LoadedModel:
         """Return the network of a model, built when it is first asked for; its weights are those last put there."""
@@ -167,8 +192,12 @@ class CandidateScorer:
             self._networks[model] = found
         return self._networks[model]
 
-    def score(self, candidate: Candidate) -> Scored:
+    def score(self, candidate: Candidate, images: ImageSource | None = None) -> Scored:
         """Merge a candidate, if it is a merge, and count its hits and misses.
+
+        Args:
+            candidate: what to score.
+            images: other images than those of the sweep.
 
         Raises:
             HfLwmmError: a subclass; MergeError if it is this very merge that cannot be.
@@ -179,16 +208,18 @@ class CandidateScorer:
                 networks = [self._merged(candidate, folder)]
             else:
                 networks = [self._own(model) for model in candidate.models]
-            found = self._evaluate(networks, candidate.kind == "ensemble", folder)
+            found = self._evaluate(networks, images or self.setup.images, candidate.kind == "ensemble", folder)
         seconds = time.perf_counter() - started
         counts = found.counts[-1].astype(np.float64)
         return Scored(candidate, counts, seconds, found.metric.task, found.classes, found.notes)
 
-    def _evaluate(self, networks: Sequence[LoadedModel], ensemble: bool, folder: Path) -> EvaluationReport:
-        spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0)
+    def _evaluate(
+        self, networks: Sequence[LoadedModel], images: ImageSource, ensemble: bool, folder: Path
+    ) -> EvaluationReport:
+        spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0, groups=None)
         # Partial results vanish with the folder: a killed candidate is begun again.
-        images = self._open_images(networks[0].task)
-        found = evaluate(networks, images, spec, partial=folder / "partial", cache=self._cache)
+        opened = self._open_images(images, networks[0].task)
+        found = evaluate(networks, opened, spec, partial=folder / "partial", cache=self._cache)
         if found is None:
             raise PlanError("A sweep spreads its candidates itself (--jobs, --ray); start it without torchrun.")
         return found

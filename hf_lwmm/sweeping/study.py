@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from hf_lwmm import hub
@@ -12,9 +11,9 @@ from hf_lwmm.checkpoints.companions import COMPANIONS, companion
 from hf_lwmm.options import Options
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
 
-# No result depends on the device or on how rows are fetched. The images are identified by their content, and ensembles
-# are candidates.
-_LEFT_OUT = ("device", "data", "split", "limit", "streaming", "ensemble", "examples")
+# No result depends on the device or on how rows are fetched. The images are identified by their content, ensembles are
+# candidates, and intervals are drawn anew from the counts.
+_LEFT_OUT = ("device", "data", "split", "limit", "streaming", "ensemble", "examples", "groups")
 
 
 def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
@@ -33,12 +32,6 @@ def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
         "way of loading": _changed(setup.network),
         "way of scoring": _changed(setup.evaluation),
     }
-
-
-def labels_of(checkpoints: Sequence[Checkpoint]) -> list[str]:
-    """Return the models' labels, numbered where they would be the same."""
-    labels = [checkpoint.label for checkpoint in checkpoints]
-    return [f"{label} ({place + 1})" if labels.count(label) > 1 else label for place, label in enumerate(labels)]
 
 
 def _identity(checkpoint: Checkpoint) -> str:

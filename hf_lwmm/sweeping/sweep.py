@@ -9,9 +9,11 @@ from pathlib import Path
 from hf_lwmm.errors import HfLwmmError, PlanError, keeping
 from hf_lwmm.evaluation.evaluate import SCORES_KEPT
 from hf_lwmm.evaluation.report import METRICS
+from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.progress import Progress, silent
+from hf_lwmm.sweeping.confirmation import confirm, confirming_images
 from hf_lwmm.sweeping.executor import Workers, workers
 from hf_lwmm.sweeping.grid import Candidate, Skipped, SweepAxes, ensembles, merges, singles
 from hf_lwmm.sweeping.ranking import SweepReport, columns, rank
@@ -19,7 +21,7 @@ from hf_lwmm.sweeping.run_options import SweepRun
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData, SweepSetup, check_same
 from hf_lwmm.sweeping.search import Search
 from hf_lwmm.sweeping.store import Store
-from hf_lwmm.sweeping.study import labels_of, study_of
+from hf_lwmm.sweeping.study import study_of
 
 
 def run_sweep(
@@ -38,10 +40,11 @@ def run_sweep(
         setup: the models and the data, with references at fixed commits.
         output: the Parquet file; its columns are in the docstring of `hf_lwmm.sweeping`.
         axes: what is varied, and the knobs that all merges share.
-        run: a search in place of the grid, and who scores candidates.
+        run: a search in place of the grid, a split to confirm the best on, and who scores candidates.
 
     Raises:
-        PlanError: if a search is asked for beside a grid, or no merge can be carried out.
+        PlanError: if a search is asked for beside a grid, no merge can be carried out, or the split to confirm on holds
+            the images that choose.
         SweepError: if `output` holds other results, or another sweep writes it, or workers are lost.
         HfLwmmError: if a model or the data cannot be read.
     """
@@ -56,6 +59,7 @@ def run_sweep(
         doubts = check_measurements(scorer.measurements, scorer.models, setup.network.branch)
         data = scorer.data()
         data = replace(data, notes=(*doubts, *data.notes))
+        confirming = _confirming(scorer, run.confirm)
         wanted = singles(count) + (ensembles(count, axes.subsets) if axes.ensemble else [])
         with (
             keeping(SCORES_KEPT),
@@ -68,10 +72,22 @@ def run_sweep(
                 search.run(scoring.trials)
             else:
                 scoring.score(wanted + merges(count, axes))
-            scored, labels = list(store.rows.values()), labels_of(scorer.models)
-            found = rank(scored, scoring.skipped, data, labels, store.path)
+            scored = list(store.rows.values())
+            found = replace(rank(scored, scoring.skipped, data, scorer.labels, store.path), advice=scorer.advice())
             store.finish(columns(found), [row.candidate.key for row in found.rows], scoring.skipped)
+        if confirming is not None and run.confirm is not None:
+            progress("Confirming", 0, 1)
+            confirmation = confirm(scorer, *confirming, run.confirm, found.best.candidate)
+            found = replace(found, confirmation=confirmation)
     return found
+
+
+def _confirming(scorer: CandidateScorer, split: str | None) -> tuple[SweepData, ImageSource] | None:
+    """The images that confirm the winner, None if no split is named; looked at before anything is scored."""
+    if split is None:
+        return None
+    images = confirming_images(scorer.setup.images, split, scorer.network(0).task)
+    return scorer.data(images), images
 
 
 class _Scoring:

@@ -1,6 +1,7 @@
 """Write text that anybody may have written, such as names in files, so that terminals and Markdown only show it."""
 
 from hf_lwmm.text.markdown import Markdown, as_markdown, code, fenced, joined, link, plain, table, target
+from hf_lwmm.text.numbers import near_one
 from hf_lwmm.text.printable import one_line, printable
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "fenced",
     "joined",
     "link",
+    "near_one",
     "one_line",
     "plain",
     "printable",
