@@ -45,7 +45,7 @@ from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.licences import merged_licence
 from hf_lwmm.publishing.plots.layers import plot_layer_weights
-from hf_lwmm.publishing.score_files import write_scores
+from hf_lwmm.publishing.score_files import examples_note, write_scores
 from hf_lwmm.publishing.superseded import LAYER_PLOT
 
 if TYPE_CHECKING:
