@@ -201,7 +201,7 @@ def test_a_merge_shows_its_scores_and_its_parents_in_the_card(
     assert merged is not None and merged.models[0].mean == pytest.approx(mean)
 
 
-def test_batches_and_compiled_networks_give_the_same_scores(models: tuple[Path, Path], tmp_path: Path) -> None:
+def test_batches_give_the_same_scores(models: tuple[Path, Path], tmp_path: Path) -> None:
     data = tree(tmp_path / "data")
     one = hf_lwmm.evaluate(models, data)
     batched = hf_lwmm.evaluate(models, data, evaluation=EvaluationSpec(batch_size=2))

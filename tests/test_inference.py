@@ -15,25 +15,11 @@ from transformers import SegformerImageProcessorPil
 
 import hf_lwmm
 from hf_lwmm.errors import PlanError
-from hf_lwmm.evaluation.inference import Logits, all_views, best_classes, predict_logits, resized_rows, segment
+from hf_lwmm.evaluation.class_map import resized_logits
+from hf_lwmm.evaluation.inference import predict_logits, segment
 from hf_lwmm.evaluation.overlays import class_colours
+from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor, as_rgb
-
-
-@pytest.mark.parametrize("corners", [False, True])
-@pytest.mark.parametrize(
-    ("given", "wanted"), [((5, 7), (20, 28)), ((9, 13), (65, 97)), ((16, 16), (40, 50)), ((8, 8), (8, 8))]
-)
-def test_strips_are_what_resizing_at_once_gives(corners: bool, given: tuple[int, int], wanted: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(4, *given)
-    whole = torch.nn.functional.interpolate(logits[None], wanted, mode="bilinear", align_corners=corners)[0]
-    strips = [
-        resized_rows(Logits((logits,), corners), wanted, slice(i, min(i + 7, wanted[0])))
-        for i in range(0, wanted[0], 7)
-    ]
-    torch.testing.assert_close(torch.cat(strips, dim=1), whole, rtol=1e-4, atol=1e-5)
-    assert (best_classes([Logits((logits,), corners)], wanted) == whole.argmax(0).numpy()).mean() > 0.999
 
 
 def test_several_networks_average_their_softmax_by_class_name(tmp_path: Path) -> None:
@@ -83,8 +69,7 @@ def test_windows_are_asked_for_by_the_image_processor(tmp_path: Path) -> None:
         count[y1:y2, x1:x2] += 1
     for size in ((64, 96), (100, 150)):
         expected = torch.nn.functional.interpolate((total / count)[None], size, mode="bilinear")[0]
-        strips = [resized_rows(result, size, slice(i, min(i + 7, size[0]))) for i in range(0, size[0], 7)]
-        torch.testing.assert_close(torch.cat(strips, dim=1), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(resized_logits(result, size), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_pictures_in_a_batch_are_segmented_as_they_are_alone(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from reference import assert_equals_reference, compare, fill, reference, seeded_
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from hf_lwmm.evaluation.inference import best_classes, window_logits
+from hf_lwmm.evaluation.class_map import best_classes
+from hf_lwmm.evaluation.inference import window_logits
 from hf_lwmm.labels import label_sets
 from hf_lwmm.networks import DAFormerForSemanticSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.edaps import EDAPSOutput

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.evaluation.inference import resized_rows, window_logits
+from hf_lwmm.evaluation.class_map import resized_logits
+from hf_lwmm.evaluation.inference import window_logits
 from hf_lwmm.labels import label_sets
 from hf_lwmm.layouts import map_slots
 from hf_lwmm.networks import from_slots
@@ -111,7 +112,7 @@ def test_mmsegmentations_segformer_computes_what_the_original_does() -> None:
 def slide(model: Any, image: Tensor, window: tuple[int, int], stride: tuple[int, int] = (64, 64)) -> Tensor:
     """Logits at the size of the image, averaged over windows: (1, C, H, W)."""
     (scores,) = window_logits(model, image, window, stride)
-    return resized_rows(scores, scores.size, slice(0, scores.size[0]))[None]
+    return resized_logits(scores, scores.size)[None]
 
 
 def test_hrda_computes_what_the_original_does() -> None:

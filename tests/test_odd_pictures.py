@@ -25,8 +25,10 @@ from hf_lwmm.data.decoding import decode_rgb, label_ids
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.data.unlabelled import open_unlabelled_images
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.evaluation.class_map import resized_logits
 from hf_lwmm.evaluation.examples import COLUMNS, TALLEST, WIDTH
-from hf_lwmm.evaluation.inference import all_views, predict_logits, resized_rows
+from hf_lwmm.evaluation.inference import predict_logits
+from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.localhub import LocalHub
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
@@ -137,11 +139,11 @@ def test_a_small_picture_is_continued_by_its_last_row_and_column(size: Any, wind
     values = np.asarray(picture(size=(96, 64)))[: size[1], : size[0]]
     continued = np.pad(values, ((0, 64 - size[1]), (0, 64 - size[0]), (0, 0)), mode="edge")
     (found,), (large,) = (predict_logits(loaded, [Image.fromarray(each)]) for each in (values, continued))
-    expected = resized_rows(large, (64, 64), slice(0, size[1]))[..., : size[0]]
-    torch.testing.assert_close(resized_rows(found, (size[1], size[0]), slice(0, size[1])), expected)
+    expected = resized_logits(large, (64, 64))[:, : size[1], : size[0]]
+    torch.testing.assert_close(resized_logits(found, (size[1], size[0])), expected)
     # The logits of a mirrored view are turned back with what they were continued to.
     (mirrored,) = predict_logits(loaded, [Image.fromarray(values[:, ::-1])], all_views(flip=True)[1])
-    torch.testing.assert_close(resized_rows(mirrored, (size[1], size[0]), slice(0, size[1])), expected.flip(-1))
+    torch.testing.assert_close(resized_logits(mirrored, (size[1], size[0])), expected.flip(-1))
 
 
 def test_tiny_images_are_scored_and_drawn(model: Path, tmp_path: Path) -> None:

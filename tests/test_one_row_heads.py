@@ -13,8 +13,9 @@ from tiny import scene, segformer, tree
 from torch import nn
 
 import hf_lwmm
-from hf_lwmm.evaluation.inference import all_views, segment
+from hf_lwmm.evaluation.inference import segment
 from hf_lwmm.evaluation.overlays import class_colours
+from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.networks.one_row import classes_of_one_row, with_background
 from hf_lwmm.planning.images import ImageSource

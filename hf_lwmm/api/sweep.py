@@ -83,8 +83,9 @@ def sweep(
         measurements=tuple(_exact(each) for each in inputs.measurements),
         images=as_images(images),
         network=replace(network, labels=fixed.labels, branch=branch),
-        evaluation=evaluation,
+        evaluation=_shared(evaluation, run.jobs),
         target=inputs.target,
+        cache_bytes=run.cache_bytes,
     )
     varied = replace(axes, fixed=fixed, ensemble=axes.ensemble or evaluation.ensemble)
     return run_sweep(setup, Path(output), varied, run, progress)
@@ -102,6 +103,11 @@ def _check_inputs(inputs: MergeInputs, models: int) -> None:
             )
     if inputs.network != NetworkOptions():
         raise PlanError("A sweep makes no use of the network options in its inputs: it has its own (network=...).")
+
+
+def _shared(evaluation: EvaluationSpec, jobs: int | None) -> EvaluationSpec:
+    """The evaluation in one of several processes, which reads images with its part of the threads."""
+    return replace(evaluation, workers=max(1, evaluation.threads // (jobs or 1)))
 
 
 def _exact(ref: Ref) -> ModelRef:

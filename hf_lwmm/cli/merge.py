@@ -51,7 +51,7 @@ def merge(
         Group("Images for BatchNorm", "bn-", options=hf_lwmm.ImageSource, shown={"split": "train"}),
     ],
     eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-", shown={"split": "validation"})],  # noqa: UP045
-    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "compile"))],
+    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble",))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
     reading: Annotated[Given, Group("Hub", skip=("target",), options=hf_lwmm.MergeInputs)],
     models: options.Models = None,

@@ -27,9 +27,7 @@ def sweep(
     axes: Annotated[Given, Group("Grid", options=hf_lwmm.SweepAxes)],
     fixed: Annotated[Given, Group("Every merge", skip=("bn_stats", "bn_mix", "dtype"), options=hf_lwmm.Knobs)],
     images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "validation"})],  # noqa: UP045
-    evaluation: Annotated[
-        hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "compile", "edaps_void", "examples"))
-    ],
+    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "edaps_void", "examples"))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
     run: Annotated[hf_lwmm.SweepRun, Group("Run")],
     models: options.Models = None,

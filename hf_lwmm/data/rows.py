@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from hf_lwmm.errors import DatasetError
@@ -64,18 +65,19 @@ class Rows:
     def reader(self, columns: Sequence[str], pictures: Sequence[str]) -> Callable[[int], Mapping[str, Any]]:
         """Return a function from the number of a row to its values in `columns`; those of `pictures` are not decoded.
 
-        The function raises DatasetError if the row cannot be read.
+        The function may be called by several threads. It raises DatasetError if the row cannot be read.
         """
         import datasets
 
         table = self.table.select_columns(list(columns))
         for column in pictures:
             table = table.cast_column(column, datasets.Image(decode=False))
-        source = _Stream(table, self.count, self.shown) if self.streaming else table
+        source, one_at_a_time = _Stream(table, self.count, self.shown) if self.streaming else table, Lock()
 
         def read(index: int) -> Mapping[str, Any]:
             try:
-                row: Mapping[str, Any] = source[index]
+                with one_at_a_time:
+                    row: Mapping[str, Any] = source[index]
             except DatasetError:
                 raise
             except Exception as error:  # a connection that datasets has given up on, a damaged file

@@ -7,8 +7,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,16 @@ from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
 from hf_lwmm.data.groups import group_notes, groups_of
-from hf_lwmm.data.loading import LabelledImages, Sample, open_images
+from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.errors import DatasetError, PlanError, keeping, noting
 from hf_lwmm.evaluation.examples import draw_example
-from hf_lwmm.evaluation.inference import all_views
 from hf_lwmm.evaluation.numbering import label_ids
-from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
+from hf_lwmm.evaluation.per_image import score
+from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.evaluation.protocols import ScoredClasses, doubtful_ids, scored_classes, unknown_classes
+from hf_lwmm.evaluation.reading import Reader, SampleCache
 from hf_lwmm.evaluation.report import METRICS, EvaluationReport, Example, report
+from hf_lwmm.evaluation.scoring_plan import ScoredModel, ScoringPlan
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.evaluation.tally import Tally, Totals, join
 from hf_lwmm.labels import LabelIds, match_classes
@@ -39,11 +40,12 @@ _KEEP_EVERY = 20.0  # seconds between two writes of the partial result
 
 def evaluate(
     models: Sequence[LoadedModel],
-    images: ImageSource,
+    images: ImageSource | LabelledImages,
     spec: EvaluationSpec = EvaluationSpec(),
     *,
     parents: int | None = None,
     partial: Path | None = None,
+    cache: SampleCache | None = None,
     progress: Progress = silent,
 ) -> EvaluationReport | None:
     """Score networks on a split of a data set; the first is the anchor that the others are compared with.
@@ -55,11 +57,12 @@ def evaluate(
 
     Args:
         models: the networks. The task of the first decides which of several kinds of labels are read.
-        images: the data set; the split is validation if it names none.
+        images: the data set, which may be open already; the split is validation if it names none.
         spec: which classes are scored, on which views of the images, and what is drawn.
         parents: how many of the models, from the first on, are the parents of the rest; if None, those that do not say
             of themselves that they are merges.
         partial: the folder for partial results; one in the cache if None.
+        cache: the samples that earlier evaluations of these images kept in memory, and that this one keeps for others.
         progress: called with the number of images that are done.
 
     Returns:
@@ -71,7 +74,7 @@ def evaluate(
     """
     if not models:
         raise PlanError("Name at least one model to evaluate.")
-    opened = open_images(images, task=models[0].task)
+    opened = images if isinstance(images, LabelledImages) else open_images(images, task=models[0].task)
     if opened.task == "panoptic" and any(each.task == "semantic" for each in models):
         opened = replace(opened, task="semantic")  # the classes of the segments make class maps
     _check(models, opened, spec)
@@ -80,13 +83,12 @@ def evaluate(
     classes, notes = scored_classes(opened, models, spec.protocol)
     ids, assumed = label_ids(opened, classes)
     plan = _scoring_plan(scored, opened, classes, ids, spec)
-    if spec.compile:
-        _compile(models)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     path = (partial or _cache()) / f"{_key(plan, opened, spec)}-{rank}-of-{world}.npz"
     started = time.perf_counter()
     with keeping(SCORES_KEPT):
-        own, fresh = _score(opened, plan, opened.part(rank, world, spec.batch_size), path, progress)
+        batches = opened.part(rank, world, spec.batch_size)
+        own, fresh = _score(plan, batches, Reader(opened, spec.threads, cache or SampleCache()), path, progress)
     tallies = _gather(own, rank, world)
     with contextlib.suppress(OSError):
         path.unlink()  # a finished run is counted again the next time: the data may have changed
@@ -194,17 +196,8 @@ def _chosen(confusion: NDArray[np.int64] | None, rows: Sequence[int]) -> NDArray
     return np.concatenate([square, scored.sum(axis=-1, keepdims=True) - square.sum(axis=-1, keepdims=True)], axis=-1)
 
 
-def _compile(models: Sequence[LoadedModel]) -> None:
-    import torch
-
-    # A machine without a C++ compiler, or a network that cannot be compiled, goes on as without.
-    torch._dynamo.config.suppress_errors = True
-    for each in models:
-        each.model.compile()
-
-
 def _score(
-    images: LabelledImages, plan: ScoringPlan, part: Sequence[range], path: Path, progress: Progress
+    plan: ScoringPlan, part: Sequence[range], reader: Reader, path: Path, progress: Progress
 ) -> tuple[Tally, int]:
     """The tally of a process's batches, and how many images were scored in this run."""
     tally = Tally.read(path)
@@ -212,7 +205,7 @@ def _score(
     total, fresh, kept = sum(map(len, part)), 0, time.monotonic()
     progress("Evaluating", len(tally.counts), total)
     try:
-        for batch, samples in _read_ahead(images, left):
+        for batch, samples in reader.read(left, plan):
             for index, scores in zip(batch, score(samples, plan), strict=True):
                 tally.add(index, scores)
             fresh += len(batch)
@@ -223,20 +216,6 @@ def _score(
     finally:
         tally.write(path)
     return tally, fresh
-
-
-def _read_ahead(images: LabelledImages, batches: Sequence[range]) -> Iterator[tuple[range, list[Sample]]]:
-    """Batches with their samples; the next batch is read while one is scored."""
-
-    def read(batch: range) -> list[Sample]:
-        return [images.read(index) for index in batch]
-
-    with ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(read, batch) for batch in batches[:1]]
-        for place, batch in enumerate(batches):
-            samples = coming.pop().result()
-            coming += [pool.submit(read, following) for following in batches[place + 1 : place + 2]]
-            yield batch, samples
 
 
 def _key(plan: ScoringPlan, images: LabelledImages, spec: EvaluationSpec) -> str:

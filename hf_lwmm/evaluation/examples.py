@@ -14,8 +14,10 @@ from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
 from hf_lwmm.evaluation.overlays import class_colours, save_picture
-from hf_lwmm.evaluation.per_image import CONFIDENT, ScoringPlan, boxes_in, class_maps, label_of, segments_in
+from hf_lwmm.evaluation.per_image import CONFIDENT, boxes_in, class_maps, segments_in
+from hf_lwmm.evaluation.reading import PreparedSample, prepare
 from hf_lwmm.evaluation.report import EvaluationReport
+from hf_lwmm.evaluation.scoring_plan import ScoringPlan
 from hf_lwmm.files.names import fitted, tame
 from hf_lwmm.files.targets import TargetFolder, as_target_folder
 from hf_lwmm.labels import IGNORE
@@ -33,19 +35,19 @@ def draw_example(sample: Sample, plan: ScoringPlan) -> Image.Image:
     A last panel of class maps and segments shows where the last single model and the anchor differ. Classes have
     Cityscapes' colours where it has them; segments are outlined, and boxes are drawn over the image.
     """
-    colours, picture = class_colours(plan.classes), sample.image
+    colours, picture, ready = class_colours(plan.classes), sample.image, prepare(sample, plan)
     titles = ["image", "labels", *(model.name for model in plan.models)]
     if plan.task == "detection":
         assert sample.boxes is not None
-        found = boxes_in(sample, plan)
+        found = boxes_in(ready, plan)
         panels = [_boxed(picture, boxes, plan.classes, colours) for boxes in (sample.boxes, *found)]
     elif plan.task == "classification":
         assert isinstance(sample.label, int)
         pairs = zip(plan.models, plan.tables, strict=True)
-        guesses = [int(table[classify(model.members, [picture], plan.views)[0]]) for model, table in pairs]
+        guesses = [int(table[classify(model.members, [ready.picture], plan.views)[0]]) for model, table in pairs]
         panels = [_plate(picture.size, label, plan.classes, colours) for label in (sample.label, *guesses)]
     else:
-        maps = _maps(sample, plan)
+        maps = _maps(ready, plan)
         panels = [Image.fromarray(_coloured(each, colours)) for each in maps]
         singles = [index for index, model in enumerate(plan.models) if len(model.members) == 1]
         if len(singles) > 1:
@@ -70,14 +72,12 @@ def save_examples(report: EvaluationReport, folder: Path | TargetFolder) -> list
     return [each.path for each in targets]
 
 
-def _maps(sample: Sample, plan: ScoringPlan) -> list[NDArray[np.int64]]:
+def _maps(sample: PreparedSample, plan: ScoringPlan) -> list[NDArray[np.int64]]:
     """The labels and each model's map: (height, width) of classes, plus 256 times the numbers of segments, if any."""
     if plan.task == "panoptic":
         assert sample.segments is not None
         return [_numbered(each) for each in (sample.segments, *segments_in(sample, plan))]
-    label = label_of(sample, plan)
-    found = class_maps([sample], [(label.shape[0], label.shape[1])], plan)
-    return [np.asarray(each, np.int64) for each in (label, *(maps[0] for maps in found))]
+    return [np.asarray(each, np.int64) for each in (sample.label, *class_maps(sample, plan))]
 
 
 def _numbered(segments: PanopticMap) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,49 +16,20 @@ from torch import Tensor, nn
 from hf_lwmm.data.annotations import Boxes
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.errors import PlanError
+from hf_lwmm.evaluation.class_map import ClassMap, Logits, Size, average, best_classes
+from hf_lwmm.evaluation.pictures import PLAIN, Picture, View, prepared
 from hf_lwmm.labels import matching_rows, normalise
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.one_row import with_background
-from hf_lwmm.networks.windows import Box, window_boxes
+from hf_lwmm.networks.windows import window_boxes
 
-ClassMap = NDArray[np.uint8]
-Size = tuple[int, int]  # height, width
-_STRIP = 32  # rows of full-size logits that are computed at a time
 _SMALLEST = 64  # pixels of a side that every network takes
 
 
-@dataclass(frozen=True)
-class View:
-    """A version of a picture that a network is run on: resized by a factor, and perhaps mirrored."""
-
-    scale: float = 1.0
-    mirrored: bool = False
-
-
-PLAIN = (View(),)
-
-
-@dataclass(frozen=True)
-class Logits:
-    """The logits of a network for one picture: those of the whole, or of each window; each (C, h, w) of any size.
-
-    `boxes` are y1, y2, x1, x2 of the windows in a picture of `size` (height, width), beyond which they may reach; a
-    whole picture has none. `align_corners` is how the code base of the network resizes logits.
-    """
-
-    logits: tuple[Tensor, ...]
-    align_corners: bool = False
-    boxes: tuple[Box, ...] = ()
-    size: Size = (0, 0)
-
-
-def all_views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[View, ...]:
-    """Return the views of every scale, and their mirror images if `flip`."""
-    return tuple(View(scale, mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,)))
-
-
 @torch.inference_mode()
-def predict_logits(loaded: LoadedModel, pictures: Sequence[Image.Image], view: View = PLAIN[0]) -> list[Logits]:
+def predict_logits(
+    loaded: LoadedModel, pictures: Sequence[Image.Image | Picture], view: View = PLAIN[0]
+) -> list[Logits]:
     """Return the logits of one view of each picture.
 
     Pictures that the image processor brings to the same size pass the network together. Its `window` and `stride`, if
@@ -69,7 +40,7 @@ def predict_logits(loaded: LoadedModel, pictures: Sequence[Image.Image], view: V
         PlanError: if the network cannot take pictures of this size.
     """
     found: dict[int, Logits] = {}
-    for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
+    for members, pixels in _batches(loaded, pictures, view):
         with naming_size(loaded, pixels):
             logits = _logits_of_any_size(loaded, pixels)
         if loaded.task == "semantic":
@@ -137,118 +108,20 @@ def _mirrored(found: Logits) -> Logits:
     return replace(found, logits=tuple(each.flip(-1) for each in found.logits), boxes=boxes)
 
 
-def _batches(pixels: Sequence[Tensor]) -> list[tuple[list[int], Tensor]]:
+def _batches(
+    loaded: LoadedModel, pictures: Sequence[Image.Image | Picture], view: View
+) -> list[tuple[list[int], Tensor]]:
     """The numbers of the images of each size, with their pixels, (N, 3, h, w)."""
+    pixels = [each.pixels(loaded, view) for each in prepared(pictures, [loaded], [view])]
     sizes: dict[Size, list[int]] = {}
     for index, each in enumerate(pixels):
         sizes.setdefault((each.shape[-2], each.shape[-1]), []).append(index)
     return [(members, torch.cat([pixels[index] for index in members])) for members in sizes.values()]
 
 
-def _pixels(loaded: LoadedModel, picture: Image.Image, view: View) -> Tensor:
-    try:
-        pixels: Tensor = loaded.image_processor(picture, return_tensors="pt")["pixel_values"]
-    except Exception as error:  # of any library's image processor, about a picture of an odd shape
-        shape = f"{picture.width}x{picture.height}"
-        raise PlanError(
-            f"{loaded.label}: its image processor fails on a picture of {shape}: {first_line(error)}"
-        ) from None
-    if view.scale != 1:
-        size = [max(1, round(length * view.scale)) for length in pixels.shape[-2:]]
-        pixels = nn.functional.interpolate(pixels, size, mode="bilinear", align_corners=False)
-    weight: Any = next(loaded.model.parameters())
-    return (pixels.flip(-1) if view.mirrored else pixels).to(weight.device, weight.dtype)
-
-
-@torch.inference_mode()
-def best_classes(logits: Sequence[Logits], size: Size, gather: Sequence[Tensor | None] = ()) -> ClassMap:
-    """Return the most probable class of every pixel, (height, width) uint8.
-
-    The softmax outputs of several networks or views are averaged. Full-size logits, also those of windows, are computed
-    in strips of rows.
-
-    Args:
-        logits: those of each network and view.
-        size: height and width of the map.
-        gather: for each of the logits, the rows in which the first network's classes are found, as `rows_of_classes`
-            gives them. A class that a network does not know is averaged over the others.
-    """
-    result = np.empty(size, np.uint8)
-    for top in range(0, size[0], _STRIP):
-        rows = slice(top, min(top + _STRIP, size[0]))
-        strips = [resized_rows(each, size, rows) for each in logits]
-        combined = strips[0] if len(strips) == 1 else _average(strips, gather or [None] * len(strips))
-        result[rows] = combined.argmax(0).to(torch.uint8).cpu().numpy()
-    return result
-
-
-def _average(strips: Sequence[Tensor], gather: Sequence[Tensor | None]) -> Tensor:
-    total, known = torch.zeros_like(strips[0]), torch.zeros(len(strips[0]), 1, 1, device=strips[0].device)
-    for strip, rows in zip(strips, gather, strict=True):
-        probabilities = strip.softmax(0)
-        if rows is None:
-            total += probabilities
-            known += 1
-        else:
-            there = rows >= 0
-            total[there] += probabilities[rows[there]]
-            known[there] += 1
-    return total / known.clamp(min=1)
-
-
-def resized_rows(found: Logits, size: Size, rows: slice) -> Tensor:
-    """Return some rows of logits that are resized bilinearly to a height and width: (C, rows, width).
-
-    Windows are first averaged at the size of their picture.
-    """
-    if not found.boxes:
-        whole = found.logits[0]
-        return _resized(lambda needed: whole[:, needed], whole.shape[-2:], size, rows, found)
-    return _resized(lambda needed: _averaged_windows(found, needed), found.size, size, rows, found)
-
-
-def _averaged_windows(found: Logits, rows: slice) -> Tensor:
-    """Some rows, at the size of the picture, of the mean over the windows that have a pixel: (C, rows, width)."""
-    first = found.logits[0]
-    total = first.new_zeros(len(first), rows.stop - rows.start, found.size[1])
-    count = first.new_zeros(total.shape[1:])
-    for logits, (y1, y2, x1, x2) in zip(found.logits, found.boxes, strict=True):
-        top, bottom = max(rows.start, y1), min(rows.stop, y2)
-        if top < bottom and max(x1, 0) < found.size[1] and x2 > 0:
-            window, inside = Logits((logits,), found.align_corners), slice(top - rows.start, bottom - rows.start)
-            left, right = max(x1, 0), min(x2, found.size[1])
-            part = resized_rows(window, (y2 - y1, x2 - x1), slice(top - y1, bottom - y1))
-            total[:, inside, left:right] += part[..., left - x1 : right - x1]
-            count[inside, left:right] += 1
-    return total / count
-
-
-def _resized(source: Callable[[slice], Tensor], shape: Sequence[int], size: Size, rows: slice, found: Logits) -> Tensor:
-    """Some rows of logits resized from `shape` to `size`; `source` gives the rows that they need."""
-    if tuple(shape) == size:
-        return source(rows)
-    height, scale, corners = shape[0], _ratio(shape[0], size[0], found.align_corners), found.align_corners
-    wanted = torch.arange(rows.start, rows.stop, dtype=torch.float32, device=found.logits[0].device)
-    place = wanted * scale if corners else ((wanted + 0.5) * scale - 0.5).clamp(min=0)
-    upper = place.floor().long().clamp(max=height - 1)
-    lower = (upper + 1).clamp(max=height - 1)
-    part = (place - upper)[:, None]
-    start = int(upper[0])
-    logits = source(slice(start, int(lower[-1]) + 1))
-    strip = logits[:, upper - start] * (1 - part) + logits[:, lower - start] * part
-    width = (strip.shape[1], size[1])
-    return nn.functional.interpolate(strip[None], width, mode="bilinear", align_corners=corners)[0]
-
-
-def _ratio(length: int, wanted: int, align_corners: bool) -> float:
-    if not align_corners:
-        return length / wanted
-    return (length - 1) / (wanted - 1) if wanted > 1 else 0.0
-
-
 def segment(
     models: Sequence[LoadedModel],
-    pictures: Sequence[Image.Image],
+    pictures: Sequence[Image.Image | Picture],
     sizes: Sequence[Size] | None = None,
     views: Sequence[View] = PLAIN,
 ) -> list[ClassMap]:
@@ -263,9 +136,10 @@ def segment(
     Raises:
         PlanError: if a network shares no class name with the first.
     """
-    logits = [predict_logits(loaded, pictures, view) for loaded in models for view in views]
+    ready = prepared(pictures, models, views)
+    logits = [predict_logits(loaded, ready, view) for loaded in models for view in views]
     gather = [rows_of_classes(models[0], loaded) for loaded in models for _ in views]
-    sizes = sizes or [(picture.height, picture.width) for picture in pictures]
+    sizes = sizes or [picture.size for picture in ready]
     return [best_classes([each[i] for each in logits], size, gather) for i, size in enumerate(sizes)]
 
 
@@ -288,7 +162,7 @@ def rows_of_classes(first: LoadedModel, other: LoadedModel) -> Tensor | None:
 
 @torch.inference_mode()
 def classify(
-    models: Sequence[LoadedModel], pictures: Sequence[Image.Image], views: Sequence[View] = PLAIN
+    models: Sequence[LoadedModel], pictures: Sequence[Image.Image | Picture], views: Sequence[View] = PLAIN
 ) -> list[int]:
     """Return the most probable class of each whole picture, an index of the first network's classes.
 
@@ -303,39 +177,39 @@ def classify(
     for loaded in models:
         for view in views:
             gather.append(rows_of_classes(models[0], loaded))
-            for members, pixels in _batches([_pixels(loaded, picture, view) for picture in pictures]):
+            for members, pixels in _batches(loaded, pictures, view):
                 with naming_size(loaded, pixels):
                     outputs = with_background(loaded.model(pixels).logits.float().cpu(), -1)
                 for member, logits in zip(members, outputs, strict=True):
-                    found[member].append(logits[:, None, None])
-    return [int(_average(each, gather).argmax()) for each in found]
+                    found[member].append(logits[None])
+    return [int(average(each, gather).argmax()) for each in found]
 
 
 @torch.inference_mode()
-def panoptic(loaded: LoadedModel, picture: Image.Image, size: Size | None = None) -> NDArray[np.int64]:
+def panoptic(loaded: LoadedModel, picture: Image.Image | Picture, size: Size | None = None) -> NDArray[np.int64]:
     """Return the panoptic map of a picture, (height, width) int64, which is as large as the picture if `size` is None.
 
     Ids are class * label_divisor + number, and 255 * label_divisor where there is no segment; `label_divisor` is in the
     configuration of the network.
     """
     model: Any = loaded.model
-    pixels = _pixels(loaded, picture, PLAIN[0])
+    (ready,) = prepared([picture], [loaded])
+    pixels = ready.pixels(loaded)
     with naming_size(loaded, pixels):
         outputs = model(pixels)
-    codes: Tensor = model.post_process_panoptic(outputs, [size or (picture.height, picture.width)])[0]
+    codes: Tensor = model.post_process_panoptic(outputs, [size or ready.size])[0]
     return codes.cpu().numpy()
 
 
 @torch.inference_mode()
-def detect(loaded: LoadedModel, picture: Image.Image) -> Boxes:
+def detect(loaded: LoadedModel, picture: Image.Image | Picture) -> Boxes:
     """Return all objects that a network offers for a picture, however low their scores; boxes are in its pixels."""
-    weight: Any = next(loaded.model.parameters())
-    inputs = loaded.image_processor(picture, return_tensors="pt").to(weight.device)
-    inputs["pixel_values"] = inputs["pixel_values"].to(weight.dtype)
-    with naming_size(loaded, inputs["pixel_values"]):
+    (ready,) = prepared([picture], [loaded])
+    inputs = ready.on_device(loaded)
+    with naming_size(loaded, ready.pixels(loaded)):
         outputs = loaded.model(**inputs)
-    processed = loaded.image_processor.post_process_object_detection(
-        outputs, threshold=0.0, target_sizes=[(picture.height, picture.width)]
-    )[0]
+    processed = loaded.image_processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=[ready.size])[
+        0
+    ]
     boxes, labels, scores = (processed[name].float().cpu().numpy() for name in ("boxes", "labels", "scores"))
     return Boxes(boxes.reshape(-1, 4), labels.astype(np.int64), scores)

@@ -3,66 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm import hub
 from hf_lwmm.data.annotations import Boxes, PanopticMap
-from hf_lwmm.data.loading import Sample
 from hf_lwmm.data.runs import Runs
 from hf_lwmm.errors import DatasetError, MetricError, PlanError
-from hf_lwmm.evaluation.inference import View, classify, detect, panoptic, segment
-from hf_lwmm.labels import IGNORE, LabelIds
+from hf_lwmm.evaluation.inference import classify, detect, panoptic, segment
+from hf_lwmm.evaluation.reading import PreparedSample
+from hf_lwmm.evaluation.scoring_plan import ScoringPlan
+from hf_lwmm.labels import IGNORE
 from hf_lwmm.metrics.classification import classification_counts
 from hf_lwmm.metrics.detection import detection_counts
 from hf_lwmm.metrics.panoptic import panoptic_counts
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
-from hf_lwmm.networks.loading import LoadedModel
 
 ClassMap = NDArray[np.uint8]  # of the data set's classes
 CONFIDENT = 0.5  # the least score of boxes that are drawn, and that count as found when models are compared
-
-
-@dataclass(frozen=True)
-class ScoredModel:
-    """A network that is scored, or an ensemble of several whose softmax outputs are averaged."""
-
-    name: str
-    members: tuple[LoadedModel, ...] = field(repr=False)
-
-    @property
-    def identity(self) -> list[str]:
-        """Texts that differ between any two networks, so that no partial result is taken for another's."""
-        return [_identity(member) for member in self.members]
-
-
-def _identity(loaded: LoadedModel) -> str:
-    ref, sha = loaded.source.ref, loaded.source.sha
-    version = sha or (hub.stamp(ref.path) if ref.path is not None else "")
-    return f"{ref.shown}@{version} {loaded.model.dtype} {loaded.model.config.to_json_string()}"
-
-
-@dataclass(frozen=True)
-class ScoringPlan:
-    """The way in which every image of an evaluation is scored.
-
-    `models` are scored in this order, the anchor first; `tables` has a (256,) table for each, from its class ids to
-    those of the data set. `dataset` is what messages call the data set, and `classes` are the names of its ids.
-    `ids` are those in label files. `void` is the class that takes the void pixels of predicted panoptic maps, if one is
-    to take them.
-    """
-
-    models: Sequence[ScoredModel]
-    tables: Sequence[NDArray[np.uint8]] = field(repr=False)
-    task: str
-    dataset: str
-    classes: Sequence[str]
-    ids: LabelIds
-    views: Sequence[View]
-    void: int | None = None
 
 
 @dataclass(frozen=True)
@@ -80,11 +40,11 @@ class ImageScores:
     confusion: NDArray[np.int64] | None = None
 
 
-def score(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScores]:
+def score(samples: Sequence[PreparedSample], plan: ScoringPlan) -> list[ImageScores]:
     """Return the scores of a batch of images.
 
     Raises:
-        DatasetError: if a label does not fit its image, or has an id that stands for nothing.
+        DatasetError: if a network cannot take an image, or a label is none.
     """
     if plan.task == "semantic":
         return _score_maps(samples, plan)
@@ -100,29 +60,23 @@ def score(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScores]:
     return scores
 
 
-def class_maps(samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], plan: ScoringPlan) -> list[list[ClassMap]]:
-    """Return each model's class maps, one for each sample in its size, in the classes of the data set."""
-    pictures = [sample.image for sample in samples]
+def class_maps(sample: PreparedSample, plan: ScoringPlan) -> list[ClassMap]:
+    """Return each model's class map of a sample, in the size of its label and the classes of the data set."""
+    return [maps[0] for maps in _class_maps([sample], plan)]
+
+
+def _class_maps(samples: Sequence[PreparedSample], plan: ScoringPlan) -> list[list[ClassMap]]:
+    """Each model's class maps, one for each sample."""
+    pictures = [sample.picture for sample in samples]
+    sizes = [(np.shape(sample.label)[0], np.shape(sample.label)[1]) for sample in samples]
     pairs = zip(plan.models, plan.tables, strict=True)
     return [[table[each] for each in segment(model.members, pictures, sizes, plan.views)] for model, table in pairs]
 
 
-def label_of(sample: Sample, plan: ScoringPlan) -> NDArray[np.integer[Any]]:
-    """Return the label in class ids of the data set, (height, width), `IGNORE` where it has no class.
-
-    Raises:
-        DatasetError: if it does not fit its image, or has an id that stands for nothing.
-    """
-    assert not isinstance(sample.label, int)
-    sample.check_size(plan.dataset)
-    return plan.ids.class_ids(sample.label, f"{plan.dataset}, {sample.name}: its label")
-
-
-def _score_maps(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScores]:
-    labels = [label_of(sample, plan) for sample in samples]
-    found = class_maps(samples, [(label.shape[0], label.shape[1]) for label in labels], plan)
+def _score_maps(samples: Sequence[PreparedSample], plan: ScoringPlan) -> list[ImageScores]:
     scores = []
-    for label, *maps in zip(labels, *found, strict=True):
+    for sample, *maps in zip(samples, *_class_maps(samples, plan), strict=True):
+        label = np.asarray(sample.label)
         tables = np.stack([confusion(label, guess, len(plan.classes)) for guess in maps])
         labelled = max(int(tables[0].sum()), 1)
         differs = [int(((guess != maps[0]) & (label != IGNORE)).sum()) / labelled for guess in maps]
@@ -130,12 +84,12 @@ def _score_maps(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScore
     return scores
 
 
-def _score_images(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageScores]:
+def _score_images(samples: Sequence[PreparedSample], plan: ScoringPlan) -> list[ImageScores]:
     for sample in samples:
         if not isinstance(sample.label, int) or not 0 <= sample.label < len(plan.classes):
             where = f"{plan.dataset}, {sample.name}"
             raise DatasetError(f"{where}: has no class (some splits hide their labels); --split chooses another.")
-    pictures, truth = [sample.image for sample in samples], np.array([sample.label for sample in samples])
+    pictures, truth = [sample.picture for sample in samples], np.array([sample.label for sample in samples])
     pairs = zip(plan.models, plan.tables, strict=True)
     guesses = np.stack([table[classify(each.members, pictures, plan.views)].astype(int) for each, table in pairs])
     counts = np.stack([classification_counts(truth, guess, len(plan.classes)) for guess in guesses], axis=1)
@@ -143,14 +97,14 @@ def _score_images(samples: Sequence[Sample], plan: ScoringPlan) -> list[ImageSco
     return [ImageScores(counts[index], differs[:, index]) for index in range(len(samples))]
 
 
-def segments_in(sample: Sample, plan: ScoringPlan) -> list[PanopticMap]:
+def segments_in(sample: PreparedSample, plan: ScoringPlan) -> list[PanopticMap]:
     """Return each model's panoptic map of a sample, in the classes of the data set."""
     assert sample.segments is not None
     maps = []
     for model, table in zip(plan.models, plan.tables, strict=True):
         network = model.members[0]
         divisor = int(network.model.config.label_divisor)
-        codes = Runs.of(panoptic(network, sample.image, sample.segments.runs.shape))
+        codes = Runs.of(panoptic(network, sample.picture, sample.segments.runs.shape))
         found = table[np.clip(codes.ids // divisor, 0, 255)].astype(np.int64)
         nothing = IGNORE if plan.void is None else plan.void
         ours = np.where(found == IGNORE, nothing * divisor, found * divisor + codes.ids % divisor)
@@ -158,10 +112,9 @@ def segments_in(sample: Sample, plan: ScoringPlan) -> list[PanopticMap]:
     return maps
 
 
-def _score_segments(sample: Sample, plan: ScoringPlan) -> ImageScores:
+def _score_segments(sample: PreparedSample, plan: ScoringPlan) -> ImageScores:
     assert sample.segments is not None
     runs = sample.segments.runs
-    sample.check_size(plan.dataset)
     maps = segments_in(sample, plan)
     counts = np.stack([panoptic_counts(sample.segments, each, len(plan.classes)) for each in maps])
     labelled = runs.paint(runs.ids != sample.segments.void)
@@ -170,11 +123,11 @@ def _score_segments(sample: Sample, plan: ScoringPlan) -> ImageScores:
     return ImageScores(counts, np.array(differs))
 
 
-def boxes_in(sample: Sample, plan: ScoringPlan) -> list[Boxes]:
+def boxes_in(sample: PreparedSample, plan: ScoringPlan) -> list[Boxes]:
     """Return each model's boxes in a sample, in the classes of the data set."""
     found = []
     for model, table in zip(plan.models, plan.tables, strict=True):
-        boxes = detect(model.members[0], sample.image)
+        boxes = detect(model.members[0], sample.picture)
         assert boxes.scores is not None
         labels = table[boxes.labels].astype(np.int64)
         known = labels != IGNORE
@@ -182,14 +135,14 @@ def boxes_in(sample: Sample, plan: ScoringPlan) -> list[Boxes]:
     return found
 
 
-def _score_boxes(sample: Sample, plan: ScoringPlan) -> ImageScores:
+def _score_boxes(sample: PreparedSample, plan: ScoringPlan) -> ImageScores:
     assert sample.boxes is not None
-    beyond = (sample.boxes.boxes[:, 2:] > np.array([sample.image.width, sample.image.height]) + 2).any(axis=1)
+    height, width = sample.picture.size
+    beyond = (sample.boxes.boxes[:, 2:] > np.array([width, height]) + 2).any(axis=1)
     if beyond.any():
         where, corner = f"{plan.dataset}, {sample.name}", sample.boxes.boxes[beyond][0, 2:].tolist()
-        size = f"{sample.image.width}x{sample.image.height}"
         raise DatasetError(
-            f"{where}: a box ends at {corner}, outside the image of {size}; a bbox is x, y, width, height."
+            f"{where}: a box ends at {corner}, outside the image of {width}x{height}; a bbox is x, y, width, height."
         )
     rows = [detection_counts(sample.boxes, found, len(plan.classes)) for found in boxes_in(sample, plan)]
     counts = padded(rows, 0)

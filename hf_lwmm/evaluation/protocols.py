@@ -14,7 +14,7 @@ from hf_lwmm.errors import DatasetError
 from hf_lwmm.labels import FROM_ONE, FROM_ZERO, label_sets, meaning, normalise, raw_label_set, read_label_set
 
 if TYPE_CHECKING:
-    from hf_lwmm.evaluation.per_image import ScoredModel
+    from hf_lwmm.evaluation.scoring_plan import ScoredModel
     from hf_lwmm.networks.loading import LoadedModel
 
 # Protocols of 16 and 13 of Cityscapes' 19 classes: labels that are scored by them still have the ids of all 19.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from hf_lwmm.options import option
@@ -19,5 +20,12 @@ class EvaluationSpec(ScoringOptions):
         None, "Images that intervals draw together: a column's equal values, or films (runs of frames, by file names)."
     )
     batch_size: int = option(1, "Images in a batch.", minimum=1)
-    compile: bool = option(False, "Compile the networks first (torch.compile), for GPUs.")
+    workers: int | None = option(
+        None, "Threads that read and prepare images ahead of the networks.", minimum=1, shown="cores, at most 8"
+    )
     examples: int = option(0, "Draw this many images on which the last model and the anchor differ most.", minimum=0)
+
+    @property
+    def threads(self) -> int:
+        """The number of threads that read images: `workers`, or as many as there are cores, at most 8."""
+        return self.workers or min(os.cpu_count() or 1, 8)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -85,6 +86,12 @@ class LoadedModel:
     def auto_class(self) -> str:
         """The name of the Auto class of transformers that loads the network."""
         return _AUTO_CLASSES[self.task]
+
+    @cached_property
+    def preparation(self) -> str:
+        """A text that models have in common whose image processors prepare pictures alike."""
+        processor = self.image_processor
+        return f"{type(processor).__qualname__} {processor.to_json_string()}"
 
     @property
     def has_own_code(self) -> bool:

@@ -45,12 +45,16 @@ def _parts(text: str) -> list[str]:
 _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
-def parse_size(size: int | str) -> int:
-    """Return a size such as 500MB in bytes. Raises PlanError for any other text."""
+def parse_size(size: int | str, name: str, minimum: int = 1) -> int:
+    """Return a size such as 500MB in bytes.
+
+    Raises:
+        PlanError: for any other text, or less than `minimum` bytes, as a value of the option `name`.
+    """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]B)?\s*", str(size).upper())
-    count = float(found[1]) * _UNITS[found[2] or ""] if found else 0
-    if not 1 <= count < 2**63:
-        raise PlanError(f"--max-shard-size {str(size)[:40]}: write a size such as 5GB or 500MB.")
+    count = float(found[1]) * _UNITS[found[2] or ""] if found else -1
+    if not minimum <= count < 2**63:
+        raise PlanError(f"{name} {str(size)[:40]}: write a size such as 5GB or 500MB.")
     return int(count)
 
 

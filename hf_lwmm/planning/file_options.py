@@ -27,7 +27,7 @@ class FileOptions(Options):
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "max_shard_size", parse_size(self.max_shard_size))
+        object.__setattr__(self, "max_shard_size", parse_size(self.max_shard_size, "--max-shard-size"))
         super().__post_init__()
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_lwmm.options import Options, option
+from hf_lwmm.options import Options, option, parse_size
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,18 @@ class SweepRun(Options):
         None, "Score the best candidate once more on this split, which did not choose it.", metavar="SPLIT"
     )
     jobs: int | None = option(None, "Processes that score candidates, or workers of --ray.", minimum=1)
+    cache_images: int | str = option(
+        10**9, "Memory for images that are read and prepared once for all candidates.", metavar="SIZE", shown="1GB"
+    )
     ray: str | None = option(
         None, "Address of a Ray cluster that scores candidates; local starts one.", metavar="ADDRESS"
     )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cache_images", parse_size(self.cache_images, "--cache-images", minimum=0))
+        super().__post_init__()
+
+    @property
+    def cache_bytes(self) -> int:
+        """The memory of each process for images, in bytes."""
+        return int(self.cache_images) // (self.jobs or 1)

@@ -14,12 +14,13 @@ from hf_lwmm import hub
 from hf_lwmm.calibration.merged_network import load_merged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.data.groups import Groups, group_notes, groups_of
-from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import DatasetError, LayoutError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.protocols import ScoredClasses, scored_classes
+from hf_lwmm.evaluation.reading import SampleCache
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.scratch import scratch_folder
@@ -44,6 +45,7 @@ _ONE_FILE = WriteOptions(max_shard_size=1 << 62)
 class SweepSetup:
     """All that a process needs to score candidates: references, images, and how networks are run and scored.
 
+    `cache_bytes` is the memory for images that are read and prepared once.
     `target` is what the merges are for; only the advice rests on it.
     """
 
@@ -53,6 +55,7 @@ class SweepSetup:
     images: ImageSource
     network: NetworkOptions
     evaluation: EvaluationSpec
+    cache_bytes: int = 0
     target: str | None = None
 
 
@@ -95,6 +98,8 @@ class CandidateScorer:
         self._networks: dict[int, LoadedModel] = {}
         self._replaceable: dict[int, bool] = {}
         self._matchings: dict[tuple[str, ...], Matching] = {}
+        self._images: dict[tuple[ImageSource, str], LabelledImages] = {}  # by their source and the networks' task
+        self._cache = SampleCache(setup.cache_bytes)
         sets = [read_label_set(labels) for labels in setup.network.labels]
         self._opened: list[Checkpoint] = []
         try:
@@ -164,11 +169,16 @@ class CandidateScorer:
         # Without such a model there is nothing to disagree about, and networks are built when they are first scored.
         reduces = any(model.reduces_labels for model in self.models)
         compared = [self.network(index) for index in range(len(self.models))] if reduces else [first]
-        images = open_images(source or self.setup.images, task=first.task)
+        images = self._open_images(source or self.setup.images, first.task)
         spec = self.setup.evaluation
         classes, notes = scored_classes(images, compared, spec.protocol)
         groups, every_note = groups_of(images, spec.groups), (*notes, *group_notes(images, spec.groups))
         return SweepData(images.name, images.count, images.identity, images.commit, classes, every_note, groups)
+
+    def _open_images(self, source: ImageSource, task: str) -> LabelledImages:
+        if (source, task) not in self._images:
+            self._images[source, task] = open_images(source, task=task)
+        return self._images[source, task]
 
     def network(self, model: int) -> LoadedModel:
         """Return the network of a model, built when it is first asked for; its weights are those last put there."""
@@ -208,7 +218,8 @@ class CandidateScorer:
     ) -> EvaluationReport:
         spec = replace(self.setup.evaluation, ensemble=ensemble, examples=0, groups=None)
         # Partial results vanish with the folder: a killed candidate is begun again.
-        found = evaluate(networks, images, spec, partial=folder / "partial")
+        opened = self._open_images(images, networks[0].task)
+        found = evaluate(networks, opened, spec, partial=folder / "partial", cache=self._cache)
         if found is None:
             raise PlanError("A sweep spreads its candidates itself (--jobs, --ray); start it without torchrun.")
         return found

@@ -42,7 +42,8 @@ def networks() -> dict[str, Any]:
 def measure(name: str, size: tuple[int, int], threads: int) -> None:
     import torch
 
-    from hf_lwmm.evaluation.inference import best_classes, window_logits
+    from hf_lwmm.evaluation.class_map import best_classes
+    from hf_lwmm.evaluation.inference import window_logits
 
     torch.set_num_threads(threads)
     model = networks()[name]().eval()

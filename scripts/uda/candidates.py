@@ -28,8 +28,12 @@ from hf_lwmm.calibration.measurements import fisher, save_measurements
 from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
-from hf_lwmm.evaluation.inference import PLAIN, Logits, best_classes, predict_logits, rows_of_classes
-from hf_lwmm.evaluation.per_image import ScoredModel, ScoringPlan, score
+from hf_lwmm.evaluation.class_map import Logits, best_classes
+from hf_lwmm.evaluation.inference import predict_logits, rows_of_classes
+from hf_lwmm.evaluation.per_image import score
+from hf_lwmm.evaluation.pictures import PLAIN
+from hf_lwmm.evaluation.reading import prepare
+from hf_lwmm.evaluation.scoring_plan import ScoredModel, ScoringPlan
 from hf_lwmm.hub import sha256
 from hf_lwmm.labels import match_classes
 from hf_lwmm.methods import make_method
@@ -165,7 +169,7 @@ class Bench:
             space = loaded[0].classes if task == "classification" else CLASSES
             table = match_classes(loaded[0].classes, space, loaded[0].label, on)
             plan = ScoringPlan([ScoredModel(on, tuple(loaded))], [table], task, on, space, None, PLAIN)
-            samples = [_sample(frames, index) for index in range(len(frames))]
+            samples = [prepare(_sample(frames, index), plan) for index in range(len(frames))]
             return np.stack([scores.counts[0] for scores in score(samples, plan)])
         pictures = [Image.fromarray(image) for image in frames.images]
         table = match_classes(loaded[0].classes, CLASSES, loaded[0].label, on)

@@ -1,0 +1,98 @@
+"""Class maps are the argmax of full-size logits, though hardly any of those are computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from hf_lwmm.evaluation.class_map import Logits, best_classes, resized_logits
+from hf_lwmm.networks.windows import window_boxes
+
+SIDES = st.integers(1, 24)
+SIZES = st.tuples(SIDES, SIDES)
+
+
+def logits_of(seed: int, classes: int, size: tuple[int, int]) -> Tensor:
+    """Logits with regions, as those of networks are, and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(1, classes, 1 + size[0] // 4, 1 + size[1] // 4, generator=generator)
+    noise = torch.randn(classes, *size, generator=generator)
+    return 3 * interpolate(coarse, size, mode="bilinear")[0] + 0.2 * noise
+
+
+def enlarged(logits: Tensor, size: tuple[int, int], corners: bool = False) -> Tensor:
+    return interpolate(logits[None], size, mode="bilinear", align_corners=corners)[0]
+
+
+def same_choice(found: np.ndarray, values: Tensor) -> None:
+    """The classes found are the best, or as good as the best but for rounding."""
+    chosen = values.gather(0, torch.from_numpy(found).long()[None])[0]
+    torch.testing.assert_close(chosen, values.amax(0), rtol=1e-4, atol=1e-5)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 20), SIZES, SIZES, st.booleans())
+def test_every_ratio_of_sizes(
+    seed: int, classes: int, size: tuple[int, int], wanted: tuple[int, int], corners: bool
+) -> None:
+    logits = logits_of(seed, classes, size)
+    whole, found = enlarged(logits, wanted, corners), Logits((logits,), corners)
+    torch.testing.assert_close(resized_logits(found, wanted), whole, rtol=1e-4, atol=1e-5)
+    same_choice(best_classes([found], wanted), whole)
+
+
+@given(st.integers(0, 2**32), SIZES, SIZES, SIZES, SIZES, SIZES)
+def test_windows(
+    seed: int,
+    size: tuple[int, int],
+    crop: tuple[int, int],
+    step: tuple[int, int],
+    inner: tuple[int, int],
+    wanted: tuple[int, int],
+) -> None:
+    boxes = window_boxes(size, crop, (min(step[0], crop[0]), min(step[1], crop[1])))
+    windows = [logits_of(seed + i, 5, inner) for i in range(len(boxes))]
+    total, count = torch.zeros(5, *size), torch.zeros(size)
+    for logits, (y1, y2, x1, x2) in zip(windows, boxes, strict=True):
+        total[:, y1:y2, x1:x2] += enlarged(logits, (y2 - y1, x2 - x1))
+        count[y1:y2, x1:x2] += 1
+    found = Logits(tuple(windows), boxes=tuple(boxes), size=size)
+    for each in (size, wanted):
+        same_choice(best_classes([found], each), enlarged(total / count, each))
+
+
+@given(st.integers(0, 2**32), SIZES, SIZES, SIZES, st.permutations(range(4)), st.sampled_from([None, 0, 3]))
+def test_means_of_softmax(
+    seed: int,
+    size: tuple[int, int],
+    other: tuple[int, int],
+    wanted: tuple[int, int],
+    order: list[int],
+    lacking: int | None,
+) -> None:
+    first, second = logits_of(seed, 4, size), logits_of(seed + 1, 4, other)
+    rows = torch.tensor([-1 if index == lacking else order[index] for index in range(4)])
+    mean = enlarged(first, wanted).softmax(0)
+    theirs = enlarged(second, wanted).softmax(0)
+    for index, row in enumerate(rows.tolist()):
+        if row >= 0:
+            mean[index] = (mean[index] + theirs[row]) / 2
+    same_choice(best_classes([Logits((first,)), Logits((second,))], wanted, [None, rows]), mean)
+
+
+def test_two_classes_that_another_network_has_as_one() -> None:
+    first, second = torch.zeros(3, 2, 2), torch.zeros(2, 2, 2)
+    first[2], second[1] = 1.0, 5.0
+    rows = torch.tensor([0, 1, 1])
+    assert (best_classes([Logits((first,)), Logits((second,))], (8, 8), [None, rows]) == 2).all()
+
+
+@pytest.mark.parametrize("classes", [2, 150])
+def test_no_pixel_of_a_large_map_differs(classes: int) -> None:
+    logits = logits_of(1, classes, (64, 96))
+    expected = enlarged(logits, (250, 390)).argmax(0).numpy()
+    assert np.array_equal(best_classes([Logits((logits,))], (250, 390)), expected)
