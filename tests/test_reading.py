@@ -17,6 +17,7 @@ from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.reading import SampleCache
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.sweeping import scorer
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +107,18 @@ def test_sizes_of_the_cache_are_checked() -> None:
     assert hf_lwmm.SweepRun(cache_images=0).cache_bytes == 0
     with pytest.raises(PlanError, match="--cache-images much: write a size"):
         hf_lwmm.SweepRun(cache_images="much")
+
+
+def test_a_sweep_reads_images_once_and_scores_equal_merges_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, data = [segformer(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 2))], tree(tmp_path / "data")
+    images = open_images(data)
+    counting, scored = Counting(images), []
+    monkeypatch.setattr(scorer, "open_images", lambda *_, **__: counting.images)
+    monkeypatch.setattr(scorer, "evaluate", lambda *args, **options: scored.append(1) or evaluate(*args, **options))
+    axes = hf_lwmm.SweepAxes(ramp=("linear", "power:1"), anchors="all")  # two names of one ramp
+    found = hf_lwmm.sweep(models, str(data), tmp_path / "sweep.parquet", axes=axes)
+    assert sorted(counting.read) == list(range(images.count))
+    assert len(found.rows) == 2 + 4 and len(scored) == 2 + 2
+    assert len({row.score for row in found.rows}) == 4

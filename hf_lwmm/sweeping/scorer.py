@@ -100,6 +100,7 @@ class CandidateScorer:
         self._matchings: dict[tuple[str, ...], Matching] = {}
         self._images: dict[tuple[ImageSource, str], LabelledImages] = {}  # by their source and the networks' task
         self._cache = SampleCache(setup.cache_bytes)
+        self._merges: dict[tuple[object, ...], EvaluationReport] = {}  # equal ones are scored once
         sets = [read_label_set(labels) for labels in setup.network.labels]
         self._opened: list[Checkpoint] = []
         try:
@@ -202,13 +203,17 @@ class CandidateScorer:
         Raises:
             HfLwmmError: a subclass; MergeError if it is this very merge that cannot be.
         """
-        started = time.perf_counter()
+        started, source = time.perf_counter(), images or self.setup.images
         with scratch_folder(self._workplace(candidate)) as folder:
             if candidate.kind == "merge":
-                networks = [self._merged(candidate, folder)]
+                network, content = self._merged(candidate, folder)
+                key = (source, content, network.preparation, network.classes)
+                if key not in self._merges:
+                    self._merges[key] = self._evaluate([network], source, False, folder)
+                found = self._merges[key]
             else:
                 networks = [self._own(model) for model in candidate.models]
-            found = self._evaluate(networks, images or self.setup.images, candidate.kind == "ensemble", folder)
+                found = self._evaluate(networks, source, candidate.kind == "ensemble", folder)
         seconds = time.perf_counter() - started
         counts = found.counts[-1].astype(np.float64)
         return Scored(candidate, counts, seconds, found.metric.task, found.classes, found.notes)
@@ -230,18 +235,22 @@ class CandidateScorer:
             fill(network.model, self.models[model])
         return network
 
-    def _merged(self, candidate: Candidate, folder: Path) -> LoadedModel:
-        """The network of a merge: the anchor's with other weights where it can take them, else one loaded for it."""
+    def _merged(self, candidate: Candidate, folder: Path) -> tuple[LoadedModel, str]:
+        """The network of a merge, and the SHA-256 of its weights.
+
+        It is the anchor's with other weights where it can take them, else one loaded for it.
+        """
         plan, network = self._permuted(self.plan(candidate)), self.network(candidate.anchor)
         (name,) = write_network(plan, folder, writing=_ONE_FILE)
+        content = hub.sha256(folder / name)
         if not self._replaceable[candidate.anchor]:
-            return _named(load_merged(plan, folder, self.setup.network))
+            return _named(load_merged(plan, folder, self.setup.network)), content
         merged = open_checkpoint(hub.resolve(parse_ref(folder / name)), branch=None)
         try:
             fill(network.model, merged)
         finally:
             merged.close()
-        return _named(network)
+        return _named(network), content
 
     def _permuted(self, plan: MergePlan) -> MergePlan:
         """The plan over models whose units stand where the anchor's do; they are matched once for each two models."""
