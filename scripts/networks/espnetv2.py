@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+import hf_lwmm
 
 BRANCHES = 4  # of an EESP unit, and groups of its pointwise convolutions
 SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # of a pyramid
@@ -227,3 +230,42 @@ class ESPNetv2(nn.Module):
 
 def _doubled(features: Tensor) -> Tensor:
     return _enlarged(features, [2 * length for length in features.shape[-2:]])
+
+
+def _factory(width: int, description: hf_lwmm.NetworkDescription) -> Callable[..., nn.Module]:
+    """Return a factory for `--network`, with the description of its network."""
+
+    def factory(config: Mapping[str, Any], classes: Sequence[str]) -> nn.Module:
+        return ESPNetv2(width, len(classes))
+
+    factory.description = description  # type: ignore[attr-defined]
+    return factory
+
+
+# The published networks have the background as a last output, which no pixel of an evaluation is.
+OUTPUTS = (*hf_lwmm.read_label_set("cityscapes19").classes, "background")
+CITYSCAPES = hf_lwmm.NetworkDescription(
+    outputs=OUTPUTS, groups={name: [name] for name in OUTPUTS[:-1]}, size=(512, 1024), align_corners=True
+)
+CAMVID = hf_lwmm.NetworkDescription(
+    outputs=OUTPUTS,
+    groups={
+        "sky": ["sky"],
+        "building": ["building", "wall"],
+        "pole": ["pole"],
+        "road": ["road"],
+        "pavement": ["sidewalk"],
+        "tree": ["vegetation", "terrain"],
+        "sign": ["traffic light", "traffic sign"],
+        "fence": ["fence"],
+        "car": ["car", "truck", "bus", "train"],
+        "pedestrian": ["person"],
+        "bicyclist": ["rider", "motorcycle", "bicycle"],
+    },
+    size=(240, 320),
+)
+
+s05 = _factory(16, CITYSCAPES)
+s10 = _factory(32, CITYSCAPES)
+s05_camvid = _factory(16, CAMVID)
+s10_camvid = _factory(32, CAMVID)
