@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
@@ -57,7 +58,7 @@ class LoadedModel:
     that made the network, empty for others.
     """
 
-    model: PreTrainedModel
+    model: nn.Module
     image_processor: Any
     classes: tuple[str, ...]
     family: Family = field(repr=False)
@@ -98,8 +99,8 @@ class LoadedModel:
         """
         if self.own_code:
             raise PlanError(
-                f"{self.label}: is a network of your own code (--network), which transformers cannot load from a folder. "
-                "`convert --to` writes weights under other names."
+                f"{self.label}: is a network of your own code (--network), which transformers cannot load. Merge its "
+                "checkpoint as it is: `merge` needs no network."
             )
         if self.has_own_code:
             self._register_code()

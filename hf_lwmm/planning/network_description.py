@@ -60,9 +60,8 @@ class NetworkDescription:
                 if member not in names:
                     raise PlanError(f"A network's description: the group {name!r} has no output to be {member!r}.")
                 if seen.setdefault(member, name) != name:
-                    raise PlanError(
-                        f"A network's description: the output {member!r} is in two groups, {seen[member]!r} and {name!r}."
-                    )
+                    both = f"{seen[member]!r} and {name!r}"
+                    raise PlanError(f"A network's description: the output {member!r} is in two groups, {both}.")
 
     @property
     def classes(self) -> tuple[str, ...]:
