@@ -24,7 +24,7 @@ from hf_lwmm.networks.grouping import grouped
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.networks import espnetv2  # noqa: E402
+from scripts.networks import espnetv2
 
 OUTPUTS = ("lane", "kerb", "sky", "car", "bonnet")
 GROUPS = {"road": ["lane", "kerb"], "sky": ["sky"], "car": ["car"]}
@@ -175,9 +175,8 @@ def test_the_command_line_finds_the_code_in_the_working_directory(
     assert f'"mean": {iou_by_hand(models[0], 5).mean()}'[:14] in out
     status, _, err = run("predict", models[0], "data/images", "--output", "out", "--network", "mine:build")
     assert status == 0 and (code / "out" / "0_labels.png").exists(), err
-    status, _, err = run(
-        *("measure", models[0], "--output", "a.safetensors", "--data", "data", "--split", "all"), "--network", "mine:build"
-    )
+    given = ("--data", "data", "--split", "all", "--network", "mine:build")
+    status, _, err = run("measure", models[0], "--output", "a.safetensors", *given)
     assert status == 0 and (code / "a.safetensors").exists(), err
 
 
@@ -296,7 +295,7 @@ def test_names_of_outputs_come_from_labels_where_nothing_else_has_them(models: t
 def test_it_is_neither_exported_nor_permuted(models: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="a network of your own code"):
         hf_lwmm.export(models[0], tmp_path / "out", network=OWN)
-    with pytest.raises(PlanError, match="permuting knows MiT and ResNet, not unknown network. Merge without it"):
+    with pytest.raises(PlanError, match=r"permuting knows MiT and ResNet, not unknown network. Merge without it"):
         hf_lwmm.plan(models, knobs=hf_lwmm.Knobs(method=hf_lwmm.Permutation()))
 
 

@@ -2,8 +2,9 @@
 
     python -m scripts.uda.real.train START.pth film-a/frozen/1 film-b/frozen/1 --camvid CAMVID --out DIR
 
-Without names it trains all runs, all of them for the fewest steps before one goes further. A run is named DATA/BN/SEED. It writes DIR/DATA/BN/SEED/steps-45.safetensors and so on, and a call that was killed goes
-on where it stopped. Every step has its own random numbers, so that the result is the same.
+Without names it trains all runs, all of them for the fewest steps before one goes further. A run is named
+DATA/BN/SEED. It writes DIR/DATA/BN/SEED/steps-45.safetensors and so on, and a call that was killed goes on where it
+stopped. Every step has its own random numbers, so that the result is the same.
 """
 
 from __future__ import annotations
