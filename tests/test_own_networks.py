@@ -295,7 +295,7 @@ def test_names_of_outputs_come_from_labels_where_nothing_else_has_them(models: t
 def test_it_is_neither_exported_nor_permuted(models: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="a network of your own code"):
         hf_lwmm.export(models[0], tmp_path / "out", network=OWN)
-    with pytest.raises(PlanError, match=r"permuting knows MiT and ResNet, not unknown network. Merge without it"):
+    with pytest.raises(PlanError, match=r"permuting knows MiT and ResNet, not unknown network. Merge it without"):
         hf_lwmm.plan(models, knobs=hf_lwmm.Knobs(method=hf_lwmm.Permutation()))
 
 

@@ -61,14 +61,21 @@ def pair(name: str, seed: int) -> tuple[str, ...]:
     return tuple(f"{data}/{following if after else seed}" for data, *after in parts)
 
 
-def candidates(names: Sequence[str], seed: int) -> list[Candidate]:
-    """Return what is scored with a seed: the start, single models, merges and ensembles of pairs."""
+def candidates(names: Sequence[str], seed: int, only: Sequence[str] = ()) -> list[Candidate]:
+    """Return what is scored with a seed: the start, single models, merges and ensembles of pairs.
+
+    Args:
+        names: entries of real.yaml's `pairs`.
+        seed: the training seed.
+        only: methods; all of a pair if empty.
+    """
     singles = [START, f"{SETTINGS['joint']}/{seed}"]
     found = []
     for name in names:
         models = pair(name, seed)
         singles += models
-        found += [Candidate(models, method) for method in (*SETTINGS["pairs"][name]["methods"], ENSEMBLE)]
+        methods = (*SETTINGS["pairs"][name]["methods"], ENSEMBLE)
+        found += [Candidate(models, method) for method in methods if not only or method in only]
     return [*(Candidate((model,)) for model in dict.fromkeys(singles)), *found]
 
 
@@ -213,13 +220,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--results", type=Path, required=True, help="folder for the JSON file of the cell")
     parser.add_argument("--pair", action="append", choices=SETTINGS["pairs"], help="all pairs if not given")
+    parser.add_argument("--method", action="append", choices=[*SETTINGS["methods"], ENSEMBLE], help="all if not given")
     parser.add_argument("--seed", action="append", type=int, choices=SETTINGS["seeds"], help="all seeds if not given")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     scorer = Scorer(options.start, options.out, options.camvid, options.bn, options.steps)
     for seed in options.seed or SETTINGS["seeds"]:
-        scorer.score(candidates(options.pair or list(SETTINGS["pairs"]), seed))
+        scorer.score(candidates(options.pair or list(SETTINGS["pairs"]), seed, options.method or ()))
         collect(scorer, options.results)
 
 
