@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
+import hf_lwmm
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.networks.espnetv2 import OUTPUTS, s10_camvid
+from scripts.networks.espnetv2 import CAMVID, OUTPUTS, s10_camvid
 from scripts.uda.real import cells, document, train
 from scripts.uda.real.cells import Candidate, pair
 from scripts.uda.real.films import blocks, part, read_split
@@ -33,6 +36,14 @@ def split(folder: Path, frames: dict[str, int]) -> Path:
                 (folder / name).mkdir(parents=True, exist_ok=True)
                 Image.fromarray(draw.integers(0, top, shape, np.uint8)).save(folder / name / f"{film}_{number:03}.png")
     return folder
+
+
+def as_large_as_they_are(config: Any, classes: Any) -> torch.nn.Module:
+    """The network of the bench, which sees small pictures as they are."""
+    return s10_camvid(config, classes)
+
+
+as_large_as_they_are.description = replace(CAMVID, size=None)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -81,6 +92,7 @@ def test_counts_of_merges_are_kept_by_run_of_frames(
     split(camvid / "val", {"0016E5": 1})
     split(camvid / "test", {"0001TP": 1, "Seq05VD": 1})
     monkeypatch.setitem(train.SETTINGS, "block", 1)
+    monkeypatch.setattr(cells, "OWN", hf_lwmm.NetworkOptions(factory=as_large_as_they_are))
     for model in pair("different films", 1):
         data, seed = model.split("/")
         torch.manual_seed(len(data) + ord(data[-1]))
@@ -99,8 +111,8 @@ def test_counts_of_merges_are_kept_by_run_of_frames(
     for counts in found["counts"].values():
         hits_and_misses = np.asarray(counts["test"])[..., [0, 2]].sum((1, 2))
         assert hits_and_misses.tolist() == [int((label < 11).sum()) for label in labels]
-    report = cells.hf_lwmm.evaluate([scorer.path("film-a/1")], cells.hf_lwmm.ImageSource(str(camvid), split="test", ids="camvid"),
-                                    network=cells.OWN)  # fmt: skip
+    images = hf_lwmm.ImageSource(str(camvid), split="test", ids="camvid")
+    report = hf_lwmm.evaluate([scorer.path("film-a/1")], images, network=cells.OWN)
     assert report is not None
     np.testing.assert_array_equal(report.counts[0], found["counts"]["film-a/1"]["test"])
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
@@ -51,6 +50,7 @@ _AUTO_CLASSES: Mapping[str, str] = {
 class LoadedModel:
     """A network in evaluation mode, with the image processor that prepares pictures for it.
 
+    `model` is a `PreTrainedModel` or, with `own_code`, a torch module that returns an object with `logits`.
     `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
     of the background and of the row. `notes` say what was assumed and what was left out. With `reduce_labels`, its
     image processor says that ids in label files are one more than the classes, and 0 is ignored. `branch` is the one
@@ -58,7 +58,7 @@ class LoadedModel:
     that made the network, empty for others.
     """
 
-    model: nn.Module
+    model: Any
     image_processor: Any
     classes: tuple[str, ...]
     family: Family = field(repr=False)
