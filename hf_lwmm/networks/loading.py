@@ -168,7 +168,8 @@ def _of_own_code(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel
     """A network of the user's own code, filled slot by slot."""
     own = own_network(checkpoint, network)
     unused = fill(own.module, checkpoint)
-    family = Family(own.name, type(own.module), (), _no_config)
+    kind: Any = type(own.module)
+    family = Family(own.name, kind, (), _no_config)
     notes = (*checkpoint.notes, *own.notes, *unused)
     return LoadedModel(
         own.module, own.image_processor, own.classes, family, checkpoint.source, notes, own_code=own.identity
