@@ -24,7 +24,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import hf_lwmm
-from hf_lwmm.evaluation.inference import best_classes, predict_logits
+from hf_lwmm.calibration.merged_network import pixels_of
+from hf_lwmm.evaluation.inference import best_classes, window_logits
 from hf_lwmm.methods import make_method
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
 from hf_lwmm.networks.loading import LoadedModel
@@ -125,8 +126,8 @@ class Scorer:
         for split, film in self.frames.items():
             found = {name: np.zeros((len(film), len(CLASSES), 3), np.int64) for name in counts}
             for row, (image, truth) in enumerate(zip(film.images, film.labels, strict=True)):
-                picture, size = Image.fromarray(image), (truth.shape[0], truth.shape[1])
-                logits = {name: predict_logits(model, [picture])[0] for name, model in loaded.items()}
+                pixels, size = pixels_of(next(iter(loaded.values())), [Image.fromarray(image)]), truth.shape
+                logits = {name: window_logits(model.model, pixels)[0] for name, model in loaded.items()}
                 for each in left:
                     names = each.models if each.method == ENSEMBLE else [each.name]
                     guess = best_classes([logits[name] for name in names], size)
