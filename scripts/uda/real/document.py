@@ -187,32 +187,30 @@ def gains(cells: Sequence[Cell], name: str) -> list[str]:
 
 
 def claims(cells: Sequence[Cell], name: str) -> list[str]:
-    """Return what holds and what does not for a pair, counted over cells, targets and seeds."""
+    """Return what holds and what does not for a pair, counted over cells and seeds, target by target."""
     lines = []
-    other = name in OTHER_DATA
-    unknown = list(SETTINGS["targets"])
-    for method in ("isotropic", "layerwise"):
-        found = [row.gain(seed) for row in rows(cells, name, method, targets=unknown) for seed in row.seeds]
-        known = [row.gain(seed)[0] for row in rows(cells, name, method, targets=["known"]) for seed in row.seeds]
-        lines += claim(
-            f"{name}, mixed and new targets: {method} is above the best parent", (g > 0 for g, _, _ in found)
-        )
-        if other:
-            text = f"{name}, mixed and new targets: {method} is above it by {GOAL}, with the interval above 0"
-            lines += claim(text, (g >= GOAL and low > 0 for g, low, _ in found))
-        lines += claim(f"{name}, what the anchor knows: {method} is above the best parent", (g > 0 for g in known))
-    for targets, better, worse in ((["known"], "layerwise", "isotropic"), (unknown, "isotropic", "layerwise")):
-        both = zip(*(rows(cells, name, m, targets=targets) for m in (better, worse)), strict=True)
-        holds = [a.gain(s)[0] >= b.gain(s)[0] for a, b in both for s in a.seeds if s in b.seeds]
-        where = "what the anchor knows" if targets == ["known"] else "mixed and new targets"
-        lines += claim(f"{name}, {where}: {better} is at least as good as {worse}", holds)
-    if other:
-        joint = [row.over_joint(s) for row in rows(cells, name, "isotropic", targets=unknown) for s in row.seeds]
-        lines += claim(
-            f"{name}, mixed and new targets: isotropic is not more than {CLOSE} below joint training",
-            (value >= -CLOSE for value in joint if value is not None),
-        )
+    for target in ("known", *SETTINGS["targets"]):
+        where = f"{name}, {target} target"
+        found = {method: _gains(cells, name, method, target) for method in ("isotropic", "layerwise")}
+        for method, own in found.items():
+            lines += claim(f"{where}: {method} is above the best parent", (gain > 0 for gain, _, _ in own.values()))
+            if target != "known" and name in OTHER_DATA:
+                text = f"{where}: {method} is above it by {GOAL}, with the interval above 0"
+                lines += claim(text, (gain >= GOAL and low > 0 for gain, low, _ in own.values()))
+        better, worse = ("layerwise", "isotropic") if target == "known" else ("isotropic", "layerwise")
+        both = found[better].keys() & found[worse].keys()
+        holds = [found[better][key][0] >= found[worse][key][0] for key in sorted(both)]
+        lines += claim(f"{where}: {better} is at least as good as {worse}", holds)
+        joint = [row.over_joint(seed) for row in rows(cells, name, "isotropic", targets=[target]) for seed in row.seeds]
+        close = [value >= -CLOSE for value in joint if value is not None]
+        lines += claim(f"{where}: isotropic is not more than {CLOSE} below joint training", close)
     return lines
+
+
+def _gains(cells: Sequence[Cell], name: str, method: str, target: str) -> dict[tuple[Any, ...], Any]:
+    """The gains of a method over the best parent, with their intervals, by cell and seed."""
+    found = ((row, seed) for row in rows(cells, name, method, targets=[target]) for seed in row.seeds)
+    return {(*row.cell.label, seed): row.gain(seed) for row, seed in found}
 
 
 def chosen(cells: Sequence[Cell], name: str) -> list[str]:
