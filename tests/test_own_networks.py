@@ -87,8 +87,8 @@ def described(**changed: Any) -> Any:
     return factory
 
 
-OWN = hf_lwmm.NetworkOptions(factory=described())
-NAMED = hf_lwmm.NetworkOptions(factory="mine:build")
+OWN = hf_lwmm.NetworkOptions(network=described())
+NAMED = hf_lwmm.NetworkOptions(network="mine:build")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +189,7 @@ def test_an_output_that_has_logits_is_taken(models: tuple[Path, Path]) -> None:
     wrapped: Any = lambda config, classes: Wrapped()  # noqa: E731
     wrapped.description = given.description
     pixels = torch.randn(1, 3, 16, 16)
-    outputs = [hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(factory=each)).model(pixels) for each in (given, wrapped)]
+    outputs = [hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=each)).model(pixels) for each in (given, wrapped)]
     assert torch.equal(outputs[0].logits, outputs[1].logits) and outputs[0].logits.shape == (1, 3, 8, 8)
 
 
@@ -216,7 +216,7 @@ def test_a_sweep_runs_it_by_name(models: tuple[Path, Path], code: Path) -> None:
     found = hf_lwmm.sweep(models, data, code / "sweep.parquet", axes=axes, network=NAMED)
     singles = {row.name: row.score for row in found.rows if len(row.candidate.models) == 1}
     assert sorted(singles.values()) == pytest.approx(sorted(iou_by_hand(path, 5).mean() for path in models))
-    with pytest.raises(PlanError, match="for its other processes: factory='module:function'"):
+    with pytest.raises(PlanError, match="for its other processes: network='module:function'"):
         hf_lwmm.sweep(models, data, code / "other.parquet", axes=axes, network=OWN)
 
 
@@ -242,7 +242,7 @@ def test_what_is_wrong_with_the_code_is_said(
     (code / "unready.py").write_text("import absent_package\n")
     (code / "faulty.py").write_text("1 / 0\n")
     with pytest.raises(HfLwmmError, match=message):
-        hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(factory=given))
+        hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=given))
 
 
 def test_names_that_do_not_fit_are_listed_on_both_sides(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_descriptions_are_checked(changed: dict[str, Any], message: str) -> None
 
 
 def test_outputs_of_another_number_or_kind_are_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
-    fewer = hf_lwmm.NetworkOptions(factory=described(outputs=(*OUTPUTS, "more")))
+    fewer = hf_lwmm.NetworkOptions(network=described(outputs=(*OUTPUTS, "more")))
     data = tree(tmp_path / "data")
     with pytest.raises(PlanError, match="returns 5 outputs, but 6 are named"):
         hf_lwmm.evaluate([models[0]], data, network=fewer)
@@ -283,12 +283,12 @@ def test_outputs_of_another_number_or_kind_are_refused(models: tuple[Path, Path]
     flat: Any = lambda config, classes: Flat()  # noqa: E731
     flat.description = described().description
     with pytest.raises(PlanError, match=r"must return logits \(N, outputs, h, w\), or have .logits, not 2 dimensions"):
-        hf_lwmm.evaluate([models[0]], data, network=hf_lwmm.NetworkOptions(factory=flat))
+        hf_lwmm.evaluate([models[0]], data, network=hf_lwmm.NetworkOptions(network=flat))
 
 
 def test_names_of_outputs_come_from_labels_where_nothing_else_has_them(models: tuple[Path, Path]) -> None:
     bare: Any = lambda config, classes: Net()  # noqa: E731
-    loaded = hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(factory=bare, labels=(OUTPUTS,)))
+    loaded = hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=bare, labels=(OUTPUTS,)))
     assert loaded.classes == OUTPUTS and any("normalised as ImageNet's" in note for note in loaded.notes)
 
 

@@ -92,7 +92,7 @@ def test_counts_of_merges_are_kept_by_run_of_frames(
     split(camvid / "val", {"0016E5": 1})
     split(camvid / "test", {"0001TP": 1, "Seq05VD": 1})
     monkeypatch.setitem(train.SETTINGS, "block", 1)
-    monkeypatch.setattr(cells, "OWN", hf_lwmm.NetworkOptions(factory=as_large_as_they_are))
+    monkeypatch.setattr(cells, "OWN", hf_lwmm.NetworkOptions(network=as_large_as_they_are))
     for model in pair("different films", 1):
         data, seed = model.split("/")
         torch.manual_seed(len(data) + ord(data[-1]))

@@ -65,8 +65,8 @@ def sweep(
     if len(models) < 2:
         raise PlanError("A sweep needs at least two models. Name them all: hf-lwmm sweep org/a org/b --data org/d")
     _check_inputs(inputs, len(models))
-    if callable(network.factory):
-        raise PlanError("A sweep names a network of your own, for its other processes: factory='module:function'.")
+    if callable(network.network):
+        raise PlanError("A sweep names a network of your own, for its other processes: network='module:function'.")
     from hf_lwmm.sweeping.scorer import SweepSetup
     from hf_lwmm.sweeping.sweep import run_sweep
 

@@ -154,11 +154,11 @@ def _network_of(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel:
     """A network of transformers or of a family, or else, if there is none, one of the user's own code."""
     if (hosted := _family_in_transformers(checkpoint)) is not None:
         loaded = _from_pretrained(checkpoint, hosted)
-    elif network.factory is not None and not is_known(checkpoint.slot_map):
+    elif network.network is not None and not is_known(checkpoint.slot_map):
         return _of_own_code(checkpoint, network)
     else:
         loaded = _from_slots(checkpoint, network.system)
-    if network.factory is None:
+    if network.network is None:
         return loaded
     note = f"{checkpoint.label}: is a {loaded.family.name}, so --network was not used for it"
     return replace(loaded, notes=(*loaded.notes, note))

@@ -56,13 +56,13 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
     Args:
         checkpoint: the model; its config.json, `{}` if it has none, is the factory's first argument, and the names of
             its outputs are the second.
-        network: the options, of which `factory` is set.
+        network: the options, of which `network` is set.
 
     Raises:
         PlanError: if the factory cannot be found or fails, does not return a module, or nothing names the outputs.
     """
-    assert network.factory is not None
-    name, factory = _found(network.factory)
+    assert network.network is not None
+    name, factory = _found(network.network)
     described = getattr(factory, "description", None)
     notes = []
     if described is None:

@@ -49,17 +49,16 @@ def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:
 class NetworkOptions(ReadingOptions):
     """The options of making a network from a checkpoint.
 
-    `factory` makes the network of a checkpoint that no family knows, from code of the user's own: a function of the
+    `network` makes the network of a checkpoint that no family knows, from code of the user's own: a function of the
     content of its config.json and of the names of its outputs that returns a torch.nn.Module, or its name, as
     "module:function". It may have a `description`, a `NetworkDescription`. `compute_dtype` "stored" is the type that
     most of a checkpoint's weights have.
     """
 
     system: str | None = option(None, "Code base that a DeepLabV2 checkpoint comes from.", choices=SYSTEMS)
-    factory: str | Callable[..., Any] | None = option(
+    network: str | Callable[..., Any] | None = option(
         None,
         "Code of your own that makes the network of a model that hf-lwmm does not know.",
-        name="network",
         metavar="MODULE:FUNCTION",
     )
     device: str = option("cpu", "Device that networks run on: cpu, cuda, mps.")

@@ -36,7 +36,7 @@ from scripts.uda.streets import CLASSES
 
 START = "start"
 ENSEMBLE = "ensemble"
-OWN = hf_lwmm.NetworkOptions(factory=s10_camvid)
+OWN = hf_lwmm.NetworkOptions(network=s10_camvid)
 log = logging.getLogger("real")
 
 
