@@ -27,20 +27,26 @@ CLOSE = 1.0  # mIoU
 
 INTRODUCTION = """# Merging real fine-tunes
 
-ESPNetv2 (s = 1, published by its authors, trained on Cityscapes) is fine-tuned on films of CamVid, from one
-start, and the fine-tunes are merged. film-a is 0001TP (62 frames), film-b 0006R0 (101) and film-c 0016E5 (204).
-The test split has 62 other frames of film-a and 171 of Seq05VD, a film that no model has seen: the targets are
-"known" (what the anchor, the first model, was trained on), "mixed" (all 233 test frames) and "new" (Seq05VD).
-Steps are of {batch} frames; "frozen" means that BatchNorm's running statistics stay those of the start while
-training, and "updated" that they do not. Each number is mIoU in per cent over 11 classes; the 19 outputs for
-Cityscapes are grouped to these.
+ESPNetv2 (s = 1, published by its authors, trained on Cityscapes) is fine-tuned on films of CamVid, from one start,
+and the fine-tunes are merged. film-a is 0001TP (62 frames), film-b 0006R0 (101) and film-c 0016E5 (204). Test has 62
+other frames of film-a and 171 of Seq05VD, a film that no model has seen; val is from film-c. The targets are "known"
+(other frames of what the anchor, the first model, was trained on), "mixed" (all 233 test frames) and "new" (Seq05VD
+alone).
 
-"best parent" is the better of the merged models on that very target, which nobody knows beforehand. "joint" is
-one model trained on all three films for as many steps. "wise" is half way between the start and the isotropic
-merge. The ensemble averages softmax outputs, at the cost of a forward pass a model. All methods have their
-default options. In brackets are 95 % intervals of the paired difference over runs of {block} neighbouring
-frames, which look alike, and after ± standard deviations over training seeds. Settings are in
-`scripts/uda/real/real.yaml`; nothing but the rate was chosen, and that on val.
+Steps are of {batch} frames, at a constant rate; "frozen" means that BatchNorm's running statistics stay those of the
+start while training, and "updated" that they do not. Numbers are mIoU in per cent over 11 classes; the network's 19
+outputs for Cityscapes are grouped to these.
+
+"best parent" is the best of the merged models on that very target, which nobody knows beforehand. "joint" is one
+model trained on all three films for as many steps. "wise" is half way between the start and the isotropic merge. The
+ensemble averages softmax outputs, at the cost of a forward pass a model. All methods have their default options, and
+merges are scored as `hf-lwmm merge` writes them. In brackets are 95 % intervals of the paired difference over runs of
+{block} neighbouring frames, which look alike; after ± are standard deviations over training seeds, and means are over
+the seeds that were scored.
+
+Settings are in `scripts/uda/real/real.yaml`. Only the rate was chosen, on val, with a single model. The pair of
+film-c and film-b was added after the first pair had been scored on test, for a target of which neither model knows
+anything. Every merge that was scored is here; the last section lists what was not run.
 """
 
 AGAIN = """## The same digits again
