@@ -126,6 +126,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.planning.inputs import MergeInputs as MergeInputs
     from hf_lwmm.planning.inputs import NetworkOptions as NetworkOptions
     from hf_lwmm.planning.knobs import Knobs as Knobs
+    from hf_lwmm.planning.network_description import NetworkDescription as NetworkDescription
     from hf_lwmm.planning.plan import MergePlan as MergePlan
     from hf_lwmm.planning.recipe import Recipe as Recipe
     from hf_lwmm.planning.recipe import load_recipe as load_recipe

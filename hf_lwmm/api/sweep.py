@@ -70,6 +70,8 @@ def sweep(
     _check_inputs(inputs, len(models))
     read = local_inputs(*models, inputs, as_images(images), evaluation, network, axes.fixed)
     check_target(Path(output), overwrite=True, inputs=read)  # what it holds is added to, or refused
+    if callable(network.network):
+        raise PlanError("A sweep names a network of your own, for its other processes: network='module:function'.")
     from hf_lwmm.sweeping.scorer import SweepSetup
     from hf_lwmm.sweeping.sweep import run_sweep
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ class ScoredModel:
 def _identity(loaded: LoadedModel) -> str:
     ref, sha = loaded.source.ref, loaded.source.sha
     version = sha or (hub.stamp(ref.path) if ref.path is not None else "")
-    return f"{ref.shown}@{version} {loaded.model.dtype} {loaded.model.config.to_json_string()}"
+    model: Any = loaded.model
+    return f"{ref.shown}@{version} {next(model.parameters()).dtype} {loaded.own_code or model.config.to_json_string()}"
 
 
 @dataclass(frozen=True)

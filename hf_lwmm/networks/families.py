@@ -121,6 +121,16 @@ FAMILIES: tuple[Family, ...] = (
 )  # fmt: skip
 
 
+def is_known(slot_map: SlotMap) -> bool:
+    """Return True if there is a network for a checkpoint with these slots."""
+    return _family(slot_map) is not None
+
+
+def _family(slot_map: SlotMap) -> Family | None:
+    found = {match.layout.component.name for match in slot_map.matches}
+    return next((family for family in FAMILIES if set(family.needs) <= found), None)
+
+
 def family_of(slot_map: SlotMap, label: str) -> Family:
     """Return the family of a checkpoint.
 
@@ -131,10 +141,8 @@ def family_of(slot_map: SlotMap, label: str) -> Family:
     Raises:
         LayoutError: if there is no network for it.
     """
-    found = {match.layout.component.name for match in slot_map.matches}
-    for family in FAMILIES:
-        if set(family.needs) <= found:
-            return family
+    if (family := _family(slot_map)) is not None:
+        return family
     if slot_map.backbone is not None and len(slot_map.matches) == 1:
         others = [slot for slot in slot_map.slots if not slot.startswith(slot_map.backbone.name + ".")]
         beside = f" beside {', '.join(others[:2])}{', ...' if len(others) > 2 else ''}" if others else ""
@@ -144,7 +152,8 @@ def family_of(slot_map: SlotMap, label: str) -> Family:
         )
     known = ", ".join(dict.fromkeys(family.name for family in FAMILIES))
     raise LayoutError(
-        f"{label}: there is no network for {slot_map.architecture} ({slot_map.layout}). There are: {known}."
+        f"{label}: there is no network for {slot_map.architecture} ({slot_map.layout}). There are: {known}. Code of "
+        "your own runs with --network."
     )
 
 

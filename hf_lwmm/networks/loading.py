@@ -25,10 +25,11 @@ from hf_lwmm.files.documents import read_json, shortened
 from hf_lwmm.hub import Ref, Source, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
-from hf_lwmm.networks.families import FAMILIES, Family, family_of
+from hf_lwmm.networks.families import FAMILIES, Family, family_of, is_known
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.module_slots import fill, misfits, slots_of, some, state_of
 from hf_lwmm.networks.one_row import classes_of_one_row
+from hf_lwmm.networks.own_code import own_network
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -52,13 +53,15 @@ _AUTO_CLASSES: Mapping[str, str] = {
 class LoadedModel:
     """A network in evaluation mode, with the image processor that prepares pictures for it.
 
+    `model` is a `PreTrainedModel` or, with `own_code`, a torch module that returns an object with `logits`.
     `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
     of the background and of the row. `notes` say what was assumed and what was left out. With `reduce_labels`, its
     image processor says that ids in label files are one more than the classes, and 0 is ignored. `branch` is the one
-    that was taken from a file of several networks.
+    that was taken from a file of several networks. `own_code` is a text that changes with the code of the user's own
+    that made the network, empty for others.
     """
 
-    model: PreTrainedModel
+    model: Any
     image_processor: Any
     classes: tuple[str, ...]
     family: Family = field(repr=False)
@@ -66,6 +69,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     reduce_labels: bool = False
     branch: str = NetworkOptions().branch
+    own_code: str = ""
 
     @property
     def label(self) -> str:
@@ -103,7 +107,15 @@ class LoadedModel:
 
         Args:
             folder: made if it does not exist.
+
+        Raises:
+            PlanError: for a network of the user's own code, which transformers cannot load.
         """
+        if self.own_code:
+            raise PlanError(
+                f"{self.label}: is a network of your own code (--network), which transformers cannot load. Merge its "
+                "checkpoint as it is: `merge` needs no network."
+            )
         if self.has_own_code:
             self._register_code()
         bars = transformers.utils.logging.is_progress_bar_enabled()
@@ -132,8 +144,9 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
 
     Args:
         model: a reference, as for `merge`.
-        network: the code base of a DeepLabV2 checkpoint, label sets for a model that does not name its classes, the
-            branch of a self-training checkpoint, the device, and the type to compute in.
+        network: the code base of a DeepLabV2 checkpoint, the user's own code for a model that no family knows, label
+            sets for one that does not name its classes, the branch of a self-training checkpoint, the device, and the
+            type to compute in.
         name: a name for messages and reports in place of the reference, if not empty.
 
     Raises:
@@ -145,8 +158,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
     try:
         check_runnable(checkpoint)
         checkpoint = with_labels(checkpoint, [read_label_set(labels) for labels in network.labels])
-        hosted = _family_in_transformers(checkpoint)
-        loaded = _from_pretrained(checkpoint, hosted) if hosted else _from_slots(checkpoint, network.system)
+        loaded = _network_of(checkpoint, network)
         stored = network.compute_dtype == "stored"
         dtype = _main_float_type(checkpoint) if stored else network.compute_dtype
         module: Any = loaded.model
@@ -154,6 +166,32 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
         return replace(loaded, branch=network.branch)
     finally:
         checkpoint.close()
+
+
+def _network_of(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel:
+    """A network of transformers or of a family, or else, if there is none, one of the user's own code."""
+    if (hosted := _family_in_transformers(checkpoint)) is not None:
+        loaded = _from_pretrained(checkpoint, hosted)
+    elif network.network is not None and not is_known(checkpoint.slot_map):
+        return _of_own_code(checkpoint, network)
+    else:
+        loaded = _from_slots(checkpoint, network.system)
+    if network.network is None:
+        return loaded
+    note = f"{checkpoint.label}: is a {loaded.family.name}, so --network was not used for it"
+    return replace(loaded, notes=(*loaded.notes, note))
+
+
+def _of_own_code(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel:
+    """A network of the user's own code, filled slot by slot."""
+    own = own_network(checkpoint, network)
+    unused = fill(own.module, checkpoint)
+    kind: Any = type(own.module)
+    family = Family(own.name, kind, (), _no_config)
+    notes = (*checkpoint.notes, *own.notes, *unused)
+    return LoadedModel(
+        own.module, own.image_processor, own.classes, family, checkpoint.source, notes, own_code=own.identity
+    )
 
 
 def _device(name: str) -> str:

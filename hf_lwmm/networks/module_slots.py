@@ -58,12 +58,16 @@ def state_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 def misfits(network: SlotMap, checkpoint: SlotMap) -> str:
     """Return in words which slots of a network a checkpoint lacks or has in another shape; empty if it fits.
 
+    Where some are missing, those that the checkpoint has and the network lacks may be the same under other names.
+
     BatchNorm's counters may be missing, as they are from frozen layers: no forward pass reads them.
     """
     needed, given = ({slot: atom.shape for slot, atom in each.slots.items()} for each in (network, checkpoint))
     missing = [slot for slot in needed if slot not in given and not _is_counter(slot)]
     other = [f"{s} is {given[s]}, not {shape}" for s, shape in needed.items() if given.get(s, shape) != shape]
+    unknown = [slot for slot in given if slot not in needed and not _is_counter(slot)] if missing else []
     faults = [f"{len(missing)} slots are missing ({some(missing)})"] if missing else []
+    faults += [f"{len(unknown)} of its own are unknown there ({some(unknown)})"] if unknown else []
     faults += [f"{len(other)} have another shape ({some(other)})"] if other else []
     return "; ".join(faults)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.labels import is_label_file, label_sets, read_label_set
@@ -56,10 +57,18 @@ def _portable(labels: str | Sequence[str]) -> str | tuple[str, ...]:
 class NetworkOptions(ReadingOptions):
     """The options of making a network from a checkpoint.
 
-    `compute_dtype` "stored" is the type that most of a checkpoint's weights have.
+    `network` makes the network of a checkpoint that no family knows, from code of the user's own: a function of the
+    content of its config.json and of the names of its outputs that returns a torch.nn.Module, or its name, as
+    "module:function". It may have a `description`, a `NetworkDescription`. `compute_dtype` "stored" is the type that
+    most of a checkpoint's weights have.
     """
 
     system: str | None = option(None, "Code base that a DeepLabV2 checkpoint comes from.", choices=SYSTEMS)
+    network: str | Callable[..., Any] | None = option(
+        None,
+        "Code of your own that makes the network of a model that hf-lwmm does not know.",
+        metavar="MODULE:FUNCTION",
+    )
     device: str = option("cpu", "Device that networks run on: cpu, cuda, mps.")
     compute_dtype: str = option("float32", "Type that networks compute in.", choices=FLOAT_TYPES)
 

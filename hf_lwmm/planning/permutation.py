@@ -115,7 +115,10 @@ def axes_of(checkpoint: Checkpoint) -> dict[str, Axes]:
         basic = "resnet.stage0.block0.conv3.weight" not in slots
         tables = [("resnet.", _RESNET_STREAM), ("resnet.", _BASIC_BLOCKS if basic else _BOTTLENECK_BLOCKS)]
     else:
-        raise PlanError(f"{checkpoint.label}: permuting knows MiT and ResNet, not {checkpoint.slot_map.architecture}.")
+        raise PlanError(
+            f"{checkpoint.label}: permuting knows MiT and ResNet, not {checkpoint.slot_map.architecture}. Merge it "
+            "without: models that were trained from one start have their units in the same places."
+        )
     lines = [(Pattern(prefix + line.split()[0]), line.split()) for prefix, table in tables for line in _lines(table)]
     lines += [(Pattern(line.split()[0]), line.split()) for line in _lines(_HEADS)]
     found: dict[str, tuple[str, list[str]]] = {}

@@ -1,0 +1,75 @@
+"""Describe a network of one's own: how it sees pictures, and what its outputs mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hf_lwmm.errors import PlanError
+from hf_lwmm.files.documents import shortened
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class NetworkDescription:
+    """How a network of one's own sees pictures, and what its outputs mean.
+
+    `outputs` are the names of the network's outputs, row by row; those that the checkpoint names, or `labels`, if there
+    are none. `groups` are classes made of outputs: the logit of a class is the logarithm of the summed exponentials of
+    its outputs' (logsumexp), so that probabilities add up, and an output of no group is left out. Without groups every
+    output is a class.
+
+    `size` is the height and width to which pictures are resized, bilinearly; None leaves them as large as they are.
+    `image_mean` and `image_std` are those of values from 0 to 1, in the order of `channel_order`, which is "RGB" or
+    "BGR". `align_corners` is how logits are resized to the picture.
+
+    Raises:
+        PlanError: for groups of unknown outputs, an output in two groups, or values that no picture can have.
+    """
+
+    outputs: Sequence[str] = ()
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    size: Sequence[int] | None = None
+    image_mean: Sequence[float] = IMAGENET_MEAN
+    image_std: Sequence[float] = IMAGENET_STD
+    channel_order: str = "RGB"
+    align_corners: bool = False
+
+    def __post_init__(self) -> None:
+        names = list(self.outputs)
+        if not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+            raise PlanError(f"A network's description: outputs must be different texts, not {shortened(names)}.")
+        if self.channel_order not in ("RGB", "BGR"):
+            raise PlanError(f"A network's description: channel_order is RGB or BGR, not {self.channel_order!r}.")
+        if self.size is not None and (len(self.size) != 2 or not all(isinstance(x, int) and x > 0 for x in self.size)):
+            raise PlanError(f"A network's description: size is (height, width), not {shortened(self.size)}.")
+        if len(self.image_mean) != 3 or len(self.image_std) != 3 or not all(value > 0 for value in self.image_std):
+            raise PlanError("A network's description: image_mean and image_std are 3 numbers each, image_std above 0.")
+        self._check_groups(names)
+
+    def _check_groups(self, names: Sequence[str]) -> None:
+        if self.groups and not names:
+            raise PlanError("A network's description: groups are of outputs, and outputs has no names.")
+        seen: dict[str, str] = {}
+        for name, members in self.groups.items():
+            if isinstance(members, str) or not members:
+                raise PlanError(f"A network's description: the group {name!r} must be a list of outputs.")
+            for member in members:
+                if member not in names:
+                    raise PlanError(f"A network's description: the group {name!r} has no output to be {member!r}.")
+                if seen.setdefault(member, name) != name:
+                    both = f"{seen[member]!r} and {name!r}"
+                    raise PlanError(f"A network's description: the output {member!r} is in two groups, {both}.")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes: the groups, or the outputs if there are none."""
+        return tuple(self.groups or self.outputs)
+
+    @property
+    def rows(self) -> tuple[tuple[int, ...], ...]:
+        """The rows of each group's outputs; () if there are no groups."""
+        places = {name: row for row, name in enumerate(self.outputs)}
+        return tuple(tuple(places[member] for member in members) for members in self.groups.values())

@@ -1,0 +1,309 @@
+"""Networks of the user's own code: built by a factory, filled from a checkpoint, and run like any other."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Run
+from reference import assert_equals_reference, reference, seeded_image
+from safetensors.numpy import load_file
+from safetensors.torch import save_file
+from seeded import seeded
+from tiny import scene, tree
+from torch import Tensor, nn
+
+import hf_lwmm
+from hf_lwmm.errors import HfLwmmError, LayoutError, PlanError
+from hf_lwmm.networks.grouping import grouped
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from scripts.networks import espnetv2
+
+OUTPUTS = ("lane", "kerb", "sky", "car", "bonnet")
+GROUPS = {"road": ["lane", "kerb"], "sky": ["sky"], "car": ["car"]}
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+CODE = """
+from torch import nn
+import hf_lwmm
+
+class Net(nn.Module):
+    def __init__(self, width, outputs):
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, width, 3, 2, 1), nn.BatchNorm2d(width)
+        self.top = nn.Conv2d(width, outputs, 1)
+
+    def forward(self, pixels):
+        return self.top(self.norm(self.stem(pixels)).relu())
+
+def build(config, classes):
+    return Net(config.get("width", 6), len(classes))
+
+def wide(config, classes):
+    return Net(12, len(classes))
+
+def plain(config, classes):
+    return Net(6, len(classes))
+
+def broken(config, classes):
+    raise KeyError("depth")
+
+def nothing(config, classes):
+    return None
+
+build.description = wide.description = broken.description = nothing.description = hf_lwmm.NetworkDescription(
+    outputs=("lane", "kerb", "sky", "car", "bonnet"),
+    groups={"road": ["lane", "kerb"], "sky": ["sky"], "car": ["car"]},
+    image_mean=(0.5, 0.4, 0.3), image_std=(0.2, 0.3, 0.4), channel_order="BGR",
+)
+"""
+
+
+class Net(nn.Module):
+    """The network that `CODE` has, written again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.top = nn.Conv2d(3, 6, 3, 2, 1), nn.BatchNorm2d(6), nn.Conv2d(6, len(OUTPUTS), 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.top(self.norm(self.stem(pixels)).relu())  # type: ignore[no-any-return]
+
+
+def described(**changed: Any) -> Any:
+    """A factory of `Net` with a description."""
+
+    def factory(config: Any, classes: Any) -> nn.Module:
+        return Net()
+
+    given = {"outputs": OUTPUTS, "groups": GROUPS, "image_mean": MEAN, "image_std": STD, "channel_order": "BGR"}
+    factory.description = hf_lwmm.NetworkDescription(**{**given, **changed})  # type: ignore[attr-defined]
+    return factory
+
+
+OWN = hf_lwmm.NetworkOptions(network=described())
+NAMED = hf_lwmm.NetworkOptions(network="mine:build")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    paths = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        net = Net()
+        net.norm.running_mean += 0.1 * seed  # type: ignore[operator]
+        paths.append(tmp_path_factory.mktemp("own") / f"{'ab'[seed - 1]}.safetensors")
+        save_file(net.state_dict(), paths[-1])
+    return paths[0], paths[1]
+
+
+@pytest.fixture
+def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the module `mine`, and no other trace of it afterwards."""
+    (tmp_path / "mine.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    return tmp_path
+
+
+def iou_by_hand(model: Path, count: int) -> np.ndarray:
+    """IoU of each class over scenes: softmax over all outputs but the bonnet, summed within groups."""
+    net = Net().eval()
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in _arrays(model).items()})
+    hits, either = np.zeros(3), np.zeros(3)
+    for seed in range(count):
+        image, label = scene(seed)
+        values = np.asarray(image, np.float64)[..., ::-1] / 255
+        pixels = torch.from_numpy(((values - MEAN) / STD).transpose(2, 0, 1).copy()).float()[None]
+        with torch.no_grad():
+            shares = net(pixels).exp()
+            logits = torch.stack([shares[:, 0] + shares[:, 1], shares[:, 2], shares[:, 3]], 1).log()
+        guess = nn.functional.interpolate(logits, label.shape, mode="bilinear")[0].argmax(0).numpy()
+        for c in range(3):
+            hits[c] += ((guess == c) & (label == c)).sum()
+            either[c] += (((guess == c) | (label == c)) & (label != 255)).sum()
+    return hits / either
+
+
+def _arrays(model: Path) -> dict[str, np.ndarray]:
+    return load_file(model)
+
+
+def test_the_example_equals_the_original_code() -> None:
+    network = espnetv2.s05({}, espnetv2.OUTPUTS).eval()
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    kinds = {name: "int64" if name.endswith("tracked") else "float32" for name in shapes}
+    network.load_state_dict({n: torch.from_numpy(seeded(n, shape, kinds[n])) for n, shape in shapes.items()})
+    with torch.inference_mode():
+        assert_equals_reference(network(seeded_image(64, 96)), reference("espnetv2_s0.5")["logits"])
+
+
+def test_every_class_of_the_examples_data_set_has_its_outputs() -> None:
+    used = [name for members in espnetv2.CAMVID.groups.values() for name in members]
+    assert sorted([*used, "background"]) == sorted(espnetv2.OUTPUTS)
+    assert len(espnetv2.CAMVID.classes) == 11
+
+
+def test_grouped_logits_give_the_summed_probabilities_of_the_groups() -> None:
+    logits = torch.randn(2, 5, 3, 4)
+    sums = logits.softmax(1)
+    expected = torch.stack([sums[:, 0] + sums[:, 3], sums[:, 2]], 1)
+    expected = expected / expected.sum(1, keepdim=True)
+    torch.testing.assert_close(grouped(logits, [(0, 3), (2,)]).softmax(1), expected)
+
+
+def test_a_network_of_ones_own_is_scored_as_counted_by_hand(models: tuple[Path, Path], tmp_path: Path) -> None:
+    found = hf_lwmm.evaluate(models, tree(tmp_path / "data"), network=OWN)
+    assert found is not None and found.classes == tuple(GROUPS)
+    for path, scored in zip(models, found.models, strict=True):
+        np.testing.assert_allclose(scored.by_class, iou_by_hand(path, 5), rtol=1e-12)
+
+
+def test_the_command_line_finds_the_code_in_the_working_directory(
+    models: tuple[Path, Path], run: Run, code: Path
+) -> None:
+    tree(code / "data")
+    status, out, err = run("evaluate", *models, "--data", "data", "--network", "mine:build", "--json")
+    assert status == 0, err
+    assert f'"mean": {iou_by_hand(models[0], 5).mean()}'[:14] in out
+    status, _, err = run("predict", models[0], "data/images", "--output", "out", "--network", "mine:build")
+    assert status == 0 and (code / "out" / "0_labels.png").exists(), err
+    given = ("--data", "data", "--split", "all", "--network", "mine:build")
+    status, _, err = run("measure", models[0], "--output", "a.safetensors", *given)
+    assert status == 0 and (code / "a.safetensors").exists(), err
+
+
+def test_an_output_that_has_logits_is_taken(models: tuple[Path, Path]) -> None:
+    class Wrapped(Net):
+        def forward(self, pixels: Tensor) -> Any:
+            return type("Output", (), {"logits": super().forward(pixels)})
+
+    given = described()
+    wrapped: Any = lambda config, classes: Wrapped()  # noqa: E731
+    wrapped.description = given.description
+    pixels = torch.randn(1, 3, 16, 16)
+    outputs = [hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=each)).model(pixels) for each in (given, wrapped)]
+    assert torch.equal(outputs[0].logits, outputs[1].logits) and outputs[0].logits.shape == (1, 3, 8, 8)
+
+
+def test_weights_are_tuned_and_statistics_estimated_again(models: tuple[Path, Path], tmp_path: Path) -> None:
+    data = hf_lwmm.ImageSource(str(tree(tmp_path / "data")), split="all")
+    inputs = hf_lwmm.MergeInputs(tune_images=data, bn_images=data, eval_images=data, network=OWN)
+    knobs = hf_lwmm.Knobs(method=hf_lwmm.Adaptive(images=2, passes=4), bn_stats="recalibrate")
+    merged = hf_lwmm.merge(models, knobs=knobs, inputs=inputs, output=tmp_path / "merged")
+    assert merged.evaluation is not None and len(merged.evaluation.models) == 3
+    own, parents = _arrays(tmp_path / "merged" / "model.safetensors"), [_arrays(path) for path in models]
+    expected = np.zeros(6)
+    net = Net()
+    net.load_state_dict({name: torch.from_numpy(value) for name, value in own.items()})
+    for seed in range(5):
+        values = np.asarray(scene(seed)[0], np.float64)[..., ::-1] / 255
+        pixels = torch.from_numpy(((values - MEAN) / STD).transpose(2, 0, 1).copy()).float()[None]
+        expected += net.stem(pixels).mean((0, 2, 3)).detach().numpy() / 5
+    np.testing.assert_allclose(own["norm.running_mean"], expected, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(own["norm.running_mean"], np.mean([each["norm.running_mean"] for each in parents], 0))
+
+
+def test_a_sweep_runs_it_by_name(models: tuple[Path, Path], code: Path) -> None:
+    data, axes = tree(code / "data"), hf_lwmm.SweepAxes(methods=("isotropic",))
+    found = hf_lwmm.sweep(models, data, code / "sweep.parquet", axes=axes, network=NAMED)
+    singles = {row.name: row.score for row in found.rows if len(row.candidate.models) == 1}
+    assert sorted(singles.values()) == pytest.approx(sorted(iou_by_hand(path, 5).mean() for path in models))
+    with pytest.raises(PlanError, match="for its other processes: network='module:function'"):
+        hf_lwmm.sweep(models, data, code / "other.parquet", axes=axes, network=OWN)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("mine", "write module:factory, such as"),
+        ("nowhere.mine:build", "there is no module nowhere in"),
+        ("mine:bild", "mine has no bild. Did you mean build?"),
+        ("mine:CODE", "mine has no CODE"),
+        ("mine:hf_lwmm", "hf_lwmm is no function or class, but a module"),
+        ("mine:wide", r"does not fit Net: \d have another shape \(stem.weight is \(6, 3, 3, 3\), not \(12, "),
+        ("mine:plain", "nothing names the outputs of a.safetensors"),
+        ("mine:broken", "the factory fails: KeyError: 'depth'"),
+        ("mine:nothing", "must return a torch.nn.Module, not a NoneType"),
+        ("unready:build", "unready needs the module absent_package, which is missing"),
+        ("faulty:build", "importing faulty fails: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_what_is_wrong_with_the_code_is_said(
+    models: tuple[Path, Path], code: Path, given: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code / "unready.py").write_text("import absent_package\n")
+    (code / "faulty.py").write_text("1 / 0\n")
+    with pytest.raises(HfLwmmError, match=message):
+        hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=given))
+
+
+def test_names_that_do_not_fit_are_listed_on_both_sides(models: tuple[Path, Path], tmp_path: Path) -> None:
+    renamed = {name.replace("top.", "head."): torch.from_numpy(value) for name, value in _arrays(models[0]).items()}
+    save_file(renamed, tmp_path / "renamed.safetensors")
+    with pytest.raises(LayoutError, match=r"2 slots are missing \(top.*\); 2 of its own are unknown there \(head"):
+        hf_lwmm.load(tmp_path / "renamed.safetensors", OWN)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"outputs": ("lane", "lane")}, "outputs must be different texts"),
+        ({"groups": {"road": ["lane", "path"]}}, "the group 'road' has no output to be 'path'"),
+        ({"groups": {"road": ["lane"], "way": ["lane"]}}, "the output 'lane' is in two groups, 'road' and 'way'"),
+        ({"groups": {"road": "lane"}}, "the group 'road' must be a list of outputs"),
+        ({"outputs": ()}, "groups are of outputs, and outputs has no names"),
+        ({"channel_order": "RBG"}, "channel_order is RGB or BGR, not 'RBG'"),
+        ({"size": (240,)}, r"size is \(height, width\)"),
+        ({"image_std": (0.2, 0.2, 0)}, "image_std above 0"),
+    ],
+)
+def test_descriptions_are_checked(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlanError, match=message):
+        described(**changed)
+
+
+def test_outputs_of_another_number_or_kind_are_refused(models: tuple[Path, Path], tmp_path: Path) -> None:
+    fewer = hf_lwmm.NetworkOptions(network=described(outputs=(*OUTPUTS, "more")))
+    data = tree(tmp_path / "data")
+    with pytest.raises(PlanError, match="returns 5 outputs, but 6 are named"):
+        hf_lwmm.evaluate([models[0]], data, network=fewer)
+
+    class Flat(Net):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return super().forward(pixels).mean((2, 3))
+
+    flat: Any = lambda config, classes: Flat()  # noqa: E731
+    flat.description = described().description
+    with pytest.raises(PlanError, match=r"must return logits \(N, outputs, h, w\), or have .logits, not 2 dimensions"):
+        hf_lwmm.evaluate([models[0]], data, network=hf_lwmm.NetworkOptions(network=flat))
+
+
+def test_names_of_outputs_come_from_labels_where_nothing_else_has_them(models: tuple[Path, Path]) -> None:
+    bare: Any = lambda config, classes: Net()  # noqa: E731
+    loaded = hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=bare, labels=(OUTPUTS,)))
+    assert loaded.classes == OUTPUTS and any("normalised as ImageNet's" in note for note in loaded.notes)
+
+
+def test_it_is_neither_exported_nor_permuted(models: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="a network of your own code"):
+        hf_lwmm.export(models[0], tmp_path / "out", network=OWN)
+    with pytest.raises(PlanError, match=r"permuting knows MiT and ResNet, not unknown network. Merge it without"):
+        hf_lwmm.plan(models, knobs=hf_lwmm.Knobs(method=hf_lwmm.Permutation()))
+
+
+def test_partial_results_are_of_this_code_alone(models: tuple[Path, Path], code: Path) -> None:
+    texts = []
+    for source in (CODE, CODE.replace(".relu()", ".tanh()")):
+        (code / "mine.py").write_text(source)
+        sys.modules.pop("mine", None)
+        importlib.invalidate_caches()
+        texts.append(hf_lwmm.load(models[0], NAMED).own_code)
+    assert texts[0] != texts[1]
