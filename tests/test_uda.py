@@ -298,7 +298,7 @@ def test_gain_is_antisymmetric_and_its_interval_holds_the_difference(columns: in
             if columns == 4:
                 counts[..., 0] *= draw.uniform(0.5, 1)  # the matches' summed IoU
                 counts[..., 1] = np.ceil(counts[..., 0])
-        first, second = (Scored(c, 100 * float(MEANS[columns](c.sum(axis=0)))) for c in (one, other))
+        first, second = (Scored(c) for c in (one, other))
         gain, low, high = first.gain(second)
         assert gain == first.mean - second.mean and low <= gain <= high
         assert second.gain(first) == pytest.approx((-gain, -high, -low))

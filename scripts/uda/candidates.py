@@ -65,16 +65,31 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scored:
-    """The counts of a candidate, (images, classes, K), and its score in per cent, a mean over classes."""
+    """The counts of a candidate, (images, classes, K), and its score in per cent, a mean over classes.
+
+    The images of a film are resampled in runs of `block`, because neighbouring frames are alike.
+    """
 
     counts: Counts = field(repr=False)
-    mean: float
+    block: int = 1
+
+    @property
+    def mean(self) -> float:
+        return self.part(slice(None))
+
+    def part(self, images: slice) -> float:
+        """The score on some of the images."""
+        return 100 * float(MEANS[self.counts.shape[-1]](self.counts[images].sum(axis=0)))
 
     def gain(self, over: Scored) -> tuple[float, float, float]:
-        """The difference to another candidate on the same images, and its 95 % interval over images."""
+        """The difference to another candidate on the same images, and its 95 % interval over them or their blocks."""
         mean = summed(MEANS[self.counts.shape[-1]])
-        low, high = interval(score_resamples(self.counts, mean) - score_resamples(over.counts, mean))
+        own, others = self._blocks(), over._blocks()
+        low, high = interval(score_resamples(own, mean) - score_resamples(others, mean))
         return self.mean - over.mean, 100 * low, 100 * high
+
+    def _blocks(self) -> Counts:
+        return np.add.reduceat(self.counts, range(0, len(self.counts), self.block), axis=0)
 
 
 # The score of summed counts, by how many numbers they have for a class.
@@ -85,12 +100,14 @@ MEANS: Mapping[int, Callable[[Counts], Any]] = {2: average_accuracy, 3: mean_iou
 class Bench:
     """Trained runs under a folder, and the data that they are scored on by name.
 
-    `data` gives, for each name, labelled frames, or crops with a class each. Tables are over `seeds` of the training.
+    `data` gives, for each name, labelled frames, or crops with a class each; `blocks` gives the length of the runs in
+    which those of a film are resampled. Tables are over `seeds` of the training.
     """
 
     out: Path
     data: Mapping[str, Callable[[], Frames]]
     seeds: tuple[int, ...] = (1, 2, 3)
+    blocks: Mapping[str, int] = field(default_factory=dict)
     _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
     _logits: dict[tuple[str, str], list[Logits]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -135,7 +152,7 @@ class Bench:
             np.savez_compressed(working, counts=counts, candidate=str(candidate))
             working.replace(stored)
             log.info("%s on %s: %.1f s", candidate, on, time.perf_counter() - started)
-        return Scored(counts, 100 * float(MEANS[counts.shape[-1]](counts.sum(axis=0))))
+        return Scored(counts, self.blocks.get(on, 1))
 
     def _key(self, candidate: Candidate, on: str, task: str) -> str:
         digests = [self._digest(model) for model in candidate.models]

@@ -1,0 +1,200 @@
+"""What merges gain over the best parent, against what can be known of a pair beforehand.
+
+The rows are written as JSON beside the picture. Rows of other benches with the same keys, in files named
+`gains-NAME.json`, are drawn and counted with them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+from scipy.stats import spearmanr
+
+from hf_lwmm.publishing.plots.style import colour, legend_above, picture
+from scripts.uda.candidates import Bench, Candidate, Scored
+from scripts.uda.cells import STYLES, TARGETS, alone, parts_of_mixed, table, to_best
+from scripts.uda.specialists import METHODS, merge_of
+from scripts.uda.tables import CNN, HRDA
+from scripts.uda.train import QUARTERS, run_of
+
+SPECIALISTS = tuple(f"segformer-{style}" for style in STYLES)
+SHARING = ("segformer-gta-synthia", "segformer-synthia-night", "segformer-all")
+BATCHNORM = (("segformer-gta-free", "segformer-night-free"), ("cnn-gta-frozen", "cnn-night-frozen"),
+             ("cnn-gta-free", "cnn-night-free"))  # fmt: skip
+PREDICTORS = {
+    "overlap": "overlap of the training data",
+    "relative": "relative L2 distance",
+    "cosine": "1 - cosine of the weights",
+    "agreement": "cosine of the changes",
+    "steps": "steps since the start",
+}
+OWN = "own"  # the style of one of the two models
+_LOGARITHMIC = ("relative", "cosine")
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What the merge of two models gains over the better one on a target, in points of the score."""
+
+    bench: str
+    models: tuple[str, str]
+    overlap: float  # training images that both saw, as a share of those that either saw
+    relative: float  # L2 distance of the weights, relative to the first model's norm
+    cosine: float  # 1 - cosine of the weights
+    agreement: float | None  # cosine of the two models' changes from their start
+    steps: int  # of each model since the start
+    frozen: bool  # BatchNorm statistics
+    target: str
+    method: str
+    gain: float
+    low: float
+    high: float
+
+
+def pairs(seeds: Sequence[int]) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of models: of different, of shared and of the same data, of several lengths and strategies."""
+    last = QUARTERS
+    for seed in seeds:
+        own = [run if seed == 1 else f"{run}@{seed}" for run in SPECIALISTS]
+        yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(own, 2))
+    for run in SPECIALISTS:
+        of_seeds = [run if seed == 1 else f"{run}@{seed}" for seed in seeds]
+        yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(of_seeds, 2))
+    for quarter in range(1, last):
+        yield from ((f"{a}/{quarter}", f"{b}/{quarter}") for a, b in combinations(SPECIALISTS, 2))
+    for a in SHARING:
+        yield from ((f"{a}/{last}", f"{b}/{last}") for b in SPECIALISTS)
+    yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(SHARING, 2))
+    yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in BATCHNORM)
+    for family in (CNN, HRDA):
+        yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(family, 2))
+
+
+def measured(bench: Bench, runs: Mapping[str, Mapping[str, Any]]) -> list[Gain]:
+    """Return the gains of all pairs whose models were trained; `runs` are those of bench.yaml."""
+    found = []
+    for models in pairs(bench.seeds):
+        if bench.missing(*models):
+            continue
+        first, second = (run_of(dict(runs), model.split("/")[0]) for model in models)
+        ours, theirs = set(first["sources"]), set(second["sources"])
+        facts = {
+            "bench": f"rendered, {models[0].split('-')[0].replace('mic', 'hrda').replace('pipa', 'hrda')}",
+            "models": models,
+            "overlap": len(ours & theirs) / len(ours | theirs),
+            "steps": int(models[0].split("/")[1]) * first["steps"] // QUARTERS,
+            "frozen": bool(first["frozen"]),
+            **distances(*(bench.folder(model) for model in (*models, f"{first['start']}/{QUARTERS}"))),
+        }
+        for method in METHODS:
+            for on in TARGETS:
+                gain = to_best(bench, merge_of(bench, models, method, on), models, on)
+                found.append(Gain(**facts, target=on, method=method, gain=gain[0], low=gain[1], high=gain[2]))
+            for style in sorted(ours if len(ours) == 1 else ()):
+                gain = _on_style(bench, models, method, style)
+                found.append(Gain(**facts, target=OWN, method=method, gain=gain[0], low=gain[1], high=gain[2]))
+    return found
+
+
+def _on_style(bench: Bench, models: Sequence[str], method: str, style: str) -> tuple[float, float, float]:
+    """Return the gain on the frames of one style; the anchor is the first model, whose style it is."""
+
+    def part(scored: Scored) -> Scored:
+        return Scored(scored.counts[parts_of_mixed(len(scored.counts))[style]])
+
+    singles = [part(alone(bench, model, "mixed")) for model in models]
+    merged = part(bench.score(Candidate(tuple(models), method), "mixed"))
+    return merged.gain(max(singles, key=lambda single: single.mean))
+
+
+def distances(first: Path, second: Path, start: Path) -> dict[str, float | None]:
+    """Return how far two models are apart over all weights that they and their start share, without statistics."""
+    stored = [load_file(folder / "model.safetensors") for folder in (first, second, start)]
+    names = [name for name, tensor in stored[0].items() if _learned(name, tensor)]
+    shared = [
+        name for name in names if all(name in each and each[name].shape == stored[0][name].shape for each in stored)
+    ]
+    a, b, origin = (np.concatenate([each[name].ravel() for name in shared]).astype(np.float64) for each in stored)
+    return {
+        "relative": float(np.linalg.norm(a - b) / np.linalg.norm(a)),
+        "cosine": float(1 - _cosine(a, b)),
+        "agreement": float(_cosine(a - origin, b - origin)),
+    }
+
+
+def _learned(name: str, tensor: np.ndarray) -> bool:
+    return tensor.dtype.kind == "f" and not name.endswith(("running_mean", "running_var"))
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path) -> list[str]:
+    """Return the section on what predicts a gain; its rows and its figure are written to `pictures`."""
+    rows = measured(bench, runs)
+    (pictures / "gains.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    for path in sorted(pictures.glob("gains-*.json")):
+        rows += [Gain(**{**row, "models": tuple(row["models"])}) for row in json.loads(path.read_text())]
+    if not rows:
+        return []
+    draw(rows, pictures / "gains.png")
+    targets = list(dict.fromkeys(row.target for row in rows))
+    cells = []
+    for method in METHODS:
+        for target in targets:
+            chosen = [row for row in rows if (row.target, row.method) == (target, method)]
+            clear = sum(row.low > 0 for row in chosen), sum(row.high < 0 for row in chosen)
+            by = [_rank_correlation(chosen, predictor) for predictor in PREDICTORS]
+            cells.append((method, target, str(len(chosen)), f"{clear[0]} / {clear[1]}", *by))
+    return [
+        "## What predicts a gain",
+        "",
+        f"![Gain over the best parent against what is known of a pair]({pictures.name}/gains.png)",
+        "",
+        "Each point is the isotropic merge of two models. The table has, for both methods, how many pairs gain or lose "
+        "beyond the interval, and Spearman's rank correlation of the gain with each quantity; where it is near 0, the "
+        f"quantity does not tell. On `{OWN}` the target is the style of one of the two models. The rows are in "
+        f"[gains.json]({pictures.name}/gains.json).",
+        "",
+        *table(["method", "target", "pairs", "gain / lose", *PREDICTORS.values()], cells),
+    ]
+
+
+def _rank_correlation(rows: Sequence[Gain], predictor: str) -> str:
+    known = [(value, row.gain) for row in rows if (value := getattr(row, predictor)) is not None]
+    if len({value for value, _ in known}) < 2:
+        return ""
+    return f"{spearmanr(*zip(*known, strict=True)).statistic:+.2f}"
+
+
+def draw(rows: Sequence[Gain], path: Path) -> None:
+    """Draw the gain of isotropic merges against each predictor, a row of panels for each target."""
+    rows = [row for row in rows if row.method == "isotropic"]
+    targets, benches = (list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("target", "bench"))
+    with picture(path, 0.4 + 1.5 * len(targets)) as figure:
+        grid = figure.subplots(len(targets), len(PREDICTORS), squeeze=False, sharey="row", sharex="col")
+        for axes_of_target, target in zip(grid, targets, strict=True):
+            axes_of_target[0].set_ylabel(f"gain on {target}", fontsize=7)
+            for axes, predictor in zip(axes_of_target, PREDICTORS, strict=True):
+                axes.axhline(0, color="black", linewidth=0.6)
+                for index, name in enumerate(benches):
+                    own = [row for row in rows if (row.bench, row.target) == (name, target)]
+                    known = [row for row in own if getattr(row, predictor) is not None]
+                    values = [getattr(row, predictor) for row in known]
+                    gains = [row.gain for row in known]
+                    faces = [colour(index) if row.frozen else "none" for row in known]
+                    axes.scatter(values, gains, s=9, c=faces, edgecolors=colour(index), linewidths=0.7, label=name)
+                if predictor in _LOGARITHMIC:
+                    axes.set_xscale("log")
+                axes.tick_params(labelsize=6)
+        for axes, label in zip(grid[-1], PREDICTORS.values(), strict=True):
+            axes.set_xlabel(label, fontsize=7)
+        legend_above(figure, grid[0][0], benches)
