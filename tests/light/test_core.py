@@ -44,14 +44,14 @@ def core(tmp_path: Path) -> Core:
 @pytest.fixture
 def models(api: HfApi) -> tuple[str, str]:
     """The quick start's two trained SegFormers, on the Hub."""
-    for folder in ("gta-to-night", "synthia-to-night"):
+    for folder in ("streets-gta", "streets-night"):
         api.create_repo(f"org/{folder}", exist_ok=True)
         api.upload_folder(repo_id=f"org/{folder}", folder_path=MODELS / folder)
-    return "org/gta-to-night", "org/synthia-to-night"
+    return "org/streets-gta", "org/streets-night"
 
 
 def test_the_main_job_from_pull_to_pushed_card(core: Core, models: tuple[str, str], api: HfApi) -> None:
-    repo = "local/gta-to-night-lwmm"
+    repo = "local/streets-gta-lwmm"
     merged = core("merge", *models, "--anchor", models[0], "--push")
     assert merged.returncode == 0 and repo in merged.stdout, merged
     assert "plots/layer_weights.png" in merged.stderr and "pip install 'hf-lwmm[plots]'" in merged.stderr
@@ -93,7 +93,7 @@ WITHOUT_EXTRAS = {
     "inspect A B": "MiT",
     "diff A B": "cosine",
     "merge A B --method slerp --dry-run": "mit.stage0",
-    "search --like A": "org/synthia-to-night",
+    "search --like A": "org/streets-night",
     "convert A nvidia.safetensors --to nvidia": "nvidia.safetensors",
     "methods": "layerwise",
     "--help": "reproduce",
