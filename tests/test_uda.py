@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -17,6 +18,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.numpy import load_file
 
 import hf_lwmm
 from hf_lwmm.evaluation.inference import classify, predict_logits
@@ -28,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.uda import cells, figures, objects, tables  # noqa: E402
 from scripts.uda import train as trainer  # noqa: E402
-from scripts.uda.candidates import MEANS, Bench, Candidate, Scored, panoptic_means  # noqa: E402
+from scripts.uda.candidates import Bench, Candidate, Scored, panoptic_means  # noqa: E402
 from scripts.uda.cells import NEW, STYLES  # noqa: E402
 from scripts.uda.data import Frames, joined, rendered  # noqa: E402
 from scripts.uda.document import document as whole_document  # noqa: E402
@@ -322,3 +324,41 @@ def test_gain_is_antisymmetric_and_its_interval_holds_the_difference(columns: in
         assert gain == first.mean - second.mean and low <= gain <= high
         assert second.gain(first) == pytest.approx((-gain, -high, -low))
         assert first.gain(first) == (0, 0, 0)
+
+
+def test_frames_of_a_film_are_resampled_in_blocks() -> None:
+    draw = np.random.default_rng(0)
+    one, other = (draw.integers(1, 9, (6, 5, 3)) for _ in range(2))
+    films = [Scored(np.repeat(counts, 4, axis=0), block=4) for counts in (one, other)]
+    gain = films[0].gain(films[1])
+    assert gain == pytest.approx(Scored(one).gain(Scored(other)))  # four frames alike say no more than one
+    low, high = Scored(films[0].counts).gain(Scored(films[1].counts))[1:]
+    assert high - low < gain[2] - gain[1]
+
+
+def test_a_gain_is_over_the_best_parent_and_comes_with_what_was_known(bench: Bench, document: str, root: Path) -> None:
+    assert "What predicts a gain" in document
+    rows = json.loads((root / "first" / "pictures" / "gains.json").read_text())
+    pair = ["segformer-gta/4", "segformer-night/4"]
+    found = {(row["target"], row["method"]): row for row in rows if row["models"] == pair}
+    assert set(found) == {(on, m) for on in ("mixed", "new", "own") for m in ("isotropic", "layerwise")}
+    merge = bench.score(Candidate(tuple(pair), "isotropic"), "new").mean
+    parents = [bench.score(Candidate((model,)), "new").mean for model in pair]
+    row = found["new", "isotropic"]
+    assert row["gain"] == pytest.approx(merge - max(parents), abs=0.001) and row["low"] <= row["gain"] <= row["high"]
+    assert (row["overlap"], row["steps"], row["frozen"]) == (0, 4, True)
+    same = next(row for row in rows if row["models"] == ["segformer-gta/4", "segformer-gta@2/4"])
+    assert same["overlap"] == 1
+    states = [load_file(bench.folder(model) / "model.safetensors") for model in (*pair, "segformer/4")]
+    names = [name for name, value in states[0].items() if value.dtype.kind == "f" and "running" not in name]
+    a, b, start = (np.concatenate([state[name].ravel() for name in names]).astype(float) for state in states)
+    assert row["relative"] == pytest.approx(np.linalg.norm(a - b) / np.linalg.norm(a), rel=1e-3)
+    alike = (a - start) @ (b - start) / np.linalg.norm(a - start) / np.linalg.norm(b - start)
+    assert row["agreement"] == pytest.approx(alike, abs=1e-3)
+
+
+def test_specialists_keep_the_statistics_of_their_start(bench: Bench) -> None:
+    states = [load_file(bench.folder(f"{run}/4") / "model.safetensors") for run in ("cnn", "cnn-gta-fada")]
+    statistics = [name for name in states[0] if "running" in name]
+    assert statistics and all(np.array_equal(states[0][name], states[1][name]) for name in statistics)
+    assert any(not np.array_equal(states[0][name], states[1][name]) for name in states[0])

@@ -31,9 +31,9 @@ tags: [semantic-segmentation, segformer, synthetic]
 # {name}
 
 A SegFormer of {thousands:,},000 weights for trying out hf-lwmm. It was trained for 500 steps on rendered street scenes
-of the styles "gta", "synthia" and "night", as the other model of the quick start was, and then for 600 steps on "{source}"
-alone, with its BatchNorm statistics frozen. No model has seen "evening" and "fog". Not for any other use. mIoU in per
-cent over 11 classes, on {frames} other frames of each style:
+of the styles "gta", "synthia" and "night", together with the quick start's other model, and then for 600 steps on
+"{source}" alone, with its BatchNorm statistics frozen. Neither has seen "evening" and "fog". Not for any other use.
+mIoU in per cent over 11 classes, on {frames} other frames of each style:
 
 | style | mIoU |
 | --- | --- |

@@ -140,7 +140,8 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path) -> list[str]:
     """Return the section on what predicts a gain; its rows and its figure are written to `pictures`."""
     rows = measured(bench, runs)
-    (pictures / "gains.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    lines = ",\n".join(json.dumps(_rounded(asdict(row))) for row in rows)
+    (pictures / "gains.json").write_text(f"[\n{lines}\n]\n")
     for path in sorted(pictures.glob("gains-*.json")):
         rows += [Gain(**{**row, "models": tuple(row["models"])}) for row in json.loads(path.read_text())]
     if not rows:
@@ -166,6 +167,10 @@ def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path)
         "",
         *table(["method", "target", "pairs", "gain / lose", *PREDICTORS.values()], cells),
     ]
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in row.items()}
 
 
 def _rank_correlation(rows: Sequence[Gain], predictor: str) -> str:
