@@ -25,6 +25,7 @@ CARD = """---
 license: apache-2.0
 library_name: transformers
 pipeline_tag: image-segmentation
+datasets: [rendered-streets-{source}]
 tags: [semantic-segmentation, segformer, synthetic]
 ---
 
