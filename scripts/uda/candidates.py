@@ -75,11 +75,11 @@ class Scored:
 
     @property
     def mean(self) -> float:
-        return self.part(slice(None))
+        return 100 * float(MEANS[self.counts.shape[-1]](self.counts.sum(axis=0)))
 
-    def part(self, images: slice) -> float:
-        """The score on some of the images."""
-        return 100 * float(MEANS[self.counts.shape[-1]](self.counts[images].sum(axis=0)))
+    def part(self, images: slice) -> Scored:
+        """The same candidate on some of the images."""
+        return Scored(self.counts[images], self.block)
 
     def gain(self, over: Scored) -> tuple[float, float, float]:
         """The difference to another candidate on the same images, and its 95 % interval over them or their blocks."""

@@ -22,10 +22,20 @@ TARGETS = {
 }
 
 
-def parts_of_mixed(count: int) -> dict[str, slice]:
-    """Return where the frames of each style are in the mixed target of `count` frames."""
-    each = count // len(STYLES)
-    return {style: slice(index * each, (index + 1) * each) for index, style in enumerate(STYLES)}
+def whole_of(on: str) -> str:
+    """Return the target whose frames contain those of a style, or a target itself; with " test", of its test frames."""
+    name, space, test = on.partition(" ")
+    return ("mixed" if name in STYLES else "new" if name in NEW else name) + space + test
+
+
+def on_part(scored: Scored, on: str) -> Scored:
+    """Return what was scored on `whole_of(on)` on the frames of one style; a target has its frames style by style."""
+    name = on.split(" ")[0]
+    for styles in (STYLES, NEW):
+        if name in styles:
+            each = len(scored.counts) // len(styles)
+            return scored.part(slice(styles.index(name) * each, (styles.index(name) + 1) * each))
+    return scored
 
 
 def quarters(run: str) -> list[str]:
@@ -106,8 +116,8 @@ def not_seeded(bench: Bench, *models: str) -> list[str]:
 
 
 def alone(bench: Bench, model: str, on: str) -> Scored:
-    """Score a single model."""
-    return bench.score(Candidate((model,)), on)
+    """Score a single model on a target, or on the frames of a style of it."""
+    return on_part(bench.score(Candidate((model,)), whole_of(on)), on)
 
 
 def merged(bench: Bench, models: Sequence[str], on: str, task: str = "semantic") -> dict[str, Scored]:

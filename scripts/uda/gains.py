@@ -18,8 +18,8 @@ from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
 from hf_lwmm.publishing.plots.style import colour, legend_above, picture
-from scripts.uda.candidates import Bench, Candidate, Scored
-from scripts.uda.cells import STYLES, TARGETS, alone, parts_of_mixed, table, to_best
+from scripts.uda.candidates import Bench
+from scripts.uda.cells import NEW, STYLES, TARGETS, table, to_best
 from scripts.uda.specialists import METHODS, merge_of
 from scripts.uda.tables import CNN, HRDA
 from scripts.uda.train import QUARTERS, run_of
@@ -94,24 +94,12 @@ def measured(bench: Bench, runs: Mapping[str, Mapping[str, Any]]) -> list[Gain]:
             **distances(*(bench.folder(model) for model in (*models, f"{first['start']}/{QUARTERS}"))),
         }
         for method in METHODS:
-            for on in TARGETS:
+            own = tuple(ours) if len(ours) == 1 else ()
+            for on in (*TARGETS, *NEW, *own):
                 gain = to_best(bench, merge_of(bench, models, method, on), models, on)
-                found.append(Gain(**facts, target=on, method=method, gain=gain[0], low=gain[1], high=gain[2]))
-            for style in sorted(ours if len(ours) == 1 else ()):
-                gain = _on_style(bench, models, method, style)
-                found.append(Gain(**facts, target=OWN, method=method, gain=gain[0], low=gain[1], high=gain[2]))
+                target = OWN if on in own else on
+                found.append(Gain(**facts, target=target, method=method, gain=gain[0], low=gain[1], high=gain[2]))
     return found
-
-
-def _on_style(bench: Bench, models: Sequence[str], method: str, style: str) -> tuple[float, float, float]:
-    """Return the gain on the frames of one style; the anchor is the first model, whose style it is."""
-
-    def part(scored: Scored) -> Scored:
-        return Scored(scored.counts[parts_of_mixed(len(scored.counts))[style]])
-
-    singles = [part(alone(bench, model, "mixed")) for model in models]
-    merged = part(bench.score(Candidate(tuple(models), method), "mixed"))
-    return merged.gain(max(singles, key=lambda single: single.mean))
 
 
 def distances(first: Path, second: Path, start: Path) -> dict[str, float | None]:

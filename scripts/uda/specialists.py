@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from scripts.uda.candidates import Bench, Candidate, Scored
 from scripts.uda.cells import (
+    NEW,
     STYLES,
     TARGETS,
     alone,
     last,
     not_trained,
     of_seeds,
-    parts_of_mixed,
+    on_part,
     spread,
     table,
     to_best,
+    whole_of,
     with_interval,
 )
 
@@ -41,17 +43,18 @@ MERGES = {
         ("cnn-gta-free", "cnn-night-free"),
     ),
 }
+COLUMNS = (*STYLES, *NEW, *TARGETS)
 JOINT = ("segformer-all", "cnn-all")
 
 
 def merge_of(bench: Bench, models: Sequence[str], method: str, on: str) -> Scored:
-    """Score a merge on a target or on its test frames; the anchor is the best model on the other, val frames."""
-    return bench.score(Candidate(anchor_first(bench, models, on), method), on)
+    """Score a merge on a target or a style of it; the anchor is the best model on the val frames of the whole target."""
+    return on_part(bench.score(Candidate(anchor_first(bench, models, on), method), whole_of(on)), on)
 
 
 def anchor_first(bench: Bench, models: Sequence[str], on: str) -> tuple[str, ...]:
     """Return the models, in descending order of their score on the val frames of a target."""
-    val = on.removesuffix(" test")
+    val = whole_of(on).removesuffix(" test")
     return tuple(sorted(models, key=lambda model: -alone(bench, model, val).mean))
 
 
@@ -79,28 +82,25 @@ def specialists(bench: Bench, *, test: bool) -> list[str]:
     if not rows:
         return missing
     return [
-        *table(["models", "merge", *STYLES, *TARGETS], rows),
-        *table(["models with", "merge of", "method", "seeds", *TARGETS], gains),
+        *table(["models", "merge", *COLUMNS], rows),
+        *table(["models with", "merge of", "method", "seeds", *COLUMNS], gains),
         *missing,
     ]
 
 
 def _scores(bench: Bench, trained: Sequence[Sequence[str]], method: str | None, suffix: str) -> list[str]:
-    """Return the cells with the scores by style, from the mixed frames, and by target."""
+    """Return the cells with the scores by style and by target."""
 
     def scored(models: Sequence[str], on: str) -> Scored:
         return alone(bench, models[0], on) if method is None else merge_of(bench, models, method, on)
 
-    mixed = [scored(models, f"mixed{suffix}") for models in trained]
-    parts = parts_of_mixed(len(mixed[0].counts)).values()
-    by_style = [spread([each.part(part) for each in mixed]) for part in parts]
-    return [*by_style, *(spread([scored(models, f"{on}{suffix}").mean for models in trained]) for on in TARGETS)]
+    return [spread([scored(models, f"{on}{suffix}").mean for models in trained]) for on in COLUMNS]
 
 
 def _gains(bench: Bench, trained: Sequence[Sequence[str]], method: str, suffix: str) -> list[str]:
     """Return the gain over the best parent on each target: of the one seed, or over seeds with how many are clear."""
     cells = []
-    for on in (f"{target}{suffix}" for target in TARGETS):
+    for on in (f"{column}{suffix}" for column in COLUMNS):
         found = [to_best(bench, merge_of(bench, models, method, on), models, on) for models in trained]
         if len(found) == 1:
             cells.append(with_interval(found[0]))

@@ -14,6 +14,7 @@ from scripts.uda.candidates import Bench, Candidate, panoptic_means
 from scripts.uda.cells import (
     MERGES,
     METHODS,
+    NEW,
     STYLES,
     TARGETS,
     alone,
@@ -30,7 +31,6 @@ from scripts.uda.cells import (
     numbers,
     of_seeds,
     over_seeds,
-    parts_of_mixed,
     quarters,
     seeded,
     spread,
@@ -60,11 +60,9 @@ def controls(bench: Bench) -> list[str]:
     for run in runs:
         if bench.missing(last(run)):
             continue
-        mixed = alone(bench, last(run), "mixed")
-        styles = (number(mixed.part(part)) for part in parts_of_mixed(len(mixed.counts)).values())
-        rows.append((f"`{run}`", *styles, *(number(alone(bench, last(run), on).mean) for on in TARGETS)))
+        rows.append((f"`{run}`", *(number(alone(bench, last(run), on).mean) for on in (*STYLES, *NEW, *TARGETS))))
     missing = not_trained(bench, *map(last, runs))
-    return [*table(["run", *STYLES, *TARGETS], rows), *missing] if rows else missing
+    return [*table(["run", *STYLES, *NEW, *TARGETS], rows), *missing] if rows else missing
 
 
 def table2(bench: Bench, on: str) -> list[str]:
