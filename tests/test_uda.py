@@ -341,9 +341,8 @@ def test_a_gain_is_over_the_best_parent_and_comes_with_what_was_known(bench: Ben
     rows = json.loads((root / "first" / "pictures" / "gains.json").read_text())
     pair = ["segformer-gta/4", "segformer-night/4"]
     found = {(row["target"], row["method"]): row for row in rows if row["models"] == pair}
-    assert set(found) == {
-        (on, m) for on in ("mixed", "new", "evening", "fog", "own") for m in ("isotropic", "layerwise")
-    }
+    targets, methods = ("mixed", "new", "evening", "fog", "own"), ("isotropic", "layerwise")
+    assert set(found) == {(on, method) for on in targets for method in methods}
     merge = bench.score(Candidate(tuple(pair), "isotropic"), "new").mean
     parents = [bench.score(Candidate((model,)), "new").mean for model in pair]
     row = found["new", "isotropic"]

@@ -48,7 +48,7 @@ JOINT = ("segformer-all", "cnn-all")
 
 
 def merge_of(bench: Bench, models: Sequence[str], method: str, on: str) -> Scored:
-    """Score a merge on a target or a style of it; the anchor is the best model on the val frames of the whole target."""
+    """Score a merge on a target or a style of it; the anchor is the best model on the whole target's val frames."""
     return on_part(bench.score(Candidate(anchor_first(bench, models, on), method), whole_of(on)), on)
 
 

@@ -20,7 +20,7 @@ from hf_lwmm.errors import EXTRAS
 
 MODELS = Path(__file__).parents[2] / "scripts" / "quickstart" / "models"
 # Of model.safetensors, when the quick start's models are merged with all defaults.
-MERGED = "fc5750f9335a1819a3c29c64309d71034456a515d06367e4e6b7edf728eb97a0"
+MERGED = "f4a341eb66e9038707481d5f737822948ab6aa0e1d9f896dd1122e597e11605e"
 
 _BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({list(EXTRAS)})); "
 _COMMAND = _BLOCKED + "from hf_lwmm.cli import main; main()"
