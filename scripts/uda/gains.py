@@ -25,7 +25,7 @@ from scripts.uda.tables import CNN, HRDA
 from scripts.uda.train import QUARTERS, run_of
 
 SPECIALISTS = tuple(f"segformer-{style}" for style in STYLES)
-SHARING = ("segformer-gta-synthia", "segformer-synthia-night", "segformer-all")
+SHARING = "segformer-all"  # which saw a third of its data together with each specialist
 BATCHNORM = (("segformer-gta-free", "segformer-night-free"), ("cnn-gta-frozen", "cnn-night-frozen"),
              ("cnn-gta-free", "cnn-night-free"))  # fmt: skip
 PREDICTORS = {
@@ -64,15 +64,10 @@ def pairs(seeds: Sequence[int]) -> Iterator[tuple[str, str]]:
     for seed in seeds:
         own = [run if seed == 1 else f"{run}@{seed}" for run in SPECIALISTS]
         yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(own, 2))
-    for run in SPECIALISTS:
-        of_seeds = [run if seed == 1 else f"{run}@{seed}" for seed in seeds]
-        yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(of_seeds, 2))
-    for quarter in range(1, last):
-        yield from ((f"{a}/{quarter}", f"{b}/{quarter}") for a, b in combinations(SPECIALISTS, 2))
-    for a in SHARING:
-        yield from ((f"{a}/{last}", f"{b}/{last}") for b in SPECIALISTS)
-    yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(SHARING, 2))
+    yield from ((f"{run}/{last}", f"{run}@{seed}/{last}") for run in SPECIALISTS for seed in seeds[1:])
+    yield from ((f"{run}/{last}", f"{SHARING}/{last}") for run in SPECIALISTS)
     yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in BATCHNORM)
+    yield from ((f"segformer-gta/{quarter}", f"segformer-night/{quarter}") for quarter in range(1, last))
     for family in (CNN, HRDA):
         yield from ((f"{a}/{last}", f"{b}/{last}") for a, b in combinations(family, 2))
 

@@ -31,7 +31,7 @@ MERGES = {
         ("segformer-gta", "segformer-synthia", "segformer-night"),
         ("cnn-gta-frozen", "cnn-night-frozen"),
     ),
-    "a third of the data shared": (("segformer-gta-synthia", "segformer-synthia-night"),),
+    "a third of the data shared": (("segformer-gta", "segformer-all"),),
     "the same data": (
         ("segformer-gta", "segformer-gta@2"),
         ("segformer-night", "segformer-night@2"),

@@ -43,10 +43,7 @@ CNN = ("cnn-gta-fada", "cnn-synthia-advent", "cnn-night-minent", "cnn-gta-adapts
 HRDA = ("hrda-gta", "mic-synthia", "pipa-night")
 # Runs of each family, by their pre-training.
 FAMILIES = {
-    "segformer": (
-        "segformer-gta", "segformer-synthia", "segformer-night", "segformer-gta-synthia", "segformer-synthia-night",
-        "segformer-all",
-    ),
+    "segformer": ("segformer-gta", "segformer-synthia", "segformer-night", "segformer-all"),
     "cnn": (*CNN, "cnn-gta-frozen", "cnn-night-frozen", "cnn-gta-free", "cnn-night-free", "cnn-all"),
     "mit": (*HRDA, "daformer-night", "daformer-all"),
 }  # fmt: skip
