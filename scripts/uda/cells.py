@@ -18,7 +18,8 @@ FRAMES = 30  # of each style, to score on
 TARGETS = {
     "mixed": "frames of the three styles that the models were trained on, each on one of them",
     "new": "frames of two styles, evening and fog, that no model was trained on",
-    "camvid": "every second val frame of CamVid, whose 367 unlabelled training images the strategies adapt to",
+    "camvid": "every second val frame of CamVid, seconds of one film; its 367 unlabelled training images are what the "
+    "strategies adapt to",
 }
 
 

@@ -44,7 +44,7 @@ hundreds of steps: figures can be compared with the paper's in sign and order, n
 in `scripts/uda/bench.yaml`.
 
 mIoU in per cent over 11 classes. In brackets are 95 % intervals of the difference, paired, over images, for CamVid over
-runs of neighbouring frames that last 10 seconds or more; gains with an interval above 0 are bold. After ± is the standard deviation over
+runs of 10 or 12 frames of the film; gains with an interval above 0 are bold. After ± is the standard deviation over
 training seeds, which share the pre-training. The order of models, and with it the anchor, is that of their scores on
 the val frames of a target, and tables show val; the last section has other frames, which no choice saw. Fisher
 information is of {fisher} labelled frames of the three styles. "permutation" is weight matching, then isotropic
