@@ -1,8 +1,4 @@
-"""What merges gain over the best parent, against what can be known of a pair beforehand.
-
-The rows are written as JSON beside the picture. Rows of other benches with the same keys, in files named
-`gains-NAME.json`, are drawn and counted with them.
-"""
+"""What merges gain over the best parent, against what can be known of a pair beforehand."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
 from hf_lwmm.publishing.plots.style import colour, legend_above, picture
+from scripts.uda import real_gains
 from scripts.uda.candidates import Bench
 from scripts.uda.cells import NEW, STYLES, TARGETS, table, to_best
 from scripts.uda.specialists import METHODS, merge_of
@@ -125,8 +122,7 @@ def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path)
     rows = measured(bench, runs)
     lines = ",\n".join(json.dumps(_rounded(asdict(row))) for row in rows)
     (pictures / "gains.json").write_text(f"[\n{lines}\n]\n")
-    for path in sorted(pictures.glob("gains-*.json")):
-        rows += [Gain(**{**row, "models": tuple(row["models"])}) for row in json.loads(path.read_text())]
+    rows += [Gain(**row) for row in real_gains.rows(pictures / "real") if row["method"] in METHODS]
     if not rows:
         return []
     draw(rows, pictures / "gains.png")
@@ -145,8 +141,8 @@ def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path)
         "",
         "Each point is the isotropic merge of two models. The table has, for both methods, how many pairs gain or lose "
         "beyond the interval, and Spearman's rank correlation of the gain with each quantity; where it is near 0, the "
-        f"quantity does not tell. On `{OWN}` the target is the style of one of the two models. The rows are in "
-        f"[gains.json]({pictures.name}/gains.json).",
+        f"quantity does not tell. On `{OWN}` the target is what one of the two models was trained on. The rendered rows "
+        f"are in [gains.json]({pictures.name}/gains.json).",
         "",
         *table(["method", "target", "pairs", "gain / lose", *PREDICTORS.values()], cells),
     ]
