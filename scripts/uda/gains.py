@@ -141,8 +141,8 @@ def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path)
         "",
         "Each point is the isotropic merge of two models. The table has, for both methods, how many pairs gain or lose "
         "beyond the interval, and Spearman's rank correlation of the gain with each quantity; where it is near 0, the "
-        f"quantity does not tell. On `{OWN}` the target is what one of the two models was trained on. The rows "
-        f"of the rendered ones are in [gains.json]({pictures.name}/gains.json).",
+        f"quantity does not tell. On `{OWN}` the target is what one of the two models was trained on. The rows of the "
+        f"rendered pairs are in [gains.json]({pictures.name}/gains.json).",
         "",
         *table(["method", "target", "pairs", "gain / lose", *PREDICTORS.values()], cells),
     ]
