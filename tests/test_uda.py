@@ -326,16 +326,6 @@ def test_gain_is_antisymmetric_and_its_interval_holds_the_difference(columns: in
         assert first.gain(first) == (0, 0, 0)
 
 
-def test_frames_of_a_film_are_resampled_in_blocks() -> None:
-    draw = np.random.default_rng(0)
-    one, other = (draw.integers(1, 9, (6, 5, 3)) for _ in range(2))
-    films = [Scored(np.repeat(counts, 4, axis=0), block=4) for counts in (one, other)]
-    gain = films[0].gain(films[1])
-    assert gain == pytest.approx(Scored(one).gain(Scored(other)))  # four frames alike say no more than one
-    low, high = Scored(films[0].counts).gain(Scored(films[1].counts))[1:]
-    assert high - low < gain[2] - gain[1]
-
-
 def test_a_gain_is_over_the_best_parent_and_comes_with_what_was_known(bench: Bench, document: str, root: Path) -> None:
     assert "What predicts a gain" in document
     rows = json.loads((root / "first" / "pictures" / "gains.json").read_text())
