@@ -52,6 +52,7 @@ def test_rows_of_the_real_bench_are_gains_over_the_better_film(real: Path) -> No
     new = next(row for row in rows if (row.method, row.target) == ("isotropic", "new"))
     parents = [Scored(counts(index)[2:]).mean for index in (1, 2)]
     assert new.gain == pytest.approx(Scored(counts(3)[2:]).mean - max(parents))
+    assert new.gap == pytest.approx(abs(parents[0] - parents[1]))
     assert (new.overlap, new.steps, new.frozen, new.agreement) == (0, 45, True, 0.2)
     assert new.cosine == pytest.approx(0.01)
 

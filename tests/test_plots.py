@@ -90,7 +90,6 @@ PICTURES: dict[str, tuple[Callable[[Any], None], tuple[str, ...]]] = {
         (
             "weights",
             "biases",
-            "BatchNorm statistics",
             "1/5",
             "1/20",
             "backbone",

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from hf_lwmm.publishing.plots.style import colour, legend_above, picture
 from scripts.uda import real_gains
 from scripts.uda.candidates import Bench
-from scripts.uda.cells import NEW, STYLES, TARGETS, table, to_best
+from scripts.uda.cells import NEW, STYLES, TARGETS, alone, table, to_best
 from scripts.uda.specialists import METHODS, merge_of
 from scripts.uda.tables import CNN, HRDA
 from scripts.uda.train import QUARTERS, run_of
@@ -31,6 +31,7 @@ PREDICTORS = {
     "cosine": "1 - cosine of the weights",
     "agreement": "cosine of the changes",
     "steps": "steps since the start",
+    "gap": "gap of the parents",
 }
 OWN = "own"  # the style of one of the two models
 _LOGARITHMIC = ("relative", "cosine")
@@ -49,6 +50,7 @@ class Gain:
     steps: int  # of each model since the start
     frozen: bool  # BatchNorm statistics
     target: str
+    gap: float  # of the two models' scores on the target
     method: str
     gain: float
     low: float
@@ -89,8 +91,9 @@ def measured(bench: Bench, runs: Mapping[str, Mapping[str, Any]]) -> list[Gain]:
             own = tuple(ours) if len(ours) == 1 else ()
             for on in (*TARGETS, *NEW, *own):
                 gain = to_best(bench, merge_of(bench, models, method, on), models, on)
-                target = OWN if on in own else on
-                found.append(Gain(**facts, target=target, method=method, gain=gain[0], low=gain[1], high=gain[2]))
+                scores = [alone(bench, model, on).mean for model in models]
+                where = {"target": OWN if on in own else on, "gap": abs(scores[0] - scores[1])}
+                found.append(Gain(**facts, **where, method=method, gain=gain[0], low=gain[1], high=gain[2]))
     return found
 
 
@@ -141,7 +144,8 @@ def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path)
         "",
         "Each point is the isotropic merge of two models. The table has, for both methods, how many pairs gain or lose "
         "beyond the interval, and Spearman's rank correlation of the gain with each quantity; where it is near 0, the "
-        f"quantity does not tell. On `{OWN}` the target is what one of the two models was trained on. The rows of the "
+        "quantity does not tell. The gap is that of the two models' own scores on the target, which takes labels; all "
+        f"else is known beforehand. On `{OWN}` the target is what one of the two models was trained on. The rows of the "
         f"rendered pairs are in [gains.json]({pictures.name}/gains.json).",
         "",
         *table(["method", "target", "pairs", "gain / lose", *PREDICTORS.values()], cells),

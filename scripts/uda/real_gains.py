@@ -45,7 +45,8 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
             for target, (split, film) in TARGETS.items():
                 merge, *parents = (_scored(cell, each, split, film) for each in (name, *models))
                 gain = merge.gain(max(parents, key=lambda single: single.mean))
-                yield {**facts, "target": target, "gain": gain[0], "low": gain[1], "high": gain[2]}
+                gap = abs(parents[0].mean - parents[1].mean)
+                yield {**facts, "target": target, "gap": gap, "gain": gain[0], "low": gain[1], "high": gain[2]}
 
 
 def _scored(cell: Mapping[str, Any], name: str, split: str, film: str | None) -> Scored:
