@@ -52,7 +52,7 @@ def figure2(bench: Bench, pictures: Path) -> list[str]:
 
 def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
     """Return Figure 3: merges of the checkpoints of a run."""
-    runs = ("cnn-night-minent", "cnn-synthia-advent", "cnn-gta-fada")
+    runs = ("cnn-night-minent",)
     wanted = [model for run in runs for model in quarters(run)]
     lines = ["### Figure 3: checkpoints of one run", "", *not_seeded(bench, *wanted)]
     rows, drawn = [], []

@@ -145,8 +145,8 @@ def section(bench: Bench, runs: Mapping[str, Mapping[str, Any]], pictures: Path)
         "Each point is the isotropic merge of two models. The table has, for both methods, how many pairs gain or lose "
         "beyond the interval, and Spearman's rank correlation of the gain with each quantity; where it is near 0, the "
         "quantity does not tell. The gap is that of the two models' own scores on the target, which takes labels; all "
-        f"else is known beforehand. On `{OWN}` the target is what one of the two models was trained on. The rows of the "
-        f"rendered pairs are in [gains.json]({pictures.name}/gains.json).",
+        f"else is known beforehand. On `{OWN}` the target is what one of the models was trained on. The rendered rows "
+        f"are in [gains.json]({pictures.name}/gains.json).",
         "",
         *table(["method", "target", "pairs", "gain / lose", *PREDICTORS.values()], cells),
     ]

@@ -44,6 +44,7 @@ MERGES = {
     ),
 }
 COLUMNS = (*STYLES, *NEW, *TARGETS)
+TESTED = "different data"  # on test frames
 JOINT = ("segformer-all", "cnn-all")
 
 
@@ -61,7 +62,11 @@ def anchor_first(bench: Bench, models: Sequence[str], on: str) -> tuple[str, ...
 def specialists(bench: Bench, *, test: bool) -> list[str]:
     """Return the section on merges of specialists: their scores, and their gains over the best of the parents."""
     suffix = " test" if test else ""
-    groups = {what: [tuple(map(last, runs)) for runs in merges] for what, merges in MERGES.items()}
+    groups = {
+        what: [tuple(map(last, runs)) for runs in merges]
+        for what, merges in MERGES.items()
+        if not test or what == TESTED
+    }
     wanted = [model for merges in groups.values() for models in merges for model in models]
     missing = not_trained(bench, *dict.fromkeys([*wanted, *map(last, JOINT)]))
     rows, gains = [], []

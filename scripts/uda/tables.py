@@ -291,9 +291,11 @@ def on_test(bench: Bench, on: str) -> list[str]:
     rows, test = [], f"{on} test"
     for models in (best_first(bench, runs, on) for runs in (HRDA, CNN)):
         for subset in growing(models):
-            found = merged(bench, subset, test)
+            found = {method: bench.score(Candidate(subset, method), test) for method in ("isotropic", "layerwise")}
             best = max(alone(bench, model, test).mean for model in subset)
-            gains = (with_interval(to_best(bench, found[m], subset, test)) for m in ("isotropic", "layerwise"))
-            rows.append((", ".join(map(_short, subset)), number(best), *numbers(found), *gains))
-    head = ["models", "best parent", *METHODS, "isotropic to the best", "layer-wise to the best"]
+            gains = (with_interval(to_best(bench, scored, subset, test)) for scored in found.values())
+            rows.append(
+                (", ".join(map(_short, subset)), *(number(s.mean) for s in found.values()), number(best), *gains)
+            )
+    head = ["models", "isotropic", "layer-wise", "best parent", "isotropic to the best", "layer-wise to the best"]
     return [f"### Table 2 on test frames: {on}", "", *table(head, rows)] if rows else []
