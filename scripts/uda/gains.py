@@ -34,7 +34,6 @@ PREDICTORS = {
     "gap": "gap of the parents",
 }
 OWN = "own"  # the style of one of the two models
-_LOGARITHMIC = ("relative", "cosine")
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,8 @@ def _rank_correlation(rows: Sequence[Gain], predictor: str) -> str:
 def draw(rows: Sequence[Gain], path: Path) -> None:
     """Draw the gain of isotropic merges against each predictor, a row of panels for each target."""
     rows = [row for row in rows if row.method == "isotropic"]
-    targets, benches = (list(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("target", "bench"))
+    targets = [target for target in (*TARGETS, OWN) if any(row.target == target for row in rows)]
+    benches = list(dict.fromkeys(row.bench for row in rows))
     with picture(path, 0.4 + 1.5 * len(targets)) as figure:
         grid = figure.subplots(len(targets), len(PREDICTORS), squeeze=False, sharey="row", sharex="col")
         for axes_of_target, target in zip(grid, targets, strict=True):
@@ -180,8 +180,7 @@ def draw(rows: Sequence[Gain], path: Path) -> None:
                     gains = [row.gain for row in known]
                     faces = [colour(index) if row.frozen else "none" for row in known]
                     axes.scatter(values, gains, s=9, c=faces, edgecolors=colour(index), linewidths=0.7, label=name)
-                if predictor in _LOGARITHMIC:
-                    axes.set_xscale("log")
+                axes.locator_params(axis="x", nbins=3)
                 axes.tick_params(labelsize=6)
         for axes, label in zip(grid[-1], PREDICTORS.values(), strict=True):
             axes.set_xlabel(label, fontsize=7)
