@@ -29,6 +29,7 @@ MERGES = {
         ("segformer-synthia", "segformer-night"),
         ("segformer-gta", "segformer-synthia"),
         ("segformer-gta", "segformer-synthia", "segformer-night"),
+        ("cnn-gta-fada", "cnn-night-minent"),
         ("cnn-gta-frozen", "cnn-night-frozen"),
     ),
     "a third of the data shared": (("segformer-gta", "segformer-all"),),
