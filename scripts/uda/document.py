@@ -61,8 +61,8 @@ RUNS_NOTE = (
     "their controls; both are supervised on the source alone, as are all of the small SegFormer."
 )
 SPECIALISTS_NOTE = (
-    "Networks that learned different styles, most without any adaptation, merged with the best of them on the val frames of "
-    "the target as the anchor. The second table has the gain over the best parent; with several seeds, how many of the "
+    "Networks that learned different styles, most without any adaptation, merged with the best of them on the val "
+    "frames of the target as the anchor. The second table has the gain over the best parent; with several seeds, how many of the "
     "intervals are above or below 0."
 )
 
