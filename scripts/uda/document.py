@@ -62,8 +62,8 @@ RUNS_NOTE = (
 )
 SPECIALISTS_NOTE = (
     "Networks that learned different styles, most without any adaptation, merged with the best of them on the val "
-    "frames of the target as the anchor. The second table has the gain over the best parent; with several seeds, how many of the "
-    "intervals are above or below 0."
+    "frames of the target as the anchor. The second table has the gain over the best parent; with several "
+    "seeds, how many of the intervals are above or below 0."
 )
 
 
