@@ -43,6 +43,7 @@ from scripts.uda.streets import CLASSES, IGNORE
 log = logging.getLogger("document")
 Counts = NDArray[Any]
 FISHER_IMAGES = 64
+KEPT_MERGES = 64
 _DIVISOR = 1000
 _CUT = " without "  # a run with this suffix lacks the classes named after it
 
@@ -111,6 +112,7 @@ class Bench:
     _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
     _logits: dict[tuple[str, str], list[Logits]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+    _merges: dict[tuple[Candidate, str], Any] = field(default_factory=dict, repr=False)
 
     def frames(self, name: str) -> Frames:
         if name not in self._frames:
@@ -165,6 +167,12 @@ class Bench:
     def _counts(self, candidate: Candidate, on: str, task: str) -> Counts:
         if candidate.method in (None, "ensemble"):
             return self._counted([self.load(model) for model in candidate.models], on, task, candidate.models)
+        return self._counted([self._merged(candidate, task)], on, task)
+
+    def _merged(self, candidate: Candidate, task: str) -> Any:
+        """Merge the candidate's models; the latest merges are kept, as most are scored on several targets."""
+        if (candidate, task) in self._merges:
+            return self._merges[candidate, task]
         with tempfile.TemporaryDirectory() as folder:
             measured = candidate.models if candidate.method == "fisher" else ()
             hf_lwmm.merge(
@@ -173,7 +181,10 @@ class Bench:
                 inputs=hf_lwmm.MergeInputs(measurements=tuple(self.fisher(model, task) for model in measured)),
                 output=Path(folder) / "merged",
             )
-            return self._counted([hf_lwmm.load(Path(folder) / "merged")], on, task)
+            self._merges[candidate, task] = hf_lwmm.load(Path(folder) / "merged")
+        if len(self._merges) > KEPT_MERGES:
+            del self._merges[next(iter(self._merges))]
+        return self._merges[candidate, task]
 
     def _counted(self, loaded: Sequence[Any], on: str, task: str, names: Sequence[str] = ()) -> Counts:
         frames = self.frames(on)
