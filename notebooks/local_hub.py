@@ -11,17 +11,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the clone, whose scripts render scenes and hold the models
 
 
-def start(styles: tuple[str, ...] = ("night",), frames: int = 4) -> str:
+def start(splits: tuple[str, ...] = ("night",), frames: int = 4) -> str:
     """Start it, point the stock clients to it, fill it, and give its user's name; a second call starts no second one.
 
-    Call it before anything imports huggingface_hub. The data set has a split for each style, `gta` (day) or `night`.
+    Call it before anything imports huggingface_hub.
+
+    Args:
+        splits: of the data set: `gta` (day) and `night` are each known to one model, `mixed` has both, `new` has styles
+            that neither knows.
+        frames: how many scenes a split has of each of its styles.
 
     Raises:
         RuntimeError: if huggingface_hub was imported before, and so talks to another Hub.
     """
     user = _serve()
-    for style in styles:
-        _upload_scenes(f"{user}/streets", style, frames)
+    for split in splits:
+        _upload_scenes(f"{user}/streets", split, frames)
     return user
 
 
@@ -57,7 +62,7 @@ def _serve() -> str:
 
 
 @cache
-def _upload_scenes(repo_id: str, style: str, frames: int) -> None:
+def _upload_scenes(repo_id: str, split: str, frames: int) -> None:
     from scripts.quickstart.seed import upload_scenes
 
-    upload_scenes(repo_id, style, frames)
+    upload_scenes(repo_id, split, frames)

@@ -23,19 +23,25 @@ export HF_TOKEN
 
 .venv/bin/python -m scripts.quickstart.seed
 echo
-merge=(hf-lwmm merge local/gta-to-night local/synthia-to-night --anchor local/gta-to-night
-    --eval-data local/streets --eval-split night --push)
-echo "\$ ${merge[*]}"
-".venv/bin/${merge[0]}" "${merge[@]:1}"
+say() { echo "\$ $*"; ".venv/bin/$1" "${@:2}"; echo; }
+a=local/streets-gta b=local/streets-night merged=local/streets-gta-lwmm
+say hf-lwmm merge $a $b --anchor $a --method isotropic --eval-data local/streets --eval-split new --push
+say hf-lwmm reproduce $merged
+
+echo "The target \"new\" has two styles that no model was trained on, evening and fog. To the merge, both parents:"
 echo
-echo '$ hf-lwmm reproduce local/gta-to-night-lwmm'
-.venv/bin/hf-lwmm reproduce local/gta-to-night-lwmm
+say hf-lwmm evaluate $merged $a $b --data local/streets --split new
+echo "The target \"gta\" is what $a learned:"
 echo
-echo "The card, $HF_ENDPOINT/local/gta-to-night-lwmm, says:"
+say hf-lwmm evaluate $merged $a $b --data local/streets --split gta
+echo "Each parent knows something about the new target that the other does not, and the merge knows both. On \"gta\" there is"
+echo "nothing to learn from the other parent, and averaging only takes away: there, use the model itself."
+echo
+echo "The card, $HF_ENDPOINT/$merged, says:"
 echo
 .venv/bin/python -c "
 from huggingface_hub import hf_hub_download
-text = open(hf_hub_download('local/gta-to-night-lwmm', 'README.md')).read()
+text = open(hf_hub_download('$merged', 'README.md')).read()
 lines = text.split('\n---\n', 1)[1].splitlines()
 print('\n'.join('  ' + line for line in lines[1:44]))"
 echo

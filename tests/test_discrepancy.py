@@ -31,7 +31,7 @@ from hf_lwmm.planning.plan import make_plan
 from hf_lwmm.planning.pretraining import pretraining_warnings, same_pretraining
 
 MODELS = Path(__file__).parents[1] / "scripts" / "quickstart" / "models"
-GTA, SYNTHIA = MODELS / "gta-to-night", MODELS / "synthia-to-night"
+GTA, NIGHT = MODELS / "streets-gta", MODELS / "streets-night"
 KINDS = {"weight": "weights", "bias": "biases", "running_mean": "bn_stats", "running_var": "bn_stats"}
 
 vectors = arrays(np.float32, 6, elements=st.floats(-10, 10, width=32, allow_subnormal=False))
@@ -189,7 +189,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
 
 
 def test_fine_tunings_of_one_pretraining_are_told() -> None:
-    verdict = same_pretraining(opened(GTA), opened(SYNTHIA))
+    verdict = same_pretraining(opened(GTA), opened(NIGHT))
     assert verdict.answer == "same" and verdict.cosine is not None and verdict.cosine > 0.9
     assert "look like they come from the same pre-training" in verdict.message
 
@@ -243,17 +243,17 @@ def test_a_merge_is_warned_of_models_with_another_past(tmp_path: Path) -> None:
     checkpoints = [model(tmp_path, name, t) for name, t in (("a", tensors), ("b", close), ("c", network(9)))]
     (warning,) = pretraining_warnings(make_plan(checkpoints, 0, Knobs()))
     assert warning.startswith("a.safetensors and c.safetensors do not look like")
-    checkpoints = [opened(GTA), opened(SYNTHIA)]
+    checkpoints = [opened(GTA), opened(NIGHT)]
     assert pretraining_warnings(make_plan(checkpoints, 0, Knobs(permute=True))) == ()
     merged = calls.merge([tmp_path / "a.safetensors", tmp_path / "c.safetensors"], output=tmp_path / "merged")
     assert "a.safetensors and c.safetensors do not look like" in " ".join(merged.warnings)
 
 
 def test_a_report_is_plain_data_and_shows_itself() -> None:
-    report = hf_lwmm.diff(GTA, SYNTHIA, taus=(3, 30), granularity="stage")
+    report = hf_lwmm.diff(GTA, NIGHT, taus=(3, 30), granularity="stage")
     assert isinstance(report, Discrepancy) and isinstance(report, hf_lwmm.DiffReport)
     data = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert data["models"] == ["gta-to-night", "synthia-to-night"] and data["taus"] == [3, 30]
+    assert data["models"] == ["streets-gta", "streets-night"] and data["taus"] == [3, 30]
     assert len(data["tensors"]) == len(report.tensors) and len(data["layers"]) == len(report.layers)
     assert data["pretraining"]["answer"] == "same"
     table = report.to_markdown()
@@ -282,7 +282,7 @@ def test_the_command_prints_draws_and_refuses(
     monkeypatch.delenv("COLUMNS", raising=False)
 
     def run(*options: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["hf-lwmm", "diff", str(GTA), str(SYNTHIA), *map(str, options)])
+        monkeypatch.setattr(sys, "argv", ["hf-lwmm", "diff", str(GTA), str(NIGHT), *map(str, options)])
         with pytest.raises(SystemExit) as stopped:
             main()
         return int(stopped.value.code or 0), *capsys.readouterr()
@@ -291,7 +291,7 @@ def test_the_command_prints_draws_and_refuses(
     code, out, err = run("--granularity", "block", "--tau", 3, "--tau", 30, "--plot", picture)
     assert code == 0, err
     assert "mit.stage3.block0" in out and "segformer.classifier" in out
-    assert "Not compared: 1: gta-to-night: not a float weight (I64)" in out
+    assert "Not compared: 1: streets-gta: not a float weight (I64)" in out
     assert picture.stat().st_size > 10_000 and str(picture) in err
     out = run()[1]
     assert "14 more (--full)" in out and "mit.stage2.block0.attn.q " not in out
@@ -305,5 +305,5 @@ def test_comparing_safetensors_needs_neither_torch_nor_matplotlib() -> None:
         "import sys, hf_lwmm; print(hf_lwmm.diff(sys.argv[1], sys.argv[2]).pretraining.answer);"
         "print([name for name in ('torch', 'matplotlib', 'transformers') if name in sys.modules])"
     )
-    command = [sys.executable, "-c", code, str(GTA), str(SYNTHIA)]
+    command = [sys.executable, "-c", code, str(GTA), str(NIGHT)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "same\n[]\n"

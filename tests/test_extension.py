@@ -102,7 +102,7 @@ def test_hf_lwmm_runs_it(hf: Hf) -> None:
 
 
 def test_hf_lwmm_merges_with_what_the_extension_brings(hf: Hf, home: Path) -> None:
-    merged = hf("lwmm", "merge", str(MODELS / "gta-to-night"), str(MODELS / "synthia-to-night"), "--output", "merged")
+    merged = hf("lwmm", "merge", str(MODELS / "streets-gta"), str(MODELS / "streets-night"), "--output", "merged")
     assert merged.returncode == 0, merged.stderr
     assert (home / "merged" / "model.safetensors").is_file() and (home / "merged" / "README.md").is_file()
     lacking = hf("lwmm", "evaluate", "merged", "--data", "folder")

@@ -30,7 +30,7 @@ from hf_lwmm.publishing.plots import (
 from hf_lwmm.publishing.plots.style import COLOURS, PlotError
 
 MODELS = Path(__file__).parents[1] / "scripts" / "quickstart" / "models"
-GTA, SYNTHIA = MODELS / "gta-to-night", MODELS / "synthia-to-night"
+GTA, NIGHT = MODELS / "streets-gta", MODELS / "streets-night"
 LONG = "nvidia/segformer-b5-finetuned-cityscapes-1024-1024"
 NAMES = ("org/advent", "org/minent", LONG)
 CLASSES = ("road", "sidewalk", "building", "traffic light")
@@ -65,11 +65,11 @@ def merges() -> list[dict[str, Any]]:
 
 
 def layers(path: Any) -> None:
-    plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA], knobs=hf_lwmm.Knobs(method=hf_lwmm.Layerwise(ramp="cosine"))), path)
+    plot_layer_weights(hf_lwmm.plan([GTA, NIGHT], knobs=hf_lwmm.Knobs(method=hf_lwmm.Layerwise(ramp="cosine"))), path)
 
 
 def discrepancy(path: Any) -> None:
-    plot_discrepancy(hf_lwmm.diff(GTA, SYNTHIA, taus=(5, 20), granularity="block"), path)
+    plot_discrepancy(hf_lwmm.diff(GTA, NIGHT, taus=(5, 20), granularity="block"), path)
 
 
 def knob(name: str) -> Callable[[Any], None]:
@@ -84,17 +84,16 @@ def class_scores(path: Any) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[Any], None], tuple[str, ...]]] = {
-    "layers": (layers, ("gta-to-night (anchor)", "synthia-to-night", "backbone", "head", "depth position")),
+    "layers": (layers, ("streets-gta (anchor)", "streets-night", "backbone", "head", "depth position")),
     "discrepancy": (
         discrepancy,
         (
             "weights",
             "biases",
-            "BatchNorm statistics",
             "1/5",
             "1/20",
             "backbone",
-            "block, in depth order; a is gta-to-night",
+            "block, in depth order; a is streets-gta",
         ),
     ),
     "start": (knob("start"), ("0.25", "mIoU in %", "ramp linear", f"{NAMES[0]}*, {NAMES[1]}", f"{LONG}*")),
@@ -145,7 +144,7 @@ def test_the_users_own_style_changes_nothing(tmp_path: Path) -> None:
 
 def test_weights_over_depth_fill_the_frame(tmp_path: Path) -> None:
     # At the left both models have half the height; at the right the anchor has all of it.
-    plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA]), tmp_path / "layers.png")
+    plot_layer_weights(hf_lwmm.plan([GTA, NIGHT]), tmp_path / "layers.png")
     pixels = np.asarray(Image.open(tmp_path / "layers.png").convert("RGB")).astype(int)
     anchor, other = (np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) for colour in COLOURS[:2])
     frame = pixels[80:]  # below the legend
@@ -178,7 +177,7 @@ def test_data_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
         (lambda: layers(tmp_path / "picture.gif"), r"ends in \.png, \.svg, \.pdf"),
         (lambda: layers(tmp_path / "no" / "folder.png"), "there is no folder"),
         (
-            lambda: plot_layer_weights(hf_lwmm.plan([GTA, SYNTHIA], knobs=hf_lwmm.Knobs(method=hf_lwmm.Slerp())), path),
+            lambda: plot_layer_weights(hf_lwmm.plan([GTA, NIGHT], knobs=hf_lwmm.Knobs(method=hf_lwmm.Slerp())), path),
             "no weights of whole layers",
         ),
         (lambda: plot_knob(merges()[:4], "start", path), "No two of the 4 merges differ in start alone"),
@@ -197,7 +196,7 @@ def test_plan_draws_its_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*options: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["hf-lwmm", "plan", str(GTA), str(SYNTHIA), *options])
+        monkeypatch.setattr(sys, "argv", ["hf-lwmm", "plan", str(GTA), str(NIGHT), *options])
         with pytest.raises(SystemExit) as stopped:
             main()
         return int(stopped.value.code or 0), capsys.readouterr().err

@@ -127,10 +127,10 @@ def _needed(cls: type) -> dict[str, str]:
 def test_arguments_of_another_type_are_named(tmp_path: Path) -> None:
     two: Any = [tmp_path, tmp_path]
     calls: list[tuple[Callable[..., object], tuple[Any, ...], dict[str, Any], str]] = [
-        (hf_lwmm.plan, ("gta-to-night",), {}, r"models must be a list, not 'gta-to-night'\."),
+        (hf_lwmm.plan, ("streets-gta",), {}, r"models must be a list, not 'streets-gta'\."),
         (hf_lwmm.merge, (tmp_path,), {}, "models must be a list"),
-        (hf_lwmm.evaluate, ("gta-to-night", "d"), {}, "models must be a list"),
-        (hf_lwmm.sweep, ("gta-to-night", "d"), {}, "models must be a list"),
+        (hf_lwmm.evaluate, ("streets-gta", "d"), {}, "models must be a list"),
+        (hf_lwmm.sweep, ("streets-gta", "d"), {}, "models must be a list"),
         (hf_lwmm.predict, (tmp_path, "x.png"), {}, r"pictures must be a list, not 'x\.png'"),
         (hf_lwmm.diff, two, {"taus": 10.0}, r"taus must be a list, not 10\.0"),
         (hf_lwmm.plan, (two,), {"knobs": "slerp"}, r"knobs must be hf_lwmm\.Knobs\(\.\.\.\), not 'slerp'\."),

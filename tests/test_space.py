@@ -63,7 +63,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_plan_is_told_drawn_and_listed(client: Client, models: dict[str, str]) -> None:
     summary, picture, layers = client.predict(**models, **KNOBS, api_name="/plan")
     assert "123 tensors at 109 depth positions" in summary and "100.0% of the anchor's weights" in summary
-    assert "visitor/gta-to-night@" in summary.split("other:")[0]
+    assert "visitor/streets-gta@" in summary.split("other:")[0]
     with Image.open(picture) as drawn:
         assert drawn.width > 1000
     rows = layers["data"]
@@ -82,7 +82,7 @@ def test_the_merge_is_tried_beside_its_parents(client: Client, models: dict[str,
 
 def test_the_second_model_may_be_the_anchor(client: Client, models: dict[str, str]) -> None:
     summary, _, _ = client.predict(**models, **{**KNOBS, "anchor": "second"}, api_name="/plan")
-    assert "visitor/synthia-to-night@" in summary.split("other:")[0]
+    assert "visitor/streets-night@" in summary.split("other:")[0]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_second_model_may_be_the_anchor(client: Client, models: dict[str, st
         ("visitor/nothing", "no such model"),
         ("", "empty"),
         ("/etc/passwd", "write org/name"),
-        (str(MODELS / "gta-to-night"), "write org/name"),
+        (str(MODELS / "streets-gta"), "write org/name"),
         ("--push", "neither a local path nor a Hub model id"),
     ],
 )

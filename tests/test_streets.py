@@ -67,7 +67,7 @@ def test_styles_look_different() -> None:
     assert max(means) - min(means) > 30
 
 
-@pytest.mark.parametrize("name", ["gta-to-night", "synthia-to-night"])
+@pytest.mark.parametrize("name", ["streets-gta", "streets-night"])
 def test_the_shipped_models_see_streets_at_night(name: str, tmp_path: Path) -> None:
     folder = ROOT / "scripts" / "quickstart" / "models" / name
     assert (folder / "model.safetensors").stat().st_size < 3_000_000

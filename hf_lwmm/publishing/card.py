@@ -94,7 +94,9 @@ def _knobs(plan: MergePlan) -> str:
     changed = {name: value for name, value in plan.knobs.changed().items() if name != "method"}
     options = plan.method.changed() if plan.method.name == Layerwise.name else plan.method.options
     every = {**options, **changed}
-    return ", ".join(f"{name} = {_shown(value)}" for name, value in every.items()) or "the paper's"
+    return ", ".join(f"{name} = {_shown(value)}" for name, value in every.items()) or (
+        "the paper's" if plan.method.name == Layerwise.name else "the defaults"
+    )
 
 
 def _bn_part(mix: float | None) -> str:

@@ -142,7 +142,7 @@ def _option_help(option: Any) -> str:
 
 def recipe() -> str:
     """Return the recipe that the quick start's merge has written."""
-    text = (ROOT / "model_cards" / "gta-to-night-lwmm" / "hf_lwmm.yaml").read_text(encoding="utf-8")
+    text = (ROOT / "model_cards" / "streets-gta-lwmm" / "hf_lwmm.yaml").read_text(encoding="utf-8")
     return f"```yaml\n{text.rstrip()}\n```"
 
 

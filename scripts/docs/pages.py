@@ -30,6 +30,7 @@ BORROWED: Mapping[str, str] = {
     "model_cards/streets.md": "streets.md",
     "model_cards/uda-bench.md": "bench.md",
     "model_cards/real-bench.md": "real-bench.md",
+    "model_cards/uda-bench-alike.md": "bench-alike.md",
 }
 _ORIGINS = {page: source for source, page in BORROWED.items()}
 _GENERATED: Mapping[str, Callable[[], str]] = {

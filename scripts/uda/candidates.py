@@ -47,6 +47,7 @@ from scripts.uda.streets import CLASSES, IGNORE
 log = logging.getLogger("document")
 Counts = NDArray[Any]
 FISHER_IMAGES = 64
+KEPT_MERGES = 64
 _DIVISOR = 1000
 _CUT = " without "  # a run with this suffix lacks the classes named after it
 
@@ -69,16 +70,31 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Scored:
-    """The counts of a candidate, (images, classes, K), and its score in per cent, a mean over classes."""
+    """The counts of a candidate, (images, classes, K), and its score in per cent, a mean over classes.
+
+    The images of a film are resampled in runs of `block`, because neighbouring frames are alike.
+    """
 
     counts: Counts = field(repr=False)
-    mean: float
+    block: int = 1
+
+    @property
+    def mean(self) -> float:
+        return 100 * float(MEANS[self.counts.shape[-1]](self.counts.sum(axis=0)))
+
+    def part(self, images: slice) -> Scored:
+        """The same candidate on some of the images."""
+        return Scored(self.counts[images], self.block)
 
     def gain(self, over: Scored) -> tuple[float, float, float]:
-        """The difference to another candidate on the same images, and its 95 % interval over images."""
+        """The difference to another candidate on the same images, and its 95 % interval over them or their blocks."""
         mean = summed(MEANS[self.counts.shape[-1]])
-        low, high = interval(score_resamples(self.counts, mean) - score_resamples(over.counts, mean))
+        own, others = self._blocks(), over._blocks()
+        low, high = interval(score_resamples(own, mean) - score_resamples(others, mean))
         return self.mean - over.mean, 100 * low, 100 * high
+
+    def _blocks(self) -> Counts:
+        return np.add.reduceat(self.counts, range(0, len(self.counts), self.block), axis=0)
 
 
 # The score of summed counts, by how many numbers they have for a class.
@@ -89,15 +105,18 @@ MEANS: Mapping[int, Callable[[Counts], Any]] = {2: average_accuracy, 3: mean_iou
 class Bench:
     """Trained runs under a folder, and the data that they are scored on by name.
 
-    `data` gives, for each name, labelled frames, or crops with a class each. Tables are over `seeds` of the training.
+    `data` gives, for each name, labelled frames, or crops with a class each; `blocks` gives the length of the runs in
+    which those of a film are resampled. Tables are over `seeds` of the training.
     """
 
     out: Path
     data: Mapping[str, Callable[[], Frames]]
     seeds: tuple[int, ...] = (1, 2, 3)
+    blocks: Mapping[str, int] = field(default_factory=dict)
     _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
     _logits: dict[tuple[str, str], list[Logits]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
+    _merges: dict[tuple[Candidate, str], Any] = field(default_factory=dict, repr=False)
 
     def frames(self, name: str) -> Frames:
         if name not in self._frames:
@@ -139,7 +158,7 @@ class Bench:
             np.savez_compressed(working, counts=counts, candidate=str(candidate))
             working.replace(stored)
             log.info("%s on %s: %.1f s", candidate, on, time.perf_counter() - started)
-        return Scored(counts, 100 * float(MEANS[counts.shape[-1]](counts.sum(axis=0))))
+        return Scored(counts, self.blocks.get(on, 1))
 
     def _key(self, candidate: Candidate, on: str, task: str) -> str:
         digests = [self._digest(model) for model in candidate.models]
@@ -152,6 +171,12 @@ class Bench:
     def _counts(self, candidate: Candidate, on: str, task: str) -> Counts:
         if candidate.method in (None, "ensemble"):
             return self._counted([self.load(model) for model in candidate.models], on, task, candidate.models)
+        return self._counted([self._merged(candidate, task)], on, task)
+
+    def _merged(self, candidate: Candidate, task: str) -> Any:
+        """Merge the candidate's models; the latest merges are kept, as most are scored on several targets."""
+        if (candidate, task) in self._merges:
+            return self._merges[candidate, task]
         with tempfile.TemporaryDirectory() as folder:
             measured = candidate.models if candidate.method == "fisher" else ()
             hf_lwmm.merge(
@@ -160,7 +185,10 @@ class Bench:
                 inputs=hf_lwmm.MergeInputs(measurements=tuple(self.fisher(model, task) for model in measured)),
                 output=Path(folder) / "merged",
             )
-            return self._counted([hf_lwmm.load(Path(folder) / "merged")], on, task)
+            self._merges[candidate, task] = hf_lwmm.load(Path(folder) / "merged")
+        if len(self._merges) > KEPT_MERGES:
+            del self._merges[next(iter(self._merges))]
+        return self._merges[candidate, task]
 
     def _counted(self, loaded: Sequence[Any], on: str, task: str, names: Sequence[str] = ()) -> Counts:
         frames = self.frames(on)

@@ -12,6 +12,31 @@ from scripts.uda.train import QUARTERS
 MERGES = ("isotropic", "fisher", "permutation")
 METHODS = (*MERGES, "ensemble", "layerwise")
 CLAIM = "Claim: "
+STYLES = ("gta", "synthia", "night")  # that models are trained on
+NEW = ("evening", "fog")  # that no model is trained on
+FRAMES = 30  # of each style, to score on
+TARGETS = {
+    "mixed": "frames of the three styles that the models were trained on, each on one of them",
+    "new": "frames of two styles, evening and fog, that no model was trained on",
+    "camvid": "every second val frame of CamVid, seconds of one film; its 367 unlabelled training images are what the "
+    "strategies adapt to",
+}
+
+
+def whole_of(on: str) -> str:
+    """Return the target whose frames contain those of a style, or a target itself; with " test", of its test frames."""
+    name, space, test = on.partition(" ")
+    return ("mixed" if name in STYLES else "new" if name in NEW else name) + space + test
+
+
+def on_part(scored: Scored, on: str) -> Scored:
+    """Return what was scored on `whole_of(on)` on the frames of one style; a target has its frames style by style."""
+    name = on.split(" ")[0]
+    for styles in (STYLES, NEW):
+        if name in styles:
+            each = len(scored.counts) // len(styles)
+            return scored.part(slice(styles.index(name) * each, (styles.index(name) + 1) * each))
+    return scored
 
 
 def quarters(run: str) -> list[str]:
@@ -49,8 +74,13 @@ def number(value: float | None) -> str:
 
 def gained(scored: Scored, over: Scored) -> str:
     """Return the gain of one candidate over another, with its 95 % interval over images."""
-    gain, low, high = scored.gain(over)
-    return f"{gain:+.1f} ({low:+.1f} to {high:+.1f})"
+    return with_interval(scored.gain(over))
+
+
+def with_interval(gain: tuple[float, float, float]) -> str:
+    """Return a gain and the ends of its interval, in bold if the interval is above 0."""
+    text = f"{gain[0]:+.1f} ({gain[1]:+.1f} to {gain[2]:+.1f})"
+    return f"**{text}**" if gain[1] > 0 else text
 
 
 def spread(values: Sequence[float], form: str = ".1f") -> str:
@@ -87,8 +117,8 @@ def not_seeded(bench: Bench, *models: str) -> list[str]:
 
 
 def alone(bench: Bench, model: str, on: str) -> Scored:
-    """Score a single model."""
-    return bench.score(Candidate((model,)), on)
+    """Score a single model on a target, or on the frames of a style of it."""
+    return on_part(bench.score(Candidate((model,)), whole_of(on)), on)
 
 
 def merged(bench: Bench, models: Sequence[str], on: str, task: str = "semantic") -> dict[str, Scored]:
@@ -102,10 +132,15 @@ def numbers(found: Mapping[str, Scored]) -> list[str]:
     return [number(found[method].mean) for method in METHODS]
 
 
-def best_first(bench: Bench, runs: Sequence[str]) -> list[str]:
-    """Return the last checkpoints of the runs that exist, in descending order of their score on val."""
+def best_first(bench: Bench, runs: Sequence[str], on: str) -> list[str]:
+    """Return the last checkpoints of the runs that exist, in descending order of their score."""
     there = [last(run) for run in runs if not bench.missing(last(run))]
-    return sorted(there, key=lambda model: -alone(bench, model, "val").mean)
+    return sorted(there, key=lambda model: -alone(bench, model, on).mean)
+
+
+def to_best(bench: Bench, scored: Scored, models: Sequence[str], on: str) -> tuple[float, float, float]:
+    """Return the gain of a merge over the best of its parents on the same images, with its interval."""
+    return scored.gain(max((alone(bench, model, on) for model in models), key=lambda single: single.mean))
 
 
 def growing(models: Sequence[str]) -> list[tuple[str, ...]]:

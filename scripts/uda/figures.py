@@ -38,8 +38,8 @@ TAU = 10.0
 def figure2(bench: Bench, pictures: Path) -> list[str]:
     """Return Figure 2: the discrepancy between checkpoints of a run and between two runs."""
     lines = ["### Figure 2: where models differ", ""]
-    *later, first = quarters("cnn-gta-minent")
-    pairs = [(first, model) for model in reversed(later)] + [(last("cnn-gta-minent"), last("cnn-gta-fada"))]
+    *later, first = quarters("cnn-night-minent")
+    pairs = [(first, model) for model in reversed(later)] + [(last("cnn-night-minent"), last("cnn-gta-fada"))]
     if missing := not_trained(bench, *(model for pair in pairs for model in pair)):
         return [*lines, *missing]
     for name, pair in ((f"figure2-{index}", pair) for index, pair in enumerate(pairs, 1)):
@@ -52,7 +52,7 @@ def figure2(bench: Bench, pictures: Path) -> list[str]:
 
 def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
     """Return Figure 3: merges of the checkpoints of a run."""
-    runs = ("cnn-gta-minent", "cnn-gta-advent", "cnn-gta-fada")
+    runs = ("cnn-night-minent",)
     wanted = [model for run in runs for model in quarters(run)]
     lines = ["### Figure 3: checkpoints of one run", "", *not_seeded(bench, *wanted)]
     rows, drawn = [], []
@@ -82,7 +82,7 @@ def figure3(bench: Bench, on: str, pictures: Path) -> list[str]:
 
 def figure5(bench: Bench, on: str, pictures: Path) -> list[str]:
     """Return Figure 5: the layer weights, and scores over `start` and `alpha`."""
-    names = (last("cnn-gta-fada"), last("cnn-gta-minent"))
+    names = (last("cnn-gta-fada"), last("cnn-night-minent"))
     lines = [
         "### Figure 5: where the ramp starts, and from which weight",
         "",

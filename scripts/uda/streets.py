@@ -3,9 +3,9 @@
     scene = render("gta", seed=7)          # Scene(image, labels, instances), 320x240
     python -m scripts.uda.streets 12 sheet.png   # a contact sheet of every style
 
-Three styles share one world but differ in camera, palette, light and weather: "gta" (day, photographic), "synthia"
-(raised camera, flat bright colours, 9 of the 11 classes labelled) and "night" (rain, lamps and reflections). The
-classes are CamVid's eleven, in its order; 255 is unlabelled.
+Five styles share one world but differ in camera, palette, light and weather: "gta" (day, photographic), "synthia"
+(raised camera, flat bright colours, 9 of the 11 classes labelled), "night" (rain, lamps and reflections), "evening"
+(the same lamps under a bright sky) and "fog". The classes are CamVid's eleven, in its order; 255 is unlabelled.
 """
 
 from __future__ import annotations

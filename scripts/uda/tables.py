@@ -14,6 +14,9 @@ from scripts.uda.candidates import Bench, Candidate, panoptic_means
 from scripts.uda.cells import (
     MERGES,
     METHODS,
+    NEW,
+    STYLES,
+    TARGETS,
     alone,
     best_first,
     change,
@@ -32,61 +35,59 @@ from scripts.uda.cells import (
     seeded,
     spread,
     table,
+    to_best,
+    with_interval,
 )
 
-CNN = ("cnn-gta-fada", "cnn-gta-maxsquare", "cnn-gta-minent", "cnn-gta-advent", "cnn-gta-adaptsegnet")
-HRDA_OF_A_SEED = ("mic-gta", "pipa-gta", "hrda-gta")
-HRDA = ("mic-gta", "pipa-gta", "hrda-gta", "hrda-gta@2", "mic-gta@2")
-# Runs of each family, by the source-only runs that they are compared with (the first one that exists).
+CNN = ("cnn-gta-fada", "cnn-synthia-advent", "cnn-night-minent", "cnn-gta-adaptsegnet", "cnn-night-maxsquare")
+HRDA = ("hrda-gta", "mic-synthia", "pipa-night")
+# Runs of each family, by their pre-training.
 FAMILIES = {
-    ("mit-unseen", "daformer-gta-source"): (
-        "mit-unseen", "daformer-gta-source", "mit", "daformer-both-source", "daformer-both", "daformer-gta",
-        "hrda-gta", "mic-gta", "pipa-gta",
-    ),
-    ("cnn-unseen", "cnn-gta-source"): ("cnn-unseen", "cnn-gta-source", "cnn", *CNN),
+    "segformer": ("segformer-gta", "segformer-synthia", "segformer-night", "segformer-all"),
+    "cnn": (*CNN, "cnn-gta-frozen", "cnn-night-frozen", "cnn-gta-free", "cnn-night-free", "cnn-all"),
+    "mit": (*HRDA, "daformer-night", "daformer-all"),
 }  # fmt: skip
 UNLABELLED = " without sign+fence"  # classes that the style synthia leaves unlabelled
 PAPER: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "paper.yaml").read_text())
 
 
-def controls(bench: Bench, on: str) -> list[str]:
-    """Return the section on the scores of the runs themselves."""
-    rows = []
-    for references, runs in FAMILIES.items():
-        reference = next((run for run in references if not bench.missing(last(run))), None)
-        for run in runs:
-            if bench.missing(last(run)):
-                continue
-            own, gain = alone(bench, last(run), on), ""
-            if reference is not None and run not in references:
-                gain = gained(own, alone(bench, last(reference), on))
-            rows.append((f"`{run}`", number(own.mean), gain))
-    missing = not_trained(bench, *(last(run) for runs in FAMILIES.values() for run in runs))
-    return [*table(["run", "mIoU", "to source-only"], rows), *missing]
+def controls(bench: Bench) -> list[str]:
+    """Return the section on the scores of the runs themselves, by style and by target."""
+    rows, runs = [], [run for start, others in FAMILIES.items() for run in (start, *others)]
+    for run in runs:
+        if bench.missing(last(run)):
+            continue
+        rows.append((f"`{run}`", *(number(alone(bench, last(run), on).mean) for on in (*STYLES, *NEW, *TARGETS))))
+    missing = not_trained(bench, *map(last, runs))
+    return [*table(["run", *STYLES, *NEW, *TARGETS], rows), *missing] if rows else missing
 
 
 def table2(bench: Bench, on: str) -> list[str]:
     """Return Table 2: merges of more and more models."""
     lines = ["### Table 2: more and more models, best first", ""]
     for family, runs in (("transformer", HRDA), ("cnn", CNN)):
-        models, printed = best_first(bench, runs), PAPER["table2"][family]
+        models, printed = best_first(bench, runs, on), PAPER["table2"][family]
         lines += [f"**{family}**", "", *not_trained(bench, *map(last, runs))]
         if len(models) < 2:
             continue
         anchor = alone(bench, models[0], on)
-        rows = [(f"`{models[0]}`", number(anchor.mean), *[""] * len(METHODS), "", number(printed["individual"][0]))]
-        above, best = [], []
+        empty = [""] * (len(METHODS) + 2)
+        rows = [(f"`{models[0]}`", number(anchor.mean), *empty, number(printed["individual"][0]))]
+        above, best, gains = [], [], []
         for subset in growing(models):
             found, count = merged(bench, subset, on), len(subset)
             ours = found["layerwise"]
             above.append(ours.mean > anchor.mean)
+            gains.append(found["isotropic"].mean > anchor.mean)
             best.append(ours.mean >= max(found[method].mean for method in MERGES))
             theirs = (printed[m][count - 1] for m in ("individual", "isotropic", "fisher", "ensemble", "layerwise"))
-            cells = (number(alone(bench, subset[-1], on).mean), *numbers(found), gained(ours, anchor))
+            to_anchor = (gained(found[method], anchor) for method in ("isotropic", "layerwise"))
+            cells = (number(alone(bench, subset[-1], on).mean), *numbers(found), *to_anchor)
             rows.append((f"+ `{subset[-1]}`", *cells, " / ".join(map(number, theirs))))
-        head = ["model", "alone", *METHODS, "layer-wise to the anchor"]
+        head = ["model", "alone", *METHODS, "isotropic to the best", "layer-wise to the best"]
         lines += table([*head, "paper: alone / isotropic / Fisher / ensemble / layer-wise"], rows)
         lines += claim(f"{family}, however many models: layer-wise is above the best of them", above)
+        lines += claim(f"{family}, however many models: isotropic is above the best of them", gains)
         lines += claim(f"{family}, however many models: layer-wise is at least as good as the other merges", best)
     return lines
 
@@ -99,7 +100,7 @@ def table3(bench: Bench, on: str) -> list[str]:
     above: list[bool] = []
     shown: list[str] = []
     for seed in bench.seeds:
-        models = best_first(bench, [seeded(run, seed) for run in CNN])
+        models = best_first(bench, [seeded(run, seed) for run in CNN], on)
         rows = []
         for subset in (subset for count in range(2, len(models) + 1) for subset in combinations(models, count)):
             found = merged(bench, subset, on)
@@ -140,8 +141,8 @@ def table4(bench: Bench, on: str) -> list[str]:
     """Return Table 4: merges of models with other classes or other heads."""
     lines = []
     for part, what, *models in (
-        ("4a", "other classes", "hrda-gta/4", f"hrda-synthia{UNLABELLED}/4"),
-        ("4b", "other heads", "hrda-gta/4", "daformer-gta/4"),
+        ("4a", "other classes", "hrda-gta/4", f"mic-synthia{UNLABELLED}/4"),
+        ("4b", "other heads", "hrda-gta/4", "daformer-night/4"),
     ):
         lines += [f"### Table {part}: {what}", "", *not_seeded(bench, *models)]
         pairs = of_seeds(bench, *models)
@@ -171,7 +172,7 @@ def table4(bench: Bench, on: str) -> list[str]:
 
 def table5(bench: Bench, on: str) -> list[str]:
     """Return Table 5: merges of a large and a small model."""
-    small, large = "daformer-gta/4", "hrda-gta/4"
+    small, large = "daformer-night/4", "hrda-gta/4"
     lines = ["### Table 5: a large model into a small one", "", *not_seeded(bench, small, large)]
     pairs = of_seeds(bench, small, large)
     if not pairs:
@@ -197,9 +198,9 @@ def table5(bench: Bench, on: str) -> list[str]:
     ]
 
 
-def table6(bench: Bench) -> list[str]:
+def table6(bench: Bench, on: str) -> list[str]:
     """Return Table 6: merges of a semantic and a panoptic model."""
-    anchor, other = "edaps-night/4", "hrda-night/4"
+    anchor, other = "edaps-gta/4", "pipa-night/4"
     lines = [
         "### Table 6: a semantic model into a panoptic one",
         "",
@@ -208,8 +209,8 @@ def table6(bench: Bench) -> list[str]:
     pairs = of_seeds(bench, anchor, other)
     if not pairs:
         return lines
-    singles = [bench.score(Candidate((pair[0],)), "night", "panoptic") for pair in pairs]
-    found = [merged(bench, pair, "night", "panoptic") for pair in pairs]
+    singles = [bench.score(Candidate((pair[0],)), on, "panoptic") for pair in pairs]
+    found = [merged(bench, pair, on, "panoptic") for pair in pairs]
     before = [single.mean for single in singles]
     rows = []
     for method in (None, *found[0]):
@@ -259,16 +260,18 @@ def table9(bench: Bench) -> list[str]:
 def seeds(bench: Bench, on: str) -> list[str]:
     """Return Table 2 over seeds; each seed has its own order of the models that exist with all seeds."""
     lines = [
+        "### Seeds",
+        "",
         f"Table 2 with models of one seed each, mean and standard deviation over {len(bench.seeds)} seeds of the "
         "adaptation; the pre-training is one. The last column has the gain within a seed.",
         "",
     ]
-    for family, runs in (("transformer", HRDA_OF_A_SEED), ("cnn", CNN)):
+    for family, runs in (("transformer", HRDA), ("cnn", CNN)):
         there = [run for run in runs if not bench.missing(*(last(seeded(run, seed)) for seed in bench.seeds))]
         lines += [f"**{family}**", "", *not_seeded(bench, *map(last, runs))]
         if len(there) < 2:
             continue
-        orders = [best_first(bench, [seeded(run, seed) for run in there]) for seed in bench.seeds]
+        orders = [best_first(bench, [seeded(run, seed) for run in there], on) for seed in bench.seeds]
         anchors = [alone(bench, models[0], on).mean for models in orders]
         rows = [("1", f"{spread(anchors)} (alone)", *[""] * len(METHODS))]
         best = []
@@ -283,13 +286,16 @@ def seeds(bench: Bench, on: str) -> list[str]:
     return lines
 
 
-def on_test(bench: Bench) -> list[str]:
-    """Return the runs and Table 2, in the order of val, on the test split, on which no choice was made."""
-    lines = ["## On the test split", "", *controls(bench, "test")]
-    rows = []
-    for models in (best_first(bench, runs) for runs in (HRDA, CNN)):
+def on_test(bench: Bench, on: str) -> list[str]:
+    """Return Table 2, in the order of val, on the test frames of a target, on which no choice was made."""
+    rows, test = [], f"{on} test"
+    for models in (best_first(bench, runs, on) for runs in (HRDA, CNN)):
         for subset in growing(models):
-            anchor, found = alone(bench, subset[0], "test"), merged(bench, subset, "test")
-            gain = gained(found["layerwise"], anchor)
-            rows.append((", ".join(map(_short, subset)), number(anchor.mean), *numbers(found), gain))
-    return [*lines, *table(["models", "anchor", *METHODS, "layer-wise to the anchor"], rows)] if rows else lines
+            found = {method: bench.score(Candidate(subset, method), test) for method in ("isotropic", "layerwise")}
+            best = max(alone(bench, model, test).mean for model in subset)
+            gains = (with_interval(to_best(bench, scored, subset, test)) for scored in found.values())
+            rows.append(
+                (", ".join(map(_short, subset)), *(number(s.mean) for s in found.values()), number(best), *gains)
+            )
+    head = ["models", "isotropic", "layer-wise", "best parent", "isotropic to the best", "layer-wise to the best"]
+    return [f"### Table 2 on test frames: {on}", "", *table(head, rows)] if rows else []

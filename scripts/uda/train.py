@@ -130,7 +130,7 @@ def train(name: str, run: dict[str, Any], out: Path, cache: Path, target: Frames
         batch = draw_batch(source, target, run["batch"], view, rng)
         for group in optimizer.param_groups:
             group["lr"] = run["rate"] * group["rate"] * min(1, (step + 1) / 50) * (1 - step / steps) ** 0.9
-        model.train()
+        set_training(model, frozen=run["frozen"])
         optimizer.zero_grad()
         for loss in strategy.losses(model, batch):
             loss.backward()
@@ -151,6 +151,15 @@ def train(name: str, run: dict[str, Any], out: Path, cache: Path, target: Frames
             torch.save(state, working)
             working.replace(state_file)
     return getattr(strategy, "teacher", model).eval()
+
+
+def set_training(model: nn.Module, *, frozen: bool) -> None:
+    """Put a network into training mode; if `frozen`, BatchNorm uses its running statistics and leaves them alone."""
+    model.train()
+    if frozen:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 def class_weights(frames: Frames, balance: float) -> torch.Tensor:

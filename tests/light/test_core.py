@@ -20,7 +20,7 @@ from hf_lwmm.errors import EXTRAS
 
 MODELS = Path(__file__).parents[2] / "scripts" / "quickstart" / "models"
 # Of model.safetensors, when the quick start's models are merged with all defaults.
-MERGED = "fc5750f9335a1819a3c29c64309d71034456a515d06367e4e6b7edf728eb97a0"
+MERGED = "f4a341eb66e9038707481d5f737822948ab6aa0e1d9f896dd1122e597e11605e"
 
 _BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({list(EXTRAS)})); "
 _COMMAND = _BLOCKED + "from hf_lwmm.cli import main; main()"
@@ -44,14 +44,14 @@ def core(tmp_path: Path) -> Core:
 @pytest.fixture
 def models(api: HfApi) -> tuple[str, str]:
     """The quick start's two trained SegFormers, on the Hub."""
-    for folder in ("gta-to-night", "synthia-to-night"):
+    for folder in ("streets-gta", "streets-night"):
         api.create_repo(f"org/{folder}", exist_ok=True)
         api.upload_folder(repo_id=f"org/{folder}", folder_path=MODELS / folder)
-    return "org/gta-to-night", "org/synthia-to-night"
+    return "org/streets-gta", "org/streets-night"
 
 
 def test_the_main_job_from_pull_to_pushed_card(core: Core, models: tuple[str, str], api: HfApi) -> None:
-    repo = "local/gta-to-night-lwmm"
+    repo = "local/streets-gta-lwmm"
     merged = core("merge", *models, "--anchor", models[0], "--push")
     assert merged.returncode == 0 and repo in merged.stdout, merged
     assert "plots/layer_weights.png" in merged.stderr and "pip install 'hf-lwmm[plots]'" in merged.stderr
@@ -93,7 +93,7 @@ WITHOUT_EXTRAS = {
     "inspect A B": "MiT",
     "diff A B": "cosine",
     "merge A B --method slerp --dry-run": "mit.stage0",
-    "search --like A": "org/synthia-to-night",
+    "search --like A": "org/streets-night",
     "convert A nvidia.safetensors --to nvidia": "nvidia.safetensors",
     "methods": "layerwise",
     "--help": "reproduce",
