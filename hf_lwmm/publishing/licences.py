@@ -90,7 +90,7 @@ def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> Merg
             `other` if one of them is not listed.
     """
     parents = tuple(licence_of(source) for source in sources)
-    stated = ", ".join(f"{source.label}: {parent.text}" for source, parent in zip(sources, parents, strict=True))
+    stated = ", ".join(f"{parent.text} ({source.label})" for source, parent in zip(sources, parents, strict=True))
     if chosen is not None:
         licence = Licence(chosen.lower())
     elif len(set(parents)) == 1 and parents[0].id:
@@ -106,7 +106,7 @@ def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> Merg
 def _warnings(parents: Sequence[Licence], stated: str) -> Iterator[str]:
     who, what = ("The original", "model") if len(parents) == 1 else ("At least one parent", "merge")
     if len(set(parents)) > 1:
-        yield f"The parents' licences differ ({stated})."
+        yield f"The parents' licences differ: {stated}."
     if any(parent.non_commercial for parent in parents):
         yield f"{who}'s licence excludes commercial use, so this {what} does too."
     if any(parent.id is None for parent in parents):

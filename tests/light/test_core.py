@@ -117,7 +117,7 @@ WITH_EXTRAS = {
     "merge A B --eval-data folder": "eval",
     "merge A B --method adaptive --tune-data folder": "eval",
     "merge A B --bn-stats recalibrate --bn-data folder": "eval",
-    "convert A folder": "networks",
+    "convert A new": "networks",
     "merge A B --permute": "permute",
     "plan A B --plot plan.png": "plots",
     "hub serve --root hub": "hub",
@@ -128,7 +128,8 @@ WITH_EXTRAS = {
 def test_other_commands_name_the_extra_that_they_lack(
     command: str, core: Core, models: tuple[str, str], tmp_path: Path
 ) -> None:
-    done = core(*with_names(command, models))
+    (tmp_path / "folder").mkdir()  # where data are looked for before extras
+    done = core(*(str(tmp_path / part) if part == "folder" else part for part in with_names(command, models)))
     assert done.returncode == 1
     assert f"pip install 'hf-lwmm[{WITH_EXTRAS[command]}]'" in done.stderr
 
