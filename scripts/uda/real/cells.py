@@ -25,7 +25,8 @@ from safetensors.numpy import load_file
 
 import hf_lwmm
 from hf_lwmm.calibration.merged_network import pixels_of
-from hf_lwmm.evaluation.inference import best_classes, window_logits
+from hf_lwmm.evaluation.class_map import best_classes
+from hf_lwmm.evaluation.inference import window_logits
 from hf_lwmm.methods import make_method
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
 from hf_lwmm.networks.loading import LoadedModel
