@@ -25,7 +25,7 @@ export HF_TOKEN
 echo
 say() { echo "\$ $*"; ".venv/bin/$1" "${@:2}"; echo; }
 a=local/streets-gta b=local/streets-night merged=local/streets-gta-lwmm
-say hf-lwmm merge $a $b --anchor $a --method isotropic --eval-data local/streets --eval-split new --push
+say hf-lwmm merge $a $b --anchor $a --method auto --target new --eval-data local/streets --eval-split new --push
 say hf-lwmm reproduce $merged
 
 echo "The target \"new\" has two styles that no model was trained on, evening and fog. To the merge, both parents:"
