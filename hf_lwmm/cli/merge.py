@@ -72,9 +72,9 @@ def merge(
         raise hf_lwmm.PlanError(f"{output} is {recipe}, which the output is made of. Choose another output.")
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
+    if knobs.get("bn_stats", start.knobs.bn_stats) != "recalibrate":  # a recipe's mix means nothing to another choice
+        knobs = {"bn_mix": None, **knobs}
     own = replace(start.knobs, **knobs, method=chosen)
-    if own.bn_stats != "recalibrate" and "bn_mix" not in knobs:  # a recipe's means nothing to another choice
-        own = replace(own, bn_mix=None)
     tuning = None if models or anchor or not _same_weights(own, start.knobs) else start.tuning
     inputs = hf_lwmm.MergeInputs(
         base=base or (start.base if "base" in chosen.needs else None),
