@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from calls import merge
+from conftest import Run
 
 import hf_lwmm
 from hf_lwmm.checkpoints.companions import without_local_paths
@@ -51,9 +52,46 @@ def test_no_path_leaves_the_machine(how: str, anchor: Path, models: list[Path], 
     assert hf_lwmm.load(output).classes == hf_lwmm.load(models[0]).classes
 
 
+@pytest.mark.usefixtures("without_plots")
+def test_reports_name_files_and_folders_by_their_last_part(
+    models: list[Path], data: Path, tmp_path: Path, run: Run
+) -> None:
+    names = tmp_path / "home" / "somebody" / "some, classes.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("road\nsky\ncar\n")
+    home = Path(shutil.copytree(data, names.parent / "street"))
+    options = ("--eval-data", home, "--protocol", names)
+    code, out, err = run("merge", *models[:2], "--output", "out", *options, "--json")
+    assert code == 0, err
+    published = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    for text in (out.replace(str(tmp_path / "out"), ""), *(path.read_bytes().decode("latin-1") for path in published)):
+        assert "somebody" not in text
+    assert "some, classes.txt" in (tmp_path / "out" / "README.md").read_text()
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["protocol"] == "some, classes.txt"
+
+
 @pytest.mark.parametrize(
     "text", ["org/name", "https://a.org/b/c", "/", "//", "/s", "a/b/c.pth", "", "1/2", "road / path"]
 )
 def test_what_is_no_path_stays(text: str) -> None:
     content = {"name": text, "id2label": {"0": "/m/01g317"}, "count": [1, None, True, 0.5]}
     assert without_local_paths(content) == content
+
+
+@pytest.mark.parametrize("name", ["home/bg,fg.txt", "bg,fg.txt"])
+def test_a_file_of_classes_with_a_comma_in_its_name_is_a_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / name).write_text("road\nsky\n")
+    monkeypatch.chdir(tmp_path)
+    for given in (name, str(tmp_path / name)):
+        assert hf_lwmm.Knobs(labels=(given,)).labels == (("road", "sky"),)
+        assert hf_lwmm.Knobs(labels=(given,)).label_files == (Path(given),)
+
+
+@pytest.mark.parametrize("name", ["/home/me/bg,fg.txt", "~/bg,fg", "../bg,fg", "C:\\me\\bg,fg", "a/bg,fg.txt", "/a,/b"])
+def test_the_name_of_no_file_is_not_taken_for_classes(name: str) -> None:
+    with pytest.raises(hf_lwmm.PlanError, match="no such file"):
+        hf_lwmm.Knobs(labels=(name,))
+    assert hf_lwmm.Knobs(labels=("road/path,sky",)).labels == (("road/path", "sky"),)
