@@ -12,7 +12,7 @@ from calls import merge
 from conftest import Run
 
 import hf_lwmm
-from hf_lwmm.checkpoints.companions import without_local_paths
+from hf_lwmm.checkpoints.local_paths import without_local_paths
 
 HOME = "/home/somebody/secret-project"
 LEAKS: dict[str, Any] = {
@@ -71,7 +71,22 @@ def test_reports_name_files_and_folders_by_their_last_part(
 
 
 @pytest.mark.parametrize(
-    "text", ["org/name", "https://a.org/b/c", "/", "//", "/s", "a/b/c.pth", "", "1/2", "road / path"]
+    "text",
+    [
+        "org/name",
+        "https://a.org/b/c",
+        "/",
+        "//",
+        "/s",
+        "a/b/c.pth",
+        "",
+        "1/2",
+        "road / path",
+        "./a/b",
+        "m/s, km/h",
+        "s3://b/c/d",
+        "b.*/d",
+    ],
 )
 def test_what_is_no_path_stays(text: str) -> None:
     content = {"name": text, "id2label": {"0": "/m/01g317"}, "count": [1, None, True, 0.5]}
@@ -95,3 +110,48 @@ def test_the_name_of_no_file_is_not_taken_for_classes(name: str) -> None:
     with pytest.raises(hf_lwmm.PlanError, match="no such file"):
         hf_lwmm.Knobs(labels=(name,))
     assert hf_lwmm.Knobs(labels=("road/path,sky",)).labels == (("road/path", "sky"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"python train.py --data {HOME}/set --out=/data/somebody/run", "python train.py --data set --out=run"),
+        (f"ckpt={HOME}/a.pth", "ckpt=a.pth"),
+        (f"local:{HOME}/a.pth", "local:a.pth"),
+        (f" {HOME}/lead", "lead"),
+        (f"a\n{HOME}/z\nb", "a\nz\nb"),
+        (f"'{HOME}/z', \"{HOME}/y\"", "'z', \"y\""),
+        (f"file://localhost{HOME}/x", "x"),
+        (f"see file://{HOME}/x", "see x"),
+        ("$HOME/somebody/x", "x"),
+        ("load ${HOME}/somebody/x", "load ${HOME}x"),
+        ("%USERPROFILE%\\somebody\\x", "x"),
+        ("../../home/somebody/d", "d"),
+        ("runs/../../somebody/d", "d"),
+        ("+/home/somebody/d", "d"),
+        ("load C:\\Users\\somebody\\x.pth", "load x.pth"),
+        ("/home/somebody/", ""),
+        ("/home/somebody", ""),
+        ("C:\\Users\\somebody", ""),
+        ("/data/somebody/", ""),
+        ("~somebody/", ""),
+        ("https://somebody:secret@host.org/x", "https://host.org/x"),
+        ("git+https://somebody@host.org/x.git", "git+https://host.org/x.git"),
+        ("https://host.org/x?token=hf_" + "aB3" * 10, "https://host.org/x?token="),
+    ],
+)
+def test_paths_and_secrets_inside_a_text_go(text: str, left: str) -> None:
+    assert without_local_paths({"a": [text]}) == {"a": [left]}
+
+
+def test_entries_that_hold_secrets_go_and_names_are_cleaned_too() -> None:
+    token = "hf_" + "x1Y" * 10
+    secrets = {"token": "abc", "use_auth_token": token, "api-key": "1", "Password": "p", "deep": {"secret": ["s"]}}
+    kept = {"use_auth_token": True, "pad_token": "<pad>", "token": None}
+    assert without_local_paths(secrets) == {"deep": {}} and without_local_paths(kept) == kept
+    assert without_local_paths({f"{HOME}/a.pth": 1, "/home/somebody/": 2, token: 3, "": 4}) == {"a.pth": 1, "": 4}
+
+
+def test_long_texts_take_no_longer_than_their_length_asks_for() -> None:
+    for text in ("a" * 300_000, "/a" * 150_000, "://" * 100_000, "~" * 300_000, "../" * 100_000, "a:/" * 100_000):
+        without_local_paths(text + " ")

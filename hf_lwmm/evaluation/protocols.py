@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import FROM_ONE, FROM_ZERO, is_label_file, label_sets, meaning, normalise, raw_label_set, read_label_set
+from hf_lwmm.labels import (
+    FROM_ONE,
+    FROM_ZERO,
+    is_label_file,
+    label_sets,
+    meaning,
+    normalise,
+    raw_label_set,
+    read_label_set,
+)
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.scoring_plan import ScoredModel

@@ -156,7 +156,7 @@ def _check_no_path(name: str) -> None:
     """Refuse the name of a file that is not there and has a comma in it: its parts would be taken for classes."""
     if _PATH.fullmatch(name.strip()):
         raise PlanError(
-            f"{name}: no such file. If these are names of classes, give them as a JSON list: '[\"first\", \"second\"]'."
+            f'{name}: no such file. If these are names of classes, give them as a JSON list: \'["first", "second"]\'.'
         )
 
 
