@@ -8,8 +8,9 @@ from typing import Any
 
 _NAMES = ("id2label", "label2id")  # whose texts are no paths, whatever they look like
 _ORIGIN = "_name_or_path"  # where a model was loaded from
-_SECRETS = frozenset(
-    "token use_auth_token auth_token access_token hf_token api_token password passwd secret secret_key api_key apikey".split()
+_SECRETS = (
+    *("token", "use_auth_token", "auth_token", "access_token", "hf_token", "api_token", "api_key", "apikey"),
+    *("password", "passwd", "secret", "secret_key"),
 )
 _HUB_TOKEN = re.compile("hf_[A-Za-z0-9]{20,}")
 _CREDENTIALS = re.compile(r"""(?<=://)[^\s/"'<>]*@""")

@@ -99,7 +99,8 @@ def code_files(plan: MergePlan) -> tuple[str, ...]:
 def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
     """A file of the anchor's settings, as it is if nothing in it has to change.
 
-    It has no paths of somebody's machine, and no secrets. The configuration names no file of weights, and the dtype that is written.
+    It has no paths of somebody's machine, and no secrets. The configuration names no file of weights, and the dtype
+    that is written.
     """
     stated = as_mapping(parse_json(content, name), name)
     settings: dict[str, Any] = without_local_paths(stated)
