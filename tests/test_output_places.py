@@ -241,3 +241,10 @@ def test_python_gets_the_same_refusals(tmp_path: Path, models: list[Path]) -> No
         hf_lwmm.merge(
             models, knobs=knobs, output=tmp_path / "classes.txt", writing=hf_lwmm.WriteOptions(overwrite=True)
         )
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r", "r.md.txt"])
+@pytest.mark.parametrize(("command", "option"), [("evaluate", "--output"), ("sweep", "--report")])
+def test_reports_of_other_kinds_are_refused_before_any_work(command: str, option: str, name: str, run: Run) -> None:
+    code, _, err = run(command, "never/loaded", "never/this", "--data", "never/read", option, name)
+    assert code == 1 and "reports are written as .json or .md" in err

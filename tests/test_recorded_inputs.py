@@ -67,3 +67,25 @@ def test_an_input_that_has_changed_and_another_output_are_warned_of(run: Run, tm
     assert changed in err and differs in err
     code, _, err = run("merge", "--recipe", "out/hf_lwmm.yaml", "--alpha", "0.6", "--output", "own")
     assert code == 0 and "2.safetensors has changed" in err and "merged weights are not" not in err
+
+
+def test_a_model_that_is_named_twice_in_two_ways_is_warned_of(run: Run, folders: list[Path]) -> None:
+    code, _, err = run("merge", folders[0], folders[0] / "model.safetensors", "--output", "out")
+    assert code == 0 and "is merged with itself" in err
+    code, _, err = run("merge", *folders, "--output", "other")
+    assert code == 0 and "is merged with itself" not in err
+
+
+def test_an_anchor_is_found_by_any_of_its_paths(run: Run, folders: list[Path]) -> None:
+    code, out, _ = run("merge", "1/best", "2/best", "--anchor", folders[1], "--output", "out", "--json")
+    assert code == 0 and json.loads(out)["anchor"] == "best (2)"
+    code, _, err = run("merge", "1/best", "2/best", "--anchor", folders[1].parent, "--output", "none")
+    assert code == 1 and "is not among the models" in err
+
+
+@pytest.mark.parametrize("licence", ["MIT\nfoo: bar", "", "my licence", "-mit", "a: b"])
+def test_what_is_no_id_of_a_licence_is_refused(licence: str, run: Run, folders: list[Path]) -> None:
+    for command in (["merge", *folders, "--output", "out"], ["convert", folders[0], "out"]):
+        code, _, err = run(*command, "--license", licence)
+        assert code == 1 and "is not the id of a licence" in err and not Path("out").exists()
+    assert run("merge", *folders, "--output", "out", "--license", "CC-BY-NC-4.0")[0] == 0
