@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from calls import merge
+from conftest import Run
 
 import hf_lwmm
-from hf_lwmm.checkpoints.companions import without_local_paths
+from hf_lwmm.checkpoints.local_paths import without_local_paths
 
 HOME = "/home/somebody/secret-project"
 LEAKS: dict[str, Any] = {
@@ -51,9 +52,106 @@ def test_no_path_leaves_the_machine(how: str, anchor: Path, models: list[Path], 
     assert hf_lwmm.load(output).classes == hf_lwmm.load(models[0]).classes
 
 
+@pytest.mark.usefixtures("without_plots")
+def test_reports_name_files_and_folders_by_their_last_part(
+    models: list[Path], data: Path, tmp_path: Path, run: Run
+) -> None:
+    names = tmp_path / "home" / "somebody" / "some, classes.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("road\nsky\ncar\n")
+    home = Path(shutil.copytree(data, names.parent / "street"))
+    options = ("--eval-data", home, "--protocol", names)
+    code, out, err = run("merge", *models[:2], "--output", "out", *options, "--json")
+    assert code == 0, err
+    published = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    for text in (out.replace(str(tmp_path / "out"), ""), *(path.read_bytes().decode("latin-1") for path in published)):
+        assert "somebody" not in text
+    assert "some, classes.txt" in (tmp_path / "out" / "README.md").read_text()
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["protocol"] == "some, classes.txt"
+
+
 @pytest.mark.parametrize(
-    "text", ["org/name", "https://a.org/b/c", "/", "//", "/s", "a/b/c.pth", "", "1/2", "road / path"]
+    "text",
+    [
+        "org/name",
+        "https://a.org/b/c",
+        "/",
+        "//",
+        "/s",
+        "a/b/c.pth",
+        "",
+        "1/2",
+        "road / path",
+        "./a/b",
+        "m/s, km/h",
+        "s3://b/c/d",
+        "b.*/d",
+    ],
 )
 def test_what_is_no_path_stays(text: str) -> None:
     content = {"name": text, "id2label": {"0": "/m/01g317"}, "count": [1, None, True, 0.5]}
     assert without_local_paths(content) == content
+
+
+@pytest.mark.parametrize("name", ["home/bg,fg.txt", "bg,fg.txt"])
+def test_a_file_of_classes_with_a_comma_in_its_name_is_a_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / name).write_text("road\nsky\n")
+    monkeypatch.chdir(tmp_path)
+    for given in (name, str(tmp_path / name)):
+        assert hf_lwmm.Knobs(labels=(given,)).labels == (("road", "sky"),)
+        assert hf_lwmm.Knobs(labels=(given,)).label_files == (Path(given),)
+
+
+@pytest.mark.parametrize("name", ["/home/me/bg,fg.txt", "~/bg,fg", "../bg,fg", "C:\\me\\bg,fg", "a/bg,fg.txt", "/a,/b"])
+def test_the_name_of_no_file_is_not_taken_for_classes(name: str) -> None:
+    with pytest.raises(hf_lwmm.PlanError, match="no such file"):
+        hf_lwmm.Knobs(labels=(name,))
+    assert hf_lwmm.Knobs(labels=("road/path,sky",)).labels == (("road/path", "sky"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (f"python train.py --data {HOME}/set --out=/data/somebody/run", "python train.py --data set --out=run"),
+        (f"ckpt={HOME}/a.pth", "ckpt=a.pth"),
+        (f"local:{HOME}/a.pth", "local:a.pth"),
+        (f" {HOME}/lead", "lead"),
+        (f"a\n{HOME}/z\nb", "a\nz\nb"),
+        (f"'{HOME}/z', \"{HOME}/y\"", "'z', \"y\""),
+        (f"file://localhost{HOME}/x", "x"),
+        (f"see file://{HOME}/x", "see x"),
+        ("$HOME/somebody/x", "x"),
+        ("load ${HOME}/somebody/x", "load ${HOME}x"),
+        ("%USERPROFILE%\\somebody\\x", "x"),
+        ("../../home/somebody/d", "d"),
+        ("runs/../../somebody/d", "d"),
+        ("+/home/somebody/d", "d"),
+        ("load C:\\Users\\somebody\\x.pth", "load x.pth"),
+        ("/home/somebody/", ""),
+        ("/home/somebody", ""),
+        ("C:\\Users\\somebody", ""),
+        ("/data/somebody/", ""),
+        ("~somebody/", ""),
+        ("https://somebody:secret@host.org/x", "https://host.org/x"),
+        ("git+https://somebody@host.org/x.git", "git+https://host.org/x.git"),
+        ("https://host.org/x?token=hf_" + "aB3" * 10, "https://host.org/x?token="),
+    ],
+)
+def test_paths_and_secrets_inside_a_text_go(text: str, left: str) -> None:
+    assert without_local_paths({"a": [text]}) == {"a": [left]}
+
+
+def test_entries_that_hold_secrets_go_and_names_are_cleaned_too() -> None:
+    token = "hf_" + "x1Y" * 10
+    secrets = {"token": "abc", "use_auth_token": token, "api-key": "1", "Password": "p", "deep": {"secret": ["s"]}}
+    kept = {"use_auth_token": True, "pad_token": "<pad>", "token": None}
+    assert without_local_paths(secrets) == {"deep": {}} and without_local_paths(kept) == kept
+    assert without_local_paths({f"{HOME}/a.pth": 1, "/home/somebody/": 2, token: 3, "": 4}) == {"a.pth": 1, "": 4}
+
+
+def test_long_texts_take_no_longer_than_their_length_asks_for() -> None:
+    for text in ("a" * 300_000, "/a" * 150_000, "://" * 100_000, "~" * 300_000, "../" * 100_000, "a:/" * 100_000):
+        without_local_paths(text + " ")

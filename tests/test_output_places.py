@@ -148,6 +148,21 @@ def test_places_that_cannot_be_are_refused_before_any_work(output: str, message:
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("output", ["../exp", "../../exp", "{absolute}/exp"])
+@pytest.mark.usefixtures("models")
+def test_the_folder_that_one_works_in_is_never_replaced(
+    output: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exp" / "plots").mkdir(parents=True)
+    (tmp_path / "exp" / "notes.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path / "exp" / ("plots" if output.startswith("../..") else ""))
+    before = below(tmp_path)
+    for command in (["merge", tmp_path / "one", tmp_path / "two", "--output"], ["convert", tmp_path / "one"]):
+        code, _, err = run(*command, output.format(absolute=tmp_path), "--overwrite")
+        assert code == 1 and "Give the output a name of its own" in err
+    assert below(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -226,3 +241,10 @@ def test_python_gets_the_same_refusals(tmp_path: Path, models: list[Path]) -> No
         hf_lwmm.merge(
             models, knobs=knobs, output=tmp_path / "classes.txt", writing=hf_lwmm.WriteOptions(overwrite=True)
         )
+
+
+@pytest.mark.parametrize("name", ["r.csv", "r", "r.md.txt"])
+@pytest.mark.parametrize(("command", "option"), [("evaluate", "--output"), ("sweep", "--report")])
+def test_reports_of_other_kinds_are_refused_before_any_work(command: str, option: str, name: str, run: Run) -> None:
+    code, _, err = run(command, "never/loaded", "never/this", "--data", "never/read", option, name)
+    assert code == 1 and "reports are written as .json or .md" in err

@@ -17,7 +17,7 @@ from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.converted_card import render_converted_card
-from hf_lwmm.publishing.licences import merged_licence
+from hf_lwmm.publishing.licences import check_licence, merged_licence
 
 if TYPE_CHECKING:
     from hf_lwmm.networks.loading import LoadedModel
@@ -57,6 +57,7 @@ def export(
         HfLwmmError: a subclass; what was there before still is, and nothing half-written remains.
     """
     expect(network, NetworkOptions, "network")
+    check_licence(license)
     ref = parse_ref(model)
     pushing = PushOptions.of(push)
     repo_id = hub.target_repo(pushing, ref.name) if pushing else None

@@ -45,7 +45,7 @@ from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
-from hf_lwmm.publishing.licences import merged_licence
+from hf_lwmm.publishing.licences import check_licence, merged_licence
 from hf_lwmm.publishing.plots.layers import plot_layer_weights
 from hf_lwmm.publishing.score_files import examples_note, write_scores
 from hf_lwmm.publishing.superseded import LAYER_PLOT
@@ -109,6 +109,7 @@ def merge(
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
     check_network(inputs)
+    check_licence(writing.license)
     _check_sources(inputs)
     refs = read_models(models, knobs, inputs)
     chosen = anchor_index(refs, anchor)
@@ -217,7 +218,9 @@ def _duplicates(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
     warnings = []
     for checkpoint in checkpoints:
         source = checkpoint.source
-        key = (source.ref.repo_id, source.sha, source.ref.path and source.ref.path.resolve(), checkpoint.files)
+        local = source.ref.is_local  # a folder may be named, or a file in it
+        files = sorted(path.resolve() for path in checkpoint.paths.values()) if local else checkpoint.files
+        key = (source.ref.repo_id, source.sha, tuple(files))
         if key in seen:
             warnings.append(f"{checkpoint.label} is merged with itself: the same model is named twice.")
         seen.add(key)

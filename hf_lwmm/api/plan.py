@@ -179,7 +179,7 @@ def anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
     if anchor is None:
         return 0
     wanted = parse_ref(anchor)
-    exact = [i for i, ref in enumerate(refs) if ref == wanted or str(ref) == str(wanted)]
+    exact = [i for i, ref in enumerate(refs) if ref == wanted or str(ref) == str(wanted) or _is_same(ref, wanted)]
     loose = [i for i, ref in enumerate(refs) if wanted.repo_id and ref.repo_id == wanted.repo_id]
     found = exact or (loose if wanted.revision is None and not wanted.files else [])
     if not found:
@@ -190,3 +190,10 @@ def anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
     if not exact and len(found) > 1:
         raise PlanError(f"The anchor {anchor} fits several models; name it as it stands among them, with its revision.")
     return found[0]
+
+
+def _is_same(ref: ModelRef, other: ModelRef) -> bool:
+    """True for two names of one place of this machine."""
+    if ref.path is None or other.path is None or ref.files != other.files:
+        return False
+    return ref.path.resolve() == other.path.resolve()

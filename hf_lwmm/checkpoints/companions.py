@@ -5,7 +5,6 @@ Both come from the folder of the weights, as transformers reads them, and are ch
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -23,7 +22,6 @@ PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 COMPANIONS = (CONFIG, *PROCESSORS)
 ADAPTER_CONFIG = "adapter_config.json"  # peft's: transformers loads the network that it names, and changes it
 _NESTED = "image_processor"
-_LONGEST = 4096  # characters of a path
 _LARGEST = 4096  # pixels on a side: prepared so, one picture takes a gigabyte
 
 
@@ -137,28 +135,6 @@ def _read(source: Source, path: str) -> Mapping[str, Any]:
         return as_mapping(read_json(hub.fetch(source, path), where), where)
     except DocumentError as error:
         raise DocumentError(f"{error} Mend it, or take it away to go on without it.") from None
-
-
-_PATH = re.compile(r"(file://)?(~[^/\n]*/|/[^/\n]+/|[A-Za-z]:[\\/]|\\\\)[^\n]*[^\s\\/][^\n]*")
-_NAMES = ("id2label", "label2id")  # whose texts are no paths, whatever they look like
-
-
-def without_local_paths(content: Any) -> Any:
-    """Return the content of a JSON file without paths of somebody's machine, at any depth.
-
-    `_name_or_path`, which says where a model was loaded from, is left out. Of any other absolute path the last part
-    stays, so that each setting is still there.
-    """
-    if isinstance(content, Mapping):
-        return {
-            name: value if name in _NAMES else without_local_paths(value)
-            for name, value in content.items()
-            if name != "_name_or_path"
-        }
-    if isinstance(content, list):
-        return [without_local_paths(value) for value in content]
-    is_path = isinstance(content, str) and len(content) < _LONGEST and _PATH.fullmatch(content)
-    return re.split(r"[\\/]", content.rstrip("\\/"))[-1] if is_path else content
 
 
 def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

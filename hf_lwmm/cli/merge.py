@@ -13,6 +13,7 @@ from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, say, warn
+from hf_lwmm.planning.recorded import check_told_apart, other_inputs, other_output
 
 EXAMPLES = """Examples:
 
@@ -72,7 +73,7 @@ def merge(
         raise hf_lwmm.PlanError(f"{output} is {recipe}, which the output is made of. Choose another output.")
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
-    if knobs.get("bn_stats", start.knobs.bn_stats) != "recalibrate":  # to which alone a recipe's mix means something
+    if knobs.get("bn_stats", start.knobs.bn_stats) != "recalibrate":  # a recipe's mix means nothing to another choice
         knobs = {"bn_mix": None, **knobs}
     own = replace(start.knobs, **knobs, method=chosen)
     tuning = None if models or anchor or not _same_weights(own, start.knobs) else start.tuning
@@ -87,6 +88,8 @@ def merge(
         **reading,
     )
     inputs = replace(inputs, network=_with_recorded_system(network, start.system, inputs))
+    if recipe and not models:
+        check_told_apart(start, str(recipe))
     sources, wanted = list(models or start.models), anchor or (None if models else start.anchor)
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
@@ -107,6 +110,11 @@ def merge(
             evaluation=evaluation,
             progress=progress,
         )
+    if recipe and not models:
+        changed = other_inputs(start, result.recipe)
+        as_told = result.recipe.knobs == start.knobs and result.recipe.files == start.files and not anchor
+        differs = other_output(start, result.recipe) if as_told else ()
+        result = replace(result, warnings=(*changed, *differs, *result.warnings))
     notes(result.notes)
     for warning in result.warnings:
         warn(warning)

@@ -9,15 +9,9 @@ from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from hf_lwmm.checkpoints.companions import (
-    COMPANIONS,
-    CONFIG,
-    WEIGHTS_NAME,
-    beside,
-    companion,
-    without_local_paths,
-)
+from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, beside, companion
 from hf_lwmm.checkpoints.inert_pickle import shown
+from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
 from hf_lwmm.checkpoints.torch_sharing import check_apart
@@ -105,7 +99,8 @@ def code_files(plan: MergePlan) -> tuple[str, ...]:
 def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
     """A file of the anchor's settings, as it is if nothing in it has to change.
 
-    It has no paths of somebody's machine. The configuration names no file of weights, and the dtype that is written.
+    It has no paths of somebody's machine, and no secrets. The configuration names no file of weights, and the dtype
+    that is written.
     """
     stated = as_mapping(parse_json(content, name), name)
     settings: dict[str, Any] = without_local_paths(stated)

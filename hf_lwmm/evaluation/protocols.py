@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,16 @@ from numpy.typing import NDArray
 
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels import FROM_ONE, FROM_ZERO, label_sets, meaning, normalise, raw_label_set, read_label_set
+from hf_lwmm.labels import (
+    FROM_ONE,
+    FROM_ZERO,
+    is_label_file,
+    label_sets,
+    meaning,
+    normalise,
+    raw_label_set,
+    read_label_set,
+)
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.scoring_plan import ScoredModel
@@ -87,7 +97,12 @@ def scored_classes(
     if lacking := [name for name in wanted.classes if normalise(name) not in rows]:
         raise DatasetError(f"{images.name}: has no class {lacking[0]!r}, which the protocol {wanted.name} scores.")
     scored = tuple(rows[normalise(name)] for name in wanted.classes)
-    return ScoredClasses(every, scored, str(protocol), ids), tuple(notes)
+    return ScoredClasses(every, scored, _shown(str(protocol)), ids), tuple(notes)
+
+
+def _shown(protocol: str) -> str:
+    """What reports, which are published, call a protocol: of a file only its name, since its folder is nobody's."""
+    return Path(protocol).name if is_label_file(protocol) else protocol
 
 
 def _numbering(images: LabelledImages, models: Sequence[LoadedModel]) -> tuple[str | None, list[str]]:

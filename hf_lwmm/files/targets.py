@@ -18,6 +18,7 @@ from hf_lwmm.errors import MergeError
 from hf_lwmm.files.names import LONGEST
 from hf_lwmm.files.scratch import tidy
 
+_NO_NAME = "{} is a folder that other things are in. Give the output a name of its own."
 State = tuple[tuple[str, int, int, int], ...]  # of each file below: its name, inode, size in bytes and time
 
 
@@ -41,11 +42,13 @@ def check_target(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> Ta
         MergeError: if something stands there that is not to be replaced, or nothing can be written there.
     """
     if path.name in ("", ".."):
-        raise MergeError(f"{path} is a folder that other things are in. Give the output a name of its own.")
+        raise MergeError(_NO_NAME.format(path))
     _check_way(path.parent, path.name)
     tidy(path.parent)
     for each in inputs:
         _check_apart(path, each)
+    if _is_around_us(path):
+        raise MergeError(_NO_NAME.format(path))
     if not os.path.lexists(path):
         return Target(path, None)
     if not overwrite:
@@ -137,6 +140,17 @@ def _state_of_file(path: Path) -> State:
 def _entry(path: Path, name: str) -> tuple[str, int, int, int]:
     found = path.lstat()
     return name, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _is_around_us(path: Path) -> bool:
+    """True for the working folder, or a folder that it lies in: once that is moved, relative paths mean others."""
+    if os.path.islink(path) or not os.path.isdir(path):  # noqa: PTH112, PTH114  (pathlib's fail for long texts)
+        return False
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was deleted
+        return False
+    return any(os.path.lexists(each) and path.samefile(each) for each in (here, *here.parents))
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -98,8 +98,12 @@ def parse_hub_ref(text: str) -> ModelRef:
     """
     if re.match("https?://", text, re.IGNORECASE):
         return _of_address(text)
+    if re.match("file:/", text, re.IGNORECASE):
+        raise RefError(f"{text}: an address of a file. Give its plain path: {unquote(urlsplit(text).path)}")
+    if re.match("[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
+        raise RefError(f"{text}: not an address of the Hub. Name a model of it as org/name, or give a local path.")
     repo, colon, files = text.partition(":")
-    if repo.startswith(("/", ".", "~")):
+    if repo.startswith(("/", ".", "~")) or re.match(r"[A-Za-z]:[\\/]|\\\\", text):
         raise RefError(f"{text}: there is no such file or folder.")
     repo_id, at, revision = repo.partition("@")
     if (at and not revision) or (colon and not files):

@@ -123,7 +123,7 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
 
     Args:
         name: a known set's name; a file with a class on each line, a JSON list, or a config.json with `id2label`; or
-            class names, in a sequence, as a JSON list or separated by commas.
+            class names, in a sequence, as a JSON list or separated by commas. What is a file is read as one.
 
     Raises:
         PlanError: if there is no such set or file, no class is listed, or one is listed twice.
@@ -135,9 +135,11 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
         return label_sets()[str(name)]
     if str(name).lstrip().startswith("["):
         return read_label_set(_classes_in(str(name), "The list of classes"))
-    if "," in str(name):
+    is_file = os.path.isfile(name)  # noqa: PTH113  (pathlib's has no answer for a text that is too long)
+    if "," in str(name) and not is_file:
+        _check_no_path(str(name))
         return read_label_set([part.strip() for part in str(name).split(",")])
-    if not os.path.isfile(name):  # noqa: PTH113  (pathlib's has no answer for a text that is too long)
+    if not is_file:
         known = ", ".join(label_sets())
         raise PlanError(f"{name} is not a label set ({known}), and cannot be read as a file: no such file.")
     try:
@@ -147,9 +149,20 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
     return LabelSet(Path(name).name, _checked(_classes_in(text, str(name)), str(name)))
 
 
+_PATH = re.compile(r"(/|~|\.\.?[\\/]|[A-Za-z]:[\\/]|\\\\).*|.*[\\/].*\.(txt|json|ya?ml|csv)", re.DOTALL | re.IGNORECASE)
+
+
+def _check_no_path(name: str) -> None:
+    """Refuse the name of a file that is not there and has a comma in it: its parts would be taken for classes."""
+    if _PATH.fullmatch(name.strip()):
+        raise PlanError(
+            f'{name}: no such file. If these are names of classes, give them as a JSON list: \'["first", "second"]\'.'
+        )
+
+
 def is_label_file(name: str | Sequence[str]) -> bool:
     """Return True if `read_label_set` reads a file of this name."""
-    plain = isinstance(name, str) and name not in label_sets() and not name.lstrip().startswith("[") and "," not in name
+    plain = isinstance(name, str) and name not in label_sets() and not name.lstrip().startswith("[")
     return plain and os.path.isfile(str(name))  # noqa: PTH113  (as above)
 
 

@@ -16,8 +16,9 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
-from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, companion, without_local_paths
+from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, companion
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
+from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
 from hf_lwmm.errors import CheckpointError, LayoutError, PlanError

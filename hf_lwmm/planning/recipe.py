@@ -35,7 +35,8 @@ class Recipe:
     not all bytes were read, and the hash is the one that the Hub records. `beside` holds the hashes of what else
     the merge has of the anchor: configuration, image processor and code; None in recipes that do not say.
 
-    A local model of a finished merge is named by its last part alone and listed in `local`. The hashes of `base` and
+    A local model of a finished merge is named by its last part alone, and a number if several have the same, and listed
+    in `local`. The hashes of `base` and
     `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2
     networks run as those of the code base `system`.
     """
@@ -116,7 +117,10 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe of a plan that was carried out."""
     sources = [checkpoint.source for checkpoint in plan.sources]
-    every = tuple(str(s.ref.at(s.sha)) if s.sha else s.ref.shown for s in sources)
+    shown = [str(source.ref.at(source.sha)) if source.sha else source.ref.shown for source in sources]
+    every = _told_apart(
+        shown, [source.ref.path and (source.ref.path.resolve(), source.ref.files) for source in sources]
+    )
     names, rest = every[: len(plan.checkpoints)], every[len(plan.checkpoints) :]
     return Recipe(
         models=names,
@@ -134,6 +138,19 @@ def recipe_of(
         output=output,
         beside=beside,
     )
+
+
+def _told_apart(names: Sequence[str], places: Sequence[object]) -> tuple[str, ...]:
+    """The names, numbered where several places have one: `best`, `best (2)`."""
+    found: dict[str, list[object]] = {}
+    numbered = []
+    for name, place in zip(names, places, strict=True):
+        known = found.setdefault(name, [])
+        if place not in known:
+            known.append(place)
+        number = known.index(place) + 1
+        numbered.append(name if number == 1 else f"{name} ({number})")
+    return tuple(numbered)
 
 
 def load_recipe(path: str | Path, name: str = "") -> Recipe:

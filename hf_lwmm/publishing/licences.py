@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from hf_lwmm.errors import CardError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.text import Markdown, link, plain
 
@@ -22,6 +24,9 @@ _BY_RESTRICTION = (
 )
 _RANK = {licence: rank for rank, group in enumerate(_BY_RESTRICTION) for licence in group}
 _NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial", "nvidia", "research")
+
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,12 @@ def licence_of(source: Source) -> Licence:
     link = str(link) if link and str(link).startswith(("http://", "https://")) else None
     name = card.get("license_name")
     return Licence(str(identifier).lower() if identifier else None, str(name) if name else None, link)
+
+
+def check_licence(chosen: str | None) -> None:
+    """Refuse a licence that cannot be the id of one, before any work is done. Raises CardError."""
+    if chosen is not None and not _ID.fullmatch(chosen):
+        raise CardError(f"--license {chosen!r} is not the id of a licence, such as mit or cc-by-nc-4.0.")
 
 
 def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> MergedLicence:

@@ -26,13 +26,15 @@ class Report(Protocol):
 
 
 def save_report(report: Report, target: Target | Path) -> None:
-    """Write a report as JSON or Markdown, by the suffix of the file; any other suffix is Markdown.
+    """Write a report as JSON or Markdown, by the suffix of the file.
 
     Raises:
+        PlanError: if it has another suffix.
         MergeError: if the file cannot be written.
     """
     path = target.path if isinstance(target, Target) else target
-    text = json.dumps(report.to_dict(), indent=2) if path.suffix == ".json" else report.to_markdown()
+    _check_suffix(path)
+    text = json.dumps(report.to_dict(), indent=2) if path.suffix.lower() == ".json" else report.to_markdown()
     with atomic(target) as place:
         place.write_text(text + "\n", encoding="utf-8")
 
@@ -46,10 +48,17 @@ def check_report_name(path: Path, *inputs: Input, overwrite: bool = False) -> Ta
         overwrite: replace an existing file.
 
     Raises:
-        PlanError: if there is no such folder, or the file is a folder.
+        PlanError: if there is no such folder, or the file is a folder or has another suffix.
         MergeError: if it exists (unless `overwrite`), or is one of the inputs, or in one, or cannot be written.
     """
     folder = path.absolute().parent
     if os.path.isdir(path) or not os.path.isdir(folder):  # noqa: PTH112  (pathlib's fails for long texts)
         raise PlanError(f"{path}: name a file, {' or '.join(SUFFIXES)}, in a folder that exists.")
-    return check_target(path, overwrite, local_inputs(*inputs))
+    target = check_target(path, overwrite, local_inputs(*inputs))
+    _check_suffix(path)
+    return target
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise PlanError(f"{path}: reports are written as {' or '.join(SUFFIXES)}. Choose another name.")

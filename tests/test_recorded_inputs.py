@@ -1,0 +1,91 @@
+"""A merge from a recipe says where it is not the merge that the recipe records."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Run
+from manifests import write
+from merged import tiny
+
+import hf_lwmm
+
+pytestmark = pytest.mark.usefixtures("without_plots")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """Two models in folders of one name."""
+    found = []
+    for seed in (1, 2):
+        found.append(tmp_path / str(seed) / "best")
+        found[-1].mkdir(parents=True)
+        write(found[-1] / "model.safetensors", tiny(seed))
+    return found
+
+
+def test_models_of_one_name_are_told_apart_and_so_is_the_anchor(run: Run, folders: list[Path]) -> None:
+    assert run("merge", *folders, "--anchor", folders[1], "--output", "out")[0] == 0
+    recipe = hf_lwmm.load_recipe("out/hf_lwmm.yaml")
+    assert recipe.models == recipe.local == ("best", "best (2)") and recipe.anchor == "best (2)"
+    code, _, err = run("merge", "--recipe", "out/hf_lwmm.yaml", "--output", "again")
+    assert code == 1 and "has several local models named best. Name all models" in err and not Path("again").exists()
+
+
+def test_one_model_that_is_named_twice_keeps_its_name(run: Run, folders: list[Path]) -> None:
+    assert run("merge", folders[0], folders[0], "--output", "out")[0] == 0
+    assert hf_lwmm.load_recipe("out/hf_lwmm.yaml").models == ("best", "best")
+
+
+def test_a_recipe_of_several_models_of_one_name_does_not_merge_one_with_itself(
+    run: Run, folders: list[Path], tmp_path: Path
+) -> None:
+    assert run("merge", *folders, "--output", "out")[0] == 0
+    old = yaml.safe_load(Path("out/hf_lwmm.yaml").read_text())
+    old["models"][1]["local"] = "best"
+    Path("old.yaml").write_text(yaml.safe_dump(old))
+    (tmp_path / "best").symlink_to(folders[0])
+    code, _, err = run("merge", "--recipe", "old.yaml", "--output", "again")
+    assert code == 1 and "has several local models named best." in err and "--anchor FIRST --recipe old.yaml" in err
+    assert run("merge", *folders, "--anchor", folders[0], "--recipe", "old.yaml", "--output", "again")[0] == 0
+    assert hf_lwmm.load_recipe("again/hf_lwmm.yaml").output == hf_lwmm.load_recipe("out/hf_lwmm.yaml").output
+
+
+def test_an_input_that_has_changed_and_another_output_are_warned_of(run: Run, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write(tmp_path / f"{seed}.safetensors", tiny(seed))
+    assert run("merge", "1.safetensors", "2.safetensors", "--output", "out")[0] == 0
+    code, _, err = run("merge", "--recipe", "out/hf_lwmm.yaml", "--output", "same")
+    assert code == 0 and "SHA-256" not in err
+    write(tmp_path / "2.safetensors", tiny(3))
+    code, out, err = run("merge", "--recipe", "out/hf_lwmm.yaml", "--output", "other", "--json")
+    changed, differs = (each for each in json.loads(out)["warnings"] if "SHA-256" in each)
+    assert code == 0 and changed.startswith("2.safetensors has changed") and "merged weights" in differs
+    assert changed in err and differs in err
+    code, _, err = run("merge", "--recipe", "out/hf_lwmm.yaml", "--alpha", "0.6", "--output", "own")
+    assert code == 0 and "2.safetensors has changed" in err and "merged weights are not" not in err
+
+
+def test_a_model_that_is_named_twice_in_two_ways_is_warned_of(run: Run, folders: list[Path]) -> None:
+    code, _, err = run("merge", folders[0], folders[0] / "model.safetensors", "--output", "out")
+    assert code == 0 and "is merged with itself" in err
+    code, _, err = run("merge", *folders, "--output", "other")
+    assert code == 0 and "is merged with itself" not in err
+
+
+def test_an_anchor_is_found_by_any_of_its_paths(run: Run, folders: list[Path]) -> None:
+    code, out, _ = run("merge", "1/best", "2/best", "--anchor", folders[1], "--output", "out", "--json")
+    assert code == 0 and json.loads(out)["anchor"] == "best (2)"
+    code, _, err = run("merge", "1/best", "2/best", "--anchor", folders[1].parent, "--output", "none")
+    assert code == 1 and "is not among the models" in err
+
+
+@pytest.mark.parametrize("licence", ["MIT\nfoo: bar", "", "my licence", "-mit", "a: b"])
+def test_what_is_no_id_of_a_licence_is_refused(licence: str, run: Run, folders: list[Path]) -> None:
+    for command in (["merge", *folders, "--output", "out"], ["convert", folders[0], "out"]):
+        code, _, err = run(*command, "--license", licence)
+        assert code == 1 and "is not the id of a licence" in err and not Path("out").exists()
+    assert run("merge", *folders, "--output", "out", "--license", "CC-BY-NC-4.0")[0] == 0
