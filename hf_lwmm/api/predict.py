@@ -85,11 +85,12 @@ def predict(
 
 def _files(pictures: Sequence[str | Path]) -> list[Path]:
     from hf_lwmm.data.decoding import SUFFIXES
+    from hf_lwmm.data.folders import pictures_in
 
     found: list[Path] = []
     for path in map(Path, pictures):
         if os.path.isdir(path):  # noqa: PTH112  (pathlib's fails for long texts)
-            found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+            found += pictures_in(path)
         else:
             found.append(path)
     if not found:

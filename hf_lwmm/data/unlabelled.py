@@ -97,7 +97,7 @@ def _files(root: Path, split: str) -> list[Path]:
             return list(frames.values())
     for pattern in _FOLDERS:
         for name in split_names(split):
-            if found := pictures_in(root / pattern.format(split=name), "**/*" if pattern else "*"):
+            if found := pictures_in(root / pattern.format(split=name), deep=bool(pattern)):
                 return found
     return []
 
