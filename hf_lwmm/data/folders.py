@@ -32,7 +32,15 @@ _PAIRS = (
         for kind in ("labels", "masks", "annotations")
     ),
 )
-_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # folders that splits are kept in
+SPLIT_FOLDERS = (
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "testing",
+)  # folders that splits are kept in
 FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, labels) for part in path.split("/"))
 
 
@@ -56,7 +64,7 @@ def find_tree(root: Path, split: str) -> Tree | None:
             return _cityscapes(root, name, frames)
         for images, labels, ids in _PAIRS:
             pictures, masks = root / images.format(split=name), root / labels.format(split=name)
-            parts = "{split}" not in images and [part for part in _PARTS if (pictures / part).is_dir()]
+            parts = "{split}" not in images and [part for part in SPLIT_FOLDERS if (pictures / part).is_dir()]
             if pictures.is_dir() and masks.is_dir() and not parts:
                 pairs = _matched(pictures, masks)
                 return Tree(pairs, ids or _ids_of(pairs, root))
