@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.errors import DocumentError
-from hf_lwmm.files.documents import as_mapping, is_texts, read_json, shortened
+from hf_lwmm.files.documents import ForeignDocumentError, as_mapping, is_texts, read_json, shortened
 from hf_lwmm.hub import Source
 from hf_lwmm.labels import class_names, normalise
 
@@ -135,6 +135,8 @@ def _read(source: Source, path: str) -> Mapping[str, Any]:
     where = f"{source.label}, {path}"
     try:
         return as_mapping(read_json(hub.fetch(source, path), where), where)
+    except ForeignDocumentError:
+        raise
     except DocumentError as error:
         raise DocumentError(f"{error} Mend it, or take it away to go on without it.") from None
 

@@ -32,7 +32,7 @@ def classes_in(text: str, where: str) -> tuple[str, ...]:
     Raises:
         PlanError: if it is anything else, naming what it seems to be.
     """
-    if text.strip() and (mistake := foreign_kind(text[:HEAD].encode())):
+    if text.strip() and (mistake := foreign_kind(text[:HEAD].encode(errors="replace"))):
         raise PlanError(f"{where} {mistake}")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     lines = lines[1:] if lines[:1] == ["---"] else lines
