@@ -116,6 +116,8 @@ def test_a_merge_copies_either_file(models: list[Path], tmp_path: Path) -> None:
     ("settings", "fault"),
     [
         (b"{,}", "is not valid JSON"),
+        (b"", r"is empty\. Download or save it again\.$"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n", r"is a Git LFS pointer.* or download it\.$"),
         (b"\xff\xfe", "is not UTF-8"),
         ([], "must hold names and values"),
         ({"image_processor": 3}, None),
@@ -236,6 +238,7 @@ def save_pictures(folder: Path) -> Path:
         (b'{"a":' * 20000, "more than 100 levels"),
         (b'{"a": 1, "a": 2}', "'a' occurs twice"),
         (b"{", "is not valid JSON"),
+        (b"<!DOCTYPE html><html>", "is a web page, not the file itself"),
     ],
 )
 def test_a_config_that_is_no_document_is_one_error_on_every_command(

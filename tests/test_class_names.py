@@ -124,6 +124,17 @@ def test_the_head_decides_how_many_classes_there_are(misfit: Path, tmp_path: Pat
     )
 
 
+def test_a_merge_names_as_many_classes_as_its_head_has_rows(misfit: Path, tmp_path: Path) -> None:
+    from transformers import SegformerForSemanticSegmentation
+
+    other = segformer(tmp_path / "whole", 2)
+    for labels, expected in (((), ("LABEL_0", "LABEL_1", "LABEL_2")), ((",".join(NAMES),), NAMES)):
+        output = tmp_path / f"merged-{len(labels)}"
+        assert lwmm("merge", misfit, other, *(f"--labels={each}" for each in labels), "--output", output).exit_code == 0
+        config = SegformerForSemanticSegmentation.from_pretrained(output).config
+        assert tuple(config.id2label.values()) == expected and config.label2id[expected[2]] == 2
+
+
 def test_a_label_set_names_the_rows_that_a_configuration_does_not(misfit: Path, tmp_path: Path) -> None:
     network = NetworkOptions(labels=(",".join(NAMES),))
     assert hf_lwmm.load(misfit, network).classes == NAMES

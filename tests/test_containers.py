@@ -217,3 +217,21 @@ def test_containers_that_share_what_they_hold_are_searched_once() -> None:
         opened(zipped(nested(6, many), {}))
     one = ordered({"w": tensor(storage("0", 1), (1,)), **{str(i): i for i in range(20_000)}})
     assert list(opened(zipped(nested(2, one), {"0": floats(1)})).tensors) == ["w"]
+
+
+def test_a_student_at_an_unusual_place_is_not_replaced_by_the_teacher() -> None:
+    content = {"student": {"a": STUDENT}, "teacher": TEACHER}
+    with pytest.raises(CheckpointError, match=r"a in the entry student seems to be the student.*--branch teacher"):
+        found(content)
+    assert found(content, "teacher")[0] == plain(TEACHER)
+    assert found({"student": {"loss": {"mean": torch.ones(1)}}, "teacher": TEACHER})[0] == plain(TEACHER)
+
+
+def test_tensors_without_plain_values_have_a_remedy() -> None:
+    for tensor_, words in (
+        (torch.eye(2).to_sparse(), "is sparse: not supported. Save its `.to_dense()`."),
+        (torch.empty(2, device="meta"), "The file has no values for it: load the weights, and save the model again"),
+    ):
+        with pytest.raises(CheckpointError) as error:
+            found({"model": {**STUDENT, "a.b": tensor_}})
+        assert words in str(error.value)

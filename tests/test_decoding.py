@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,3 +104,8 @@ def test_pictures_with_values_of_no_known_range_are_refused(values: NDArray[np.g
     Image.fromarray(values).save(file, "TIFF")
     with pytest.raises(DatasetError, match=f"^that.tif: {text}"):
         decode_rgb(file.getvalue(), "that.tif")
+
+
+def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"^none\.png: there is no such file\.$"):
+        decode_rgb(tmp_path / "none.png", "none.png")

@@ -327,3 +327,17 @@ def test_pictures_of_other_colours_hold_no_ids(mode: str) -> None:
     content = file_of(Image.fromarray(scene(0)[1]).convert("RGB").convert(mode), "TIFF")
     with pytest.raises(DatasetError, match=f"a label: is a picture of the mode {mode}, which holds no ids"):
         label_ids(content, "a label")
+
+
+def test_a_name_of_255_is_no_class(tmp_path: Path) -> None:
+    data = tree(tmp_path / "data", 2)
+
+    def named(**names: str) -> Any:
+        (data / "id2label.json").write_text(json.dumps({key[1:]: name for key, name in names.items()}))
+        return open_images(data).classes
+
+    assert named(_0="road", _1="sky", _2="car", _255="Void") == ("road", "sky", "car")
+    assert open_images(data).ids is None
+    assert named(_0="background", _255="figure") == ("background", "figure")
+    with pytest.raises(DatasetError, match=r"id2label\.json: names the id 255 'tree', but 255 stands for pixels of no"):
+        named(_0="road", _1="sky", _2="car", _255="tree")

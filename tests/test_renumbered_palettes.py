@@ -75,6 +75,32 @@ def test_void_is_read_by_its_colour_too() -> None:
     assert read(indexed([[0, 1]], [void, VOC.colours[4]]), "voc").tolist() == [[255, 4]]
 
 
+def test_unused_entries_decide_nothing() -> None:
+    palette = [VOC.colours[0], VOC.colours[15], VOC.colours[7], [1, 2, 3]]
+    assert read(indexed([[0, 1, 2]], palette), "voc").tolist() == [[0, 15, 7]]
+    with pytest.raises(DatasetError, match="has the colours of voc in another order"):
+        read(indexed([[0, 1, 2]], palette))
+    assert read(indexed([[0, 3, 2]], palette), "voc").tolist() == [[0, 3, 2]]
+
+
+def test_colours_of_cityscapes_are_indices_in_an_order_of_their_own() -> None:
+    city = label_sets()["cityscapes19"]
+    colours = dict(zip(city.classes, city.colours, strict=True))
+    raw = np.zeros((256, 3), np.uint8)
+    raw[[ids[0] for ids in city.ids["cityscapes"]]] = city.colours
+    some = np.array([[0, 2, 10], [13, 18, 18]])
+    camvid = ("sky", "building", "pole", "road", "sidewalk", "vegetation", "traffic sign", "fence", "car", "person")
+    fewer = [colours[name] for name in label_sets()["synthia16"].classes]
+    assert np.array_equal(read(indexed(some, city.colours)), some)
+    assert np.array_equal(read(indexed(some + 7, raw)), some + 7)
+    assert read(indexed([[0, 9, 12]], fewer)).tolist() == [[0, 9, 12]]
+    assert read(indexed([[0, 3, 4, 8]], [colours[name] for name in camvid])).tolist() == [[0, 3, 4, 8]]
+    other = indexed([[0, 1, 2]], [colours[name] for name in ("car", "road", "sky")])
+    with pytest.raises(DatasetError, match=r"colours of cityscapes in another order .*--ids cityscapes reads the col"):
+        read(other)
+    assert read(other, "cityscapes").tolist() == [[26, 7, 23]] and read(other, "from-0").tolist() == [[0, 1, 2]]
+
+
 def test_masks_of_a_palette_are_those_that_they_show() -> None:
     mask = np.zeros((8, 8), np.uint8)
     mask[1:7, 1:7] = 255

@@ -12,6 +12,7 @@ from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import DatasetError, PlanError, naming_extras
 from hf_lwmm.evaluation.prediction_files import prediction_files
 from hf_lwmm.files.targets import check_target_folder
+from hf_lwmm.files.walking import files_below
 from hf_lwmm.hub.refs import Ref
 from hf_lwmm.labels import IGNORE
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -54,6 +55,7 @@ def predict(
         with the reason.
 
     Raises:
+        DatasetError: if a folder seems to hold masks beside pictures.
         PlanError: if there is no picture, or the model does not segment, or has more than 255 classes.
         MergeError: if a file exists (unless `overwrite`) or cannot be written, or the results would go into the model
             or among the pictures of a folder, or replace one of the pictures.
@@ -85,11 +87,14 @@ def predict(
 
 def _files(pictures: Sequence[str | Path]) -> list[Path]:
     from hf_lwmm.data.decoding import SUFFIXES
+    from hf_lwmm.data.mixed import check_unmixed
 
     found: list[Path] = []
     for path in map(Path, pictures):
         if os.path.isdir(path):  # noqa: PTH112  (pathlib's fails for long texts)
-            found += sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES)
+            inside = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES]
+            check_unmixed(path, inside)
+            found += inside
         else:
             found.append(path)
     if not found:

@@ -5,14 +5,14 @@ Both come from the folder of the weights, as transformers reads them, and are ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.errors import DocumentError
-from hf_lwmm.files.documents import as_mapping, is_texts, read_json, shortened
+from hf_lwmm.files.documents import ForeignDocumentError, as_mapping, is_texts, read_json, shortened
 from hf_lwmm.hub import Source
 from hf_lwmm.labels import class_names, normalise
 
@@ -133,8 +133,24 @@ def _read(source: Source, path: str) -> Mapping[str, Any]:
     where = f"{source.label}, {path}"
     try:
         return as_mapping(read_json(hub.fetch(source, path), where), where)
+    except ForeignDocumentError:
+        raise
     except DocumentError as error:
         raise DocumentError(f"{error} Mend it, or take it away to go on without it.") from None
+
+
+def placeholders(rows: int) -> tuple[str, ...]:
+    """Return the names that transformers gives to the classes of a classifier that names none."""
+    return tuple(f"LABEL_{row}" for row in range(rows))
+
+
+def with_class_names(content: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Return the content of a config.json with the names of classes, which say how many there are."""
+    names = {str(row): name for row, name in enumerate(classes)}
+    kept = {name: value for name, value in content.items() if name != "num_labels"}
+    if kept.get("id2label") == names:
+        return kept
+    return {**kept, "id2label": names, "label2id": {name: row for row, name in enumerate(classes)}}
 
 
 def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
@@ -147,7 +163,7 @@ def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | Non
         del content["id2label"]
         content.pop("label2id", None)
         return None, (f"{error} So the classes count as unnamed",)
-    if all(name == f"LABEL_{row}" for row, name in enumerate(names)):
+    if names == placeholders(len(names)):
         return None, ()
     rows: dict[str, int] = {}
     for row, name in enumerate(names):

@@ -104,6 +104,11 @@ def find_network(content: Any, branch: str, file: str) -> Network:
     if named is not None:
         found, chosen, other, rest, others = named, True, None, "", ()
     elif teacher and (branch == "teacher" or not student):
+        if branch == "student" and (place := search.deeper(container, teacher)):
+            raise CheckpointError(
+                f"{file}: {place} seems to be the student, but is not under a usual name. Save it alone, or take the "
+                "average with --branch teacher."
+            )
         found, chosen, other, rest = teacher, True, student, "student"
     elif student:
         found, chosen, other, rest = student, False, teacher, "teacher"
@@ -197,6 +202,15 @@ class _Search:
             if id(each.tensors) not in self._keys:
                 self._keys[id(each.tensors)] = (each.tensors, name_keys(each.tensors))
         return is_alike(self._keys[id(found.tensors)][1], self._keys[id(student.tensors)][1])
+
+    def deeper(self, container: Mapping[Any, Any], teacher: _Found) -> str | None:
+        """Say where an entry with a usual name has a network like the average under a name of its own; None if none."""
+        for key in _STATE_DICT_KEYS:
+            for inner, value in entries(container.get(key)).items():
+                found = self.within(value, "").first if isinstance(inner, str) and len(inner) < _LONG else None
+                if found and self._alike(found, teacher):
+                    return f"{shown(inner)} in {_entry(key)}"
+        return None
 
     def within(self, value: Any, place: str, depth: int = _DEPTH) -> _Copies:
         """The networks in an entry of a container, which `place` says in words."""

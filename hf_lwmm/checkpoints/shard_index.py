@@ -11,7 +11,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.errors import CheckpointError, DocumentError, RefError
-from hf_lwmm.files.documents import as_mapping, read_json, shortened
+from hf_lwmm.files.documents import ForeignDocumentError, as_mapping, read_json, shortened
 from hf_lwmm.hub import Source
 from hf_lwmm.hub.refs import check_inside
 
@@ -44,6 +44,8 @@ def read_index(source: Source, name: str) -> ShardIndex:
     try:
         content = as_mapping(read_json(hub.fetch(source, name), where), where)
         listed = as_mapping(content.get("weight_map"), f"{where}, weight_map")
+    except ForeignDocumentError as error:
+        raise CheckpointError(str(error)) from None
     except DocumentError as error:
         raise CheckpointError(f"{error} It should be a shard index, with the file of each tensor.") from None
     files = {tensor: _path(source, name, tensor, shard) for tensor, shard in listed.items()}

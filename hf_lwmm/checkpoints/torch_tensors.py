@@ -30,13 +30,20 @@ _TYPED = ("_rebuild_from_type", "_rebuild_from_type_v2")
 _OTHERS = {
     "_rebuild_sparse_tensor": "sparse",
     "_rebuild_sparse_csr_tensor": "sparse",
-    "_rebuild_qtensor": "quantised (its `.dequantize()` can be merged)",
+    "_rebuild_qtensor": "quantised",
     "_rebuild_nested_tensor": "nested",
     "_rebuild_njt": "nested",
     "_rebuild_meta_tensor_no_storage": "without values (on the device meta)",
     "_rebuild_wrapper_subclass": "of a class of its own",
     "_rebuild_device_tensor_from_numpy": "from another kind of device",
     "_rebuild_device_tensor_from_cpu_tensor": "from another kind of device",
+}
+_REMEDY = "Save it as a plain tensor of a type such as float32."
+_REMEDIES = {
+    "_rebuild_sparse_tensor": "Save its `.to_dense()`.",
+    "_rebuild_sparse_csr_tensor": "Save its `.to_dense()`.",
+    "_rebuild_qtensor": "Save its `.dequantize()`.",
+    "_rebuild_meta_tensor_no_storage": "The file has no values for it: load the weights, and save the model again.",
 }
 _MODULES = ("torch._utils", "torch._tensor", "torch.tensor", "torch.nested._internal.nested_tensor")
 _PARTS = ("_parameters", "_buffers", "_modules")  # of the attributes of a module
@@ -122,7 +129,7 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
             raise damaged
         kind = value.cls.name
         if kind in _OTHERS:
-            raise CheckpointError(f"{label} is {_OTHERS[kind]}: not supported.")
+            raise CheckpointError(f"{label} is {_OTHERS[kind]}: not supported. {_REMEDIES.get(kind, _REMEDY)}")
         if kind in _STRIDED:
             break
         if kind in _TYPED:
@@ -142,9 +149,9 @@ def stored_tensor(value: Any, name: str, archive: TorchArchive, file: ByteFile) 
     if kind == "_rebuild_tensor_v3":
         dtype = TORCH_DTYPES.get(getattr(rest[2], "name", ""), shown(rest[2])) if len(rest) > 2 else "unknown"
     if dtype not in ITEM_SIZES:
-        raise CheckpointError(f"{label} is {dtype}: not supported.")
+        raise CheckpointError(f"{label} is {dtype}: not supported. {_REMEDY}")
     if isinstance(rest[-1] if rest else None, dict) and rest[-1]:
-        raise CheckpointError(f"{label} is stored conjugated or negated: not supported.")
+        raise CheckpointError(f"{label} is stored conjugated or negated: not supported. {_REMEDY}")
     found = StoredTensor(TensorInfo(dtype, shape), storage, offset, strides)
     block = archive.blocks.get(storage.key)
     if found.info.count == 0:

@@ -59,6 +59,8 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
         _check_claim(picture, len(stored) if isinstance(stored, bytes) else stored.stat().st_size)
         picture.load()
+    except FileNotFoundError:
+        raise DatasetError(f"{where}: there is no such file.") from None
     except Exception as error:  # a damaged file fails wherever Pillow's reader of its format first meets it
         mistake = foreign_kind(_head(stored))
         why = f"it {mistake}" if mistake else _without_address(error)

@@ -11,6 +11,7 @@ from PIL import Image
 from hf_lwmm.data.decoding import SUFFIXES
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.documents import read_text
+from hf_lwmm.files.walking import files_below
 from hf_lwmm.labels import FROM_ZERO, label_sets
 
 _SPLITS = {"validation": ("validation", "val", "valid"), "train": ("train", "training")}
@@ -31,7 +32,15 @@ _PAIRS = (
         for kind in ("labels", "masks", "annotations")
     ),
 )
-_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # folders that splits are kept in
+SPLIT_FOLDERS = (
+    "train",
+    "training",
+    "val",
+    "valid",
+    "validation",
+    "test",
+    "testing",
+)  # folders that splits are kept in
 FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, labels) for part in path.split("/"))
 
 
@@ -55,7 +64,7 @@ def find_tree(root: Path, split: str) -> Tree | None:
             return _cityscapes(root, name, frames)
         for images, labels, ids in _PAIRS:
             pictures, masks = root / images.format(split=name), root / labels.format(split=name)
-            parts = "{split}" not in images and [part for part in _PARTS if (pictures / part).is_dir()]
+            parts = "{split}" not in images and [part for part in SPLIT_FOLDERS if (pictures / part).is_dir()]
             if pictures.is_dir() and masks.is_dir() and not parts:
                 pairs = _matched(pictures, masks)
                 return Tree(pairs, ids or _ids_of(pairs, root))
@@ -73,8 +82,9 @@ def cityscapes_images(root: Path, split: str) -> dict[str, Path]:
         if (root / kind / split).is_dir():
             return {
                 f"{path.parent.name}/{path.name.partition('_leftImg8bit')[0]}": path
-                for path in pictures_in(root / kind / split, "**/*.png")
-                if "_foggy_beta_" not in path.name or path.name.endswith("_foggy_beta_0.02.png")
+                for path in pictures_in(root / kind / split)
+                if path.suffix.lower() == ".png"
+                and ("_foggy_beta_" not in path.name or path.name.endswith("_foggy_beta_0.02.png"))
             }
     return {}
 
@@ -93,25 +103,35 @@ def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
 
 def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
     """Pair images with labels of the same name up to the suffix; CamVid adds `_L` to the names of labels."""
-    known = {_name(path, labels): path for path in pictures_in(labels)}
-    pictures = pictures_in(images)
-    found = [known.get(_name(path, images)) or known.get(_name(path, images) + "_L") for path in pictures]
-    if lacking := [path.name for path, label in zip(pictures, found, strict=True) if label is None]:
+    pictures, known = _by_name(images, "pictures"), _by_name(labels, "labels")
+    found = {name: known.get(name) or known.get(name + "_L") for name in pictures}
+    if lacking := [pictures[name].name for name, label in found.items() if label is None]:
         raise DatasetError(
             f"{labels}: has no label for {lacking[0]} ({len(lacking)} of {len(pictures)} images lack one)."
         )
-    return tuple((path, label) for path, label in zip(pictures, found, strict=True) if label is not None)
+    return tuple((pictures[name], label) for name, label in found.items() if label is not None)
 
 
-def pictures_in(folder: Path, pattern: str = "**/*") -> list[Path]:
-    """Return the files of pictures under a folder, in order, without hidden ones such as macOS leaves (._name.png)."""
-    return sorted(
-        path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
+def _by_name(folder: Path, what: str) -> dict[str, Path]:
+    """The files of pictures in a folder by their names up to the suffix, of which no two may be one."""
+    found: dict[str, Path] = {}
+    for path in pictures_in(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if (first := found.setdefault(name, path)) != path:
+            raise DatasetError(
+                f"{folder}: has two {what} of one name, {first.relative_to(folder)} and {path.relative_to(folder)}. "
+                "Take one of them away."
+            )
+    return found
 
 
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
+def pictures_in(folder: Path, *, deep: bool = True) -> list[Path]:
+    """Return the files of pictures in a folder, in order, without hidden ones such as macOS leaves (._name.png).
+
+    Those of the folders below, linked ones included, are among them if `deep`.
+    """
+    found = files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
+    return [path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
 
 
 def _ids_of(pairs: Iterable[tuple[Path, Path]], root: Path) -> str | None:

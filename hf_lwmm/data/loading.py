@@ -20,7 +20,7 @@ from hf_lwmm.data.rows import Rows, file_of, open_rows
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError, DocumentError
 from hf_lwmm.files.documents import read_json
-from hf_lwmm.labels import FROM_ZERO, IGNORE, colours_of_ids, named_ids, raw_label_set
+from hf_lwmm.labels import FROM_ZERO, IGNORE, colours_of_ids, named_ids, raw_label_set, without_ignored
 from hf_lwmm.planning.images import ImageSource, as_images
 
 _NAMES = "id2label.json"
@@ -168,7 +168,7 @@ def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImag
     names = root / _NAMES
     scheme = ids or tree.ids
     has_names = names.is_file() and raw_label_set(scheme) is None  # raw ids have names of their own
-    numbers = _names_in(names, str(names)) if has_names else {}
+    numbers = without_ignored(_names_in(names, str(names)), str(names)) if has_names else {}
     named, colours = {} if scheme else numbers, colours_of_ids(scheme)
 
     def read(index: int) -> Sample:
@@ -271,7 +271,9 @@ def _annotation(source: ImageSource, rows: Rows, label: str) -> tuple[str, dict[
             raise DatasetError(_no_tree(source.data, str(source.split)))
         return "classification", dict(enumerate(names))
     numbers = {} if raw_label_set(source.ids) else _names_beside(rows)  # raw ids have names of their own
-    return "panoptic" if SEGMENTS in rows.features else "semantic", numbers
+    if SEGMENTS in rows.features:
+        return "panoptic", numbers
+    return "semantic", without_ignored(numbers, f"{rows.name}, {_NAMES}")
 
 
 def _no_tree(data: str, split: str, reason: str = "") -> str:

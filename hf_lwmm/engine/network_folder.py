@@ -8,8 +8,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, beside, companion
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint
+from hf_lwmm.checkpoints.companions import (
+    COMPANIONS,
+    CONFIG,
+    WEIGHTS_NAME,
+    beside,
+    companion,
+    placeholders,
+    with_class_names,
+)
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
@@ -99,13 +107,16 @@ def code_files(plan: MergePlan) -> tuple[str, ...]:
 def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
     """A file of the anchor's settings, as it is if nothing in it has to change.
 
-    It has no paths of somebody's machine, and no secrets. The configuration names no file of weights, and the dtype
-    that is written.
+    It has no paths of somebody's machine, and no secrets. The configuration names no file of weights, the dtype that is
+    written, and as many classes as the classifier has rows.
     """
     stated = as_mapping(parse_json(content, name), name)
     settings: dict[str, Any] = without_local_paths(stated)
     if name == CONFIG:
         settings.pop(WEIGHTS_NAME, None)
+        rows, names = classifier_rows(plan.anchor.slot_map), settings.get("id2label")
+        if rows is not None and isinstance(names, Mapping) and names and len(names) != rows:
+            settings = with_class_names(settings, plan.anchor.classes or placeholders(rows))
         if plan.knobs.dtype is not None:
             settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = plan.knobs.dtype
     return content if settings == stated else (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()

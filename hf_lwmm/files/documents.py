@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from hf_lwmm.errors import DocumentError
+from hf_lwmm.files.kinds import HEAD, foreign_kind
 
 MAX_SIZE = 16 * 2**20  # bytes; the largest files of this kind, lists of COCO aside, have a few hundred KB
 MAX_YAML_SIZE = 2**20  # which takes up to 4 s if it is nothing but brackets, and a tenth of that if a person wrote it
@@ -18,6 +19,10 @@ MAX_DEPTH = 100  # levels of lists and mappings in each other
 _LONGEST_NUMBER = 4300  # characters, Python's own limit for those that are written in tens
 _LONGEST_NAME_IN_DIGITS = 18  # larger numbers can be chosen so that a dictionary takes minutes to fill
 _CONTAINERS = {dict, list}
+
+
+class ForeignDocumentError(DocumentError):
+    """A file that came in the place of a document: a Git LFS pointer, a web page, an empty or a compressed file."""
 
 
 def read_json(path: Path, where: str, *, max_size: int = MAX_SIZE) -> Any:
@@ -51,9 +56,12 @@ def parse_json(text: bytes | str, where: str, *, max_size: int = MAX_SIZE) -> An
     """Return the content of a JSON text.
 
     Raises:
+        ForeignDocumentError: if it is a Git LFS pointer, a web page, or another file than a document.
         DocumentError: if it is no JSON, is too large or too deep, has a name twice in one object, or has half of a
             surrogate pair, which no file could hold.
     """
+    if mistake := foreign_kind(text[:HEAD].encode(errors="replace") if isinstance(text, str) else text[:HEAD]):
+        raise ForeignDocumentError(f"{where}: {mistake}")
     text = _decode(text, where, max_size)
     try:
         content = json.loads(text, object_pairs_hook=_no_duplicates)

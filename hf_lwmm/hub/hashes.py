@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hf_lwmm.errors import CheckpointError
+from hf_lwmm.files.walking import files_below
 
 _K = TypeVar("_K")
 _BLOCK = 1 << 24  # bytes; between two blocks a thread may wait for Python code of others, for as long as a block takes
@@ -45,6 +46,6 @@ def git_blob_id(path: Path) -> str:
 
 def stamp(path: Path) -> str:
     """Return a text that changes when a file, or any file in a folder, changes its name, size or time."""
-    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    files = [path] if path.is_file() else files_below(path)
     text = "\n".join(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
     return hashlib.sha256(text.encode()).hexdigest()

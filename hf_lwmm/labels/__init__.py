@@ -1,6 +1,6 @@
 """Class names and label sets: the meaning of a classifier's rows, and of the ids in label files."""
 
-from hf_lwmm.labels.ids import BINARY, FROM_ONE, FROM_ZERO, NUMBERINGS, LabelIds, raw_label_set
+from hf_lwmm.labels.ids import BINARY, FROM_ONE, FROM_ZERO, NUMBERINGS, LabelIds, raw_label_set, without_ignored
 from hf_lwmm.labels.named_ids import class_names, named_ids
 from hf_lwmm.labels.sets import (
     IGNORE,
@@ -44,4 +44,5 @@ __all__ = [
     "normalise",
     "raw_label_set",
     "read_label_set",
+    "without_ignored",
 ]

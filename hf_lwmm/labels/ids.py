@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm.errors import DatasetError
-from hf_lwmm.labels.sets import IGNORE, LabelSet, label_sets
+from hf_lwmm.files.documents import shortened
+from hf_lwmm.labels.sets import IGNORE, LabelSet, label_sets, normalise
 
 FROM_ZERO, FROM_ONE, BINARY = "from-0", "from-1", "binary"
 # Ways of numbering any classes; all other schemes are raw ids of a data set, and belong to a label set.
 NUMBERINGS = (FROM_ZERO, FROM_ONE, BINARY)
 
 _NO_CLASS = -1
+# Names for pixels of no class.
+_VOID = frozenset({
+    "void", "ignore", "ignored", "ignore label", "unlabeled", "unlabelled", "not labeled", "not labelled", "unknown",
+    "undefined", "invalid", "none", "no class", "boundary", "border", "don't care", "dont care", "out of roi",
+})  # fmt: skip
 _SIXTEEN_BITS = 65535  # what 16-bit files hold for -1
 
 
@@ -32,6 +39,24 @@ def raw_label_set(scheme: str | None) -> LabelSet | None:
             return labels
     known = [name for labels in label_sets().values() for name in labels.ids]
     raise DatasetError(f"--ids {scheme} is not one of {', '.join([*known, *NUMBERINGS])}.")
+
+
+def without_ignored(numbers: Mapping[int, str], where: str) -> dict[int, str]:
+    """Return the names of the ids of class maps without that of 255, if it is named for what is ignored.
+
+    Of two names that of 255 may be a class, as in masks of 0 and 255; `where` is what messages call the names.
+
+    Raises:
+        DatasetError: if 255 has the name of a class although there are others.
+    """
+    name = numbers.get(IGNORE)
+    if name is not None and normalise(name) not in _VOID and len(numbers) > 2:
+        raise DatasetError(
+            f"{where}: names the id {IGNORE} {shortened(name)}, but {IGNORE} stands for pixels of no class. Take the "
+            "name away to ignore them, or give the class another id."
+        )
+    ignored = name is not None and normalise(name) in _VOID
+    return {number: each for number, each in numbers.items() if number != IGNORE or not ignored}
 
 
 @dataclass(frozen=True)

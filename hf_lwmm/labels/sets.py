@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm.errors import DatasetError, DocumentError, PlanError
-from hf_lwmm.files.documents import parse_json, parse_yaml, read_text
-from hf_lwmm.labels.named_ids import class_names
+from hf_lwmm.files.documents import parse_yaml, read_text
+from hf_lwmm.labels.class_files import REMEDY, classes_in
 
 IGNORE = 255  # the class id of pixels that have no class
 Colour = tuple[int, int, int]
@@ -122,19 +122,18 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
     """Return a label set.
 
     Args:
-        name: a known set's name; a file with a class on each line, a JSON list, or a config.json with `id2label`; or
-            class names, in a sequence, as a JSON list or separated by commas. What is a file is read as one.
+        name: a known set's name; a file of classes, as `classes_in` reads them; or class names, in a sequence, as a
+            JSON list or separated by commas. What is a file is read as one.
 
     Raises:
         PlanError: if there is no such set or file, no class is listed, or one is listed twice.
-        DocumentError: if it is no valid JSON although it begins as JSON does.
     """
     if not isinstance(name, str | Path):
         return LabelSet(f"of {len(name)}", _checked(tuple(map(str, name)), "The list of classes"))
     if str(name) in label_sets():
         return label_sets()[str(name)]
     if str(name).lstrip().startswith("["):
-        return read_label_set(_classes_in(str(name), "The list of classes"))
+        return read_label_set(classes_in(str(name), "The list of classes"))
     is_file = os.path.isfile(name)  # noqa: PTH113  (pathlib's has no answer for a text that is too long)
     if "," in str(name) and not is_file:
         _check_no_path(str(name))
@@ -146,7 +145,7 @@ def read_label_set(name: str | Path | Sequence[str]) -> LabelSet:
         text = read_text(Path(name), str(name))
     except DocumentError as error:
         raise PlanError(f"{name} is not a label set, and cannot be read as a file of classes: {error}") from None
-    return LabelSet(Path(name).name, _checked(_classes_in(text, str(name)), str(name)))
+    return LabelSet(Path(name).name, _checked(classes_in(text, str(name)), str(name)))
 
 
 _PATH = re.compile(r"(/|~|\.\.?[\\/]|[A-Za-z]:[\\/]|\\\\).*|.*[\\/].*\.(txt|json|ya?ml|csv)", re.DOTALL | re.IGNORECASE)
@@ -256,18 +255,5 @@ def labels_of_rows(rows: int, label_sets: Iterable[LabelSet]) -> tuple[str, ...]
 def _checked(classes: tuple[str, ...], where: str) -> tuple[str, ...]:
     if not classes or len(set(map(normalise, classes))) != len(classes):
         fault = "names a class twice" if classes else "lists no classes"
-        raise PlanError(f"{where} {fault}. Write one class a line, or give a config.json with id2label.")
+        raise PlanError(f"{where} {fault}. {REMEDY}")
     return classes
-
-
-def _classes_in(text: str, where: str) -> tuple[str, ...]:
-    """The classes in the text of a file: lines, a YAML list, or JSON."""
-    lines = tuple(line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#"))
-    listed = bool(lines) and all(line.startswith("- ") for line in lines)
-    if not listed and not text.lstrip().startswith(("[", "{")):
-        return lines
-    try:
-        content = parse_yaml(text, where) if listed else parse_json(text, where)
-        return class_names(content.get("id2label", content) if isinstance(content, dict) else content, where)
-    except DocumentError as error:
-        raise PlanError(f"{error} Write one class a line, or give a config.json with id2label.") from None

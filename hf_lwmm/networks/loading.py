@@ -16,7 +16,14 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
-from hf_lwmm.checkpoints.companions import COMPANIONS, CONFIG, WEIGHTS_NAME, companion
+from hf_lwmm.checkpoints.companions import (
+    COMPANIONS,
+    CONFIG,
+    WEIGHTS_NAME,
+    companion,
+    placeholders,
+    with_class_names,
+)
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
@@ -267,10 +274,7 @@ def _named_content(checkpoint: Checkpoint, notes: list[str]) -> dict[str, Any]:
         classes = _placeholders(checkpoint, notes)
     if classes is None or (rows is None and stated and len(stated) != len(classes)):
         return content
-    content.pop("num_labels", None)
-    names = {str(row): name for row, name in enumerate(classes)}
-    numbers = {name: row for row, name in enumerate(classes)}
-    return content if stated == names else {**content, "id2label": names, "label2id": numbers}
+    return with_class_names(content, classes)
 
 
 def _check_layers(content: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -313,7 +317,7 @@ def _placeholders(checkpoint: Checkpoint, notes: list[str]) -> tuple[str, ...]:
             f"{checkpoint.label}: its classifier cannot be told from its other layers; `hf-lwmm inspect` shows them."
         )
     notes.append(f"{checkpoint.label}: names none of its {rows} classes; --labels does")
-    return tuple(f"LABEL_{row}" for row in range(rows))
+    return placeholders(rows)
 
 
 def _classes(config: PreTrainedConfig, task: str) -> tuple[str, ...]:

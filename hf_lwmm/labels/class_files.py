@@ -1,0 +1,96 @@
+"""Read the classes that a text lists: a name on each line, ids and names, JSON or YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hf_lwmm.errors import DocumentError, PlanError
+from hf_lwmm.files.documents import parse_json, parse_yaml, shortened
+from hf_lwmm.files.kinds import HEAD, foreign_kind
+from hf_lwmm.labels.named_ids import class_names
+
+REMEDY = "Write one class a line, or give a config.json with id2label."
+
+_UNDER = ("id2label", "names")  # where a config.json and the data.yaml of Ultralytics have them
+_NUMBERED = re.compile(r"(\d+)(?:\s+|\s*[,;:=|]\s*)(\S.*)")
+_NUMBER_LAST = re.compile(r"(\S.*?)(?:\s+|\s*[,;:=|]\s*)(\d+)")
+_COLOURED = re.compile(r".*\d+[\s,;]+\d+[\s,;]+\d+")
+_ENTRY = re.compile(r"[^:]*:(\s.*)?")
+_CODE = re.compile(r"[\[\]{}<>\"=]")
+
+
+def classes_in(text: str, where: str) -> tuple[str, ...]:
+    """Return the classes in a text, in the order of their ids.
+
+    Args:
+        text: a name on each line; ids from 0 and names, such as `0 road`; a list, or a mapping of ids from 0 to names,
+            in JSON or YAML, which may stand under `id2label` or `names`.
+        where: what messages call the text.
+
+    Raises:
+        PlanError: if it is anything else, naming what it seems to be.
+    """
+    if text.strip() and (mistake := foreign_kind(text[:HEAD].encode(errors="replace"))):
+        raise PlanError(f"{where} {mistake}")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    lines = lines[1:] if lines[:1] == ["---"] else lines
+    try:
+        if text.lstrip().startswith(("[", "{")):
+            return _names(parse_json(text, where), where)
+        numbered = [found for line in lines if (found := _NUMBERED.fullmatch(line))]
+        if lines and len(numbered) == len(lines):
+            return _in_turn([(int(found[1]), _unquoted(found[2])) for found in numbered], where)
+        if (lines and all(line.startswith("- ") for line in lines)) or any(map(_ENTRY.fullmatch, lines)):
+            return _names(parse_yaml(text, where), where)
+    except DocumentError as error:
+        raise PlanError(f"{error} {REMEDY}") from None
+    if form := _foreign_form(lines, len(numbered)):
+        raise PlanError(f"{where}: {form}, not of one class a line. {REMEDY}")
+    return tuple(lines)
+
+
+def _names(content: Any, where: str) -> tuple[str, ...]:
+    if isinstance(content, Mapping):
+        content = next((content[name] for name in _UNDER if name in content), content)
+    if isinstance(content, Mapping):
+        content = {str(key) if type(key) is int else key: name for key, name in content.items()}
+    return class_names(content, where)
+
+
+def _in_turn(numbered: Sequence[tuple[int, str]], where: str) -> tuple[str, ...]:
+    """The names behind the ids 0, 1, 2, ..., in any order."""
+    ids = sorted(number for number, _ in numbered)
+    if ids == [*range(1, len(ids) + 1)]:
+        raise PlanError(
+            f"{where}: numbers its classes from 1, so that the first row of a model could be the class 1, or one that "
+            "is not listed. Write the names alone, one a line, from the first row on."
+        )
+    if ids != [*range(len(ids))]:
+        raise PlanError(f"{where}: has lines of numbers and names, which do not count 0, 1, 2, ... in turn. {REMEDY}")
+    return tuple(name for _, name in sorted(numbered))
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].strip() if len(name) > 2 and name[0] == name[-1] and name[0] in "'\"" else name
+
+
+def _foreign_form(lines: Sequence[str], numbered: int) -> str | None:
+    """Say what lines seem to be that are not names alone; None for names."""
+    if not lines:
+        return None
+    if coded := next(filter(_CODE.search, lines), None):
+        return f"seems to be made for a program ({shortened(coded)})"
+    if 2 * numbered > len(lines):
+        return "most of its lines have a number before a name, and some have not, as in a table"
+    for mark, name in (("\t", "tabs"), (",", "commas"), (";", "semicolons"), ("|", "bars")):
+        counts = {line.count(mark) for line in lines}
+        if len(counts) == 1 and counts != {0}:
+            return f"seems to be a table of columns with {name} between ({shortened(lines[0])})"
+    if all(map(_COLOURED.fullmatch, lines)):
+        return f"seems to be a table of colours ({shortened(lines[0])})"
+    last = [found for line in lines if (found := _NUMBER_LAST.fullmatch(line))]
+    if len(last) == len(lines) and len({found[1] for found in last}) > 1:
+        return f"has a number behind each name ({shortened(lines[0])})"
+    return None

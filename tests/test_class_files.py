@@ -1,0 +1,52 @@
+"""Files of classes are read as what they are, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_lwmm import PlanError
+from hf_lwmm.labels import read_label_set
+
+
+@pytest.mark.parametrize("text", [
+    "road\nsky\ncar\n", "0: road\n1: sky\n2: car\n", "0 road\n1 sky\n2 car\n", "0\troad\n1\tsky\n2\tcar\n",
+    "2,car\n1,sky\n0,road\n", "---\n- road\n- sky\n- car\n", "names: [road, sky, car]\n",
+    "\ufeffroad\r\nsky\r\ncar\r\n",
+    "path: ../ds\ntrain: images\nnc: 3\nnames:\n  0: road\n  1: sky\n  2: car\n",
+    "names:\n  - road\n  - sky\n  - car\n",
+    "id2label:\n  0: road\n  1: sky\n  2: car\n", '{"names": ["road", "sky", "car"]}',
+    '0: "road"\n1: "sky"\n2: "car"\n',
+])  # fmt: skip
+def test_ordinary_forms_of_classes_are_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "names").write_text(text)
+    assert read_label_set(tmp_path / "names").classes == ("road", "sky", "car")
+
+
+@pytest.mark.parametrize(
+    "text", ["wall\nbuilding, edifice\nsky\n", "part 1\npart 2\n", "3d model\n7 up\nsky (front)\nroad's\n"]
+)
+def test_odd_names_are_names(text: str, tmp_path: Path) -> None:
+    (tmp_path / "names").write_text(text)
+    assert read_label_set(tmp_path / "names").classes == tuple(text.splitlines())
+
+
+@pytest.mark.parametrize(("text", "fault"), [
+    ("1\troad\n2\tsky\n3\tcar\n", "numbers its classes from 1"),
+    ("0 road\n2 sky\n", "do not count 0, 1, 2"),
+    ("id name\n0 road\n1 sky\n", "most of its lines have a number"),
+    ("name,id\nroad,0\nsky,1\n", "a table of columns with commas"),
+    ("road\t1\nsky\t2\n", "a table of columns with tabs"),
+    ("road, sky, car\n", "a table of columns with commas"),
+    ("road 0\nsky 1\n", "a number behind each name"),
+    ("road 128 64 128\nsky 1 2 3\n", "a table of colours"),
+    ("road: 0\nsky: 1\n", "'road' is no id"),
+    ("CLASSES = ['road', 'sky']\n", "made for a program"),
+    ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n", "is a Git LFS pointer"),
+    ("<!DOCTYPE html>\n<html>\n<body>road</body>\n", "is a web page"),
+])  # fmt: skip
+def test_other_forms_are_refused(text: str, fault: str, tmp_path: Path) -> None:
+    (tmp_path / "names").write_text(text)
+    with pytest.raises(PlanError, match=rf"names.*{fault}"):
+        read_label_set(tmp_path / "names")
