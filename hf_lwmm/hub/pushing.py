@@ -14,12 +14,12 @@ from hf_lwmm.hub.calls import call, client, reaching, read, readable, retry
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import ModelRef, is_repo_id, parse_hub_ref
 from hf_lwmm.options import Options, option
+from hf_lwmm.text import clashing, is_branch_name
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
-_BRANCH = re.compile(r"(?!refs/|tags/)\w[\w.+/-]*(?<![/.])", re.ASCII)
-_COMMIT = re.compile("[0-9a-f]{40}")
+_COMMIT = re.compile("[0-9a-fA-F]{7,40}")
 
 
 @dataclass(frozen=True)
@@ -240,9 +240,12 @@ def _check_revision(
     if name.startswith("refs/pr/"):
         raise HubError(f"{ref}: there is no such pull request. Open one with --create-pr, without --revision.")
     if name in tags or _COMMIT.fullmatch(name):
-        raise HubError(f"{ref}: a {'tag' if name in tags else 'commit'} cannot be pushed to. Name a branch.")
-    if not _BRANCH.fullmatch(name) or ".." in name:
+        kind = "tag" if name in tags else "commit"
+        raise HubError(f"{ref}: a {kind} cannot be pushed to, nor what looks like one. Name a branch.")
+    if not is_branch_name(name):
         raise HubError(f"{ref}: {name!r} cannot be the name of a branch.")
+    if other := clashing(name, branches):
+        raise HubError(f"{ref}: {name!r} cannot be the name of a branch, since there is a branch {other!r}.")
 
 
 def whoami() -> dict[str, Any]:
