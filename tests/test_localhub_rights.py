@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -9,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from hub_requests import lines, send, small
 
-from hf_lwmm.localhub import LocalHub, discussions
+from hf_lwmm.localhub import LocalHub, connections, discussions
 
 TOKEN, BOB = "hf_local", "hf_bob"
 
@@ -57,3 +60,31 @@ def test_strangers_close_no_discussions_for_those_who_may_write(own: LocalHub, m
     assert statuses == [200, 200, 403, 200]
     body = lines([{"key": "header", "value": {"summary": "a commit"}}, small("x.txt", b"x")])
     assert send(own, "POST", "/api/models/local/pub/commit/main?create_pr=1", body, TOKEN).status == 200
+
+
+def test_who_opens_one_connection_after_the_other_cuts_off_nobody(
+    own: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client without a token sends half of a head on each, and closes the oldest of more than the Hub keeps."""
+    monkeypatch.setattr(connections, "CONNECTIONS", 16)
+    stopped, begun, held = threading.Event(), threading.Event(), deque[socket.socket]()
+
+    def flood() -> None:
+        while not stopped.is_set():
+            held.append(socket.create_connection(("127.0.0.1", own.port), timeout=60))
+            held[-1].sendall(b"GET /api/models HTTP/1.1\r\nHost: loc")
+            if len(held) > 24:
+                held.popleft().close()
+                begun.set()
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        assert begun.wait(60)
+        for _ in range(4):
+            assert send(own, "GET", "/api/whoami-v2", token=TOKEN).status == 200
+    finally:
+        stopped.set()
+        thread.join()
+        for each in held:
+            each.close()
