@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -62,7 +63,10 @@ def offered(err: str) -> list[str]:
 
 # What a Hub may answer to the commit, or to the upload, and what the message says.
 REFUSALS = {
-    "lost race": (Fault("/commit/", method="POST", times=99, status=412), "the Hub answered 412"),
+    "lost race": (
+        Fault("/commit/", method="POST", times=99, status=412),
+        "somebody else changed it meanwhile, so nothing was committed. What",
+    ),
     "revoked token": (Fault("/commit/", method="POST", times=99, status=401), "Log in with `hf auth login`"),
     "too large": (Fault("/lfs/", method="PUT", times=99, status=413), "the upload failed"),
     "full": (Fault("/commit/", method="POST", times=99, status=507), "the Hub answered 507"),
@@ -243,6 +247,16 @@ def test_a_folder_that_contradicts_its_recipe_is_not_published(
         code, _, err = run("push", folder, target)
         assert code == 1 and says in err and "hf-lwmm merge --recipe out/hf_lwmm.yaml --output NEW" in err, err
     assert api.model_info(repo).sha == before and not api.repo_exists(f"{repo}-new")
+
+
+def test_what_is_no_file_is_left_out_with_a_word(folder: Path, run: Run, api: HfApi, repo: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.txt").write_text("x")
+    os.mkfifo(folder / "pipe")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    code, _, err = run("push", folder, repo)
+    assert code == 0 and "were not pushed: linked, pipe." in err
+    assert not {"linked/x.txt", "pipe"} & set(api.list_repo_files(repo))
 
 
 def renamed(hub: LocalHub, old: str, new: str) -> None:

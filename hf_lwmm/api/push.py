@@ -14,7 +14,7 @@ from hf_lwmm.api.arguments import expect
 from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import HfLwmmError, HubError, keeping
 from hf_lwmm.hub import Pushed, PushOptions, Source, parse_hub_ref
-from hf_lwmm.hub.local_folder import file_of, files_of
+from hf_lwmm.hub.local_folder import file_of, files_of, no_files_of
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
 from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.superseded import superseded
@@ -98,7 +98,9 @@ def _push(
         message=message,
         superseded=lambda remote, hashes, changed: superseded(remote, hashes, files, changed),
     )
-    left_out = (f"{folder}: hidden files were not pushed: {', '.join(hidden[:5])}.",) if hidden else ()
+    left_out = [f"{folder}: hidden files were not pushed: {', '.join(hidden[:5])}."] if hidden else []
+    if others := no_files_of(folder):
+        left_out.append(f"{folder}: links to folders, and what is no file, were not pushed: {', '.join(others[:5])}.")
     return replace(pushed, warnings=(*pushed.warnings, *left_out))
 
 
