@@ -95,12 +95,17 @@ def kept(stopped: BaseException) -> list[str]:
 def noting(what: str, notes: list[str]) -> Iterator[None]:
     """Return a context in which a failure costs nothing but a note, which begins with `what` and is added to `notes`.
 
-    It is for by-products, such as pictures, which must not cost the work that they show.
+    It is for by-products, such as pictures, which must not cost the work that they show. Of errors of the disk the note
+    has the reason alone: they name files that nobody will find.
     """
     try:
         yield
     except Exception as error:  # whatever a drawing library raises
-        reason = str(error) if isinstance(error, HfLwmmError) else f"{type(error).__name__}: {error}"
+        disk = error.__cause__ if isinstance(error, MergeError) else error
+        if isinstance(disk, OSError) and disk.strerror:
+            reason = disk.strerror
+        else:
+            reason = str(error) if isinstance(error, HfLwmmError) else f"{type(error).__name__}: {error}"
         notes.append(f"{what}: {' '.join(reason.split())}")
 
 

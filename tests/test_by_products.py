@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from tiny import NAMES, scene
 
 import hf_lwmm
 from hf_lwmm import EvaluationSpec, Knobs, MergeInputs
-from hf_lwmm.errors import SweepError
+from hf_lwmm.errors import SweepError, noting
 from hf_lwmm.evaluation.examples import save_examples
 from hf_lwmm.evaluation.report import Example
+from hf_lwmm.files.atomic import atomic
 from hf_lwmm.sweeping.grid import Candidate
 from hf_lwmm.sweeping.scorer import Scored
 from hf_lwmm.sweeping.store import Store
@@ -72,6 +74,26 @@ def test_pictures_that_cannot_be_drawn_cost_a_note(
     said = [*done.notes, *done.evaluation.notes]
     assert sum("drawn: ValueError: no font has this glyph" in note for note in said) == 2
     assert "plots/" not in done.card
+
+
+def test_a_full_disk_costs_the_plot_and_the_note_names_no_file_of_ours(
+    models: list[Path], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.write_bytes
+
+    def write(path: Path, content: bytes) -> int:
+        if path.suffix == ".png":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    code, out, err = run("merge", *models[:2], "--output", "out")
+    assert code == 0, err
+    assert "plots/layer_weights.png was not drawn: No space left on device\n" in out + err
+    notes: list[str] = []
+    with noting("It was not drawn", notes), atomic(Path("out/x.png")):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert notes == ["It was not drawn: No space left on device"]
 
 
 def test_scores_are_printed_before_anything_is_drawn(

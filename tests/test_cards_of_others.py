@@ -20,7 +20,7 @@ from test_text import ATTACKS, LINKED, bare_text, structure, texts
 import hf_lwmm
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.report import METRICS, report
-from hf_lwmm.hub import ModelRef, is_repo_id
+from hf_lwmm.hub import ModelRef, Source, is_repo_id
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.provenance import Tuning
 from hf_lwmm.planning.recipe import recipe_of
@@ -131,3 +131,10 @@ def test_formulas_and_markup_are_drawn_as_they_are(tmp_path: Path) -> None:
     names = [f"{attack} $\\frac{{$" for attack in ATTACKS]
     hf_lwmm.plot_class_scores(names, names[:2], np.full((2, len(names)), 0.5), tmp_path / "a.png")
     assert (tmp_path / "a.png").is_file()
+
+
+def test_spaces_around_a_licence_are_no_part_of_it() -> None:
+    sources = [Source(ModelRef(f"org/{n}"), "0" * 40, (), {"license": text}) for n, text in enumerate((" MIT ", "mit"))]
+    for chosen, wanted in ((None, "mit"), (" Apache-2.0\n", "apache-2.0")):
+        found = merged_licence(sources, chosen)
+        assert found.licence.id == wanted and not found.warnings

@@ -84,6 +84,17 @@ def of_nobody(folder: Path, seed: int, card: str = "") -> Path:
     return folder
 
 
+def of_a_class(name: str, config: Mapping[str, Any], card: str = "") -> Make:
+    """A network of a class of transformers, as far as its files tell."""
+
+    def make(folder: Path, seed: int) -> Path:
+        of_nobody(folder, seed, card)
+        (folder / "config.json").write_text(json.dumps({"architectures": [name], **config}))
+        return folder
+
+    return make
+
+
 def of_a_detector_of_nobody(folder: Path, seed: int) -> Path:
     return of_nobody(folder, seed, "pipeline_tag: object-detection\n")
 
@@ -157,6 +168,33 @@ def test_a_card_states_the_anchors_task_and_its_example_runs(case: str, run: Run
     for name in ("street.jpg", "picture.jpg"):
         Image.new("RGB", (64, 64), "gray").save(name)
     exec(compile(block, "the card", "exec"), {})
+
+
+SAM, BERT = {"model_type": "sam", "vision_config": {}}, {"model_type": "bert", "vocab_size": 9}
+VIDEO = {"model_type": "videomae", "image_size": 32, "num_channels": 3, "num_frames": 2}
+DINO = {"model_type": "dinov2", "image_size": 32, "num_channels": 3}
+BY_CARD: dict[str, tuple[Make, str | None]] = {
+    "Sam": (of_a_class("SamModel", SAM, "pipeline_tag: mask-generation\n"), "mask-generation"),
+    "Sam without a tag": (of_a_class("SamModel", SAM), None),
+    "Bert": (of_a_class("BertModel", BERT), None),
+    "VideoMAE": (of_a_class("VideoMAEModel", VIDEO), None),
+    "Dinov2": (of_a_class("Dinov2Model", DINO), "image-feature-extraction"),
+    "Dinov2 with a tag": (of_a_class("Dinov2Model", DINO, "pipeline_tag: zero-shot-x\n"), "zero-shot-x"),
+    "own class": (of_a_class("Own", BERT, "pipeline_tag: fill-mask\n"), "fill-mask"),
+    "no tag": (of_a_class("Own", BERT, "pipeline_tag: a b\n"), None),
+}
+
+
+@pytest.mark.parametrize("case", BY_CARD)
+def test_the_anchors_card_states_the_task_that_its_class_does_not(case: str, run: Run, tmp_path: Path) -> None:
+    make, pipeline_tag = BY_CARD[case]
+    options = ("--method", "slerp", "--output", "out")
+    code, _, err = run("merge", make(tmp_path / "one", 1), make(tmp_path / "two", 2), *options)
+    assert code == 0, err
+    card = ModelCard.load("out/README.md")
+    assert card.data.pipeline_tag == pipeline_tag
+    if pipeline_tag is None or not pipeline_tag.startswith("image"):
+        assert "feature-extraction" not in card.data.tags and ".from_pretrained" in card.text
 
 
 @pytest.mark.parametrize(

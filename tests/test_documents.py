@@ -6,11 +6,20 @@ import json
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hf_lwmm import DocumentError
-from hf_lwmm.files.documents import MAX_DEPTH, as_mapping, parse_json, parse_yaml, read_json, read_text, read_yaml
+from hf_lwmm.files.documents import (
+    MAX_DEPTH,
+    as_mapping,
+    parse_json,
+    parse_yaml,
+    read_json,
+    read_text,
+    read_yaml,
+    to_yaml,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(),
@@ -30,6 +39,33 @@ def test_documents_of_the_standard_writers_read_as_what_was_written(content):
 )
 def test_yaml_reads_as_what_was_written(content):
     assert parse_yaml(yaml.safe_dump(content), "x") == content
+
+
+@given(VALUES)
+@example({"a\x85b": "\x85", "\u2028": "x\u2029y", "\ufeff": ["\ufeffa", "a\ufeff", "\x7f", "\xa0", "\r\n"]})
+def test_own_yaml_reads_as_what_was_written(content):
+    assert parse_yaml(to_yaml(content), "x") == content
+    assert parse_yaml(to_yaml(content).encode(), "x") == content
+
+
+@given(st.lists(st.text(st.sampled_from(["a", "\\", '"', "\U0001f600", "\U0010ffff", "猫", " "])), max_size=8))
+@example(["\U0001f600", "\\\U0001f600", "\\uD83D\\uDE00"])
+def test_surrogate_pairs_in_yaml_are_read_as_in_json(content):
+    quoted = json.dumps(content)
+    assert parse_yaml(quoted, "x") == content
+    assert parse_yaml(f"- '\\uD83D\\uDE00'\n- {quoted}", "x") == ["\\uD83D\\uDE00", content]
+
+
+def test_half_a_pair_in_yaml_is_refused():
+    for text in (r'"\uD83D"', r'"\uD83D x \uDE00"', r'"\uDE00\uD83D"', r'"\uD83D\uDE00 \uD83D"', r'"\U0000D83D"'):
+        with pytest.raises(DocumentError, match="escape code"):
+            parse_yaml(text, "x")
+    with pytest.raises(DocumentError, match="escape code"):
+        parse_yaml("\n".join(r'- "\uD83D\uDE00"' for _ in range(40_000)), "x")
+
+
+def test_letters_stay_legible_in_yaml():
+    assert to_yaml({"Größe": "猫"}) == "Größe: 猫\n"
 
 
 @given(st.binary(max_size=80))

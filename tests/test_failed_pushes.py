@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -62,7 +63,10 @@ def offered(err: str) -> list[str]:
 
 # What a Hub may answer to the commit, or to the upload, and what the message says.
 REFUSALS = {
-    "lost race": (Fault("/commit/", method="POST", times=99, status=412), "the Hub answered 412"),
+    "lost race": (
+        Fault("/commit/", method="POST", times=99, status=412),
+        "somebody else changed it meanwhile, so nothing was committed. What",
+    ),
     "revoked token": (Fault("/commit/", method="POST", times=99, status=401), "Log in with `hf auth login`"),
     "too large": (Fault("/lfs/", method="PUT", times=99, status=413), "the upload failed"),
     "full": (Fault("/commit/", method="POST", times=99, status=507), "the Hub answered 507"),
@@ -157,6 +161,102 @@ def test_no_push_takes_the_place_of_a_model_that_is_merged(
     code, _, err = run("merge", *parents, "--push", written(parents[1], api))
     assert code == 1 and f"{parents[1]}: is {parents[1]}@{str(before)[:7]}, which this is made of" in err
     assert api.model_info(parents[1]).sha == before
+
+
+@pytest.fixture
+def folder(run: Run, parents: tuple[str, str]) -> Path:
+    """A merge of the parents."""
+    code, _, err = run("merge", *parents, *SLERP, "--output", "out")
+    assert code == 0, err
+    return Path("out")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_folder_never_takes_the_place_of_a_model_that_has_moved_since(
+    place: int, folder: Path, run: Run, api: HfApi, parents: tuple[str, str], weights: tuple[bytes, bytes], repo: str
+) -> None:
+    put(api, parents[place], {"notes.txt": b"more"})
+    before = api.model_info(parents[place]).sha
+    again = ("merge", "--recipe", folder / "hf_lwmm.yaml", "--push", parents[place])
+    for command in (("push", folder, parents[place]), again):
+        code, _, err = run(*command)
+        assert code == 1 and f"{parents[place]}: is {parents[place]}@" in err and "--revision NAME" in err, err
+    assert api.model_info(parents[place]).sha == before
+    for _ in range(2):
+        assert run("push", folder, parents[place], "--revision", "merged")[0] == 0
+    api.create_branch(repo_id=parents[place], branch="night")
+    put(api, parents[place], {"model.safetensors": weights[0][:-1] + b"x"}, revision="night")
+    code, _, err = run("merge", f"{parents[place]}@night", parents[1 - place], *SLERP, "--output", "night")
+    assert code == 0, err
+    put(api, parents[place], {"notes.txt": b"and more"}, revision="night")
+    code, _, err = run("push", "night", parents[place], "--revision", "night")
+    assert code == 1 and "which this is made of" in err
+
+
+def test_a_base_is_not_replaced_either(run: Run, api: HfApi, parents: tuple[str, str]) -> None:
+    code, _, err = run(
+        "merge", parents[1], parents[1], "--method", "task-arithmetic", "--base", parents[0], "--output", "one"
+    )
+    assert code == 0, err
+    put(api, parents[0], {"notes.txt": b"more"})
+    code, _, err = run("push", "one", parents[0])
+    assert (
+        code == 1
+        and f"{parents[0]}: is {parents[0]}@" in err
+        and "model.safetensors" in api.list_repo_files(parents[0])
+    )
+
+
+def _gone(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _changed(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1] + b"x")
+
+
+def _covered(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    text = (folder / "hf_lwmm.yaml").read_text()
+    output = text.index("output:")
+    renamed = text[output:].replace("model.safetensors", "model-00001-of-00001.safetensors")
+    (folder / "hf_lwmm.yaml").write_text(text[:output] + renamed)
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+
+
+def _by_hand(folder: Path) -> None:
+    (folder / "hf_lwmm.yaml").write_text("models: [org/a, org/b]")
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (_gone, "is missing"),
+        (_changed, "is not the one that"),
+        (_covered, "pytorch_model.bin would be loaded"),
+        (_by_hand, "records no merged weights"),
+    ],
+)
+def test_a_folder_that_contradicts_its_recipe_is_not_published(
+    harm: Callable[[Path], None], says: str, folder: Path, run: Run, api: HfApi, repo: str
+) -> None:
+    assert run("push", folder, repo)[0] == 0
+    before = api.model_info(repo).sha
+    harm(folder)
+    for target in (repo, f"{repo}-new"):
+        code, _, err = run("push", folder, target)
+        assert code == 1 and says in err and "hf-lwmm merge --recipe out/hf_lwmm.yaml --output NEW" in err, err
+    assert api.model_info(repo).sha == before and not api.repo_exists(f"{repo}-new")
+
+
+def test_what_is_no_file_is_left_out_with_a_word(folder: Path, run: Run, api: HfApi, repo: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.txt").write_text("x")
+    os.mkfifo(folder / "pipe")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    code, _, err = run("push", folder, repo)
+    assert code == 0 and "were not pushed: linked, pipe." in err
+    assert not {"linked/x.txt", "pipe"} & set(api.list_repo_files(repo))
 
 
 def renamed(hub: LocalHub, old: str, new: str) -> None:

@@ -117,6 +117,7 @@ def test_bodies_of_strangers_are_small(own: LocalHub) -> None:
 def test_discussions_are_counted(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discussions, "MOST", 4)
     monkeypatch.setattr(discussions, "MOST_OF_A_USER", 2)
+    monkeypatch.setattr(discussions, "MOST_OF_A_WRITER", 2)
     path, record = "/api/models/local/pub/discussions", own.store.root / "repos/models/local/pub/repo.json"
     size = record.stat().st_size
     pull = lines([{"key": "header", "value": {"summary": "take this"}}, small("a.txt", b"a")])

@@ -464,6 +464,7 @@ def test_who_does_not_read_is_not_waited_for(own: LocalHub, monkeypatch: pytest.
 
 def test_connections_of_strangers_give_way(own: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "CONNECTIONS", 8)
+    monkeypatch.setattr(connections, "YOUNG", 0.05)
     begun = f"Host: localhost\r\nContent-Length: {len(WEIGHTS)}\r\n\r\nP".encode()
     known = f"PUT {upload_path(own, 'local/pub', WEIGHTS, TOKEN)} HTTP/1.1\r\n".encode() + begun
     unknown = b"POST /api/validate-yaml HTTP/1.1\r\n" + begun
@@ -471,7 +472,7 @@ def test_connections_of_strangers_give_way(own: LocalHub, monkeypatch: pytest.Mo
     while present:
         pass
     with opened(own, known) as upload, contextlib.ExitStack() as stack:
-        while not any(getattr(each, "_user", None) for each in list(present)):
+        while not any(getattr(each, "user", None) for each in list(present)):
             pass
         strangers = [stack.enter_context(opened(own, unknown)) for _ in range(12)]
         assert listed(own) == ["local/priv", "local/pub"]

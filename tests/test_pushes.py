@@ -192,6 +192,10 @@ REVISIONS = [
     (("--revision", "refs/heads/x"), "cannot be the name of a branch"),
     (("--revision", "a..b"), "cannot be the name of a branch"),
     (("--revision", "a b"), "cannot be the name of a branch"),
+    (("--revision", "deadbee"), "what looks like one"),
+    (("--revision", "HEAD"), "cannot be the name of a branch"),
+    (("--revision", "x.lock/y"), "cannot be the name of a branch"),
+    (("--revision", "main/x"), "there is a branch 'main'"),
     (("--revision", "dev", "--create-pr"), "has no branch 'dev'"),
     (("--revision", "refs/pr/1", "--create-pr"), "starts from a branch"),
 ]
@@ -209,6 +213,12 @@ def test_what_cannot_be_pushed_to_is_found_out_before_any_work(
     hub.faults.append(reading)
     code, _, err = run("merge", *parents, "--push", "local/refs", *options)
     assert code == 1 and says in err and reading.times == 99, err
+
+
+@pytest.mark.parametrize("revision", ["deadbee", "main/x", "a//b"])
+def test_no_repository_is_made_for_a_branch_that_cannot_be(revision: str, run: Run, api: HfApi, repo: str) -> None:
+    code, _, err = run("merge", "local/push-a", "local/push-b", "--push", repo, "--revision", revision)
+    assert code == 1 and revision in err and not api.repo_exists(repo)
 
 
 def test_who_opened_a_pull_request_may_push_to_it(api: HfApi, hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +294,7 @@ def test_what_somebody_commits_meanwhile_is_not_overwritten(
 
     monkeypatch.setattr(HfApi, "create_commit", slow)
     code, _, err = run("merge", *parents, "--push", repo, *SECOND)
-    assert code == 1 and "A commit has happened since" in err
+    assert code == 1 and "somebody else changed it meanwhile" in err and "To push it: hf-lwmm push" in err
     assert "t: 0.3" not in Path(api.hf_hub_download(repo, "hf_lwmm.yaml")).read_text()
 
 

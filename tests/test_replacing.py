@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,8 @@ from manifests import write
 
 import hf_lwmm
 from hf_lwmm.errors import MergeError
-from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.atomic import DisplacedError, atomic
+from hf_lwmm.files.renaming import exchange
 from hf_lwmm.files.scratch import scratch_folder, tidy
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.publishing.reports import check_report_name, save_report
@@ -74,6 +76,51 @@ def test_overwriting_replaces_only_what_stood_there_at_the_start(folder: bool, t
     with atomic(check_target(target, overwrite=True)) as place:
         writing("new", folder)(place)
     assert text_of(target) == "new" and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("vanishing", ["out", "out/file.txt"])
+def test_what_vanishes_meanwhile_counts_as_changed(
+    vanishing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program removes files in the moment between listing and looking at them."""
+    target, gone = tmp_path / "out", tmp_path / vanishing
+    writing("old", True)(target)
+    real = Path.lstat
+
+    def late(path: Path) -> os.stat_result:
+        if path == gone:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return real(path)
+
+    claimed = check_target(target, overwrite=True)
+    with (
+        pytest.raises(DisplacedError, match=r"was changed while this ran.*/out-2") as displaced,
+        atomic(claimed) as place,
+    ):
+        writing("new", True)(place)
+        monkeypatch.setattr(Path, "lstat", late)
+    assert text_of(displaced.value.path) == "new"
+    monkeypatch.undo()
+    shutil.rmtree(target, ignore_errors=True)
+    writing("old", True)(target)
+    monkeypatch.setattr(Path, "lstat", late)
+    with atomic(check_target(target, overwrite=True)) as place:
+        writing("new", True)(place)
+    assert text_of(target) == "new"
+
+
+def test_what_vanishes_in_the_last_moment_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out"
+    writing("old", True)(target)
+
+    def late(one: Path, other: Path) -> bool:
+        shutil.rmtree(other)
+        return exchange(one, other)
+
+    monkeypatch.setattr("hf_lwmm.files.atomic.exchange", late)
+    with pytest.raises(DisplacedError) as displaced, atomic(check_target(target, overwrite=True)) as place:
+        writing("new", True)(place)
+    assert text_of(displaced.value.path) == "new"
 
 
 def test_a_merge_is_not_lost_to_a_folder_that_appears_meanwhile(models: list[Path], tmp_path: Path) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
+from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import HfLwmmError, HubError, keeping
 from hf_lwmm.hub import Pushed, PushOptions, Source, parse_hub_ref
-from hf_lwmm.hub.local_folder import file_of, files_of
-from hf_lwmm.planning.recipe import FILE_NAME, load_recipe
+from hf_lwmm.hub.local_folder import file_of, files_of, no_files_of
+from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
 from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.superseded import superseded
 
@@ -24,18 +26,38 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     It takes the place of an earlier merge in the repository. Files that no merge wrote stay.
 
     Raises:
-        HubError: if the folder is no merged model, this user may not write there, or it would take the place of a model
-            that was merged.
+        HubError: if the folder is no merged model, or not the one of its recipe, if this user may not write there, or
+            if it would take the place of a model that it was made of.
     """
     expect(options, PushOptions, "options")
     folder = Path(folder)
     if not (folder / FILE_NAME).is_file():
         raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
-    wanted = hub.check_push(hub.target_repo(replace(options, repo=repo_id), ""), options)
     recipe = load_recipe(folder / FILE_NAME)
-    refs = [parse_hub_ref(model) for model in recipe.models if model not in recipe.local]
+    wanted = hub.check_push(hub.target_repo(replace(options, repo=repo_id), ""), options)
+    read = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
+    refs = [parse_hub_ref(ref) for ref in read if ref not in recipe.local]
     hub.check_apart(wanted, options, [Source(ref, ref.revision, ()) for ref in refs])
-    return push_files(folder, wanted, options, message="Upload a model merged with hf-lwmm")
+    contents = _contents(folder)
+    _check_whole(folder, recipe, contents)
+    return _push(folder, contents, wanted, options, message="Upload a model merged with hf-lwmm")
+
+
+def _check_whole(folder: Path, recipe: Recipe, contents: Mapping[str, tuple[str, str]]) -> None:
+    """Refuse a folder whose weights are not those that its recipe makes. Raises HubError."""
+    loaded = first_file(contents)
+    if not recipe.output:
+        problem = f"its {FILE_NAME} records no merged weights"
+    elif missing := [name for name in recipe.output if name not in contents]:
+        problem = f"{missing[0]}, which its {FILE_NAME} makes, is missing"
+    elif changed := [name for name, digest in recipe.output.items() if contents[name][0] != digest]:
+        problem = f"{changed[0]} is not the one that its {FILE_NAME} makes"
+    elif loaded is not None and loaded not in recipe.output:
+        problem = f"{loaded} would be loaded, which its {FILE_NAME} does not make"
+    else:
+        return
+    again = shlex.join(["hf-lwmm", "merge", "--recipe", str(folder / FILE_NAME), "--output", "NEW"])
+    raise HubError(f"{folder}: {problem}, so it was not pushed. Make the model again, and push that: {again}")
 
 
 def files_in(folder: Path) -> list[str]:
@@ -54,9 +76,20 @@ def push_files(folder: Path, repo_id: str, options: PushOptions, *, message: str
     Raises:
         HubError: as `hub.push_folder` and `superseded`.
     """
-    every = files_in(folder)
-    hidden = [name for name in every if any(part.startswith(".") for part in Path(name).parts) and not _is_own(name)]
-    files = [name for name in every if name not in hidden]
+    return _push(folder, _contents(folder), repo_id, options, message=message)
+
+
+def _contents(folder: Path) -> dict[str, tuple[str, str]]:
+    """The names of the files of a folder, and of each the names of its content. Raises CheckpointError."""
+    return {name: hub.content_names(folder / name) for name in files_in(folder)}
+
+
+def _push(
+    folder: Path, contents: Mapping[str, tuple[str, str]], repo_id: str, options: PushOptions, *, message: str
+) -> Pushed:
+    """Push files of a folder, without hidden ones. Raises HubError."""
+    hidden = [name for name in contents if any(part.startswith(".") for part in Path(name).parts) and not _is_own(name)]
+    files = {name: content for name, content in contents.items() if name not in hidden}
     pushed = hub.push_folder(
         folder,
         files,
@@ -65,7 +98,9 @@ def push_files(folder: Path, repo_id: str, options: PushOptions, *, message: str
         message=message,
         superseded=lambda remote, hashes, changed: superseded(remote, hashes, files, changed),
     )
-    left_out = (f"{folder}: hidden files were not pushed: {', '.join(hidden[:5])}.",) if hidden else ()
+    left_out = [f"{folder}: hidden files were not pushed: {', '.join(hidden[:5])}."] if hidden else []
+    if others := no_files_of(folder):
+        left_out.append(f"{folder}: links to folders, and what is no file, were not pushed: {', '.join(others[:5])}.")
     return replace(pushed, warnings=(*pushed.warnings, *left_out))
 
 

@@ -92,7 +92,7 @@ def _take_place(place: Path, target: Target | Path, aside: Path) -> None:
         elif state(place) != target.before:  # it was written in the moment between
             exchange(place, target.path)
             raise FileExistsError
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # the second if another program removes what is to be replaced
         how, kept = "appeared" if target.before is None else "was changed", _keep_beside(place, target.path)
         raise DisplacedError(
             f"{target.path} {how} while this ran, so it was left as it is. The output is whole: it is {kept} now.", kept

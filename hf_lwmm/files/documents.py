@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ MAX_YAML_SIZE = 2**20  # which takes up to 4 s if it is nothing but brackets, an
 MAX_DEPTH = 100  # levels of lists and mappings in each other
 _LONGEST_NUMBER = 4300  # characters, Python's own limit for those that are written in tens
 _LONGEST_NAME_IN_DIGITS = 18  # larger numbers can be chosen so that a dictionary takes minutes to fill
+_MOST_WITH_PAIRS = 64  # texts in quotes with surrogate pairs; fewer in long documents, which are read again for each
 _CONTAINERS = {dict, list}
 
 
@@ -78,12 +80,21 @@ def parse_json(text: bytes | str, where: str, *, max_size: int = MAX_SIZE) -> An
 def parse_yaml(text: bytes | str, where: str) -> Any:
     """Return the content of a YAML text of one document.
 
+    Characters may be written as JSON writes them, as two escapes that are a surrogate pair.
+
     Raises:
         DocumentError: if it is no YAML, is too large or too deep, has a name twice in one mapping, or has aliases,
             with which a short text can mean a huge one.
     """
     text = _decode(text, where, MAX_YAML_SIZE)
     try:
+        for _ in range(min(_MOST_WITH_PAIRS, MAX_YAML_SIZE // max(len(text), 1))):
+            try:
+                return yaml.load(text, Loader=_Loader)  # type: ignore[arg-type]
+            except yaml.scanner.ScannerError as error:
+                if (joined := _with_pairs_joined(text, error)) is None:
+                    raise
+                text = joined
         return yaml.load(text, Loader=_Loader)  # type: ignore[arg-type]
     except RecursionError:
         raise _too_deep(where) from None
@@ -109,9 +120,18 @@ def is_texts(content: Any) -> bool:
     return isinstance(content, list | tuple) and all(isinstance(each, str) for each in content)
 
 
-def to_yaml(content: Any, *, ascii_only: bool = False) -> str:
-    """Return content as YAML that `parse_yaml` reads: without aliases, and with names in their order."""
-    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=not ascii_only))
+def to_yaml(content: Any) -> str:
+    """Return content as YAML that `parse_yaml` reads: without aliases, and with names in their order.
+
+    It is in ASCII, with escapes, if the content has characters that do not print: YAML takes some of them for ends of
+    lines, or allows them at the beginning only.
+    """
+    text = _dumped(content)
+    return text if all(line.isprintable() for line in text.split("\n")) else _dumped(content, allow_unicode=False)
+
+
+def _dumped(content: Any, *, allow_unicode: bool = True) -> str:
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=allow_unicode))
 
 
 def shortened(content: Any) -> str:
@@ -173,6 +193,32 @@ def _problem(error: Exception) -> str:
         return " ".join(str(error).split())[:200]
     mark = error.problem_mark
     return f"{error.problem[:200]} (line {mark.line + 1}, column {mark.column + 1})" if mark else error.problem[:200]
+
+
+_ESCAPE = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
+_REST_OF_QUOTED = re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL)
+
+
+def _with_pairs_joined(text: str, error: yaml.MarkedYAMLError) -> str | None:
+    """The YAML text with one escape for each surrogate pair, in the double quotes where the first stopped the reader.
+
+    None if it was something else that stopped it.
+    """
+    start = (
+        error.problem_mark.index - 2 if error.problem_mark else -1
+    )  # the mark is behind the backslash and the letter
+    if start < 0 or not ((first := _ESCAPE.match(text, start)) and first[1]):
+        return None
+    rest = _REST_OF_QUOTED.match(text, start)
+    assert rest is not None
+    return text[:start] + _ESCAPE.sub(_joined, rest[0]) + text[rest.end() :]
+
+
+def _joined(escape: re.Match[str]) -> str:
+    if escape[1] is None:
+        return escape[0]
+    character = bytes.fromhex(escape[1] + escape[2]).decode("utf-16-be")
+    return f"\\U{ord(character):08X}"
 
 
 class _Dumper(yaml.SafeDumper):

@@ -122,14 +122,16 @@ def as_target_folder(folder: Path | TargetFolder) -> TargetFolder:
 
 def state(path: Path) -> State | None:
     """Return a value that changes when a file, or any file in a folder, is replaced or changed; None for nothing."""
-    if not os.path.lexists(path):
+    try:
+        if not path.is_dir() or path.is_symlink():
+            return _state_of_file(path)
+        found = [(*_entry(path, "")[:2], 0, 0)]
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    if not path.is_dir() or path.is_symlink():
-        return _state_of_file(path)
-    found = [(*_entry(path, "")[:2], 0, 0)]
     for folder, folders, files in os.walk(path):
-        below = [Path(folder, name) for name in (*folders, *files)]
-        found += [_entry(each, each.relative_to(path).as_posix()) for each in below]
+        for each in (Path(folder, name) for name in (*folders, *files)):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # another program removed it just now
+                found.append(_entry(each, each.relative_to(path).as_posix()))
     return tuple(sorted(found))
 
 

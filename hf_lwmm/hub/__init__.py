@@ -1,7 +1,7 @@
 """The Hub: references to models, and reading and pushing through the stock client."""
 
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, resolve
-from hf_lwmm.hub.hashes import file_hashes, sha256, stamp
+from hf_lwmm.hub.hashes import content_names, file_hashes, sha256, stamp
 from hf_lwmm.hub.local_folder import is_inside
 from hf_lwmm.hub.pushing import (
     Pushed,
@@ -29,6 +29,7 @@ __all__ = [
     "Source",
     "check_apart",
     "check_push",
+    "content_names",
     "fetch",
     "file_hashes",
     "is_inside",

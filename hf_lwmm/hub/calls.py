@@ -163,6 +163,10 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
             raise HubError(f"{ref}: not a valid model id: {error}") from error
         except errors.HfHubHTTPError as error:
             status = getattr(error.response, "status_code", "no")
+            if status == 412:
+                raise HubError(
+                    f"{ref}: somebody else changed it meanwhile, so nothing was committed. Push again."
+                ) from error
             text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
             remedy = " Log in with `hf auth login`, or set HF_TOKEN." if status == 401 else ""
             raise HubError(f"{ref}: the Hub answered {status}: {text}.{remedy}") from error

@@ -44,6 +44,15 @@ def git_blob_id(path: Path) -> str:
     return digest.hexdigest()
 
 
+def content_names(path: Path) -> tuple[str, str]:
+    """Return what the Hub may call the content of a file: its SHA-256 if it is large, git's name otherwise.
+
+    Raises:
+        CheckpointError: if the file cannot be read.
+    """
+    return sha256(path), git_blob_id(path)
+
+
 def stamp(path: Path) -> str:
     """Return a text that changes when a file, or any file in a folder, changes its name, size or time."""
     files = [path] if path.is_file() else files_below(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hf_lwmm.errors import CheckpointError
@@ -9,7 +10,16 @@ from hf_lwmm.errors import CheckpointError
 
 def files_of(folder: Path) -> tuple[str, ...]:
     """Return the names of the files below a folder, sorted, without those of the Hub client's own hidden folders."""
-    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return _names(folder, Path.is_file)
+
+
+def no_files_of(folder: Path) -> tuple[str, ...]:
+    """Return the names of what `files_of` passes over: links to folders or to nothing, pipes, sockets and the like."""
+    return _names(folder, lambda path: not path.is_file() and (path.is_symlink() or not path.is_dir()))
+
+
+def _names(folder: Path, wanted: Callable[[Path], bool]) -> tuple[str, ...]:
+    found = [path.relative_to(folder) for path in folder.rglob("*") if wanted(path)]
     return tuple(sorted(str(name) for name in found if ".cache" not in name.parts))
 
 

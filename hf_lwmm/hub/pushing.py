@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.errors import HubError, RefError
 from hf_lwmm.hub.calls import call, client, reaching, read, readable, retry
 from hf_lwmm.hub.client import Source
-from hf_lwmm.hub.hashes import git_blob_id, sha256
 from hf_lwmm.hub.refs import ModelRef, is_repo_id, parse_hub_ref
 from hf_lwmm.options import Options, option
+from hf_lwmm.text import clashing, is_branch_name
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
-_BRANCH = re.compile(r"(?!refs/|tags/)\w[\w.+/-]*(?<![/.])", re.ASCII)
-_COMMIT = re.compile("[0-9a-f]{40}")
+_COMMIT = re.compile("[0-9a-fA-F]{7,40}")
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ def _check_private(repo_id: str, private: bool | None) -> None:
 def check_apart(repo_id: str, options: PushOptions, inputs: Iterable[Source]) -> None:
     """Refuse a push that would take the place of one of the models that its content was made of.
 
-    A repository may have several names, so the commits that were read are compared with its last one, too. Its other
-    branches and pull requests can be pushed to.
+    A repository may have several names and moves on, so the commits that were read are looked for in its history, too.
+    Its other branches and pull requests can be pushed to.
 
     Raises:
         HubError: naming the model.
@@ -161,6 +161,7 @@ def check_apart(repo_id: str, options: PushOptions, inputs: Iterable[Source]) ->
     if options.create_pr:
         return
     ref, api = ModelRef(repo_id, options.revision), client()
+    branch = options.revision or "main"
 
     def last_commit() -> str | None:
         try:
@@ -168,11 +169,30 @@ def check_apart(repo_id: str, options: PushOptions, inputs: Iterable[Source]) ->
         except (RepositoryNotFoundError, RevisionNotFoundError):
             return None
 
+    @cache
+    def history(name: str) -> Set[str]:
+        return {each.commit_id for each in read(ref, lambda: api.list_repo_commits(repo_id, revision=name))}
+
+    @cache
+    def others() -> Set[str]:
+        refs = read(ref, lambda: api.list_repo_refs(repo_id, include_pull_requests=True))
+        return {each.name for each in refs.branches if each.name != "main"} | {p.ref for p in refs.pull_requests or ()}
+
+    def replaced(source: Source) -> bool:
+        named = str(source.ref.repo_id).lower() == repo_id.lower()
+        if source.sha == sha or (named and (source.ref.revision or "main") == branch):
+            return True
+        if source.sha is None or source.ref.repo_id is None:
+            return False
+        if source.sha in history("main"):  # where other branches begin
+            return branch == "main"
+        if branch != "main":
+            return source.sha in history(branch)
+        return named and not any(source.sha in history(name) for name in others())  # its history was rewritten
+
     sha = read(ref, last_commit)
     for source in inputs if sha is not None else ():
-        named = str(source.ref.repo_id).lower() == repo_id.lower()
-        same_branch = (source.ref.revision or "main") == (options.revision or "main")
-        if source.sha == sha or (named and same_branch):
+        if replaced(source):
             raise HubError(
                 f"{repo_id}: is {source.label}, which this is made of, and a push would take its place. Push to "
                 "another repository, to another branch with --revision NAME, or propose it with --create-pr."
@@ -220,9 +240,12 @@ def _check_revision(
     if name.startswith("refs/pr/"):
         raise HubError(f"{ref}: there is no such pull request. Open one with --create-pr, without --revision.")
     if name in tags or _COMMIT.fullmatch(name):
-        raise HubError(f"{ref}: a {'tag' if name in tags else 'commit'} cannot be pushed to. Name a branch.")
-    if not _BRANCH.fullmatch(name) or ".." in name:
+        kind = "tag" if name in tags else "commit"
+        raise HubError(f"{ref}: a {kind} cannot be pushed to, nor what looks like one. Name a branch.")
+    if not is_branch_name(name):
         raise HubError(f"{ref}: {name!r} cannot be the name of a branch.")
+    if other := clashing(name, branches):
+        raise HubError(f"{ref}: {name!r} cannot be the name of a branch, since there is a branch {other!r}.")
 
 
 def whoami() -> dict[str, Any]:
@@ -254,7 +277,7 @@ Superseded = Callable[[Source, Mapping[str, str], Collection[str]], Replacement]
 
 def push_folder(
     folder: Path,
-    files: Sequence[str],
+    files: Mapping[str, tuple[str, str]],
     repo_id: str,
     options: PushOptions,
     *,
@@ -267,7 +290,7 @@ def push_folder(
 
     Args:
         folder: the folder.
-        files: the names of its files that are pushed.
+        files: the names of its files that are pushed, and of each the names of its content (`content_names`).
         repo_id: the repository.
         options: how to push.
         message: the commit's message if the options have none.
@@ -287,8 +310,6 @@ def push_folder(
         call(ref, lambda: api.create_repo(repo_id, private=options.private or None, exist_ok=True))
         if revision is not None:
             call(ref, lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
-    # The Hub names large files by their SHA-256 and all others as git does.
-    own = {name: (sha256(folder / name), git_blob_id(folder / name)) for name in files}
     page = f"{api.endpoint}/{repo_id}"
     pull_request = None if number is None else f"{page}/discussions/{number}"
     attempts = 0
@@ -302,9 +323,9 @@ def push_folder(
         if options.private:
             _check_private(repo_id, head.private)
         remote = {s.rfilename: str(s.lfs.sha256 if s.lfs else s.blob_id) for s in head.siblings or ()}
-        changed = [name for name in files if remote.get(name) not in own[name]]
+        changed = [name for name in files if remote.get(name) not in files[name]]
         replacement = superseded(Source(ref, head.sha, tuple(sorted(remote))), remote, changed)
-        gone, warnings = sorted(replacement.deleted - own.keys()), replacement.warnings
+        gone, warnings = sorted(replacement.deleted - files.keys()), replacement.warnings
         if not changed and not gone:
             return Pushed(repo_id, page, head.sha, pull_request, attempts > 1, warnings)
         done = api.create_commit(

@@ -11,7 +11,9 @@ from hf_lwmm.localhub.record_files import read_record
 from hf_lwmm.localhub.records import DamagedError, Discussion, Repo, StoreError, User
 from hf_lwmm.localhub.values import MAX_TITLE, now
 
-MOST, MOST_OF_A_USER = 1000, 200  # in a repository; the second bound is not for those who may write to it
+# In a repository: of all who may not write to it with the others, of one of them, and of one who may. The last has no
+# need to share, so that strangers cannot leave no room.
+MOST, MOST_OF_A_USER, MOST_OF_A_WRITER = 1000, 200, 1000
 
 
 class Discussions:
@@ -23,6 +25,10 @@ class Discussions:
     def numbers(self, repo: Repo) -> list[int]:
         """Return the numbers of a repository's discussions, ascending."""
         return sorted(self._authors(repo))
+
+    def author(self, repo: Repo, number: int) -> str | None:
+        """Return the name of the user who opened a discussion, None if there is none of this number."""
+        return self._authors(repo).get(number)
 
     def get(self, repo: Repo, number: int) -> Discussion:
         """Return a discussion. Raises StoreError (404) if there is none of this number, DamagedError."""
@@ -42,11 +48,13 @@ class Discussions:
         """
         authors = self._authors(repo)
         own = sum(author == user.name for author in authors.values())
-        if len(authors) >= MOST or (own >= MOST_OF_A_USER and not user.may_write(repo.namespace)):
+        writes = user.may_write(repo.namespace)
+        if own >= (MOST_OF_A_WRITER if writes else MOST_OF_A_USER) or (not writes and len(authors) >= MOST):
             raise StoreError(
                 403,
                 f"{repo.id} has {len(authors):,} discussions and pull requests, {own:,} of them by {user.name}. "
-                f"It takes {MOST:,} at most, and {MOST_OF_A_USER} by a user who may not write to it.",
+                f"It takes {MOST_OF_A_WRITER:,} by a user who may write to it at most, {MOST_OF_A_USER} by one who may "
+                f"not, and these only up to {MOST:,} in all.",
             )
         pulls = [int(ref.rpartition("/")[2]) for ref in repo.refs if re.fullmatch("refs/pr/[0-9]{1,9}", ref)]
         number = max([*authors, *pulls], default=0) + 1

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from hf_lwmm.errors import HubError
 from hf_lwmm.localhub.app import create_app
-from hf_lwmm.localhub.connections import TimedConnection, until_cut
+from hf_lwmm.localhub.connections import TimedConnection, TimedServer, until_cut
 from hf_lwmm.localhub.faults import Fault
 from hf_lwmm.localhub.lock import RootLock
 from hf_lwmm.localhub.records import DamagedError, User
@@ -48,7 +48,7 @@ class LocalHub:
         self.throttle = throttle or Throttle()
         self.port: int = self._socket.getsockname()[1]
         app = create_app(self.store, self.faults if faults else None, self.throttle, hosts)
-        self._server = uvicorn.Server(_config(app, logging.CRITICAL))
+        self._server = TimedServer(_config(app, logging.CRITICAL))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
     @property
@@ -100,7 +100,7 @@ def serve(
     user = store.users()[0]
     announce(_endpoint(bound), user.name, user.token)
     try:
-        uvicorn.Server(_config(create_app(store, hosts=hosts), logging.WARNING)).run(sockets=[bound])
+        TimedServer(_config(create_app(store, hosts=hosts), logging.WARNING)).run(sockets=[bound])
     finally:
         lock.release()
 

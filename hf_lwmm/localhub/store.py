@@ -28,6 +28,7 @@ from hf_lwmm.localhub.disk import Disk, write
 from hf_lwmm.localhub.record_files import as_json, read_record
 from hf_lwmm.localhub.records import Changes, Commit, DamagedError, File, Repo, StoreError, User
 from hf_lwmm.localhub.values import RepoType, is_name, now, shaped
+from hf_lwmm.text import clashing
 
 _USERS = "users.json"
 _SMALL = 2**16  # bytes of a commit that is quickly read
@@ -251,7 +252,7 @@ class Store:
         """Make a branch or a tag (`tags/x`) point at a commit, or delete it if `oid` is None.
 
         Raises:
-            StoreError: 409 if it exists, 404 or 403 if it cannot be deleted.
+            StoreError: 409 if it exists, 400 if it cannot stand beside another, 404 or 403 if it cannot be deleted.
         """
         if oid is None and name == "main":
             raise StoreError(403, "The branch main cannot be deleted")
@@ -259,6 +260,8 @@ class Store:
             repo = self.repo(repo.type, repo.id)
             if oid is not None and name in repo.refs:
                 raise StoreError(409, f"Reference already exists: {name}")
+            if oid is not None and (other := clashing(name, _of_its_kind(repo, name))):
+                raise StoreError(400, f"{name} cannot stand beside {other}: git keeps a folder for one of them.")
             if oid is None and name not in repo.refs:
                 raise StoreError(404, f"Invalid rev id: {name}", "RevisionNotFound")
             refs = {key: value for key, value in repo.refs.items() if key != name}
@@ -311,6 +314,12 @@ def _new_commit(parent: str | None, message: str, author: str, files: Mapping[st
 def _large_commit(disk: Disk, path: Path, state: tuple[int, ...]) -> Commit:
     """A commit of many files, which request after request asks for, as long as the state of its file is the same."""
     return read_record(disk, Commit, path)
+
+
+def _of_its_kind(repo: Repo, name: str) -> list[str]:
+    """The branches of a repository if the name is one of a branch, else its tags."""
+    tag = name.startswith("tags/")
+    return [each for each in repo.refs if each.startswith("tags/") == tag and not each.startswith("refs/")]
 
 
 def _with_ref(repo: Repo, name: str, oid: str) -> Repo:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StrictInt, TypeAdapter, ValidationEr
 
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import shortened
+from hf_lwmm.text import is_branch_name
 
 _T = TypeVar("_T")
 _LONGEST_PATH, _LONGEST_PART = 4096, 255  # bytes, as file systems have them
@@ -54,8 +55,7 @@ def _folder(text: str) -> str:
 
 
 def _ref(text: str) -> str:
-    looks_like_a_commit = re.fullmatch("[0-9a-f]{7,40}", text)  # which it would hide
-    if looks_like_a_commit or len(text) > 255 or ".." in text or not re.fullmatch(r"(?!refs/|tags/)\w[\w./+-]*", text):
+    if not is_branch_name(text):
         raise ValueError(f"{shortened(text)} is no name of a branch or a tag")
     return text
 

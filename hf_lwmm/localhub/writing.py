@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import hmac
+import re
 import secrets
 from functools import cache, partial
 from typing import Any, BinaryIO
@@ -216,9 +217,16 @@ async def _changes(hub: Hub, request: Request, user: User, draft: Draft) -> tupl
 
 
 def _for_commit(hub: Hub, request: Request) -> tuple[Repo, User, bool]:
-    """The repository and the user of a commit, and whether it is a pull request, for which reading rights suffice."""
+    """The repository and the user of a commit, and whether it is a pull request, for which reading rights suffice.
+
+    They suffice, too, for commits to a pull request that the user opened.
+    """
     if request.query_params.get("create_pr"):
         return hub.readable(request), hub.writer(request), True
+    if number := re.fullmatch("refs/pr/([0-9]{1,9})", revision(request)):
+        repo, user = hub.readable(request), hub.writer(request)
+        if hub.store.discussions.author(repo, int(number[1])) == user.name:
+            return repo, user, False
     repo, user = hub.writable(request)
     return repo, user, False
 

@@ -19,7 +19,7 @@ from hf_lwmm.publishing.command import merge_command
 from hf_lwmm.publishing.eval_results import model_index
 from hf_lwmm.publishing.licences import MergedLicence
 from hf_lwmm.publishing.rendering import render
-from hf_lwmm.publishing.tasks import is_timm, task_of
+from hf_lwmm.publishing.tasks import has_bare_class, is_timm, pipeline_tag, task_of
 from hf_lwmm.publishing.usage import usage
 from hf_lwmm.text import Markdown, code, joined, link, plain
 
@@ -126,7 +126,7 @@ def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: Evalu
         "datasets": _datasets(sources) or None,
         "library_name": library,
         **licence.licence.metadata,
-        "pipeline_tag": task.pipeline_tag if task else None,
+        "pipeline_tag": pipeline_tag(anchor),
         "tags": ["merge", "lwmm", "layer-wise-model-merging", *([task.tag] if task else [])],
         "base_model_relation": "merge" if parents else None,
         "model-index": model_index(report, title) if report is not None else None,
@@ -183,7 +183,7 @@ def _classes(anchor: Checkpoint) -> str:
         shown = ", ".join(names[:_CLASSES_SHOWN]) + (", ..." if len(names) > _CLASSES_SHOWN else "")
         return f"The classes are the anchor's: {len(names)} classes ({shown})."
     task = task_of(anchor)
-    classless = is_timm(anchor) or (task is not None and task.name in ("features", "depth"))
+    classless = is_timm(anchor) or has_bare_class(anchor) or (task is not None and task.name in ("features", "depth"))
     return "" if classless else "The anchor's files do not name its classes."
 
 

@@ -39,11 +39,9 @@ def _template(name: str) -> Template:
 
 
 def _yaml(metadata: Mapping[str, Any]) -> Markdown:
-    """The metadata as YAML, in ASCII if it has characters that do not print."""
+    """The metadata as YAML."""
     try:
         text = to_yaml(metadata)
-        if not all(line.isprintable() for line in text.split("\n")):
-            text = to_yaml(metadata, ascii_only=True)
         parse_yaml(text, "it")
     except (ValueError, DocumentError) as error:
         raise CardError(f"The model card's metadata cannot be written: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -78,9 +79,8 @@ _CLASSES = {
     "ForImageClassificationWithTeacher": "classification",
     "ForObjectDetection": "detection",
     "ForDepthEstimation": "depth",
-    "Model": "features",
-    "Backbone": "features",
 }
+_BARE = ("Model", "Backbone")  # how classes of networks without a head end, and those of some that have one
 # By component; every other head that a layout knows segments.
 _HEADS = {
     "imagenet": "classification",
@@ -108,6 +108,9 @@ def task_of(model: Checkpoint) -> Task | None:
     """Return a model's task; None if nothing in its files tells it."""
     if name := class_name(model):
         found = next((task for ending, task in _CLASSES.items() if name.endswith(ending)), None)
+        features = has_bare_class(model) and _sees_images(model)
+        if found is None and features and _stated_tag(model) in (None, TASKS["features"].pipeline_tag):
+            found = "features"
         return TASKS[found] if found else None
     if is_timm(model):
         return TASKS["features" if model.config.get("num_classes") == 0 else "classification"]
@@ -119,9 +122,32 @@ def task_of(model: Checkpoint) -> Task | None:
     return _stated(model) or (TASKS["features"] if _is_bare(model) else None)
 
 
+def pipeline_tag(model: Checkpoint) -> str | None:
+    """Return the Hub's name for a model's task: that of `task_of`, or else what the model's card states."""
+    task = task_of(model)
+    return task.pipeline_tag if task else _stated_tag(model)
+
+
+def has_bare_class(model: Checkpoint) -> bool:
+    """Return True for a class of transformers whose name tells of no head."""
+    return class_name(model).endswith(_BARE)
+
+
+def _sees_images(model: Checkpoint) -> bool:
+    """True if a configuration, or a known backbone, is one for single images."""
+    config = model.config
+    other = config.keys() & {"vocab_size", "num_frames", "num_mel_bins"}  # of texts, films and sounds
+    return model.slot_map.backbone is not None or (bool(config.keys() & {"num_channels", "image_size"}) and not other)
+
+
+def _stated_tag(model: Checkpoint) -> str | None:
+    stated = model.source.card.get("pipeline_tag")
+    return stated if isinstance(stated, str) and re.fullmatch("[a-z0-9-]{1,64}", stated) else None
+
+
 def _stated(model: Checkpoint) -> Task | None:
     """The task that a model's card states."""
-    return next((task for task in _EVERY if task.pipeline_tag == model.source.card.get("pipeline_tag")), None)
+    return next((task for task in _EVERY if task.pipeline_tag == _stated_tag(model)), None)
 
 
 def _is_bare(model: Checkpoint) -> bool:

@@ -1,5 +1,6 @@
 """Write text that anybody may have written, such as names in files, so that terminals and Markdown only show it."""
 
+from hf_lwmm.text.branches import clashing, is_branch_name
 from hf_lwmm.text.markdown import Markdown, as_markdown, code, fenced, joined, link, plain, table, target
 from hf_lwmm.text.numbers import near_one
 from hf_lwmm.text.printable import one_line, printable
@@ -7,8 +8,10 @@ from hf_lwmm.text.printable import one_line, printable
 __all__ = [
     "Markdown",
     "as_markdown",
+    "clashing",
     "code",
     "fenced",
+    "is_branch_name",
     "joined",
     "link",
     "near_one",
