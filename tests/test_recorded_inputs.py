@@ -65,8 +65,9 @@ def test_an_input_that_has_changed_and_another_output_are_warned_of(run: Run, tm
     changed, differs = (each for each in json.loads(out)["warnings"] if "SHA-256" in each)
     assert code == 0 and changed.startswith("2.safetensors has changed") and "merged weights" in differs
     assert changed in err and differs in err
-    code, _, err = run("merge", "--recipe", "out/hf_lwmm.yaml", "--alpha", "0.6", "--output", "own")
-    assert code == 0 and "2.safetensors has changed" in err and "merged weights are not" not in err
+    for option, value in (("--alpha", "0.6"), ("--anchor", "2.safetensors")):
+        code, _, err = run("merge", "--recipe", "out/hf_lwmm.yaml", option, value, "--output", f"own{option}")
+        assert code == 0 and "2.safetensors has changed" in err and "merged weights are not" not in err
 
 
 def test_a_model_that_is_named_twice_in_two_ways_is_warned_of(run: Run, folders: list[Path]) -> None:

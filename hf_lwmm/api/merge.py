@@ -43,6 +43,7 @@ from hf_lwmm.planning.preparation import preparation_warnings
 from hf_lwmm.planning.pretraining import pretraining_warnings
 from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
+from hf_lwmm.planning.recorded import other_inputs, other_output
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
@@ -69,6 +70,14 @@ class MergeResult:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     evaluation: EvaluationReport | None = field(default=None, repr=False)
+
+    def held_against(self, recorded: Recipe) -> MergeResult:
+        """Return the result of a merge from a recipe, with warnings where it is not the merge that the recipe records.
+
+        Another output is warned of only where nothing was chosen otherwise.
+        """
+        found = (*other_inputs(recorded, self.recipe), *other_output(recorded, self.recipe))
+        return replace(self, warnings=(*found, *self.warnings))
 
     def _repr_markdown_(self) -> str:
         return self.card.split("\n---\n", 1)[-1]

@@ -13,7 +13,6 @@ from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, say, warn
-from hf_lwmm.planning.recorded import check_told_apart, other_inputs, other_output
 
 EXAMPLES = """Examples:
 
@@ -89,7 +88,7 @@ def merge(
     )
     inputs = replace(inputs, network=_with_recorded_system(network, start.system, inputs))
     if recipe and not models:
-        check_told_apart(start, str(recipe))
+        start.check_told_apart(str(recipe))
     sources, wanted = list(models or start.models), anchor or (None if models else start.anchor)
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
@@ -111,10 +110,7 @@ def merge(
             progress=progress,
         )
     if recipe and not models:
-        changed = other_inputs(start, result.recipe)
-        as_told = result.recipe.knobs == start.knobs and result.recipe.files == start.files and not anchor
-        differs = other_output(start, result.recipe) if as_told else ()
-        result = replace(result, warnings=(*changed, *differs, *result.warnings))
+        result = result.held_against(start)
     notes(result.notes)
     for warning in result.warnings:
         warn(warning)

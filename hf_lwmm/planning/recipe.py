@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -25,6 +26,7 @@ from hf_lwmm.planning.scoring import ScoringOptions
 
 FILE_NAME = "hf_lwmm.yaml"
 SCHEMA = 2
+_NUMBERED = re.compile(r"(.+) \(\d+\)", re.DOTALL)  # as local models of one name are told apart
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,22 @@ class Recipe:
             bn_images=images.source if images is not None else None,
             network=NetworkOptions(system=self.system if images is not None or self.tuning is not None else None),
         )
+
+    def check_told_apart(self, name: str) -> None:
+        """Refuse to look by one name for several local models; `name` is what messages call the recipe.
+
+        Raises:
+            PlanError: if local models had one name, which is numbered now, or, in older recipes, have it still.
+        """
+        hashes: dict[str, list[str]] = {}
+        for ref, sha256 in zip(self.models, self.sha256, strict=False):
+            numbered = _NUMBERED.fullmatch(ref) if ref in self.local and not Path(ref).exists() else None
+            own = sorted(sha256.values())
+            if hashes.setdefault(ref, own) != own or (numbered and numbered[1] in hashes):
+                raise PlanError(
+                    f"{name}: has several local models named {numbered[1] if numbered else ref}. Name all models, in "
+                    f"its order, and the anchor: hf-lwmm merge FIRST SECOND --anchor FIRST --recipe {name}"
+                )
 
     def to_yaml(self) -> str:
         """Return the file's text; equal recipes give equal texts."""
