@@ -82,9 +82,9 @@ def licence_of(source: Source) -> Licence:
     identifier = str(identifier).strip().lower() if identifier else None
     link = card.get("license_link")
     # A link to a file in the parent's repository leads nowhere from another repository.
-    link = str(link).strip() if link and str(link).strip().startswith(("http://", "https://")) else None
+    link = str(link) if link and str(link).startswith(("http://", "https://")) else None
     name = card.get("license_name")
-    return Licence(identifier or None, str(name).strip() or None if name else None, link)
+    return Licence(identifier or None, str(name) if name else None, link)
 
 
 def check_licence(chosen: str | None) -> None:
@@ -104,7 +104,7 @@ def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> Merg
     parents = tuple(licence_of(source) for source in sources)
     stated = ", ".join(f"{parent.text} ({source.label})" for source, parent in zip(sources, parents, strict=True))
     if chosen is not None:
-        licence = Licence(chosen.strip().lower() or None)
+        licence = Licence(chosen.lower())
     elif len(set(parents)) == 1 and parents[0].id:
         licence = parents[0]
     elif all(parent.id in _RANK for parent in parents):
