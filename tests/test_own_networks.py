@@ -196,7 +196,7 @@ def test_an_output_that_has_logits_is_taken(models: tuple[Path, Path]) -> None:
 def test_weights_are_tuned_and_statistics_estimated_again(models: tuple[Path, Path], tmp_path: Path) -> None:
     data = hf_lwmm.ImageSource(str(tree(tmp_path / "data")), split="all")
     inputs = hf_lwmm.MergeInputs(tune_images=data, bn_images=data, eval_images=data, network=OWN)
-    knobs = hf_lwmm.Knobs(method=hf_lwmm.Adaptive(images=2, passes=4), bn_stats="recalibrate")
+    knobs = hf_lwmm.Knobs(method=hf_lwmm.Adaptive(images=2, passes=4), bn_stats="recalibrate", bn_mix=1.0)
     merged = hf_lwmm.merge(models, knobs=knobs, inputs=inputs, output=tmp_path / "merged")
     assert merged.evaluation is not None and len(merged.evaluation.models) == 3
     own, parents = _arrays(tmp_path / "merged" / "model.safetensors"), [_arrays(path) for path in models]
