@@ -65,7 +65,7 @@ def offered(err: str) -> list[str]:
 REFUSALS = {
     "lost race": (
         Fault("/commit/", method="POST", times=99, status=412),
-        "somebody else changed it meanwhile, so nothing was committed. What",
+        "somebody else changed it meanwhile, so nothing was committed. Push again. What",
     ),
     "revoked token": (Fault("/commit/", method="POST", times=99, status=401), "Log in with `hf auth login`"),
     "too large": (Fault("/lfs/", method="PUT", times=99, status=413), "the upload failed"),
