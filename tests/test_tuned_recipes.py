@@ -105,7 +105,10 @@ def test_a_configuration_of_a_data_set_is_chosen(hub: Any, models: list[Path], t
     assert images.to_dict() == {"data": images.ref, "split": "train", "config": "dusk", "limit": 3}
     done = lwmm(*command, tmp_path / "none")
     assert isinstance(done.exception, DatasetError)
-    assert str(done.exception) == "local/hours: has several configurations; choose one with --tune-config: ['day', 'dusk']."
+    assert (
+        str(done.exception)
+        == "local/hours: has several configurations; choose one with --tune-config: ['day', 'dusk']."
+    )
     done = lwmm("measure", models[0], "--data", "local/hours", "--kind", "grams", "--limit", 1, "--config", "day",
                 "--output", tmp_path / "grams.safetensors")  # fmt: skip
     assert done.exit_code == 0, done.output
