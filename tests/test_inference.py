@@ -127,7 +127,7 @@ def test_predict_says_when_there_is_nothing_to_see(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="No pictures in"):
         hf_lwmm.predict(loaded, [tmp_path / "empty"], tmp_path / "out")
     found = hf_lwmm.predict(loaded, [tmp_path / "none.png"], tmp_path / "out")
-    assert not found.done and "No such file" in found.failed[0][1]
+    assert not found.done and "there is no such file" in found.failed[0][1]
 
 
 def test_hugging_faces_own_segformer_keeps_its_image_processor(tmp_path: Path) -> None:
