@@ -161,6 +161,7 @@ def test_predictions_replace_none_of_the_pictures(overwrite: bool, tmp_path: Pat
         each.write_bytes(b"a picture")
     with pytest.raises(MergeError, match=r"is one of the files|exists already"):
         hf_lwmm.predict("org/never-loaded", pictures, tmp_path, overwrite=overwrite)
+    pictures[1].unlink()  # beside the other it would pass for its mask
     for output in (tmp_path, tmp_path / "out"):
         with pytest.raises(MergeError, match="which the output is made of"):
             hf_lwmm.predict("org/never-loaded", [tmp_path], output, overwrite=overwrite)

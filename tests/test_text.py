@@ -95,6 +95,7 @@ def bare_text(text: str) -> list[str]:
     """Return what stands in a Markdown text outside of links and code, in which readers look for addresses."""
     found, in_link = [""], False
     for token in MarkdownIt("commonmark").enable("table").parse(text):
+        found.append("")
         for each in token.children or ():
             in_link = each.type == "link_open" or (in_link and each.type != "link_close")
             if each.type == "code_inline":
