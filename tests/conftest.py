@@ -44,7 +44,8 @@ settings.load_profile("untimed")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a long preparation come first: a process begins with many tests in a row."""
-    items.sort(key=lambda item: item.path.name not in ("test_uda.py", "test_extension.py"))
+    prepared = ("test_uda.py", "test_extension.py", "test_torch_files_hostile.py")
+    items.sort(key=lambda item: item.path.name not in prepared)
 
 
 @pytest.fixture(scope="session")
