@@ -94,7 +94,7 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
 
 
 def _beside(source: Source, loaded: Sequence[str], made: Recipe) -> str:
-    """What is wrong with the files that are loaded together with the weights, empty if nothing is."""
+    """The fault of the files that are loaded together with the weights, empty if there is none."""
     folders = {PurePosixPath(name).parent.as_posix() for name in loaded or made.output}
     own = {*made.output, *(made.beside or {})}
     for folder in sorted(folders):

@@ -35,7 +35,7 @@ def all_views(flip: bool = False, scales: Sequence[float] = (1.0,)) -> tuple[Vie
 
 @dataclass(frozen=True)
 class Picture:
-    """What image processors make of a picture of a `size` (height, width), without the picture itself.
+    """The result of image processors for a picture of a `size` (height, width), without the picture itself.
 
     `inputs` are the tensors that a network takes, by the `preparation` of the model and the view; those of one picture
     have a first dimension of 1, and are on the CPU.

@@ -101,7 +101,7 @@ def scored_classes(
 
 
 def _shown(protocol: str) -> str:
-    """What reports, which are published, call a protocol: of a file only its name, since its folder is nobody's."""
+    """The name of a protocol in reports, which are published: of a file without the folders that it lies in."""
     return Path(protocol).name if is_label_file(protocol) else protocol
 
 

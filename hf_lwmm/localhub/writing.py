@@ -81,7 +81,7 @@ async def preupload(hub: Hub, request: Request) -> Response:
 
 
 def _modes(store: Store, repo: Repo, revision: str, body: bodies.Preupload) -> Response:
-    """How each file of a commit is to be sent."""
+    """The way in which each file of a commit is to be sent."""
     commit, answers = store.commit(repo, revision), []
     for entry in body.files:
         large = entry.size > _REGULAR_LIMIT or _is_binary(entry.sample) or entry.path.lower().endswith(_LFS_SUFFIXES)

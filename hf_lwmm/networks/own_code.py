@@ -45,7 +45,7 @@ class OwnNetwork:
 
 @dataclass(frozen=True)
 class ClassLogits:
-    """What a network returns: `logits` (N, classes, h, w), grouped if its description says so."""
+    """The output of a network: `logits` (N, classes, h, w), grouped if its description says so."""
 
     logits: Tensor
 

@@ -36,7 +36,7 @@ BN_DIFFERENT = 0.01  # relative distance from which running statistics count as 
 
 @dataclass(frozen=True)
 class Known:
-    """What is known of a merge before any network runs.
+    """The knowledge of a merge before any network runs.
 
     `target` is the domain that the merge is for: the anchor's, a mixture of the models', or a new one; None if its user
     did not say. `has_base` is True if a base is given. `data` and `starts` hold, for each model, the data sets and the
