@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hf_lwmm.localhub import LocalHub
 
 WEIGHTS = b"PRIVATE WEIGHTS" * 100
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
+TOKEN, BOB = "hf_local", "hf_bob"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,16 @@ class Reply:
         message: str = self.json()["error"]
         assert message and "\n" not in message and "Traceback" not in message
         return message
+
+
+@contextmanager
+def hub_of_two(folder: Path) -> Iterator[LocalHub]:
+    """Run a Hub of the users local and bob, whose tokens are TOKEN and BOB, with local's repository pub."""
+    with LocalHub(folder, faults=False) as hub:
+        hub.add_user("local", token=TOKEN)
+        hub.add_user("bob", token=BOB)
+        assert send(hub, "POST", "/api/repos/create", {"name": "pub"}, TOKEN).status == 200
+        yield hub
 
 
 def send(

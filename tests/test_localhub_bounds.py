@@ -18,22 +18,30 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hub_requests import WEIGHTS, batch, commit, large, lines, send, small, snapshot, upload, upload_path
+from hub_requests import (
+    BOB,
+    TOKEN,
+    WEIGHTS,
+    batch,
+    commit,
+    hub_of_two,
+    large,
+    lines,
+    send,
+    small,
+    snapshot,
+    upload,
+    upload_path,
+)
 from huggingface_hub import HfApi
 
 from hf_lwmm.localhub import LocalHub, cards, contents, discussions, reading, store, writing
 from hf_lwmm.localhub.records import Changes
 
-TOKEN, BOB = "hf_local", "hf_bob"
-
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[LocalHub]:
-    """A Hub of the users local and bob, with local's repository pub."""
-    with LocalHub(tmp_path / "hub", faults=False) as hub:
-        hub.add_user("local", token=TOKEN)
-        hub.add_user("bob", token=BOB)
-        assert send(hub, "POST", "/api/repos/create", {"name": "pub"}, TOKEN).status == 200
+    with hub_of_two(tmp_path / "hub") as hub:
         yield hub
 
 

@@ -10,20 +10,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from hub_requests import lines, send, small
+from hub_requests import BOB, TOKEN, hub_of_two, lines, send, small
 
 from hf_lwmm.localhub import LocalHub, connections, discussions
-
-TOKEN, BOB = "hf_local", "hf_bob"
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[LocalHub]:
-    """A Hub of the users local and bob, with local's repository pub."""
-    with LocalHub(tmp_path / "hub", faults=False) as hub:
-        hub.add_user("local", token=TOKEN)
-        hub.add_user("bob", token=BOB)
-        assert send(hub, "POST", "/api/repos/create", {"name": "pub"}, TOKEN).status == 200
+    with hub_of_two(tmp_path / "hub") as hub:
         yield hub
 
 

@@ -111,7 +111,7 @@ def _method(known: Known) -> tuple[str, str]:
 
 
 def _of_bn_stats(known: Known) -> str:
-    """What is known of running statistics, as a clause; empty if there are none."""
+    """The knowledge of running statistics, as a clause; empty if there are none."""
     if not known.has_bn_stats:
         return ""
     if known.bn_distance is None:

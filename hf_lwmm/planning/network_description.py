@@ -14,7 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class NetworkDescription:
-    """How a network of one's own sees pictures, and what its outputs mean.
+    """The form in which a network of one's own takes pictures, and the meaning of its outputs.
 
     `outputs` are the names of the network's outputs, row by row; those that the checkpoint names, or `labels`, if there
     are none. `groups` are classes made of outputs: the logit of a class is the logarithm of the summed exponentials of

@@ -73,7 +73,7 @@ class SweepReport:
 
     @property
     def drawn(self) -> str:
-        """What intervals are over, such as "images" or "12 runs of frames"."""
+        """The units that intervals are over, such as "images" or "12 runs of frames"."""
         return str(self.data.groups) if self.data.groups else "images"
 
     @property
