@@ -135,6 +135,28 @@ def test_a_merge_names_as_many_classes_as_its_head_has_rows(misfit: Path, tmp_pa
         assert tuple(config.id2label.values()) == expected and config.label2id[expected[2]] == 2
 
 
+@pytest.mark.parametrize("entries", [{}, {"num_labels": 5}, {"num_labels": "3"}, {"id2label": ["a"]}], ids=str)
+def test_a_merge_loads_whatever_number_of_classes_its_config_stated(entries: dict[str, Any], tmp_path: Path) -> None:
+    from transformers import SegformerForSemanticSegmentation
+
+    others = {"id2label": None, "label2id": None, **entries}
+    nameless, other = described(segformer(tmp_path / "nameless", 1), **others), segformer(tmp_path / "other", 2)
+    assert hf_lwmm.load(nameless).classes == ("LABEL_0", "LABEL_1", "LABEL_2")
+    for labels, expected in (((), ("LABEL_0", "LABEL_1", "LABEL_2")), ((",".join(NAMES),), NAMES)):
+        output = tmp_path / f"merged-{len(labels)}"
+        named = (f"--labels={each}" for each in labels)
+        assert lwmm("merge", nameless, other, "--head", "by-label", *named, "--output", output).exit_code == 0
+        model, report = SegformerForSemanticSegmentation.from_pretrained(output, output_loading_info=True)
+        assert not report["mismatched_keys"] and tuple(model.config.id2label.values()) == expected
+
+
+def test_a_number_of_classes_that_fits_stays_as_it_is(tmp_path: Path) -> None:
+    stated = {"id2label": None, "label2id": None, "num_labels": 3}
+    models = [described(segformer(tmp_path / f"m{seed}", seed), **stated) for seed in (1, 2)]
+    assert lwmm("merge", *models, "--output", tmp_path / "out").exit_code == 0
+    assert (tmp_path / "out/config.json").read_bytes() == (models[0] / "config.json").read_bytes()
+
+
 def test_a_label_set_names_the_rows_that_a_configuration_does_not(misfit: Path, tmp_path: Path) -> None:
     network = NetworkOptions(labels=(",".join(NAMES),))
     assert hf_lwmm.load(misfit, network).classes == NAMES

@@ -21,6 +21,7 @@ CONFIG = "config.json"
 PROCESSORS = ("processor_config.json", "preprocessor_config.json")
 COMPANIONS = (CONFIG, *PROCESSORS)
 ADAPTER_CONFIG = "adapter_config.json"  # peft's: transformers loads the network that it names, and changes it
+_DEFAULT_CLASSES = 2  # transformers' number where a config.json has none
 _NESTED = "image_processor"
 _LARGEST = 4096  # pixels on a side: prepared so, one picture takes a gigabyte
 
@@ -142,6 +143,14 @@ def _read(source: Source, path: str) -> Mapping[str, Any]:
 def placeholders(rows: int) -> tuple[str, ...]:
     """Return the names that transformers gives to the classes of a classifier that names none."""
     return tuple(f"LABEL_{row}" for row in range(rows))
+
+
+def class_count(content: Mapping[str, Any]) -> int | None:
+    """Return the number of classes that transformers reads in a config.json, None if the file is not transformers'."""
+    if names := content.get("id2label"):
+        return len(names)
+    stated = content.get("num_labels")
+    return _DEFAULT_CLASSES if stated is None and "model_type" in content else stated
 
 
 def with_class_names(content: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from hf_lwmm.checkpoints.companions import (
     CONFIG,
     WEIGHTS_NAME,
     beside,
+    class_count,
     companion,
     placeholders,
     with_class_names,
@@ -114,12 +115,20 @@ def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
     settings: dict[str, Any] = without_local_paths(stated)
     if name == CONFIG:
         settings.pop(WEIGHTS_NAME, None)
-        rows, names = classifier_rows(plan.anchor.slot_map), settings.get("id2label")
-        if rows is not None and isinstance(names, Mapping) and names and len(names) != rows:
-            settings = with_class_names(settings, plan.anchor.classes or placeholders(rows))
+        settings = _with_a_class_a_row(settings, plan.anchor)
         if plan.knobs.dtype is not None:
             settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = plan.knobs.dtype
     return content if settings == stated else (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _with_a_class_a_row(config: dict[str, Any], anchor: Checkpoint) -> dict[str, Any]:
+    """The content of a config.json, which names a class for each row of the classifier if it said another number."""
+    if "id2label" not in anchor.config:
+        config = {name: value for name, value in config.items() if name not in ("id2label", "label2id")}
+    rows = classifier_rows(anchor.slot_map)
+    if rows is None or class_count(config) in (None, rows):
+        return config
+    return with_class_names(config, anchor.classes or placeholders(rows))
 
 
 def check_format(plan: MergePlan, writing: WriteOptions) -> None:
