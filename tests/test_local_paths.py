@@ -85,6 +85,8 @@ def test_reports_name_files_and_folders_by_their_last_part(
         "./a/b",
         "m/s, km/h",
         "s3://b/c/d",
+        "https://a.org/home/b",
+        "data/home/office",
         "b.*/d",
     ],
 )
@@ -138,6 +140,16 @@ def test_the_name_of_no_file_is_not_taken_for_classes(name: str) -> None:
         ("https://somebody:secret@host.org/x", "https://host.org/x"),
         ("git+https://somebody@host.org/x.git", "git+https://host.org/x.git"),
         ("https://host.org/x?token=hf_" + "aB3" * 10, "https://host.org/x?token="),
+        ("https://host.org/x?a=1&X-Amz-Signature=0ab&b=2#c", "https://host.org/x?a=1&X-Amz-Signature=&b=2#c"),
+        ("load '/home/somebody else/x.pth', not \"/data/a b\"", "load 'x.pth', not \"a b\""),
+        ("don't load /home/somebody/x.pth, it isn't whole", "don't load x.pth, it isn't whole"),
+        ("cc -I/home/somebody/inc", "cc inc"),
+        ("見/home/somebody/x", "x"),
+        ("sqlite:////home/somebody/x.db", "x.db"),
+        ("ssh://host/home/somebody/x", "x"),
+        ("http://host/?p=/home/somebody/x&q=1", "http://host/?p=x&q=1"),
+        ("Authorization: Bearer abc.def-123456", "Authorization: Bearer "),
+        ("key AKIA" + "AB12" * 4 + " and ghp_" + "aB3" * 12, "key  and "),
     ],
 )
 def test_paths_and_secrets_inside_a_text_go(text: str, left: str) -> None:
@@ -145,13 +157,38 @@ def test_paths_and_secrets_inside_a_text_go(text: str, left: str) -> None:
 
 
 def test_entries_that_hold_secrets_go_and_names_are_cleaned_too() -> None:
-    token = "hf_" + "x1Y" * 10
+    token, key = "hf_" + "x1Y" * 10, "0123456789abcdef" * 2
     secrets = {"token": "abc", "use_auth_token": token, "api-key": "1", "Password": "p", "deep": {"secret": ["s"]}}
-    kept = {"use_auth_token": True, "pad_token": "<pad>", "token": None}
+    for name in (
+        "hub_token",
+        "huggingface_token",
+        "WANDB_API_KEY",
+        "client_secret",
+        "aws_secret_access_key",
+        "hubToken",
+    ):
+        secrets[name] = key
+    kept = {
+        "use_auth_token": True,
+        "pad_token": "<pad>",
+        "token": None,
+        "use_mask_token": False,
+        "image_token": "<image>",
+    }
+    kept |= {"mask_token": [1, 2], "key": "k", "cls_token": "[CLS]", "token_dim": 8}
     assert without_local_paths(secrets) == {"deep": {}} and without_local_paths(kept) == kept
     assert without_local_paths({f"{HOME}/a.pth": 1, "/home/somebody/": 2, token: 3, "": 4}) == {"a.pth": 1, "": 4}
 
 
 def test_long_texts_take_no_longer_than_their_length_asks_for() -> None:
-    for text in ("a" * 300_000, "/a" * 150_000, "://" * 100_000, "~" * 300_000, "../" * 100_000, "a:/" * 100_000):
+    for text in (
+        "a" * 300_000,
+        "/a" * 150_000,
+        "://" * 100_000,
+        "~" * 300_000,
+        "../" * 100_000,
+        "a:/" * 100_000,
+        "'/" * 100_000,
+        "?a=" * 100_000,
+    ):
         without_local_paths(text + " ")
