@@ -21,6 +21,7 @@ from hf_lwmm.planning.inputs import NetworkOptions
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 
+CONTRADICTORY = {"num_labels": 150, "id2label": {str(row): f"LABEL_{row}" for row in range(3)}}
 CLASSIFIER = "decode_head.classifier"
 WORDS = ["road", "Road", "person", "pedestrian", "tree", "vegetation", "sky", "bike", "bicycle"]
 
@@ -135,7 +136,9 @@ def test_a_merge_names_as_many_classes_as_its_head_has_rows(misfit: Path, tmp_pa
         assert tuple(config.id2label.values()) == expected and config.label2id[expected[2]] == 2
 
 
-@pytest.mark.parametrize("entries", [{}, {"num_labels": 5}, {"num_labels": "3"}, {"id2label": ["a"]}], ids=str)
+@pytest.mark.parametrize(
+    "entries", [{}, {"num_labels": 5}, {"num_labels": "3"}, {"id2label": ["a"]}, CONTRADICTORY], ids=str
+)
 def test_a_merge_loads_whatever_number_of_classes_its_config_stated(entries: dict[str, Any], tmp_path: Path) -> None:
     from transformers import SegformerForSemanticSegmentation
 

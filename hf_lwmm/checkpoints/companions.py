@@ -147,10 +147,12 @@ def placeholders(rows: int) -> tuple[str, ...]:
 
 def class_count(content: Mapping[str, Any]) -> int | None:
     """Return the number of classes that transformers reads in a config.json, None if the file is not transformers'."""
+    stated: int | None = content.get("num_labels")
+    if stated is not None:
+        return stated
     if names := content.get("id2label"):
         return len(names)
-    stated = content.get("num_labels")
-    return _DEFAULT_CLASSES if stated is None and "model_type" in content else stated
+    return _DEFAULT_CLASSES if "model_type" in content else None
 
 
 def with_class_names(content: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:

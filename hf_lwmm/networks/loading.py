@@ -20,6 +20,7 @@ from hf_lwmm.checkpoints.companions import (
     COMPANIONS,
     CONFIG,
     WEIGHTS_NAME,
+    class_count,
     companion,
     placeholders,
     with_class_names,
@@ -270,7 +271,7 @@ def _named_content(checkpoint: Checkpoint, notes: list[str]) -> dict[str, Any]:
     content.pop(WEIGHTS_NAME, None)
     _check_layers(content, checkpoint)
     classes, stated = checkpoint.classes, content.get("id2label")
-    if classes is None and rows is not None and len(stated or ()) != rows:
+    if classes is None and rows is not None and class_count(content) != rows:
         classes = _placeholders(checkpoint, notes)
     if classes is None or (rows is None and stated and len(stated) != len(classes)):
         return content
