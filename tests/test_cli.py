@@ -466,3 +466,9 @@ def test_code_of_the_anchor_is_not_copied_without_saying_so(run: Run, models: tu
     assert f"The network's code (`modeling_own.py`) is a copy from [{models[0]}]" in card
     status, _, err = run("merge", *reversed(models), "--output", "other")
     assert status == 0 and "Copied code" not in err and not Path("other/modeling_own.py").exists()
+
+
+@pytest.mark.parametrize("purpose", ["eval", "bn", "tune"])
+def test_an_option_out_of_range_is_named_as_it_was_given(purpose: str, run: Run) -> None:
+    code, _, err = run("merge", "a", "b", f"--{purpose}-data", "x/y", f"--{purpose}-limit", "0")
+    assert code != 0 and f"--{purpose}-limit 0 must be at least 1" in " ".join(err.split())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
@@ -19,6 +20,7 @@ import typer
 
 from hf_lwmm.errors import PlanError
 from hf_lwmm.options import Declaration, Options, declarations, option_name, parsed
+from hf_lwmm.planning.images import naming_options
 
 Given = Mapping[str, Any]  # the options of a class that were given, by field
 
@@ -69,7 +71,8 @@ class _Parameter:
                 needs = option_name(key, self.declared[key], self.group.prefix)
                 raise PlanError(f"{option_name(first, self.declared[first], self.group.prefix)} needs {needs}.")
             return None
-        return self.cls(**values)
+        with naming_options(self.group.prefix[:-1]) if self.group.prefix else nullcontext():
+            return self.cls(**values)
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,6 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.errors import PlanError
 from hf_lwmm.options import declarations, parsed
+from hf_lwmm.planning.images import naming_options
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
@@ -103,12 +104,13 @@ def images(
     Raises:
         PlanError: if no data set is named.
     """
-    if recorded is not None and "data" not in given:
-        return replace(recorded, **given)
-    given = {name: value for name, value in given.items() if value is not False}  # leaving out is nothing to ask for
-    if given and "data" not in given:
-        raise PlanError(f"--{prefix}{next(iter(given)).replace('_', '-')} needs --{prefix}data.")
-    return hf_lwmm.ImageSource(**given) if given else None
+    with naming_options(prefix[:-1]):
+        if recorded is not None and "data" not in given:
+            return replace(recorded, **given)
+        given = {name: value for name, value in given.items() if value is not False}  # leaving out asks for nothing
+        if given and "data" not in given:
+            raise PlanError(f"--{prefix}{next(iter(given)).replace('_', '-')} needs --{prefix}data.")
+        return hf_lwmm.ImageSource(**given) if given else None
 
 
 def _values(options: Sequence[str], method: type[hf_lwmm.Method]) -> dict[str, Any]:
