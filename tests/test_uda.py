@@ -128,8 +128,9 @@ def _same(frames: Frames) -> Frames:
 
 @pytest.fixture(scope="module", autouse=True)
 def short() -> Iterator[None]:
-    """Fewer points on the curves, and coarse pictures."""
+    """Fewer points on the curves, coarse pictures, and none beside each merge."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hf_lwmm.api.merge.find_spec", lambda name: None)
         for name, values in (("STARTS", (0.0, 0.5)), ("ALPHAS", (0.5, 1.0))):
             patch.setattr(figures, name, values)
         patch.setattr(style, "DPI", 40)
