@@ -390,6 +390,10 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     ):
         bad = CliRunner().invoke(app, [*command, option, value])
         assert isinstance(bad.exception, PlanError) and message in str(bad.exception)
+    advised = [*command, "--target", "new", "--methods", "auto,slerp,isotropic", "--start", "0", "--json"]
+    found = json.loads(CliRunner().invoke(app, [*advised, "--output", str(tmp_path / "advised.parquet")]).stdout)
+    methods = [entry["candidate"].split()[0] for entry in found["candidates"] if " of " in entry["candidate"]]
+    assert found["advice"]["method"] == "isotropic" and sorted(methods) == ["isotropic", "slerp", "slerp"]
     other = CliRunner().invoke(app, [*command, "--compute-dtype", "bfloat16"])
     assert isinstance(other.exception, SweepError) and "differs in its way of loading" in str(other.exception)
     nowhere = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "no-folder/r.md")])

@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from hf_lwmm.errors import PlanError
 from hf_lwmm.methods import METHODS, Method, make_method
+from hf_lwmm.methods.auto import Auto
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import Options, did_you_mean, option, parsed
 from hf_lwmm.planning.knobs import BN_STATS, Knobs
@@ -35,7 +36,10 @@ class SweepAxes(Options):
     )
     anchors: str = option("all", "Anchors: all models of a subset in turn, or its first.", choices=ANCHORS)
     methods: tuple[str, ...] = option(
-        (Layerwise.name,), "Methods to try, with commas between.", choices=tuple(METHODS), commas=True
+        (Layerwise.name,),
+        "Methods to try, with commas between; auto is the advised one.",
+        choices=(*METHODS, Auto.name),
+        commas=True,
     )
     start: tuple[float, ...] = option((0.0,), "Starts to try with layerwise, such as 0,0.25,0.5.", commas=True)
     alpha: tuple[float | None, ...] = option(
@@ -60,7 +64,7 @@ class SweepAxes(Options):
             if not getattr(self, name):
                 raise PlanError(f"{self.flag(name)} lists nothing.")
         found = self.option_values
-        known = {name for method in self.methods for name in _options_of(method)}
+        known = {name for method in self._known_methods for name in _options_of(method)}
         if unknown := sorted(found.keys() - known):
             raise PlanError(
                 f"--option {unknown[0]}: none of the methods {', '.join(self.methods)} has this option."
@@ -79,7 +83,7 @@ class SweepAxes(Options):
             parts = [part.strip() for part in values.split(",")]
             if not all(parts):
                 raise PlanError(f"--option {text}: has nothing where a value should be.")
-            having = (METHODS[method] for method in self.methods if name in _options_of(method))
+            having = (METHODS[method] for method in self._known_methods if name in _options_of(method))
             hint = next((get_type_hints(method)[name] for method in having), str)
             found[name] = (*found.get(name, ()), *(parsed(part, hint) for part in parts))
         return found
@@ -95,15 +99,23 @@ class SweepAxes(Options):
             fixed=self.fixed,
         )
 
+    @property
+    def _known_methods(self) -> tuple[str, ...]:
+        return tuple(method for method in self.methods if method != Auto.name)
+
+    def with_advised(self, method: str) -> SweepAxes:
+        """Return the axes with the advised method in the place of auto; no method is tried twice."""
+        return replace(self, methods=tuple(dict.fromkeys(method if own == Auto.name else own for own in self.methods)))
+
     def knobs(self) -> list[Knobs]:
-        """Return every combination of method, options and `bn_stats`, on top of the fixed knobs.
+        """Return every combination of method, options and `bn_stats`, on top of the fixed knobs, but those of auto.
 
         Raises:
             PlanError: if a method has no such value of an option.
         """
         return [
             replace(self.fixed, method=variant, bn_stats=bn_stats)
-            for method in self.methods
+            for method in self._known_methods
             for bn_stats in self.bn_stats
             for variant in self._variants(method)
         ]

@@ -56,6 +56,7 @@ def run_sweep(
     with CandidateScorer(setup) as scorer:
         if search is not None:  # where these models do not merge, no trial can help
             scorer.plan(Candidate("merge", tuple(range(count)), 0, fixed))
+        advice = scorer.advice()
         doubts = check_measurements(scorer.measurements, scorer.models, setup.network.branch)
         data = scorer.data()
         data = replace(data, notes=(*doubts, *data.notes))
@@ -71,9 +72,9 @@ def run_sweep(
                 scoring.score(wanted, extra=run.search)
                 search.run(scoring.trials)
             else:
-                scoring.score(wanted + merges(count, axes))
+                scoring.score(wanted + merges(count, axes.with_advised(advice.method)))
             scored = list(store.rows.values())
-            found = replace(rank(scored, scoring.skipped, data, scorer.labels, store.path), advice=scorer.advice())
+            found = replace(rank(scored, scoring.skipped, data, scorer.labels, store.path), advice=advice)
             store.finish(columns(found), [row.candidate.key for row in found.rows], scoring.skipped)
         if confirming is not None and run.confirm is not None:
             progress("Confirming", 0, 1)
