@@ -107,7 +107,7 @@ def find(words: list[str]) -> tuple[Any, list[str]]:
 def parse(line: str) -> None:
     command, words = find(shlex.split(line))
     arguments: list[str] = []
-    for word, following in zip(words, [*words[1:], "-"], strict=True):  # --push may stand without a value
+    for word, following in zip(words, [*words, "-"][1:], strict=True):  # --push may stand without a value
         arguments += [word, ""] if word == "--push" and following.startswith("-") else [word]
     command.make_context("hf-lwmm", arguments)  # parses, and runs nothing
 

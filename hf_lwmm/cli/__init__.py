@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from importlib import import_module
 from itertools import zip_longest
 from types import FrameType
@@ -22,6 +23,7 @@ from hf_lwmm.errors import HfLwmmError, held, kept, naming_extras
 # Each command and its one line of help. Its module is imported when it is run, so that `--help` costs little; a test
 # holds the lines against the commands' own.
 COMMANDS = {
+    "demo": "Merge two small models on a local Hub, and score the merge.",
     "merge": "Merge models layer by layer into a folder or a repository.",
     "plan": "Print the layer table of a merge.",
     "inspect": "Describe models: layout, architecture, classes, size.",
@@ -132,7 +134,17 @@ def main() -> None:
         sys.exit(1)
 
 
-def _with_bare_push(arguments: list[str]) -> list[str]:
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a command from within another.
+
+    Raises:
+        typer.Exit: if its exit code is not 0.
+    """
+    if code := app(_with_bare_push(arguments), standalone_mode=False):
+        raise typer.Exit(code)
+
+
+def _with_bare_push(arguments: Sequence[str]) -> list[str]:
     """Give `--push` an empty value where it stands without one, since typer knows no such options."""
     expanded = []
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue="-"):

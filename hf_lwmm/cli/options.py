@@ -14,6 +14,7 @@ from hf_lwmm.options import declarations, parsed
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
+PORT = 8765  # of local Hubs
 MODEL = "Model: org/name[@revision][:file[+file]], or a local file or folder."
 
 Models = Annotated[
@@ -67,6 +68,7 @@ Measurements = Annotated[
 ]
 Branch = Annotated[str, typer.Option(metavar=_BRANCH.metavar, help=_BRANCH.help)]
 Overwrite = Annotated[bool, typer.Option(help="Replace an existing output.", show_default=False)]
+Port = Annotated[int, typer.Option(help="Port of the Hub on 127.0.0.1; 0 is any free one.")]
 License = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="License to state in place of the source's.", show_default=False),
