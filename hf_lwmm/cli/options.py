@@ -24,7 +24,9 @@ Models = Annotated[
 Anchor = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="Model whose task, head and layout the result keeps; the first if not given.", show_default=False
+        metavar="MODEL|NUMBER",
+        help="Model whose task, head and layout the result keeps; the first if not given.",
+        show_default=False,
     ),
 ]
 MethodName = Annotated[

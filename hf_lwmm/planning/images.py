@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm.errors import DatasetError, HfLwmmError, PlanError
+from hf_lwmm.files.nearest import or_nearest
 from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.options import Options, check_names, option
 
@@ -46,7 +47,7 @@ def check_place(data: str) -> None:
         DatasetError: saying what a data set is named by.
     """
     if not Path(data).is_dir() and data.partition("@")[0].count("/") != 1:
-        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].{or_nearest(data)}")
 
 
 @contextlib.contextmanager
