@@ -66,6 +66,7 @@ class _InterruptedError(Exception):
 
 def load_command(name: str) -> Any:
     """Import a command and return it in click's form."""
+    from hf_lwmm.cli.common import with_common_options
     from hf_lwmm.cli.expand import expanded
     from hf_lwmm.cli.help import GroupedCommand
 
@@ -73,7 +74,8 @@ def load_command(name: str) -> Any:
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
     own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
-    own.command(name, cls=GroupedCommand, epilog=getattr(module, "EXAMPLES", None))(expanded(getattr(module, name)))
+    command = with_common_options(expanded(getattr(module, name)))
+    own.command(name, cls=GroupedCommand, epilog=getattr(module, "EXAMPLES", None))(command)
     return typer.main.get_command(own)
 
 
@@ -85,9 +87,8 @@ app = typer.Typer(
     cls=_LazyGroup,
     help="Merge segmentation models of the Hugging Face Hub, layer by layer.",
     epilog="Example: hf-lwmm merge org/a org/b --anchor org/a --push",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,  # a plain list: rich alone takes longer to import than all else
     context_settings=SETTINGS,
 )
@@ -105,13 +106,18 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
-) -> None: ...
+    ctx: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
-    from hf_lwmm.cli.terminal import note
+    from hf_lwmm.cli.terminal import complain
 
     gc.set_threshold(100_000)  # imports and plans make many objects that stay; to look through them again takes time
     atexit.register(gc.freeze)  # the process ends: looking for garbage once more would take a tenth of a second
@@ -124,7 +130,7 @@ def main() -> None:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
-        note(f"Error: {error}")
+        complain(f"Error: {error}")
         sys.exit(1)
     except (KeyboardInterrupt, _InterruptedError) as stopped:
         _tell_once(*stopped.args or ("nothing half-written remains",))
@@ -171,8 +177,8 @@ def _end() -> None:
 
 
 def _tell_once(*notes: str) -> None:
-    from hf_lwmm.cli.terminal import note
+    from hf_lwmm.cli.terminal import complain
 
     if not _told.is_set():
         _told.set()
-        note(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.")
+        complain(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.")

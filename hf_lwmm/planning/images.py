@@ -28,7 +28,7 @@ class ImageSource(Options):
     limit: int | None = option(None, "Use at most this many images.", minimum=1)
     image_column: str | None = option(None, "Column of the images.")
     label_column: str | None = option(None, "Column of the labels.")
-    ids: str | None = option(None, "Ids in label files: cityscapes, gta, ... (raw ids), from-0, from-1 or binary.")
+    ids: str | None = option(None, "Ids in label files: cityscapes, gta, ..., from-0, from-1 or binary.")
     streaming: bool = option(False, "Read rows of the Hub as they are needed.")
 
     def __post_init__(self) -> None:
