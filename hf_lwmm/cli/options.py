@@ -17,7 +17,7 @@ from hf_lwmm.options import declarations, parsed
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
 PORT = 8765  # of local Hubs
-USUAL_IMAGES = ("data", "split", "ids", "limit")  # the options of images that a short help shows
+USUAL_IMAGES = ("data", "split", "ids", "ignore_index", "limit")  # the options of images that a short help shows
 MODEL = "Model: org/name[@revision][:file[+file]], or a local file or folder."
 
 Models = Annotated[

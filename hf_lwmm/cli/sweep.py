@@ -45,7 +45,7 @@ def sweep(
         Group("Evaluation", usual=("protocol",), skip=("ensemble", "edaps_void", "examples")),
     ],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
-    run: Annotated[hf_lwmm.SweepRun, Group("Method", usual=("search", "confirm", "jobs"))],
+    run: Annotated[hf_lwmm.SweepRun, Group("Method", usual=("search", "confirm"))],
     models: options.Models = None,
     output: Annotated[
         Path,

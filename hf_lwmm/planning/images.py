@@ -29,12 +29,15 @@ class ImageSource(Options):
     image_column: str | None = option(None, "Column of the images.")
     label_column: str | None = option(None, "Column of the labels.")
     ids: str | None = option(None, "Ids in label files: cityscapes, gta, ..., from-0, from-1 or binary.")
+    ignore_index: int | None = option(None, "Id in label files, beside 255, of pixels of no class.", minimum=0)
     streaming: bool = option(False, "Read rows of the Hub as they are needed.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.data:
             raise self.error(f"{self.flag('data')} is missing: org/name on the Hub, or a folder of images.")
+        if self.ignore_index is not None and self.ids == "binary":
+            raise self.error("--ignore-index has no meaning with --ids binary, which has ids for two classes alone.")
 
     def __str__(self) -> str:
         return self.data + (f", split {self.split}" if self.split else "")
