@@ -8,8 +8,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the clone, whose scripts render scenes and hold the models
-
 
 def start(splits: tuple[str, ...] = ("night",), frames: int = 4) -> str:
     """Start it, point the stock clients to it, fill it, and give its user's name; a second call starts no second one.
@@ -49,20 +47,20 @@ def _serve() -> str:
     import datasets
     from huggingface_hub import HfApi
 
-    from scripts.quickstart.seed import MODELS, upload_model, upload_names
+    from hf_lwmm import demo
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     user = str(HfApi().whoami()["name"])
-    for model in sorted(MODELS.iterdir()):
-        upload_model(HfApi(), model, user)
+    for model in sorted(demo.MODELS.iterdir()):
+        demo.upload_model(HfApi(), model, user)
     HfApi().create_repo(f"{user}/streets", repo_type="dataset")
-    upload_names(f"{user}/streets")
+    demo.upload_names(HfApi(), f"{user}/streets")
     return user
 
 
 @cache
 def _upload_scenes(repo_id: str, split: str, frames: int) -> None:
-    from scripts.quickstart.seed import upload_scenes
+    from hf_lwmm import demo
 
-    upload_scenes(repo_id, split, frames)
+    demo.upload_scenes(repo_id, split, frames)

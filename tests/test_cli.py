@@ -242,6 +242,15 @@ def test_the_strictest_parent_licence_is_stated_and_warned_of(
         assert data["license_name"] == "nvidia" and data["license_link"] == "https://example.org/l"
 
 
+def test_an_anchor_may_be_named_as_reports_name_it(run: Run, models: tuple[str, str], api: HfApi) -> None:
+    a, b = models
+    sha = str(api.model_info(b).sha)
+    code, out, _ = run("plan", a, b, "--anchor", f"{b}@{sha[:7]}")
+    assert code == 0 and f"2. {b}@{sha[:7]} (anchor)" in out
+    code, _, err = run("plan", a, b, "--anchor", f"{b}@{'0' * 7}")
+    assert code == 1 and f"The anchor {b}@0000000 is not among the models" in err
+
+
 def test_errors_of_the_hub_are_one_clear_message(run: Run, models: tuple[str, str], hub: LocalHub, api: HfApi) -> None:
     a, b = models
     api.create_repo("org/empty", exist_ok=True)

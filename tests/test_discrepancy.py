@@ -30,7 +30,7 @@ from hf_lwmm.planning.permutation import Matching, axes_of, match_units, permute
 from hf_lwmm.planning.plan import make_plan
 from hf_lwmm.planning.pretraining import pretraining_warnings, same_pretraining
 
-MODELS = Path(__file__).parents[1] / "scripts" / "quickstart" / "models"
+MODELS = Path(__file__).parents[1] / "hf_lwmm" / "demo" / "models"
 GTA, NIGHT = MODELS / "streets-gta", MODELS / "streets-night"
 KINDS = {"weight": "weights", "bias": "biases", "running_mean": "bn_stats", "running_var": "bn_stats"}
 

@@ -22,7 +22,7 @@ from hf_lwmm import __version__
 from hf_lwmm.errors import EXTRAS
 
 REPOSITORY = Path(__file__).parents[1]
-MODELS = REPOSITORY / "scripts" / "quickstart" / "models"
+MODELS = REPOSITORY / "hf_lwmm" / "demo" / "models"
 Hf = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

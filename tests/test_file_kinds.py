@@ -112,3 +112,20 @@ def test_an_evaluation_names_the_pointer(part: str, tmp_path: Path) -> None:
     assert result.exit_code == 1 and f"{part}/0.png: cannot be decoded: it is a Git LFS pointer" in str(
         result.exception
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("README.md", b"---\nlicense: mit\n---\n# Model\n", "Markdown text, such as a model card"),
+        ("config.json", b'{"model_type": "segformer"}', "a JSON document"),
+        ("notes", "Größe".encode() * 200, "text"),
+        ("street.jpg", b"\xff\xd8\xff\xe0" + bytes(600), "a JPEG picture"),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_named(name: str, content: bytes, what: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    done = lwmm("inspect", path)
+    assert done.exit_code == 1 and f"{name}: is {what}, and no checkpoint." in str(done.exception)
+    assert "folders that hold them" in str(done.exception)

@@ -108,10 +108,8 @@ def test_a_label_with_an_id_of_no_class_is_named(number: int, dtype: Any, one: P
     Image.fromarray(label).save(data / "labels" / "1.png", format="TIFF")
     done = lwmm("evaluate", one, "--data", data)
     assert done.exit_code == 1 and isinstance(done.exception, DatasetError)
-    assert f"data, split validation, 1.png: its label has the id {number}, but there are 3 classes" in str(
-        done.exception
-    )
-    with pytest.raises(DatasetError, match=f"1.png: its label has the id {number},"):
+    assert f"{data / 'labels' / '1.png'}: the label has the id {number}, but there are 3 classes" in str(done.exception)
+    with pytest.raises(DatasetError, match=f"1.png: the label has the id {number},"):
         hf_lwmm.measure(one, ImageSource(data, "validation"), tmp_path / "f.safetensors")
 
 
@@ -148,7 +146,7 @@ def test_a_perfect_model_of_reduced_labels_is_perfect(names: Any, reduced: Path,
 def test_the_numbering_can_be_named_for_any_model(one: Path, reduced: Path, tmp_path: Path) -> None:
     data = taught(tmp_path / "data", one)
     assert mean(one, ImageSource(data, ids="from-1")) > 0.9
-    with pytest.raises(DatasetError, match=r"has the id 3, but there are 3 classes and 255 .* \(from-0, from-1"):
+    with pytest.raises(DatasetError, match=r"has the id 3, but there are 3 classes and 255 .* --ids from-1 would fit"):
         mean(one, data)
     ordinary = tree(tmp_path / "ordinary", 3)
     assert mean(reduced, ImageSource(ordinary, ids="from-0")) == mean(one, ordinary)
@@ -206,7 +204,7 @@ def test_masks_of_two_values_are_refused_where_there_are_more_classes(one: Path,
     data = masks(tmp_path / "data", [0, 255])
     with pytest.raises(DatasetError, match="hold only 0 and 255, and 255 stands for no class, so that only road would"):
         mean(one, data)
-    with pytest.raises(DatasetError, match="its label has the id 128, but there are 2 classes and 255"):
+    with pytest.raises(DatasetError, match="the label has the id 128, but there are 2 classes and 255"):
         mean(two, masks(tmp_path / "three", [0, 128, 255]))
     with pytest.raises(DatasetError, match="has the id 128, but masks of two classes hold 0, and 1 or 255"):
         mean(two, ImageSource(tmp_path / "three", ids="binary"))
@@ -341,3 +339,53 @@ def test_a_name_of_255_is_no_class(tmp_path: Path) -> None:
     assert named(_0="background", _255="figure") == ("background", "figure")
     with pytest.raises(DatasetError, match=r"id2label\.json: names the id 255 'tree', but 255 stands for pixels of no"):
         named(_0="road", _1="sky", _2="car", _255="tree")
+
+
+# Ids that stand for nothing
+
+
+def test_an_ignored_id_counts_for_nothing(one: Path, tmp_path: Path) -> None:
+    plain, other = masks(tmp_path / "plain", [0, 1, 2, 255]), masks(tmp_path / "other", [0, 1, 2, 11])
+    assert mean(one, ImageSource(str(other), ignore_index=11)) == mean(one, plain)
+    done = lwmm("evaluate", one, "--data", other, "--ignore-index", 11)
+    assert done.exit_code == 0, done.exception
+    with pytest.raises(hf_lwmm.PlanError, match="--ignore-index has no meaning with --ids binary"):
+        ImageSource(str(other), ids="binary", ignore_index=3)
+
+
+def test_an_ignored_id_is_none_of_the_named_ones(tmp_path: Path, one: Path) -> None:
+    data = masks(tmp_path / "data", [7, 8, 11, 3])
+    (data / "id2label.json").write_text(json.dumps({7: NAMES[0], 8: NAMES[1], 11: NAMES[2]}))
+    with pytest.raises(DatasetError, match=r"has the id 3, which id2label\.json does not name.*--ignore-index 3"):
+        mean(one, data)
+    assert mean(one, ImageSource(str(data), ignore_index=3)) >= 0
+
+
+def test_an_unknown_id_is_found_before_a_network_runs_with_what_would_fit(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*arguments: Any) -> None:
+        raise AssertionError("a network ran")
+
+    monkeypatch.setattr("hf_lwmm.evaluation.per_image.segment", no_network)
+    data = masks(tmp_path / "data", [1, 2, 3], count=3)
+    with pytest.raises(DatasetError, match=r"0\.png: the label has the id 3, but .* --ids from-1 would fit\. If it"):
+        mean(one, data)
+    late = tree(tmp_path / "late", 12)
+    strange = Image.fromarray(np.full((48, 64), 9, np.uint8))
+    strange.save(late / "labels" / "9.png")  # the last by name
+    with pytest.raises(DatasetError, match=r"9\.png: the label has the id 9, .*--ignore-index 9 leaves it out"):
+        mean(one, late)
+
+
+def test_raw_ids_that_would_fit_are_listed() -> None:
+    label = np.array([[7, 8, 11, 26, 33, 0]], np.uint8)
+    with pytest.raises(DatasetError, match=r"has the ids 26, 33, but .* --ids cityscapes or --ids gta.* would fit\.$"):
+        LabelIds(19).class_ids(label, "a.png")
+
+
+def test_a_merge_finds_unknown_ids_before_it_merges(one: Path, tmp_path: Path) -> None:
+    other, data = segformer(tmp_path / "other", 2), masks(tmp_path / "data", [1, 2, 3])
+    done = lwmm("merge", one, other, "--output", tmp_path / "out", "--eval-data", data)
+    assert done.exit_code == 1 and "--eval-ids from-1 would fit" in str(done.exception)
+    assert "--eval-ignore-index 3" in str(done.exception) and not (tmp_path / "out").exists()

@@ -257,3 +257,29 @@ def test_slots_can_be_kept_by_whole_names(tmp_path: Path) -> None:
         merged(tmp_path, first, second, keep=["block.7"])
     with pytest.raises(PlanError, match="fits no slot"):
         merged(tmp_path, first, second, keep=["block.2.1.w"])
+
+
+def _folders(root: Path, *names: str) -> list[Path]:
+    """A folder of each name with a model of its own."""
+    for seed, name in enumerate(names, 1):
+        (root / name).mkdir(parents=True)
+        write(root / name / "model.safetensors", tiny(seed))
+    return [root / name for name in names]
+
+
+@pytest.mark.parametrize("anchor", ["2", "night", "runs/night", "./runs/night"])
+def test_an_anchor_may_be_a_number_or_any_label(anchor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = _folders(tmp_path, "runs/day", "runs/night")
+    assert calls.plan(["runs/day", "runs/night"], anchor).alignment.anchor == 1
+    assert calls.plan(models, anchor).alignment.anchor == 1
+
+
+def test_an_anchor_that_fits_several_models_or_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = _folders(tmp_path, "a/best", "b/best")
+    with pytest.raises(PlanError, match="fits several models; give its number among them, from 1"):
+        calls.plan(models, "best")
+    assert calls.plan(models, "b/best").alignment.anchor == 1
+    with pytest.raises(PlanError, match="The anchor 3 is not among the models"):
+        calls.plan(models, "3")

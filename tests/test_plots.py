@@ -29,7 +29,7 @@ from hf_lwmm.publishing.plots import (
 )
 from hf_lwmm.publishing.plots.style import COLOURS, PlotError
 
-MODELS = Path(__file__).parents[1] / "scripts" / "quickstart" / "models"
+MODELS = Path(__file__).parents[1] / "hf_lwmm" / "demo" / "models"
 GTA, NIGHT = MODELS / "streets-gta", MODELS / "streets-night"
 LONG = "nvidia/segformer-b5-finetuned-cityscapes-1024-1024"
 NAMES = ("org/advent", "org/minent", LONG)

@@ -18,11 +18,11 @@ import hf_lwmm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from hf_lwmm.demo.streets import CLASSES
 from scripts.networks.espnetv2 import CAMVID, OUTPUTS, s10_camvid
 from scripts.uda.real import cells, document, train
 from scripts.uda.real.cells import Candidate, pair
 from scripts.uda.real.films import blocks, part, read_split
-from scripts.uda.streets import CLASSES
 
 SIZE = (48, 32)  # width, height
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import Run
 
-from hf_lwmm.errors import RefError
+import hf_lwmm
+from hf_lwmm.errors import DatasetError, RefError
 from hf_lwmm.hub import ModelRef, is_repo_id, parse_hub_ref, parse_ref
+from hf_lwmm.localhub import LocalHub
 
 PAGE = "https://huggingface.co/org/a"
 REFERENCES = {
@@ -91,3 +94,40 @@ def test_a_folder_here_is_not_a_model_of_the_hub(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("text", ["org/a", "a.b-c_d", "org/a.b"])
 def test_names_of_repositories(text: str) -> None:
     assert is_repo_id(text) and not any(is_repo_id(text + end) for end in ("\n", "/x/y", "..x", "--x", " x", "\u00e9"))
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("runs/streets-gtaa", "runs/streets-gta"),
+        ("run/streets-gta", "runs/streets-gta"),
+        ("./runs/street-gta", "runs/streets-gta"),
+        ("runs/streets-gta/model.safetensor", "runs/streets-gta/model.safetensors"),
+        ("last.pht", "last.pth"),
+    ],
+)
+def test_a_misspelt_local_path_is_answered_with_the_nearest(
+    text: str, near: str, run: Run, hub: LocalHub, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "streets-gta").mkdir(parents=True)
+    (tmp_path / "runs" / "streets-gta" / "model.safetensors").touch()
+    (tmp_path / "last.pth").touch()
+    code, _, err = run("inspect", text)
+    assert code == 1 and err.startswith(f"Error: {text}: ") and "log in" not in err
+    assert f"id you mean {near}?" in err
+
+
+def test_a_misspelt_data_folder_is_answered_with_the_nearest(
+    hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camvid" / "val").mkdir(parents=True)
+    for wrong, right in (("camvit", "camvid"), ("camvid/vall", "camvid/val")):
+        with pytest.raises(DatasetError, match=rf"Did you mean {right}\?$"):
+            hf_lwmm.open_images(wrong)
+
+
+def test_what_is_nowhere_near_is_no_suggestion(run: Run, hub: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    assert "you mean" not in run("inspect", "org/nothing")[2]
+    assert "you mean" not in run("inspect", "./elsewhere/at/all")[2]

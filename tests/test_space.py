@@ -20,10 +20,10 @@ from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
 from PIL import Image
 
+from hf_lwmm.demo import MODELS, upload_model
+from hf_lwmm.demo.streets import render
 from hf_lwmm.localhub import LocalHub
-from scripts.quickstart.seed import MODELS, upload_model
 from scripts.space.app import build
-from scripts.uda.streets import render
 
 # Whom gradio signs in where there is no real Hub.
 TOKEN = "mock-oauth-token-for-local-dev"

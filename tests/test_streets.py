@@ -14,10 +14,11 @@ from transformers import SegformerForSemanticSegmentation
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from hf_lwmm.demo import MODELS  # noqa: E402
+from hf_lwmm.demo.streets import CLASSES, IGNORE, STYLES, THINGS, render  # noqa: E402
 from scripts.uda import train as trainer  # noqa: E402
 from scripts.uda.data import Batch, Frames, View, draw_batch, folder_of_images, rendered  # noqa: E402
 from scripts.uda.losses import STRATEGIES, mix_classes  # noqa: E402
-from scripts.uda.streets import CLASSES, IGNORE, STYLES, THINGS, render  # noqa: E402
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -69,7 +70,7 @@ def test_styles_look_different() -> None:
 
 @pytest.mark.parametrize("name", ["streets-gta", "streets-night"])
 def test_the_shipped_models_see_streets_at_night(name: str, tmp_path: Path) -> None:
-    folder = ROOT / "scripts" / "quickstart" / "models" / name
+    folder = MODELS / name
     assert (folder / "model.safetensors").stat().st_size < 3_000_000
     model = SegformerForSemanticSegmentation.from_pretrained(folder).float().eval()
     assert np.nanmean(trainer.class_ious(model, rendered(tmp_path, "night", 300_000, 10))) > 0.15

@@ -48,7 +48,7 @@ def test_a_file_that_ends_too_early_is_refused_wherever_it_ends(zip_file: bool) 
     whole = ZIP if zip_file else LEGACY
     assert values(whole) == GOOD
     for length in range(len(whole)):
-        refused(whole[:length], "truncated|too early|is empty|is no checkpoint|not one that torch|damaged")
+        refused(whole[:length], "truncated|too early|is empty|no checkpoint|not one that torch|damaged")
 
 
 @FORMATS

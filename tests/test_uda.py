@@ -27,13 +27,13 @@ from hf_lwmm.publishing.plots import style
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from hf_lwmm.demo.streets import CLASSES, IGNORE, THINGS  # noqa: E402
 from scripts.uda import cells, figures, objects, specialists, tables  # noqa: E402
 from scripts.uda import train as trainer  # noqa: E402
 from scripts.uda.candidates import Bench, Candidate, Scored, panoptic_means  # noqa: E402
 from scripts.uda.cells import NEW, STYLES  # noqa: E402
 from scripts.uda.data import Frames, joined, rendered  # noqa: E402
 from scripts.uda.document import document as whole_document  # noqa: E402
-from scripts.uda.streets import CLASSES, IGNORE, THINGS  # noqa: E402
 
 SEEDS = (1, 2)
 SIZE = (96, 64)  # width, height

@@ -138,7 +138,7 @@ def merge(
         return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
 
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
-    with planned(refs, refs[chosen], knobs, known, progress) as decided:
+    with planned(refs, anchor, knobs, known, progress) as decided:
         check_format(decided, writing)
         if pushing and repo_id:
             hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
@@ -24,6 +26,8 @@ from hf_lwmm.planning.permutation import permute_to_anchor
 from hf_lwmm.planning.plan import MergePlan, make_plan
 from hf_lwmm.planning.tensor_recipes import tensors_read
 from hf_lwmm.progress import Progress, silent
+
+_SHORT_COMMIT = re.compile("[0-9a-f]{7,40}")  # as labels have it
 
 
 def plan(
@@ -86,6 +90,7 @@ def planned(
         _open_all(wanted, opened, headers_only=not inputs.full_download, progress=progress)
         for checkpoint in opened[: len(refs)]:
             _ = checkpoint.processor  # one that cannot be read is known before anything is merged
+        _check_commit(anchor, opened[index])
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
         advice = advise(known_of(checkpoints, index, inputs.target, has_base=base is not None))
@@ -178,18 +183,58 @@ def anchor_index(refs: Sequence[ModelRef], anchor: Ref | None) -> int:
     """
     if anchor is None:
         return 0
-    wanted = parse_ref(anchor)
-    exact = [i for i, ref in enumerate(refs) if ref == wanted or str(ref) == str(wanted) or _is_same(ref, wanted)]
-    loose = [i for i, ref in enumerate(refs) if wanted.repo_id and ref.repo_id == wanted.repo_id]
-    found = exact or (loose if wanted.revision is None and not wanted.files else [])
+    known = list(enumerate(refs))
+    shown = str(anchor).strip()
+    found = [i for i, ref in known if ref == anchor or shown == str(ref)]
+    if not found and shown.isascii() and shown.isdecimal() and 1 <= int(shown) <= len(refs):
+        return int(shown) - 1
+    if not found and (ends := [i for i, ref in known if shown == ref.shown or _ends_with(ref, shown)]):
+        if len(ends) > 1:
+            raise PlanError(_ambiguous(anchor))
+        found = ends
     if not found:
-        names = [str(ref) for ref in refs]
-        raise PlanError(
-            f"The anchor {anchor} is not among the models: {', '.join(names)}.{did_you_mean(str(anchor), names)}"
-        )
-    if not exact and len(found) > 1:
-        raise PlanError(f"The anchor {anchor} fits several models; name it as it stands among them, with its revision.")
+        wanted = parse_ref(anchor)
+        found = [i for i, ref in known if ref == wanted or str(ref) == str(wanted) or _is_same(ref, wanted)]
+        loose = [i for i, ref in known if not found and _may_be(ref, wanted)]
+        if len(loose) > 1:
+            raise PlanError(_ambiguous(anchor))
+        found = found or loose
+    if not found:
+        raise PlanError(_not_among(anchor, refs))
     return found[0]
+
+
+def _not_among(anchor: Ref, refs: Sequence[ModelRef]) -> str:
+    names = [str(ref) for ref in refs]
+    return f"The anchor {anchor} is not among the models: {', '.join(names)}.{did_you_mean(str(anchor), names)}"
+
+
+def _ambiguous(anchor: Ref) -> str:
+    return f"The anchor {anchor} fits several models; give its number among them, from 1, or its name and revision."
+
+
+def _ends_with(ref: ModelRef, shown: str) -> bool:
+    """True for a local path that ends with these parts, as it does in labels."""
+    parts = PurePath(shown).parts
+    return ref.path is not None and not ref.files and bool(parts) and ref.path.resolve().parts[-len(parts) :] == parts
+
+
+def _may_be(ref: ModelRef, wanted: ModelRef) -> bool:
+    """True for a model of the Hub that `wanted` may name: its repository, or the beginning of a commit of it."""
+    if wanted.repo_id is None or ref.repo_id != wanted.repo_id:
+        return False
+    if wanted.revision is None:
+        return not wanted.files
+    return _SHORT_COMMIT.fullmatch(wanted.revision) is not None and ref.files == wanted.files
+
+
+def _check_commit(anchor: Ref | None, opened: Checkpoint) -> None:
+    """Refuse an anchor that is named by the beginning of another commit than the model's."""
+    if anchor is None or opened.source.sha is None or not str(anchor).startswith(f"{opened.source.ref.repo_id}@"):
+        return
+    named = parse_ref(anchor).revision or ""
+    if named != opened.source.ref.revision and not opened.source.sha.startswith(named):
+        raise PlanError(_not_among(anchor, [opened.source.ref]))
 
 
 def _is_same(ref: ModelRef, other: ModelRef) -> bool:

@@ -65,7 +65,7 @@ def fisher(
     for index in range(images.count):
         progress("Measuring", index, images.count)
         sample = images.read(index)
-        where = f"{images.name}, {sample.name}: its label"
+        where = sample.label_place(images.name)
         own = sample.label if isinstance(sample.label, int) else ids.class_ids(sample.label, where)
         label = torch.as_tensor(rows[own].astype(np.int64))
         if (label == IGNORE).all():

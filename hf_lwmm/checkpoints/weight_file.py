@@ -11,7 +11,7 @@ from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, read_torch_file
 from hf_lwmm.checkpoints.unwrapping import unwrap, without_pure_wrappers
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.byte_file import ByteFile, read_bytes
-from hf_lwmm.files.kinds import HEAD, foreign_kind, is_safetensors, is_torch
+from hf_lwmm.files.kinds import HEAD, foreign_kind, is_safetensors, is_torch, kind_of_other
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ def open_weight_file(name: str, file: ByteFile, branch: str) -> WeightFile:
     if not is_known and (mistake := foreign_kind(head)) is not None:
         raise CheckpointError(f"{file.name}: {mistake}")
     if not is_known and not called_safetensors:
+        other = kind_of_other(name, head)
         raise CheckpointError(
-            f"{file.name}: is no checkpoint. Safetensors files (.safetensors) and torch files "
-            f"({', '.join(WEIGHT_SUFFIXES[1:])}) are read."
+            f"{file.name}: is {other + ', and ' if other else ''}no checkpoint. Safetensors files (.safetensors) and "
+            f"torch files ({', '.join(WEIGHT_SUFFIXES[1:])}) are read, and folders that hold them."
         )
     header = read_header(file)
     notes = () if called_safetensors else (f"{file.name}: is a safetensors file, whatever its name says",)

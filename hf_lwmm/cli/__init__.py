@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from importlib import import_module
 from itertools import zip_longest
 from types import FrameType
@@ -22,6 +23,7 @@ from hf_lwmm.errors import HfLwmmError, held, kept, naming_extras
 # Each command and its one line of help. Its module is imported when it is run, so that `--help` costs little; a test
 # holds the lines against the commands' own.
 COMMANDS = {
+    "demo": "Merge two small models on a local Hub, and score the merge.",
     "merge": "Merge models layer by layer into a folder or a repository.",
     "plan": "Print the layer table of a merge.",
     "inspect": "Describe models: layout, architecture, classes, size.",
@@ -64,6 +66,7 @@ class _InterruptedError(Exception):
 
 def load_command(name: str) -> Any:
     """Import a command and return it in click's form."""
+    from hf_lwmm.cli.common import with_common_options
     from hf_lwmm.cli.expand import expanded
     from hf_lwmm.cli.help import GroupedCommand
 
@@ -71,7 +74,8 @@ def load_command(name: str) -> Any:
     if hasattr(module, "app"):
         return typer.main.get_command(module.app)
     own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
-    own.command(name, cls=GroupedCommand, epilog=getattr(module, "EXAMPLES", None))(expanded(getattr(module, name)))
+    command = with_common_options(expanded(getattr(module, name)))
+    own.command(name, cls=GroupedCommand, epilog=getattr(module, "EXAMPLES", None))(command)
     return typer.main.get_command(own)
 
 
@@ -83,9 +87,8 @@ app = typer.Typer(
     cls=_LazyGroup,
     help="Merge segmentation models of the Hugging Face Hub, layer by layer.",
     epilog="Example: hf-lwmm merge org/a org/b --anchor org/a --push",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,  # a plain list: rich alone takes longer to import than all else
     context_settings=SETTINGS,
 )
@@ -103,13 +106,18 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
-) -> None: ...
+    ctx: typer.Context,
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
-    from hf_lwmm.cli.terminal import note
+    from hf_lwmm.cli.terminal import complain
 
     gc.set_threshold(100_000)  # imports and plans make many objects that stay; to look through them again takes time
     atexit.register(gc.freeze)  # the process ends: looking for garbage once more would take a tenth of a second
@@ -122,7 +130,7 @@ def main() -> None:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
-        note(f"Error: {error}")
+        complain(f"Error: {error}")
         sys.exit(1)
     except (KeyboardInterrupt, _InterruptedError) as stopped:
         _tell_once(*stopped.args or ("nothing half-written remains",))
@@ -132,7 +140,17 @@ def main() -> None:
         sys.exit(1)
 
 
-def _with_bare_push(arguments: list[str]) -> list[str]:
+def run_command(arguments: Sequence[str]) -> None:
+    """Run a command from within another.
+
+    Raises:
+        typer.Exit: if its exit code is not 0.
+    """
+    if code := app(_with_bare_push(arguments), standalone_mode=False):
+        raise typer.Exit(code)
+
+
+def _with_bare_push(arguments: Sequence[str]) -> list[str]:
     """Give `--push` an empty value where it stands without one, since typer knows no such options."""
     expanded = []
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue="-"):
@@ -159,8 +177,8 @@ def _end() -> None:
 
 
 def _tell_once(*notes: str) -> None:
-    from hf_lwmm.cli.terminal import note
+    from hf_lwmm.cli.terminal import complain
 
     if not _told.is_set():
         _told.set()
-        note(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.")
+        complain(f"Interrupted; {'; '.join(dict.fromkeys(notes))}.")

@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import notes, print_json, print_pushed, say
+from hf_lwmm.cli.terminal import notes, print_json, print_pushed, progress_bar, say
 
 EXAMPLES = """Examples:
 
@@ -23,7 +23,7 @@ hf-lwmm convert timm/resnet101.a1_in1k resnet101.pth --to advent --backbone-only
 
 def convert(
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub")],  # noqa: UP045
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Network", skip=("network", "device", "compute_dtype"))],
+    network: Annotated[hf_lwmm.NetworkOptions, Group("Models", skip=("network", "device", "compute_dtype"))],
     source: Annotated[str, typer.Argument(help=options.MODEL)],
     output: Annotated[
         Optional[Path],  # noqa: UP045
@@ -43,7 +43,7 @@ def convert(
     --to chooses the code base. The weights are copied bit for bit.
     """
     pushed = None
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         if to is None:
             if backbone_only:
                 raise hf_lwmm.PlanError("--backbone-only needs --to.")

@@ -9,7 +9,8 @@ import typer
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import console, note, print_json, say
+from hf_lwmm.cli.expand import completed
+from hf_lwmm.cli.terminal import console, note, print_json, progress_bar, say
 from hf_lwmm.text import near_one
 
 EXAMPLES = """Examples:
@@ -21,6 +22,7 @@ hf-lwmm diff org/a org/b --tau 10 --tau 100 --plot diff.png
 hf-lwmm diff org/a org/b:latest.pth --headers"""
 
 _ROWS = 40
+_GRAINS = ("module", "block", "stage")
 
 
 def diff(
@@ -33,7 +35,14 @@ def diff(
             help="Count a tensor as changed if it moved by 1/TAU of its norm; 10 if not given. Repeatable.",
         ),
     ] = None,
-    granularity: Annotated[str, typer.Option(metavar="module|block|stage", help="Size of a layer.")] = "module",
+    granularity: Annotated[
+        str,
+        typer.Option(
+            metavar="|".join(_GRAINS),
+            help="Size of a layer.",
+            autocompletion=completed(_GRAINS),
+        ),
+    ] = "module",
     plot: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Draw the differences over depth (.png, .svg, .pdf).", show_default=False),
@@ -59,7 +68,7 @@ def diff(
         _show_headers(hf_lwmm.diff_headers(first, second, branch=branch), full, as_json)
         return
     place = hf_lwmm.check_picture_name(plot, first, second, overwrite=overwrite) if plot is not None else None
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         report = hf_lwmm.diff(
             first,
             second,

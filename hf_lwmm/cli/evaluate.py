@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import note, notes, print_json, print_markdown, say
+from hf_lwmm.cli.terminal import note, notes, print_json, print_markdown, progress_bar, say
 
 EXAMPLES = """Examples:
 
@@ -22,17 +22,29 @@ accelerate launch --num_processes 4 -m hf_lwmm evaluate org/merged --data org/ci
 
 
 def evaluate(
-    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "validation"})],  # noqa: UP045
-    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation")],
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Networks")],
+    images: Annotated[
+        hf_lwmm.ImageSource | None,
+        Group("Evaluation", usual=options.USUAL_IMAGES, shown={"split": "validation"}),
+    ],
+    evaluation: Annotated[
+        hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol", "ensemble", "flip", "examples"))
+    ],
+    network: Annotated[
+        hf_lwmm.NetworkOptions, Group("Models", usual=("labels", "device"), panels={"device": "Evaluation"})
+    ],
     models: options.Models = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FOLDER", help="Draw scores by class, confusions and examples.", show_default=False),
+        typer.Option(
+            metavar="FOLDER",
+            help="Draw scores by class, confusions and examples.",
+            show_default=False,
+            rich_help_panel="Output",
+        ),
     ] = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Also write the report here, as .json or .md.", show_default=False),
+        typer.Option(help="Also write the report here, as .json or .md.", show_default=False, rich_help_panel="Output"),
     ] = None,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
@@ -48,7 +60,7 @@ def evaluate(
     read = (*(models or ()), images, evaluation, network)
     target = hf_lwmm.check_report_name(output, *read, overwrite=overwrite) if output is not None else None
     folder = hf_lwmm.check_score_plots(plot, *read, overwrite=overwrite) if plot is not None else None
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         found = hf_lwmm.evaluate(models or [], images, evaluation=evaluation, network=network, progress=progress)
     if found is None:
         return  # another process answers

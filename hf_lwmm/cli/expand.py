@@ -11,13 +11,14 @@ given. A parameter of type `Given` receives only the given ones, by name.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
 import typer
 
+from hf_lwmm.cli.help import ADVANCED
 from hf_lwmm.errors import PlanError
 from hf_lwmm.options import Declaration, Options, declarations, option_name, parsed
 from hf_lwmm.planning.images import naming_options
@@ -29,15 +30,23 @@ Given = Mapping[str, Any]  # the options of a class that were given, by field
 class Group:
     """The options of a class in a command's help.
 
+    They stand in `panel`, except those in `panels`, by field; where `usual` names fields, the others are advanced.
     `prefix` stands before every option's name. `skip` are fields that this command does not offer. `options` is the
     class, for a parameter of type `Given`. `shown` are defaults of this command's own, as help texts show them.
     """
 
     panel: str
     prefix: str = ""
+    usual: tuple[str, ...] | None = None
+    panels: Mapping[str, str] = field(default_factory=dict)
     skip: tuple[str, ...] = ()
     options: type[Options] | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
+
+    def panel_of(self, name: str) -> str:
+        """Return the title under which the help shows a field's option."""
+        is_advanced = self.usual is not None and name not in self.usual
+        return ADVANCED if is_advanced else self.panels.get(name, self.panel)
 
 
 @dataclass(frozen=True)
@@ -120,18 +129,32 @@ def _options_of(parameter: _Parameter) -> list[inspect.Parameter]:
     for name, declared in parameter.declared.items():
         kind = _kind(hints[name], declared)
         shown = parameter.group.shown.get(name) or declared.shown or _shown(defaults[name])
+        metavar = declared.metavar or _choices(name, declared)
+        is_hidden = 0 < _width(declared) <= 60 and "|" not in str(metavar)
+        listed = f" One of {', '.join(declared.choices)}." if is_hidden else ""
         flag = option_name(name, declared, parameter.group.prefix)
         info = typer.Option(
             f"{flag}/--no-{flag.removeprefix('--')}" if kind is bool else flag,
-            help=declared.help + (f"  [default: {shown}]" if shown and kind is not bool else ""),
-            metavar=declared.metavar or _choices(name, declared),
+            help=declared.help + listed + (f"  [default: {shown}]" if shown and kind is not bool else ""),
+            metavar=metavar,
             show_default=False,
-            rich_help_panel=parameter.group.panel,
+            rich_help_panel=parameter.group.panel_of(name),
+            autocompletion=completed(declared.choices) if declared.choices else None,
         )
         annotation: Any = Annotated[Optional[kind], info]  # noqa: UP045  (typer reads it)
         flat = parameter.flat(name)
         found.append(inspect.Parameter(flat, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return found
+
+
+def completed(choices: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a function that completes a value, of which there may be several with commas between, to choices."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, _ = incomplete.rpartition(",")
+        return [before + comma + choice for choice in choices]
+
+    return complete
 
 
 def _kind(hint: Any, declared: Declaration) -> Any:
@@ -155,11 +178,15 @@ def _shown(default: Any) -> str:
 
 
 def _choices(name: str, declared: Declaration) -> str | None:
-    """The placeholder for the value of an option that has choices: their names, if they are few."""
+    """The placeholder for the value of an option that has choices: their names, if they are short."""
     names = "|".join(declared.choices)
-    if len(names) > 60:
-        names = name.removesuffix("s").upper()
+    if _width(declared) > 25:
+        names = name.removesuffix("s").replace("_", "-").upper()
     return names + (",..." if declared.commas else "") if names else None
+
+
+def _width(declared: Declaration) -> int:
+    return len("|".join(declared.choices))
 
 
 def _value(cls: type[Options], name: str, declared: Declaration, given: Any) -> Any:

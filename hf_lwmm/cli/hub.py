@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 import hf_lwmm
+from hf_lwmm.cli import options
 from hf_lwmm.cli.help import GroupedCommand
 from hf_lwmm.cli.terminal import note
 
 EXAMPLES = """Example:
 
-hf-lwmm hub serve --root ~/local-hub --port 8000"""
+hf-lwmm hub serve --root ~/local-hub"""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,7 +31,7 @@ def _hub() -> None: ...
 @app.command(cls=GroupedCommand, epilog=EXAMPLES)
 def serve(
     root: Annotated[Path, typer.Option(help="Folder that holds the repositories; made if missing.")],
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 is any free one.")] = 8000,
+    port: options.Port = options.PORT,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Another name under which requests may come, beside localhost. Repeatable."),

@@ -10,8 +10,8 @@ import typer
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import notes, say
+from hf_lwmm.cli.expand import Group, completed
+from hf_lwmm.cli.terminal import notes, progress_bar, say
 
 EXAMPLES = """Examples:
 
@@ -21,16 +21,31 @@ hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measure
 
 
 def measure(
-    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "train", "limit": "64"})],  # noqa: UP045
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Network", skip=("compute_dtype",))],
+    images: Annotated[
+        hf_lwmm.ImageSource | None,
+        Group("Evaluation", usual=options.USUAL_IMAGES, shown={"split": "train", "limit": "64"}),
+    ],
+    network: Annotated[
+        hf_lwmm.NetworkOptions,
+        Group("Models", usual=("labels", "branch", "device"), panels={"device": "Evaluation"}, skip=("compute_dtype",)),
+    ],
     model: Annotated[str, typer.Argument(help=options.MODEL)],
-    output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
+    output: Annotated[Path, typer.Option(help="File to write, .safetensors.", rich_help_panel="Output")],
     kind: Annotated[
-        str, typer.Option(metavar="fisher|grams", help="Fisher information (labelled images), or Gram matrices.")
+        str,
+        typer.Option(
+            metavar="fisher|grams",
+            help="Fisher information (labelled images), or Gram matrices.",
+            rich_help_panel="Method",
+            autocompletion=completed(("fisher", "grams")),
+        ),
     ] = "fisher",
     protocol: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="Label set that the images' ids stand for, if the data set does not name it."),
+        typer.Option(
+            help="Label set that the images' ids stand for, if the data set does not name it.",
+            rich_help_panel="Evaluation",
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
@@ -40,7 +55,7 @@ def measure(
     """
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images.")
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         found = hf_lwmm.measure(
             model,
             images if images.limit else replace(images, limit=64),

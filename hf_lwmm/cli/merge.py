@@ -12,7 +12,7 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
-from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, say, warn
+from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, progress_bar, say, warn
 
 EXAMPLES = """Examples:
 
@@ -34,37 +34,57 @@ _TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
 
 def merge(
     *,
-    knobs: Annotated[Given, Group("Merge", options=hf_lwmm.Knobs)],
+    knobs: Annotated[
+        Given,
+        Group(
+            "Method",
+            usual=("bn_stats",),
+            panels={"bn_stats": "BatchNorm"},
+            options=hf_lwmm.Knobs,
+        ),
+    ],
     method: options.MethodName = None,
     option: options.MethodOption = None,
     base: options.Base = None,
     target: options.Target = None,
     measurements: options.Measurements = None,
-    layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
-    writing: Annotated[Given, Group("Output", options=hf_lwmm.WriteOptions)],
-    push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub")],  # noqa: UP045
+    layerwise: Annotated[Given, Group("Method", usual=("start", "ramp"), options=hf_lwmm.Layerwise)],
+    writing: Annotated[Given, Group("Output", usual=("overwrite",), options=hf_lwmm.WriteOptions)],
+    push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
     tune_images: Annotated[
-        Given, Group("Images to decide weights on", "tune-", options=hf_lwmm.ImageSource, shown=_TUNE_SPLIT)
+        Given,
+        Group("Method", "tune-", usual=("data",), options=hf_lwmm.ImageSource, shown=_TUNE_SPLIT),
     ],
     bn_images: Annotated[
         Given,
-        Group("Images for BatchNorm", "bn-", options=hf_lwmm.ImageSource, shown={"split": "train"}),
+        Group("BatchNorm", "bn-", usual=("data",), options=hf_lwmm.ImageSource, shown={"split": "train"}),
     ],
-    eval_images: Annotated[Optional[hf_lwmm.ImageSource], Group("Evaluation", "eval-", shown={"split": "validation"})],  # noqa: UP045
-    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble",))],
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
-    reading: Annotated[Given, Group("Hub", skip=("target",), options=hf_lwmm.MergeInputs)],
+    eval_images: Annotated[
+        hf_lwmm.ImageSource | None,
+        Group("Evaluation", "eval-", usual=("data", "split", "ids"), shown={"split": "validation"}),
+    ],
+    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol",), skip=("ensemble",))],
+    network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
+    reading: Annotated[Given, Group("Hub", usual=(), skip=("target",), options=hf_lwmm.MergeInputs)],
     models: options.Models = None,
     anchor: options.Anchor = None,
     output: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Folder to write; <anchor>-lwmm if nothing is pushed.", show_default=False),
+        typer.Option(
+            help="Folder to write; <anchor>-lwmm if nothing is pushed.", show_default=False, rich_help_panel="Output"
+        ),
     ] = None,
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Read what is not given here from a recipe, such as hf_lwmm.yaml.", show_default=False),
+        typer.Option(
+            help="Read what is not given here from a recipe, such as hf_lwmm.yaml.",
+            show_default=False,
+            rich_help_panel="Models",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel="Output")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
@@ -97,7 +117,7 @@ def merge(
         note_undecided(decided)
         note("Dry run: nothing was merged.")
         return
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         result = hf_lwmm.merge(
             sources,
             wanted,

@@ -9,31 +9,40 @@ from typing import Annotated, Any, Optional, get_type_hints
 import typer
 
 import hf_lwmm
+from hf_lwmm.cli.expand import completed
+from hf_lwmm.cli.help import ADVANCED
 from hf_lwmm.errors import PlanError
 from hf_lwmm.options import declarations, parsed
 from hf_lwmm.planning.images import naming_options
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
+PORT = 8765  # of local Hubs
+USUAL_IMAGES = ("data", "split", "ids", "ignore_index", "limit")  # the options of images that a short help shows
 MODEL = "Model: org/name[@revision][:file[+file]], or a local file or folder."
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads it at run time, also on Python 3.10)
-    typer.Argument(help=MODEL.replace("Model", "Models"), show_default=False),
+    typer.Argument(help=MODEL.replace("Model", "Models"), show_default=False, rich_help_panel="Models"),
 ]
 Anchor = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        help="Model whose task, head and layout the result keeps; the first if not given.", show_default=False
+        metavar="MODEL|NUMBER",
+        help="Model whose task, head and layout the result keeps.  [default: the first]",
+        show_default=False,
+        rich_help_panel="Models",
     ),
 ]
 MethodName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         "--method",
-        help="Merge method; `hf-lwmm methods` lists them, and auto is the advised one.  [default: layerwise]",
+        metavar="NAME",
+        help="Merge method, or auto (see `hf-lwmm methods`).  [default: layerwise]",
         show_default=False,
         rich_help_panel="Method",
+        autocompletion=lambda: ["auto", *(method.name for method in hf_lwmm.list_methods())],
     ),
 ]
 MethodOption = Annotated[
@@ -49,30 +58,39 @@ Base = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         metavar="MODEL",
-        help="Pre-trained model that all models come from, for methods that need it.",
+        help="Pre-training that all models come from, for methods that need it.",
         show_default=False,
         rich_help_panel="Method",
     ),
 ]
 Target = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option(metavar="|".join(_TARGET.choices), help=_TARGET.help, show_default=False, rich_help_panel="Method"),
+    typer.Option(
+        metavar="|".join(_TARGET.choices),
+        help=_TARGET.help,
+        show_default=False,
+        rich_help_panel="Method",
+        autocompletion=completed(_TARGET.choices),
+    ),
 ]
 Measurements = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         metavar="FILE",
         help="Measurements of a model (fisher, regmean); one file for each model, in their order.",
-        rich_help_panel="Method",
+        rich_help_panel=ADVANCED,
     ),
 ]
 Branch = Annotated[str, typer.Option(metavar=_BRANCH.metavar, help=_BRANCH.help)]
-Overwrite = Annotated[bool, typer.Option(help="Replace an existing output.", show_default=False)]
+Overwrite = Annotated[
+    bool, typer.Option(help="Replace an existing output.", show_default=False, rich_help_panel="Output")
+]
+Port = Annotated[int, typer.Option(help="Port of the Hub on 127.0.0.1; 0 is any free one.")]
 License = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="License to state in place of the source's.", show_default=False),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
 def chosen_method(

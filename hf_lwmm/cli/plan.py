@@ -22,7 +22,15 @@ hf-lwmm plan org/a org/b --ramp cosine --json"""
 
 def plan(
     *,
-    knobs: Annotated[Given, Group("Merge", options=hf_lwmm.Knobs)],
+    knobs: Annotated[
+        Given,
+        Group(
+            "Method",
+            usual=("head", "share", "labels"),
+            panels={"labels": "Models"},
+            options=hf_lwmm.Knobs,
+        ),
+    ],
     method: options.MethodName = None,
     option: options.MethodOption = None,
     base: options.Base = None,
@@ -33,10 +41,14 @@ def plan(
     anchor: options.Anchor = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Draw the weights over depth (.png, .svg, .pdf).", show_default=False),
+        typer.Option(
+            help="Draw the weights over depth (.png, .svg, .pdf).", show_default=False, rich_help_panel="Output"
+        ),
     ] = None,
     overwrite: options.Overwrite = False,
-    full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every layer, however many.", rich_help_panel="Output")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Print the layer table of a merge.

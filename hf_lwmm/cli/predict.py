@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import note, notes, print_json, say, warn
+from hf_lwmm.cli.terminal import note, notes, print_json, progress_bar, say, warn
 
 EXAMPLES = """Examples:
 
@@ -20,11 +20,14 @@ hf-lwmm predict org/daformer:latest.pth photos/ --labels cityscapes19 --output s
 
 
 def predict(
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Network")],
+    network: Annotated[hf_lwmm.NetworkOptions, Group("Models", usual=("labels", "branch", "device"))],
     model: Annotated[str, typer.Argument(help=options.MODEL)],
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    output: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("predictions"),
-    opacity: Annotated[float, typer.Option(min=0, max=1, help="Opacity of the colours over the picture.")] = 0.6,
+    output: Annotated[Path, typer.Option(help="Folder to write into.", rich_help_panel="Output")] = Path("predictions"),
+    opacity: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Opacity of the colours over the picture.", rich_help_panel="Output"),
+    ] = 0.6,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -32,7 +35,7 @@ def predict(
 
     Panoptic models also give a segment PNG for each picture.
     """
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         found = hf_lwmm.predict(
             model, pictures, output, opacity=opacity, overwrite=overwrite, network=network, progress=progress
         )

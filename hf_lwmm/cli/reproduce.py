@@ -9,7 +9,7 @@ import typer
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import print_json, say
+from hf_lwmm.cli.terminal import print_json, progress_bar, say
 
 EXAMPLES = """Example:
 
@@ -24,7 +24,7 @@ def reproduce(
 
     The exit code is 1 if they differ.
     """
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         result = hf_lwmm.reproduce(repo, progress=progress)
     if as_json:
         print_json(asdict(result))

@@ -8,7 +8,7 @@ import typer
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.terminal import console, note, print_json
+from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
 
 EXAMPLES = """Examples:
 
@@ -43,7 +43,7 @@ def search(
 
     They can merge with a backbone (--backbone) or a model (--like). Weights are not downloaded.
     """
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         found = hf_lwmm.search(backbone, like=like, labels=labels, limit=limit, scan=scan, progress=progress)
     if as_json:
         print_json(found.to_dict())

@@ -10,7 +10,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.terminal import console, note, notes, print_json, print_markdown
+from hf_lwmm.cli.terminal import console, note, notes, print_json, print_markdown, progress_bar
 
 EXAMPLES = """Examples:
 
@@ -24,29 +24,56 @@ hf-lwmm sweep org/a org/b --data org/cityscapes --search 50 --jobs 4"""
 
 
 def sweep(
-    axes: Annotated[Given, Group("Grid", options=hf_lwmm.SweepAxes)],
-    fixed: Annotated[Given, Group("Every merge", skip=("bn_stats", "bn_mix", "dtype"), options=hf_lwmm.Knobs)],
-    images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "validation"})],  # noqa: UP045
-    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", skip=("ensemble", "edaps_void", "examples"))],
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Networks", skip=("labels", "branch"))],
-    run: Annotated[hf_lwmm.SweepRun, Group("Run")],
+    axes: Annotated[
+        Given,
+        Group(
+            "Method",
+            usual=("subsets", "anchors", "methods", "start", "bn_stats", "options", "ensemble"),
+            options=hf_lwmm.SweepAxes,
+        ),
+    ],
+    fixed: Annotated[
+        Given,
+        Group("Method", usual=(), skip=("bn_stats", "bn_mix", "dtype"), options=hf_lwmm.Knobs),
+    ],
+    images: Annotated[
+        Optional[hf_lwmm.ImageSource],  # noqa: UP045
+        Group("Evaluation", usual=options.USUAL_IMAGES, shown={"split": "validation"}),
+    ],
+    evaluation: Annotated[
+        hf_lwmm.EvaluationSpec,
+        Group("Evaluation", usual=("protocol",), skip=("ensemble", "edaps_void", "examples")),
+    ],
+    network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
+    run: Annotated[hf_lwmm.SweepRun, Group("Method", usual=("search", "confirm"))],
     models: options.Models = None,
     output: Annotated[
-        Path, typer.Option(help="Parquet file of the results; what it holds already is not scored again.")
+        Path,
+        typer.Option(
+            help="Parquet file of the results; what it holds already is not scored again.", rich_help_panel="Output"
+        ),
     ] = Path("sweep.parquet"),
     base: options.Base = None,
     target: options.Target = None,
     measurements: options.Measurements = None,
     report: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="Also write the ranked table here, as .json or .md.", show_default=False),
+        typer.Option(
+            help="Also write the ranked table here, as .json or .md.", show_default=False, rich_help_panel="Output"
+        ),
     ] = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FOLDER", help="Draw scores by subset and anchor, and by knob.", show_default=False),
+        typer.Option(
+            metavar="FOLDER",
+            help="Draw scores by subset and anchor, and by knob.",
+            show_default=False,
+            rich_help_panel="Output",
+        ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option(help="Replace an existing --report, and plots.", show_default=False)
+        bool,
+        typer.Option(help="Replace an existing --report, and plots.", show_default=False, rich_help_panel="Output"),
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -61,7 +88,7 @@ def sweep(
     read = (*(models or ()), inputs, images, knobs, evaluation)
     place = hf_lwmm.check_report_name(report, *read, overwrite=overwrite) if report is not None else None
     folder = hf_lwmm.check_sweep_plots(plot, *read, overwrite=overwrite) if plot is not None else None
-    with hf_lwmm.progress_bar() as progress:
+    with progress_bar() as progress:
         found = hf_lwmm.sweep(
             models or [],
             images,

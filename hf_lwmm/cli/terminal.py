@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import hf_lwmm
@@ -18,6 +19,8 @@ from hf_lwmm.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+_quiet = False
 
 
 def console(width: int | None = None) -> Console:
@@ -68,18 +71,35 @@ def print_pushed(pushed: hf_lwmm.Pushed | None, *, quiet: bool = False) -> None:
         say(f"{pushed.url} holds exactly this already; nothing was pushed.")
 
 
-def warn(message: str) -> None:
-    """Print a warning on stderr."""
-    note(f"Warning: {message}")
+def be_quiet(wanted: bool) -> None:
+    """Leave out notes and progress from now on, or print them again."""
+    global _quiet
+    _quiet = wanted
 
 
-def note(message: str) -> None:
-    """Print a line for people on stderr."""
+def progress_bar() -> AbstractContextManager[Any]:
+    """Return a context whose value is for `progress=`; it shows nothing to who wants quiet."""
+    return nullcontext(lambda what, done, total: None) if _quiet else hf_lwmm.progress_bar()
+
+
+def complain(message: str) -> None:
+    """Print an error, or what else must be seen, on stderr."""
     print(_line(message), file=sys.stderr)
 
 
+def warn(message: str) -> None:
+    """Print a warning on stderr."""
+    complain(f"Warning: {message}")
+
+
+def note(message: str) -> None:
+    """Print a line for people on stderr, unless they want quiet."""
+    if not _quiet:
+        complain(message)
+
+
 def notes(messages: Sequence[str]) -> None:
-    """Print lines for people on stderr."""
+    """Print lines for people on stderr, unless they want quiet."""
     for message in messages:
         note(message)
 

@@ -44,6 +44,10 @@ class Sample:
     boxes: Boxes | None = field(default=None, repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
 
+    def label_place(self, data: str) -> str:
+        """Return what messages call the label: its file, or the image's name in the data set `data`."""
+        return f"{self.files[1]}: the label" if len(self.files) > 1 else f"{data}, {self.name}: its label"
+
     def check_size(self, data: str) -> None:
         """Refuse a map that is neither as large as its image nor larger or smaller by a whole factor.
 
@@ -161,19 +165,19 @@ def _open_folder(root: Path, source: ImageSource, task: str) -> LabelledImages |
     if useless := [name.replace("_", "-") for name in _OF_ROWS if getattr(source, name)]:
         raise DatasetError(f"{root}: is a folder of images and labels, where --{useless[0]} has no meaning.")
     name = f"{root.resolve().name}, split {split}"
-    return _of_tree(found, root, name, source.ids) if isinstance(found, Tree) else _of_list(found, name)
+    return _of_tree(found, root, name, source) if isinstance(found, Tree) else _of_list(found, name)
 
 
-def _of_tree(tree: Tree, root: Path, name: str, ids: str | None) -> LabelledImages:
+def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> LabelledImages:
     names = root / _NAMES
-    scheme = ids or tree.ids
+    scheme = source.ids or tree.ids
     has_names = names.is_file() and raw_label_set(scheme) is None  # raw ids have names of their own
     numbers = without_ignored(_names_in(names, str(names)), str(names)) if has_names else {}
     named, colours = {} if scheme else numbers, colours_of_ids(scheme)
 
     def read(index: int) -> Sample:
         picture, label = tree.pairs[index]
-        values = _numbered(label_ids(label, str(label), colours), named, str(label))
+        values = _numbered(_without(source.ignore_index, label_ids(label, str(label), colours)), named, str(label))
         return Sample(index, picture.name, decode_rgb(picture, str(picture)), values, files=(picture, label))
 
     classes = tree.classes or tuple(numbers.values()) or None
@@ -233,7 +237,7 @@ def _of_rows(source: ImageSource) -> LabelledImages:
             segments = panoptic_map(source_of[1], _listed(row[SEGMENTS], numbers, where), where)
             found = segments.class_map()
         elif task == "semantic":
-            found = _numbered(label_ids(source_of[1], where, colours), named, where)
+            found = _numbered(_without(source.ignore_index, label_ids(source_of[1], where, colours)), named, where)
         files = tuple(each for each in source_of if isinstance(each, Path))
         return Sample(index, file or str(index), picture, found, segments, boxes, files)
 
@@ -343,6 +347,11 @@ def _settled(numbers: Mapping[int, str]) -> str | None:
     return None if list(numbers) == list(range(len(numbers))) else FROM_ZERO
 
 
+def _without(ignored: int | None, label: Ids) -> Ids:
+    """A label whose pixels of an ignored id have that of no class."""
+    return label if ignored is None else np.where(label == ignored, label.dtype.type(IGNORE), label)
+
+
 def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
     """Ids as indices of the names, where the named ids do not count from 0; an unnamed 0 is ignored, as 255 is.
 
@@ -356,7 +365,7 @@ def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
     named = known[index] == label
     if (outside := ~named & (label != 0) & (label != IGNORE)).any():
         raise DatasetError(
-            f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name. Name it there, or "
-            f"write {IGNORE} where a pixel has no class."
+            f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name. Name it there, "
+            f"or leave it out with --ignore-index {int(label[outside][0])}, if it stands for no class."
         )
     return np.where(named, index, IGNORE)

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.files.nearest import or_nearest
 from hf_lwmm.hub import is_inside
 from hf_lwmm.planning.images import check_place
 
@@ -179,7 +180,8 @@ def open_rows(
         elif unopened is not None:
             message = unopened(first_line(error))
         else:
-            message = f"{data}, split {split}: cannot be opened: {first_line(error)}"
+            near = "" if folder else or_nearest(data)
+            message = f"{data}, split {split}: cannot be opened: {first_line(error)}{near}"
         raise DatasetError(message) from None
     shown = f"{Path(data).resolve().name if folder else data}, split {split}"
     return Rows(name, revision or None, split, shown, table, streaming)

@@ -223,7 +223,9 @@ def _key(plan: ScoringPlan, images: LabelledImages, spec: EvaluationSpec) -> str
     models = [each.identity for each in plan.models]
     views = [[view.scale, view.mirrored] for view in plan.views]
     source = images.source
-    columns = [source.data, source.config, source.image_column, source.label_column] if source else []
+    columns = (
+        [source.data, source.config, source.image_column, source.label_column, source.ignore_index] if source else []
+    )
     data = [*columns, images.name, images.count, plan.ids.scheme, images.identity]
     text = json.dumps([__version__, models, list(plan.classes), views, plan.void, data, spec.batch_size])
     return hashlib.sha256(text.encode()).hexdigest()[:24]

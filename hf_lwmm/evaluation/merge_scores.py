@@ -10,6 +10,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
+from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.protocols import scored_classes
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
@@ -45,14 +46,15 @@ def score_merge(
 
 
 def check_numbering(plan: MergePlan, images: ImageSource, network: NetworkOptions, spec: EvaluationSpec) -> None:
-    """Refuse to score models that number the ids of labels in different ways.
+    """Refuse to score models that number the ids of labels in different ways, or labels of unknown ids.
 
     Raises:
-        DatasetError: if they do, or the images cannot be read.
+        DatasetError: if they do, a label has such an id, or the images cannot be read.
     """
     parents = _parents(plan, replace(network, labels=plan.knobs.labels, branch=plan.knobs.branch))
     with naming_options("eval"):
-        scored_classes(open_images(images, task=parents[0].task), parents, spec.protocol)
+        opened = open_images(images, task=parents[0].task)
+        label_ids(opened, scored_classes(opened, parents, spec.protocol)[0])
 
 
 def _parents(plan: MergePlan, network: NetworkOptions) -> Sequence[LoadedModel]:

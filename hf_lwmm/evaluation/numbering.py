@@ -9,9 +9,28 @@ from hf_lwmm.errors import DatasetError
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.labels import BINARY, FROM_ZERO, IGNORE, LabelIds
 
+_CHECKED = 8  # labels that are looked at, from the first to the last, before a network runs
+
 
 def label_ids(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, tuple[str, ...]]:
     """Return the ids in the labels of a data set, and a note on what was assumed.
+
+    Some labels are checked, so that most mistakes are found before a network runs.
+
+    Raises:
+        DatasetError: if a label has an id that stands for nothing, or as `_guessed` does.
+    """
+    ids, notes = _guessed(images, classes)
+    if images.task == "semantic":
+        last = images.count - 1
+        for index in {0} if images.streamed else {last * place // (_CHECKED - 1) for place in range(_CHECKED)}:
+            sample = images.read(index)
+            ids.class_ids(np.asarray(sample.label), sample.label_place(images.name))
+    return ids, notes
+
+
+def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, tuple[str, ...]]:
+    """The ids that the labels seem to have, and a note on what was assumed.
 
     Masks of 0 and 255 are labels of two classes to those who draw them, but look like labels in which all but the first
     class is ignored. Labels are read until one holds another id, which is the first as a rule.
@@ -23,6 +42,8 @@ def label_ids(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds,
     count = len(classes.every)
     if images.task != "semantic" or classes.ids is not None:
         return LabelIds(count, classes.ids or FROM_ZERO), ()
+    if images.source is not None and images.source.ignore_index is not None:  # which says how they are numbered
+        return LabelIds(count), ()
     first, last = False, False
     for sample in images:
         sample.check_size(images.name)

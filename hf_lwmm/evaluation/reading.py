@@ -72,7 +72,7 @@ def prepare(sample: Sample, plan: ScoringPlan) -> PreparedSample:
         sample.check_size(plan.dataset)
     label = sample.label
     if plan.task == "semantic":
-        label = plan.ids.class_ids(np.asarray(label), f"{plan.dataset}, {sample.name}: its label")
+        label = plan.ids.class_ids(np.asarray(label), sample.label_place(plan.dataset))
     try:
         picture = Picture.of(sample.image, (each for model in plan.models for each in model.members), plan.views)
     except PlanError as error:

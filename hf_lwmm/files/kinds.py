@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 
 HEAD = 512  # bytes that tell a kind
 
@@ -38,6 +39,40 @@ def foreign_kind(head: bytes) -> str | None:
     if head[257:262] == b"ustar":
         return "is a tar archive. Unpack it first (tar -xf)."
     return next((f"{what}. {remedy}" for magic, what, remedy in _MAGIC if head.startswith(magic)), None)
+
+
+# Kinds of files that are something else than weights: text, by the ends of names, and others, by their first bytes.
+_TEXTS = {
+    ".csv": "a table",
+    ".html": "a web page",
+    ".ipynb": "a notebook",
+    ".json": "a JSON document",
+    ".md": "Markdown text, such as a model card",
+    ".py": "Python code",
+    ".toml": "a TOML document",
+    ".yaml": "a YAML document",
+    ".yml": "a YAML document",
+}
+_OTHERS = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"PAR1", "a Parquet table"),
+)
+
+
+def kind_of_other(name: str, head: bytes) -> str | None:
+    """Return what a file that holds no weights is, from its name and first bytes; None if they do not tell."""
+    for magic, what in _OTHERS:
+        if head.startswith(magic):
+            return what
+    try:
+        getincrementaldecoder("utf-8")().decode(head)  # a character may be cut at the end
+    except UnicodeDecodeError:
+        return None
+    return None if b"\0" in head else _TEXTS.get(name[name.rfind(".") :].lower() if "." in name else "", "text")
 
 
 def is_safetensors(head: bytes, size: int) -> bool:

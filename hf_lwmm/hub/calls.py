@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from hf_lwmm.errors import HubError
+from hf_lwmm.files.nearest import nearest_path
 from hf_lwmm.hub.refs import ModelRef
 
 if TYPE_CHECKING:
@@ -135,6 +136,12 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
+def _misspelt(ref: ModelRef) -> str:
+    """A sentence on the local path that a reference may mean, empty if there is none like it."""
+    near = nearest_path(ref.repo_id or "")
+    return f"{ref}: there is no such file or folder; did you mean {near}?" if near else ""
+
+
 @contextlib.contextmanager
 def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
     """Turn the client's errors into a HubError that names the model and says what to do."""
@@ -148,6 +155,8 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
                 f"{ref}: gated. Accept its conditions on its page, then log in with `hf auth login`."
             ) from error
         except errors.RepositoryNotFoundError as error:
+            if near := _misspelt(ref):
+                raise HubError(f"{near} Nor does the Hub show this token a model of that name.") from error
             raise HubError(
                 f"{ref}: no such model on the Hub, or it is private and this token may not read it. "
                 "Check the name, or log in with `hf auth login`."
@@ -156,6 +165,10 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
             raise HubError(f"{ref}: the repository has no revision {ref.revision!r}.") from error
         except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError, errors.OfflineModeIsEnabled) as error:
             what = f"{ref}{f' ({file})' if file else ''}"
+            if near := _misspelt(ref):
+                raise HubError(
+                    f"{near} As a model of the Hub it is not in the cache, and the Hub is out of reach."
+                ) from error
             raise HubError(f"{what}: not in the cache, and the Hub cannot be reached (offline mode?).") from error
         except errors.EntryNotFoundError as error:
             raise HubError(f"{ref}: has no file {file!r} at this revision.") from error

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from hf_lwmm.errors import RefError
+from hf_lwmm.files.nearest import or_nearest
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NO_REVISION = re.compile(r"[\s~^:?*\[\\]|\.\.|^/|/$|//")  # none of these is in the name of a branch or a tag
@@ -104,12 +105,15 @@ def parse_hub_ref(text: str) -> ModelRef:
         raise RefError(f"{text}: not an address of the Hub. Name a model of it as org/name, or give a local path.")
     repo, colon, files = text.partition(":")
     if repo.startswith(("/", ".", "~")) or re.match(r"[A-Za-z]:[\\/]|\\\\", text):
-        raise RefError(f"{text}: there is no such file or folder.")
+        raise RefError(f"{text}: there is no such file or folder.{or_nearest(text)}")
     repo_id, at, revision = repo.partition("@")
     if (at and not revision) or (colon and not files):
         raise RefError(f"{text}: nothing follows the last '@' or ':'. Write org/name@revision:path/in/repo.")
     if not is_repo_id(repo_id):
-        raise RefError(f"{text}: neither a local path nor a Hub model id such as org/name or org/name@revision:file.")
+        raise RefError(
+            f"{text}: neither a local path nor a Hub model id such as org/name or org/name@revision:file."
+            f"{or_nearest(text)}"
+        )
     return ModelRef(repo_id, _revision(revision, text), files=_split_files(files, text))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ _VOID = frozenset({
     "void", "ignore", "ignored", "ignore label", "unlabeled", "unlabelled", "not labeled", "not labelled", "unknown",
     "undefined", "invalid", "none", "no class", "boundary", "border", "don't care", "dont care", "out of roi",
 })  # fmt: skip
+_SHOWN = 5  # unknown ids in a message
+_MOST = 0.5  # part of a label's pixels that tells that it has the raw ids of a data set
 _SIXTEEN_BITS = 65535  # what 16-bit files hold for -1
 
 
@@ -95,11 +97,38 @@ class LabelIds:
             unknown = beyond & (label != -1) & (label != _SIXTEEN_BITS)
             found = np.where(beyond, IGNORE, found)
         if unknown.any():
-            raise DatasetError(
-                f"{where} has the id {int(label[unknown][0])}, but {self._known()}. --protocol names the "
-                f"data set's classes, --ids its raw ids, or how they are numbered ({', '.join(NUMBERINGS)})."
-            )
+            raise DatasetError(f"{where} {self._unfit(label, np.unique(label[unknown]).tolist())}")
         return found.astype(np.uint8)
+
+    def _unfit(self, label: NDArray[Any], unknown: Sequence[int]) -> str:
+        """What is wrong with a label that has unknown ids, and which options would help."""
+        some = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+        wrong = f"has the id{'s' if len(unknown) > 1 else ''} {some}, but {self._known()}."
+        ignored = (
+            f" If it stands for no class, --ignore-index {unknown[0]} leaves it out."
+            if len(unknown) == 1 and unknown[0] >= 0
+            else ""
+        )
+        if fitting := self._fitting(label):
+            return f"{wrong} --ids {' or --ids '.join(fitting)} would fit.{ignored}"
+        return (
+            f"{wrong} --protocol names the data set's classes, --ids its raw ids, or how they are numbered "
+            f"({', '.join(NUMBERINGS)}).{ignored}"
+        )
+
+    def _fitting(self, label: NDArray[Any]) -> list[str]:
+        """The schemes that a label fits: numberings that know all its ids, and raw ids that know most of its pixels."""
+        if ((label < 0) | (label > IGNORE)).any():
+            return []
+        found = []
+        for scheme in NUMBERINGS[: 3 if self.classes == 2 else 2]:
+            if not (LabelIds(self.classes, scheme)._table()[label] == _NO_CLASS).any():
+                found.append(scheme)
+        for labels in label_sets().values():
+            for scheme in labels.ids if len(labels.classes) == self.classes else ():
+                if (labels.table(scheme)[label] != IGNORE).mean() > _MOST and scheme not in found:
+                    found.append(scheme)
+        return found
 
     def _outside(self, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
         outside: NDArray[np.bool_] = (label >= self.classes) & (label != IGNORE)

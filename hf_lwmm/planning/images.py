@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm.errors import DatasetError, HfLwmmError, PlanError
+from hf_lwmm.files.nearest import or_nearest
 from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.options import Options, check_names, option
 
@@ -27,13 +28,16 @@ class ImageSource(Options):
     limit: int | None = option(None, "Use at most this many images.", minimum=1)
     image_column: str | None = option(None, "Column of the images.")
     label_column: str | None = option(None, "Column of the labels.")
-    ids: str | None = option(None, "Ids in label files: cityscapes, gta, ... (raw ids), from-0, from-1 or binary.")
+    ids: str | None = option(None, "Ids in label files: cityscapes, gta, ..., from-0, from-1 or binary.")
+    ignore_index: int | None = option(None, "Id in label files, beside 255, of pixels of no class.", minimum=0)
     streaming: bool = option(False, "Read rows of the Hub as they are needed.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.data:
             raise self.error(f"{self.flag('data')} is missing: org/name on the Hub, or a folder of images.")
+        if self.ignore_index is not None and self.ids == "binary":
+            raise self.error("--ignore-index has no meaning with --ids binary, which has ids for two classes alone.")
 
     def __str__(self) -> str:
         return self.data + (f", split {self.split}" if self.split else "")
@@ -46,7 +50,7 @@ def check_place(data: str) -> None:
         DatasetError: saying what a data set is named by.
     """
     if not Path(data).is_dir() and data.partition("@")[0].count("/") != 1:
-        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].")
+        raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].{or_nearest(data)}")
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ class MergeInputs(Options):
     tuning: Tuning | None = field(default=None)
     target: str | None = option(
         None,
-        "Domain that the merge is for: the anchor's own, a mixture of the models', or a new one. Advice rests on it.",
+        "Domain that the merge is for, on which advice rests.",
         choices=TARGETS,
     )
     full_download: bool = option(False, "Download whole files from the Hub, not only the parts that are read.")

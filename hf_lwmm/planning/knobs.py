@@ -36,7 +36,7 @@ class Knobs(ReadingOptions):
     dtype: str | None = option(
         None, "Type of the written weights; the anchor's own if not given.", choices=[*BY_TORCH_NAME]
     )
-    bn_stats: str = option("linear", "Treatment of BatchNorm's running statistics.", choices=BN_STATS)
+    bn_stats: str = option("linear", "Treatment of BatchNorm's statistics.", choices=BN_STATS)
     bn_mix: float | None = option(
         None,
         "Part of the statistics that recalibrate estimates, the rest being the merged ones; the better of 1 and 0, on "

@@ -31,10 +31,8 @@ class SweepAxes(Options):
     are replaced by those of the axes.
     """
 
-    subsets: str = option(
-        "all", "Models to merge: all subsets of two or more, pairs, or the whole set.", choices=SUBSETS
-    )
-    anchors: str = option("all", "Anchors: all models of a subset in turn, or its first.", choices=ANCHORS)
+    subsets: str = option("all", "Subsets to merge; all are those of two or more.", choices=SUBSETS)
+    anchors: str = option("all", "Anchors: all models of a subset, or its first.", choices=ANCHORS)
     methods: tuple[str, ...] = option(
         (Layerwise.name,),
         "Methods to try, with commas between; auto is the advised one.",
@@ -47,11 +45,11 @@ class SweepAxes(Options):
     )
     ramp: tuple[str, ...] = option(("linear",), "Ramps to try with layerwise.", commas=True)
     bn_stats: tuple[str, ...] = option(
-        ("linear",), "Ways to try for BatchNorm's running statistics.", choices=BN_STATS, commas=True
+        ("linear",), "Treatments of BatchNorm's statistics to try.", choices=BN_STATS, commas=True
     )
     options: tuple[str, ...] = option(
         (),
-        "Values of an option to try, for the methods that have it. Repeatable.",
+        "Values of a method's option to try. Repeatable.",
         name="option",
         metavar="NAME=VALUE,...",
     )

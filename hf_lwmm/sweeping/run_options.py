@@ -11,9 +11,7 @@ from hf_lwmm.options import Options, option, parse_size
 class SweepRun(Options):
     """The options of finding candidates, of confirming the best, and of spreading them over workers."""
 
-    search: int = option(
-        0, "Replace the grid by this many trials of start, alpha and ramp (TPE).", minimum=0, metavar="N"
-    )
+    search: int = option(0, "Try this many start, alpha and ramp in place of the grid (TPE).", minimum=0, metavar="N")
     seed: int = option(0, "Seed of --search.", minimum=0)
     confirm: str | None = option(
         None, "Score the best candidate once more on this split, which did not choose it.", metavar="SPLIT"

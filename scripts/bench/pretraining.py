@@ -22,11 +22,11 @@ from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticS
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.demo.streets import CLASSES, render
 from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
 from hf_lwmm.planning.pretraining import same_pretraining
 from scripts.uda.losses import forward
-from scripts.uda.streets import CLASSES, render
 
 FRAMES, BATCH = 160, 8
 SIZE = (160, 120)  # width, height

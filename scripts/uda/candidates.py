@@ -28,6 +28,7 @@ from hf_lwmm.calibration.measurements import fisher, save_measurements
 from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
+from hf_lwmm.demo.streets import CLASSES, IGNORE
 from hf_lwmm.evaluation.class_map import Logits, best_classes
 from hf_lwmm.evaluation.inference import predict_logits, rows_of_classes
 from hf_lwmm.evaluation.per_image import score
@@ -42,7 +43,6 @@ from hf_lwmm.metrics.classification import average_accuracy
 from hf_lwmm.metrics.panoptic import mean_pq, panoptic_scores
 from hf_lwmm.metrics.semantic import confusion, mean_iou, semantic_counts
 from scripts.uda.data import Frames
-from scripts.uda.streets import CLASSES, IGNORE
 
 log = logging.getLogger("document")
 Counts = NDArray[Any]

@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from scripts.uda.streets import CLASSES, IGNORE, render
+from hf_lwmm.demo import streets
+from hf_lwmm.demo.streets import CLASSES, IGNORE, render
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ def joined(sets: Sequence[Frames]) -> Frames:
 
 
 def _renderer_version() -> str:
-    sources = sorted(Path(__file__).parent.glob("street*.py"))
+    sources = sorted(Path(streets.__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hf_lwmm.demo.streets import CLASSES, IGNORE
 from scripts.uda.data import Batch, jitter
 from scripts.uda.instances import instance_loss
-from scripts.uda.streets import CLASSES, IGNORE
 
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 

@@ -20,10 +20,10 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from hf_lwmm.demo.streets import CLASSES, THINGS
 from hf_lwmm.networks.bottleneck import BottleneckConfig, BottleneckForImageClassification
 from scripts.uda.data import Frames, jitter, rendered
 from scripts.uda.losses import forward
-from scripts.uda.streets import CLASSES, THINGS
 from scripts.uda.train import QUARTERS, save_model
 
 OBJECTS = ("tree", "sign", "fence", "car", "pedestrian", "bicyclist")

@@ -26,6 +26,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel, SegformerConfig, SegformerForSemanticSegmentation
 
+from hf_lwmm.demo.streets import CLASSES
 from hf_lwmm.networks.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
 from hf_lwmm.networks.deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
@@ -33,7 +34,6 @@ from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from scripts.uda.data import Frames, View, draw_batch, folder_of_images, joined, rendered
 from scripts.uda.losses import STRATEGIES, forward
-from scripts.uda.streets import CLASSES
 
 NETWORKS: dict[str, tuple[type, type[PreTrainedModel]]] = {
     "deeplab": (DeepLabV2Config, DeepLabV2ForSemanticSegmentation),

@@ -18,7 +18,7 @@ from torch_files import ordered, storage, tensor, zipped
 
 from hf_lwmm.errors import EXTRAS
 
-MODELS = Path(__file__).parents[2] / "scripts" / "quickstart" / "models"
+MODELS = Path(__file__).parents[2] / "hf_lwmm" / "demo" / "models"
 # Of model.safetensors, when the quick start's models are merged with all defaults.
 MERGED = "f4a341eb66e9038707481d5f737822948ab6aa0e1d9f896dd1122e597e11605e"
 

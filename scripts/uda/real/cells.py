@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 
 import hf_lwmm
 from hf_lwmm.calibration.merged_network import pixels_of
+from hf_lwmm.demo.streets import CLASSES
 from hf_lwmm.evaluation.class_map import best_classes
 from hf_lwmm.evaluation.inference import window_logits
 from hf_lwmm.methods import make_method
@@ -33,7 +34,6 @@ from hf_lwmm.networks.loading import LoadedModel
 from scripts.networks.espnetv2 import s10_camvid
 from scripts.uda.real.films import Film, blocks, read_split
 from scripts.uda.real.train import SETTINGS, checkpoint
-from scripts.uda.streets import CLASSES
 
 START = "start"
 ENSEMBLE = "ensemble"

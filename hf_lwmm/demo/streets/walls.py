@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.uda.street_canvas import BUILDING, FENCE, TREE, Canvas, Colour, Patch, choose, code, grain
+from hf_lwmm.demo.streets.canvas import BUILDING, FENCE, TREE, Canvas, Colour, Patch, choose, code, grain
 
 _WALL, _GLASS, _FRAME, _SHOP, _LEDGE, _ROOF, _FASCIA, _LAMP = range(8)
 

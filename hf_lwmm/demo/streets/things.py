@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scripts.uda.street_canvas import (
+from hf_lwmm.demo.streets.canvas import (
     BICYCLIST,
     CAR,
     PEDESTRIAN,
@@ -188,8 +188,8 @@ def bicyclist(canvas: Canvas, rng: np.random.Generator, x: float, z: float, *, i
         canvas.disc((x, 0.34, z), 0.05, 0.34, TYRE, body)
         canvas.line([(x, 0.4, z), (x, 0.9, z)], 0.08, frame, body)
         for leg in (-1, 1):
-            foot = (x + leg * 0.13, 0.16 + 0.14 * (leg * way + 1), z)
-            canvas.line([(x + leg * 0.09, 0.98, z), (x + leg * 0.17, 0.66, z), foot], 0.14, legs, body)
+            sole = (x + leg * 0.13, 0.16 + 0.14 * (leg * way + 1), z)
+            canvas.line([(x + leg * 0.09, 0.98, z), (x + leg * 0.17, 0.66, z), sole], 0.14, legs, body)
         canvas.polygon([(x - 0.17, 0.9, z), (x + 0.17, 0.9, z), (x + 0.23, 1.46, z), (x - 0.23, 1.46, z)], coat, body)
         for arm in (-1, 1):
             canvas.line([(x + arm * 0.21, 1.4, z), (x + arm * 0.29, 1.05, z)], 0.09, shade(coat, 0.85), body)

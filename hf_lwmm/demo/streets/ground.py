@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from scripts.uda.street_canvas import PAVEMENT, ROAD, TREE, Camera, Colour, choose, code, grain, shade
-from scripts.uda.street_looks import Look
+from hf_lwmm.demo.streets.canvas import PAVEMENT, ROAD, TREE, Camera, Colour, choose, code, grain, shade
+from hf_lwmm.demo.streets.looks import Look
 
 FAR = 120.0  # metres to the end of a street without a crossing
 
@@ -93,12 +93,14 @@ def sky(rng: np.random.Generator, camera: Camera, zenith: Colour, low: Colour, l
     """Return the sky from the top of the image to the horizon, with clouds that flatten: (h, w, 3) float32."""
     height = int(np.clip(np.ceil(camera.horizon), 1, camera.height))
     rows = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    clear = np.float32(zenith) * (1 - rows) + np.float32(low) * rows
+    clear = np.asarray(zenith, np.float32) * (1 - rows) + np.asarray(low, np.float32) * rows
     coarse = Image.fromarray(rng.standard_normal((6, 5), np.float32)).resize((12, 16), Image.Resampling.BICUBIC)
     clouds = np.asarray(coarse) + 0.5 * rng.standard_normal((16, 12), np.float32) - np.float32(rng.uniform(-0.6, 1.2))
     whole = Image.fromarray(clouds).resize((camera.width, height), Image.Resampling.BICUBIC)
     cover = np.clip(np.asarray(whole) * np.float32(look.clouds), 0, 0.85)[..., None]
-    return clear + (np.float32(look.cloud) * np.float32(rng.uniform(0.8, 1.05)) - clear) * cover
+    cloud = np.asarray(look.cloud, np.float32) * np.float32(rng.uniform(0.8, 1.05))
+    seen: np.ndarray = clear + (cloud - clear) * cover
+    return seen
 
 
 def ground(
@@ -130,11 +132,12 @@ def ground(
     asphalt, paving = choose(rng, look.asphalt), choose(rng, look.paving)
     beyond = choose(rng, look.leaves) if street.verge else choose(rng, look.paving)
     marking = choose(rng, look.marking)
-    palette = np.float32((asphalt, paving, beyond, shade(paving, 1.16), marking, choose(rng, ((214, 180, 90),))))
+    yellowish = choose(rng, ((214, 180, 90),))
+    palette = np.asarray((asphalt, paving, beyond, shade(paving, 1.16), marking, yellowish), np.float32)
     clear = np.exp(z / np.float32(-1.4 * look.sight[1]))
     colours = palette.take(parts, axis=0)
     colours *= (_lightness(rng, look, street, parts, x, side, z) * clear)[..., None]
-    colours += np.float32(haze) * (1 - clear[..., None])
+    colours += np.asarray(haze, np.float32) * (1 - clear[..., None])
     flat = code(TREE) if street.verge else code(PAVEMENT)
     codes = np.asarray([code(ROAD), code(PAVEMENT), flat, code(PAVEMENT), code(ROAD), code(ROAD)], np.int32)
     return colours, codes.take(parts)
@@ -168,7 +171,8 @@ def _lightness(
     ragged = np.float32(0.25) * grain(z * 6, x * 9) * (tall.min() < 7)
     shaded = x * street.sun_side + ragged > street.edge - reach
     light *= 1 - np.float32(0.62 * street.sun) * shaded
-    return np.maximum(light, 0.05)
+    floor: np.ndarray = np.maximum(light, 0.05)
+    return floor
 
 
 def _markings(

@@ -1,9 +1,9 @@
-"""Make the quick start's two checkpoints of the benchmark's runs: float16, with a processor and a card.
+"""Make the demo's two checkpoints of the benchmark's runs: float16, with a processor and a card.
 
     python -m scripts.uda.train segformer segformer-gta segformer-night --target ANY --out DIR
-    python -m scripts.quickstart.ship --out DIR
+    python -m scripts.uda.ship --out DIR
 
-The results replace `scripts/quickstart/models/`; scores are on frames that training never saw.
+The results replace `hf_lwmm/demo/models/`; scores are on frames that training never saw.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from transformers import SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from scripts.quickstart.seed import MODELS
+from hf_lwmm.demo import MODELS
+from hf_lwmm.demo.streets import STYLES
 from scripts.uda.data import rendered
-from scripts.uda.streets import STYLES
 from scripts.uda.train import QUARTERS, class_ious
 
 RUNS = {"streets-gta": ("segformer-gta", "gta"), "streets-night": ("segformer-night", "night")}  # run and style

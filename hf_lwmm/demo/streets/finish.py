@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from scripts.uda.street_canvas import ROAD, SKY, Camera, Canvas, glow_of, labels_of
-from scripts.uda.street_looks import Look
+from hf_lwmm.demo.streets.canvas import ROAD, SKY, Camera, Canvas, glow_of, labels_of
+from hf_lwmm.demo.streets.looks import Look
 
 _NOISE = np.random.default_rng(1).standard_normal(1 << 20, np.float32)  # frames start at random places
 _COLD = [round(tone * gain) for gain in (0.86, 0.92, 1.1) for tone in range(256)]
@@ -112,4 +112,6 @@ def _photograph(scene: Image.Image, rng: np.random.Generator, look: Look) -> np.
     start, values = int(rng.integers(len(_NOISE) // 2)), 3 * image.width * image.height
     sensor = np.resize(_NOISE[start : start + values], (image.height, image.width, 3)) * noise
     sensor += np.asarray(image)
-    return np.clip(sensor, 0, 255, out=sensor).astype(np.uint8)
+    np.clip(sensor, 0, 255, out=sensor)
+    noisy: np.ndarray = sensor.astype(np.uint8)
+    return noisy

@@ -54,7 +54,8 @@ def _grain(size: int = 256) -> np.ndarray:
     for cells in (16, 32, 64, 128, 256):
         coarse = Image.fromarray(rng.standard_normal((cells, cells)).astype(np.float32))
         total += np.asarray(coarse.resize((size, size), Image.Resampling.BICUBIC))
-    return (total - total.mean()) / total.std()
+    varied: np.ndarray = (total - total.mean()) / total.std()
+    return varied
 
 
 GRAIN = _grain()
@@ -201,7 +202,9 @@ class Canvas:
         ImageDraw.Draw(mask).polygon([(u - left, v - top) for u, v in flat], fill=int(255 * share))
         self.colours.paste((0, 0, 0), (left, top, right, bottom), mask)
 
-    def stamp(self, sprite: Sprite, foot: Point, wide: float, tall: float, colours: tuple[Colour, Colour], code: int):
+    def stamp(
+        self, sprite: Sprite, foot: Point, wide: float, tall: float, colours: tuple[Colour, Colour], code: int
+    ) -> None:
         """Paint a sprite of `wide` by `tall` metres that stands at `foot`, in a range of colours from dark to light."""
         u, v = self.camera.project(foot)
         scale = self.camera.focal / foot[2]

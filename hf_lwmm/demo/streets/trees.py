@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from scripts.uda.street_canvas import GRAIN, TREE, Canvas, Colour, Sprite, choose, code, shade
+from hf_lwmm.demo.streets.canvas import GRAIN, TREE, Canvas, Colour, Sprite, choose, code, shade
 
 _SIZE = 192  # pixels of a sprite
 _KINDS = 14  # number of sprites of each sort

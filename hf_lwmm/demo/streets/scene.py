@@ -1,7 +1,6 @@
 """Render driving scenes with semantic and instance labels from a seed.
 
     scene = render("gta", seed=7)          # Scene(image, labels, instances), 320x240
-    python -m scripts.uda.streets 12 sheet.png   # a contact sheet of every style
 
 Five styles share one world but differ in camera, palette, light and weather: "gta" (day, photographic), "synthia"
 (raised camera, flat bright colours, 9 of the 11 classes labelled), "night" (rain, lamps and reflections), "evening"
@@ -10,16 +9,15 @@ Five styles share one world but differ in camera, palette, light and weather: "g
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from scripts.uda.street_canvas import (
+from hf_lwmm.demo.streets.canvas import (
     BICYCLIST,
     BUILDING,
     CAR,
@@ -36,10 +34,10 @@ from scripts.uda.street_canvas import (
     instances_of,
     labels_of,
 )
-from scripts.uda.street_finish import finish_by_day, finish_by_night
-from scripts.uda.street_ground import Plot, Street, ground, plan_street, sky
-from scripts.uda.street_looks import LOOKS, Look
-from scripts.uda.street_things import (
+from hf_lwmm.demo.streets.finish import finish_by_day, finish_by_night
+from hf_lwmm.demo.streets.ground import Plot, Street, ground, plan_street, sky
+from hf_lwmm.demo.streets.looks import LOOKS, Look
+from hf_lwmm.demo.streets.things import (
     bicyclist,
     bollard,
     car,
@@ -50,8 +48,8 @@ from scripts.uda.street_things import (
     sign,
     traffic_light,
 )
-from scripts.uda.street_trees import bush, tree
-from scripts.uda.street_walls import facade, paint_facade, paint_fence, paint_hedge, paint_low_wall
+from hf_lwmm.demo.streets.trees import bush, tree
+from hf_lwmm.demo.streets.walls import facade, paint_facade, paint_fence, paint_hedge, paint_low_wall
 
 __all__ = ["CLASSES", "IGNORE", "STYLES", "THINGS", "Scene", "render"]
 
@@ -199,11 +197,11 @@ def _paint_gap(
     for _ in range(rng.integers(1, 6)):
         z, x = max(3.0, float(rng.uniform(plot.near, plot.far))), side * (street.edge + float(rng.uniform(2, 13)))
         if car_park:
-            paint = lambda c, x=x, z=z: crossing_car(c, rng, x, z, instance=next(numbers), paint=look.cars)  # noqa: E731
+            paint: Painter = partial(crossing_car, rng=rng, x=x, z=z, instance=next(numbers), paint=look.cars)
         elif rng.random() < 0.35:
-            paint = lambda c, x=x, z=z: bush(c, rng, x, z, leaves=look.leaves)  # noqa: E731
+            paint = partial(bush, rng=rng, x=x, z=z, leaves=look.leaves)
         else:
-            paint = lambda c, x=x, z=z: tree(c, rng, x, z, leaves=look.leaves, bare=street.bare)  # noqa: E731
+            paint = partial(tree, rng=rng, x=x, z=z, leaves=look.leaves, bare=street.bare)
         things.append((z, paint))
     for _, paint in far_to_near(things):
         paint(canvas)
@@ -234,25 +232,25 @@ def _furniture(rng: np.random.Generator, look: Look, street: Street) -> list[tup
     for side in (-1, 1):
         kerb = side * (street.half + 0.45)
         for z in np.arange(rng.uniform(4, 18), last, spacing):
-            items.append((z, lambda c, x=kerb, z=z: pole(c, rng, x, z, lamp=True, lit=look.night, metal=metal)))
+            items.append((z, partial(pole, rng=rng, x=kerb, z=z, lamp=True, lit=look.night, metal=metal)))
         for z in rng.uniform(5, min(60, last), rng.poisson(2.2)):
-            items.append((z, lambda c, x=kerb, z=z: sign(c, rng, x, z, plates=look.plates)))
+            items.append((z, partial(sign, rng=rng, x=kerb, z=z, plates=look.plates)))
         for z in rng.uniform(5, min(50, last), rng.poisson(0.8)):
-            items.append((z, lambda c, x=kerb, z=z: pole(c, rng, x, z, lamp=False, lit=False, metal=metal)))
+            items.append((z, partial(pole, rng=rng, x=kerb, z=z, lamp=False, lit=False, metal=metal)))
         for z in rng.uniform(6, min(40, last), rng.poisson(0.6)):
-            items.append((z, lambda c, x=side * (street.edge - 0.6), z=z: hoarding(c, rng, x, z)))
+            items.append((z, partial(hoarding, rng=rng, x=side * (street.edge - 0.6), z=z)))
         if rng.random() < 0.25:
             first = rng.uniform(4, 15)
             for z in np.arange(first, min(first + rng.uniform(6, 20), last), rng.uniform(1.5, 2.5)):
-                items.append((z, lambda c, x=kerb, z=z: bollard(c, rng, x, z, metal=metal)))
+                items.append((z, partial(bollard, rng=rng, x=kerb, z=z, metal=metal)))
         if trees:
             for z in np.arange(rng.uniform(6, 16), last, rng.uniform(8, 18)):
                 x = kerb + side * 0.5
-                items.append((z, lambda c, x=x, z=z: tree(c, rng, x, z, leaves=look.leaves, bare=street.bare)))
+                items.append((z, partial(tree, rng=rng, x=x, z=z, leaves=look.leaves, bare=street.bare)))
         if rng.random() < 0.3:
             items.append(_railing(rng, look, kerb - side * 0.2))
         for z in rng.uniform(6, min(45, last), rng.poisson(0.6)):
-            items.append((z, lambda c, x=kerb, z=z: traffic_light(c, rng, x, z, lit=look.night)))
+            items.append((z, partial(traffic_light, rng=rng, x=kerb, z=z, lit=look.night)))
     return items
 
 
@@ -301,22 +299,17 @@ def _traffic(
     for lane, z, oncoming in cars:
         x = lane + rng.uniform(-0.2, 0.2)
         items.append(
-            (z, lambda c, x=x, z=z, o=oncoming: car(
-                c, rng, x, z, instance=next(numbers), paint=look.cars, oncoming=o, lit=look.night))
-        )  # fmt: skip
+            (
+                z,
+                partial(
+                    car, rng=rng, x=x, z=z, instance=next(numbers), paint=look.cars, oncoming=oncoming, lit=look.night
+                ),
+            )
+        )
     for x, z in turning:
-        items.append((z, lambda c, x=x, z=z: crossing_car(c, rng, x, z, instance=next(numbers), paint=look.cars)))
+        items.append((z, partial(crossing_car, rng=rng, x=x, z=z, instance=next(numbers), paint=look.cars)))
     for x, z, across in riders:
-        items.append((z, lambda c, x=x, z=z, a=across: bicyclist(c, rng, x, z, instance=next(numbers), across=a)))
+        items.append((z, partial(bicyclist, rng=rng, x=x, z=z, instance=next(numbers), across=across)))
     for x, z in people:
-        items.append((z, lambda c, x=x, z=z: pedestrian(c, rng, x, z, instance=next(numbers))))
+        items.append((z, partial(pedestrian, rng=rng, x=x, z=z, instance=next(numbers))))
     return [item for item in items if item[0] < last]
-
-
-def _contact_sheet(frames: int, path: Path) -> None:
-    rows = [np.concatenate([render(style, seed).image for seed in range(frames)], 1) for style in STYLES]
-    Image.fromarray(np.concatenate(rows)).save(path)
-
-
-if __name__ == "__main__":
-    _contact_sheet(int(sys.argv[1]), Path(sys.argv[2]))

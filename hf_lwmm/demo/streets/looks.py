@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scripts.uda.street_canvas import Colour
+from hf_lwmm.demo.streets.canvas import Colour
 
 Range = tuple[float, float]
 

@@ -1,0 +1,106 @@
+"""`hf-lwmm demo`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+import hf_lwmm
+from hf_lwmm.cli import options, run_command
+from hf_lwmm.cli.terminal import say
+
+EXAMPLES = """Examples:
+
+hf-lwmm demo
+
+hf-lwmm demo --output tried --port 0 --no-open"""
+
+_A, _B, _MERGED, _DATA = "local/streets-gta", "local/streets-night", "local/streets-gta-lwmm", "local/streets"
+_MERGE = f"merge {_A} {_B} --anchor {_A} --method auto --target new --eval-data {_DATA} --eval-split new --push"
+_SCORE = f"evaluate {_MERGED} {_A} {_B} --data {_DATA} --split"
+_STEPS = (
+    (f"{_A} learned streets by day, {_B} streets at night. Merge them for evening and fog, which neither has seen:",
+     _MERGE),
+    ("The recipe that was pushed with the merge makes the same bytes again:", f"reproduce {_MERGED}"),
+    ("A merge that wins. Each parent knows something about the new streets that the other does not, and the merge "
+     "knows both:", f"{_SCORE} new"),
+    (f"A merge that loses. On streets by day, which {_A} learned, the other parent has nothing to add, and averaging "
+     "only takes away; there, use the model itself:", f"{_SCORE} gta"),
+)  # fmt: skip
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the Hub and the card; made if missing.")] = Path(
+        "hf-lwmm-demo"
+    ),
+    port: options.Port = options.PORT,
+    frames: Annotated[int, typer.Option(min=1, help="Pictures of each style to score on.")] = 16,
+    open_card: Annotated[bool, typer.Option("--open/--no-open", help="Show the card in the browser.")] = True,
+) -> None:
+    """Merge two small models on a local Hub, and score the merge.
+
+    It shows a merge that wins and one that does not. It needs neither a network nor an account, and writes nothing
+    outside its folder.
+    """
+    with hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub:
+        _point_stock_clients(hub.endpoint, hub.token, output / "hf")
+        _fill(frames)
+        for text, command in _STEPS:
+            say(text)
+            say()
+            say(f"$ hf-lwmm {command}")
+            run_command(shlex.split(command))
+            say()
+        page = _card(output / "card")
+    say(f"The card of the merge: {page}")
+    say(f"To look around: hf-lwmm hub serve --root {output / 'hub'}")
+    if open_card and _has_display():
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:
+    """Let the stock clients, which must not be imported yet, talk to this Hub alone and keep their files in `home`."""
+    settings = {"ENDPOINT": endpoint, "TOKEN": token, "HOME": str(home.resolve()), "HUB_OFFLINE": "0"}
+    settings |= {f"HUB_DISABLE_{what}": "1" for what in ("XET", "TELEMETRY", "PROGRESS_BARS")}
+    os.environ.update({f"HF_{name}": value for name, value in settings.items()})
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name, ""), urlsplit(endpoint).hostname)))
+
+
+def _fill(frames: int) -> None:
+    """Put the models and the pictures into the Hub."""
+    import datasets
+    from huggingface_hub import HfApi
+
+    from hf_lwmm import demo
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    api = HfApi()
+    for folder in sorted(demo.MODELS.iterdir()):
+        demo.upload_model(api, folder, "local")
+    api.create_repo(_DATA, repo_type="dataset", exist_ok=True)
+    for split in ("new", "gta"):
+        demo.upload_scenes(_DATA, split, frames)
+    demo.upload_names(api, _DATA)
+
+
+def _card(folder: Path) -> Path:
+    from huggingface_hub import snapshot_download
+
+    from hf_lwmm import demo
+
+    snapshot_download(_MERGED, allow_patterns=["README.md", "plots/*"], local_dir=folder)
+    return demo.write_page(folder / "README.md", _MERGED)
+
+
+def _has_display() -> bool:
+    """True where a browser has a screen to open on."""
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))

@@ -1,0 +1,96 @@
+"""What helps at the prompt: short help in panels, completion, quiet answers, the nearest name."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Run
+
+from hf_lwmm.cli import COMMANDS, load_command
+from hf_lwmm.cli.help import ADVANCED, PANELS
+
+SCREEN = 49  # lines
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "hub"])
+def test_help_fits_a_screen_and_names_the_rest(command: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    code, short, _ = run(command, "--help")
+    assert code == 0 and len(short.splitlines()) <= SCREEN
+    advanced = [each for each in load_command(command).params if getattr(each, "rich_help_panel", None) == ADVANCED]
+    assert (f"Show {len(advanced)} advanced options" in short) == bool(advanced)
+    whole = run(command, "--help-all")[1]
+    for option in advanced:
+        assert f"{option.opts[0]} " in whole and not re.search(rf"^ +{option.opts[0]}\b(?!-)", short, re.MULTILINE)
+
+
+def test_help_stands_in_panels(run: Run) -> None:
+    short = run("merge", "--help")[1]
+    titles = re.findall(r"^([A-Z]\w+):$", short, re.MULTILINE)
+    assert titles[:-1] == [title for title in PANELS if title != ADVANCED] and titles[-1] == "Examples"
+    assert re.search(rf"^{ADVANCED}:$", run("merge", "--help-all")[1], re.MULTILINE)
+
+
+def test_every_panel_is_known() -> None:
+    for command in COMMANDS:
+        assert {getattr(each, "rich_help_panel", None) for each in load_command(command).params} <= {None, *PANELS}
+
+
+def completions(words: str) -> list[str]:
+    """What Bash offers for the last of these words."""
+    environment = {**os.environ, "_HF_LWMM_COMPLETE": "complete_bash", "COMP_WORDS": words}
+    environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+    code = "import sys; sys.argv[0] = 'hf-lwmm'; from hf_lwmm.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_commands_options_and_choices_are_completed() -> None:
+    assert completions("hf-lwmm mer") == ["merge"]
+    assert "--eval-data" in completions("hf-lwmm merge --eval-")
+    assert completions("hf-lwmm merge --method sl") == ["slerp"]
+    assert completions("hf-lwmm plan --head by") == ["by-label"]
+    assert completions("hf-lwmm sweep --methods ties,d") == ["ties,dare"]
+
+
+def test_completion_can_be_installed(run: Run) -> None:
+    assert "--install-completion" in run("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("merge", "a", "b", "--method", "slurp"), "Did you mean slerp?"),
+        (("merge", "a", "b", "--head", "by-lable"), "Did you mean by-label?"),
+        (("merge", "a", "b", "--target", "mixt"), "Did you mean mixed?"),
+        (("mrege", "a", "b"), "Did you mean 'merge'?"),
+    ],
+)
+def test_a_misspelt_choice_is_answered_with_the_nearest(arguments: tuple[str, ...], says: str, run: Run) -> None:
+    code, _, err = run(*arguments)
+    assert code in (1, 2) and says in err
+
+
+def test_the_bare_command_shows_help_on_stdout(run: Run) -> None:
+    code, out, err = run()
+    assert (code, err) == (0, "") and all(line in out for line in COMMANDS.values())
+
+
+def test_the_version_has_a_short_name(run: Run) -> None:
+    assert run("-V") == run("--version") and run("-V")[0] == 0
+
+
+def test_quiet_leaves_the_answer_warnings_and_errors(run: Run, models: list[Path]) -> None:
+    code, out, err = run("merge", *models, "--output", "spoken")
+    assert code == 0 and "Merged 3 models" in out and "Advice:" in err
+    code, out, quiet = run("merge", *models, "-q", "--output", "quiet")
+    assert code == 0 and "Merged 3 models" in out and "Advice:" not in quiet
+    assert [line for line in err.splitlines() if "Warning" in line] == quiet.splitlines()
+    code, _, err = run("merge", *models, "-q", "--output", "quiet")
+    assert code == 1 and err.startswith("Error: ")
