@@ -78,7 +78,8 @@ def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[st
     assert not [part for part in bare_text(parsed.text) if LINKED.search(part)]
     data = parsed.data.to_dict()
     assert data["license"] == "other" and data["license_name"] == names["licence"]
-    assert data.get("datasets", []) == ([names["data"]] if is_repo_id(names["data"]) else [])
+    named = dict.fromkeys((names["data"], names["images"]))  # by the parent, and as images for BatchNorm
+    assert data.get("datasets", []) == [name for name in named if is_repo_id(name)]
     assert data["model-index"][0]["name"] == names["title"]
     assert data["model-index"][0]["results"][0]["metrics"][1]["name"] == f"IoU {names['class']}"
 

@@ -49,7 +49,7 @@ from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
 from hf_lwmm.publishing.plots.layers import plot_layer_weights
 from hf_lwmm.publishing.score_files import examples_note, write_scores
-from hf_lwmm.publishing.superseded import LAYER_PLOT
+from hf_lwmm.publishing.superseded import LAYER_PLOT, SCORE_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
@@ -165,6 +165,7 @@ def merge(
                 report=report,
                 pictures=write_scores(report, folder, undrawn) if report else (),
                 plot=LAYER_PLOT if (folder / LAYER_PLOT).is_file() else "",
+                score_plot=SCORE_PLOT if (folder / SCORE_PLOT).is_file() else "",
                 code=code_files(ready),
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)

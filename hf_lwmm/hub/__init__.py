@@ -1,5 +1,6 @@
 """The Hub: references to models, and reading and pushing through the stock client."""
 
+from hf_lwmm.hub.addresses import data_page, file_address, model_page
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, resolve
 from hf_lwmm.hub.hashes import content_names, file_hashes, sha256, stamp
 from hf_lwmm.hub.local_folder import is_inside
@@ -30,11 +31,14 @@ __all__ = [
     "check_apart",
     "check_push",
     "content_names",
+    "data_page",
     "fetch",
+    "file_address",
     "file_hashes",
     "is_inside",
     "is_repo_id",
     "list_models",
+    "model_page",
     "open_remote",
     "parse_hub_ref",
     "parse_ref",

@@ -18,8 +18,8 @@ from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
 from hf_lwmm.publishing.eval_results import eval_results_name
 
 EVALUATION = "evaluation.json"
-LAYER_PLOT = "plots/layer_weights.png"
-_PICTURE = re.compile(r"plots/(layer_weights|\d\d_[^/]*)\.png")  # the second kind are examples
+LAYER_PLOT, SCORE_PLOT = "plots/layer_weights.png", "plots/scores.png"
+_PICTURE = re.compile(r"plots/(layer_weights|scores|\d\d_[^/]*)\.png")  # the last kind are examples
 _REMEDY = "Delete what is not wanted there, or push to another repository."
 
 
