@@ -95,7 +95,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 @pytest.fixture
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Merge as if matplotlib were not installed, for tests of something else: a plot takes longer than all the rest."""
-    for module in ("hf_lwmm.api.merge", "hf_lwmm.publishing.score_files"):
+    for module in ("hf_lwmm.api.merge", "hf_lwmm.api.merged_files", "hf_lwmm.publishing.score_files"):
         monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
 
 

@@ -63,7 +63,7 @@ def check_network(inputs: MergeInputs) -> None:
         if name in changed:
             raise PlanError(f"inputs.network.{name}: a merge takes it from its knobs, as Knobs({name}=...).")
     if not any((inputs.tune_images, inputs.bn_images, inputs.eval_images, inputs.tuning)):
-        for name in changed:
+        for name in changed.keys() - {"system"}:  # which a configuration may rest on
             raise PlanError(f"{inputs.network.flag(name)} needs --eval-data, --tune-data or --bn-data.")
 
 

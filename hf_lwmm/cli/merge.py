@@ -137,12 +137,11 @@ def merge(
 def _with_recorded_system(
     given: hf_lwmm.NetworkOptions, recorded: str | None, inputs: hf_lwmm.MergeInputs
 ) -> hf_lwmm.NetworkOptions:
-    """Return the given network options with the system that a recipe records, where a network runs or has run."""
+    """Return the given network options with the system that a recipe records."""
     runs = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
-    if inputs.tuning is not None and not runs and (changed := given.changed()):
-        flag = given.flag(next(iter(changed)))
-        raise hf_lwmm.PlanError(f"{flag}: no network runs, since the recipe has the layer weights.")
-    return replace(given, system=given.system or recorded) if runs or inputs.tuning is not None else given
+    if inputs.tuning is not None and not runs and (changed := given.changed().keys() - {"system"}):
+        raise hf_lwmm.PlanError(f"{given.flag(min(changed))}: no network runs, since the recipe has the layer weights.")
+    return replace(given, system=given.system or recorded)
 
 
 def _is_same(file: Path, other: Path) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.companions import CONFIG
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.hub import Source
 from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.planning.hosting import HostedNetwork
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.recipe import Recipe
@@ -42,13 +44,17 @@ _INTENDED = {
 
 @dataclass(frozen=True)
 class CardExtras:
-    """Files beside the card: scores, pictures of examples, plots of layer weights and scores, code of the anchor."""
+    """Files beside the card: scores, pictures of examples, plots of layer weights and scores, code of the anchor.
+
+    `hosted` is what makes the merge a repository that transformers loads, beyond the anchor's files.
+    """
 
     report: EvaluationReport | None = None
     pictures: Sequence[str] = ()
     plot: str = ""
     code: Sequence[str] = ()
     score_plot: str = ""
+    hosted: HostedNetwork | None = None
 
 
 def render_card(
@@ -66,6 +72,7 @@ def render_card(
     Raises:
         CardError: if the metadata is not what the Hub accepts.
     """
+    plan = _described(plan, extras.hosted)
     anchor, tuning, report = plan.anchor, plan.tuning, extras.report
     picture = next((name for name in (*extras.pictures, extras.score_plot, extras.plot) if name), "")
     images = [each for each in (tuning.images if tuning else None, recipe.bn_images) if each is not None]
@@ -109,9 +116,19 @@ def render_card(
         recipe=recipe.to_yaml(),
         code=joined(map(code, extras.code)),
         code_source=_link(anchor.source),
-        usage=usage(anchor, recipe.output, repo_id, title),
+        own_code=joined(map(code, sorted(extras.hosted.code))) if extras.hosted else "",
+        usage=usage(anchor, recipe.output, repo_id, title, processor=extras.hosted is not None),
         command=merge_command(recipe),
     )
+
+
+def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
+    """The plan with the configuration that was written in place of the anchor's."""
+    if hosted is None:
+        return plan
+    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries[CONFIG]})
+    chosen = plan.alignment.anchor
+    return replace(plan, checkpoints=(*plan.checkpoints[:chosen], anchor, *plan.checkpoints[chosen + 1 :]))
 
 
 def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, object]]:
