@@ -17,6 +17,7 @@ from hf_lwmm.hub.pushing import (
 from hf_lwmm.hub.range_requests import RangesRefusedError
 from hf_lwmm.hub.refs import ModelRef, Ref, is_repo_id, parse_hub_ref, parse_ref
 from hf_lwmm.hub.remote_file import RemoteFile, open_remote
+from hf_lwmm.hub.telling_names import telling_names
 
 __all__ = [
     "ListedModel",
@@ -47,5 +48,6 @@ __all__ = [
     "sha256",
     "stamp",
     "target_repo",
+    "telling_names",
     "whoami",
 ]

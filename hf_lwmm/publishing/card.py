@@ -197,7 +197,7 @@ def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, An
 def _link(source: Source) -> Markdown:
     repo_id = source.ref.repo_id
     if repo_id is None:
-        return Markdown(f"{code(source.ref.shown)} (a local file)")
+        return Markdown(f"{code(source.label)} (a local file)")
     found = link(repo_id, hub.model_page(repo_id))
     return Markdown(f"{found} {code('+'.join(source.ref.files))}") if source.ref.files else found
 
