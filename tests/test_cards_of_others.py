@@ -84,11 +84,18 @@ def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[st
     assert data["model-index"][0]["results"][0]["metrics"][1]["name"] == f"IoU {names['class']}"
 
 
+_CONVERTED = (
+    *("title", "source", "architecture", "usage", "classes", "version", "command"),
+    *("parents", "verdict", "recipe", "recipe_file"),
+)
+
+
 @given(text=texts)
 def test_a_converted_card_has_the_structure_that_it_has_with_harmless_names(text: str) -> None:
     def card(word: str) -> str:
-        values = dict.fromkeys(("title", "source", "architecture", "usage", "classes", "version", "command"), word)
-        return render("converted", {"license_name": word}, **values, own_code=True, notes=[word, word])
+        values = dict.fromkeys(_CONVERTED, word)
+        lists = {"notes": [word, word], "pictures": [word]}
+        return render("converted", {"license_name": word}, **values, **lists, own_code=True, merged=True)
 
     assert structure(ModelCard(card(text)).text) == structure(ModelCard(card("word")).text)
     assert ModelCard(card(text)).data.license_name == text
