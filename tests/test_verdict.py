@@ -35,8 +35,8 @@ def sentence(**hits: list[int]) -> str:
 
 
 def test_a_merge_is_taken_where_its_whole_interval_is_above_the_best_parent() -> None:
-    assert sentence(a=[2, 3, 2, 3], b=[1, 1, 1, 1], merge=[8, 9, 8, 9]) == "Take merge: +60.0 (60.0 to 60.0) over a."
-    found = scored(a=[2, 3, 2, 3], merge=[8, 9, 8, 8])
+    assert sentence(a=[2, 3] * 3, b=[1, 1] * 3, merge=[8, 9] * 3) == "Take merge: +60.0 (60.0 to 60.0) over a."
+    found = scored(a=[2, 3] * 4, merge=[8, 8] * 4)
     assert found.verdict is not None and found.verdict.merged and found.verdict.model == "merge"
     assert found.to_dict()["verdict"] == found.verdict.to_dict()
     assert found.to_markdown().endswith(f"\n\n{found.verdict.sentence}")
@@ -45,14 +45,22 @@ def test_a_merge_is_taken_where_its_whole_interval_is_above_the_best_parent() ->
 def test_a_parent_is_kept_where_no_merge_is_shown_to_beat_it() -> None:
     below = "Keep b: no merge beats it (closest merge2, -10.0, -10.0 to -10.0)."
     assert sentence(a=[1, 1], b=[5, 5], merge=[3, 3], merge2=[4, 4]) == below
-    near = sentence(a=[5, 6, 5, 6], merge=[5, 5, 7, 6])
-    assert near == "Keep a: no merge is shown to beat it by these 4 images (closest +2.5, -7.5 to 15.0)."
+    near = sentence(a=[5, 6] * 4, merge=[5, 5, 7, 6] * 2)
+    assert near == "Keep a: no merge is shown to beat it by these 8 images (closest +2.5, -3.8 to 10.0)."
+
+
+def test_a_handful_of_images_shows_nothing() -> None:
+    """Their resamples hold the same few images, so that intervals say more than they know."""
+    few = "Keep a: no merge is shown to beat it by these 5 images, too few to tell (closest +60.0, 60.0 to 60.0)."
+    assert sentence(a=[2] * 5, merge=[8] * 5) == few
+    one = "Take b or a: no difference is shown by this one image, too few to tell (+10.0, 10.0 to 10.0)."
+    assert sentence(a=[1], b=[2]) == one and sentence(a=[2] * 6, merge=[8] * 6).startswith("Take merge: ")
 
 
 def test_without_merges_the_best_is_held_against_the_next() -> None:
-    assert sentence(a=[1, 2], b=[5, 6], ensemble=[9, 9]) == "Take b: +40.0 (40.0 to 40.0) over the next, a."
-    close = "Take b or a: no difference is shown by these 2 images (+5.0, 0.0 to 10.0)."
-    assert sentence(a=[5, 5], b=[5, 6]) == close
+    assert sentence(a=[1, 2] * 3, b=[5, 6] * 3, ensemble=[9, 9] * 3) == "Take b: +40.0 (40.0 to 40.0) over the next, a."
+    close = "Take b or a: no difference is shown by these 6 images (+1.7, 0.0 to 5.0)."
+    assert sentence(a=[5] * 6, b=[5] * 5 + [6]) == close
     assert scored(a=[5, 5]).verdict is None and scored(a=[5, 5], ensemble=[6, 6]).verdict is None
 
 
@@ -122,7 +130,7 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_pat
     )
     assert merged.folder is not None
     loaded = hf_lwmm.load(merged.folder)
-    data = tree(tmp_path / "data", 4)
+    data = tree(tmp_path / "data", 6)
     for path in (data / "images").iterdir():
         picture = Image.open(path)
         outputs = loaded.model(**loaded.image_processor(picture, return_tensors="pt"))

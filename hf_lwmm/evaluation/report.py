@@ -154,7 +154,7 @@ class EvaluationReport:
     classes + 1) counts the pixels of class maps by true and predicted class, and in the last column those taken for any
     other class; None for other tasks. `commit` is that of the data set on the Hub. `best_parent` is the place of the
     model with the highest score among those that are neither merges nor ensembles, None if there is none. `drawn` is
-    what intervals are over, such as "images" or "12 runs of frames".
+    what intervals are over, such as "images" or "12 runs of frames", and `units` is their number.
     """
 
     metric: Metric
@@ -171,13 +171,15 @@ class EvaluationReport:
     examples: tuple[Example, ...] = field(default=(), repr=False)
     best_parent: int | None = None
     drawn: str = "images"
+    units: int = 0
 
     @cached_property
     def verdict(self) -> Verdict | None:
         """What to use by these scores; None for a single model. Ensembles, which are no model to use, do not count."""
         models = [model for model in self.models if model.kind != "ensemble"]
         contenders = [Contender(each.name, each.mean, each.resamples, each.merged) for each in models]
-        return decide(contenders, self.images)
+        drawn = f"{self.images:,} images" if self.drawn == "images" else self.drawn
+        return decide(contenders, self.units or self.images, drawn)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, with scores as fractions, and None for a class that does not occur."""
@@ -354,4 +356,5 @@ def report(
         counts,
         best_parent=best,
         drawn=str(groups) if groups else "images",
+        units=groups.count if groups else counts.shape[1],
     )

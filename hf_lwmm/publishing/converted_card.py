@@ -10,7 +10,7 @@ from hf_lwmm.hub import Source, model_page, parse_hub_ref
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.licences import Licence
-from hf_lwmm.publishing.lineage import CARRIED_RECIPE, Lineage
+from hf_lwmm.publishing.lineage import Lineage
 from hf_lwmm.publishing.rendering import render
 from hf_lwmm.publishing.tasks import TASKS
 from hf_lwmm.publishing.usage import auto_class_usage
@@ -68,7 +68,6 @@ def render_converted_card(
         verdict=lineage.verdict if lineage is not None else "",
         pictures=[name for name in lineage.files if name.endswith(".png")] if lineage is not None else (),
         recipe=lineage.recipe.to_yaml() if lineage is not None else "",
-        recipe_file=CARRIED_RECIPE,
         version=__version__,
         command=convert_command(origin, network),
     )
