@@ -26,7 +26,7 @@ from hf_lwmm.planning.scoring import ScoringOptions
 
 FILE_NAME = "hf_lwmm.yaml"
 SCHEMA = 2
-_FIRST_FORMAT = "safetensors"  # of recipes that do not say
+_FIRST_FORMAT = "safetensors"  # of recipes of merges that do not say
 _NUMBERED = re.compile(r"(.+) \(\d+\)", re.DOTALL)  # as local models of one name are told apart
 
 
@@ -303,7 +303,8 @@ def _hashes(content: Any, where: str) -> dict[str, str]:
 
 
 def _files(content: Mapping[str, Any], name: str) -> FileOptions:
-    given = {"format": content.get("format") or _FIRST_FORMAT, "max_shard_size": content.get("max_shard_size")}
+    written = _FIRST_FORMAT if content.get("output") else FileOptions.format  # else the recipe is written by hand
+    given = {"format": content.get("format") or written, "max_shard_size": content.get("max_shard_size")}
     return FileOptions.read({key: value for key, value in given.items() if value is not None}, name)
 
 

@@ -101,6 +101,7 @@ def render_card(
         knobs=_knobs(plan),
         advised=_advised(plan),
         verdict=report.verdict.sentence if report and report.verdict else "",
+        taken=bool(report and report.verdict and report.verdict.merged),
         result=picture if report else "",
         result_is_example=bool(extras.pictures),
         scores=report.summary if report else "",
