@@ -184,3 +184,32 @@ def test_code_travels_with_a_network_whose_anchor_has_none(tmp_path: Path) -> No
 def test_a_system_is_refused_for_other_networks(files: dict[str, list[Path]], run: Run) -> None:
     code, _, err = run("merge", *files["segformer"], "--system", "advent", "--output", "out")
     assert code == 1 and "--system advent does not apply" in err and not Path("out").exists()
+
+
+def test_running_statistics_are_estimated_under_the_networks_names(
+    files: dict[str, list[Path]], bare: Path, tmp_path: Path
+) -> None:
+    images = hf_lwmm.ImageSource(bare, limit=2)
+    options: dict[str, Any] = {"bn_stats": "recalibrate", "bn_mix": 1.0, "bn_images": images}
+    new = merge(files["segformer"], output=tmp_path / "new", **options)
+    merge(files["segformer"], output=tmp_path / "old", format="safetensors", **options)
+    one, other = (hf_lwmm.load(tmp_path / name).model.state_dict() for name in ("new", "old"))
+    assert one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    plain = hf_lwmm.load(merge(files["segformer"], output=tmp_path / "plain").folder).model.state_dict()
+    mean = "decode_head.batch_norm.running_mean"
+    assert not torch.equal(one[mean], plain[mean]) and new.recipe.bn_images is not None
+
+
+def test_shapes_that_make_no_network_are_merged_under_their_own_names(
+    files: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    """A first patch embedding of no channels has no width that others could be multiples of."""
+    odd = []
+    for number, file in enumerate(files["segformer"]):
+        state = torch.load(file)["state_dict"]
+        name = "backbone.patch_embed1.proj.weight"
+        odd.append(tmp_path / f"{number}.pth")
+        torch.save({**state, name: state[name][:0]}, odd[-1])
+    result = merge(odd, output=tmp_path / "out")
+    assert result.folder is not None and not (result.folder / "config.json").exists()
+    assert name in load_file(result.folder / "model.safetensors")

@@ -166,8 +166,12 @@ class HostedNetwork:
     @property
     def names(self) -> Mapping[str, str]:
         """The names that tensors of the anchor get, of those that stay whole."""
-        tensors = self.conversion.tensors if self.conversion else ()
-        return {each.segments[0].terms[0].tensor: each.name for each in tensors if len(each.segments) == 1}
+        if self.conversion is None:
+            return {}
+        stored = self.conversion.source.tensors
+        terms = {each.name: each.segments[0].terms[0].tensor for each in self.conversion.tensors}
+        sizes = {each.name: each.info.count for each in self.conversion.tensors}
+        return {tensor: name for name, tensor in terms.items() if stored[tensor].count == sizes[name]}
 
     def tensors(self, plan: MergePlan) -> tuple[TensorRecipe, ...]:
         """Return the recipes of a plan's merged tensors under the network's names; they are cut and stacked anew."""
@@ -207,8 +211,8 @@ def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork 
     try:
         fields = kind.fields(anchor.slot_map, classes, system)
         conversion = plan_conversion(anchor, kind.layouts)
-    except LayoutError as error:
-        if system is not None:
+    except Exception as error:  # tensors of impossible shapes fail wherever they are first computed with
+        if system is not None and isinstance(error, LayoutError):
             raise LayoutError(f"{anchor.label}: {error}") from None
         return None
     assumed = fields.get("system") if system is None else None
