@@ -93,6 +93,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.evaluation.overlays import Predictions as Predictions
     from hf_lwmm.evaluation.report import EvaluationReport as EvaluationReport
     from hf_lwmm.evaluation.spec import EvaluationSpec as EvaluationSpec
+    from hf_lwmm.evaluation.verdict import Verdict as Verdict
     from hf_lwmm.hub import ModelRef as ModelRef
     from hf_lwmm.hub import Pushed as Pushed
     from hf_lwmm.hub import PushOptions as PushOptions
@@ -131,6 +132,8 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.planning.recipe import Recipe as Recipe
     from hf_lwmm.planning.recipe import load_recipe as load_recipe
     from hf_lwmm.progress import progress_bar as progress_bar
+    from hf_lwmm.publishing.command import merge_command as merge_command
+    from hf_lwmm.publishing.command import sweep_command as sweep_command
     from hf_lwmm.publishing.places import check_picture_name as check_picture_name
     from hf_lwmm.publishing.places import check_score_plots as check_score_plots
     from hf_lwmm.publishing.places import check_sweep_plots as check_sweep_plots

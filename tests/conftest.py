@@ -95,7 +95,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 @pytest.fixture
 def without_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Merge as if matplotlib were not installed, for tests of something else: a plot takes longer than all the rest."""
-    monkeypatch.setattr("hf_lwmm.api.merge.find_spec", lambda name: None)
+    for module in ("hf_lwmm.api.merge", "hf_lwmm.api.merged_files", "hf_lwmm.publishing.score_files"):
+        monkeypatch.setattr(f"{module}.find_spec", lambda name: None)
 
 
 @pytest.fixture(scope="module")

@@ -67,12 +67,13 @@ def test_pictures_that_cannot_be_drawn_cost_a_note(
         raise ValueError("no font\nhas this glyph")
 
     monkeypatch.setattr(f"hf_lwmm.{failing}", fail)
-    monkeypatch.setattr("hf_lwmm.api.merge.plot_layer_weights", fail)
+    monkeypatch.setattr("hf_lwmm.api.merged_files.plot_layer_weights", fail)
+    monkeypatch.setattr("hf_lwmm.publishing.score_files.plot_class_scores", fail)
     inputs = MergeInputs(eval_images=str(data))
     done = hf_lwmm.merge(models[:2], inputs=inputs, output=tmp_path / "out", evaluation=EvaluationSpec(examples=1))
     assert done.evaluation is not None and (tmp_path / "out" / "evaluation.json").is_file()
     said = [*done.notes, *done.evaluation.notes]
-    assert sum("drawn: ValueError: no font has this glyph" in note for note in said) == 2
+    assert sum("drawn: ValueError: no font has this glyph" in note for note in said) == 3
     assert "plots/" not in done.card
 
 

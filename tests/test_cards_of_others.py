@@ -78,16 +78,24 @@ def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[st
     assert not [part for part in bare_text(parsed.text) if LINKED.search(part)]
     data = parsed.data.to_dict()
     assert data["license"] == "other" and data["license_name"] == names["licence"]
-    assert data.get("datasets", []) == ([names["data"]] if is_repo_id(names["data"]) else [])
+    named = dict.fromkeys((names["data"], names["images"]))  # by the parent, and as images for BatchNorm
+    assert data.get("datasets", []) == [name for name in named if is_repo_id(name)]
     assert data["model-index"][0]["name"] == names["title"]
     assert data["model-index"][0]["results"][0]["metrics"][1]["name"] == f"IoU {names['class']}"
+
+
+_CONVERTED = (
+    *("title", "source", "architecture", "usage", "classes", "version", "command"),
+    *("parents", "verdict", "recipe"),
+)
 
 
 @given(text=texts)
 def test_a_converted_card_has_the_structure_that_it_has_with_harmless_names(text: str) -> None:
     def card(word: str) -> str:
-        values = dict.fromkeys(("title", "source", "architecture", "usage", "classes", "version", "command"), word)
-        return render("converted", {"license_name": word}, **values, own_code=True, notes=[word, word])
+        values = dict.fromkeys(_CONVERTED, word)
+        lists = {"notes": [word, word], "pictures": [word]}
+        return render("converted", {"license_name": word}, **values, **lists, own_code=True, merged=True)
 
     assert structure(ModelCard(card(text)).text) == structure(ModelCard(card("word")).text)
     assert ModelCard(card(text)).data.license_name == text

@@ -46,11 +46,11 @@ def test_the_winner_is_scored_on_a_split_that_did_not_choose_it(world: Path, tmp
         assert each.mean == by_name[each.name].mean
     assert own.to_best == by_name[own.name].to_best
     assert (
-        f"On test (5 images), which did not choose it, {found.best.name} has {100 * own.mean:.2f} mIoU" in found.verdict
+        f"On test (5 images), which did not choose it, {found.best.name} has {100 * own.mean:.2f} mIoU" in found.remarks
     )
-    assert "The best of 3 was chosen by these very scores" in found.verdict
+    assert "The best of 3 was chosen by these very scores" in found.remarks
     plain = hf_lwmm.sweep(models, images, tmp_path / "a.parquet", axes=axes)
-    assert plain.confirmation is None and "score it on other images (--confirm SPLIT)." in plain.verdict
+    assert plain.confirmation is None and "score it on other images (--confirm SPLIT)." in plain.remarks
 
 
 def test_the_command_reports_the_confirmation(world: Path, tmp_path: Path) -> None:

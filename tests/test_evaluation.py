@@ -237,7 +237,8 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(
 
     shown = np.asarray(Image.open(tmp_path / "shown" / f"01_{order[0]}.png"))
     # Image, labels, a model; the other, their ensemble, the difference; the labels are in Cityscapes' colours.
-    assert shown.shape[:2] == (2 * (24 + 270 + 4) - 4, 3 * 364 - 4)
+    key = 4 + 2 * 20  # below the panels: the classes, and what the last one shows
+    assert shown.shape[:2] == (2 * (24 + 270 + 4) - 4 + key, 3 * 364 - 4)
     labels = {tuple(pixel) for pixel in shown[30:285, 370:720].reshape(-1, 3)}
     assert labels <= {tuple(colour) for colour in class_colours(NAMES)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import Run
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from small_networks import LABELS, network, picture, saved, state
+from tiny import segformer, tree
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor, pipeline
 
 import hf_lwmm
@@ -147,3 +149,30 @@ def test_a_merge_of_networks_keeps_the_code_that_travels_with_its_anchor(tmp_pat
     key = "segformer.stages.0.patch_embeddings.proj.weight"
     first, second, both = (state(loaded.model)[key] for loaded in (one, other, merged))
     torch.testing.assert_close(both, (first + second) / 2, rtol=0.02, atol=0.01)
+
+
+def test_a_converted_merge_says_what_the_merge_did(run: Run, without_plots: None, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        segformer(tmp_path / str(seed), seed)
+        (tmp_path / str(seed) / "README.md").write_text("---\nlicense: mit\n---\n")
+    scores = ("--eval-data", tree(tmp_path / "data", 2), "--examples", 1)
+    code, _, err = run("merge", "1", "2", "--output", "merged", *scores)
+    assert code == 0, err
+    code, _, err = run("convert", "merged", "out")
+    assert code == 0, err
+    carried = {path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()}
+    pictures = {path.relative_to("merged").as_posix() for path in Path("merged/plots").iterdir()}
+    assert pictures and {"evaluation.json", "merge.yaml", *pictures} <= carried and "hf_lwmm.yaml" not in carried
+    assert hf_lwmm.load_recipe("out/merge.yaml") == hf_lwmm.load_recipe("merged/hf_lwmm.yaml")
+    before, after = ModelCard.load("merged/README.md"), ModelCard.load("out/README.md")
+    assert "It is a merge of `1`, `2`." in after.text and json_verdict("merged") in after.text
+    assert [each.metric_value for each in after.data.eval_results] == [e.metric_value for e in before.data.eval_results]
+    assert after.data.license == "mit" and after.data.metrics == ["mean_iou"] and "merge" in after.data.tags
+    assert after.data.base_model_relation == "merge" and hf_lwmm.load("out").is_merge
+    (Path("merged") / "hf_lwmm.yaml").write_text("models: 3")  # no recipe
+    assert run("convert", "merged", "again")[0] == 0 and not Path("again/merge.yaml").exists()
+
+
+def json_verdict(folder: str) -> str:
+    verdict: str = json.loads(Path(folder, "evaluation.json").read_text())["verdict"]["sentence"]
+    return verdict

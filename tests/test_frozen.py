@@ -123,6 +123,7 @@ def merged_hash(case: Case, folder: Path) -> str:
         knobs=hf_lwmm.Knobs(method=case.method, **case.knobs),
         inputs=hf_lwmm.MergeInputs(base=base, measurements=tuple(measured)),
         output=folder / "out",
+        writing=hf_lwmm.WriteOptions(format="safetensors"),  # the only one of the first version
     )
     return hashlib.sha256((folder / "out" / "model.safetensors").read_bytes()).hexdigest()
 

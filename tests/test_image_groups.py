@@ -137,7 +137,7 @@ def test_a_merge_is_compared_with_the_best_parent_and_the_anchor() -> None:
     hits = np.array([[5, 6, 5, 6], [8, 8, 7, 9], [9, 8, 8, 9]])
     counts = np.stack([np.stack([hits, 10 - hits, 0 * hits], axis=2)] * 2, axis=2)
     classes = ScoredClasses(NAMES[:2], (0, 1))
-    found = report(METRICS["semantic"], "d", ["a", "b", "merge"], counts, classes, merged=[False, False, True])
+    found = report(METRICS["semantic"], "d", ["a", "b", "merge"], counts, classes, kinds=["model", "model", "merge"])
     assert found.best_parent == 1 and found.models[1].to_best is None and found.models[2].merged
     merge = found.models[2]
     assert merge.to_best == pytest.approx(34 / 40 - 32 / 40) and merge.difference == pytest.approx(34 / 40 - 22 / 40)

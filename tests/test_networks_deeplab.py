@@ -21,13 +21,13 @@ from hf_lwmm.errors import LayoutError, PlanError
 from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification, DeepLabV2Config
 from hf_lwmm.networks import DeepLabV2ForSemanticSegmentation as DeepLabV2
 from hf_lwmm.networks import SegmentationImageProcessor as Processor
-from hf_lwmm.networks.deeplab import SYSTEMS as PARTICULAR
 from hf_lwmm.networks.families import family_of
 from hf_lwmm.networks.from_slots import deeplab_config
 from hf_lwmm.networks.image_processing import as_rgb
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.inputs import SYSTEMS as SYSTEM_NAMES
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.network_fields import SYSTEM_FIELDS as PARTICULAR
 
 CITYSCAPES = [f"class {i}" for i in range(19)]
 

@@ -50,7 +50,7 @@ def test_models_that_number_ids_differently_are_refused_in_any_order(order: tupl
 def test_a_merge_refuses_them_before_it_merges(
     order: tuple[str, ...], world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hf_lwmm.api.merge.write_network", None)
+    monkeypatch.setattr("hf_lwmm.api.merged_files.write_network", None)
     command = ("merge", *paths(world, *order), "--eval-data", world / "data", "--output", tmp_path / "out")
     done = lwmm(*command)
     assert isinstance(done.exception, DatasetError)

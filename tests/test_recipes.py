@@ -178,9 +178,12 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
         read_recipe(text)
 
 
-def test_a_recorded_system_matters_only_where_networks_run() -> None:
-    recipe = read_recipe(yaml.safe_dump({"models": ["org/a", "org/b"], "system": "diga"}))
+def test_a_recorded_system_matters_only_where_networks_run_or_are_described() -> None:
+    content = {"models": ["org/a", "org/b"], "system": "diga", "output": {"model.safetensors": "0" * 64}}
+    recipe = read_recipe(yaml.safe_dump(content))
     assert recipe.system == "diga" and recipe.inputs == hf_lwmm.MergeInputs()
+    described = read_recipe(yaml.safe_dump({**content, "format": "transformers"}))
+    assert described.inputs.network.system == "diga"
     tuned = read_recipe(
         yaml.safe_dump({"models": ["org/a"], "system": "diga", "tuning": {"rows": [{"to": 1, "weights": [1]}]}})
     )

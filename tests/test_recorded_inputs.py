@@ -12,6 +12,7 @@ from manifests import write
 from merged import tiny
 
 import hf_lwmm
+from hf_lwmm.hub import telling_names
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 
@@ -90,3 +91,43 @@ def test_what_is_no_id_of_a_licence_is_refused(licence: str, run: Run, folders: 
         code, _, err = run(*command, "--license", licence)
         assert code == 1 and "is not the id of a licence" in err and not Path("out").exists()
     assert run("merge", *folders, "--output", "out", "--license", "CC-BY-NC-4.0")[0] == 0
+
+
+# Local models, told apart by their folders and found again by their content
+
+
+def test_labels_tell_models_of_one_name_apart(run: Run, folders: list[Path]) -> None:
+    code, out, err = run("plan", *folders)
+    assert code == 0 and "1. 1/best (anchor)" in out and "2. 2/best:" in out, err
+    code, out, _ = run("diff", *folders)
+    assert code == 0 and "1/best" in out and "2/best" in out
+    assert run("merge", *folders, "--output", "out")[0] == 0
+    card = Path("out/README.md").read_text()
+    assert "| `1/best` (a local file) **(anchor)** |" in card and str(folders[0].parent.parent) not in card
+
+
+def test_a_local_model_is_called_by_no_more_folders_than_it_takes(tmp_path: Path) -> None:
+    refs = [hf_lwmm.ModelRef(path=tmp_path / name) for name in ("x/run/best", "y/run/best", "best", "other")]
+    same = hf_lwmm.ModelRef(path=tmp_path / "other")
+    names = telling_names([*refs, same, hf_lwmm.ModelRef("org/best")])
+    assert names == ("x/run/best", "y/run/best", f"{tmp_path.name}/best", "", "", "")
+    whole = [hf_lwmm.ModelRef(path=Path(name)) for name in ("/best", "/a/best")]
+    assert telling_names(whole) == ("/best", "a/best")
+
+
+def test_a_merge_of_local_models_is_reproduced_with_them_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
+    assert run("merge", *folders, "--anchor", folders[1], "--output", "out")[0] == 0
+    code, _, err = run("reproduce", "out")
+    assert code == 1 and "best, best (2) was a local file. If you have it, name it: --models PATH" in err
+    moved = tmp_path / "moved"
+    folders[0].rename(moved)
+    code, out, err = run("reproduce", "out", "--models", folders[1], "--models", moved)  # in any order
+    assert code == 0 and "the bytes agree" in out, err
+    write(tmp_path / "other.safetensors", tiny(3))
+    code, _, err = run(
+        "reproduce", "out", *(part for path in (moved, folders[1], "other.safetensors") for part in ("--models", path))
+    )
+    assert code == 1 and "other.safetensors is none of its models" in err
+    write(moved / "model.safetensors", tiny(4))
+    code, _, err = run("reproduce", "out", "--models", moved, "--models", folders[1])
+    assert code == 1 and "best was a local file" in err

@@ -1,4 +1,4 @@
-"""A merge's tensors have the names in the anchor's file, so that whatever loads the anchor loads the merge."""
+"""`--format safetensors`: the names in the anchor's file, so that whatever loads the anchor loads the merge."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def under(prefix: str, state: State) -> dict[str, torch.Tensor]:
 
 
 def written(models: list[Path], folder: Path, **options: object) -> tuple[State, tuple[str, ...]]:
-    result = merge(models, method="isotropic", output=folder, **options)
+    result = merge(models, method="isotropic", output=folder, format="safetensors", **options)
     return load_file(folder / "model.safetensors"), result.notes
 
 
@@ -125,8 +125,15 @@ def test_a_merge_under_wrapped_names_is_run_as_any_other(
         models = [tmp_path / f"{name}.safetensors"] * 2
         images = {"eval_images": ImageSource(data), "bn_images": ImageSource(data, split="validation", limit=2)}
         output = tmp_path / f"{name} out"
+        labels = (",".join(NAMES),)
         result = merge(
-            models, output=output, branch=chosen, labels=(",".join(NAMES),), bn_stats="recalibrate", **images
+            models,
+            output=output,
+            branch=chosen,
+            labels=labels,
+            bn_stats="recalibrate",
+            format="safetensors",
+            **images,
         )
         assert result.evaluation is not None
         found.append((load_file(output / "model.safetensors"), [each.mean for each in result.evaluation.models]))

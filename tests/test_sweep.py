@@ -368,13 +368,15 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     command += ["--output", str(tmp_path / "r.parquet")]
     done = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "r.md")])
     assert done.exit_code == 0, done.output
-    assert done.stdout == (tmp_path / "r.md").read_text() and "| rank | candidate | mIoU |" in done.stdout
+    *report, verdict = (tmp_path / "r.md").read_text().rstrip().split("\n\n")
+    assert [part in done.stdout for part in report] == [True] * 3 and f"\n\n{verdict}\n  hf-lwmm " in done.stdout
+    assert "| rank | candidate | mIoU |" in done.stdout
     assert "6 candidates on 1 images" in done.stdout and "slerp of one*, two, t=0.4" in done.stdout
     again = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "plots")])
     assert sorted(path.name for path in (tmp_path / "plots").iterdir()) == ["start.png", "subsets.png"]
     found = json.loads(again.stdout)
     assert [entry["rank"] for entry in found["candidates"]] == list(range(1, 7))
-    assert found["models"] == ["one", "two"] and "optimistic" in found["verdict"]
+    assert found["models"] == ["one", "two"] and "optimistic" in found["remarks"]
     # The same from Python, where nothing is said of what the command line has defaults for, scores nothing again.
     counted: list[int] = []
     hf_lwmm.sweep(

@@ -68,13 +68,13 @@ def ranked(*hits: list[int]) -> SweepReport:
 def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
     near = ranked([5, 6, 5, 6], [1, 1, 1, 1], [6, 5, 6, 6], [5, 6, 6, 5])
     assert near.best.name == "layerwise of a*, b, start=0.2" and near.rows[1].ties_with_best
-    assert "these images do not tell them apart" in near.verdict
-    assert "2 candidates are not distinguishable from the best (marked =)" in near.verdict
-    assert "The best of 4 was chosen by these very scores" in near.verdict
+    assert "these images do not tell them apart" in near.remarks
+    assert "2 candidates are not distinguishable from the best (marked =)" in near.remarks
+    assert "The best of 4 was chosen by these very scores" in near.remarks
     assert [cells[0] for cells in near.cells()] == ["1", "2 =", "3 =", "4"]
     assert not near.rows[-1].ties_with_best and "- no (layerwise of a, b*)" in near.to_markdown()
     far = ranked([2, 2, 3, 2], [1, 1, 1, 1], [8, 9, 8, 9])
-    assert "tell them apart" not in far.verdict and "leads a by" in far.verdict
+    assert "tell them apart" not in far.remarks and "leads a by" in far.remarks
     assert far.rows[1].difference is None and far.best.difference == pytest.approx(34 / 40 - 9 / 40)
     assert far.rows[1].to_anchor is None and near.best.to_anchor == pytest.approx(23 / 40 - 22 / 40)
     assert near.best.to_anchor_interval is not None and near.best.to_anchor_interval.low <= 0.025

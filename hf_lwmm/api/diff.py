@@ -75,9 +75,10 @@ def diff(
         hub.resolve(parse_ref(base))
     with contextlib.ExitStack() as stack:
         opened = []
-        for done, ref in enumerate((first, second)):
+        refs = [parse_ref(ref) for ref in (first, second)]
+        for done, (ref, name) in enumerate(zip(refs, hub.telling_names(refs), strict=True)):
             progress("Reading headers", done, 2)
-            checkpoint = open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch, headers_only=True)
+            checkpoint = open_checkpoint(replace(hub.resolve(ref), name=name), branch=branch, headers_only=True)
             stack.callback(checkpoint.close)
             opened.append(checkpoint)
         known = known_of(opened, 0, target, has_base=base is not None)
@@ -103,7 +104,8 @@ def diff_headers(first: Ref, second: Ref, *, branch: str = "student") -> HeaderD
     """
     with contextlib.ExitStack() as stack:
         opened = []
-        for ref in (first, second):
-            opened.append(open_checkpoint(hub.resolve(parse_ref(ref)), branch=branch, headers_only=True))
+        refs = [parse_ref(ref) for ref in (first, second)]
+        for ref, name in zip(refs, hub.telling_names(refs), strict=True):
+            opened.append(open_checkpoint(replace(hub.resolve(ref), name=name), branch=branch, headers_only=True))
             stack.callback(opened[-1].close)
         return compare_headers(*opened)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.errors import naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.hub.refs import Ref
+from hf_lwmm.hub.refs import Ref, parse_ref
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.progress import Progress, silent
@@ -56,5 +57,10 @@ def evaluate(
     from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
     from hf_lwmm.networks.loading import LoadedModel, load
 
-    loaded = [each if isinstance(each, LoadedModel) else load(each, network) for each in models]
+    refs = [each.source.ref if isinstance(each, LoadedModel) else parse_ref(each) for each in models]
+    names = hub.telling_names(refs)
+    loaded = [
+        each if isinstance(each, LoadedModel) else load(each, network, name)
+        for each, name in zip(models, names, strict=True)
+    ]
     return evaluate_networks(loaded, source, evaluation, progress=progress)

@@ -12,12 +12,13 @@ from hf_lwmm.api.load import load
 from hf_lwmm.api.push import push_or_keep
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
-from hf_lwmm.hub import Pushed, PushOptions, Ref, parse_ref
+from hf_lwmm.hub import Pushed, PushOptions, Ref, Source, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.converted_card import render_converted_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
+from hf_lwmm.publishing.lineage import CARRIED_RECIPE, Lineage, lineage_of
 
 if TYPE_CHECKING:
     from hf_lwmm.networks.loading import LoadedModel
@@ -44,6 +45,8 @@ def export(
     progress: Progress = silent,
 ) -> Export:
     """Write a model as a network with its configuration, image processor, code and card, and push it.
+
+    Of a merge, scores, pictures and the recipe come along, the latter as `merge.yaml`.
 
     Args:
         model: a reference, as for `merge`.
@@ -81,9 +84,20 @@ def export(
     with atomic(target) as folder:
         loaded.save(folder)
         title = repo_id or (path.name if path else ref.name)
-        card = render_converted_card(loaded, network, licence.licence, title)
+        lineage = lineage_of(loaded.source)
+        if lineage is not None:
+            _carry(loaded.source, lineage, folder)
+        card = render_converted_card(loaded, network, licence.licence, title, lineage)
         (folder / "README.md").write_text(card, encoding="utf-8")
         pushed = send(folder, temporary=True) if path is None else None
     if path is not None:
         pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished folder
     return Export(loaded, path, pushed, (*loaded.notes, *licence.warnings))
+
+
+def _carry(source: Source, lineage: Lineage, folder: Path) -> None:
+    """Copy what a merge says of itself."""
+    for name in lineage.files:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(hub.fetch(source, name).read_bytes())
+    (folder / CARRIED_RECIPE).write_text(lineage.recipe.to_yaml(), encoding="utf-8")

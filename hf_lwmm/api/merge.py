@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,44 +11,39 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
+from hf_lwmm.api.merged_files import drawn, write_model
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
-from hf_lwmm.api.push import files_in, push_or_keep
+from hf_lwmm.api.push import push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.engine.network_folder import (
-    as_anchor_files,
     check_format,
     code_files,
-    names_for_loaders,
     names_note,
-    write_network,
 )
 from hf_lwmm.engine.write_options import WriteOptions
-from hf_lwmm.errors import PlanError, naming_extras, noting
+from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic
-from hf_lwmm.files.syncing import sync_all
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref
 from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.bn_distance import bn_warnings
-from hf_lwmm.planning.file_options import FileOptions
-from hf_lwmm.planning.images import ImageProvenance, check_place, naming_options
+from hf_lwmm.planning.hosting import host
+from hf_lwmm.planning.images import check_place, naming_options
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.preparation import preparation_warnings
-from hf_lwmm.planning.pretraining import pretraining_warnings
 from hf_lwmm.planning.provenance import check_measurements
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
+from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.planning.recorded import other_inputs, other_output
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
-from hf_lwmm.publishing.plots.layers import plot_layer_weights
 from hf_lwmm.publishing.score_files import examples_note, write_scores
-from hf_lwmm.publishing.superseded import LAYER_PLOT
+from hf_lwmm.publishing.superseded import LAYER_PLOT, SCORE_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
@@ -146,26 +140,29 @@ def merge(
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         drawing: Future[bytes | None] | None = None
         if any(checkpoint.recorded for checkpoint in decided.sources) and not decided.undecided:
-            drawing = in_background(lambda: _drawn(decided))  # while the line is busy
+            drawing = in_background(lambda: drawn(decided))  # while the line is busy
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
         measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
         doubts = (*measured, *prepared, *bn_warnings(opened))
         _check_numbering(opened, inputs, evaluation)
+        hosted = host(opened, inputs.network.system) if writing.format == "transformers" else None
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
             folder.mkdir()
             title = repo_id or (path.name if path else "")
             undrawn: list[str] = []
-            written = _write_model(ready, folder, inputs, writing, evaluation, undrawn, progress, drawing)
+            written = write_model(ready, hosted, folder, inputs, writing, evaluation, undrawn, progress, drawing)
             ready, recipe = written.plan, written.recipe
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
                 report=report,
                 pictures=write_scores(report, folder, undrawn) if report else (),
                 plot=LAYER_PLOT if (folder / LAYER_PLOT).is_file() else "",
+                score_plot=SCORE_PLOT if (folder / SCORE_PLOT).is_file() else "",
                 code=code_files(ready),
+                hosted=hosted,
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)
             (folder / "README.md").write_text(card, encoding="utf-8")
@@ -173,18 +170,12 @@ def merge(
         if path is not None:
             pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished merge
     warnings = (*_duplicates(ready.checkpoints), *doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
-    named = names_note(ready.anchor) if writing.format != "torch" else ()
+    renamed = hosted is not None and hosted.conversion is not None
+    named = names_note(ready.anchor) if writing.format != "torch" and not renamed else ()
+    described = hosted.notes if hosted is not None else ()
     left_out = examples_note(report) if report else ()
-    notes = (*_notes(ready, extras), *named, *written.notes, *undrawn, *left_out)
+    notes = (*_notes(ready, extras), *named, *described, *written.notes, *undrawn, *left_out)
     return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
-
-
-def _drawn(plan: MergePlan) -> bytes | None:
-    """The plot of the layer weights as a PNG; None if the method has none, or matplotlib is not installed."""
-    if plan.layer_weights is None or not find_spec("matplotlib"):
-        return None
-    plot_layer_weights(plan, file := io.BytesIO())
-    return file.getvalue()
 
 
 def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
@@ -246,118 +237,6 @@ def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, pr
     assert inputs.tune_images is not None
     with naming_options("tune"):
         return tune(ready, inputs.tune_images, network=inputs.network, evaluation=evaluation, progress=progress)
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A merge in its folder: its plan with what was decided about running statistics, and notes on that decision.
-
-    `doubts` are warnings about models of different pre-training.
-    """
-
-    plan: MergePlan
-    recipe: Recipe
-    notes: tuple[str, ...]
-    doubts: tuple[str, ...]
-
-
-def _write_model(
-    ready: MergePlan,
-    folder: Path,
-    inputs: MergeInputs,
-    writing: WriteOptions,
-    evaluation: EvaluationSpec,
-    undrawn: list[str],
-    progress: Progress,
-    drawing: Future[bytes | None] | None,
-) -> _Written:
-    """Write the merged tensors and everything beside them that makes a model repository, but the card.
-
-    A note is added to `undrawn` if the plot cannot be drawn. `drawing` is the plot if it was begun already.
-    """
-    with ThreadPoolExecutor(3) as pool:
-        paths = tuple(checkpoint.paths for checkpoint in ready.sources)
-        recorded = tuple(checkpoint.recorded for checkpoint in ready.sources)
-        hashing = pool.submit(_input_hashes, paths, recorded)
-        # A copy of the anchor's torch file has its names anyway.
-        names = {} if writing.format == "torch" else names_for_loaders(ready.anchor)
-        weights = write_network(ready, folder, names=names, writing=writing, progress=progress)
-        ready, bn_images, bn_notes = _recalibrated(ready, folder, names, inputs, evaluation, progress)
-        if writing.format == "torch":
-            weights = as_anchor_files(ready, folder, weights)
-        outputs = pool.submit(hub.file_hashes, {name: folder / name for name in weights})
-        synced = pool.submit(_sync, folder, weights)
-        # The rest keeps the interpreter busy. That would hold up the merge, whose threads need it for each chunk, but
-        # not hashing and syncing, which hardly need it.
-        beside = hub.file_hashes({name: folder / name for name in files_in(folder) if name not in weights})
-        with noting(f"{LAYER_PLOT} was not drawn", undrawn):
-            if (picture := drawing.result() if drawing is not None else _drawn(ready)) is not None:
-                (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
-                (folder / LAYER_PLOT).write_bytes(picture)
-        unlike = pretraining_warnings(ready)
-        synced.result()
-        hashes = hashing.result()
-        for checkpoint in ready.sources:
-            checkpoint.check_unchanged()  # of other content than that which was merged, the hashes would be wrong
-        recipe = recipe_of(
-            ready,
-            hashes,
-            outputs.result(),
-            beside=beside,
-            recorded=tuple(map(tuple, recorded)),
-            files=FileOptions(writing.format, writing.max_shard_size),
-            bn_images=bn_images,
-            system=inputs.network.system,
-        )
-    (folder / FILE_NAME).write_text(recipe.to_yaml(), encoding="utf-8")
-    return _Written(ready, recipe, bn_notes, unlike)
-
-
-def _sync(folder: Path, names: Sequence[str]) -> None:
-    for name in names:
-        sync_all(folder / name)
-
-
-def _input_hashes(
-    paths: Sequence[Mapping[str, Path]], recorded: Sequence[Mapping[str, str]]
-) -> tuple[Mapping[str, str], ...]:
-    digests = hub.file_hashes({(i, name): path for i, own in enumerate(paths) for name, path in own.items()})
-    return tuple({**{n: digests[i, n] for n in paths[i]}, **known} for i, known in enumerate(recorded))
-
-
-def _recalibrated(
-    ready: MergePlan,
-    folder: Path,
-    names: Mapping[str, str],
-    inputs: MergeInputs,
-    evaluation: EvaluationSpec,
-    progress: Progress,
-) -> tuple[MergePlan, ImageProvenance | None, tuple[str, ...]]:
-    """Estimate BatchNorm's statistics in the files written with these names if they are to be.
-
-    Returns:
-        The plan with the part of the estimates that went in, the images that they are of, and notes. Where the merged
-        statistics were kept, the plan is one that merges them, and there are no images.
-    """
-    if ready.knobs.bn_stats != "recalibrate":
-        return ready, None, ()
-    with naming_extras("--bn-stats recalibrate", images=True):
-        from hf_lwmm.calibration.batchnorm import recalibrate
-
-    assert inputs.bn_images is not None
-    with naming_options("bn"):
-        found = recalibrate(
-            ready,
-            folder,
-            inputs.bn_images,
-            names=names,
-            network=inputs.network,
-            evaluation=evaluation,
-            progress=progress,
-        )
-    if found.mix == 0:
-        return replace(ready, knobs=replace(ready.knobs, bn_stats="linear", bn_mix=None)), None, found.notes
-    return replace(ready, knobs=replace(ready.knobs, bn_mix=found.mix)), found.images, found.notes
 
 
 def _evaluate(

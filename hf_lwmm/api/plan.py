@@ -67,7 +67,7 @@ def check_network(inputs: MergeInputs) -> None:
         if name in changed:
             raise PlanError(f"inputs.network.{name}: a merge takes it from its knobs, as Knobs({name}=...).")
     if not any((inputs.tune_images, inputs.bn_images, inputs.eval_images, inputs.tuning)):
-        for name in changed:
+        for name in changed.keys() - {"system"}:  # which a configuration may rest on
             raise PlanError(f"{inputs.network.flag(name)} needs --eval-data, --tune-data or --bn-data.")
 
 
@@ -106,11 +106,12 @@ def _open_all(
 ) -> None:
     """Open checkpoints, append to `opened` those that could be opened, and raise the first error that there was."""
 
-    def opener(ref: ModelRef, branch: str | None) -> Callable[[], Checkpoint]:
-        return lambda: open_checkpoint(hub.resolve(ref), branch=branch, headers_only=headers_only)
+    def opener(ref: ModelRef, branch: str | None, name: str) -> Callable[[], Checkpoint]:
+        return lambda: open_checkpoint(replace(hub.resolve(ref), name=name), branch=branch, headers_only=headers_only)
 
     failed = None
-    for outcome in concurrently([opener(ref, branch) for ref, branch in wanted]):
+    names = hub.telling_names([ref for ref, _ in wanted])
+    for outcome in concurrently([opener(ref, branch, name) for (ref, branch), name in zip(wanted, names, strict=True)]):
         progress("Reading headers", len(opened), len(wanted))
         if (error := outcome.exception()) is None:
             opened.append(outcome.result())

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hf_lwmm import hub
+from hf_lwmm.api.local_models import local_models
 from hf_lwmm.api.merge import merge
 from hf_lwmm.checkpoints.companions import loaded_beside, other_weights, read_config
 from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
 from hf_lwmm.files.scratch import scratch_folder
-from hf_lwmm.hub import Ref, Source, parse_hub_ref, parse_ref
+from hf_lwmm.hub import ModelRef, Ref, Source, parse_hub_ref, parse_ref
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
 from hf_lwmm.progress import Progress, silent
 
@@ -36,16 +37,17 @@ class Reproduction:
     why: str = ""
 
 
-def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
+def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = silent) -> Reproduction:
     """Merge again what a merged repository records, at the same commits, and compare the bytes.
 
-    Nothing on this machine is read that the recipe names: models, measurements and images are the Hub's.
+    Nothing on this machine is read that the recipe names: models, measurements and images are the Hub's. What was local
+    is looked for, by its content, among `models`, which are files and folders of this machine.
 
     Layer weights that were decided on images are taken from the recipe. BatchNorm's statistics that were estimated on
     images are estimated again, with floating-point sums that may end in other bits on another machine.
 
     Raises:
-        PlanError: if it has no recipe, or a parent was a local file.
+        PlanError: if it has no recipe, or a parent was a local file that is not among `models`, or one of these none.
         RefError: if the recipe names a path, or a file is named in `repo`.
         HubError: if a parent is gone.
     """
@@ -56,8 +58,7 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
     if FILE_NAME not in source.files:
         raise PlanError(f"{source.label}: has no {FILE_NAME}, so it was not made by hf-lwmm.")
     recipe = load_recipe(hub.fetch(source, FILE_NAME), f"{source.label}:{FILE_NAME}")
-    if recipe.local:
-        raise PlanError(f"{source.label}: cannot be made again from here: {', '.join(recipe.local)} was a local file.")
+    local = local_models(recipe, [parse_ref(model) for model in models], source.label)
     if recipe.bn_images is not None and recipe.bn_images.local:
         raise PlanError(
             f"{source.label}: cannot be made again from here: BatchNorm's statistics were estimated on the images of "
@@ -68,18 +69,21 @@ def reproduce(repo: Ref, *, progress: Progress = silent) -> Reproduction:
             f"{source.label}: the folder {recipe.bn_images.data} has the name of a data set of its recipe. Run this in "
             "another folder."
         )
-    models = [parse_hub_ref(model) for model in recipe.models]
+
+    def found(name: str) -> ModelRef:
+        return local[name] if name in local else parse_hub_ref(name)
+
     inputs = replace(
         recipe.inputs,
-        base=parse_hub_ref(recipe.base) if recipe.base else None,
-        measurements=tuple(map(parse_hub_ref, recipe.measurements)),
+        base=found(recipe.base) if recipe.base else None,
+        measurements=tuple(map(found, recipe.measurements)),
     )
     recorded = {**recipe.output, **(recipe.beside or {})}
     stored = hub.file_hashes({name: hub.fetch(source, name) for name in recorded if name in source.files})
     with scratch_folder() as folder:
         again = merge(
-            models,
-            parse_hub_ref(recipe.anchor),
+            [found(model) for model in recipe.models],
+            found(recipe.anchor),
             knobs=recipe.knobs,
             inputs=inputs,
             output=folder / "again",

@@ -10,7 +10,16 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.terminal import note, notes, print_json, print_markdown, progress_bar, say
+from hf_lwmm.cli.terminal import (
+    command_line,
+    note,
+    notes,
+    print_json,
+    print_table,
+    print_verdict,
+    progress_bar,
+    say,
+)
 
 EXAMPLES = """Examples:
 
@@ -70,9 +79,24 @@ def evaluate(
     if as_json:
         print_json(found.to_dict())
     else:
-        print_markdown(found.to_markdown())
+        say(found.summary)
+        say()
+        print_table(*found.of_models())
+        say()
+        print_table(*found.of_classes())
         say()
         say(f"{found.images_per_second:.2f} images/s")
+        print_verdict(found.verdict, _next(found, models or []))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in (*hf_lwmm.save_score_plots(found, folder), *hf_lwmm.save_examples(found, folder)):
             note(f"Drew {path}")
+
+
+def _next(found: hf_lwmm.EvaluationReport, models: list[str]) -> str:
+    """The command that follows from the verdict; empty if none does."""
+    if found.verdict is None:
+        return ""
+    chosen = models[[model.name for model in found.models].index(found.verdict.model)]
+    if found.verdict.merged and Path(chosen).is_dir():
+        return command_line("push", chosen, Path(chosen).resolve().name)
+    return command_line("predict", chosen, "PICTURE") if found.metric.task in ("semantic", "panoptic") else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -12,7 +13,18 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
-from hf_lwmm.cli.terminal import note, notes, print_json, print_pushed, progress_bar, say, warn
+from hf_lwmm.cli.terminal import (
+    command_line,
+    note,
+    notes,
+    print_json,
+    print_pushed,
+    print_table,
+    print_verdict,
+    progress_bar,
+    say,
+    warn,
+)
 
 EXAMPLES = """Examples:
 
@@ -139,17 +151,18 @@ def merge(
     else:
         _print(result)
     print_pushed(result.pushed, quiet=as_json)
+    if result.evaluation is not None and not as_json:
+        print_verdict(result.evaluation.verdict, _next(result, sources, eval_images, evaluation))
 
 
 def _with_recorded_system(
     given: hf_lwmm.NetworkOptions, recorded: str | None, inputs: hf_lwmm.MergeInputs
 ) -> hf_lwmm.NetworkOptions:
-    """Return the given network options with the system that a recipe records, where a network runs or has run."""
+    """Return the given network options with the system that a recipe records."""
     runs = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
-    if inputs.tuning is not None and not runs and (changed := given.changed()):
-        flag = given.flag(next(iter(changed)))
-        raise hf_lwmm.PlanError(f"{flag}: no network runs, since the recipe has the layer weights.")
-    return replace(given, system=given.system or recorded) if runs or inputs.tuning is not None else given
+    if inputs.tuning is not None and not runs and (changed := given.changed().keys() - {"system"}):
+        raise hf_lwmm.PlanError(f"{given.flag(min(changed))}: no network runs, since the recipe has the layer weights.")
+    return replace(given, system=given.system or recorded)
 
 
 def _is_same(file: Path, other: Path) -> bool:
@@ -186,7 +199,25 @@ def _print(result: hf_lwmm.MergeResult) -> None:
     models = f"{count} models" if count > 1 else "1 model"
     say(f"Merged {models} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:
-        for model in report.models:
-            say(f"  {model.name}: {100 * model.mean:.2f} {report.metric.name}")
+        say()
+        print_table(*report.of_models())
+        say()
     if result.folder:
         say(f"Written to {result.folder}")
+
+
+def _next(
+    result: hf_lwmm.MergeResult,
+    models: Sequence[str],
+    images: hf_lwmm.ImageSource | None,
+    evaluation: hf_lwmm.EvaluationSpec,
+) -> str:
+    """The command that follows from the verdict: the other merges if the merge is not to be used."""
+    assert result.evaluation is not None
+    verdict, segments = result.evaluation.verdict, result.evaluation.metric.task in ("semantic", "panoptic")
+    if verdict is not None and not verdict.merged and images is not None and len(models) > 1:
+        return hf_lwmm.sweep_command(models, images, evaluation)
+    if result.folder is not None and result.pushed is None:
+        return command_line("push", result.folder, result.folder.resolve().name)
+    where = result.folder or (result.pushed.repo_id if result.pushed else "")
+    return command_line("predict", where, "PICTURE") if segments else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -11,13 +11,21 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.terminal import print_json, progress_bar, say
 
-EXAMPLES = """Example:
+EXAMPLES = """Examples:
 
-hf-lwmm reproduce org/merged"""
+hf-lwmm reproduce org/merged
+
+hf-lwmm reproduce org/merged --models runs/a/best --models runs/b/best"""
 
 
 def reproduce(
     repo: Annotated[str, typer.Argument(help="Merged repository or folder, with an hf_lwmm.yaml.")],
+    models: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="PATH", help="File or folder of a model that was local; found by its SHA-256. Repeatable."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Make a merge again from its recipe and compare the bytes.
@@ -25,7 +33,7 @@ def reproduce(
     The exit code is 1 if they differ.
     """
     with progress_bar() as progress:
-        result = hf_lwmm.reproduce(repo, progress=progress)
+        result = hf_lwmm.reproduce(repo, models or (), progress=progress)
     if as_json:
         print_json(asdict(result))
     elif result.same:

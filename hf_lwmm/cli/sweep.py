@@ -10,7 +10,16 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.terminal import console, note, notes, print_json, print_markdown, progress_bar
+from hf_lwmm.cli.terminal import (
+    command_line,
+    note,
+    notes,
+    print_json,
+    print_table,
+    print_verdict,
+    progress_bar,
+    say,
+)
 
 EXAMPLES = """Examples:
 
@@ -108,28 +117,40 @@ def sweep(
     if as_json:
         print_json(found.to_dict())
     else:
-        _print_table(found)
+        _print(found)
+        print_verdict(found.verdict, _next(found, models or [], inputs))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in hf_lwmm.save_sweep_plots(found.records(), folder, found.metric):
             note(f"Drew {path}")
 
 
-def _print_table(found: hf_lwmm.SweepReport) -> None:
-    from rich.table import Table
-
-    out = console()
-    if not out.is_terminal:
-        print_markdown(found.to_markdown())
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(found.header):
-        table.add_column(column, overflow="fold", justify="left" if place == 1 else "right")
-    for cells in found.cells():
-        table.add_row(*cells)
-    out.print(table)
-    out.print(found.verdict, style="bold")
+def _print(found: hf_lwmm.SweepReport) -> None:
+    say(found.summary)
+    say()
+    print_table(found.header, found.cells(), text=1)
+    say()
+    say(found.remarks)
     if found.skipped:
-        out.print(f"Skipped ({len(found.skipped)}):")
+        say(f"Skipped ({len(found.skipped)}):")
     for reason, names in found.skipped_by_reason().items():
-        out.print(f"  {reason} ({'; '.join(names)})")
-    out.print(f"Written to {found.output}")
+        say(f"  {reason} ({'; '.join(names)})")
+    say(f"Written to {found.output}")
+
+
+def _next(found: hf_lwmm.SweepReport, models: list[str], inputs: hf_lwmm.MergeInputs) -> str:
+    """The command that follows from the verdict; empty if none does."""
+    if found.chosen is None:
+        return ""
+    chosen = found.chosen.candidate
+    if chosen.knobs is None:
+        segments = found.task in ("semantic", "panoptic")
+        return command_line("predict", models[chosen.anchor], "PICTURE") if segments else ""
+    method, measurements = chosen.knobs.method, inputs.measurements
+    recipe = hf_lwmm.Recipe(
+        tuple(models[index] for index in chosen.models),
+        models[chosen.anchor],
+        chosen.knobs,
+        base=str(inputs.base) if inputs.base and "base" in method.needs else None,
+        measurements=tuple(str(measurements[index]) for index in chosen.models) if method.measured else (),
+    )
+    return hf_lwmm.merge_command(recipe)

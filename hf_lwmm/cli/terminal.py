@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import hf_lwmm
-from hf_lwmm.text import printable
+from hf_lwmm.text import printable, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,15 +49,38 @@ def print_json(data: Any) -> None:
     print(printable(json.dumps(data, indent=2, ensure_ascii=False)))
 
 
-def print_markdown(text: str) -> None:
-    """Print Markdown on stdout: as it is into a file or a pipe, with tables drawn in a terminal."""
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0) -> None:
+    """Print a table on stdout: drawn in a terminal, as Markdown into a file or a pipe.
+
+    Column number `text` is aligned to the left, and the others, of numbers, to the right.
+    """
     out = console()
     if not out.is_terminal:
-        print(printable(text))
+        print(printable(table(header, rows)))
         return
-    from rich.markdown import Markdown
+    from rich.table import Table
 
-    out.print(Markdown(printable(text), hyperlinks=False))
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(header):
+        drawn.add_column(column, overflow="fold", justify="left" if place == text else "right")
+    for cells in rows:
+        drawn.add_row(*cells)
+    out.print(drawn)
+
+
+def print_verdict(verdict: hf_lwmm.Verdict | None, command: str = "") -> None:
+    """Print the last line of scores, if there is something to choose, and the command that follows, if one does."""
+    if verdict is None:
+        return
+    say()
+    console().print(_line(verdict.sentence), style="bold", soft_wrap=True)
+    if command:
+        say(f"  {command}")
+
+
+def command_line(*arguments: object) -> str:
+    """Return a command as a shell takes it."""
+    return shlex.join(["hf-lwmm", *map(str, arguments)])
 
 
 def print_pushed(pushed: hf_lwmm.Pushed | None, *, quiet: bool = False) -> None:

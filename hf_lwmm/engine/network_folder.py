@@ -26,10 +26,11 @@ from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
 from hf_lwmm.checkpoints.torch_sharing import check_apart
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.unwrapping import without_pure_wrappers
-from hf_lwmm.engine.streaming import write_merged
+from hf_lwmm.engine.streaming import write_merged, write_tensors
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
 from hf_lwmm.files.documents import as_mapping, parse_json
+from hf_lwmm.planning.hosting import HostedNetwork
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
 
@@ -50,9 +51,51 @@ def write_network(
         MergeError: as `write_merged`.
     """
     weights = write_merged(plan, folder, names=names, writing=writing, progress=progress)
+    _copy_beside(plan, folder)
+    return weights
+
+
+def _copy_beside(plan: MergePlan, folder: Path) -> None:
     for name, path in _beside_anchor(plan).items():
         content = hub.fetch(plan.anchor.source, path).read_bytes()
         (folder / name).write_bytes(_settings(content, name, plan) if name in COMPANIONS else content)
+
+
+def write_hosted(
+    plan: MergePlan,
+    hosted: HostedNetwork,
+    folder: Path,
+    *,
+    names: Mapping[str, str],
+    writing: WriteOptions = WriteOptions(),
+    progress: Progress = silent,
+) -> tuple[str, ...]:
+    """Write the merge as a repository that transformers loads; return the names of the weight files.
+
+    `names` are as for `write_merged`; they are for a network whose tensors have the right names already.
+
+    Raises:
+        MergeError: as `write_merged`.
+    """
+    if hosted.conversion is None:
+        weights = write_network(plan, folder, names=names, writing=writing, progress=progress)
+    else:
+        weights = write_tensors(
+            plan.sources,
+            hosted.tensors(plan),
+            folder,
+            allow_nonfinite=writing.allow_nonfinite,
+            max_shard_size=writing.shard_bytes,
+            progress=progress,
+        )
+        _copy_beside(plan, folder)
+    for name, entries in hosted.entries.items():
+        path = folder / name
+        stated = as_mapping(parse_json(path.read_bytes(), name), name) if path.is_file() else {}
+        text = json.dumps({**stated, **entries}, indent=2, sort_keys=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    for name, text in hosted.code.items():
+        (folder / name).write_text(text, encoding="utf-8")
     return weights
 
 

@@ -102,7 +102,7 @@ def evaluate(
         [each.name for each in scored],
         totals.counts,
         classes,
-        merged=_merged(scored, parents),
+        kinds=_kinds(scored, parents),
         groups=groups,
     )
     if np.isnan(found.models[0].mean):
@@ -148,11 +148,13 @@ def _scored_models(models: Sequence[LoadedModel], ensemble: bool) -> list[Scored
     return singles + ([ScoredModel(f"ensemble of {len(models)}", tuple(models))] if ensemble else [])
 
 
-def _merged(models: Sequence[ScoredModel], parents: int | None) -> list[bool]:
-    """True for each model that is a merge or an ensemble."""
-    if parents is not None:
-        return [place >= parents for place in range(len(models))]
-    return [len(each.members) > 1 or each.members[0].is_merge for each in models]
+def _kinds(models: Sequence[ScoredModel], parents: int | None) -> list[str]:
+    """Whether each model is a single model, a merge or an ensemble."""
+    kinds = []
+    for place, each in enumerate(models):
+        merged = each.members[0].is_merge if parents is None else place >= parents
+        kinds.append("ensemble" if len(each.members) > 1 else "merge" if merged else "model")
+    return kinds
 
 
 def _scoring_plan(

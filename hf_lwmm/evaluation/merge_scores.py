@@ -59,9 +59,10 @@ def check_numbering(plan: MergePlan, images: ImageSource, network: NetworkOption
 
 def _parents(plan: MergePlan, network: NetworkOptions) -> Sequence[LoadedModel]:
     """The networks that are merged, the anchor first."""
-    chosen = plan.alignment.anchor
-    order = [chosen, *(index for index in range(len(plan.checkpoints)) if index != chosen)]
-    return [load(_exact(plan.checkpoints[index]), network) for index in order]
+    anchor = plan.alignment.anchor
+    others = (each for index, each in enumerate(plan.checkpoints) if index != anchor)
+    chosen = [plan.anchor, *others]
+    return [load(_exact(each), network, each.source.name) for each in chosen]
 
 
 def _exact(checkpoint: Checkpoint) -> ModelRef:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +13,20 @@ from numpy.typing import NDArray
 from hf_lwmm._version import __version__
 from hf_lwmm.data.groups import Groups
 from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.evaluation.verdict import Contender, Verdict, decide
 from hf_lwmm.metrics.bootstrap import Interval, ResampleScore, interval, score_resamples, summed
 from hf_lwmm.metrics.classification import class_accuracy, overall_accuracy
 from hf_lwmm.metrics.detection import average_precision, mean_ap
 from hf_lwmm.metrics.panoptic import panoptic_scores, pq
 from hf_lwmm.metrics.ratios import mean
 from hf_lwmm.metrics.semantic import iou, semantic_scores
-from hf_lwmm.text import Markdown, plain, table
+from hf_lwmm.text import Markdown, joined, plain, table
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Counts = NDArray[Any]  # int64; float64 for segments, whose first column sums IoUs, and for boxes
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # the header and the rows
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ class ModelScores:
     `mean` and `by_class` (classes,) are those of the metric, nan for a class that does not occur. `difference` is the
     mean minus that of the anchor, the first model, with a paired interval; both are None for the anchor itself.
     `to_best` and `to_best_interval` are the same to the best parent; None for the parent itself, and without parents.
-    `merged` is True for merges and ensembles, which are no parents. `other_protocols` are the means over the classes of
-    other protocols. `resamples` (resamples,) are the means on bootstrap resamples, which draw the same images for every
-    model.
+    `kind` is "model", "merge" or "ensemble"; only the first are parents. `other_protocols` are the means over the
+    classes of other protocols. `resamples` (resamples,) are the means on bootstrap resamples, which draw the same
+    images for every model.
     """
 
     name: str
@@ -118,9 +121,14 @@ class ModelScores:
     difference_interval: Interval | None
     to_best: float | None = None
     to_best_interval: Interval | None = None
-    merged: bool = False
+    kind: str = "model"
     other_protocols: dict[str, float] = field(default_factory=dict)
     resamples: NDArray[np.float64] = field(default_factory=lambda: np.empty(0), repr=False)
+
+    @property
+    def merged(self) -> bool:
+        """True for merges and ensembles, which are no parents."""
+        return self.kind != "model"
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,7 @@ class EvaluationReport:
     classes + 1) counts the pixels of class maps by true and predicted class, and in the last column those taken for any
     other class; None for other tasks. `commit` is that of the data set on the Hub. `best_parent` is the place of the
     model with the highest score among those that are neither merges nor ensembles, None if there is none. `drawn` is
-    what intervals are over, such as "images" or "12 runs of frames".
+    what intervals are over, such as "images" or "12 runs of frames", and `units` is their number.
     """
 
     metric: Metric
@@ -163,6 +171,15 @@ class EvaluationReport:
     examples: tuple[Example, ...] = field(default=(), repr=False)
     best_parent: int | None = None
     drawn: str = "images"
+    units: int = 0
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """What to use by these scores; None for a single model. Ensembles, which are no model to use, do not count."""
+        models = [model for model in self.models if model.kind != "ensemble"]
+        contenders = [Contender(each.name, each.mean, each.resamples, each.merged) for each in models]
+        drawn = f"{self.images:,} images" if self.drawn == "images" else self.drawn
+        return decide(contenders, self.units or self.images, drawn)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, with scores as fractions, and None for a class that does not occur."""
@@ -192,14 +209,24 @@ class EvaluationReport:
                 }
                 for model in self.models
             ],
+            "verdict": self.verdict and self.verdict.to_dict(),
             "notes": list(self.notes),
         }
 
-    def to_markdown(self) -> Markdown:
-        """Return two tables in per cent: one of the models, and one of the classes with differences to the anchor.
+    @property
+    def summary(self) -> str:
+        """What was scored: the images, the classes, and what intervals are over."""
+        best = self._other_best()
+        return (
+            f"{self.images} images of {self.dataset}, {len(self.classes)} classes ({self.protocol}). Intervals are "
+            f"95 % over {self.drawn}." + (f" The best parent is {best.name}." if best is not None else "")
+        )
 
-        The first compares with the best parent, too, where that is another model than the anchor and there is a merge
-        or an ensemble to compare.
+    def of_models(self) -> Table:
+        """Return a table of the models, in per cent.
+
+        It compares with the best parent, too, where that is another model than the anchor and there is a merge or an
+        ensemble to compare.
         """
         extras, best = list(self.models[0].extras), self._other_best()
         compared = ("to the best parent", "interval") if best is not None else ()
@@ -211,20 +238,23 @@ class EvaluationReport:
             to_best = difference_cells(model.to_best, model.to_best_interval) if best is not None else ()
             score = f"{100 * model.mean:.2f}"
             rows.append((model.name, score, _span(model.interval), *to_anchor, *to_best, *further))
-        by_class: list[tuple[str, ...]] = []
+        return (*header, *extras), rows
+
+    def of_classes(self) -> Table:
+        """Return a table of the classes, in per cent, with differences to the anchor."""
+        rows: list[tuple[str, ...]] = []
         for index, name in enumerate(self.classes):
             anchor = self.models[0].by_class[index]
             cells = (_cell(model.by_class[index], anchor if rank else None) for rank, model in enumerate(self.models))
-            by_class.append((name, *cells))
-        return Markdown(
-            f"{self.images} images of {plain(self.dataset)}, {len(self.classes)} classes ({plain(self.protocol)}). "
-            f"Intervals are 95 % over {plain(self.drawn)}."
-            + (f" The best parent is {plain(best.name)}." if best is not None else "")
-            + "\n\n"
-            + table((*header, *extras), rows)
-            + "\n\n"
-            + table((self.metric.of_class, *(model.name for model in self.models)), by_class)
-        )
+            rows.append((name, *cells))
+        return (self.metric.of_class, *(model.name for model in self.models)), rows
+
+    def to_markdown(self) -> Markdown:
+        """Return what was scored, the tables of models and classes, and the verdict."""
+        parts = [plain(self.summary), table(*self.of_models()), table(*self.of_classes())]
+        if self.verdict is not None:
+            parts.append(plain(self.verdict.sentence))
+        return joined(parts, "\n\n")
 
     def _other_best(self) -> ModelScores | None:
         """The best parent, if it is not the anchor and something is to be compared with it."""
@@ -267,7 +297,7 @@ def report(
     counts: Counts,
     classes: ScoredClasses,
     *,
-    merged: Sequence[bool] = (),
+    kinds: Sequence[str] = (),
     groups: Groups | None = None,
 ) -> EvaluationReport:
     """Return the scores of models that were counted on the same images.
@@ -278,7 +308,7 @@ def report(
         models: the names of the models, that of the anchor first.
         counts: (models, images, rows, K) of the metric.
         classes: the classes of the data set, and those of them that are scored.
-        merged: True for each model that is a merge or an ensemble; none is if it is empty.
+        kinds: "model", "merge" or "ensemble" for each model; if it is empty, none is made of others.
         groups: the groups of images that intervals draw together, None to draw single images.
     """
     resample_score, others = metric.resample_score(classes.rows), classes.other_protocols()
@@ -286,8 +316,8 @@ def report(
     means = [float(mean(each)) for each in by_class]
     of_images = groups.of_images if groups else None
     resamples = [score_resamples(own, resample_score, of_images) for own in counts]
-    merges = tuple(merged) or (False,) * len(models)
-    parents = [place for place, each in enumerate(merges) if not each and not np.isnan(means[place])]
+    kinds = tuple(kinds) or ("model",) * len(models)
+    parents = [place for place, kind in enumerate(kinds) if kind == "model" and not np.isnan(means[place])]
     best = max(parents, key=lambda place: means[place], default=None)
 
     def to(place: int, other: int | None) -> tuple[float, Interval] | tuple[None, None]:
@@ -311,7 +341,7 @@ def report(
                 difference_interval=difference_interval,
                 to_best=to_best,
                 to_best_interval=to_best_interval,
-                merged=merges[place],
+                kind=kinds[place],
                 other_protocols={protocol: metric.mean(own, rows) for protocol, rows in others.items()},
                 resamples=resamples[place],
             )
@@ -326,4 +356,5 @@ def report(
         counts,
         best_parent=best,
         drawn=str(groups) if groups else "images",
+        units=groups.count if groups else counts.shape[1],
     )

@@ -1,5 +1,6 @@
 """The Hub: references to models, and reading and pushing through the stock client."""
 
+from hf_lwmm.hub.addresses import data_page, file_address, model_page
 from hf_lwmm.hub.client import ListedModel, Source, fetch, list_models, resolve
 from hf_lwmm.hub.hashes import content_names, file_hashes, sha256, stamp
 from hf_lwmm.hub.local_folder import is_inside
@@ -16,6 +17,7 @@ from hf_lwmm.hub.pushing import (
 from hf_lwmm.hub.range_requests import RangesRefusedError
 from hf_lwmm.hub.refs import ModelRef, Ref, is_repo_id, parse_hub_ref, parse_ref
 from hf_lwmm.hub.remote_file import RemoteFile, open_remote
+from hf_lwmm.hub.telling_names import telling_names
 
 __all__ = [
     "ListedModel",
@@ -30,11 +32,14 @@ __all__ = [
     "check_apart",
     "check_push",
     "content_names",
+    "data_page",
     "fetch",
+    "file_address",
     "file_hashes",
     "is_inside",
     "is_repo_id",
     "list_models",
+    "model_page",
     "open_remote",
     "parse_hub_ref",
     "parse_ref",
@@ -43,5 +48,6 @@ __all__ = [
     "sha256",
     "stamp",
     "target_repo",
+    "telling_names",
     "whoami",
 ]

@@ -1,11 +1,11 @@
 """DeepLabV2 of the UDA literature: ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA and DIGA.
 
-Their files look alike, but their arithmetic differs; `SYSTEMS` lists the differences.
+Their files look alike, but their arithmetic differs; `SYSTEM_FIELDS` in `hf_lwmm.planning.network_fields` lists the
+differences.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,24 +19,13 @@ from .resnet import ResNet, resnet_stages
 
 _ATROUS = (6, 12, 18, 24)
 
-# Fields that cannot be read off a checkpoint's tensors. `summed_branches`: AdaptSegNet's classifier returns inside its
-# loop, so that only the first two of its branches count; MaxSquare took its code from there.
-SYSTEMS: Mapping[str, Mapping[str, Any]] = {
-    "advent": {},
-    "minent": {},
-    "adaptsegnet": {"summed_branches": 2},
-    "maxsquare": {"summed_branches": 2},
-    "fada": {"stride_in_1x1": False, "ceil_mode": False, "dilations": [[1, 1], [1, 1], [1, 2], [2, 4]]},
-    "diga": {"head": "diga"},
-}
-
 
 @strict
 class DeepLabV2Config(PreTrainedConfig):
     """DeepLabV2 on a ResNet or VGG-16.
 
     Args:
-        system: the code base whose arithmetic it has, one of `SYSTEMS`.
+        system: the code base whose arithmetic it has.
         backbone: `resnet` or `vgg16`.
         depths, width, block, dilations, stride_in_1x1, ceil_mode: those of `ResNet`, whose `kind` is `block`. The last
             two stages do not stride.

@@ -1,69 +1,26 @@
-"""Derive a network's configuration from the shapes of a checkpoint's slots, and check what shapes do not show."""
+"""Make a network's configuration from the shapes of a checkpoint's slots, and check what shapes do not show.
+
+In each function, `slot_map` has the checkpoint's slots, and `classes` are the names of the classifier's rows. A
+LayoutError says what is missing, has another shape, or does not fit the classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, SegformerConfig
 
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.labels import label_sets, normalise
-from hf_lwmm.layouts import COMPONENTS, Shape, SlotMap
+from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.bottleneck import BottleneckConfig
-from hf_lwmm.networks.daformer import DILATIONS, DAFormerConfig, DAFormerForSemanticSegmentation
-from hf_lwmm.networks.deeplab import SYSTEMS, DeepLabV2Config
+from hf_lwmm.networks.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
+from hf_lwmm.networks.deeplab import DeepLabV2Config
 from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
 from hf_lwmm.networks.module_slots import misfits, slots_of
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
-
-
-def _require_parts(slot_map: SlotMap, components: Sequence[str], network: str) -> None:
-    found = {match.layout.component.name for match in slot_map.matches}
-    if lacking := [COMPONENTS[name].title for name in components if name not in found]:
-        raise LayoutError(
-            f"This is no {network} checkpoint: it has no {' and no '.join(lacking)} (found: {slot_map.architecture}). "
-            "See what it holds with `hf-lwmm inspect`."
-        )
-
-
-def _backbone_fields(slot_map: SlotMap) -> dict[str, Any]:
-    """The fields of a `MitConfig` that follow from the shapes of a backbone's slots.
-
-    Strides and attention heads leave no trace in shapes. As in every published MiT, a patch embedding with a k x k
-    kernel is given the stride (k + 1) / 2, and an attention head the width of the first stage.
-    """
-    shapes = _shapes_of(slot_map)
-    stages = max(_count(shapes, "mit.stage{}.embed.proj.weight"), 1)
-    embeddings = [shapes[f"mit.stage{s}.embed.proj.weight"] for s in range(stages)]
-    widths = [shape[0] for shape in embeddings]
-    if odd := [width for width in widths if width % widths[0]]:
-        raise LayoutError(f"The widths {odd} of stages are not multiples of the first, {widths[0]}: is this a MiT?")
-    reductions = [shapes.get(f"mit.stage{s}.block0.attn.sr.weight", (0, 0, 1, 1)) for s in range(stages)]
-    return {
-        "num_channels": embeddings[0][1],
-        "num_encoder_blocks": stages,
-        "depths": [_count(shapes, f"mit.stage{s}.block{{}}.norm1.weight") for s in range(stages)],
-        "hidden_sizes": widths,
-        "num_attention_heads": [width // widths[0] for width in widths],
-        "patch_sizes": [shape[2] for shape in embeddings],
-        "strides": [(shape[2] + 1) // 2 for shape in embeddings],
-        "sr_ratios": [shape[2] for shape in reductions],
-        "mlp_ratios": [shapes[f"mit.stage{s}.block0.mlp.fc1.weight"][0] // widths[s] for s in range(stages)],
-    }
-
-
-def _label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> dict[str, Any]:
-    rows = _shapes_of(slot_map)[classifier][0]
-    if rows != len(classes):
-        raise LayoutError(
-            f"The checkpoint has {rows} classes, but {len(classes)} labels were given "
-            f"({', '.join(classes[:3])}, ...). Name its own label set."
-        )
-    names = dict(enumerate(classes))
-    return {"id2label": names, "label2id": {name: row for row, name in names.items()}}
+from hf_lwmm.planning import network_fields
 
 
 def _check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map: SlotMap) -> None:
@@ -73,193 +30,48 @@ def _check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_ma
         raise LayoutError(f"The checkpoint does not fit a {model.__name__}: {faults}.")
 
 
-class _Shapes(dict[str, Shape]):
-    """Shapes by slot; a missing slot is an error that names it."""
-
-    def __missing__(self, slot: str) -> Shape:
-        raise LayoutError(f"The checkpoint has no {slot}.")
-
-
-def _shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:
-    return _Shapes({slot: atom.shape for slot, atom in slot_map.slots.items()})
-
-
-def _count(shapes: Mapping[str, Shape], slot: str) -> int:
-    """The number of consecutive slots `slot.format(0)`, `slot.format(1)`, ..."""
-    number = 0
-    while slot.format(number) in shapes:
-        number += 1
-    return number
-
-
-def _head_fields(slot_map: SlotMap) -> dict[str, Any]:
-    """The fields of a `DAFormerConfig` that follow from shapes of the head's slots; these show no dilations."""
-    shapes = _shapes_of(slot_map)
-    channels, joined = shapes["daformer.bottleneck.conv.weight"][:2]
-    if joined != len(DILATIONS) * channels:
-        raise LayoutError(
-            f"The head joins {joined // channels} branches; DAFormer's has {len(DILATIONS)}, with the dilations "
-            f"{', '.join(map(str, DILATIONS))}. Other dilations cannot be read off a checkpoint."
-        )
-    return {"embedding_size": shapes["daformer.embed0.proj.weight"][0], "decoder_hidden_size": channels}
-
-
 def daformer_config(slot_map: SlotMap, classes: Sequence[str]) -> DAFormerConfig:
-    """Return the configuration of a checkpoint's network.
-
-    Args:
-        slot_map: the checkpoint's slots.
-        classes: names of the classifier's rows.
-
-    Raises:
-        LayoutError: saying what is missing, has another shape, or does not fit the classes.
-    """
-    _require_parts(slot_map, ("mit", "daformer"), "DAFormer")
-    labels = _label_fields(slot_map, "daformer.classifier.weight", classes)
-    config = DAFormerConfig(**_backbone_fields(slot_map), **_head_fields(slot_map), **labels)
+    """Return the configuration of DAFormer."""
+    config = DAFormerConfig(**network_fields.daformer_fields(slot_map, classes))
     _check_slots(DAFormerForSemanticSegmentation, config, slot_map)
     return config
 
 
 def hrda_config(slot_map: SlotMap, classes: Sequence[str]) -> HRDAConfig:
-    """Return the configuration of a checkpoint's network, with the published scales and crops.
-
-    Args:
-        slot_map: the checkpoint's slots.
-        classes: names of the classifier's rows.
-
-    Raises:
-        LayoutError: saying what is missing, has another shape, or does not fit the classes.
-    """
-    _require_parts(slot_map, ("mit", "daformer", "scale_attention"), "HRDA")
-    labels = _label_fields(slot_map, "daformer.classifier.weight", classes)
-    width = _shapes_of(slot_map)["scale_attention.fuse.conv.weight"][0]
-    fields = _backbone_fields(slot_map) | _head_fields(slot_map) | labels
-    config = HRDAConfig(**fields, attention_hidden_size=width)
+    """Return the configuration of HRDA, with the published scales and crops."""
+    config = HRDAConfig(**network_fields.hrda_fields(slot_map, classes))
     _check_slots(HRDAForSemanticSegmentation, config, slot_map)
     return config
 
 
 def edaps_config(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str] | None = None) -> EDAPSConfig:
-    """Return the configuration of a checkpoint's network, with the published thresholds.
+    """Return the configuration of EDAPS, with the published thresholds.
 
-    Args:
-        slot_map: the checkpoint's slots.
-        classes: names of the classifier's rows.
-        things: names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if None.
-
-    Raises:
-        LayoutError: saying what is missing, has another shape, or does not fit the classes.
+    `things` are the names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if
+    None.
     """
-    _require_parts(slot_map, ("mit", "daformer"), "EDAPS")
-    shapes = _shapes_of(slot_map)
-    fields: dict[str, Any] = {"instance_decoder": "centers"}
-    if "edaps_center.center.weight" not in shapes:
-        _require_parts(slot_map, ("edaps_instance",), "EDAPS")
-        fields = {
-            "instance_decoder": "boxes",
-            "fpn_hidden_size": shapes["edaps_instance.neck.lateral0.weight"][0],
-            "box_hidden_size": shapes["edaps_instance.box.fc0.weight"][0],
-            "mask_hidden_size": shapes["edaps_instance.mask.conv0.weight"][0],
-            "mask_depth": _count(shapes, "edaps_instance.mask.conv{}.weight"),
-        }
-    labels = _label_fields(slot_map, "daformer.classifier.weight", classes)
-    ids = _thing_ids(classes, label_sets()["cityscapes19"].things if things is None else things)
-    fields |= _backbone_fields(slot_map) | _head_fields(slot_map) | labels
-    config = EDAPSConfig(**fields, thing_ids=ids)
+    config = EDAPSConfig(**network_fields.edaps_fields(slot_map, classes, things))
     _check_slots(EDAPSForPanopticSegmentation, config, slot_map)
     return config
 
 
-def _thing_ids(classes: Sequence[str], things: Sequence[str]) -> list[int]:
-    rows = {normalise(name): row for row, name in enumerate(classes)}
-    if unknown := [name for name in things if normalise(name) not in rows]:
-        raise LayoutError(
-            f"The countable classes {', '.join(unknown)} are not among the labels; --labels names the classes."
-        )
-    return [rows[normalise(name)] for name in things]
-
-
 def segformer_mmseg_config(slot_map: SlotMap, classes: Sequence[str]) -> SegformerMMSegConfig:
-    """Return the configuration of a checkpoint's network.
-
-    Args:
-        slot_map: the checkpoint's slots.
-        classes: names of the classifier's rows.
-
-    Raises:
-        LayoutError: saying what is missing, has another shape, or does not fit the classes.
-    """
-    _require_parts(slot_map, ("mit", "segformer_mmseg"), "MMSegmentation SegFormer")
-    labels = _label_fields(slot_map, "segformer_mmseg.classifier.weight", classes)
-    width = _shapes_of(slot_map)["segformer_mmseg.fuse.conv.weight"][0]
-    config = SegformerMMSegConfig(**_backbone_fields(slot_map), decoder_hidden_size=width, **labels)
+    """Return the configuration of MMSegmentation's SegFormer."""
+    config = SegformerMMSegConfig(**network_fields.segformer_mmseg_fields(slot_map, classes))
     _check_slots(SegformerMMSegForSemanticSegmentation, config, slot_map)
     return config
 
 
 def segformer_config(slot_map: SlotMap, classes: Sequence[str]) -> SegformerConfig:
-    """Return the configuration of a checkpoint's network, given the names of the classifier's rows.
-
-    Raises:
-        LayoutError: if a tensor is missing, or the classifier has another number of rows.
-    """
-    labels = _label_fields(slot_map, "segformer.classifier.weight", classes)
-    width = _shapes_of(slot_map)["segformer.proj0.weight"][0]
-    return SegformerConfig(**_backbone_fields(slot_map), decoder_hidden_size=width, **labels)
-
-
-def _resnet_fields(slot_map: SlotMap) -> dict[str, Any]:
-    shapes = _shapes_of(slot_map)
-    depths = [_count(shapes, f"resnet.stage{s}.block{{}}.conv1.weight") for s in range(4)]
-    kind = "bottleneck" if "resnet.stage0.block0.conv3.weight" in shapes else "basic"
-    return {"depths": depths, "block": kind, "width": shapes["resnet.stem.conv.weight"][0]}
+    """Return the configuration of SegFormer."""
+    return SegformerConfig(**network_fields.segformer_fields(slot_map, classes))
 
 
 def deeplab_config(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> DeepLabV2Config:
-    """Return the configuration of a checkpoint's network.
-
-    Args:
-        slot_map: the checkpoint's slots.
-        classes: names of the classifier's rows.
-        system: the code base that it comes from, one of `SYSTEMS`; a probable one if None.
-
-    Raises:
-        LayoutError: for a system with another head, or another number of classes.
-    """
-    shapes = _shapes_of(slot_map)
-    system = system or probable_system(slot_map)
-    fields: dict[str, Any] = {"system": system, **SYSTEMS[system]}
-    diga = "diga.classifier.weight" in shapes
-    if diga != (fields.get("head") == "diga"):
-        raise LayoutError(f"--system {system} has another head than this checkpoint ({slot_map.architecture}).")
-    labels = _label_fields(slot_map, "diga.classifier.weight" if diga else "deeplab.branch0.weight", classes)
-    if "vgg.stage0.conv0.weight" in shapes:
-        return DeepLabV2Config(backbone="vgg16", **fields, **labels)
-    if system == "fada" and not any(slot.endswith("num_batches_tracked") for slot in shapes):
-        fields["batch_norm_eps"] = 0.0  # FADA's frozen batch normalisation, which counts nothing
-    multi = "resnet.stage2.aux.branch0.weight" in shapes
-    return DeepLabV2Config(multi_level=multi, **_resnet_fields(slot_map), **fields, **labels)
-
-
-def probable_system(slot_map: SlotMap) -> str:
-    """Return the system whose code writes such names; of several it is ADVENT, whose classifier uses all it stores."""
-    names = {match.layout.name for match in slot_map.matches}
-    if "diga/diga" in names:
-        return "diga"
-    if "deeplab/classifier" in names:
-        return "adaptsegnet" if "vgg/adaptsegnet-vgg" in names else "fada"
-    return "adaptsegnet" if "deeplab/single-layer5" in names else "advent"
+    """Return the configuration of DeepLabV2 as the code base `system` has it; a probable one if it is None."""
+    return DeepLabV2Config(**network_fields.deeplab_fields(slot_map, classes, system))
 
 
 def bottleneck_config(slot_map: SlotMap, classes: Sequence[str]) -> BottleneckConfig:
-    """Return the configuration of a checkpoint's network, given the names of the classifier's rows.
-
-    Raises:
-        LayoutError: if a tensor is missing, or the classifier has another number of rows.
-    """
-    shapes = _shapes_of(slot_map)
-    labels = _label_fields(slot_map, "bottleneck.classifier.weight_v", classes)
-    size = shapes["bottleneck.bottleneck.weight"][0]
-    normalised = "bottleneck.bn.weight" in shapes
-    return BottleneckConfig(bottleneck_size=size, normalised=normalised, **_resnet_fields(slot_map), **labels)
+    """Return the configuration of a bottleneck classifier."""
+    return BottleneckConfig(**network_fields.bottleneck_fields(slot_map, classes))

@@ -16,8 +16,8 @@ from transformers.models.auto.image_processing_auto import (
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import PROCESSORS, ProcessorSettings
 from hf_lwmm.errors import CheckpointError
-from hf_lwmm.networks.families import image_settings
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
+from hf_lwmm.planning.image_settings import image_settings
 
 _KIND = re.compile(r"(\w+ImageProcessor)(?:Pil|Fast)?")
 _MODELS = "transformers.models."  # where its classes for pictures of any network are; others are bases of these
@@ -51,7 +51,9 @@ def image_processor(checkpoint: Checkpoint, config: PreTrainedConfig, notes: lis
             kept["do_reduce_labels"] = True
     if type(config) is SegformerConfig:  # a class of transformers that does what the original evaluation does
         return SegformerImageProcessorPil(do_resize=False, **kept)
-    return SegmentationImageProcessor(**image_settings(config), **kept)
+    stated = (getattr(config, name, "") for name in ("system", "backbone"))
+    settings_of_original = image_settings(config.model_type, *stated)
+    return SegmentationImageProcessor(**settings_of_original, **kept)
 
 
 def stated_processor(checkpoint: Checkpoint, config: PreTrainedConfig) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -37,21 +37,22 @@ class Conversion:
     notes: tuple[str, ...] = ()
 
 
-def plan_conversion(checkpoint: Checkpoint, to: str, *, backbone_only: bool = False) -> Conversion:
+def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, backbone_only: bool = False) -> Conversion:
     """Decide which tensors of another layout hold which parts of a checkpoint; no values are read.
 
     Args:
         checkpoint: a checkpoint of which some layout knows the tensors.
-        to: a code base that layouts are named after (`transformers`, `nvidia`, `advent`, ...).
+        to: a code base that layouts are named after (`transformers`, `nvidia`, `advent`, ...), or one for each
+            component of a network; then what is of no component is left out.
         backbone_only: leave the heads out.
 
     Raises:
         LayoutError: if there is no such layout, or it cannot hold a slot; the message says which.
     """
-    kept, notes = _kept_slots(checkpoint, backbone_only)
+    kept, notes = _kept_slots(checkpoint, backbone_only, None if isinstance(to, str) else to)
     layouts, pieces = [], dict[str, tuple[list[Atom], Shape]]()
     for component, slots in kept:
-        layout = _layout_for(checkpoint, component, slots, to)
+        layout = _layout_for(checkpoint, component, slots, to if isinstance(to, str) else to[component.name])
         layouts.append(layout)
         for slot in slots:
             name, atoms, flat = _stored(checkpoint, layout, slot)
@@ -62,9 +63,12 @@ def plan_conversion(checkpoint: Checkpoint, to: str, *, backbone_only: bool = Fa
 
 
 def _kept_slots(
-    checkpoint: Checkpoint, backbone_only: bool
+    checkpoint: Checkpoint, backbone_only: bool, wanted: Container[str] | None = None
 ) -> tuple[list[tuple[Component, list[str]]], tuple[str, ...]]:
-    """The slots to convert by component, and notes on those that are left out."""
+    """The slots to convert by component, and notes on those that are left out.
+
+    `wanted` are the components of which slots are kept, None for all that are known.
+    """
     kept: dict[str, tuple[Component, list[str]]] = {}
     unused, unknown, heads = [], [], []
     for slot in depth_order(checkpoint.slot_map.slots):
@@ -73,7 +77,7 @@ def _kept_slots(
             unknown.append(slot)
         elif "unused" in place[1].flags:
             unused.append(slot)
-        elif backbone_only and place[0].kind == "head":
+        elif (backbone_only and place[0].kind == "head") or (wanted is not None and place[0].name not in wanted):
             heads.append(slot)
         else:
             kept.setdefault(place[0].name, (place[0], []))[1].append(slot)
@@ -82,14 +86,15 @@ def _kept_slots(
             f"{checkpoint.label}: no layout knows its tensors ({next(iter(checkpoint.tensors))}, ...), so they "
             "cannot be renamed."
         )
-    if unknown and not backbone_only:
+    if unknown and not backbone_only and wanted is None:
         raise LayoutError(
             f"{checkpoint.label}: no layout knows {len(unknown):,} of its tensors ({unknown[0]}, ...), so they have no "
             "place in another one. --backbone-only leaves them out."
         )
     notes = [f"Left out {len(unused)} tensors that the network never uses ({unused[0]}, ...)."] if unused else []
     if left := [*heads, *unknown]:
-        notes.append(f"Left out {len(left):,} tensors that are not the backbone's ({left[0]}, ...).")
+        whose = "the backbone's" if wanted is None else "the network's"
+        notes.append(f"Left out {len(left):,} tensors that are not {whose} ({left[0]}, ...).")
     return list(kept.values()), tuple(notes)
 
 

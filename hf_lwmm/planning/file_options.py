@@ -7,20 +7,24 @@ from dataclasses import dataclass
 from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE
 from hf_lwmm.options import Options, option, parse_size
 
-FORMATS = ("safetensors", "torch")
+FORMATS = ("transformers", "safetensors", "torch")
 
 
 @dataclass(frozen=True)
 class FileOptions(Options):
     """The kind and the size of the files of a merge.
 
-    With the format "torch" the merge is a copy of the anchor's own torch files, with all that they hold besides, in
-    which only the bytes of merged tensors differ. `max_shard_size` is a number of bytes, or a text such as 5GB; it is
-    for safetensors files.
+    With the format "transformers" the merge is a repository that transformers loads, if the network is known: tensors
+    have the network's names, and what the anchor lacks of configuration, image processor and code is written. With
+    "safetensors" they have the names in the anchor's file. With "torch" the merge is a copy of the anchor's own torch
+    files, with all that they hold besides, in which only the bytes of merged tensors differ. `max_shard_size` is a
+    number of bytes, or a text such as 5GB; it is for safetensors files.
     """
 
     format: str = option(
-        "safetensors", "Kind of file: safetensors, or the anchor's torch file with new values.", choices=FORMATS
+        "transformers",
+        "Repository for transformers, safetensors with the anchor's names, or the anchor's torch file with new values.",
+        choices=FORMATS,
     )
     max_shard_size: int | str = option(
         MAX_SHARD_SIZE, "Split weights larger than this over several files.", metavar="SIZE", shown="50GB"

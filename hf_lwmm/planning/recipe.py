@@ -26,6 +26,7 @@ from hf_lwmm.planning.scoring import ScoringOptions
 
 FILE_NAME = "hf_lwmm.yaml"
 SCHEMA = 2
+_FIRST_FORMAT = "safetensors"  # of recipes of merges that do not say
 _NUMBERED = re.compile(r"(.+) \(\d+\)", re.DOTALL)  # as local models of one name are told apart
 
 
@@ -66,12 +67,13 @@ class Recipe:
         Images of a local folder are left out, since its place is unknown.
         """
         images = self.bn_images if self.bn_images is not None and not self.bn_images.local else None
+        runs = images is not None or self.tuning is not None
         return MergeInputs(
             base=self.base,
             measurements=self.measurements,
             tuning=self.tuning,
             bn_images=images.source if images is not None else None,
-            network=NetworkOptions(system=self.system if images is not None or self.tuning is not None else None),
+            network=NetworkOptions(system=self.system if runs or self.files.format == "transformers" else None),
         )
 
     def check_told_apart(self, name: str) -> None:
@@ -114,7 +116,7 @@ class Recipe:
             **({"tuning": self.tuning.to_dict()} if self.tuning else {}),
             **({"bn_images": self.bn_images.to_dict()} if self.bn_images else {}),
             **({"system": self.system} if self.system else {}),
-            **({"format": self.files.format} if self.files.format != FileOptions.format else {}),
+            **({"format": self.files.format} if self.files.format != _FIRST_FORMAT else {}),
             "max_shard_size": self.files.shard_bytes,
             "output": dict(sorted(self.output.items())),
             **({"beside": dict(sorted(self.beside.items()))} if self.beside is not None else {}),
@@ -148,7 +150,7 @@ def recipe_of(
         measurements=rest[1:] if plan.base else rest,
         tuning=plan.tuning,
         bn_images=bn_images,
-        system=system if plan.tuning or bn_images else None,
+        system=system,
         files=files,
         local=tuple(name for name, source in zip(every, sources, strict=True) if source.sha is None),
         sha256=sha256,
@@ -301,7 +303,8 @@ def _hashes(content: Any, where: str) -> dict[str, str]:
 
 
 def _files(content: Mapping[str, Any], name: str) -> FileOptions:
-    given = {key: content.get(key) for key in ("format", "max_shard_size")}
+    written = _FIRST_FORMAT if content.get("output") else FileOptions.format  # else the recipe is written by hand
+    given = {"format": content.get("format") or written, "max_shard_size": content.get("max_shard_size")}
     return FileOptions.read({key: value for key, value in given.items() if value is not None}, name)
 
 

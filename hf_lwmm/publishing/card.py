@@ -4,40 +4,57 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.companions import CONFIG
+from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.hub import Source
-from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.planning.hosting import HostedNetwork
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.publishing.command import merge_command
-from hf_lwmm.publishing.eval_results import model_index
 from hf_lwmm.publishing.licences import MergedLicence
+from hf_lwmm.publishing.metadata import card_metadata
 from hf_lwmm.publishing.rendering import render
-from hf_lwmm.publishing.tasks import has_bare_class, is_timm, pipeline_tag, task_of
+from hf_lwmm.publishing.tasks import has_bare_class, is_timm, task_of
 from hf_lwmm.publishing.usage import usage
-from hf_lwmm.text import Markdown, code, joined, link, plain
+from hf_lwmm.text import Markdown, code, joined, link, plain, table
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
 
 _REASONS_SHOWN = 12
 _CLASSES_SHOWN = 20
+# What a network of a task does, by the task's name.
+_INTENDED = {
+    "semantic": "gives each pixel of a picture one of the classes",
+    "panoptic": "divides a picture into things and areas, and gives each of them one of the classes",
+    "classification": "gives a picture one of the classes",
+    "detection": "finds things in a picture, and gives each of them a box and one of the classes",
+    "depth": "estimates the distance of each pixel of a picture",
+    "features": "describes a picture by numbers, for a network that is trained on them",
+}
 
 
 @dataclass(frozen=True)
 class CardExtras:
-    """Files beside the card: scores, pictures of examples, the plot of the layer weights, code of the anchor."""
+    """Files beside the card: scores, pictures of examples, plots of layer weights and scores, code of the anchor.
+
+    `hosted` is what makes the merge a repository that transformers loads, beyond the anchor's files.
+    """
 
     report: EvaluationReport | None = None
     pictures: Sequence[str] = ()
     plot: str = ""
     code: Sequence[str] = ()
+    score_plot: str = ""
+    hosted: HostedNetwork | None = None
 
 
 def render_card(
@@ -55,10 +72,13 @@ def render_card(
     Raises:
         CardError: if the metadata is not what the Hub accepts.
     """
-    anchor, tuning = plan.anchor, plan.tuning
+    plan = _described(plan, extras.hosted)
+    anchor, tuning, report = plan.anchor, plan.tuning, extras.report
+    picture = next((name for name in (*extras.pictures, extras.score_plot, extras.plot) if name), "")
+    images = [each for each in (tuning.images if tuning else None, recipe.bn_images) if each is not None]
     return render(
         "card",
-        _metadata(plan, licence, title, extras.report),
+        card_metadata(plan, licence.licence, title, repo_id, report, images, picture),
         title=title,
         repo_id=repo_id,
         version=__version__,
@@ -80,14 +100,62 @@ def render_card(
         bn_part=_bn_part(plan.knobs.bn_mix),
         knobs=_knobs(plan),
         advised=_advised(plan),
-        scores=extras.report.to_markdown() if extras.report else "",
-        pictures=extras.pictures,
+        verdict=report.verdict.sentence if report and report.verdict else "",
+        taken=bool(report and report.verdict and report.verdict.merged),
+        result=picture if report else "",
+        result_is_example=bool(extras.pictures),
+        scores=report.summary if report else "",
+        score_tables=[table(*each) for each in ((report.of_models(), report.of_classes()) if report else ())],
+        pictures=extras.pictures[1:],
+        score_plot=extras.score_plot if extras.pictures else "",
         plot=extras.plot,
+        at_a_glance=_at_a_glance(plan, licence),
+        use=_INTENDED.get(task.name if (task := task_of(anchor)) else ""),
+        sources=_sources(plan),
+        scored_on=_scored_on(report),
+        non_commercial=licence.licence.non_commercial,
+        recipe=recipe.to_yaml(),
         code=joined(map(code, extras.code)),
         code_source=_link(anchor.source),
-        usage=usage(anchor, recipe.output, repo_id, title),
+        own_code=joined(map(code, sorted(extras.hosted.code))) if extras.hosted else "",
+        usage=usage(anchor, recipe.output, repo_id, title, processor=extras.hosted is not None),
         command=merge_command(recipe),
     )
+
+
+def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
+    """The plan with the configuration that was written in place of the anchor's."""
+    if hosted is None:
+        return plan
+    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries[CONFIG]})
+    chosen = plan.alignment.anchor
+    return replace(plan, checkpoints=(*plan.checkpoints[:chosen], anchor, *plan.checkpoints[chosen + 1 :]))
+
+
+def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, object]]:
+    """What a visitor looks for first, by name."""
+    anchor, task = plan.anchor, task_of(plan.anchor)
+    names = anchor.classes or ()
+    dtypes = Counter[str]()
+    for info in anchor.tensors.values():
+        dtypes[info.dtype] += info.count
+    dtype = plan.knobs.dtype or TORCH_NAMES.get(dtypes.most_common(1)[0][0], "")
+    entries: list[tuple[str, object]] = [
+        ("Task", f"{task.tag.replace('-', ' ')}{f', {len(names)} classes' if names else ''}" if task else ""),
+        ("Network", anchor.slot_map.architecture if anchor.slot_map.matches else ""),
+        ("Size", f"{sum(dtypes.values()):,} weights{f' ({dtype})' if dtype else ''}"),
+        ("Licence", licence.licence.shown if licence.licence.id else ""),
+    ]
+    return [(name, value) for name, value in entries if value]
+
+
+def _sources(plan: MergePlan) -> Markdown:
+    """Links to the parents, once each."""
+    return joined(dict.fromkeys(_link(checkpoint.source) for checkpoint in plan.checkpoints))
+
+
+def _scored_on(report: EvaluationReport | None) -> str:
+    return f"{report.images} images of {report.dataset}" if report is not None else ""
 
 
 def _knobs(plan: MergePlan) -> str:
@@ -116,37 +184,11 @@ def _shown(value: object) -> str:
     return " ".join(f"{len(each)} classes" if isinstance(each, tuple) else str(each) for each in value)
 
 
-def _metadata(plan: MergePlan, licence: MergedLicence, title: str, report: EvaluationReport | None) -> dict[str, Any]:
-    sources = [checkpoint.source for checkpoint in plan.checkpoints]
-    parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
-    task, anchor = task_of(plan.anchor), plan.anchor
-    library = "timm" if is_timm(anchor) else "transformers" if "model_type" in anchor.config else "hf-lwmm"
-    return {
-        "base_model": parents or None,
-        "datasets": _datasets(sources) or None,
-        "library_name": library,
-        **licence.licence.metadata,
-        "pipeline_tag": pipeline_tag(anchor),
-        "tags": ["merge", "lwmm", "layer-wise-model-merging", *([task.tag] if task else [])],
-        "base_model_relation": "merge" if parents else None,
-        "model-index": model_index(report, title) if report is not None else None,
-    }
-
-
-def _datasets(sources: list[Source]) -> list[str]:
-    """The data sets of the Hub that the parents' cards name."""
-    found: dict[str, None] = {}
-    for source in sources:
-        stated = source.card.get("datasets") or []
-        found |= dict.fromkeys(map(str, [stated] if isinstance(stated, str) else stated))
-    return [name for name in found if is_repo_id(name)]
-
-
 def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, Any]:
     source = plan.checkpoints[index].source
     return {
         "link": _link(source),
-        "commit": source.sha[:12] if source.sha else "",
+        "commit": _commit(source),
         "anchor": index == plan.alignment.anchor,
         "first_weight": _first_weight(plan, index),
         "licence": licence.parents[index].shown,
@@ -156,17 +198,25 @@ def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, An
 def _link(source: Source) -> Markdown:
     repo_id = source.ref.repo_id
     if repo_id is None:
-        return Markdown(f"{code(source.ref.shown)} (a local file)")
-    found = link(repo_id, f"https://huggingface.co/{repo_id}")
+        return Markdown(f"{code(source.label)} (a local file)")
+    found = link(repo_id, hub.model_page(repo_id))
     return Markdown(f"{found} {code('+'.join(source.ref.files))}") if source.ref.files else found
+
+
+def _commit(source: Source) -> Markdown:
+    """The commit of a model, as a link to its files there."""
+    if source.ref.repo_id is None or source.sha is None:
+        return Markdown("")
+    return link(source.sha[:12], hub.model_page(source.ref.repo_id, source.sha))
 
 
 def _images(images: ImageProvenance) -> Markdown:
     if images.local:
         where = f"{code(images.data)} (a local folder)"
     else:
-        where = link(images.data, f"https://huggingface.co/datasets/{images.data}")
-        where = f"{where} {code(images.commit[:12])}" if images.commit else where
+        where = link(images.data, hub.data_page(images.data))
+        commit = images.commit and link(images.commit[:12], hub.data_page(images.data, images.commit))
+        where = f"{where} {commit}" if commit else where
     return Markdown(f"{where}, split {plain(images.split)} ({images.limit} images)")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import Options, declarations, option_name
 from hf_lwmm.planning.images import ImageProvenance, ImageSource
 from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.planning.scoring import ScoringOptions
 
 
 def merge_command(recipe: Recipe) -> str:
@@ -31,6 +33,12 @@ def merge_command(recipe: Recipe) -> str:
     parts += ["--system", recipe.system] if recipe.system else []
     parts += option_arguments(recipe.files)
     return shlex.join(parts)
+
+
+def sweep_command(models: Sequence[str], images: ImageSource, evaluation: ScoringOptions) -> str:
+    """Return the command line that tries other merges of models on the same images, with scores of the same kind."""
+    options = ScoringOptions(**{name: getattr(evaluation, name) for name in declarations(ScoringOptions)})
+    return shlex.join(["hf-lwmm", "sweep", *models, *option_arguments(images), *option_arguments(options)])
 
 
 def option_arguments(options: Options, prefix: str = "") -> list[str]:

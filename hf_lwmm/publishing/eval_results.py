@@ -22,17 +22,18 @@ def model_index(report: EvaluationReport, title: str) -> list[dict[str, Any]]:
 
     merged, metric = report.models[-1], report.metric
     name, _, split = report.dataset.partition(", split ")
+    # The Hub makes a link of the type, so the name of a folder is no type: somebody's data set may be called like it.
+    kind_of_data = name.split("@")[0] if report.commit is not None else "a local folder"
     common: dict[str, Any] = {
         "task_type": TASKS[metric.task].pipeline_tag,
-        "dataset_type": name.split("@")[0],
+        "dataset_type": kind_of_data,
         "dataset_name": name,
         "dataset_split": split,
         "dataset_revision": report.commit,
         "dataset_args": {"protocol": report.protocol},
     }
-    kind = "mean_iou" if metric.task == "semantic" else metric.name.lower().replace(" ", "_")
     mean = round(merged.mean, 6)
-    found = [EvalResult(metric_type=kind, metric_value=mean, metric_name=metric.name, **common)]
+    found = [EvalResult(metric_type=metric_id(report), metric_value=mean, metric_name=metric.name, **common)]
     for label, value in zip(report.classes, merged.by_class.tolist(), strict=True):
         if not math.isnan(value):
             of_class = metric.of_class
@@ -40,6 +41,12 @@ def model_index(report: EvaluationReport, title: str) -> list[dict[str, Any]]:
             one |= {"metric_name": f"{of_class} {label}", "metric_config": f"class:{label}"}
             found.append(EvalResult(**one, **common))
     return eval_results_to_model_index(title, found)
+
+
+def metric_id(report: EvaluationReport) -> str:
+    """Return the name of a report's metric as the Hub's metadata have it."""
+    metric = report.metric
+    return "mean_iou" if metric.task == "semantic" else metric.name.lower().replace(" ", "_")
 
 
 def eval_results_file(report: EvaluationReport) -> tuple[str, str] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+from hf_lwmm import hub
 from hf_lwmm.errors import CardError
 from hf_lwmm.hub.client import Source
 from hf_lwmm.text import Markdown, link, plain
@@ -31,11 +32,16 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence, as in the metadata of a card on the Hub; `name` and `link` belong to the id `other`."""
+    """A licence, as in the metadata of a card on the Hub; `name` and `link` belong to the id `other`.
+
+    `place` is the address of the licence in the model's own repository, where the card names a file of it. Models have
+    one licence in two places.
+    """
 
     id: str | None
     name: str | None = None
     link: str | None = None
+    place: str | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:
@@ -45,7 +51,8 @@ class Licence:
     @property
     def shown(self) -> Markdown:
         """The name or id as Markdown, with its link if it has one."""
-        return link(self.text, self.link) if self.link else plain(self.text)
+        address = self.link or self.place
+        return link(self.text, address) if address else plain(self.text)
 
     @property
     def metadata(self) -> dict[str, str | None]:
@@ -54,7 +61,7 @@ class Licence:
         return {
             "license": self.id,
             "license_name": self.name if other else None,
-            "license_link": self.link if other else None,
+            "license_link": (self.link or self.place) if other else None,
         }
 
     @property
@@ -80,11 +87,11 @@ def licence_of(source: Source) -> Licence:
     if isinstance(identifier, list):
         identifier = identifier[0] if len(identifier) == 1 else "other"
     identifier = str(identifier).strip().lower() if identifier else None
-    link = card.get("license_link")
-    # A link to a file in the parent's repository leads nowhere from another repository.
-    link = str(link) if link and str(link).startswith(("http://", "https://")) else None
-    name = card.get("license_name")
-    return Licence(identifier or None, str(name) if name else None, link)
+    stated, name, place = str(card.get("license_link") or ""), card.get("license_name"), None
+    link = stated if stated.startswith(("http://", "https://")) else None
+    if source.ref.repo_id and source.sha and stated in source.files:  # another repository does not have the file
+        place = hub.file_address(source.ref.repo_id, stated, source.sha, shown=True)
+    return Licence(identifier or None, str(name) if name else None, link, place)
 
 
 def check_licence(chosen: str | None) -> None:
@@ -110,8 +117,8 @@ def merged_licence(sources: Sequence[Source], chosen: str | None = None) -> Merg
     elif all(parent.id in _RANK for parent in parents):
         licence = max(parents, key=lambda parent: _RANK[str(parent.id)])
     else:
-        unlisted = [p for p in parents if p.id not in _RANK and (p.name or p.link)]
-        licence = Licence("other", unlisted[0].name, unlisted[0].link) if len(set(unlisted)) == 1 else Licence("other")
+        unlisted = [p for p in parents if p.id not in _RANK and (p.name or p.link or p.place)]
+        licence = replace(unlisted[0], id="other") if len(set(unlisted)) == 1 else Licence("other")
     return MergedLicence(licence, parents, tuple(_warnings(parents, stated)))
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hf_lwmm.errors import noting
 from hf_lwmm.publishing.eval_results import eval_results_file
-from hf_lwmm.publishing.superseded import EVALUATION
+from hf_lwmm.publishing.plots import plot_class_scores
+from hf_lwmm.publishing.superseded import EVALUATION, SCORE_PLOT
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
 
 
 def write_scores(report: EvaluationReport, folder: Path, undrawn: list[str]) -> tuple[str, ...]:
-    """Write the scores for programs and for the Hub, and the example pictures; return the pictures' names.
+    """Write the scores for programs and for the Hub, their plot, and the example pictures; return the examples' names.
 
+    Without matplotlib there is no plot.
     A merge is there to be published, so pictures are left out whose files lie in another place than the data.
     """
     from hf_lwmm.evaluation.examples import save_examples
@@ -28,6 +31,11 @@ def write_scores(report: EvaluationReport, folder: Path, undrawn: list[str]) -> 
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     shown = replace(report, examples=tuple(each for each in report.examples if not each.leads_out))
+    if find_spec("matplotlib"):
+        (folder / SCORE_PLOT).parent.mkdir(exist_ok=True)
+        with noting(f"{SCORE_PLOT} was not drawn", undrawn):
+            names, values = [model.name for model in report.models], [model.by_class for model in report.models]
+            plot_class_scores(report.classes, names, values, folder / SCORE_PLOT, metric=report.metric.of_class)
     pictures: list[Path] = []
     with noting("Examples were not drawn", undrawn):
         pictures += save_examples(shown, folder / "plots")

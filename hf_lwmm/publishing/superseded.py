@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import PurePosixPath
 
 from hf_lwmm import hub
@@ -18,9 +18,15 @@ from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
 from hf_lwmm.publishing.eval_results import eval_results_name
 
 EVALUATION = "evaluation.json"
-LAYER_PLOT = "plots/layer_weights.png"
-_PICTURE = re.compile(r"plots/(layer_weights|\d\d_[^/]*)\.png")  # the second kind are examples
+LAYER_PLOT, SCORE_PLOT = "plots/layer_weights.png", "plots/scores.png"
+_PICTURE = re.compile(r"plots/(layer_weights|scores|\d\d_[^/]*)\.png")  # the last kind are examples
+_EVAL_RESULTS = re.compile(r"\.eval_results/[^/]+\.yaml")
 _REMEDY = "Delete what is not wanted there, or push to another repository."
+
+
+def by_products(files: Iterable[str]) -> Iterator[str]:
+    """Return the names among files that are those of a merge's scores and pictures."""
+    return (each for each in files if each == EVALUATION or _PICTURE.fullmatch(each) or _EVAL_RESULTS.fullmatch(each))
 
 
 def superseded(

@@ -13,7 +13,9 @@ from hf_lwmm.publishing.tasks import Task, class_name, is_timm, task_of
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
 
 
-def usage(anchor: Checkpoint, weights: Collection[str], repo_id: str | None, folder: str) -> str:
+def usage(
+    anchor: Checkpoint, weights: Collection[str], repo_id: str | None, folder: str, *, processor: bool = False
+) -> str:
     """Return Python code that loads a merge.
 
     Args:
@@ -21,11 +23,12 @@ def usage(anchor: Checkpoint, weights: Collection[str], repo_id: str | None, fol
         weights: the names of the merge's files of weights.
         repo_id: the repository of the merge, if it has one.
         folder: the name of its folder otherwise.
+        processor: True if the merge has an image processor, whether or not the anchor has one.
     """
     model = repo_id or folder
     standard = not set(PREFERRED).isdisjoint(weights)
     if standard and (name := class_name(anchor)) and _is_known(anchor):
-        return _with_transformers(anchor, name, model)
+        return _with_transformers(anchor, name, model, processor or anchor.processor is not None)
     if standard and is_timm(anchor):
         return _with_timm(f"{'hf-hub' if repo_id else 'local-dir'}:{model}")
     if anchor.slot_map.backbone and _NETWORKS & {match.layout.component.name for match in anchor.slot_map.matches}:
@@ -49,8 +52,8 @@ def _is_known(anchor: Checkpoint) -> bool:
     return "auto_map" in anchor.config or not str(anchor.config.get("model_type")).startswith("hf-lwmm")
 
 
-def _with_transformers(anchor: Checkpoint, name: str, model: str) -> str:
-    task, processor = task_of(anchor), anchor.processor is not None
+def _with_transformers(anchor: Checkpoint, name: str, model: str, processor: bool) -> str:
+    task = task_of(anchor)
     if "auto_map" in anchor.config:
         return auto_class_usage(_mapped(anchor.config["auto_map"], task), model, own_code=True, processor=processor)
     if task is None or name.endswith("Backbone"):

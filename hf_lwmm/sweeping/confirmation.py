@@ -89,7 +89,7 @@ def confirm(
         [candidate.name(scorer.labels) for candidate in compared],
         padded([each.counts for each in scored], axis=1),
         data.classes,
-        merged=[candidate.kind != "model" for candidate in compared],
+        kinds=[candidate.kind for candidate in compared],
         groups=data.groups,
     )
     return Confirmation(split, found, compared.index(winner))

@@ -12,6 +12,7 @@ import numpy as np
 from hf_lwmm._version import __version__
 from hf_lwmm.evaluation.per_image import padded
 from hf_lwmm.evaluation.report import METRICS, difference_cells, report
+from hf_lwmm.evaluation.verdict import Verdict
 from hf_lwmm.methods import Method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
@@ -58,7 +59,8 @@ class SweepReport:
 
     `labels` are the models' names, in the order that candidates count them. `advice` is how to merge all of them with
     the first as the anchor, by what was known before anything was scored. `confirmation` is the best one's score on a
-    split that did not choose it, None if none was named.
+    split that did not choose it, None if none was named. `decided` is the verdict by the scores of all candidates but
+    the ensembles.
     """
 
     metric: str
@@ -68,8 +70,10 @@ class SweepReport:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     output: Path
+    task: str = ""
     advice: Advice | None = None
     confirmation: Confirmation | None = None
+    decided: Verdict | None = field(default=None, repr=False)
 
     @property
     def drawn(self) -> str:
@@ -82,7 +86,19 @@ class SweepReport:
         return self.rows[0]
 
     @property
-    def verdict(self) -> str:
+    def verdict(self) -> Verdict | None:
+        """What to use: by the scores of the candidates, or for a merge on the split that did not choose it."""
+        if self.confirmation is None or self.decided is None or not self.decided.merged:
+            return self.decided
+        return self.confirmation.report.verdict or self.decided
+
+    @property
+    def chosen(self) -> SweepRow | None:
+        """The candidate that the verdict names, None without a verdict."""
+        return next((row for row in self.rows if self.verdict and row.name == self.verdict.model), None)
+
+    @property
+    def remarks(self) -> str:
         """The sentences on how sure the first place is, and how far its score can be trusted."""
         texts = []
         if len(self.rows) > 1:
@@ -139,7 +155,8 @@ class SweepReport:
             "skipped": [
                 {"candidate": each.candidate.name(self.labels), "reason": each.reason} for each in self.skipped
             ],
-            "verdict": self.verdict,
+            "remarks": self.remarks,
+            "verdict": self.verdict and self.verdict.to_dict(),
             "confirmation": self.confirmation and self.confirmation.to_dict(),
             "advice": self.advice and self.advice.to_dict(),
             "notes": list(self.notes),
@@ -176,20 +193,23 @@ class SweepReport:
         """Return a row of plain data for each candidate, the best first; see the table in `hf_lwmm.sweeping`."""
         return [_record(row, self) for row in self.rows]
 
-    def to_markdown(self) -> str:
-        """Return the ranked table, the verdict, and what was skipped."""
+    @property
+    def summary(self) -> str:
+        """What was scored: candidates, images and classes, and what intervals are over."""
         classes = self.data.classes
-        lines = [
-            f"{len(self.rows)} candidates on {self.data.images} images of {plain(self.data.name)}, {len(classes.rows)} "
-            f"classes ({plain(classes.protocol)}). Intervals are 95 % over {plain(self.drawn)}.",
-            "",
-            table(self.header, self.cells()),
-            "",
-            plain(self.verdict),
-        ]
+        return (
+            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
+            f"classes ({classes.protocol}). Intervals are 95 % over {self.drawn}."
+        )
+
+    def to_markdown(self) -> str:
+        """Return the ranked table, remarks on the first place, what was skipped, and the verdict."""
+        lines = [plain(self.summary), "", table(self.header, self.cells()), "", plain(self.remarks)]
         if self.skipped:
             lines += ["", f"Skipped ({len(self.skipped)}):", ""]
             lines += [f"- {plain(why)} ({plain('; '.join(names))})" for why, names in self.skipped_by_reason().items()]
+        if self.verdict is not None:
+            lines += ["", plain(self.verdict.sentence)]
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
@@ -221,7 +241,8 @@ def rank(
     reference = [*([single] if single else []), *(each.candidate for each in order if each.candidate != single)]
     names = [candidate.name(labels) for candidate in reference]
     stacked = np.stack([counts[each] for each in reference])
-    found = report(metric, data.name, names, stacked, data.classes, groups=data.groups)
+    kinds = [candidate.kind for candidate in reference]
+    found = report(metric, data.name, names, stacked, data.classes, kinds=kinds, groups=data.groups)
     scores = dict(zip(reference, found.models, strict=True))
     best = scores[order[0].candidate]
     alone = {each.anchor: scores[each] for each in reference if each.kind == "model"}
@@ -246,7 +267,17 @@ def rank(
                 seconds=each.seconds,
             )
         )
-    return SweepReport(metric.name, data, tuple(labels), tuple(rows), tuple(skipped), _notes(scored, data), output)
+    return SweepReport(
+        metric=metric.name,
+        data=data,
+        labels=tuple(labels),
+        rows=tuple(rows),
+        skipped=tuple(skipped),
+        notes=_notes(scored, data),
+        output=output,
+        task=metric.task,
+        decided=found.verdict,
+    )
 
 
 def _notes(scored: Sequence[Scored], data: SweepData) -> tuple[str, ...]:

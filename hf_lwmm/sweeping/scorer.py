@@ -104,7 +104,11 @@ class CandidateScorer:
         sets = [read_label_set(labels) for labels in setup.network.labels]
         self._opened: list[Checkpoint] = []
         try:
-            self.models = [with_labels(self._open(ref, setup.network.branch), sets) for ref in setup.models]
+            names = hub.telling_names(setup.models)
+            opened = [
+                self._open(ref, setup.network.branch, name) for ref, name in zip(setup.models, names, strict=True)
+            ]
+            self.models = [with_labels(each, sets) for each in opened]
             self.base = self._open(setup.base) if setup.base else None
             self.measurements = [self._open(ref, None) for ref in setup.measurements]
         except BaseException:
@@ -122,8 +126,8 @@ class CandidateScorer:
         for checkpoint in self._opened:
             checkpoint.close()
 
-    def _open(self, ref: ModelRef, branch: str | None = "student") -> Checkpoint:
-        self._opened.append(open_checkpoint(hub.resolve(ref), branch=branch))
+    def _open(self, ref: ModelRef, branch: str | None = "student", name: str = "") -> Checkpoint:
+        self._opened.append(open_checkpoint(replace(hub.resolve(ref), name=name), branch=branch))
         return self._opened[-1]
 
     def plan(self, candidate: Candidate) -> MergePlan:

@@ -1,0 +1,48 @@
+"""Find the local models of a recipe on this machine, by their content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hf_lwmm import hub
+from hf_lwmm.checkpoints.weight_files import choose_files
+from hf_lwmm.errors import PlanError
+from hf_lwmm.hub import ModelRef
+from hf_lwmm.planning.recipe import Recipe
+
+
+def local_models(recipe: Recipe, given: Sequence[ModelRef], label: str) -> Mapping[str, ModelRef]:
+    """Return where each local model of a recipe is, by its name there.
+
+    Args:
+        recipe: a recipe with hashes.
+        given: files and folders that may hold them.
+        label: what messages call the recipe's repository.
+
+    Raises:
+        PlanError: if one is not among them, or one of them is none of the recipe's.
+        CheckpointError: if one of them has no weights.
+    """
+    names = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
+    wanted = {
+        name: _content(hashes) for name, hashes in zip(names, recipe.sha256, strict=False) if name in recipe.local
+    }
+    contents = {ref: _content(_hashes(ref)) for ref in given}
+    found = {name: ref for name, own in wanted.items() for ref, content in contents.items() if own and content == own}
+    if missing := [name for name in dict.fromkeys(recipe.local) if name not in found]:
+        raise PlanError(
+            f"{label}: cannot be made again from here: {', '.join(missing)} was a local file. If you have it, name it: "
+            "--models PATH, once for each; it is known by its SHA-256."
+        )
+    if others := [ref for ref in given if ref not in found.values()]:
+        raise PlanError(f"{label}: {others[0].shown} is none of its models: no local one has this SHA-256.")
+    return found
+
+
+def _hashes(ref: ModelRef) -> Mapping[str, str]:
+    source = hub.resolve(ref)
+    return hub.file_hashes({name: hub.fetch(source, name) for name in choose_files(source).names})
+
+
+def _content(hashes: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(hashes.values()))

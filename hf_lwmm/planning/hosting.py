@@ -1,0 +1,265 @@
+"""Describe the network of a merge as a repository that transformers loads in one line, from headers and without torch.
+
+Networks that transformers lacks travel as code, which runs with `trust_remote_code=True`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.resources import files
+from typing import Any
+
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
+from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS, placeholders
+from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts import SlotMap
+from hf_lwmm.planning.conversion import Conversion, plan_conversion
+from hf_lwmm.planning.image_settings import image_settings
+from hf_lwmm.planning.network_description import IMAGENET_MEAN, IMAGENET_STD
+from hf_lwmm.planning.network_fields import (
+    Fields,
+    bottleneck_fields,
+    daformer_fields,
+    deeplab_fields,
+    edaps_fields,
+    hrda_fields,
+    segformer_fields,
+    segformer_mmseg_fields,
+)
+from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, tensor_recipes
+
+_PROCESSOR = "SegmentationImageProcessor"
+_PROCESSOR_MODULE = "image_processing"
+_SEGFORMER_PROCESSOR = {
+    "image_processor_type": "SegformerImageProcessor",
+    "do_resize": False,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": list(IMAGENET_MEAN),
+    "image_std": list(IMAGENET_STD),
+}
+_RELATIVE = re.compile(r"^from \.(\w+) import", re.MULTILINE)
+FieldsOf = Callable[[SlotMap, Sequence[str], str | None], Fields]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of network: how its checkpoints are recognised, and how transformers names what it is made of.
+
+    `needs` are the components of layouts that a checkpoint has. `layouts` are the code bases whose names the network's
+    own tensors have, by component. `module` is the file of this package's networks that has the code, empty for a
+    network of transformers.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    model_type: str
+    model: str
+    config: str
+    module: str
+    fields: FieldsOf = field(repr=False)
+    layouts: Mapping[str, str]
+    task: str = "semantic"
+
+    @property
+    def auto_map(self) -> dict[str, str]:
+        """The classes of the code that travels, by the Auto class that loads each; empty for transformers' own."""
+        if not self.module:
+            return {}
+        return {"AutoConfig": f"{self.module}.{self.config}", _AUTO[self.task]: f"{self.module}.{self.model}"}
+
+
+_AUTO = {
+    "semantic": "AutoModelForSemanticSegmentation",
+    "panoptic": "AutoModelForUniversalSegmentation",
+    "classification": "AutoModelForImageClassification",
+}
+
+
+def _without_system(fields: Callable[[SlotMap, Sequence[str]], Fields]) -> FieldsOf:
+    def with_system(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> Fields:
+        check_no_system(system)
+        return fields(slot_map, classes)
+
+    return with_system
+
+
+def check_no_system(system: str | None) -> None:
+    """Refuse a system for a network that is no DeepLabV2. Raises LayoutError."""
+    if system is not None:
+        raise LayoutError(f"--system {system} does not apply: the tensors alone decide which network this is.")
+
+
+_DEEPLAB = ("hf-lwmm-deeplabv2", "DeepLabV2ForSemanticSegmentation", "DeepLabV2Config", "deeplab", deeplab_fields)
+_EDAPS = ("hf-lwmm-edaps", "EDAPSForPanopticSegmentation", "EDAPSConfig", "edaps", _without_system(edaps_fields))
+# A checkpoint is of the first kind whose components it all has, so that those with more parts come first.
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "EDAPS", ("mit", "daformer", "edaps_instance"), *_EDAPS,
+        {"mit": "transformers", "daformer": "daformer", "edaps_instance": "edaps"}, "panoptic",
+    ),
+    Kind(
+        "EDAPS bottom-up", ("mit", "daformer", "edaps_center"), *_EDAPS,
+        {"mit": "transformers", "daformer": "edaps-bottomup", "edaps_center": "edaps-bottomup"}, "panoptic",
+    ),
+    Kind(
+        "HRDA", ("mit", "daformer", "scale_attention"), "hf-lwmm-hrda", "HRDAForSemanticSegmentation", "HRDAConfig",
+        "hrda", _without_system(hrda_fields), {"mit": "transformers", "daformer": "hrda", "scale_attention": "hrda"},
+    ),
+    Kind(
+        "DAFormer", ("mit", "daformer"), "hf-lwmm-daformer", "DAFormerForSemanticSegmentation", "DAFormerConfig",
+        "daformer", _without_system(daformer_fields), {"mit": "transformers", "daformer": "daformer"},
+    ),
+    Kind(
+        "MMSegmentation SegFormer", ("mit", "segformer_mmseg"), "hf-lwmm-segformer-mmseg",
+        "SegformerMMSegForSemanticSegmentation", "SegformerMMSegConfig", "segformer_mmseg",
+        _without_system(segformer_mmseg_fields), {"mit": "transformers", "segformer_mmseg": "mmseg"},
+    ),
+    Kind(
+        "SegFormer", ("mit", "segformer"), "segformer", "SegformerForSemanticSegmentation", "SegformerConfig", "",
+        _without_system(segformer_fields), {"mit": "transformers", "segformer": "transformers"},
+    ),
+    Kind("DeepLabV2", ("resnet", "deeplab"), *_DEEPLAB, {"resnet": "deeplab-multi", "deeplab": "layer6"}),
+    Kind("DeepLabV2", ("resnet", "diga"), *_DEEPLAB, {"resnet": "deeplab-multi", "diga": "diga"}),
+    Kind("DeepLabV2", ("vgg", "deeplab"), *_DEEPLAB, {"vgg": "adaptsegnet-vgg", "deeplab": "classifier"}),
+    Kind(
+        "bottleneck classifier", ("resnet", "bottleneck"), "hf-lwmm-bottleneck", "BottleneckForImageClassification",
+        "BottleneckConfig", "bottleneck", _without_system(bottleneck_fields),
+        {"resnet": "glc", "bottleneck": "glc"}, "classification",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HostedNetwork:
+    """What makes a merge a repository that transformers loads.
+
+    `entries` are added to the settings files of the anchor, by file, and are all of a file that the anchor lacks.
+    `conversion` gives the anchor's tensors the network's names; None where they have them. `system` is the code base of
+    a DeepLabV2, which its configuration rests on.
+    """
+
+    kind: Kind
+    entries: Mapping[str, Mapping[str, Any]]
+    conversion: Conversion | None = field(default=None, repr=False)
+    system: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> Mapping[str, str]:
+        """The files of code that travel with the network: their text by name."""
+        wanted = [each for each in (self.kind.module, _PROCESSOR_MODULE) if self.kind.module]
+        found: dict[str, str] = {}
+        while wanted:
+            name = wanted.pop()
+            if f"{name}.py" not in found:
+                text = files("hf_lwmm").joinpath(f"networks/{name}.py").read_text(encoding="utf-8")
+                found[f"{name}.py"] = text
+                wanted += _RELATIVE.findall(text)
+        return found
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """The names that tensors of the anchor get, of those that stay whole."""
+        if self.conversion is None:
+            return {}
+        stored = self.conversion.source.tensors
+        terms = {each.name: each.segments[0].terms[0].tensor for each in self.conversion.tensors}
+        sizes = {each.name: each.info.count for each in self.conversion.tensors}
+        return {tensor: name for name, tensor in terms.items() if stored[tensor].count == sizes[name]}
+
+    def tensors(self, plan: MergePlan) -> tuple[TensorRecipe, ...]:
+        """Return the recipes of a plan's merged tensors under the network's names; they are cut and stacked anew."""
+        assert self.conversion is not None
+        merged = {recipe.name: recipe for recipe in tensor_recipes(plan)}
+        return tuple(_restacked(each, merged) for each in self.conversion.tensors)
+
+
+def kind_of(slot_map: SlotMap) -> Kind | None:
+    """Return the kind of network that a checkpoint with these slots is of, None if there is none."""
+    found = {match.layout.component.name for match in slot_map.matches}
+    return next((kind for kind in KINDS if set(kind.needs) <= found), None)
+
+
+def host(plan: MergePlan, system: str | None) -> HostedNetwork | None:
+    """Return what makes a merge a repository that transformers loads; None where nothing is known or lacking.
+
+    That is of anchors without a config.json, if there is a network for them, and of networks of this package whose
+    code does not travel with the anchor.
+
+    Raises:
+        LayoutError: for a `system` that the anchor cannot be of.
+    """
+    anchor, kind = plan.anchor, kind_of(plan.anchor.slot_map)
+    if kind is None:
+        return None
+    own = kind.module and anchor.config.get("model_type") == kind.model_type and "auto_map" not in anchor.config
+    if own:
+        return HostedNetwork(kind, {CONFIG: {"auto_map": kind.auto_map}, **_processor(anchor, kind, {})}, system=system)
+    return None if anchor.config else _of_slots(plan, kind, system)
+
+
+def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork | None:
+    anchor = plan.anchor
+    rows = classifier_rows(anchor.slot_map)
+    classes = anchor.classes or placeholders(rows or 0)
+    try:
+        fields = kind.fields(anchor.slot_map, classes, system)
+        conversion = plan_conversion(anchor, kind.layouts)
+    except Exception as error:  # tensors of impossible shapes fail wherever they are first computed with
+        if system is not None and isinstance(error, LayoutError):
+            raise LayoutError(f"{anchor.label}: {error}") from None
+        return None
+    assumed = fields.get("system") if system is None else None
+    notes = [f"{anchor.label}: assumed to be {assumed}'s; --system chooses another"] if assumed else []
+    auto_map = {"auto_map": kind.auto_map} if kind.auto_map else {}
+    config = {
+        "architectures": [kind.model],
+        **auto_map,
+        "model_type": kind.model_type,
+        "dtype": plan.knobs.dtype or _main_dtype(anchor),
+        **fields,
+    }
+    entries = {CONFIG: config, **_processor(anchor, kind, fields)}
+    return HostedNetwork(kind, entries, conversion, fields.get("system"), (*notes, *conversion.notes))
+
+
+def _processor(anchor: Checkpoint, kind: Kind, fields: Fields) -> Mapping[str, Mapping[str, Any]]:
+    """The entries of the image processor's settings, by file."""
+    auto_map = {"auto_map": {"AutoImageProcessor": f"{_PROCESSOR_MODULE}.{_PROCESSOR}"}}
+    if anchor.processor is not None:
+        same = anchor.processor.kind == _PROCESSOR and anchor.processor.file.endswith(PROCESSORS[1])
+        return {PROCESSORS[1]: auto_map} if same else {}
+    if not kind.module:
+        return {PROCESSORS[1]: _SEGFORMER_PROCESSOR}
+    config = fields or anchor.config
+    settings = image_settings(kind.model_type, str(config.get("system", "")), str(config.get("backbone", "")))
+    return {PROCESSORS[1]: {"image_processor_type": _PROCESSOR, **settings, **auto_map}}
+
+
+def _main_dtype(anchor: Checkpoint) -> str:
+    """The torch name of the float type that most of the anchor's weights have."""
+    counts: dict[str, int] = {}
+    for info in anchor.tensors.values():
+        if info.dtype in TORCH_NAMES:
+            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
+    return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
+
+
+def _restacked(tensor: TensorRecipe, merged: Mapping[str, TensorRecipe]) -> TensorRecipe:
+    """The recipe of a tensor that is cut or stacked from pieces of merged tensors."""
+    segments: list[Segment] = []
+    dtype = tensor.info.dtype
+    for piece in tensor.segments:
+        term = piece.terms[0]
+        recipe, end = merged[term.tensor], term.start + piece.count
+        dtype = recipe.info.dtype
+        inside = [each for each in recipe.segments if term.start <= each.start and each.start + each.count <= end]
+        assert sum(each.count for each in inside) == piece.count, "segments end where slots do"
+        segments += [replace(each, start=piece.start + each.start - term.start) for each in inside]
+    return replace(tensor, info=replace(tensor.info, dtype=dtype), segments=tuple(segments))

@@ -1,0 +1,82 @@
+"""Carry on what a merge says of itself when it is converted: parents, recipe, scores and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hf_lwmm import hub
+from hf_lwmm.errors import DocumentError, HfLwmmError, HubError
+from hf_lwmm.files.documents import as_mapping, read_json, read_text
+from hf_lwmm.hub import Source
+from hf_lwmm.hub.card import README, read_card
+from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
+from hf_lwmm.publishing.superseded import EVALUATION, by_products
+
+CARRIED_RECIPE = "merge.yaml"  # by another name, since its hashes are of other files than those beside it
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a merge says of itself.
+
+    `parents` are those of the Hub. `files` are names of scores and pictures beside its weights. `verdict` is the
+    sentence on its scores, empty if it has none. `model_index` and `metrics` are those of its card, None if it has none
+    that the Hub reads.
+    """
+
+    recipe: Recipe = field(repr=False)
+    parents: tuple[str, ...]
+    files: tuple[str, ...]
+    verdict: str = ""
+    model_index: list[Any] | None = field(default=None, repr=False)
+    metrics: list[str] | None = None
+
+
+def lineage_of(source: Source) -> Lineage | None:
+    """Return what a merge says of itself, None for other models, and for one whose recipe cannot be read.
+
+    Raises:
+        HubError: if the Hub cannot be reached.
+    """
+    if FILE_NAME not in source.files:
+        return None
+    where = f"{source.label}, {FILE_NAME}"
+    try:
+        recipe = read_recipe(read_text(hub.fetch(source, FILE_NAME), where), where)
+    except HubError:
+        raise
+    except HfLwmmError:
+        return None
+    parents = (hub.parse_hub_ref(model).repo_id for model in recipe.models if model not in recipe.local)
+    card = read_card(hub.fetch(source, README), source.label).content if README in source.files else {}
+    index, metrics = card.get("model-index"), card.get("metrics")
+    return Lineage(
+        recipe,
+        tuple(dict.fromkeys(parent for parent in parents if parent)),
+        tuple(by_products(source.files)),
+        _verdict(source) if EVALUATION in source.files else "",
+        index if _is_index(index) else None,
+        [metric for metric in metrics if isinstance(metric, str)] if isinstance(metrics, list) else None,
+    )
+
+
+def _verdict(source: Source) -> str:
+    try:
+        content = as_mapping(read_json(hub.fetch(source, EVALUATION), EVALUATION), EVALUATION)
+    except DocumentError:
+        return ""
+    verdict = content.get("verdict")
+    sentence = verdict.get("sentence") if isinstance(verdict, Mapping) else None
+    return sentence if isinstance(sentence, str) else ""
+
+
+def _is_index(content: Any) -> bool:
+    """True for results that the Hub's own client reads."""
+    from huggingface_hub.repocard_data import model_index_to_eval_results
+
+    try:
+        return bool(model_index_to_eval_results(content)[1])
+    except Exception:  # of others' content, on which the client may fail anywhere
+        return False

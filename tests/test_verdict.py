@@ -1,0 +1,151 @@
+"""The verdict: one sentence from paired intervals, and the command that follows from it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calls import lwmm
+from conftest import Run
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tiny import segformer, tree
+
+import hf_lwmm
+from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.evaluation.report import METRICS, EvaluationReport, report
+
+
+def scored(**hits: list[int]) -> EvaluationReport:
+    """A report on models that get given numbers of 10 pixels of each image right; `merge...` are merges."""
+    counts = np.zeros((len(hits), len(next(iter(hits.values()))), 1, 3), np.int64)
+    counts[:, :, 0] = [[(hit, 10 - hit, 0) for hit in own] for own in hits.values()]
+    kinds = [next((kind for kind in ("merge", "ensemble") if name.startswith(kind)), "model") for name in hits]
+    return report(METRICS["semantic"], "d", list(hits), counts, ScoredClasses(("road",), (0,)), kinds=kinds)
+
+
+def sentence(**hits: list[int]) -> str:
+    found = scored(**hits).verdict
+    assert found is not None
+    return found.sentence
+
+
+def test_a_merge_is_taken_where_its_whole_interval_is_above_the_best_parent() -> None:
+    assert sentence(a=[2, 3] * 3, b=[1, 1] * 3, merge=[8, 9] * 3) == "Take merge: +60.0 (60.0 to 60.0) over a."
+    found = scored(a=[2, 3] * 4, merge=[8, 8] * 4)
+    assert found.verdict is not None and found.verdict.merged and found.verdict.model == "merge"
+    assert found.to_dict()["verdict"] == found.verdict.to_dict()
+    assert found.to_markdown().endswith(f"\n\n{found.verdict.sentence}")
+
+
+def test_a_parent_is_kept_where_no_merge_is_shown_to_beat_it() -> None:
+    below = "Keep b: no merge beats it (closest merge2, -10.0, -10.0 to -10.0)."
+    assert sentence(a=[1, 1], b=[5, 5], merge=[3, 3], merge2=[4, 4]) == below
+    near = sentence(a=[5, 6] * 4, merge=[5, 5, 7, 6] * 2)
+    assert near == "Keep a: no merge is shown to beat it by these 8 images (closest +2.5, -3.8 to 10.0)."
+
+
+def test_a_handful_of_images_shows_nothing() -> None:
+    """Their resamples hold the same few images, so that intervals say more than they know."""
+    few = "Keep a: no merge is shown to beat it by these 5 images, too few to tell (closest +60.0, 60.0 to 60.0)."
+    assert sentence(a=[2] * 5, merge=[8] * 5) == few
+    one = "Take b or a: no difference is shown by this one image, too few to tell (+10.0, 10.0 to 10.0)."
+    assert sentence(a=[1], b=[2]) == one and sentence(a=[2] * 6, merge=[8] * 6).startswith("Take merge: ")
+
+
+def test_without_merges_the_best_is_held_against_the_next() -> None:
+    assert sentence(a=[1, 2] * 3, b=[5, 6] * 3, ensemble=[9, 9] * 3) == "Take b: +40.0 (40.0 to 40.0) over the next, a."
+    close = "Take b or a: no difference is shown by these 6 images (+1.7, 0.0 to 5.0)."
+    assert sentence(a=[5] * 6, b=[5] * 5 + [6]) == close
+    assert scored(a=[5, 5]).verdict is None and scored(a=[5, 5], ensemble=[6, 6]).verdict is None
+
+
+@given(hits=st.lists(st.lists(st.integers(1, 9), min_size=6, max_size=6), min_size=2, max_size=5))
+def test_what_is_named_is_the_best_of_its_kind_and_a_merge_only_if_it_leads(hits: list[list[int]]) -> None:
+    names = [f"{'merge' if place % 2 else 'parent'}{place}" for place in range(len(hits))]
+    found = scored(**dict(zip(names, hits, strict=True)))
+    assert found.verdict is not None
+    by_name = {model.name: model for model in found.models}
+    chosen = by_name[found.verdict.model]
+    assert chosen.mean == max(each.mean for each in found.models if each.merged == chosen.merged)
+    if chosen.merged:
+        assert chosen.to_best_interval is not None and chosen.to_best_interval.low > 0
+        assert found.verdict.sentence.startswith(f"Take {chosen.name}: +")
+    else:
+        assert found.verdict.sentence.startswith(f"Keep {chosen.name}: no merge")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models and four labelled scenes."""
+    folder = tmp_path_factory.mktemp("world")
+    for seed, name in enumerate(("one", "two"), 1):
+        segformer(folder / name, seed)
+    tree(folder / "data", 4)
+    return folder
+
+
+def last_lines(out: str) -> tuple[str, str]:
+    """The verdict, and the command below it."""
+    verdict, command = out.rstrip("\n").split("\n")[-2:]
+    return verdict, command.strip()
+
+
+def test_merge_evaluate_and_sweep_end_in_a_verdict_and_a_command_that_runs(
+    world: Path, run: Run, without_plots: None, tmp_path: Path
+) -> None:
+    images = ("--data", world / "data")
+    code, out, err = run(
+        "merge", world / "one", world / "two", "--output", "out", "--eval-data", world / "data", "--flip"
+    )
+    assert code == 0, err
+    verdict, command = last_lines(out)
+    assert "| model | mIoU | interval |" in out and verdict.startswith(("Keep ", "Take out: "))
+    card = Path("out/README.md").read_text()
+    assert verdict in card.split("\n## ")[0]
+    if verdict.startswith("Keep"):
+        models = f"{world / 'one'} {world / 'two'}"
+        assert command == f"hf-lwmm sweep {models} --data {world / 'data'} --flip"
+    code, out, err = run("evaluate", world / "one", world / "two", "out", *images, "--output", "scores.md")
+    assert code == 0, err
+    verdict, command = last_lines(out)
+    assert verdict in Path("scores.md").read_text()
+    assert command.split()[1] in ("predict", "push")
+    code, out, err = run("sweep", world / "one", world / "two", *images, "--anchors", "first", "--report", "sweep.json")
+    assert code == 0, err
+    verdict, command = last_lines(out)
+    found = json.loads(Path("sweep.json").read_text())
+    assert found["verdict"]["sentence"] == verdict and "optimistic" in found["remarks"]
+    assert run(*shlex.split(command.replace("PICTURE", str(world / "data/images/0.png")))[1:])[0] == 0
+
+
+def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_path: Path) -> None:
+    """Score on what a merge itself says, so that it wins."""
+    merged = hf_lwmm.merge(
+        [world / "one", world / "two"], knobs=hf_lwmm.Knobs(method="isotropic"), output=tmp_path / "m"
+    )
+    assert merged.folder is not None
+    loaded = hf_lwmm.load(merged.folder)
+    data = tree(tmp_path / "data", 6)
+    for path in (data / "images").iterdir():
+        picture = Image.open(path)
+        outputs = loaded.model(**loaded.image_processor(picture, return_tensors="pt"))
+        size = [(picture.height, picture.width)]
+        (labels,) = loaded.image_processor.post_process_semantic_segmentation(outputs, size)
+        Image.fromarray(labels.numpy().astype(np.uint8)).save(data / "labels" / path.name)
+    done = lwmm(
+        *("sweep", world / "one", world / "two", "--data", data, "--methods", "isotropic", "--anchors", "first"),
+        *("--output", tmp_path / "sweep.parquet"),
+    )
+    assert done.exit_code == 0, done.stderr
+    verdict, command = last_lines(done.stdout)
+    assert verdict.startswith("Take isotropic of one*, two: +") and verdict.endswith((" over one.", " over two."))
+    assert command == f"hf-lwmm merge {world / 'one'} {world / 'two'} --anchor {world / 'one'} --method isotropic"
+    again = lwmm(*shlex.split(command)[1:], "--output", tmp_path / "again")
+    assert again.exit_code == 0, again.stderr
+    name = "model.safetensors"
+    assert (tmp_path / "again" / name).read_bytes() == (merged.folder / name).read_bytes()
