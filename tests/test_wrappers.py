@@ -19,6 +19,7 @@ from tiny import segformer
 import hf_lwmm
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoints.hosted import Hosted, hosted_by
 from hf_lwmm.checkpoints.unwrapping import unwrap
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.hub import parse_ref
@@ -116,9 +117,42 @@ def test_nothing_is_taken_from_the_middle_or_from_some_names_only() -> None:
 
 def test_names_that_a_class_of_transformers_reads_lose_only_what_no_class_has() -> None:
     names = [f"model.{name}" for name in names_of("nvlabs_segformer_b0")]
-    assert unwrap(names, "student", "x", hosted=True).names == {name: name for name in names}
+    assert unwrap(names, "student", "x", hosted=Hosted()).names == {name: name for name in names}
     wrapped = [f"_orig_mod.module.{name}" for name in names]
-    assert list(unwrap(wrapped, "student", "x", hosted=True).names) == names
+    assert list(unwrap(wrapped, "student", "x", hosted=Hosted()).names) == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "names"),
+    [
+        ("detr", "DetrForObjectDetection", ["model.encoder.weight", "class_labels_classifier.weight"]),
+        ("mask2former", "Mask2FormerForUniversalSegmentation", ["model.pixel.weight", "class_predictor.bias"]),
+        ("dinov2", "Dinov2ForImageClassification", ["dinov2.layer.weight", "classifier.weight"]),
+        ("data2vec-vision", "Data2VecVisionForSemanticSegmentation", ["data2vec_vision.w", "decode_head.w"]),
+        ("segformer", "SegformerModel", None),
+    ],
+)
+def test_wrappers_go_from_networks_of_transformers(kind: str, architecture: str, names: list[str] | None) -> None:
+    if names is None:
+        every = [n for n in names_of("transformers_segformer_b0_hub_legacy") if n.startswith("segformer.")]
+        names = [name.removeprefix("segformer.") for name in every]
+    hosted = hosted_by({"model_type": kind, "architectures": [architecture]})
+    for prefix in ("", "model.", "net.", "lit_module.model.", "backbone.", "module.model.net."):
+        found = unwrap([prefix + name for name in names], "student", "x", hosted=hosted).names
+        assert found == {name: prefix + name for name in names}
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "names"),
+    [
+        ("llama", "LlamaForCausalLM", ["model.layers.0.weight", "model.norm.weight"]),  # of tied words
+        ("timm_wrapper", "TimmWrapperForImageClassification", ["timm_model.stem.weight", "timm_model.head.weight"]),
+        ("siglip_vision_model", "SiglipVisionModel", ["vision_model.encoder.w", "vision_model.head.w"]),
+    ],
+)
+def test_names_that_a_class_of_transformers_has_stay(kind: str, architecture: str, names: list[str]) -> None:
+    hosted = hosted_by({"model_type": kind, "architectures": [architecture]})
+    assert list(unwrap(names, "student", "x", hosted=hosted).names) == names
 
 
 def test_unwrapping_twice_is_unwrapping_once() -> None:

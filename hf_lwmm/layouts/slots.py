@@ -116,9 +116,13 @@ def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
     return SlotMap(tuple(match for match in matches if match.layout.name in known), atoms)
 
 
-def named_parts(names: Iterable[str]) -> int:
-    """Count the components that names have under prefixes of some code base, not merely under any."""
-    return len({match.layout.component.name for _, match in _found(names) if match.prefix in match.layout.prefixes})
+def named_parts(names: Iterable[str], code_base: str = "") -> int:
+    """Count the components that names have under prefixes of some code base, or of the one that is named.
+
+    A component under any other prefix does not count.
+    """
+    found = (match for _, match in _found(names) if match.prefix in match.layout.prefixes)
+    return len({m.layout.component.name for m in found if any(b.startswith(code_base) for b in m.layout.code_bases)})
 
 
 def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
