@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,20 @@ def test_heads_are_found_where_only_they_are_wrapped(plain: Path, state: State, 
     save_file(parts, tmp_path / "a.safetensors")
     result = merge([plain, tmp_path / "a.safetensors"], output=tmp_path / "out")
     assert result.plan.alignment.shared_parameters == result.plan.alignment.anchor_parameters - 1
+
+
+@pytest.mark.parametrize("second", ["module.", "teacher2.", "models.1."])
+@pytest.mark.parametrize("config", [True, False])
+def test_two_networks_are_asked_about_beside_a_configuration_too(
+    second: str, config: bool, plain: Path, state: State, tmp_path: Path
+) -> None:
+    (tmp_path / "two").mkdir()
+    save_file({**state, **under(second, state, 1)}, tmp_path / "two" / "model.safetensors")
+    if config:
+        shutil.copy(plain / "config.json", tmp_path / "two")
+    with pytest.raises(CheckpointError, match=rf"two: holds several networks .*no prefix.*{second[:-1]}"):
+        merge([tmp_path / "two", plain], output=tmp_path / "out")
+    assert values(opened(tmp_path / "two", second[:-1])) == raw(under("", state, 1))
 
 
 def test_the_command_line_takes_a_prefix(state: State, tmp_path: Path) -> None:

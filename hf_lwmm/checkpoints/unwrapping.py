@@ -93,7 +93,7 @@ def unwrap(
             chosen, choice = copies.chosen(branch)
             names = without_pure_wrappers(chosen)
             notes.append(f"{label}: took {choice}")
-        if not every and not hosted:
+        if not every:
             _check_single(names, label)
         if lightning:
             names = _without_losses(names, names, notes, label)
