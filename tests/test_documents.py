@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import yaml
@@ -62,6 +63,13 @@ def test_half_a_pair_in_yaml_is_refused():
             parse_yaml(text, "x")
     with pytest.raises(DocumentError, match="escape code"):
         parse_yaml("\n".join(r'- "\uD83D\uDE00"' for _ in range(40_000)), "x")
+
+
+@pytest.mark.parametrize("name", [b"a\xff\xfeb", b"\xffa\x85'\"", b"\xed\xa0\xbd\xed\xb8\x80"])
+def test_names_of_files_that_are_no_text_are_spelt_out_in_yaml(name):
+    for text in (os.fsdecode(name), "\ud83d", "\udcff\ud83d"):
+        spelt = text.encode(errors="backslashreplace").decode()
+        assert parse_yaml(to_yaml({text: [text]}).encode(), "x") == {spelt: [spelt]}
 
 
 def test_letters_stay_legible_in_yaml():

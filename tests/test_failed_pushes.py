@@ -215,6 +215,18 @@ def _changed(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1] + b"x")
 
 
+def _configured(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "segformer"}')
+
+
+def _adapted(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def _unprepared(folder: Path) -> None:
+    (folder / "processor_config.json").write_text("{}")
+
+
 def _covered(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
     text = (folder / "hf_lwmm.yaml").read_text()
@@ -233,6 +245,9 @@ def _by_hand(folder: Path) -> None:
     [
         (_gone, "is missing"),
         (_changed, "is not the one that"),
+        (_configured, "config.json would be loaded together with the weights"),
+        (_adapted, "adapter_config.json would be loaded together with the weights"),
+        (_unprepared, "processor_config.json would be loaded together with the weights"),
         (_covered, "pytorch_model.bin would be loaded"),
         (_by_hand, "records no merged weights"),
     ],
@@ -240,6 +255,8 @@ def _by_hand(folder: Path) -> None:
 def test_a_folder_that_contradicts_its_recipe_is_not_published(
     harm: Callable[[Path], None], says: str, folder: Path, run: Run, api: HfApi, repo: str
 ) -> None:
+    assert run("push", folder, repo)[0] == 0
+    (folder / "README.md").write_text((folder / "README.md").read_text() + "\nMy own words.\n")
     assert run("push", folder, repo)[0] == 0
     before = api.model_info(repo).sha
     harm(folder)

@@ -350,3 +350,30 @@ def test_a_recipe_that_lists_other_peoples_files_deletes_none_of_them(
     put(api, repo, **{"LICENSE": content, "hf_lwmm.yaml": listed.encode()})
     merged(run, *parents, "--push", repo, *SHARDS)
     assert "LICENSE" in names(api, repo) and "model.safetensors" not in names(api, repo)
+
+
+def test_a_folder_whose_configuration_was_changed_is_not_pushed(
+    run: Run, api: HfApi, models: list[Path], parents: tuple[str, str], repo: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    merged(run, *parents, "--output", folder)
+    config = (folder / "config.json").read_text()
+    for text in (None, config.replace("road", "street")):
+        (folder / "config.json").unlink() if text is None else (folder / "config.json").write_text(text)
+        code, _, err = run("push", folder, repo)
+        assert code == 1 and "config.json" in err and "Make the model again, and push that" in err, err
+    assert not api.repo_exists(repo)
+    (folder / "config.json").write_text(config)
+    (folder / "README.md").write_text("My own words.")
+    assert run("push", folder, repo)[0] == 0
+
+
+def test_an_index_of_others_beside_the_weights_is_named(
+    run: Run, api: HfApi, parents: tuple[str, str], repo: str
+) -> None:
+    api.create_repo(repo)
+    index = "model.safetensors.index.json"
+    put(api, repo, **{index: b'{"weight_map": {"x": "model-00001-of-00002.safetensors"}}'})
+    code, _, err = run("merge", *parents, "--push", repo)
+    assert code == 0 and f"left what no merge wrote beside model.safetensors: {index}." in err
+    assert index in names(api, repo)

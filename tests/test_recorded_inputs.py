@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_a_recipe_of_several_models_of_one_name_does_not_merge_one_with_itself(
     assert code == 1 and "has several local models named best." in err and "--anchor FIRST --recipe old.yaml" in err
     assert run("merge", *folders, "--anchor", folders[0], "--recipe", "old.yaml", "--output", "again")[0] == 0
     assert hf_lwmm.load_recipe("again/hf_lwmm.yaml").output == hf_lwmm.load_recipe("out/hf_lwmm.yaml").output
+
+
+def test_a_recipe_of_a_model_whose_name_is_no_text_is_read_again(run: Run, folders: list[Path], tmp_path: Path) -> None:
+    odd = folders[0].rename(tmp_path / os.fsdecode(b"a\xff\xfeb"))
+    assert run("merge", odd, folders[1], "--output", "out")[0] == 0
+    recipe = hf_lwmm.load_recipe("out/hf_lwmm.yaml")
+    assert recipe.anchor == recipe.models[0] == r"a\udcff\udcfeb"
+    code, _, err = run("merge", odd, folders[1], "--anchor", odd, "--recipe", "out/hf_lwmm.yaml", "--output", "again")
+    assert code == 0 and "SHA-256" not in err
+    assert hf_lwmm.load_recipe("again/hf_lwmm.yaml").output == recipe.output
 
 
 def test_an_input_that_has_changed_and_another_output_are_warned_of(run: Run, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from safetensors.torch import load_file, save_file
 from tiny import NAMES, segformer
 from torch import nn
+from transformers import AutoModelForSemanticSegmentation
 
 from hf_lwmm import ImageSource
 
@@ -141,3 +142,31 @@ def test_a_merge_under_wrapped_names_is_run_as_any_other(
     assert scores == same and set(wrapped) == set(under(prefix, plain))
     assert all(torch.equal(wrapped[prefix + name], tensor) for name, tensor in plain.items())
     assert any(not torch.equal(plain[name], tensor) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize(
+    ("prefix", "copy"),
+    [("model.", ""), ("model.", "model_ema."), ("net.", ""), ("backbone.", ""), ("lit.module.model.", "")],
+)
+def test_the_cards_example_loads_the_merge_of_wrapped_networks(
+    prefix: str, copy: str, state: State, tmp_path: Path
+) -> None:
+    models = [segformer(tmp_path / name, seed) for seed, name in enumerate("ab")]
+    stored = under(prefix, load_file(models[0] / "model.safetensors"))
+    save_file({**(under(copy, state) if copy else {}), **stored}, models[0] / "model.safetensors", {"format": "pt"})
+    result = merge(models, output=tmp_path / "out")
+    assert "AutoModelForSemanticSegmentation" in result.card
+    assert any("as transformers names them" in note for note in result.notes)
+    _, loading = AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(loading.values()), loading
+
+
+def test_a_class_around_a_network_of_transformers_keeps_its_names(state: State, tmp_path: Path) -> None:
+    """What a config.json names may be somebody's own class, by its name or by the code that it brings."""
+    for name, entries in (("own", {"architectures": ["Mine"]}), ("code", {"auto_map": {"AutoModel": "mine.Mine"}})):
+        models = [segformer(tmp_path / name / each, seed) for seed, each in enumerate("ab")]
+        for model in models:
+            save_file(under("model.", state), model / "model.safetensors")
+            config = json.loads((model / "config.json").read_text())
+            (model / "config.json").write_text(json.dumps({**config, **entries}))
+        assert set(written(models, tmp_path / name / "out")[0]) == set(under("model.", state))

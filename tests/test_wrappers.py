@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tiny import segformer
 import hf_lwmm
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoints.hosted import Hosted, hosted_by
 from hf_lwmm.checkpoints.unwrapping import unwrap
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.hub import parse_ref
@@ -116,9 +118,42 @@ def test_nothing_is_taken_from_the_middle_or_from_some_names_only() -> None:
 
 def test_names_that_a_class_of_transformers_reads_lose_only_what_no_class_has() -> None:
     names = [f"model.{name}" for name in names_of("nvlabs_segformer_b0")]
-    assert unwrap(names, "student", "x", hosted=True).names == {name: name for name in names}
+    assert unwrap(names, "student", "x", hosted=Hosted()).names == {name: name for name in names}
     wrapped = [f"_orig_mod.module.{name}" for name in names]
-    assert list(unwrap(wrapped, "student", "x", hosted=True).names) == names
+    assert list(unwrap(wrapped, "student", "x", hosted=Hosted()).names) == names
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "names"),
+    [
+        ("detr", "DetrForObjectDetection", ["model.encoder.weight", "class_labels_classifier.weight"]),
+        ("mask2former", "Mask2FormerForUniversalSegmentation", ["model.pixel.weight", "class_predictor.bias"]),
+        ("dinov2", "Dinov2ForImageClassification", ["dinov2.layer.weight", "classifier.weight"]),
+        ("data2vec-vision", "Data2VecVisionForSemanticSegmentation", ["data2vec_vision.w", "decode_head.w"]),
+        ("segformer", "SegformerModel", None),
+    ],
+)
+def test_wrappers_go_from_networks_of_transformers(kind: str, architecture: str, names: list[str] | None) -> None:
+    if names is None:
+        every = [n for n in names_of("transformers_segformer_b0_hub_legacy") if n.startswith("segformer.")]
+        names = [name.removeprefix("segformer.") for name in every]
+    hosted = hosted_by({"model_type": kind, "architectures": [architecture]})
+    for prefix in ("", "model.", "net.", "lit_module.model.", "backbone.", "module.model.net."):
+        found = unwrap([prefix + name for name in names], "student", "x", hosted=hosted).names
+        assert found == {name: prefix + name for name in names}
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "names"),
+    [
+        ("llama", "LlamaForCausalLM", ["model.layers.0.weight", "model.norm.weight"]),  # of tied words
+        ("timm_wrapper", "TimmWrapperForImageClassification", ["timm_model.stem.weight", "timm_model.head.weight"]),
+        ("siglip_vision_model", "SiglipVisionModel", ["vision_model.encoder.w", "vision_model.head.w"]),
+    ],
+)
+def test_names_that_a_class_of_transformers_has_stay(kind: str, architecture: str, names: list[str]) -> None:
+    hosted = hosted_by({"model_type": kind, "architectures": [architecture]})
+    assert list(unwrap(names, "student", "x", hosted=hosted).names) == names
 
 
 def test_unwrapping_twice_is_unwrapping_once() -> None:
@@ -314,6 +349,20 @@ def test_heads_are_found_where_only_they_are_wrapped(plain: Path, state: State, 
     save_file(parts, tmp_path / "a.safetensors")
     result = merge([plain, tmp_path / "a.safetensors"], output=tmp_path / "out")
     assert result.plan.alignment.shared_parameters == result.plan.alignment.anchor_parameters - 1
+
+
+@pytest.mark.parametrize("second", ["module.", "teacher2.", "models.1."])
+@pytest.mark.parametrize("config", [True, False])
+def test_two_networks_are_asked_about_beside_a_configuration_too(
+    second: str, config: bool, plain: Path, state: State, tmp_path: Path
+) -> None:
+    (tmp_path / "two").mkdir()
+    save_file({**state, **under(second, state, 1)}, tmp_path / "two" / "model.safetensors")
+    if config:
+        shutil.copy(plain / "config.json", tmp_path / "two")
+    with pytest.raises(CheckpointError, match=rf"two: holds several networks .*no prefix.*{second[:-1]}"):
+        merge([tmp_path / "two", plain], output=tmp_path / "out")
+    assert values(opened(tmp_path / "two", second[:-1])) == raw(under("", state, 1))
 
 
 def test_the_command_line_takes_a_prefix(state: State, tmp_path: Path) -> None:

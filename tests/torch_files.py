@@ -184,7 +184,7 @@ class Held:
 
 def opened(content: bytes | Path, branch: str = "student") -> WeightFile:
     file = Held(content) if isinstance(content, bytes) else LocalFile(content)
-    [found], notes = unwrapped_files(file.name, [open_weight_file(file.name, file, branch)], branch, hosted=False)
+    [found], notes = unwrapped_files(file.name, [open_weight_file(file.name, file, branch)], branch)
     return replace(found, notes=(*found.notes, *notes))
 
 

@@ -16,6 +16,7 @@ from hf_lwmm.errors import HfLwmmError, HubError, keeping
 from hf_lwmm.hub import Pushed, PushOptions, Source, parse_hub_ref
 from hf_lwmm.hub.local_folder import file_of, files_of, no_files_of
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
+from hf_lwmm.planning.recorded import added_beside
 from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.superseded import superseded
 
@@ -23,7 +24,8 @@ from hf_lwmm.publishing.superseded import superseded
 def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions()) -> Pushed:
     """Push a folder that `merge` wrote, as one commit.
 
-    It takes the place of an earlier merge in the repository. Files that no merge wrote stay.
+    It takes the place of an earlier merge in the repository. Files that no merge wrote stay. The card may be edited
+    before; the weights, and what is loaded with them, may not.
 
     Raises:
         HubError: if the folder is no merged model, or not the one of its recipe, if this user may not write there, or
@@ -44,17 +46,17 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
 
 
 def _check_whole(folder: Path, recipe: Recipe, contents: Mapping[str, tuple[str, str]]) -> None:
-    """Refuse a folder whose weights are not those that its recipe makes. Raises HubError."""
-    loaded = first_file(contents)
+    """Refuse a folder whose weights, or what is loaded with them, are not what its recipe makes. Raises HubError."""
+    loaded, made = first_file(contents), {**recipe.output, **(recipe.beside or {})}
     if not recipe.output:
         problem = f"its {FILE_NAME} records no merged weights"
-    elif missing := [name for name in recipe.output if name not in contents]:
+    elif missing := [name for name in made if name not in contents]:
         problem = f"{missing[0]}, which its {FILE_NAME} makes, is missing"
-    elif changed := [name for name, digest in recipe.output.items() if contents[name][0] != digest]:
+    elif changed := [name for name, digest in made.items() if contents[name][0] != digest]:
         problem = f"{changed[0]} is not the one that its {FILE_NAME} makes"
     elif loaded is not None and loaded not in recipe.output:
         problem = f"{loaded} would be loaded, which its {FILE_NAME} does not make"
-    else:
+    elif not (problem := added_beside(contents, [loaded] if loaded else [], recipe)):
         return
     again = shlex.join(["hf-lwmm", "merge", "--recipe", str(folder / FILE_NAME), "--output", "NEW"])
     raise HubError(f"{folder}: {problem}, so it was not pushed. Make the model again, and push that: {again}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.local_models import local_models
 from hf_lwmm.api.merge import merge
-from hf_lwmm.checkpoints.companions import loaded_beside, other_weights, read_config
+from hf_lwmm.checkpoints.companions import other_weights, read_config
 from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import ModelRef, Ref, Source, parse_hub_ref, parse_ref
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
+from hf_lwmm.planning.recipe import FILE_NAME, load_recipe
+from hf_lwmm.planning.recorded import added_beside
 from hf_lwmm.progress import Progress, silent
 
 
@@ -92,19 +93,10 @@ def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = sil
         )
     merged = {**again.recipe.output, **((again.recipe.beside or {}) if recipe.beside is not None else {})}
     loaded, why = _loaded(source, sorted(recipe.output))
-    why = why or _beside(source, loaded, again.recipe)
+    if not why and (added := added_beside(source.files, loaded, again.recipe)):
+        why = f"{added}."
     same = merged == recorded == stored and not why
     return Reproduction(source.label, same, recorded, stored, merged, loaded, why)
-
-
-def _beside(source: Source, loaded: Sequence[str], made: Recipe) -> str:
-    """The fault of the files that are loaded together with the weights, empty if there is none."""
-    folders = {PurePosixPath(name).parent.as_posix() for name in loaded or made.output}
-    own = {*made.output, *(made.beside or {})}
-    for folder in sorted(folders):
-        if others := [name for name in loaded_beside(source.files, folder) if name not in own]:
-            return f"{', '.join(others)} would be loaded together with the weights, which the recipe does not make."
-    return ""
 
 
 def _loaded(source: Source, output: Sequence[str]) -> tuple[tuple[str, ...], str]:

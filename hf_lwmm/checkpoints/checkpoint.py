@@ -16,6 +16,7 @@ import numpy.typing as npt
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import ProcessorSettings, beside, other_weights, read_config, read_processor
 from hf_lwmm.checkpoints.dtypes import Bytes, byte_count, widen
+from hf_lwmm.checkpoints.hosted import hosted_by
 from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.shard_index import ShardIndex, listed_tensors
@@ -201,7 +202,7 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
         tensors = _union(source, parts)
         stored, unwrapped = tensors.keys(), tuple[str, ...]()
         if branch is not None:
-            parts, unwrapped = unwrapped_files(source.label, parts, branch, hosted="architectures" in config.content)
+            parts, unwrapped = unwrapped_files(source.label, parts, branch, hosted=hosted_by(config.content))
             tensors = _union(source, parts)
         opened.pop_all()
     readers = {tensor: part.reader for part in parts for tensor in part.tensors}

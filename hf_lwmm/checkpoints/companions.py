@@ -78,8 +78,14 @@ def beside(folder: str, name: str) -> str:
 
 def loaded_beside(files: Collection[str], folder: str) -> tuple[str, ...]:
     """Return those of the files that libraries load together with the weights in a folder, whatever these are."""
-    paths = (beside(folder, name) for name in (*COMPANIONS, ADAPTER_CONFIG))
-    return tuple(path for path in paths if path in files)
+    paths = (beside(folder, name) for name in COMPANIONS)
+    return (*(path for path in paths if path in files), *adapters_beside(files, folder))
+
+
+def adapters_beside(files: Collection[str], folder: str) -> tuple[str, ...]:
+    """Return those of the files that change the network in a folder when it is loaded."""
+    path = beside(folder, ADAPTER_CONFIG)
+    return (path,) if path in files else ()
 
 
 def companion(source: Source, folder: str, name: str) -> str | None:

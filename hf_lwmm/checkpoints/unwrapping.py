@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
 from hf_lwmm.checkpoints.copies import is_ema, split_copies, tokens
+from hf_lwmm.checkpoints.hosted import Hosted
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.layouts import backbone_prefixes, named_parts
@@ -21,8 +22,8 @@ BRANCHES = ("student", "teacher", "all")
 # DataParallel and AveragedModel, and torch.compile, put these before all names; no network has them in its own.
 _PURE = re.compile(r"((module|_orig_mod)\.)+")
 _COUNTERS = {"n_averaged", "steps"}  # of the AveragedModel of torch and of mmengine, beside the network
-_WRAPPERS = (  # what training code calls a network within it
-    "model", "net", "network", "segmentor", "segmenter", "student", "teacher", "student_model", "teacher_model",
+_WRAPPERS = (  # what training code calls a network within it, and no class of transformers
+    "net", "network", "segmentor", "segmenter", "student", "teacher", "student_model", "teacher_model",
 )  # fmt: skip
 _LOSS = re.compile(r"crit(erion)?s?|.*loss(es)?|metrics")
 _METRIC = re.compile(
@@ -58,7 +59,7 @@ def unwrap(
     branch: str,
     label: str,
     *,
-    hosted: bool = False,
+    hosted: Hosted | None = None,
     lightning: bool = False,
     whole: bool = False,
 ) -> Unwrapped:
@@ -69,8 +70,8 @@ def unwrap(
         branch: the one of several copies: `student`, `teacher` (the moving average of the weights), or the beginning of
             its names; `all` takes all tensors for one network.
         label: the model's name, for messages.
-        hosted: whether a class of transformers reads the tensors by these names, so that only wrappers are taken off
-            that no class has.
+        hosted: the class that reads the tensors by these names, if there is one, so that only wrappers are taken off
+            that it does not have.
         lightning: whether they are a Lightning module's, which has losses and metrics beside its network.
         whole: whether they are a pickled module's, whose own class has these names: they change only where some code
             base is known by the shorter ones.
@@ -92,11 +93,11 @@ def unwrap(
             chosen, choice = copies.chosen(branch)
             names = without_pure_wrappers(chosen)
             notes.append(f"{label}: took {choice}")
-        if not every and not hosted:
+        if not every:
             _check_single(names, label)
         if lightning:
             names = _without_losses(names, names, notes, label)
-        if not hosted and (prefix := _wrapper(names, by_word=not whole)):
+        if prefix := _wrapper(names, *_rules(hosted, whole=whole)):
             has_teacher |= is_ema(prefix)
             names = _unwrapped(names, prefix, notes, label)
         if names == before:
@@ -155,11 +156,18 @@ def _without_losses(names: Names, beside: Iterable[str], notes: list[str], label
     return {name: stored for name, stored in names.items() if name not in losses}
 
 
-def _wrapper(names: Names, *, by_word: bool) -> str:
+def _rules(hosted: Hosted | None, *, whole: bool) -> tuple[Collection[str], Callable[[Iterable[str]], int]]:
+    """The words that are wrappers where all tensors have them, and how the parts of a network are counted."""
+    if hosted is None:
+        return ((), named_parts) if whole else (("model", *_WRAPPERS), named_parts)
+    return _WRAPPERS if hosted.kind else (), hosted.parts
+
+
+def _wrapper(names: Names, words: Collection[str], count_parts: Callable[[Iterable[str]], int]) -> str:
     """The prefix of a wrapper that most names have: without it, more parts are called as some code base calls them.
 
-    It is all tensors' but those of losses, or has more than one part under it. With `by_word`, common words of training
-    code go even if no code base is known, where all tensors have them. "" if there is none.
+    It is all tensors' but those of losses, or has more than one part under it. `words` of training code go even if no
+    code base is known, where all tensors have them. "" if there is none.
     """
     count = Counter(name.partition(".")[0] for name in names)
     first, most = max(count.items(), key=lambda item: item[1], default=("", 0))
@@ -169,14 +177,14 @@ def _wrapper(names: Names, *, by_word: bool) -> str:
     shared = len(inner) == len(names)
     others = [name for name in names if not name.startswith(first + ".")]
     alone = shared or len(_losses(others)) == len(others)
-    known, found = named_parts(names), ""
+    known, found = count_parts(names), ""
     best = known
     for depth in range(1, min(len(_common(min(inner), max(inner))), _DEPTH) + 1):
         prefix = ".".join(inner[0][:depth]) + "."
-        parts = named_parts([name.removeprefix(prefix) for name in names])
+        parts = count_parts([name.removeprefix(prefix) for name in names])
         if parts > best and (alone or parts > 1):
             best, found = parts, prefix
-        elif by_word and depth == 1 and not found and shared and first in _WRAPPERS and parts >= known:
+        elif depth == 1 and not found and shared and first in words and parts >= known:
             found = prefix
     return found
 

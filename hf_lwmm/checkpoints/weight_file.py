@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from hf_lwmm.checkpoints.hosted import Hosted
 from hf_lwmm.checkpoints.readers import FileReader
 from hf_lwmm.checkpoints.safetensors_file import SafetensorsReader, TensorInfo, read_header
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, read_torch_file
@@ -76,7 +77,7 @@ def open_weight_file(name: str, file: ByteFile, branch: str) -> WeightFile:
 
 
 def unwrapped_files(
-    label: str, files: Sequence[WeightFile], branch: str, *, hosted: bool
+    label: str, files: Sequence[WeightFile], branch: str, *, hosted: Hosted | None = None
 ) -> tuple[list[WeightFile], tuple[str, ...]]:
     """Return a model's files with the tensors of one network, by the names of its own code, and notes on the choice.
 

@@ -19,6 +19,7 @@ from hf_lwmm.checkpoints.companions import (
     placeholders,
     with_class_names,
 )
+from hf_lwmm.checkpoints.hosted import hosted_by
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
@@ -107,7 +108,7 @@ def names_for_loaders(anchor: Checkpoint) -> Mapping[str, str]:
     are stored in another way than by a prefix, such as the averages of mmcv, have the names of the network.
     """
     stored = anchor.stored_names
-    if "architectures" in anchor.config or not all(("." + old).endswith("." + new) for new, old in stored.items()):
+    if hosted_by(anchor.config) or not all(("." + old).endswith("." + new) for new, old in stored.items()):
         return {}
     if "model_type" not in anchor.config:
         return stored

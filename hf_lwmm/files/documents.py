@@ -124,7 +124,8 @@ def to_yaml(content: Any) -> str:
     """Return content as YAML that `parse_yaml` reads: without aliases, and with names in their order.
 
     It is in ASCII, with escapes, if the content has characters that do not print: YAML takes some of them for ends of
-    lines, or allows them at the beginning only.
+    lines, or allows them at the beginning only. Bytes of a file's name that are no UTF-8, which Python has as halves of
+    surrogate pairs and no text file can hold, are spelt out: `\\udcff`.
     """
     text = _dumped(content)
     return text if all(line.isprintable() for line in text.split("\n")) else _dumped(content, allow_unicode=False)
@@ -227,6 +228,11 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        return super().represent_str(data.encode(errors="backslashreplace").decode())
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 if yaml.__with_libyaml__:
     from yaml._yaml import CParser as _Parser

@@ -14,6 +14,9 @@ from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 
 Shape = tuple[int, ...]
+# What may stand before a network's names and is told apart by a number: `teacher2.`, `models.0.`.
+_NUMBERED = re.compile(r"[^.\d]*\d[^.]*\.|[^.]+\.\d+\.")
+_FEWEST = 20  # tensors of a backbone; a block of one has fewer
 
 
 @dataclass(frozen=True)
@@ -116,9 +119,13 @@ def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
     return SlotMap(tuple(match for match in matches if match.layout.name in known), atoms)
 
 
-def named_parts(names: Iterable[str]) -> int:
-    """Count the components that names have under prefixes of some code base, not merely under any."""
-    return len({match.layout.component.name for _, match in _found(names) if match.prefix in match.layout.prefixes})
+def named_parts(names: Iterable[str], code_base: str = "") -> int:
+    """Count the components that names have under prefixes of some code base, or of the one that is named.
+
+    A component under any other prefix does not count.
+    """
+    found = (match for _, match in _found(names) if match.prefix in match.layout.prefixes)
+    return len({m.layout.component.name for m in found if any(b.startswith(code_base) for b in m.layout.code_bases)})
 
 
 def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
@@ -126,14 +133,26 @@ def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
 
     The prefix of a code base itself, such as `backbone.`, is not part of it.
     """
+    names = tuple(names)
     found: dict[str, dict[str, str]] = {}
-    for _, match in _found(names):
-        if match.layout.component.kind == "backbone":
-            own = max((p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p)), key=len, default="")
-            outer = match.prefix[: len(match.prefix) - len(own)]
-            copies = found.setdefault(match.layout.component.name, {})
-            copies[match.prefix] = min(outer, copies.get(match.prefix, outer), key=len)
+    for before, group in (("", names), *_numbered(names).items()):
+        for _, match in _found(group):
+            if match.layout.component.kind == "backbone":
+                listed = (p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p))
+                prefix = before + match.prefix
+                outer = prefix[: len(prefix) - len(max(listed, key=len, default=""))]
+                copies = found.setdefault(match.layout.component.name, {})
+                copies[prefix] = min(outer, copies.get(prefix, outer), key=len)
     return next((tuple(sorted(copies.values())) for copies in found.values() if len(copies) > 1), ())
+
+
+def _numbered(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return what follows a beginning with a number, where so many names have it that a network may."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if begins := _NUMBERED.match(name):
+            found.setdefault(begins[0], []).append(name[begins.end() :])
+    return {begins: rests for begins, rests in found.items() if len(rests) >= _FEWEST}
 
 
 def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:

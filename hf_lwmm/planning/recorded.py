@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from pathlib import PurePosixPath
+
+from hf_lwmm.checkpoints.companions import adapters_beside, loaded_beside
 from hf_lwmm.planning.recipe import Recipe
 
 
@@ -23,6 +27,26 @@ def other_output(recorded: Recipe, made: Recipe) -> tuple[str, ...]:
     if not as_told or not recorded.output or recorded.output == made.output:
         return ()
     return ("The merged weights are not those that the recipe records: their SHA-256 differ.",)
+
+
+def added_beside(files: Collection[str], loaded: Collection[str], made: Recipe) -> str:
+    """Return which of some files would be loaded together with weights though the merge does not make them.
+
+    Args:
+        files: the files of a repository or folder.
+        loaded: those of weights that a loader would take; if there are none, the merge's.
+        made: the recipe of the merge. One that does not say what stands beside the weights makes all but adapters.
+
+    Returns:
+        The fault in words, empty if there is none.
+    """
+    own = {*made.output, *(made.beside or {})}
+    folders = {PurePosixPath(name).parent.as_posix() for name in loaded or made.output}
+    for folder in sorted(folders):
+        found = loaded_beside(files, folder) if made.beside is not None else adapters_beside(files, folder)
+        if others := [name for name in found if name not in own]:
+            return f"{', '.join(others)} would be loaded together with the weights, which the recipe does not make"
+    return ""
 
 
 def _anchor(recipe: Recipe) -> int | None:

@@ -144,7 +144,8 @@ def _warnings(
     where = remote.ref.repo_id
     if wanted := first_file(files):
         folder = _folder(wanted)
-        kept = (*weights_in(sorted(stays), folder), *loaded_beside(stays, folder))
+        indexes = (name for name in sorted(stays) if name.endswith(INDEX_SUFFIX) and _folder(name) == folder)
+        kept = (*weights_in(sorted(stays), folder), *indexes, *loaded_beside(stays, folder))
         if kept:
             yield (
                 f"{where}: left what no merge wrote beside {wanted}: {', '.join(kept)}. Libraries may load it; delete "
