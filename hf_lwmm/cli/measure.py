@@ -22,7 +22,7 @@ hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measure
 
 def measure(
     images: Annotated[Optional[hf_lwmm.ImageSource], Group("Images", shown={"split": "train", "limit": "64"})],  # noqa: UP045
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Network", skip=("compute_dtype",))],
+    network: Annotated[hf_lwmm.NetworkOptions, Group("Network")],
     model: Annotated[str, typer.Argument(help=options.MODEL)],
     output: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
     kind: Annotated[
