@@ -80,6 +80,9 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
         MetricError as MetricError,
     )
     from hf_lwmm.errors import (
+        OutputError as OutputError,
+    )
+    from hf_lwmm.errors import (
         PlanError as PlanError,
     )
     from hf_lwmm.errors import (

@@ -46,6 +46,10 @@ class SweepError(HfLwmmError):
     """A sweep cannot go on: its workers are lost, or its file holds other results or cannot be written."""
 
 
+class OutputError(HfLwmmError):
+    """A network computes what is not finite, so that nothing can be said by it."""
+
+
 class CardError(HfLwmmError):
     """A model card cannot be written from what is known."""
 

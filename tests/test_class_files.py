@@ -17,7 +17,10 @@ from hf_lwmm.labels import read_label_set
     "path: ../ds\ntrain: images\nnc: 3\nnames:\n  0: road\n  1: sky\n  2: car\n",
     "names:\n  - road\n  - sky\n  - car\n",
     "id2label:\n  0: road\n  1: sky\n  2: car\n", '{"names": ["road", "sky", "car"]}',
-    '0: "road"\n1: "sky"\n2: "car"\n',
+    '0: "road"\n1: "sky"\n2: "car"\n', "0: 'road'  # grey\n1: sky\n2: car\n", "'road'\n'sky'\n'car'\n",
+    '"road"\n"sky"\n"car"\n', "0. road\n1. sky\n2. car\n", "0) road\n1) sky\n2) car\n",
+    "0 - road\n1 - sky\n2 - car\n", "* road\n* sky\n* car\n", "  # of streets\nroad\nsky\ncar\n",
+    "- 'road'  # grey\n- sky\n- car\n", "0 'road'\n1 'sky'\n2 'car'\n",
 ])  # fmt: skip
 def test_ordinary_forms_of_classes_are_read(text: str, tmp_path: Path) -> None:
     (tmp_path / "names").write_text(text)
@@ -25,7 +28,14 @@ def test_ordinary_forms_of_classes_are_read(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["wall\nbuilding, edifice\nsky\n", "part 1\npart 2\n", "3d model\n7 up\nsky (front)\nroad's\n"]
+    "text",
+    [
+        "wall\nbuilding, edifice\nsky\n",
+        "part 1\npart 2\n",
+        "3d model\n7 up\nsky (front)\nroad's\n",
+        "traffic light (red)\nbuilding - wall\nA/C\nC#\nclass 2\n",
+        "name tag\nlabel printer\n",
+    ],
 )
 def test_odd_names_are_names(text: str, tmp_path: Path) -> None:
     (tmp_path / "names").write_text(text)
@@ -44,9 +54,21 @@ def test_odd_names_are_names(text: str, tmp_path: Path) -> None:
     ("road: 0\nsky: 1\n", "'road' is no id"),
     ("CLASSES = ['road', 'sky']\n", "made for a program"),
     ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n", "is a Git LFS pointer"),
+    ("0 road # grey\n1 sky\n", "the line '0 road # grey', which seems to have a comment: take it out"),
+    ("road # grey\nsky\n", "the line 'road # grey', which seems to have a comment"),
+    ("// of streets\nroad\nsky\n", "the line '// of streets', which seems to have a comment"),
+    ("class\nroad\nsky\n", "begins with 'class', which seems to be a heading: take it out"),
+    ("Class Name\nroad\nsky\n", "begins with 'Class Name', which seems to be a heading"),
+    ("'road'\nsky\n", "quotes in some lines and not in others"),
+    ("* road\nsky\n", "a bullet or quotes in some lines"),
     ("<!DOCTYPE html>\n<html>\n<body>road</body>\n", "is a web page"),
 ])  # fmt: skip
 def test_other_forms_are_refused(text: str, fault: str, tmp_path: Path) -> None:
     (tmp_path / "names").write_text(text)
     with pytest.raises(PlanError, match=rf"names.*{fault}"):
         read_label_set(tmp_path / "names")
+
+
+def test_quotes_within_a_name_are_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("0 'a' or 'b'\n1 A/C (left) - wall\n")
+    assert read_label_set(tmp_path / "names").classes == ("'a' or 'b'", "A/C (left) - wall")

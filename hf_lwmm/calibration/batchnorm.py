@@ -29,6 +29,7 @@ from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.byte_file import LocalFile
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import parse_ref, resolve
+from hf_lwmm.networks.finite import check_outputs
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance
@@ -117,6 +118,7 @@ def estimate_bn_stats(loaded: LoadedModel, images: ImageSequence, progress: Prog
 
     Raises:
         PlanError: if there is no such layer, or an image has only one value for a channel, which has no variance.
+        OutputError: if the network computes what is not finite.
     """
     model: Any = loaded.model
     layers, missing = _thawed(model)
@@ -125,9 +127,10 @@ def estimate_bn_stats(loaded: LoadedModel, images: ImageSequence, progress: Prog
     batches = math.ceil(images.count / BATCH) if loaded.task == "classification" else images.count
     for done, batch in enumerate(np.array_split(range(images.count), batches)):
         progress("Recalibrating", done, batches)
-        pixels = pixels_of(loaded, [images.read(int(index)).image for index in batch])
+        read = [images.read(int(index)) for index in batch]
+        pixels = pixels_of(loaded, [each.image for each in read])
         try:
-            model(pixels)
+            outputs = model(pixels)
         except ValueError as error:
             raise PlanError(
                 f"{images.name}: --bn-stats recalibrate cannot estimate a variance where {loaded.label} normalises a "
@@ -137,6 +140,8 @@ def estimate_bn_stats(loaded: LoadedModel, images: ImageSequence, progress: Prog
             height, width = pixels.shape[-2:]
             seen = f"{loaded.label} cannot see {height} x {width} pixels: {first_line(error)}"
             raise PlanError(f"{images.name}: {seen}") from None
+        remedy = "Keep the merged statistics: --bn-stats linear."
+        check_outputs(loaded, outputs, pixels, f"{images.name}, {read[0].name}", remedy)
     atoms, found = slots_of(model).atoms, {}
     for name, layer in layers.items():
         if layer.num_batches_tracked:  # a layer that no image reaches keeps what it has

@@ -14,6 +14,7 @@ from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.networks.finite import check_outputs
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.images import ImageSource
@@ -94,7 +95,10 @@ def mean_entropy(loaded: LoadedModel, images: ImageSequence, progress: Progress 
     total = 0.0
     for index in range(images.count):
         progress("Comparing", index, images.count)
-        logits = model(pixels_of(loaded, [images.read(index).image])).logits.float()
+        image = images.read(index)
+        pixels = pixels_of(loaded, [image.image])
+        logits = model(pixels).logits.float()
+        check_outputs(loaded, logits, pixels, f"{images.name}, {image.name}")
         if loaded.task == "semantic":
             logits = with_background(logits)
         total += float(torch.special.entr(logits.softmax(1)).sum(1).mean()) / math.log(logits.shape[1])

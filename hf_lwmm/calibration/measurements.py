@@ -19,7 +19,7 @@ from hf_lwmm.calibration.merged_network import pixels_of
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import OutputError, PlanError
 from hf_lwmm.evaluation.inference import naming_size
 from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.protocols import scored_classes
@@ -27,6 +27,7 @@ from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import IGNORE, match_classes
 from hf_lwmm.layouts import Atom
+from hf_lwmm.networks.finite import check_outputs, is_finite, overflow
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.networks.one_row import with_background
@@ -52,6 +53,7 @@ def fisher(
     Raises:
         PlanError: if the images lack the labels that the network learns from, or are too small for it.
         DatasetError: if the data set and the model share no class.
+        OutputError: if the network computes what is not finite.
     """
     task = "classification" if loaded.task == "classification" else "semantic"
     if images.task != task:
@@ -74,6 +76,7 @@ def fisher(
         model.zero_grad(set_to_none=True)
         with naming_size(loaded, pixels):
             logits = with_background(model(pixels).logits, -3 if label.ndim else -1)
+        check_outputs(loaded, logits, pixels, f"{images.name}, {sample.name}")
         if label.ndim:
             logits = nn.functional.interpolate(logits, label.shape, mode="bilinear", align_corners=False)
         loss: Any = nn.functional.cross_entropy(logits, label[None].to(logits.device), ignore_index=IGNORE)
@@ -94,15 +97,18 @@ def grams(loaded: LoadedModel, images: ImageSequence, progress: Progress = silen
 
     Raises:
         PlanError: if an image is too small for the network.
+        OutputError: if the network computes what is not finite.
     """
     model: Any = loaded.model
     totals: dict[str, Tensor] = {}
     with _watched(model, totals):
         for index in range(images.count):
             progress("Measuring", index, images.count)
-            pixels = pixels_of(loaded, [images.read(index).image])
+            image = images.read(index)
+            pixels = pixels_of(loaded, [image.image])
             with naming_size(loaded, pixels):
-                model(pixels)
+                outputs = model(pixels)
+            check_outputs(loaded, outputs, pixels, f"{images.name}, {image.name}")
     atoms, found = slots_of(model).atoms, {}
     for name, total in totals.items():
         for atom in atoms[f"{name}.weight"]:  # layers that are stored as one share their inputs
@@ -119,8 +125,11 @@ def save_measurements(
     images.
 
     Raises:
+        OutputError: if a value is not finite.
         MergeError: if the file cannot be written.
     """
+    if faults := [slot for slot, values in measured.items() if not is_finite(values)]:
+        raise OutputError(f"{loaded.label}: what is measured of {faults[0]} {overflow(measured[faults[0]])}")
     checkpoint = open_checkpoint(loaded.source, branch=loaded.branch)
     checkpoint.close()
     metadata = {"format": "pt", "hf_lwmm": __version__, "kind": kind, "images": str(images)}

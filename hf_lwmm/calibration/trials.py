@@ -24,6 +24,7 @@ from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.methods.schedule import LayerWeights
+from hf_lwmm.networks.finite import check_outputs
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.networks.one_row import with_background
@@ -98,6 +99,7 @@ class NetworkTrials:
 
         Raises:
             PlanError: if the network cannot take an image of this size.
+            OutputError: if the logits are not finite.
         """
         others = weights[:, [model for model in range(len(self.names)) if model != self.anchor]].to(pixels.device)
         tensors = {name: blend.at(others) for name, blend in self._blends.items()}
@@ -110,6 +112,7 @@ class NetworkTrials:
                 f"--method {self._plan.method.name}: {self._anchor_network.label} cannot see {height} x {width} "
                 f"pixels: {first_line(error)}"
             ) from None
+        check_outputs(self._anchor_network, logits, pixels)
         return logits
 
     @cached_property

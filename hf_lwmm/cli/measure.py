@@ -27,7 +27,7 @@ def measure(
     ],
     network: Annotated[
         hf_lwmm.NetworkOptions,
-        Group("Models", usual=("labels", "branch", "device"), panels={"device": "Evaluation"}, skip=("compute_dtype",)),
+        Group("Models", usual=("labels", "branch", "device"), panels={"device": "Evaluation"}),
     ],
     model: Annotated[str, typer.Argument(help=options.MODEL)],
     output: Annotated[Path, typer.Option(help="File to write, .safetensors.", rich_help_panel="Output")],

@@ -18,7 +18,13 @@ from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.kinds import HEAD, foreign_kind
 from hf_lwmm.labels import Colour, coloured_schemes
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # of the pictures that folders are searched for
+# Of the pictures that folders are searched for; those of JPEG never hold labels.
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")
+SUFFIXES = (
+    ".png",
+    *JPEG_SUFFIXES,
+    *(".webp", ".avif", ".jp2", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".gif"),
+)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _LOSSLESS = (

@@ -46,11 +46,15 @@ FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, la
 
 @dataclass(frozen=True)
 class Tree:
-    """The (image, label) files of a split, the scheme of the labels' raw ids, and their classes; None if not known."""
+    """The (image, label) files of a split, the scheme of the labels' raw ids, and their classes; None if not known.
+
+    `notes` say which labels were passed over.
+    """
 
     pairs: tuple[tuple[Path, Path], ...] = field(repr=False)
     ids: str | None = None
     classes: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def find_tree(root: Path, split: str) -> Tree | None:
@@ -66,8 +70,8 @@ def find_tree(root: Path, split: str) -> Tree | None:
             pictures, masks = root / images.format(split=name), root / labels.format(split=name)
             parts = "{split}" not in images and [part for part in SPLIT_FOLDERS if (pictures / part).is_dir()]
             if pictures.is_dir() and masks.is_dir() and not parts:
-                pairs = _matched(pictures, masks)
-                return Tree(pairs, ids or _ids_of(pairs, root))
+                pairs, notes = _matched(pictures, masks)
+                return Tree(pairs, ids or _ids_of(pairs, root), notes=notes)
     return None
 
 
@@ -101,22 +105,38 @@ def _cityscapes(root: Path, split: str, images: Mapping[str, Path]) -> Tree:
     )
 
 
-def _matched(images: Path, labels: Path) -> tuple[tuple[Path, Path], ...]:
-    """Pair images with labels of the same name up to the suffix; CamVid adds `_L` to the names of labels."""
+def _matched(images: Path, labels: Path) -> tuple[tuple[tuple[Path, Path], ...], tuple[str, ...]]:
+    """Pair images with labels of the same name up to the suffix, and note labels that are left.
+
+    CamVid adds `_L` to the names of labels.
+    """
     pictures, known = _by_name(images, "pictures"), _by_name(labels, "labels")
     found = {name: known.get(name) or known.get(name + "_L") for name in pictures}
     if lacking := [pictures[name].name for name, label in found.items() if label is None]:
         raise DatasetError(
             f"{labels}: has no label for {lacking[0]} ({len(lacking)} of {len(pictures)} images lack one)."
         )
-    return tuple((pictures[name], label) for name, label in found.items() if label is not None)
+    pairs = tuple((pictures[name], label) for name, label in found.items() if label is not None)
+    left = {name: label for name, label in known.items() if label not in found.values()}
+    others = [path for path in files_below(images) if path.suffix.lower() not in SUFFIXES] if left else []
+    if unread := [path for path in others if {(name := _name(path, images)), f"{name}_L"} & left.keys()]:
+        raise DatasetError(
+            f"{unread[0]}: has a label, but is no kind of picture that is read ({', '.join(SUFFIXES)}). Convert it."
+        )
+    some = f"{labels}: {len(left)} of {len(known)} labels have no picture, such as {min(left.values(), default='')}"
+    return pairs, (some,) if left else ()
+
+
+def _name(path: Path, folder: Path) -> str:
+    """The name of a file in a folder, up to the suffix."""
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _by_name(folder: Path, what: str) -> dict[str, Path]:
     """The files of pictures in a folder by their names up to the suffix, of which no two may be one."""
     found: dict[str, Path] = {}
     for path in pictures_in(folder):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name = _name(path, folder)
         if (first := found.setdefault(name, path)) != path:
             raise DatasetError(
                 f"{folder}: has two {what} of one name, {first.relative_to(folder)} and {path.relative_to(folder)}. "

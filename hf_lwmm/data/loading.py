@@ -72,7 +72,7 @@ class LabelledImages:
     `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of
     the data set on the Hub, and `identity` a text that changes when the data do. `source` is what was opened, with the
     split that was chosen; None for images that were not opened by `open_images`. `columns` are the names of further
-    values that each image has; trees of files have none.
+    values that each image has; trees of files have none. `notes` say what was passed over.
     """
 
     name: str
@@ -86,6 +86,7 @@ class LabelledImages:
     source: ImageSource | None = field(default=None, repr=False)
     columns: tuple[str, ...] = field(default=(), repr=False)
     listed: Callable[[str | None, int], Sequence[Any]] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def streamed(self) -> bool:
@@ -188,6 +189,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
         read,
         classes=classes,
         ids=ids,
+        notes=tree.notes,
         listed=_file_names([picture for picture, _ in tree.pairs]),
     )
 

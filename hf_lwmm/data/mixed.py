@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from hf_lwmm.data.decoding import JPEG_SUFFIXES
 from hf_lwmm.data.folders import SPLIT_FOLDERS
 from hf_lwmm.errors import DatasetError
 
@@ -18,7 +19,6 @@ _ENDING = re.compile(
 _OF_LABELS = re.compile(
     r"mask|label|annot|segm|target|ground|(^|[^a-z])(gt|anns?|seg|lbls?|outputs?)([^a-z]|$)|gtfine", re.I
 )
-_LOSSY = (".jpg", ".jpeg")
 
 
 def check_unmixed(root: Path, pictures: Sequence[Path], *, one_kind: bool = False) -> None:
@@ -62,7 +62,7 @@ def _is_mask_of(first: Path, other: Path, root: Path, inside: Mapping[Path, Mapp
     suffixes = [{file.suffix.lower() for file in each.values()} for each in files]
     if not suffixes[0] & suffixes[1]:
         return True
-    if any(each <= {*_LOSSY} for each in suffixes):  # masks keep their ids
+    if any(each <= {*JPEG_SUFFIXES} for each in suffixes):  # masks keep their ids
         return False
     are_all = len(inside) == 2 and files[0].keys() == files[1].keys() and not (apart[0] | apart[1]) & {*SPLIT_FOLDERS}
     kinds = [_has_colours(path) for path in (first, other)]

@@ -24,7 +24,10 @@ _LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of datasets, 
 
 
 class HasImage(Protocol):
-    """Anything with an 8-bit RGB image."""
+    """Anything with an 8-bit RGB image and its name."""
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def image(self) -> Image.Image: ...

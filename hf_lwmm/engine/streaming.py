@@ -24,6 +24,7 @@ from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Array, Bytes, accumulator, by
 from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE, encode_header
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
+from hf_lwmm.layouts import is_variance
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term, WeightNorm, tensor_recipes
 from hf_lwmm.progress import Progress, silent
@@ -67,7 +68,8 @@ def write_tensors(
         The names of the files.
 
     Raises:
-        MergeError: if a value is not finite (unless allowed), or does not fit the output's type, or the disk is full.
+        MergeError: if a value is not finite or a variance is below 0 (unless allowed), or a value does not fit the
+            output's type, or the disk is full.
     """
     shards = _shards(tensors, max_shard_size)
     if len(shards) > _MOST_SHARDS:
@@ -241,6 +243,8 @@ def _merge_run(sources: Sources, run: _Run, buffers: _Buffers, allow_nonfinite: 
         merged = combine(sources, run, dtypes, buffers)
         if not allow_nonfinite and not np.isfinite(merged.sum()) and not np.isfinite(merged).all():
             _raise_nonfinite(sources, run, dtypes, buffers)
+        if run.tensor.variance and not allow_nonfinite:
+            _check_variances(sources, run, dtypes, buffers)
         if not fits(merged, target) and not allow_nonfinite:
             raise MergeError(
                 f"{run.tensor.name}: a value does not fit {target}. Choose another --dtype. Nothing was kept."
@@ -346,6 +350,20 @@ def _raise_nonfinite(sources: Sources, run: _Run, dtypes: list[str], buffers: _B
                 "Nothing was kept. Repair the checkpoint, or merge anyway with --allow-nonfinite."
             )
     raise MergeError(f"{run.tensor.name}: the merged values overflow. Nothing was kept.")
+
+
+def _check_variances(sources: Sources, run: _Run, dtypes: list[str], buffers: _Buffers) -> None:
+    """Refuse variances below 0, with which a network computes NaN; a weighted mean may hide them."""
+    values = np.empty(run.count, accumulator(set(dtypes)))
+    for index, term in enumerate(run.segment.terms):
+        source = sources[term.source]
+        if all(is_variance(atom.slot) for atom in source.slot_map.atoms[term.tensor]):  # others are means
+            _read_floats(sources, run, index, dtypes[index], values, buffers)
+            if values.min() < 0:
+                raise MergeError(
+                    f"{source.label}: tensor {term.tensor!r} is a variance, and has a value below 0. Nothing was kept. "
+                    "Repair the checkpoint, or merge anyway with --allow-nonfinite."
+                )
 
 
 def _write(descriptor: int, data: memoryview, position: int) -> None:

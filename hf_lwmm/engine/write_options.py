@@ -13,5 +13,5 @@ class WriteOptions(FileOptions):
     """The options of writing a merged model."""
 
     overwrite: bool = option(False, "Replace an existing output.")
-    allow_nonfinite: bool = option(False, "Merge infinities and NaNs too.")
+    allow_nonfinite: bool = option(False, "Merge infinities, NaNs and negative variances too.")
     license: str | None = option(None, "License to state in place of the one that follows from the parents'.")

@@ -19,6 +19,7 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.class_map import ClassMap, Logits, Size, average, best_classes
 from hf_lwmm.evaluation.pictures import PLAIN, Picture, View, prepared
 from hf_lwmm.labels import matching_rows, normalise
+from hf_lwmm.networks.finite import check_outputs
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.networks.windows import window_boxes
@@ -38,11 +39,15 @@ def predict_logits(
 
     Raises:
         PlanError: if the network cannot take pictures of this size.
+        OutputError: if logits are not finite.
     """
     found: dict[int, Logits] = {}
-    for members, pixels in _batches(loaded, pictures, view):
+    ready = prepared(pictures, [loaded], [view])
+    for members, pixels in _batches(loaded, ready, view):
         with naming_size(loaded, pixels):
             logits = _logits_of_any_size(loaded, pixels)
+        for member, each in zip(members, logits, strict=True):
+            check_outputs(loaded, each.logits, pixels, ready[member].name)
         if loaded.task == "semantic":
             logits = [replace(each, logits=tuple(map(with_background, each.logits))) for each in logits]
         found |= zip(members, map(_mirrored, logits) if view.mirrored else logits, strict=True)
@@ -108,11 +113,9 @@ def _mirrored(found: Logits) -> Logits:
     return replace(found, logits=tuple(each.flip(-1) for each in found.logits), boxes=boxes)
 
 
-def _batches(
-    loaded: LoadedModel, pictures: Sequence[Image.Image | Picture], view: View
-) -> list[tuple[list[int], Tensor]]:
+def _batches(loaded: LoadedModel, pictures: Sequence[Picture], view: View) -> list[tuple[list[int], Tensor]]:
     """The numbers of the images of each size, with their pixels, (N, 3, h, w)."""
-    pixels = [each.pixels(loaded, view) for each in prepared(pictures, [loaded], [view])]
+    pixels = [each.pixels(loaded, view) for each in pictures]
     sizes: dict[Size, list[int]] = {}
     for index, each in enumerate(pixels):
         sizes.setdefault((each.shape[-2], each.shape[-1]), []).append(index)
@@ -135,6 +138,7 @@ def segment(
 
     Raises:
         PlanError: if a network shares no class name with the first.
+        OutputError: if a network computes what is not finite.
     """
     ready = prepared(pictures, models, views)
     logits = [predict_logits(loaded, ready, view) for loaded in models for view in views]
@@ -171,16 +175,19 @@ def classify(
 
     Raises:
         PlanError: if a network shares no class name with the first.
+        OutputError: if a network computes what is not finite.
     """
+    ready = prepared(pictures, models, views)
     found: list[list[Tensor]] = [[] for _ in pictures]
     gather: list[Tensor | None] = []
     for loaded in models:
         for view in views:
             gather.append(rows_of_classes(models[0], loaded))
-            for members, pixels in _batches(loaded, pictures, view):
+            for members, pixels in _batches(loaded, ready, view):
                 with naming_size(loaded, pixels):
                     outputs = with_background(loaded.model(pixels).logits.float().cpu(), -1)
                 for member, logits in zip(members, outputs, strict=True):
+                    check_outputs(loaded, logits, pixels, ready[member].name)
                     found[member].append(logits[None])
     return [int(average(each, gather).argmax()) for each in found]
 
@@ -191,23 +198,33 @@ def panoptic(loaded: LoadedModel, picture: Image.Image | Picture, size: Size | N
 
     Ids are class * label_divisor + number, and 255 * label_divisor where there is no segment; `label_divisor` is in the
     configuration of the network.
+
+    Raises:
+        OutputError: if the network computes what is not finite.
     """
     model: Any = loaded.model
     (ready,) = prepared([picture], [loaded])
     pixels = ready.pixels(loaded)
     with naming_size(loaded, pixels):
         outputs = model(pixels)
+    check_outputs(loaded, outputs, pixels, ready.name)
     codes: Tensor = model.post_process_panoptic(outputs, [size or ready.size])[0]
     return codes.cpu().numpy()
 
 
 @torch.inference_mode()
 def detect(loaded: LoadedModel, picture: Image.Image | Picture) -> Boxes:
-    """Return all objects that a network offers for a picture, however low their scores; boxes are in its pixels."""
+    """Return all objects that a network offers for a picture, however low their scores; boxes are in its pixels.
+
+    Raises:
+        OutputError: if the network computes what is not finite.
+    """
     (ready,) = prepared([picture], [loaded])
     inputs = ready.on_device(loaded)
-    with naming_size(loaded, ready.pixels(loaded)):
+    pixels = ready.pixels(loaded)
+    with naming_size(loaded, pixels):
         outputs = loaded.model(**inputs)
+    check_outputs(loaded, outputs, pixels, ready.name)
     processed = loaded.image_processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=[ready.size])[
         0
     ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_lwmm.evaluation.inference import panoptic, segment
+from hf_lwmm.evaluation.pictures import Picture
 from hf_lwmm.evaluation.prediction_files import PredictionFiles
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import Target
@@ -55,8 +56,10 @@ def write_prediction(
 
     Raises:
         MergeError: if a file cannot be written.
+        OutputError: if the network computes what is not finite.
     """
-    colours, labels = class_colours(loaded.classes), segment([loaded], [picture])[0]
+    ready = Picture.of(picture, [loaded], name=str(path))
+    colours, labels = class_colours(loaded.classes), segment([loaded], [ready])[0]
     overlay = np.asarray(picture) * (1 - opacity) + colours[labels] * opacity
     indexed = Image.fromarray(labels, "P")
     indexed.putpalette(colours.reshape(-1).tolist())
@@ -64,7 +67,7 @@ def write_prediction(
     save_picture(Image.fromarray(overlay.round().astype(np.uint8)), files.overlay)
     save_picture(indexed, files.labels)
     if loaded.task == "panoptic":
-        _write_segments(loaded, panoptic(loaded, picture), files)
+        _write_segments(loaded, panoptic(loaded, ready), files)
         written += [files.segments, files.table]
     parts = np.bincount(labels.reshape(-1), minlength=len(loaded.classes)) / labels.size
     shares = {name: float(part) for name, part in zip(loaded.classes, parts, strict=True) if part}

@@ -38,14 +38,17 @@ class Picture:
     """The result of image processors for a picture of a `size` (height, width), without the picture itself.
 
     `inputs` are the tensors that a network takes, by the `preparation` of the model and the view; those of one picture
-    have a first dimension of 1, and are on the CPU.
+    have a first dimension of 1, and are on the CPU. `name` is for messages.
     """
 
     size: Size
     inputs: Mapping[tuple[str, View], Mapping[str, Tensor]] = field(repr=False)
+    name: str = ""
 
     @classmethod
-    def of(cls, image: Image.Image, models: Iterable[LoadedModel], views: Sequence[View] = PLAIN) -> Picture:
+    def of(
+        cls, image: Image.Image, models: Iterable[LoadedModel], views: Sequence[View] = PLAIN, name: str = ""
+    ) -> Picture:
         """Prepare every view of an image for every model.
 
         Raises:
@@ -56,7 +59,7 @@ class Picture:
             for view in views:
                 if (loaded.preparation, view) not in inputs:
                     inputs[loaded.preparation, view] = _view_of(_processed(loaded, image), view)
-        return cls((image.height, image.width), inputs)
+        return cls((image.height, image.width), inputs, name)
 
     def on_device(self, loaded: LoadedModel, view: View = PLAIN[0]) -> dict[str, Tensor]:
         """Return the inputs of a model on its device, floating-point ones in its type."""

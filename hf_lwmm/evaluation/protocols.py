@@ -78,7 +78,7 @@ def scored_classes(
             in different ways and nothing else says how they are numbered.
     """
     wanted, first = read_label_set(protocol) if protocol else None, models[0]
-    notes, ids, raw = list[str](), images.ids, raw_label_set(images.ids)
+    notes, ids, raw = [*images.notes], images.ids, raw_label_set(images.ids)
     if raw is not None:
         every = raw.classes
     elif images.classes is not None:

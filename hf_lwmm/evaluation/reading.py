@@ -73,10 +73,11 @@ def prepare(sample: Sample, plan: ScoringPlan) -> PreparedSample:
     label = sample.label
     if plan.task == "semantic":
         label = plan.ids.class_ids(np.asarray(label), sample.label_place(plan.dataset))
+    name = f"{plan.dataset}, {sample.name}"
     try:
-        picture = Picture.of(sample.image, (each for model in plan.models for each in model.members), plan.views)
+        picture = Picture.of(sample.image, (each for model in plan.models for each in model.members), plan.views, name)
     except PlanError as error:
-        raise DatasetError(f"{plan.dataset}, {sample.name}: {error}") from None
+        raise DatasetError(f"{name}: {error}") from None
     return PreparedSample(sample.index, sample.name, picture, label, sample.segments, sample.boxes)
 
 

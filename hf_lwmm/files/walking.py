@@ -9,10 +9,12 @@ from pathlib import Path
 def files_below(folder: Path) -> list[Path]:
     """Return the files at any depth below a folder, sorted; none if there is no such folder.
 
-    Linked folders are entered, each under the name of its link, unless they lead back to a folder around them.
+    Linked folders are entered, each under the name of its link, unless they lead back to a folder around them, be it
+    outside of the one that is searched.
     """
     found: list[Path] = []
-    waiting: list[tuple[Path, frozenset[str]]] = [(folder, frozenset())]
+    outside = frozenset(map(str, Path(os.path.realpath(folder)).parents))
+    waiting: list[tuple[Path, frozenset[str]]] = [(folder, outside)]
     while waiting:
         inside, around = waiting.pop()
         if (place := os.path.realpath(inside)) in around:

@@ -14,7 +14,14 @@ from hf_lwmm.labels.named_ids import class_names
 REMEDY = "Write one class a line, or give a config.json with id2label."
 
 _UNDER = ("id2label", "names")  # where a config.json and the data.yaml of Ultralytics have them
-_NUMBERED = re.compile(r"(\d+)(?:\s+|\s*[,;:=|]\s*)(\S.*)")
+_NUMBERED = re.compile(r"(\d+)(?:\s+-\s+|\s+|\s*[,;:=|.)]\s*)(\S.*)")
+_IN_YAML = re.compile(r"\d+\s*:\s.*")
+_MARKED = re.compile(r"['\"]|\s#")  # what YAML takes for more than a part of a name
+_MARKS = (re.compile(r"[*+\u2022]\s+(\S.*)"), re.compile(r"'([^']+)'"), re.compile(r'"([^"]+)"'))
+_COMMENT = re.compile(r"(//|/\*|--|%|;).*|.*\s(#|//).*")
+_HEADING = re.compile(
+    r"((id|index|no)\W+)?((class|label|category|object)[ _-]?)?(names?|class(es)?|labels?|categor(y|ies))", re.I
+)
 _NUMBER_LAST = re.compile(r"(\S.*?)(?:\s+|\s*[,;:=|]\s*)(\d+)")
 _COLOURED = re.compile(r".*\d+[\s,;]+\d+[\s,;]+\d+")
 _ENTRY = re.compile(r"[^:]*:(\s.*)?")
@@ -25,8 +32,8 @@ def classes_in(text: str, where: str) -> tuple[str, ...]:
     """Return the classes in a text, in the order of their ids.
 
     Args:
-        text: a name on each line; ids from 0 and names, such as `0 road`; a list, or a mapping of ids from 0 to names,
-            in JSON or YAML, which may stand under `id2label` or `names`.
+        text: a name on each line, in quotes or behind a bullet if all are; ids from 0 and names, such as `0 road`; a
+            list, or a mapping of ids from 0 to names, in JSON or YAML, which may stand under `id2label` or `names`.
         where: what messages call the text.
 
     Raises:
@@ -34,13 +41,17 @@ def classes_in(text: str, where: str) -> tuple[str, ...]:
     """
     if text.strip() and (mistake := foreign_kind(text[:HEAD].encode(errors="replace"))):
         raise PlanError(f"{where} {mistake}")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    lines = lines[1:] if lines[:1] == ["---"] else lines
+    stripped = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = _without_marks(stripped[1:] if stripped[:1] == ["---"] else stripped)
     try:
         if text.lstrip().startswith(("[", "{")):
             return _names(parse_json(text, where), where)
+        if lines and all(map(_IN_YAML.fullmatch, lines)) and any(map(_MARKED.search, lines)):
+            return _names(parse_yaml(text, where), where)
         numbered = [found for line in lines if (found := _NUMBERED.fullmatch(line))]
         if lines and len(numbered) == len(lines):
+            if commented := _commented(lines):
+                raise PlanError(f"{where}: {commented}. {REMEDY}")
             return _in_turn([(int(found[1]), _unquoted(found[2])) for found in numbered], where)
         if (lines and all(line.startswith("- ") for line in lines)) or any(map(_ENTRY.fullmatch, lines)):
             return _names(parse_yaml(text, where), where)
@@ -48,7 +59,34 @@ def classes_in(text: str, where: str) -> tuple[str, ...]:
         raise PlanError(f"{error} {REMEDY}") from None
     if form := _foreign_form(lines, len(numbered)):
         raise PlanError(f"{where}: {form}, not of one class a line. {REMEDY}")
+    if odd := _heading(lines) or _commented(lines) or _marked(lines):
+        raise PlanError(f"{where}: {odd}. {REMEDY}")
     return tuple(lines)
+
+
+def _without_marks(lines: Sequence[str]) -> Sequence[str]:
+    """Lines without the bullets or the quotes that all of them have."""
+    for mark in _MARKS:
+        found = [mark.fullmatch(line) for line in lines]
+        if lines and all(found):
+            lines = [each[1].strip() for each in found if each]
+    return lines
+
+
+def _heading(lines: Sequence[str]) -> str | None:
+    if len(lines) > 1 and _HEADING.fullmatch(lines[0]):
+        return f"begins with {shortened(lines[0])}, which seems to be a heading: take it out"
+    return None
+
+
+def _commented(lines: Sequence[str]) -> str | None:
+    found = next(filter(_COMMENT.fullmatch, lines), None)
+    return f"has the line {shortened(found)}, which seems to have a comment: take it out" if found else None
+
+
+def _marked(lines: Sequence[str]) -> str | None:
+    found = next((line for line in lines if any(mark.fullmatch(line) for mark in _MARKS)), None)
+    return f"has a bullet or quotes in some lines and not in others ({shortened(found)})" if found else None
 
 
 def _names(content: Any, where: str) -> tuple[str, ...]:
@@ -73,7 +111,7 @@ def _in_turn(numbered: Sequence[tuple[int, str]], where: str) -> tuple[str, ...]
 
 
 def _unquoted(name: str) -> str:
-    return name[1:-1].strip() if len(name) > 2 and name[0] == name[-1] and name[0] in "'\"" else name
+    return name[1:-1].strip() if any(mark.fullmatch(name) for mark in _MARKS[1:]) else name
 
 
 def _foreign_form(lines: Sequence[str], numbered: int) -> str | None:

@@ -7,7 +7,15 @@ No module outside this package sees a code base's own names.
 
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
-from hf_lwmm.layouts.roles import depth_order, has_no_object_row, in_backbone, is_bn_stat, names_a_classifier, place_of
+from hf_lwmm.layouts.roles import (
+    depth_order,
+    has_no_object_row,
+    in_backbone,
+    is_bn_stat,
+    is_variance,
+    names_a_classifier,
+    place_of,
+)
 from hf_lwmm.layouts.slots import (
     Atom,
     LayoutMatch,
@@ -33,6 +41,7 @@ __all__ = [
     "has_no_object_row",
     "in_backbone",
     "is_bn_stat",
+    "is_variance",
     "map_slots",
     "named_parts",
     "names_a_classifier",

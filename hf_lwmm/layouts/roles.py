@@ -30,6 +30,11 @@ def is_bn_stat(slot: str) -> bool:
     return slot.endswith((".running_mean", ".running_var"))
 
 
+def is_variance(name: str) -> bool:
+    """Return True if a slot, or a tensor of a torch module, is the running variance of a normalisation layer."""
+    return name.endswith("running_var")
+
+
 _OUTPUT = re.compile(
     r"classifier|class_?embed|cls(_seg)?|fc|logits?|conv_seg|linear_pred|seg(mentation)?_?head|score|head", re.I
 )

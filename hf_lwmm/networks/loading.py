@@ -35,6 +35,7 @@ from hf_lwmm.hub import Ref, Source, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, is_known
+from hf_lwmm.networks.finite import check_weights
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.module_slots import fill, misfits, slots_of, some, state_of
 from hf_lwmm.networks.one_row import classes_of_one_row
@@ -172,6 +173,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
         dtype = _main_float_type(checkpoint) if stored else network.compute_dtype
         module: Any = loaded.model
         module.to(device=device, dtype=getattr(torch, dtype)).eval()
+        check_weights(module, checkpoint)
         return replace(loaded, branch=network.branch)
     finally:
         checkpoint.close()

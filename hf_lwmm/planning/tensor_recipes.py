@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME, is_float
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-from hf_lwmm.layouts import Atom, is_bn_stat
+from hf_lwmm.layouts import Atom, is_bn_stat, is_variance
 from hf_lwmm.methods import Method, Slot, Values
 from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.planning.plan import MergePlan
@@ -109,11 +109,15 @@ class PooledVariance:
 
 @dataclass(frozen=True)
 class TensorRecipe:
-    """One tensor of the merged file, in the anchor's layout; its segments tile it from start to end."""
+    """One tensor of the merged file, in the anchor's layout; its segments tile it from start to end.
+
+    `variance` is True for a running variance, whose values are at least 0.
+    """
 
     name: str
     info: TensorInfo
     segments: tuple[Segment, ...]
+    variance: bool = False
 
 
 def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
@@ -133,7 +137,8 @@ def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
                 segments += _merged(plan, shared[atom.slot], atom)
             else:
                 segments.append(_own(plan, atom, atom.start, math.prod(atom.shape)))
-        recipes.append(TensorRecipe(name, TensorInfo(dtype, info.shape), tuple(segments)))
+        variance = all(is_variance(atom.slot) for atom in plan.anchor.slot_map.atoms[name])
+        recipes.append(TensorRecipe(name, TensorInfo(dtype, info.shape), tuple(segments), variance))
     return tuple(recipes)
 
 

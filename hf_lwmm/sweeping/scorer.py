@@ -17,7 +17,7 @@ from hf_lwmm.data.groups import Groups, group_notes, groups_of
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.write_options import WriteOptions
-from hf_lwmm.errors import DatasetError, LayoutError, PlanError
+from hf_lwmm.errors import DatasetError, LayoutError, MergeError, OutputError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.protocols import ScoredClasses, scored_classes
 from hf_lwmm.evaluation.reading import SampleCache
@@ -205,7 +205,8 @@ class CandidateScorer:
             images: other images than those of the sweep.
 
         Raises:
-            HfLwmmError: a subclass; MergeError if it is this very merge that cannot be.
+            HfLwmmError: a subclass; MergeError if it is this very merge that cannot be, or that computes what is not
+                finite.
         """
         started, source = time.perf_counter(), images or self.setup.images
         with scratch_folder(self._workplace(candidate)) as folder:
@@ -213,7 +214,10 @@ class CandidateScorer:
                 network, content = self._merged(candidate, folder)
                 key = (source, content, network.preparation, network.classes)
                 if key not in self._merges:
-                    self._merges[key] = self._evaluate([network], source, False, folder)
+                    try:
+                        self._merges[key] = self._evaluate([network], source, False, folder)
+                    except OutputError as error:
+                        raise MergeError(str(error)) from None
                 found = self._merges[key]
             else:
                 networks = [self._own(model) for model in candidate.models]
