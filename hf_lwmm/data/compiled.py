@@ -1,4 +1,4 @@
-"""Compile loops over pixels that NumPy has no function for; numba does it when they are first called."""
+"""Compile loops over pixels that NumPy has no function for; numba does it when they are first called, and keeps the result on disk."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ INTEGERS = types.Array(types.int64, 1, "C", readonly=True)
 
 
 def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that compiles a loop for arguments of these numba types, in a fraction of a second."""
+    """Return a decorator that compiles a loop for arguments of these numba types, once for each machine.
+
+    It takes about a second, and later processes a third of that. The result lies beside the module or, where that is
+    not writable, in the user's cache.
+    """
 
     def decorate(loop: Callable[..., Any]) -> Callable[..., Any]:
-        compile_once = cache(lambda: njit(arguments, nogil=True)(loop))
+        compile_once = cache(lambda: _compile(loop, arguments))
 
         @wraps(loop)
         def call(*values: Any) -> Any:
@@ -27,3 +31,10 @@ def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., An
         return call
 
     return decorate
+
+
+def _compile(loop: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    try:
+        return njit(arguments, nogil=True, cache=True)(loop)
+    except RuntimeError:  # numba may write neither place
+        return njit(arguments, nogil=True)(loop)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import PreTrainedConfig, SegformerConfig, SegformerImageProcessorPil
+from transformers import PreTrainedConfig, SegformerConfig, SegformerImageProcessor
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.models.auto.image_processing_auto import (
     IMAGE_PROCESSOR_MAPPING,
@@ -21,7 +21,7 @@ from hf_lwmm.planning.image_settings import image_settings
 
 _KIND = re.compile(r"(\w+ImageProcessor)(?:Pil|Fast)?")
 _MODELS = "transformers.models."  # where its classes for pictures of any network are; others are bases of these
-_BACKENDS = {"pil": ("Pil", ""), "torchvision": ("", "Pil")}  # endings of the names of classes, the preferred first
+_ENDINGS = ("", "Pil", "Fast")  # of the names of classes; the first prepare with torchvision, as the Auto class does
 
 
 def image_processor(checkpoint: Checkpoint, config: PreTrainedConfig, notes: list[str]) -> Any:
@@ -42,7 +42,7 @@ def image_processor(checkpoint: Checkpoint, config: PreTrainedConfig, notes: lis
     settings = checkpoint.processor
     kept: dict[str, Any] = {}
     if settings is not None:
-        found = _class_of(settings, config, "pil")
+        found = _class_of(settings, config)
         if found is not None:
             return _made(found, settings, checkpoint.label)
         named = _named(settings)
@@ -50,7 +50,7 @@ def image_processor(checkpoint: Checkpoint, config: PreTrainedConfig, notes: lis
         if settings.reduces_labels:  # about labels, whatever pictures go through
             kept["do_reduce_labels"] = True
     if type(config) is SegformerConfig:  # a class of transformers that does what the original evaluation does
-        return SegformerImageProcessorPil(do_resize=False, **kept)
+        return SegformerImageProcessor(do_resize=False, **kept)
     stated = (getattr(config, name, "") for name in ("system", "backbone"))
     settings_of_original = image_settings(config.model_type, *stated)
     return SegmentationImageProcessor(**settings_of_original, **kept)
@@ -66,7 +66,7 @@ def stated_processor(checkpoint: Checkpoint, config: PreTrainedConfig) -> Any:
     settings = checkpoint.processor
     if settings is None:
         raise CheckpointError(f"{checkpoint.label}: has no {PROCESSORS[1]}, so how it sees images is unknown.")
-    found = _class_of(settings, config, "torchvision")
+    found = _class_of(settings, config)
     if found is None:
         raise CheckpointError(f"{checkpoint.label}: its {_named(settings)} is none of transformers'.")
     return _made(found, settings, checkpoint.label)
@@ -76,7 +76,7 @@ def _named(settings: ProcessorSettings) -> str:
     return f"image processor ({settings.kind or 'of no stated class'})"
 
 
-def _class_of(settings: ProcessorSettings, config: PreTrainedConfig, backend: str) -> type[BaseImageProcessor] | None:
+def _class_of(settings: ProcessorSettings, config: PreTrainedConfig) -> type[BaseImageProcessor] | None:
     """The class that settings name, or that goes with the network where they name none."""
     kind = settings.kind
     if kind == SegmentationImageProcessor.__name__:
@@ -84,12 +84,12 @@ def _class_of(settings: ProcessorSettings, config: PreTrainedConfig, backend: st
     if not kind:
         mapping: Any = IMAGE_PROCESSOR_MAPPING
         known: Mapping[str, Any] = mapping.get(type(config), {})
-        order = (backend, *known)
+        order = ("torchvision", *known)
         return next((found for each in order if _is_processor(found := known.get(each))), None)
     named = _KIND.fullmatch(kind)
     if named is None:
         return None
-    classes = (get_image_processor_class_from_name(named[1] + ending) for ending in (*_BACKENDS[backend], "Fast"))
+    classes = (get_image_processor_class_from_name(named[1] + ending) for ending in _ENDINGS)
     return next((found for found in classes if _is_processor(found) and found.__module__.startswith(_MODELS)), None)
 
 

@@ -1,106 +1,194 @@
 """Time evaluations from decoding to the score as whole processes, against loops as people write them.
 
-    pip install torchmetrics evaluate cityscapesscripts segmentation-models-pytorch
-    python scripts/bench/evaluation.py [--runs 5] [--frames 24] [--threads 2] [--row NETWORK/KIND ...]
+    pip install torchmetrics evaluate cityscapesscripts
+    python scripts/bench/evaluation.py [--runs 5] [--row NETWORK/KIND ...] [--way WAY ...] [--place FOLDER]
 
-Frames of 1024x2048 pixels with 19 classes go through networks with random weights, in float32. Ways take turns, in
-another order each time. A run's start is the time until its first frame, imports included. The loops decode with
+Frames of 1024x2048 pixels with 19 classes go through networks in float32, whose weights are random but for the last
+layer: it is fitted to two frames by least squares, so that class maps look like those of a trained network. Ways take
+turns, in another order each time. A run's start is the time from the beginning of its process to its first frame,
+imports and loading included; its rate is that of all frames after that, the report included. The loops decode with
 Pillow, prepare with the repository's own image processor, enlarge the logits with `interpolate`, and take `argmax`;
-they differ in who counts. Ways that cannot be used are listed with the reason.
+they differ in who counts. Ways that cannot be used are listed with the reason. `evaluate` fetches its `mean_iou` script
+from the Hub, unless MEAN_IOU is the path of a copy.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import random
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from PIL import Image
+BEGAN = time.time()
 
-SIZE, CLASSES = (1024, 2048), 19
+import argparse  # noqa: E402
+import contextlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import random  # noqa: E402
+import shlex  # noqa: E402
+import statistics  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import tempfile  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import numpy as np  # noqa: E402
+from PIL import Image  # noqa: E402
+
+SIZE, CLASSES, CELLS = (1024, 2048), 19, 40
 NAMES = {index: f"class {index}" for index in range(CLASSES)}
-WAYS = ("hf-lwmm", "loop, own counts", "loop, torchmetrics", "loop, evaluate", "pipeline", "smp's metric")
 TINY: dict[str, Any] = {
-    "depths": [1] * 4,
-    "hidden_sizes": [4, 8, 8, 16],
-    "num_attention_heads": [1, 1, 1, 1],
-    "mlp_ratios": [1] * 4,
-    "decoder_hidden_size": 16,
+    "depths": [1] * 4, "hidden_sizes": [4, 8, 8, 16], "num_attention_heads": [1, 1, 1, 1], "mlp_ratios": [1] * 4,
+    "decoder_hidden_size": 16, "id2label": NAMES,
+}  # fmt: skip
+SMALL_EDAPS = {"embedding_size": 8, "fpn_hidden_size": 8, "box_hidden_size": 16, "mask_hidden_size": 8}
+MIOU = ("hf-lwmm", "loop", "loop, mmseg's counts", "loop, torchmetrics", "loop, evaluate", "pipeline")
+PQ = ("hf-lwmm", "loop, cityscapesScripts", "loop, torchmetrics")
+# Each row's frames, and who runs it.
+ROWS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "nothing/png": (12, MIOU),
+    "nothing/jpg": (12, MIOU[:2]),
+    "nothing-pq/png": (4, PQ),
+    "segformer-b0/png": (4, MIOU),
+    "segformer-b0/jpg": (4, MIOU[:2]),
+    "deeplab-r101/png": (2, MIOU[:2]),
+    "deeplab-r101/jpg": (2, MIOU[:2]),
 }
-NETWORKS = ("nothing", "segformer-b0", "deeplab-r101")
+
+# Networks and frames
 
 
-def save_network(name: str, folder: Path) -> None:
-    """Save a network with random weights and its image processor."""
+def save_network(name: str, folder: Path, data: Path) -> None:
+    """Save a network and its image processor."""
     import torch
     from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-    from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
+    from hf_lwmm import networks
 
     torch.manual_seed(0)
+    size = dict(zip(("height", "width"), (256, 512) if name.startswith("nothing") else (512, 1024), strict=True))
+    processor: Any = SegformerImageProcessor(size=size)
     if name == "deeplab-r101":
-        model: Any = DeepLabV2ForSemanticSegmentation(DeepLabV2Config(id2label=NAMES))
+        model: Any = networks.DeepLabV2ForSemanticSegmentation(networks.DeepLabV2Config(id2label=NAMES))
+        head = model.layer6.conv2d_list[0]
+        for convolution in model.layer6.conv2d_list:
+            torch.nn.init.zeros_(convolution.weight)
+            torch.nn.init.zeros_(convolution.bias)
+    elif name == "nothing-pq":
+        model = networks.EDAPSForPanopticSegmentation(networks.EDAPSConfig(**TINY, **SMALL_EDAPS, thing_ids=(18,)))
+        head, processor = model.decode_head.conv_seg, networks.SegmentationImageProcessor(size=size)
     else:
-        settings = TINY if name == "nothing" else {}
-        model = SegformerForSemanticSegmentation(SegformerConfig(**settings, id2label=NAMES))
-    with torch.no_grad():  # untrained, one class would win everywhere
-        head = [weight for key, weight in model.named_parameters() if "classifier" in key or "layer6" in key]
-        for weight in head:
-            weight.normal_(0, 1)
-    height, width = (256, 512) if name == "nothing" else (512, 1024)
+        settings = TINY if name == "nothing" else {"id2label": NAMES}
+        model = SegformerForSemanticSegmentation(SegformerConfig(**settings))
+        head = model.decode_head.classifier
+    _fit(model, head, processor, data)
     model.save_pretrained(folder)
-    SegformerImageProcessor(size={"height": height, "width": width}).save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
-def save_frames(folder: Path, kind: str, count: int) -> None:
-    """Save pictures of wavy cells with texture, and their classes, as a tree of images and labels."""
+def _fit(model: Any, head: Any, processor: Any, data: Path) -> None:
+    """Measure BatchNorm on the first frame, and fit the classifier's middle weights to two frames."""
+    import torch
+
+    features: list[Any] = []
+    head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+    norms = [each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    targets = []
+    with torch.no_grad():
+        for image, label in _frames(data, limit=2):
+            pixels = processor(image, return_tensors="pt")["pixel_values"]
+            if norms:
+                for norm in norms:
+                    norm.train().momentum = 1.0
+                model(pixels)
+                model.eval()
+                norms = []
+                features.clear()
+            model.eval()(pixels)
+            small = torch.tensor(label)[None, None].float()
+            targets.append(torch.nn.functional.interpolate(small, features[-1].shape[-2:]).flatten().long())
+        inputs = torch.cat([each[0].flatten(1).T for each in features]).double()
+        known = torch.cat(targets) != 255
+        middle = inputs.mean(0)
+        inputs = (inputs - middle)[known]
+        wanted = torch.nn.functional.one_hot(torch.cat(targets)[known], CLASSES).double()
+        square = inputs.T @ inputs
+        fitted = torch.linalg.solve(
+            square + square.diagonal().mean() * 1e-4 * torch.eye(len(square)), inputs.T @ wanted
+        )
+        centre = head.weight.shape[-1] // 2
+        head.weight.zero_()[:, :, centre, centre] = 20 * fitted.T
+        head.bias.copy_(20 * (wanted.mean(0) - middle @ fitted))
+
+
+def save_frames(folder: Path, kind: str, count: int, segments: bool) -> None:
+    """Save pictures of wavy, textured cells, their classes and, if asked for, their segments in COCO's format."""
     generator = np.random.default_rng(0)
     height, width = SIZE
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    for place in ("images", "labels"):
-        (folder / "val" / place).mkdir(parents=True)
+    palette = generator.integers(30, 220, (CLASSES, 3))
+    annotations = folder / "annotations" / "panoptic_val"
+    for place in [*((folder / "val" / part) for part in ("images", "labels")), *([annotations] if segments else [])]:
+        place.mkdir(parents=True)
+    listed: dict[str, list[Any]] = {"images": [], "annotations": []}
     for index in range(count):
         wave = 6 * np.sin(x / 17 + index) + 4 * np.sin(y / 9 + x / 31)
-        centres = generator.uniform(0, 1, (40, 2)) * SIZE
+        centres = generator.uniform(0, 1, (CELLS, 2)) * SIZE
         small = [1.5 * np.abs(y - a + wave)[::2, ::2] + np.abs(x - b + wave)[::2, ::2] for a, b in centres]
         cells = np.argmin(small, axis=0).repeat(2, 0).repeat(2, 1)
-        colours = generator.integers(30, 220, (40, 3))
-        picture = colours[cells] + generator.normal(0, 6, (height, width, 1))
+        colours = palette[np.arange(CELLS) % CLASSES] + generator.normal(0, 4, (CELLS, 3))
+        picture = colours[cells] + generator.normal(0, 3, (height, width, 1))
+        name = f"{index:03}.{kind}"
         image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
-        image.save(folder / "val" / "images" / f"{index:03}.{kind}", **({"quality": 92} if kind == "jpg" else {}))
-        Image.fromarray((cells % CLASSES).astype(np.uint8)).save(folder / "val" / "labels" / f"{index:03}.png")
+        image.save(folder / "val" / "images" / name, **({"quality": 92} if kind == "jpg" else {}))
+        label = np.where(cells == CELLS - 1, 255, cells % CLASSES).astype(np.uint8)
+        Image.fromarray(label).save(folder / "val" / "labels" / f"{index:03}.png")
+        if segments:
+            ids = np.stack([np.where(label == 255, 0, cells + 1), 0 * cells, 0 * cells], -1).astype(np.uint8)
+            Image.fromarray(ids).save(annotations / f"{index:03}.png")
+            found = [
+                {"id": cell + 1, "category_id": cell % CLASSES, "iscrowd": 0, "area": int((cells == cell).sum())}
+                for cell in np.unique(cells).tolist()
+            ]
+            listed["images"].append({"id": index, "file_name": f"images/{name}", "height": height, "width": width})
+            one = {
+                "image_id": index,
+                "file_name": f"{index:03}.png",
+                "segments_info": [s for s in found if s["id"] < CELLS],
+            }
+            listed["annotations"].append(one)
+    if segments:
+        categories = [{"id": index, "name": name, "isthing": int(index == 18)} for index, name in NAMES.items()]
+        Path(f"{annotations}.json").write_text(json.dumps({**listed, "categories": categories}))
+
+
+def _frames(data: Path, limit: int | None = None) -> Iterator[tuple[Image.Image, np.ndarray]]:
+    for path in sorted((data / "val" / "images").iterdir())[:limit]:
+        label = data / "val" / "labels" / f"{path.stem}.png"
+        yield Image.open(path).convert("RGB"), np.asarray(Image.open(label))
 
 
 # One way in a process of its own
 
 
 def run_way(way: str, model: Path, data: Path, threads: int) -> None:
-    """Print the time of the first frame, of the last, and the mean IoU."""
+    """Print the time of the first frame, of the last, and the score."""
     import torch
 
     torch.set_num_threads(threads)
-    if way == "hf-lwmm":
-        import hf_lwmm
+    loop = _panoptic_loop if model.name.endswith("-pq") else _pipeline if way == "pipeline" else _loop
+    first, last, score = _own(model, data) if way == "hf-lwmm" else loop(way, model, data)
+    print(json.dumps({"start": first - BEGAN, "seconds": last - first, "score": float(score)}))
 
-        seen: list[float] = []
-        found = hf_lwmm.evaluate(
-            [model], hf_lwmm.ImageSource(str(data), split="val"), progress=lambda *_: seen.append(time.time())
-        )
-        assert found is not None
-        first, last, score = seen[0], time.time(), found.models[0].mean
-    else:
-        first, last, score = _loop(way, model, data)
-    print(json.dumps({"first": first, "last": last, "score": float(score)}))
+
+def _own(model: Path, data: Path) -> tuple[float, float, float]:
+    import hf_lwmm
+
+    seen: list[float] = []
+    images = hf_lwmm.ImageSource(str(data), split="val")
+    found = hf_lwmm.evaluate([model], images, progress=lambda *_: seen.append(time.time()))
+    assert found is not None
+    return seen[0], time.time(), found.models[0].mean
 
 
 def _loop(way: str, folder: Path, data: Path) -> tuple[float, float, float]:
@@ -108,33 +196,36 @@ def _loop(way: str, folder: Path, data: Path) -> tuple[float, float, float]:
     import transformers
     from torch.nn.functional import interpolate
 
-    import hf_lwmm.networks  # noqa: F401  (registers DeepLabV2)
+    if folder.name == "deeplab-r101":
+        import hf_lwmm.networks  # noqa: F401  (registers it)
 
     processor = transformers.AutoImageProcessor.from_pretrained(folder)
     model = transformers.AutoModelForSemanticSegmentation.from_pretrained(folder).eval()
     add, result = _counter(way)
+    corners = bool(getattr(processor, "align_corners", False))
     first = time.time()
-    if way == "pipeline":
-        pipe = transformers.pipeline("image-segmentation", model=model, image_processor=processor)
-        for image, truth in _frames(data):
-            guess = np.full(truth.shape, 255, np.uint8)
-            for part in pipe(image, subtask="semantic"):
-                guess[np.asarray(part["mask"]) > 0] = model.config.label2id[part["label"]]
-            add(torch.from_numpy(guess).long(), torch.from_numpy(truth).long())
-        return first, time.time(), result()
     with torch.inference_mode():
         for image, truth in _frames(data):
             pixels = processor(image, return_tensors="pt")["pixel_values"]
             logits = model(pixels).logits
-            guess = interpolate(logits, truth.shape, mode="bilinear", align_corners=False).argmax(1)[0]
+            guess = interpolate(logits, truth.shape, mode="bilinear", align_corners=corners).argmax(1)[0]
             add(guess, torch.from_numpy(truth).long())
     return first, time.time(), result()
 
 
-def _frames(data: Path) -> Iterator[tuple[Image.Image, np.ndarray]]:
-    for path in sorted((data / "val" / "images").iterdir()):
-        label = data / "val" / "labels" / f"{path.stem}.png"
-        yield Image.open(path).convert("RGB"), np.asarray(Image.open(label))
+def _pipeline(way: str, folder: Path, data: Path) -> tuple[float, float, float]:
+    import torch
+    import transformers
+
+    pipe = transformers.pipeline("image-segmentation", model=str(folder))
+    add, result = _counter(way)
+    first = time.time()
+    for image, truth in _frames(data):
+        guess = np.full(truth.shape, 255, np.uint8)
+        for part in pipe(image, subtask="semantic"):
+            guess[np.asarray(part["mask"]) > 0] = int(part["label"].split()[-1])
+        add(torch.from_numpy(guess).long(), torch.from_numpy(truth).long())
+    return first, time.time(), result()
 
 
 def _counter(way: str) -> tuple[Callable[[Any, Any], None], Callable[[], float]]:
@@ -142,30 +233,30 @@ def _counter(way: str) -> tuple[Callable[[Any, Any], None], Callable[[], float]]
     import torch
 
     if way == "loop, torchmetrics":
-        from torchmetrics.classification import MulticlassJaccardIndex
+        from torchmetrics.classification import MulticlassConfusionMatrix
 
-        metric = MulticlassJaccardIndex(CLASSES, ignore_index=255)
-        return metric.update, lambda: float(metric.compute())
+        metric = MulticlassConfusionMatrix(CLASSES, ignore_index=255)
+        return metric.update, lambda: _mean_iou(metric.compute())
     if way == "loop, evaluate":
         import evaluate
 
         script = evaluate.load(os.environ.get("MEAN_IOU", "mean_iou"))
-        add = lambda guess, truth: script.add(prediction=guess.numpy(), reference=truth.numpy())  # noqa: E731
-        return add, lambda: script.compute(num_labels=CLASSES, ignore_index=255)["mean_iou"]
-    if way == "smp's metric":
-        import segmentation_models_pytorch as smp
+        maps: list[Any] = []
+        options = {"num_labels": CLASSES, "ignore_index": 255}
+        add = lambda *pair: maps.append([each.numpy().astype(np.uint8) for each in pair])  # noqa: E731
+        return add, lambda: script.compute(
+            predictions=[guess for guess, _ in maps], references=[truth for _, truth in maps], **options
+        )["mean_iou"]
+    if way == "loop, mmseg's counts":
+        areas: list[Any] = []
 
-        parts: list[Any] = []
-        options: dict[str, Any] = {"mode": "multiclass", "num_classes": CLASSES, "ignore_index": 255}
+        def intersect(guess: Any, truth: Any) -> None:
+            valid = truth != 255
+            guess, truth = guess[valid], truth[valid]
+            bins = [torch.histc(x.float(), CLASSES, 0, CLASSES - 1) for x in (guess[guess == truth], guess, truth)]
+            areas.append(torch.stack([bins[0], bins[1] + bins[2] - bins[0]]).double())
 
-        def keep(guess: Any, truth: Any) -> None:
-            parts.append([each.sum(0) for each in smp.metrics.get_stats(guess[None], truth[None], **options)])
-
-        def mean() -> float:
-            hits, false, missed, _ = (torch.stack(column).sum(0).double() for column in zip(*parts, strict=True))
-            return float((hits / (hits + false + missed)).nanmean())
-
-        return keep, mean
+        return intersect, lambda: float((sum(areas)[0] / sum(areas)[1]).nanmean())
     confusion = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
 
     def count(guess: Any, truth: Any) -> None:
@@ -173,11 +264,57 @@ def _counter(way: str) -> tuple[Callable[[Any, Any], None], Callable[[], float]]
         pairs = truth[valid] * CLASSES + guess[valid]
         confusion.add_(torch.bincount(pairs, minlength=CLASSES**2).view(CLASSES, CLASSES))
 
-    def score() -> float:
-        hits = confusion.diagonal().double()
-        return float((hits / (confusion.sum(0) + confusion.sum(1) - hits)).nanmean())
+    return count, lambda: _mean_iou(confusion)
 
-    return count, score
+
+def _mean_iou(confusion: Any) -> float:
+    hits = confusion.diagonal().double()
+    return float((hits / (confusion.sum(0) + confusion.sum(1) - hits)).nanmean())
+
+
+def _panoptic_loop(way: str, folder: Path, data: Path) -> tuple[float, float, float]:
+    import torch
+    import transformers
+
+    import hf_lwmm.networks  # noqa: F401  (registers it)
+
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    model: Any = transformers.AutoModelForUniversalSegmentation.from_pretrained(folder).eval()
+    listed = json.loads((data / "annotations" / "panoptic_val.json").read_text())
+    categories = {each["id"]: each for each in listed["categories"]}
+    if way == "loop, torchmetrics":
+        from torchmetrics.detection import PanopticQuality
+
+        metric = PanopticQuality({18}, set(range(18)) | {CLASSES}, allow_unknown_preds_category=True)
+    else:
+        from cityscapesscripts.evaluation import evalPanopticSemanticLabeling as scripts
+
+        total = scripts.PQStat()
+    first = time.time()
+    with tempfile.TemporaryDirectory() as place, torch.inference_mode():
+        for (image, truth), entry in zip(_frames(data), listed["annotations"], strict=True):
+            outputs = model(processor(image, return_tensors="pt")["pixel_values"])
+            codes = model.post_process_panoptic(outputs, [truth.shape])[0]
+            if way == "loop, torchmetrics":
+                ids = np.asarray(Image.open(data / "annotations" / "panoptic_val" / entry["file_name"]))[..., 0]
+                known = torch.from_numpy(np.where(truth == 255, CLASSES, truth)).long()
+                pair = torch.stack([known, torch.from_numpy(ids).long()], -1)
+                guess = torch.stack([codes // 1000, codes % 1000], -1)
+                metric.update(torch.where(guess[..., :1] == 255, CLASSES, guess)[None], pair[None])
+                continue
+            classes = [code for code in codes.unique().tolist() if code != 255000]
+            table = np.zeros(256001, np.uint8)
+            table[classes] = np.arange(1, len(classes) + 1)
+            painted = np.zeros((*truth.shape, 3), np.uint8)
+            painted[..., 0] = table[codes.numpy()]
+            Image.fromarray(painted).save(Path(place, entry["file_name"]))
+            info = [{"id": i, "category_id": code // 1000} for i, code in enumerate(classes, 1)]
+            guess = {**entry, "segments_info": info}
+            folder_of_truth = str(data / "annotations" / "panoptic_val")
+            with contextlib.redirect_stdout(None):
+                total += scripts.pq_compute_single_core(0, [(entry, guess)], folder_of_truth, place, categories)
+    score = metric.compute() if way == "loop, torchmetrics" else total.pq_average(categories, None)[0]["pq"]
+    return first, time.time(), float(score)
 
 
 # The stages of hf-lwmm, one after another
@@ -214,67 +351,78 @@ def stages(model: Path, data: Path, threads: int, frames: int = 8) -> dict[str, 
     return {name: statistics.median(each[1:]) for name, each in times.items()}
 
 
+# All ways in turns
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--frames", type=int, default=24)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--row", action="append", help="such as nothing/png; all if left out")
-    parser.add_argument("--way", action="append", choices=WAYS)
+    parser.add_argument("--frames", type=int, help="in place of each row's own number")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--row", action="append", choices=ROWS, help="all if left out")
+    parser.add_argument("--way", action="append", choices=sorted({*MIOU, *PQ}))
+    parser.add_argument("--place", help="a folder that keeps networks and frames for other runs")
+    parser.add_argument("--through", type=shlex.split, default=[], help="a command that runs each process")
     parser.add_argument("--alone", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
         way, model, data = options.alone
-        run_way(way, Path(model), Path(data), options.threads)
+        if way == "stages":
+            print(json.dumps(stages(Path(model), Path(data), options.threads)))
+        else:
+            run_way(way, Path(model), Path(data), options.threads)
         return
-    rows = options.row or [f"{network}/{kind}" for network in NETWORKS for kind in ("png", "jpg")]
-    with tempfile.TemporaryDirectory() as place:
-        for row in rows:
+    with tempfile.TemporaryDirectory() as temporary:
+        place = options.place or temporary
+        for row in options.row or ROWS:
+            count, ways = ROWS[row]
             network, kind = row.split("/")
-            model, data = Path(place, network), Path(place, kind)
-            if not model.exists():
-                save_network(network, model)
+            count = options.frames or count
+            model, data = Path(place, network), Path(place, f"{count}-{kind}-{network.endswith('-pq')}")
             if not data.exists():
-                save_frames(data, kind, options.frames)
-            report(row, model, data, options.way or list(WAYS), options)
+                save_frames(data, kind, count, network.endswith("-pq"))
+            if not model.exists():
+                save_network(network, model, data)
+            report(row, count, [way for way in ways if way in (options.way or ways)], model, data, options)
 
 
-def report(row: str, model: Path, data: Path, ways: list[str], options: argparse.Namespace) -> None:
-    """Run all ways in turns and print a table."""
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+def report(row: str, count: int, ways: list[str], model: Path, data: Path, options: argparse.Namespace) -> None:
+    """Run all ways of a row in turns and print a table."""
+
+    def alone(way: str) -> dict[str, float]:
+        command = [sys.executable, __file__, "--threads", options.threads, "--alone", way, model, data]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        done = subprocess.run(
+            [*options.through, *map(str, command)], capture_output=True, text=True, check=False, env=environment
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip().splitlines()[-1][:90])
+        found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     failed: dict[str, str] = {}
     for _ in range(options.runs):
         for way in random.sample(ways, len(ways)):
-            if way in failed:
-                continue
-            command = [
-                sys.executable,
-                __file__,
-                "--threads",
-                str(options.threads),
-                "--alone",
-                way,
-                str(model),
-                str(data),
-            ]
-            began = time.time()
-            done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
-            if done.returncode:
-                failed[way] = done.stderr.strip().splitlines()[-1][:90]
-                continue
-            result = json.loads(done.stdout.splitlines()[-1])
-            frames = options.frames / (result["last"] - result["first"])
-            found[way].append({"start": result["first"] - began, "rate": frames, "score": result["score"]})
-    print(f"\n**{row}**, {options.frames} frames, {options.threads} threads, medians of {options.runs}\n")
-    print("| way | start, s | frames/s | mIoU |\n| --- | --- | --- | --- |")
+            try:
+                if way not in failed:
+                    runs[way].append(alone(way))
+            except RuntimeError as error:
+                failed[way] = str(error)
+    score = "PQ" if row.startswith("nothing-pq") else "mIoU"
+    print(f"\n**{row}**, {count} frames, {options.threads} threads, medians of {options.runs}\n")
+    print(f"| way | start, s | frames/s | {score} |\n| --- | --- | --- | --- |")
     for way in ways:
         if way in failed:
             print(f"| {way} | {failed[way]} | | |")
             continue
-        start, rate = (statistics.median(run[key] for run in found[way]) for key in ("start", "rate"))
-        print(f"| {way} | {start:.2f} | {rate:.2f} | {found[way][0]['score']:.10f} |")
-    shares = stages(model, data, options.threads)
-    print("\nms a frame: " + ", ".join(f"{name} {value:.1f}" for name, value in shares.items()), flush=True)
+        start, seconds = (statistics.median(run[key] for run in runs[way]) for key in ("start", "seconds"))
+        print(f"| {way} | {start:.2f} | {count / seconds:.2f} | {runs[way][0]['score']:.12f} |")
+    if score == "mIoU":
+        shares = alone("stages")
+        parts = ", ".join(f"{name} {value:.1f} ({value / sum(shares.values()):.1%})" for name, value in shares.items())
+        print(f"\nms a frame, one stage after another: {parts}")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
