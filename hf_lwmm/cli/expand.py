@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
 
@@ -20,8 +19,7 @@ import typer
 
 from hf_lwmm.cli.help import ADVANCED
 from hf_lwmm.errors import PlanError
-from hf_lwmm.options import Declaration, Options, declarations, option_name, parsed
-from hf_lwmm.planning.images import naming_options
+from hf_lwmm.options import Declaration, Options, declarations, naming_with_prefix, option_name, parsed
 
 Given = Mapping[str, Any]  # the options of a class that were given, by field
 
@@ -80,7 +78,7 @@ class _Parameter:
                 needs = option_name(key, self.declared[key], self.group.prefix)
                 raise PlanError(f"{option_name(first, self.declared[first], self.group.prefix)} needs {needs}.")
             return None
-        with naming_options(self.group.prefix[:-1]) if self.group.prefix else nullcontext():
+        with naming_with_prefix(self.cls.flags(), self.group.prefix):
             return self.cls(**values)
 
 

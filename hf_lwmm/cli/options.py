@@ -12,8 +12,7 @@ import hf_lwmm
 from hf_lwmm.cli.expand import completed
 from hf_lwmm.cli.help import ADVANCED
 from hf_lwmm.errors import PlanError
-from hf_lwmm.options import declarations, parsed
-from hf_lwmm.planning.images import naming_options
+from hf_lwmm.options import declarations, naming_with_prefix, parsed
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
@@ -122,7 +121,7 @@ def images(
     Raises:
         PlanError: if no data set is named.
     """
-    with naming_options(prefix[:-1]):
+    with naming_with_prefix(hf_lwmm.ImageSource.flags(), prefix):
         if recorded is not None and "data" not in given:
             return replace(recorded, **given)
         given = {name: value for name, value in given.items() if value is not False}  # leaving out asks for nothing

@@ -1,4 +1,7 @@
-"""Compile loops over pixels that NumPy has no function for; numba does it when they are first called, and keeps the result on disk."""
+"""Compile loops over pixels that NumPy has no function for.
+
+numba compiles each when it is first called, and keeps the result on disk.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ derives from `Options` and whose fields are made with `option`:
 from __future__ import annotations
 
 from hf_lwmm.options.declaration import Declaration, declarations, option, option_name
-from hf_lwmm.options.names import check_names, did_you_mean
+from hf_lwmm.options.names import check_names, did_you_mean, naming_with_prefix, with_prefix
 from hf_lwmm.options.options import Options
 from hf_lwmm.options.values import parse_size, parsed
 
@@ -21,8 +21,10 @@ __all__ = [
     "check_names",
     "declarations",
     "did_you_mean",
+    "naming_with_prefix",
     "option",
     "option_name",
     "parse_size",
     "parsed",
+    "with_prefix",
 ]

@@ -36,6 +36,11 @@ class Options:
         """Return what messages call an option: its name on the command line."""
         return option_name(name, declarations(cls)[name]) if name in declarations(cls) else name
 
+    @classmethod
+    def flags(cls) -> tuple[str, ...]:
+        """Return what messages call its options."""
+        return tuple(map(cls.flag, declarations(cls)))
+
     def _checked(self, name: str, declared: Declaration | None) -> Any:
         """An option's value, in the type of its field."""
         flag, given = self.flag(name), values.plain(getattr(self, name))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hf_lwmm.errors import DatasetError, HfLwmmError, PlanError
+from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.files.nearest import or_nearest
 from hf_lwmm.hub.refs import is_repo_id
-from hf_lwmm.options import Options, check_names, option
+from hf_lwmm.options import Options, check_names, naming_with_prefix, option, with_prefix
 
 
 @dataclass(frozen=True)
@@ -53,19 +52,14 @@ def check_place(data: str) -> None:
         raise DatasetError(f"{data}: neither a folder here nor org/name[@revision].{or_nearest(data)}")
 
 
-@contextlib.contextmanager
-def naming_options(purpose: str) -> Iterator[None]:
+def naming_options(purpose: str) -> AbstractContextManager[None]:
     """Return a context in which errors name the options of images as `merge` has them: `--eval-ids` for `--ids`."""
-    try:
-        yield
-    except HfLwmmError as error:
-        error.args = (for_purpose(str(error), purpose),)
-        raise
+    return naming_with_prefix(ImageSource.flags(), f"{purpose}-")
 
 
 def for_purpose(text: str, purpose: str) -> str:
     """Return a text with the options of images as `merge` has them for a purpose: "eval", "tune" or "bn"."""
-    return _OPTIONS.sub(rf"--{purpose}-\1", text)
+    return with_prefix(text, ImageSource.flags(), f"{purpose}-")
 
 
 def as_images(images: ImageSource | str | Path) -> ImageSource:
@@ -73,11 +67,6 @@ def as_images(images: ImageSource | str | Path) -> ImageSource:
     if not isinstance(images, ImageSource | str | Path):
         raise PlanError(f"Name images by a data set, a folder or hf_lwmm.ImageSource(...), not {images!r}.")
     return images if isinstance(images, ImageSource) else ImageSource(str(images))
-
-
-_OPTIONS = re.compile(
-    rf"(?<![\w-])--({'|'.join(each.name.replace('_', '-') for each in fields(ImageSource))})(?![\w-])"
-)
 
 
 @dataclass(frozen=True)
