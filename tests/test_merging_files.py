@@ -114,11 +114,11 @@ def test_ctrl_c_leaves_nothing_behind(moment: str, tmp_path: Path) -> None:
     assert left == ["1.safetensors", "2.safetensors"]
 
 
-def test_a_merge_of_local_files_imports_neither_torch_nor_the_hub_client(tmp_path: Path) -> None:
+def test_a_merge_of_local_files_imports_no_torch_no_hub_client_and_no_pydantic(tmp_path: Path) -> None:
     paths = [str(write(tmp_path / f"{i}.safetensors", tiny(i))) for i in (1, 2)]
     code = (
         f"import sys, hf_lwmm; hf_lwmm.merge({paths}, output={str(tmp_path / 'out')!r}); "
-        "print([name for name in ('torch', 'huggingface_hub') if name in sys.modules])"
+        "print([name for name in ('torch', 'huggingface_hub', 'pydantic') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr

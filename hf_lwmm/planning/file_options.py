@@ -31,7 +31,9 @@ class FileOptions(Options):
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "max_shard_size", parse_size(self.max_shard_size, "--max-shard-size"))
+        size = parse_size(self.max_shard_size, "--max-shard-size")
+        if size != self.max_shard_size:  # else it may be the default, which needs no more checks
+            object.__setattr__(self, "max_shard_size", size)
         super().__post_init__()
 
     @property
