@@ -118,6 +118,7 @@ EXTRAS = {
     "PIL": "eval",
     "accelerate": "eval",
     "datasets": "eval",
+    "markdown_it": "hub",
     "matplotlib": "plots",
     "numba": "eval",
     "optuna": "optuna",
