@@ -429,6 +429,51 @@ def test_weights_without_a_known_product_stay_the_anchors_as_a_whole(how: str, t
     assert "torch.nn.utils" in decided.alignment.notes[0]
 
 
+OTHER_NAMES = {
+    "bar": {"weight_bar": (8, 4, 3, 3), "weight_u": (8,), "weight_v": (36,)},
+    "in place": {"weight": (8, 4, 3, 3), "weight_u": (8,), "weight_v": (36,)},
+    "transposed": {"weight": (4, 8, 3, 3), "weight_u": (8,), "weight_v": (36,)},
+    "u alone": {"weight": (8, 4, 3, 3), "u": (1, 8)},
+    "with the singular value": {"weight": (8, 4), "u0": (1, 8), "sv0": (1,)},
+    "recurrent": {"weight_hh_l0_orig": (8, 4), "weight_hh_l0_mask": (8, 4)},
+    "masked in place": {"weight": (8, 4), "mask": (8, 4)},
+    "weight and mask": {"weight": (8, 4), "weight_mask": (8, 4)},
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("how", OTHER_NAMES)
+def test_other_codes_names_for_what_a_weight_is_computed_from_are_known(how: str, suffix: str, tmp_path: Path) -> None:
+    one, two = (
+        {**body(seed), "net.bias": drawn(seed)(8), **{f"net.{n}": drawn(seed)(*s) for n, s in OTHER_NAMES[how].items()}}
+        for seed in (1, 2)
+    )
+    decided, result = written(tmp_path, one, two, suffix=suffix, **HALF)
+    assert all(equal(result[f"net.{name}"], one[f"net.{name}"]) for name in OTHER_NAMES[how])
+    assert not equal(result["net.bias"], one["net.bias"])
+    assert f"{len(OTHER_NAMES[how])} tensors" in decided.alignment.notes[0]
+
+
+def test_tensors_that_are_only_called_like_singular_vectors_and_masks_merge(tmp_path: Path) -> None:
+    shapes = {"weight": (8, 4), "u": (5,), "v": (7, 7), "mask": (3,), "attn_mask": (8, 4), "down.weight": (3, 5)}
+    one, two = ({**body(s), **{f"net.{n}": drawn(s)(*shape) for n, shape in shapes.items()}} for s in (1, 2))
+    _, result = written(tmp_path, one, two, **HALF)
+    for name in shapes:
+        torch.testing.assert_close(result[f"net.{name}"], (one[f"net.{name}"] + two[f"net.{name}"]) / 2)
+
+
+@pytest.mark.parametrize(("down", "up"), [("down.weight", "up.weight"), ("A", "B"), ("a.weight", "b.weight")])
+def test_low_rank_factors_under_plain_names_are_known_by_their_shapes(down: str, up: str, tmp_path: Path) -> None:
+    one, two = (
+        {**body(s), "q.weight": drawn(s)(8, 6), f"q.{down}": drawn(s)(2, 6), f"q.{up}": drawn(s)(8, 2)} for s in (1, 2)
+    )
+    with pytest.raises(AlignmentError, match=rf"2 tensors \(q\.{down}, q\.{up}\) are part of an adapter"):
+        written(tmp_path, one, two, **HALF)
+    for model in (one, two):  # of another shape than the weight, they are layers as any others
+        model[f"q.{up}"] = torch.ones(9, 2)
+    written(tmp_path, one, two, **HALF)
+
+
 def test_a_lone_direction_is_a_weight_like_any_other_but_not_beside_a_weight_norm(tmp_path: Path) -> None:
     one, two = ({**body(seed), "net.weight_v": drawn(seed)(5, 6)} for seed in (1, 2))
     _, result = written(tmp_path, one, two, **HALF)

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float, is_minifloat
 from hf_lwmm.checkpoints.inert_pickle import shown
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.weight_files import ADAPTER_FILE
 from hf_lwmm.errors import CheckpointError
@@ -47,7 +48,8 @@ OTHER_TIES = Kind(
 OTHER_NORM = Kind("weight-normalised otherwise than row by row", _PLAIN.format("parametrize.remove_parametrizations"))
 COMPUTED = Kind(
     "computed from several stored tensors",
-    _PLAIN.format("parametrize.remove_parametrizations, remove_spectral_norm or prune.remove"),
+    _PLAIN.format("parametrize.remove_parametrizations, remove_spectral_norm or prune.remove")
+    + " Of a layer of other code, save the weight that it computes.",
 )
 ADAPTER = Kind(
     "part of an adapter",
@@ -168,11 +170,29 @@ _ADAPTER = re.compile(
 
 def _adapters(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
     names = [name for name in checkpoint.tensors if _ADAPTER.search(name)]
+    names += [name for pair in _low_rank_pairs(checkpoint.tensors) for name in pair if name not in names]
     for part in checkpoint.parts:
         if PurePosixPath(part.name).name.startswith(ADAPTER_FILE):
             names += [name for name in part.tensors if name not in names]
     if names:
         yield ADAPTER, names
+
+
+# LoRA's factors under plain names, which ends follow the name of the layer.
+_PAIRS = ((".down.weight", ".up.weight"), (".A", ".B"), (".A.weight", ".B.weight"), (".a.weight", ".b.weight"))
+
+
+def _low_rank_pairs(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[str, str]]:
+    """Pairs of tensors beneath a layer whose product has the shape of its weight, and a lower rank."""
+    for name, info in tensors.items():
+        layer = name.removesuffix(".weight")
+        for down, up in _PAIRS if layer != name and len(info.shape) > 1 else ():
+            first, second = tensors.get(layer + down), tensors.get(layer + up)
+            if first and second and len(first.shape) == len(second.shape) == len(info.shape):
+                rank = first.shape[0]
+                fits = (second.shape[:2], first.shape[1]) == ((info.shape[0], rank), info.shape[1])
+                if fits and rank < min(info.shape[:2]):
+                    yield layer + down, layer + up
 
 
 # What bitsandbytes, torchao, GPTQ, AWQ, AQLM, HQQ, quanto, compressed-tensors and the fp8 formats keep beside codes:
@@ -207,7 +227,9 @@ def _quantised(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
 
 _PARAMETRISED = re.compile(r"^(.*parametrizations\.[^.]+)\.(.+)$")
 _FACTOR = re.compile(r"^(.*\bweight\w*)_[gv]$")
-_ORIGINAL = re.compile(r"^(.*)_orig$")
+_STORED = re.compile(r"(.+)_(?:orig|bar)|weight")  # a weight that another may be computed from
+# With what, after its name or alone: singular vectors and values, or a mask.
+_WITH = re.compile(r"_?(mask|s?[uv])\d*")
 
 
 def _computed(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
@@ -219,20 +241,43 @@ def _computed(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
     """
     tensors = checkpoint.tensors
     parametrised: dict[str, list[str]] = {}
+    beside: dict[str, list[str]] = {}
+    for name in tensors:
+        beside.setdefault(name.rpartition(".")[0], []).append(name)
     for name in tensors:
         if found := _PARAMETRISED.match(name):
             parametrised.setdefault(found[1], []).append(name)
         elif (found := _FACTOR.match(name)) and name.endswith("_g") and f"{found[1]}_v" in tensors:
             yield _norm(checkpoint, name, f"{found[1]}_v")
-        elif found := _ORIGINAL.match(name):
-            others = [each for each in (f"{found[1]}_{rest}" for rest in ("u", "v", "mask")) if each in tensors]
-            if others:
-                yield COMPUTED, [name, *others]
+        elif others := _computed_with(name, tensors, beside[name.rpartition(".")[0]]):
+            yield COMPUTED, [name, *others]
     for stem, names in parametrised.items():
         if set(names) == {f"{stem}.original0", f"{stem}.original1"}:
             yield _norm(checkpoint, f"{stem}.original0", f"{stem}.original1")
         elif len(names) > 1:
             yield COMPUTED, names
+
+
+def _computed_with(name: str, tensors: Mapping[str, TensorInfo], beside: Sequence[str]) -> list[str]:
+    """The tensors of a module that one of its weights is used with; [] for a weight that is used as it is."""
+    module, dot, leaf = name.rpartition(".")
+    if (found := _STORED.fullmatch(leaf)) is None:
+        return []
+    stem, others = found[1] or "weight", []
+    for other in beside:
+        kind = _WITH.fullmatch(other[len(module + dot) :].removeprefix(stem))
+        if kind and (found[1] or _fits(kind[1], name, other, tensors)):
+            others.append(other)
+    return others
+
+
+def _fits(kind: str, weight: str, other: str, tensors: Mapping[str, TensorInfo]) -> bool:
+    """True if a tensor has the shape of a weight's mask, or as many elements as its singular vectors or value."""
+    shape, count, own = tensors[weight].shape, tensors[weight].count, tensors[other].count
+    if kind == "mask":
+        return tensors[other].shape == shape
+    counts = {"u": set(shape[:2]), "v": {count // side for side in shape[:2] if side}}
+    return len(shape) > 1 and own in counts.get(kind, {1})
 
 
 def _norm(checkpoint: Checkpoint, length: str, direction: str) -> tuple[Kind, list[str]]:
