@@ -93,11 +93,11 @@ def _files(pictures: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
     found, notes = list[Path](), list[str]()
     for path in map(Path, pictures):
         if os.path.isdir(path):  # noqa: PTH112  (pathlib's fails for long texts)
-            inside = [file for file in files_below(path) if not file.name.startswith(".")]
+            inside = files_below(path)
             kept = [file for file in inside if file.suffix.lower() in SUFFIXES]
             check_unmixed(path, kept)
             found += kept
-            if others := [file for file in inside if file.suffix.lower() not in SUFFIXES]:
+            if others := [file for file in inside if file not in kept and not file.name.startswith(".")]:
                 notes.append(
                     f"{path}: {len(others)} of {len(inside)} files are no pictures by their names ({others[0].name})"
                 )
