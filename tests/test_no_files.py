@@ -1,4 +1,4 @@
-"""Folders, pipes, and files of several pictures in the place of one file are named, not passed over or waited for."""
+"""What is there, but is not what was asked for, is named: not passed over, and not waited for."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tiny import scene, segformer, tree
 
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, DocumentError, HfLwmmError, PlanError
+from hf_lwmm.hub import parse_ref
+from hf_lwmm.planning.images import ImageSource
 
 
 @pytest.fixture
@@ -73,3 +75,16 @@ def test_an_id_0_that_is_named_for_no_class_is_ignored(run: Run, model: Path, tm
         assert run("evaluate", model, "--data", data, "--output", report, "--overwrite")[0] == 0
         found.append(json.loads(report.read_text())["models"])
     assert found[0] == found[1]
+
+
+def test_a_split_that_a_folder_without_splits_cannot_have_is_refused(tmp_path: Path) -> None:
+    data = tree(tmp_path / "data", 2)
+    assert open_images(ImageSource(data, "test")).count == open_images(ImageSource(data, "all")).count == 2
+    with pytest.raises(DatasetError, match=r"data: has no split nosplit: it has no splits at all\. Leave --split out"):
+        open_images(ImageSource(data, "nosplit"))
+
+
+def test_spaces_around_a_local_path_are_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "model ").mkdir()
+    assert parse_ref(f"{tmp_path}/model ").path == tmp_path / "model "
+    assert parse_ref(" org/model\n") == parse_ref("org/model")
