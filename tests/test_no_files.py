@@ -88,3 +88,11 @@ def test_spaces_around_a_local_path_are_part_of_it(tmp_path: Path) -> None:
     (tmp_path / "model ").mkdir()
     assert parse_ref(f"{tmp_path}/model ").path == tmp_path / "model "
     assert parse_ref(" org/model\n") == parse_ref("org/model")
+
+
+def test_paths_that_no_file_can_have_are_named(model: Path, tmp_path: Path) -> None:
+    long = f"{'x' * 300}.png"
+    result = lwmm("predict", model, long, "--output", tmp_path / "out")
+    assert result.exit_code == 1 and f"{long}: skipped: cannot be decoded" in result.stderr
+    result = lwmm("merge", "--recipe", long, "--output", tmp_path / "merged")
+    assert isinstance(result.exception, HfLwmmError)

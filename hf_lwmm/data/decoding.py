@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
     Raises:
         DatasetError: if it cannot be decoded.
     """
-    if isinstance(stored, Path) and stored.exists() and not stored.is_file():
+    if isinstance(stored, Path) and os.path.exists(stored) and not os.path.isfile(stored):  # noqa: PTH110, PTH113
         raise DatasetError(f"{where}: is no file, but a folder, a pipe or the like.")
     try:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
