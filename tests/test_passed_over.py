@@ -33,7 +33,7 @@ def test_pictures_of_every_kind_are_used(run: Run, model: Path, tmp_path: Path) 
     code, out, _ = run("evaluate", model, "--data", data)
     assert code == 0 and out.startswith("6 images of data")
     code, out, err = run("predict", model, data / "images", "--output", tmp_path / "out")
-    assert code == 0 and out.count("_overlay.png") == 6 and "by their names" not in err
+    assert code == 0 and out.count("_overlay.png") == 6 and "no name of a picture" not in err
 
 
 def test_a_labelled_picture_that_is_not_read_is_refused(model: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_predict_says_which_files_of_a_folder_it_passed_over(run: Run, model: Pa
     (pictures / ".DS_Store").write_text("")
     code, out, err = run("predict", model, pictures, "--output", tmp_path / "out")
     assert code == 0 and out.count("_overlay.png") == 1
-    assert "images: 1 of 2 files are no pictures by their names (1.heic)" in err
+    assert "images: 1 of its files have no name of a picture, such as 1.heic" in err
 
 
 def test_links_to_folders_around_the_one_that_is_searched_are_not_entered(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, write_torch_file
 from hf_lwmm.engine.streaming import write_tensors
+from hf_lwmm.errors import PlanError
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Ref, parse_ref
@@ -41,10 +42,16 @@ def convert(
         What was written, and notes on what was left out. Its checkpoint is closed.
 
     Raises:
+        PlanError: if the output ends in another suffix of letters.
         LayoutError: if the layout cannot hold a tensor; the message says which.
         MergeError: if the output exists (unless `overwrite`) or cannot be written.
     """
     ref, path = parse_ref(model), Path(output)
+    if path.suffix[1:].isalpha() and path.suffix not in WEIGHT_SUFFIXES:
+        raise PlanError(
+            f"{path}: files of weights end in {', '.join(WEIGHT_SUFFIXES)}, and {path.suffix} is none of them. "
+            "Folders to write have names without such a suffix."
+        )
     target = check_target(path, overwrite, local_inputs(ref))
     progress("Fetching weights", 0, 2)
     checkpoint = open_checkpoint(hub.resolve(ref), branch=branch)

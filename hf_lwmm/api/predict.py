@@ -62,7 +62,7 @@ def predict(
     """
     expect_list(pictures, "pictures")
     expect(network, NetworkOptions, "network")
-    found, passed = _files(pictures)
+    found = _files(pictures)
     folder = check_target_folder(Path(output), overwrite, [*local_inputs(model, network), *map(Path, pictures), *found])
     files = [prediction_files(folder, stem) for stem in _stems(found)]
     from hf_lwmm.data.decoding import decode_rgb
@@ -82,30 +82,34 @@ def predict(
             done.append(write_prediction(loaded, path, picture, own, opacity))
         except (DatasetError, PlanError) as error:  # no picture, or one that the network cannot take
             failed.append((path, str(error).removeprefix(f"{path}: ")))
-    return Predictions(tuple(done), tuple(failed), (*passed, *loaded.notes))
+    return Predictions(tuple(done), tuple(failed), (*_passed_over(pictures, found), *loaded.notes))
 
 
-def _files(pictures: Sequence[str | Path]) -> tuple[list[Path], list[str]]:
-    """The pictures that were named or lie in folders that were, and notes on files in these that are none."""
+def _files(pictures: Sequence[str | Path]) -> list[Path]:
     from hf_lwmm.data.decoding import SUFFIXES
     from hf_lwmm.data.mixed import check_unmixed
 
-    found, notes = list[Path](), list[str]()
+    found: list[Path] = []
     for path in map(Path, pictures):
         if os.path.isdir(path):  # noqa: PTH112  (pathlib's fails for long texts)
-            inside = [file for file in files_below(path) if not file.name.startswith(".")]
-            kept = [file for file in inside if file.suffix.lower() in SUFFIXES]
-            check_unmixed(path, kept)
-            found += kept
-            if others := [file for file in inside if file.suffix.lower() not in SUFFIXES]:
-                notes.append(
-                    f"{path}: {len(others)} of {len(inside)} files are no pictures by their names ({others[0].name})"
-                )
+            inside = [file for file in files_below(path) if file.suffix.lower() in SUFFIXES]
+            check_unmixed(path, inside)
+            found += inside
         else:
             found.append(path)
     if not found:
         raise PlanError(f"No pictures in {', '.join(map(str, pictures)) or 'what was named'} ({', '.join(SUFFIXES)}).")
-    return found, notes
+    return found
+
+
+def _passed_over(pictures: Sequence[str | Path], found: Sequence[Path]) -> list[str]:
+    """Notes on files in the folders that were named which are none of the pictures that were found."""
+    taken, notes = set(found), list[str]()
+    for path in map(Path, pictures):
+        others = [file for file in files_below(path) if file not in taken and not file.name.startswith(".")]
+        if others:
+            notes.append(f"{path}: {len(others)} of its files have no name of a picture, such as {others[0].name}")
+    return notes
 
 
 def _stems(pictures: Sequence[Path]) -> list[str]:

@@ -5,6 +5,7 @@ Both come from the folder of the weights, as transformers reads them, and are ch
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -89,10 +90,17 @@ def adapters_beside(files: Collection[str], folder: str) -> tuple[str, ...]:
 
 
 def companion(source: Source, folder: str, name: str) -> str | None:
-    """Return the path of a file beside the weights; None if it is not there, or the source is a single local file."""
-    path = beside(folder, name)
-    alone = source.ref.path is not None and source.ref.path.is_file()
-    return None if alone or path not in source.files else path
+    """Return the path of a file beside the weights; None if it is not there, or the source is a single local file.
+
+    Raises:
+        DocumentError: if what has the name is no file, such as a folder, a pipe, or a link to nothing.
+    """
+    path, root = beside(folder, name), source.ref.path
+    if root is not None and root.is_file():
+        return None
+    if root is not None and path not in source.files and os.path.lexists(root / path):
+        raise DocumentError(f"{source.label}: its {path} is no file. Take it away, or put the file in its place.")
+    return path if path in source.files else None
 
 
 def read_config(source: Source, folder: str) -> ModelConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
     Raises:
         DatasetError: if it cannot be decoded.
     """
+    if isinstance(stored, Path) and os.path.exists(stored) and not os.path.isfile(stored):  # noqa: PTH110, PTH113
+        raise DatasetError(f"{where}: is no file, but a folder, a pipe or the like.")
     try:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
         _check_claim(picture, len(stored) if isinstance(stored, bytes) else stored.stat().st_size)
@@ -119,10 +122,12 @@ def decode_exact(stored: bytes | Path, where: str) -> Image.Image:
     """Return the picture of a label, in the mode in which it is stored and never turned.
 
     Raises:
-        DatasetError: if it cannot be decoded, or has a format that does not keep every pixel.
+        DatasetError: if it cannot be decoded, has a format that does not keep every pixel, or holds several pictures.
     """
     picture = decode(stored, where)
     kind = picture.format or "picture of its own kind"
+    if (frames := getattr(picture, "n_frames", 1)) > 1:
+        raise DatasetError(f"{where}: holds {frames} pictures. Store each label as a file of its own.")
     if kind == "TIFF" and picture.info.get("compression") in _LOSSY_IN_TIFF:
         kind = f"TIFF compressed as {picture.info['compression']}"
     elif kind == "WEBP" and not _is_lossless_webp(content_of(stored)):

@@ -61,7 +61,7 @@ def find_tree(root: Path, split: str) -> Tree | None:
     """Return the tree under a folder, None if it is not one of the known ones.
 
     Raises:
-        DatasetError: if images of the split lack their labels.
+        DatasetError: if images of the split lack their labels, or there are no splits and this is no usual one.
     """
     for name in split_names(split):
         if frames := cityscapes_images(root, name):
@@ -70,6 +70,8 @@ def find_tree(root: Path, split: str) -> Tree | None:
             pictures, masks = root / images.format(split=name), root / labels.format(split=name)
             parts = "{split}" not in images and [part for part in SPLIT_FOLDERS if (pictures / part).is_dir()]
             if pictures.is_dir() and masks.is_dir() and not parts:
+                if "{split}" not in images and split not in (*SPLIT_FOLDERS, "all"):
+                    raise DatasetError(f"{root}: has no split {split}: it has no splits at all. Leave --split out.")
                 pairs, notes = _matched(pictures, masks)
                 return Tree(pairs, ids or _ids_of(pairs, root), notes=notes)
     return None

@@ -143,6 +143,8 @@ def shortened(content: Any) -> str:
 
 def _read(path: Path, where: str, max_size: int) -> bytes:
     try:
+        if path.is_fifo():  # which would be waited for
+            raise DocumentError(f"{where}: cannot be read: it is a pipe, not a file.")
         with path.open("rb") as file:
             return file.read(max_size + 1)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -78,14 +79,14 @@ def parse_ref(text: Ref) -> ModelRef:
 
     Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, where the path is a file, several joined
     by `+`, or a folder; the address of one of these on the Hub; and a local file or folder (optionally `folder:path`).
-    A path that exists is local, as in transformers.
+    A path that exists is local, as in transformers; around other references spaces have no meaning.
 
     Raises:
         RefError: if the text is not one of these, or names a path outside the repository.
     """
     if isinstance(text, ModelRef):
         return text
-    text = str(text).strip()
+    text = str(text) if os.path.exists(text) else str(text).strip()  # noqa: PTH110  (pathlib's fails for long texts)
     if not text:
         raise RefError("A model reference is empty. Give `org/name`, or a local file or folder.")
     return _local(text) or parse_hub_ref(text)

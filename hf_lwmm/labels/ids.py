@@ -44,9 +44,9 @@ def raw_label_set(scheme: str | None) -> LabelSet | None:
 
 
 def without_ignored(numbers: Mapping[int, str], where: str) -> dict[int, str]:
-    """Return the names of the ids of class maps without that of 255, if it is named for what is ignored.
+    """Return the names of the ids of class maps without those of 0 and 255, if they are named for what is ignored.
 
-    Of two names that of 255 may be a class, as in masks of 0 and 255; `where` is what messages call the names.
+    Of two names either may be a class, as in masks of 0 and 255; `where` is what messages call the names.
 
     Raises:
         DatasetError: if 255 has the name of a class although there are others.
@@ -57,8 +57,8 @@ def without_ignored(numbers: Mapping[int, str], where: str) -> dict[int, str]:
             f"{where}: names the id {IGNORE} {shortened(name)}, but {IGNORE} stands for pixels of no class. Take the "
             "name away to ignore them, or give the class another id."
         )
-    ignored = name is not None and normalise(name) in _VOID
-    return {number: each for number, each in numbers.items() if number != IGNORE or not ignored}
+    ends = {IGNORE, 0} if len(numbers) > 2 else {IGNORE}
+    return {number: each for number, each in numbers.items() if number not in ends or normalise(each) not in _VOID}
 
 
 @dataclass(frozen=True)
