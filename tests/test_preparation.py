@@ -1,4 +1,4 @@
-"""Models that see pictures in other numbers than the anchor are warned of."""
+"""Pictures reach networks as transformers prepares them; models that see them in other numbers are warned of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from calls import merge
+from tiny import scene, segformer
+from transformers import AutoImageProcessor, SegformerImageProcessor
+
+import hf_lwmm
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 LEVELS = {"image_mean": [255 * each for each in MEAN], "image_std": [255 * each for each in STD]}
@@ -55,3 +60,12 @@ def test_the_same_normalisation_in_other_words_is_not(
     other: dict[str, Any] | None, models: list[Path], tmp_path: Path
 ) -> None:
     assert not warned(models, tmp_path, IMAGENET, other)
+
+
+def test_a_repository_prepares_pictures_as_the_auto_class_does(tmp_path: Path) -> None:
+    segformer(tmp_path / "a", 1)
+    SegformerImageProcessor(size={"height": 40, "width": 56}).save_pretrained(tmp_path / "a")
+    picture, _ = scene(0)
+    ours = hf_lwmm.load(tmp_path / "a").image_processor(picture, return_tensors="pt")["pixel_values"]
+    theirs = AutoImageProcessor.from_pretrained(tmp_path / "a")(picture, return_tensors="pt")["pixel_values"]
+    assert ours.shape[-2:] == (40, 56) and torch.equal(ours, theirs)

@@ -1,24 +1,44 @@
-"""Compile loops over pixels that NumPy has no function for.
+"""Compile loops over pixels that NumPy has no function for; numba does it when they are first called.
 
-numba compiles each when it is first called, and keeps the result on disk.
+numba is imported then, too: it takes half a second, which need not pass before a network sees its first picture.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, wraps
 from typing import Any
 
-from numba import njit, types
 
-# Types of the arrays that loops read. Labels may be read-only and words may begin at any byte; these types take all.
-BYTES = types.Array(types.uint8, 1, "C", readonly=True, aligned=False)
-WORDS = types.Array(types.uint64, 1, "C", readonly=True, aligned=False)
-INTEGERS = types.Array(types.int64, 1, "C", readonly=True)
+@dataclass(frozen=True)
+class Argument:
+    """The type of an argument: an integer of numba, such as int64, or a contiguous array of them.
+
+    `ndim` is 0 for a number. Labels may be `readonly`, and words may begin at any byte if they are not `aligned`;
+    such types take all other arrays too.
+    """
+
+    dtype: str = "int64"
+    ndim: int = 0
+    readonly: bool = False
+    aligned: bool = True
+
+    def of_numba(self) -> Any:
+        """Return numba's own type."""
+        from numba import types
+
+        dtype = getattr(types, self.dtype)
+        return types.Array(dtype, self.ndim, "C", self.readonly, aligned=self.aligned) if self.ndim else dtype
 
 
-def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator that compiles a loop for arguments of these numba types, once for each machine.
+BYTES = Argument("uint8", 1, readonly=True, aligned=False)
+WORDS = Argument("uint64", 1, readonly=True, aligned=False)
+INTEGERS = Argument("int64", 1, readonly=True)
+
+
+def compiled(*arguments: Argument) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that compiles a loop for arguments of these types, once for each machine.
 
     It takes about a second, and later processes a third of that. The result lies beside the module or, where that is
     not writable, in the user's cache.
@@ -36,8 +56,11 @@ def compiled(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., An
     return decorate
 
 
-def _compile(loop: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+def _compile(loop: Callable[..., Any], arguments: tuple[Argument, ...]) -> Any:
+    from numba import njit
+
+    types = tuple(each.of_numba() for each in arguments)
     try:
-        return njit(arguments, nogil=True, cache=True)(loop)
+        return njit(types, nogil=True, cache=True)(loop)
     except RuntimeError:  # numba may write neither place
-        return njit(arguments, nogil=True)(loop)
+        return njit(types, nogil=True)(loop)

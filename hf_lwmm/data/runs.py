@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
-from hf_lwmm.data.compiled import BYTES, INTEGERS, WORDS, compiled
+from hf_lwmm.data.compiled import BYTES, INTEGERS, WORDS, Argument, compiled
 from hf_lwmm.errors import MetricError
 
 Ids = npt.NDArray[np.integer]
@@ -62,7 +61,7 @@ def run_ends(pixels: npt.NDArray[Any]) -> Places:
     return np.concatenate([*ends, [count - 1]])
 
 
-@compiled(BYTES, types.int64, WORDS, WORDS, types.int64[::1])
+@compiled(BYTES, Argument(), WORDS, WORDS, Argument(ndim=1))
 def _find_changes(values: Any, step: int, here: Any, after: Any, places: Any) -> int:
     """Write the pixels that differ from the next one into `places`, and return their number.
 
@@ -110,7 +109,7 @@ def _ranked(ids: Ids) -> tuple[Ids, Places]:
     return np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[ids]
 
 
-@compiled(INTEGERS, INTEGERS, INTEGERS, INTEGERS, types.int64[:, ::1])
+@compiled(INTEGERS, INTEGERS, INTEGERS, INTEGERS, Argument(ndim=2))
 def _add_areas(ends: Any, row: Any, other_ends: Any, column: Any, areas: Any) -> None:
     """Add the pixels that runs of two maps share to `areas`, at the row and the column of their ids."""
     other, begin = 0, -1

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import types
 
-from hf_lwmm.data.compiled import BYTES, WORDS, compiled
+from hf_lwmm.data.compiled import BYTES, WORDS, Argument, compiled
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
 
@@ -127,7 +126,7 @@ def _joint_counts(truth: npt.NDArray[np.uint8], guess: npt.NDArray[np.uint8], wi
     return total
 
 
-@compiled(BYTES, BYTES, WORDS, WORDS, types.int64[:, :, ::1])
+@compiled(BYTES, BYTES, WORDS, WORDS, Argument(ndim=3))
 def _count_pairs(truth: Any, guess: Any, truths: Any, guesses: Any, tables: Any) -> None:
     """Add the pixels to the (4, 256, width) `tables`.
 

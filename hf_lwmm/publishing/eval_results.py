@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hf_lwmm.files.documents import to_yaml
 from hf_lwmm.publishing.tasks import TASKS
 
-if TYPE_CHECKING:  # its module loads numba, an extra
+if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
 
 

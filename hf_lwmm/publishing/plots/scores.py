@@ -15,7 +15,7 @@ from hf_lwmm.publishing.plots.style import Place, PlotError, colour, legend_abov
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hf_lwmm.evaluation.report import EvaluationReport  # its module loads numba, an extra
+    from hf_lwmm.evaluation.report import EvaluationReport
 
 NAMES = ("scores.png", "confusion_*.png")  # of the plots of a report
 Values = NDArray[np.floating[Any]]
