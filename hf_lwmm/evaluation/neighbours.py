@@ -1,0 +1,76 @@
+"""Find the best class between four neighbours, by the very numbers that torch's bilinear interpolation computes.
+
+torch rounds the product with the neighbour after, and then once more when the one with the neighbour before has been
+added to it (a fused multiplication and addition). In double precision both steps can be followed: a product of two
+single-precision numbers is exact there. So two classes that differ in the last digit are told apart as a loop that
+enlarges all logits does, but for maps of 128 pixels or less in height and width together, which torch rounds otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hf_lwmm.data.compiled import Argument, compiled
+
+_LOGITS, _PLACES, _PARTS = Argument("float32", 2), Argument("int32", 1), Argument("float32", 1)
+
+
+@compiled(
+    *(_LOGITS, Argument(), _PLACES, _PLACES, _PARTS, _PLACES, _PLACES, _PARTS),
+    Argument("uint8", 1),
+    Argument("uint8", 2),
+)
+def best_between(
+    logits: Any,
+    width: Any,
+    tops: Any,
+    bottoms: Any,
+    downs: Any,
+    lefts: Any,
+    rights: Any,
+    alongs: Any,
+    best: Any,
+    out: Any,
+) -> None:
+    """Write the best class of every pixel of a resized map, (height, width) uint8, to `out`.
+
+    Args:
+        logits: (h * w, classes) float32, at most 256 classes.
+        width: w.
+        tops: the row of the neighbours above each row of the map, int32.
+        bottoms: the row of those below.
+        downs: the weight of those below, float32.
+        lefts, rights, alongs: the same for columns.
+        best: (h * w,) uint8, which is overwritten.
+        out: the map. Of classes with the same value the first is taken.
+    """
+    classes = logits.shape[1]
+    for place in range(len(best)):
+        which = 0
+        for k in range(1, classes):
+            if logits[place, k] > logits[place, which]:
+                which = k
+        best[place] = which
+    values = np.empty(classes, np.float32)
+    for y in range(out.shape[0]):
+        top, bottom = tops[y] * width, bottoms[y] * width
+        down, up = np.float64(downs[y]), np.float64(np.float32(1) - downs[y])
+        for x in range(out.shape[1]):
+            left, right = lefts[x], rights[x]
+            agreed = best[top + left]
+            if agreed == best[top + right] and agreed == best[bottom + left] and agreed == best[bottom + right]:
+                out[y, x] = agreed
+                continue
+            along, back = np.float64(alongs[x]), np.float64(np.float32(1) - alongs[x])
+            a, b, c, d = logits[top + left], logits[top + right], logits[bottom + left], logits[bottom + right]
+            for k in range(classes):
+                above = np.float32(a[k] * back + np.float64(np.float32(b[k] * along)))
+                below = np.float32(c[k] * back + np.float64(np.float32(d[k] * along)))
+                values[k] = np.float32(above * up + np.float64(np.float32(below * down)))
+            which = 0
+            for k in range(1, classes):
+                if values[k] > values[which]:
+                    which = k
+            out[y, x] = which
