@@ -31,8 +31,8 @@ def copied(folder: Path, *under: str) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    folder = copied(tmp_path_factory.mktemp("source"), "hf_lwmm/", "pyproject.toml", "setup.py", "README.md", "LICENSE")
-    code = "import sys; from setuptools import build_meta; print(build_meta.build_wheel(sys.argv[1]))"
+    folder = copied(tmp_path_factory.mktemp("source"), "hf_lwmm/", "pyproject.toml", "README.md", "LICENSE")
+    code = "import sys; from hatchling import build; print(build.build_wheel(sys.argv[1]))"
     done = subprocess.run([sys.executable, "-c", code, "dist"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(next((folder / "dist").glob("*.whl")))
@@ -71,7 +71,7 @@ def test_the_metadata_say_who_where_and_for_what(metadata: Message) -> None:
 
 
 def test_one_command_names_the_account_everywhere(tmp_path: Path) -> None:
-    names = ("README.md", "pyproject.toml", "setup.py", "mkdocs.yml", "CITATION.cff", "docs/", "notebooks/", "scripts/")
+    names = ("README.md", "pyproject.toml", "mkdocs.yml", "CITATION.cff", "docs/", "notebooks/", "scripts/")
     folder = copied(tmp_path, *names)
     for arguments in (["init", "-q"], ["add", "-A"]):
         subprocess.run(["git", *arguments], cwd=folder, check=True)
