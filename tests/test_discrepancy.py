@@ -267,7 +267,7 @@ def test_a_report_is_plain_data_and_shows_itself() -> None:
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
     paths = [write(tmp_path / str(seed) / "model.safetensors", network(seed)) for seed in (1, 2)]
-    assert hf_lwmm.diff(*paths).models == ("model.safetensors (1)", "model.safetensors (2)")
+    assert hf_lwmm.diff(*paths).models == ("1/model.safetensors", "2/model.safetensors")
 
 
 def test_an_alignment_shows_why_slots_are_not_shared(tmp_path: Path) -> None:

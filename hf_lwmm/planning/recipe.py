@@ -304,8 +304,8 @@ def _hashes(content: Any, where: str) -> dict[str, str]:
 
 def _files(content: Mapping[str, Any], name: str) -> FileOptions:
     written = _FIRST_FORMAT if content.get("output") else FileOptions.format  # else the recipe is written by hand
-    given = {"format": content.get("format") or written, "max_shard_size": content.get("max_shard_size")}
-    return FileOptions.read({key: value for key, value in given.items() if value is not None}, name)
+    given = {key: content[key] for key in ("format", "max_shard_size") if content.get(key) is not None}
+    return FileOptions.read({"format": written, **given}, name)
 
 
 def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
