@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def linked(data: Path, folder: Path, *names: str) -> Path:
 def published(models: list[Path], data: Path, output: Path) -> tuple[int, list[str]]:
     result = merge(models[:2], eval_images=ImageSource(data), evaluation=EXAMPLES, output=output)
     said = [note for note in result.notes if "would be published" in note]
-    assert result.card.count("![Image, labels") == len(list((output / "plots").glob("[0-9]*.png")))
+    shown = set(re.findall(r"!\[[^]]*\]\((plots/[0-9][^)]*)\)", result.card))
+    assert shown == {f"plots/{path.name}" for path in (output / "plots").glob("[0-9]*.png")}
     return len(list((output / "plots").glob("[0-9]*.png"))), said
 
 

@@ -14,14 +14,14 @@ from conftest import Run
 import hf_lwmm
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 
-HOME = "/home/somebody/secret-project"
+HOME = "/home/annabel/secret-project"
 LEAKS: dict[str, Any] = {
     "_name_or_path": f"{HOME}/run",
     "pretrained": f"{HOME}/mit_b5.pth",
     "init_cfg": {"type": "Pretrained", "checkpoint": f"{HOME}/mit_b5.pth"},
     "backbone_config": {"_name_or_path": f"{HOME}/mit", "model_type": "segformer"},
-    "sources": [f"file://{HOME}/a.json", {"text_config": {"_name_or_path": "C:\\Users\\somebody\\b"}}],
-    "base_model": "D:\\somebody\\base",
+    "sources": [f"file://{HOME}/a.json", {"text_config": {"_name_or_path": "C:\\Users\\annabel\\b"}}],
+    "base_model": "D:\\annabel\\base",
 }
 
 
@@ -47,7 +47,7 @@ def test_no_path_leaves_the_machine(how: str, anchor: Path, models: list[Path], 
     files = [path for path in output.rglob("*") if path.suffix in (".json", ".yaml", ".md", ".safetensors")]
     assert len(files) >= 4
     for path in files:
-        assert b"somebody" not in path.read_bytes() and str(tmp_path).encode() not in path.read_bytes(), path.name
+        assert b"annabel" not in path.read_bytes() and str(tmp_path).encode() not in path.read_bytes(), path.name
     assert json.loads((output / "config.json").read_text())["init_cfg"]["checkpoint"] == "mit_b5.pth"
     assert hf_lwmm.load(output).classes == hf_lwmm.load(models[0]).classes
 
@@ -56,7 +56,7 @@ def test_no_path_leaves_the_machine(how: str, anchor: Path, models: list[Path], 
 def test_reports_name_files_and_folders_by_their_last_part(
     models: list[Path], data: Path, tmp_path: Path, run: Run
 ) -> None:
-    names = tmp_path / "home" / "somebody" / "some, classes.txt"
+    names = tmp_path / "home" / "annabel" / "some, classes.txt"
     names.parent.mkdir(parents=True)
     names.write_text("road\nsky\ncar\n")
     home = Path(shutil.copytree(data, names.parent / "street"))
@@ -65,7 +65,7 @@ def test_reports_name_files_and_folders_by_their_last_part(
     assert code == 0, err
     published = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     for text in (out.replace(str(tmp_path / "out"), ""), *(path.read_bytes().decode("latin-1") for path in published)):
-        assert "somebody" not in text
+        assert "annabel" not in text
     assert "some, classes.txt" in (tmp_path / "out" / "README.md").read_text()
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["protocol"] == "some, classes.txt"
 
@@ -117,7 +117,7 @@ def test_the_name_of_no_file_is_not_taken_for_classes(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        (f"python train.py --data {HOME}/set --out=/data/somebody/run", "python train.py --data set --out=run"),
+        (f"python train.py --data {HOME}/set --out=/data/annabel/run", "python train.py --data set --out=run"),
         (f"ckpt={HOME}/a.pth", "ckpt=a.pth"),
         (f"local:{HOME}/a.pth", "local:a.pth"),
         (f" {HOME}/lead", "lead"),
@@ -125,29 +125,29 @@ def test_the_name_of_no_file_is_not_taken_for_classes(name: str) -> None:
         (f"'{HOME}/z', \"{HOME}/y\"", "'z', \"y\""),
         (f"file://localhost{HOME}/x", "x"),
         (f"see file://{HOME}/x", "see x"),
-        ("$HOME/somebody/x", "x"),
-        ("load ${HOME}/somebody/x", "load ${HOME}x"),
-        ("%USERPROFILE%\\somebody\\x", "x"),
-        ("../../home/somebody/d", "d"),
-        ("runs/../../somebody/d", "d"),
-        ("+/home/somebody/d", "d"),
-        ("load C:\\Users\\somebody\\x.pth", "load x.pth"),
-        ("/home/somebody/", ""),
-        ("/home/somebody", ""),
-        ("C:\\Users\\somebody", ""),
-        ("/data/somebody/", ""),
-        ("~somebody/", ""),
-        ("https://somebody:secret@host.org/x", "https://host.org/x"),
-        ("git+https://somebody@host.org/x.git", "git+https://host.org/x.git"),
+        ("$HOME/annabel/x", "x"),
+        ("load ${HOME}/annabel/x", "load ${HOME}x"),
+        ("%USERPROFILE%\\annabel\\x", "x"),
+        ("../../home/annabel/d", "d"),
+        ("runs/../../annabel/d", "d"),
+        ("+/home/annabel/d", "d"),
+        ("load C:\\Users\\annabel\\x.pth", "load x.pth"),
+        ("/home/annabel/", ""),
+        ("/home/annabel", ""),
+        ("C:\\Users\\annabel", ""),
+        ("/data/annabel/", ""),
+        ("~annabel/", ""),
+        ("https://annabel:secret@host.org/x", "https://host.org/x"),
+        ("git+https://annabel@host.org/x.git", "git+https://host.org/x.git"),
         ("https://host.org/x?token=hf_" + "aB3" * 10, "https://host.org/x?token="),
         ("https://host.org/x?a=1&X-Amz-Signature=0ab&b=2#c", "https://host.org/x?a=1&X-Amz-Signature=&b=2#c"),
-        ("load '/home/somebody else/x.pth', not \"/data/a b\"", "load 'x.pth', not \"a b\""),
-        ("don't load /home/somebody/x.pth, it isn't whole", "don't load x.pth, it isn't whole"),
-        ("cc -I/home/somebody/inc", "cc inc"),
-        ("見/home/somebody/x", "x"),
-        ("sqlite:////home/somebody/x.db", "x.db"),
-        ("ssh://host/home/somebody/x", "x"),
-        ("http://host/?p=/home/somebody/x&q=1", "http://host/?p=x&q=1"),
+        ("load '/home/annabel else/x.pth', not \"/data/a b\"", "load 'x.pth', not \"a b\""),
+        ("don't load /home/annabel/x.pth, it isn't whole", "don't load x.pth, it isn't whole"),
+        ("cc -I/home/annabel/inc", "cc inc"),
+        ("見/home/annabel/x", "x"),
+        ("sqlite:////home/annabel/x.db", "x.db"),
+        ("ssh://host/home/annabel/x", "x"),
+        ("http://host/?p=/home/annabel/x&q=1", "http://host/?p=x&q=1"),
         ("Authorization: Bearer abc.def-123456", "Authorization: Bearer "),
         ("key AKIA" + "AB12" * 4 + " and ghp_" + "aB3" * 12, "key  and "),
     ],
@@ -168,9 +168,10 @@ def test_entries_that_hold_secrets_go_and_names_are_cleaned_too() -> None:
         "use_mask_token": False,
         "image_token": "<image>",
     }
+    kept |= {"cls_token": "classification_token", "secret": 0}
     kept |= {"mask_token": [1, 2], "key": "k", "cls_token": "[CLS]", "token_dim": 8}
     assert without_local_paths(secrets) == {"deep": {}} and without_local_paths(kept) == kept
-    assert without_local_paths({f"{HOME}/a.pth": 1, "/home/somebody/": 2, token: 3, "": 4}) == {"a.pth": 1, "": 4}
+    assert without_local_paths({f"{HOME}/a.pth": 1, "/home/annabel/": 2, token: 3, "": 4}) == {"a.pth": 1, "": 4}
 
 
 def test_long_texts_take_no_longer_than_their_length_asks_for() -> None:

@@ -9,9 +9,9 @@ _NAMED = re.compile(
     r"(^|_)(passw(or)?d|passphrase|secret|credentials?|authorization|cookie|"
     r"(api|access|secret|private|account|auth)_?key(_id)?|apikey|(auth|access|hf|hub|api|use_auth|refresh|bearer)_token)$"
 )
-# Of tokens there are those of a text, such as `bos_token`: "<s>", too.
+# Networks have tokens, too, such as `bos_token`: "<s>" and `class_token`: "learnable-embedding".
 _TOKEN = re.compile(r"(^|_)token$")
-_CREDENTIAL = re.compile(r"[\w.~+/=:-]{16,}", re.ASCII)
+_CREDENTIAL = re.compile(r"(?=.*\d)[\w.~+/=:-]{16,}", re.ASCII)
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")
 _FORMS = re.compile(
     r"hf_[A-Za-z0-9]{20,}|gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{20,}|sk-[\w-]{20,}"
@@ -24,8 +24,8 @@ _SIGNED = re.compile(r"(^|_)(signature|sig)$")  # of a URL that opens what is no
 
 
 def is_credential(name: Any, value: Any) -> bool:
-    """Return whether an entry holds a password, a token or a key. `use_auth_token: true` and `pad_token` are none."""
-    if not isinstance(name, str) or value is None or isinstance(value, bool):
+    """Return whether an entry holds a password, a token or a key. `token: 5` and `pad_token: "<pad>"` are none."""
+    if not isinstance(name, str) or value is None or isinstance(value, bool | int | float):
         return False
     words = _snake_case(name)
     if _NAMED.search(words) or words == "token":

@@ -35,7 +35,7 @@ class SweepAxes(Options):
     anchors: str = option("all", "Anchors: all models of a subset, or its first.", choices=ANCHORS)
     methods: tuple[str, ...] = option(
         (Layerwise.name,),
-        "Methods to try, with commas between; auto is the advised one.",
+        "Methods to try; auto is the advised one.",
         choices=(*METHODS, Auto.name),
         commas=True,
     )
