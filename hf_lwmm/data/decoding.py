@@ -28,14 +28,8 @@ SUFFIXES = (
 )
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_LOSSLESS = (
-    "PNG",
-    "BMP",
-    "DIB",
-    "PPM",
-    "TIFF",
-    "WEBP",
-)  # of TIFF and WebP, the files that are compressed so; GIFs renumber palettes
+# Of TIFF and WebP, the files that are compressed so. GIFs renumber palettes.
+_LOSSLESS = ("PNG", "BMP", "DIB", "PPM", "TIFF", "WEBP")
 _LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _ID_MODES = ("1", "L", "LA", "P", "PA", "I", "F", "RGB", "RGBA", "RGBX")  # and I;16 in either byte order
 _DEFLATE = 1032  # bytes that one byte can stand for at most
@@ -52,12 +46,13 @@ _TURNS = {
 }
 
 
-def decode(stored: bytes | Path, where: str) -> Image.Image:
+def decode(stored: bytes | Path, where: str, *, alone: bool = False) -> Image.Image:
     """Return a picture in the mode in which it is stored, decoded to the end.
 
     Args:
         stored: the content of the file, or its path.
         where: what error messages call it.
+        alone: whether to refuse a file of several pictures, of which the first is decoded.
 
     Raises:
         DatasetError: if it cannot be decoded.
@@ -68,12 +63,15 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
         picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
         _check_claim(picture, len(stored) if isinstance(stored, bytes) else stored.stat().st_size)
         picture.load()
+        frames = getattr(picture, "n_frames", 1) if alone else 1
     except FileNotFoundError:
         raise DatasetError(f"{where}: there is no such file.") from None
     except Exception as error:  # a damaged file fails wherever Pillow's reader of its format first meets it
         mistake = foreign_kind(_head(stored))
         why = f"it {mistake}" if mistake else _without_address(error)
         raise DatasetError(f"{where}: cannot be decoded: {why}") from None
+    if frames > 1:
+        raise DatasetError(f"{where}: holds {frames} pictures. Store each label as a file of its own.")
     return picture
 
 
@@ -124,10 +122,8 @@ def decode_exact(stored: bytes | Path, where: str) -> Image.Image:
     Raises:
         DatasetError: if it cannot be decoded, has a format that does not keep every pixel, or holds several pictures.
     """
-    picture = decode(stored, where)
+    picture = decode(stored, where, alone=True)
     kind = picture.format or "picture of its own kind"
-    if (frames := getattr(picture, "n_frames", 1)) > 1:
-        raise DatasetError(f"{where}: holds {frames} pictures. Store each label as a file of its own.")
     if kind == "TIFF" and picture.info.get("compression") in _LOSSY_IN_TIFF:
         kind = f"TIFF compressed as {picture.info['compression']}"
     elif kind == "WEBP" and not _is_lossless_webp(content_of(stored)):
