@@ -24,6 +24,8 @@ def tiny(seed: int, classes: int = 3) -> Arrays:
 
 
 def merged(tmp_path: Path, *models: Arrays, **options: object) -> Arrays:
+    """What a merge is made of, under the names in the anchor's file."""
+    options = {"format": "safetensors", **options}
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(models)]
     calls.merge(paths, output=tmp_path / "out", overwrite=True, **options)
     return load_file(tmp_path / "out" / "model.safetensors")

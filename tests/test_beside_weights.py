@@ -15,7 +15,12 @@ from huggingface_hub import HfApi
 from PIL import Image
 from safetensors.numpy import load_file
 from tiny import scene, segformer, tensors
-from transformers import AutoImageProcessor, SegformerImageProcessorPil, ViTConfig, ViTForImageClassification
+from transformers import (
+    AutoImageProcessor,
+    SegformerImageProcessor,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
 import hf_lwmm
 from hf_lwmm import DocumentError
@@ -75,9 +80,9 @@ def test_processors_of_every_age_are_read_as_transformers_reads_them(
 ) -> None:
     name, content = PROCESSORS[kind]
     loaded = hf_lwmm.load(with_file(tmp_path / "model", models[0], name, content))
-    assert type(loaded.image_processor) is SegformerImageProcessorPil and loaded.notes == ()
+    assert type(loaded.image_processor) is SegformerImageProcessor and loaded.notes == ()
     picture = scene(1)[0]
-    expected = SegformerImageProcessorPil(size={"height": 32, "width": 32})(picture, return_tensors="pt")
+    expected = SegformerImageProcessor(size={"height": 32, "width": 32})(picture, return_tensors="pt")
     assert torch.equal(loaded.image_processor(picture, return_tensors="pt")["pixel_values"], expected["pixel_values"])
 
 
@@ -85,7 +90,7 @@ def test_settings_in_both_files_are_those_of_the_processor(models: list[Path], t
     folder = with_file(tmp_path / "model", models[0], PROCESSOR, {**PLAIN, "size": 48})
     nested = {"image_processor": {**PLAIN, "size": 32}, "processor_class": "Own"}
     (folder / "processor_config.json").write_text(json.dumps(nested))
-    read = (hf_lwmm.load(folder).image_processor, AutoImageProcessor.from_pretrained(folder, backend="pil"))
+    read = (hf_lwmm.load(folder).image_processor, AutoImageProcessor.from_pretrained(folder))
     assert [each.size["height"] for each in read] == [32, 32]
     (folder / "processor_config.json").write_text(json.dumps({"processor_class": "Own"}))
     assert hf_lwmm.load(folder).image_processor.size["height"] == 48
@@ -193,7 +198,7 @@ def test_labels_are_reduced_where_transformers_reduces_them(
     settings = {"do_resize": False, "image_processor_type": "SegformerImageProcessor", **entries}
     folder = with_file(tmp_path / "model", models[0], PROCESSOR, settings)
     label = np.array([[0, 1], [2, 255]], np.uint8)
-    read = AutoImageProcessor.from_pretrained(folder, backend="pil")(scene(1)[0], label, return_tensors="np")["labels"]
+    read = AutoImageProcessor.from_pretrained(folder)(scene(1)[0], label, return_tensors="np")["labels"]
     assert np.array_equal(read[0], [[255, 0], [1, 255]] if reduces else label)
     loaded = hf_lwmm.load(folder)
     assert loaded.reduce_labels == reduces

@@ -52,7 +52,7 @@ def merge(tmp_path: Path, models: list[Arrays], base: Arrays | None = None, **op
         if name in options:
             files = options.pop(name)
             options["measurements"] = [write(tmp_path / f"{name}{i}.safetensors", file) for i, file in enumerate(files)]
-    calls.merge(paths, output=tmp_path / "out", overwrite=True, **options)
+    calls.merge(paths, output=tmp_path / "out", overwrite=True, format="safetensors", **options)
     return load_file(tmp_path / "out" / "model.safetensors")
 
 
