@@ -110,6 +110,7 @@ def test_predict_writes_overlay_labels_and_segments(run: Run, tmp_path: Path) ->
     labels = Image.open(tmp_path / "out" / "street_labels.png")
     assert labels.mode == "P" and labels.size == (96, 64) and np.asarray(labels).max() < 3
     loaded = hf_lwmm.load(tmp_path / "model")
+    assert repr(loaded) == "<LoadedModel: model; EDAPSForPanopticSegmentation, panoptic, 3 classes>"
     assert np.array_equal(np.asarray(labels), segment([loaded], [picture()])[0])
     segments = json.loads((tmp_path / "out" / "street_segments.json").read_text())
     rgb = np.asarray(Image.open(tmp_path / "out" / "street_segments.png")).astype(int)
@@ -130,6 +131,7 @@ def test_predict_says_when_there_is_nothing_to_see(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="No pictures in"):
         hf_lwmm.predict(loaded, [tmp_path / "empty"], tmp_path / "out")
     found = hf_lwmm.predict(loaded, [tmp_path / "none.png"], tmp_path / "out")
+    assert repr(found) == "<Predictions: 0 done, 1 failed>"
     assert not found.done and "there is no such file" in found.failed[0][1]
 
 

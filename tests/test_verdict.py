@@ -167,6 +167,14 @@ def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Pat
         plot.save(tmp_path / "scores.txt")
 
 
+def test_a_report_of_many_models_is_a_line() -> None:
+    found = scored(**{f"m{index}": [index % 10] * 6 for index in range(40)})
+    assert repr(found).startswith(
+        "<EvaluationReport: mIoU m0 0.00, m1 10.00, m2 20.00 and 37 more; 6 images of d, 1 cla"
+    )
+    assert len(repr(found)) < 200
+
+
 def test_a_report_is_a_table_of_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     found = scored(a=[2, 3] * 3, merge=[8, 9] * 3)
     table = found.to_pandas().set_index("model")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DiffReport(Discrepancy):
     """The differences of two models and how to merge them, which a notebook shows with a picture."""
 

@@ -20,6 +20,7 @@ from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import label_sets, normalise
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.text import first_few, one_line
 
 Colours = NDArray[np.uint8]
 
@@ -40,6 +41,10 @@ class Predictions:
     done: tuple[Prediction, ...]
     failed: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        names = first_few([one_line(each.picture.name) for each in self.done])
+        return f"<Predictions: {len(self.done)} done, {len(self.failed)} failed{names and ': '}{names}>"
 
 
 def write_prediction(

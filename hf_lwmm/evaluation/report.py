@@ -20,7 +20,7 @@ from hf_lwmm.metrics.bootstrap import Interval, interval, score_resamples
 from hf_lwmm.metrics.ratios import mean
 from hf_lwmm.plots.scores import plot_class_scores
 from hf_lwmm.plots.style import Plot
-from hf_lwmm.text import Markdown, joined, plain, table
+from hf_lwmm.text import Markdown, first_few, joined, one_line, plain, table
 
 if TYPE_CHECKING:
     import pandas
@@ -232,6 +232,10 @@ class EvaluationReport:
         if not self.best_parent or not any(model.merged for model in self.models):
             return None
         return self.models[self.best_parent]
+
+    def __repr__(self) -> str:
+        scores = [f"{one_line(each.name)} {100 * each.mean:.2f}" for each in self.models]
+        return f"<EvaluationReport: {self.metric.name} {first_few(scores)}; {one_line(self.summary)}>"
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()

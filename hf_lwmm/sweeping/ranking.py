@@ -24,7 +24,7 @@ from hf_lwmm.plots import Plot, plot_knob, plot_subsets
 from hf_lwmm.sweeping.confirmation import Confirmation
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
 from hf_lwmm.sweeping.scorer import Scored, SweepData
-from hf_lwmm.text import plain, table
+from hf_lwmm.text import first_few, one_line, plain, table
 
 if TYPE_CHECKING:
     import pandas
@@ -240,6 +240,10 @@ class SweepReport:
         if self.verdict is not None:
             lines += ["", plain(self.verdict.sentence)]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        best = [f"{one_line(row.name)} {100 * row.score:.2f}" for row in self.rows]
+        return f"<SweepReport: {self.metric} {first_few(best)}; {one_line(self.summary)}>"
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
