@@ -134,38 +134,41 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.planning.plan import MergePlan as MergePlan
     from hf_lwmm.planning.recipe import Recipe as Recipe
     from hf_lwmm.planning.recipe import load_recipe as load_recipe
+    from hf_lwmm.plots import (
+        COLOURS as COLOURS,
+    )
+    from hf_lwmm.plots import (
+        Plot as Plot,
+    )
+    from hf_lwmm.plots import (
+        plot_class_scores as plot_class_scores,
+    )
+    from hf_lwmm.plots import (
+        plot_confusion as plot_confusion,
+    )
+    from hf_lwmm.plots import (
+        plot_discrepancy as plot_discrepancy,
+    )
+    from hf_lwmm.plots import (
+        plot_knob as plot_knob,
+    )
+    from hf_lwmm.plots import (
+        plot_layer_weights as plot_layer_weights,
+    )
+    from hf_lwmm.plots import (
+        plot_subsets as plot_subsets,
+    )
+    from hf_lwmm.plots.style import PlotError as PlotError
+    from hf_lwmm.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.progress import progress_bar as progress_bar
     from hf_lwmm.publishing.command import merge_command as merge_command
     from hf_lwmm.publishing.command import sweep_command as sweep_command
     from hf_lwmm.publishing.places import check_picture_name as check_picture_name
     from hf_lwmm.publishing.places import check_score_plots as check_score_plots
     from hf_lwmm.publishing.places import check_sweep_plots as check_sweep_plots
-    from hf_lwmm.publishing.plots import (
-        COLOURS as COLOURS,
-    )
-    from hf_lwmm.publishing.plots import (
-        plot_class_scores as plot_class_scores,
-    )
-    from hf_lwmm.publishing.plots import (
-        plot_confusion as plot_confusion,
-    )
-    from hf_lwmm.publishing.plots import (
-        plot_discrepancy as plot_discrepancy,
-    )
-    from hf_lwmm.publishing.plots import (
-        plot_knob as plot_knob,
-    )
-    from hf_lwmm.publishing.plots import (
-        plot_layer_weights as plot_layer_weights,
-    )
-    from hf_lwmm.publishing.plots import (
-        plot_subsets as plot_subsets,
-    )
-    from hf_lwmm.publishing.plots.scores import save_score_plots as save_score_plots
-    from hf_lwmm.publishing.plots.style import PlotError as PlotError
-    from hf_lwmm.publishing.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.publishing.reports import check_report_name as check_report_name
     from hf_lwmm.publishing.reports import save_report as save_report
+    from hf_lwmm.publishing.score_plots import save_score_plots as save_score_plots
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
     from hf_lwmm.sweeping.run_options import SweepRun as SweepRun

@@ -122,6 +122,7 @@ EXTRAS = {
     "matplotlib": "plots",
     "numba": "eval",
     "optuna": "optuna",
+    "pandas": "eval",
     "pyarrow": "eval",
     "pycocotools": "eval",
     "ray": "ray",

@@ -68,7 +68,7 @@ def test_pictures_that_cannot_be_drawn_cost_a_note(
 
     monkeypatch.setattr(f"hf_lwmm.{failing}", fail)
     monkeypatch.setattr("hf_lwmm.api.merged_files.plot_layer_weights", fail)
-    monkeypatch.setattr("hf_lwmm.publishing.score_files.plot_class_scores", fail)
+    monkeypatch.setattr("hf_lwmm.evaluation.report.plot_class_scores", fail)
     inputs = MergeInputs(eval_images=str(data))
     done = hf_lwmm.merge(models[:2], inputs=inputs, output=tmp_path / "out", evaluation=EvaluationSpec(examples=1))
     assert done.evaluation is not None and (tmp_path / "out" / "evaluation.json").is_file()
@@ -103,7 +103,7 @@ def test_scores_are_printed_before_anything_is_drawn(
     def fail(*given: object, **more: object) -> None:
         raise hf_lwmm.PlotError("nothing can be drawn")
 
-    monkeypatch.setattr("hf_lwmm.publishing.plots.scores.plot_class_scores", fail)
+    monkeypatch.setattr("hf_lwmm.evaluation.report.plot_class_scores", fail)
     code, out, err = run("evaluate", models[0], "--data", data, "--plot", "plots")
     assert code == 1 and "mIoU" in out and "nothing can be drawn" in err
 

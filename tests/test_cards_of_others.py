@@ -19,7 +19,8 @@ from test_text import ATTACKS, LINKED, bare_text, structure, texts
 
 import hf_lwmm
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.evaluation.report import report
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.hub import ModelRef, Source, is_repo_id
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.provenance import Tuning

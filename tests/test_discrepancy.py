@@ -64,6 +64,10 @@ def test_every_figure_is_its_formula(tmp_path: Path) -> None:
         assert tensor.cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
         assert (tensor.count, tensor.kind) == (a.size, KINDS[tensor.slot.rpartition(".")[2]])
         assert [tensor.changed(tau) for tau in report.taus] == [ratio >= 1 / 8, ratio >= 1 / 9.5]
+    assert len(repr(report)) < 200 and repr(report).startswith("<DiffReport: a.safetensors and b.safetensors; 3 slots")
+    table = report.to_pandas().set_index("slot")
+    assert list(table["relative"]) == [tensor.relative for tensor in report.tensors]
+    assert list(table["changed (tau 9.5)"]) == [tensor.changed(9.5) for tensor in report.tensors]
 
 
 @settings(max_examples=60, deadline=None)

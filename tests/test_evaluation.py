@@ -21,8 +21,9 @@ from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
 from hf_lwmm.evaluation.inference import segment
 from hf_lwmm.evaluation.overlays import save_picture
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.evaluation.report import report
 from hf_lwmm.evaluation.spec import EvaluationSpec
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.labels import label_sets
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -237,7 +238,7 @@ def test_pictures_are_of_the_images_where_the_models_differ_most(
 
     shown = np.asarray(Image.open(tmp_path / "shown" / f"01_{order[0]}.png"))
     # Image, labels, a model; the other, their ensemble, the difference; the labels are in Cityscapes' colours.
-    key = 4 + 2 * 20  # below the panels: the classes, and what the last one shows
+    key = 4 + 2 * 24  # below the panels: the classes, and what the last one shows
     assert shown.shape[:2] == (2 * (24 + 270 + 4) - 4 + key, 3 * 364 - 4)
     labels = {tuple(pixel) for pixel in shown[30:285, 370:720].reshape(-1, 3)}
     assert labels <= {tuple(colour) for colour in class_colours(NAMES)}

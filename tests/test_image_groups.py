@@ -22,7 +22,8 @@ from hf_lwmm.data.groups import group_notes, groups_of
 from hf_lwmm.data.loading import LabelledImages, Sample, open_images
 from hf_lwmm.errors import DatasetError, MetricError
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.evaluation.report import METRICS, report
+from hf_lwmm.evaluation.report import report
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.metrics.bootstrap import interval, score_resamples, summed
 from hf_lwmm.metrics.semantic import mean_iou
 

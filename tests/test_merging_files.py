@@ -143,7 +143,8 @@ def test_merging_twice_gives_the_same_bytes_everywhere(tmp_path: Path) -> None:
 
 def test_plans_and_results_show_themselves_in_notebooks(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.safetensors", tiny(i)) for i in (1, 2)]
-    assert "16 depth positions" in calls.plan(paths)._repr_markdown_()
+    plan = calls.plan(paths)
+    assert "16 depth positions" in plan._repr_markdown_() and "at 16 depth positions>" in repr(plan)
     result = calls.merge(paths, output=tmp_path / "out")
     assert result._repr_markdown_().strip().startswith("# out")
     assert len(repr(result)) < 600

@@ -99,7 +99,7 @@ def test_turned_photos_score_as_upright_ones_wherever_they_lie(hub: LocalHub, mo
 
 def test_overlays_are_as_large_as_viewers_show_the_photo(model: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(turned(picture(size=(96, 64)), 8))
-    done = hf_lwmm.predict(model, [tmp_path / "photo.png"], tmp_path / "out")
+    done = hf_lwmm.predict(model, [tmp_path / "photo.png"], tmp_path / "out", key=False)
     assert [Image.open(path).size for path in done.done[0].files] == [(96, 64)] * 2
 
 
@@ -156,7 +156,7 @@ def test_tiny_images_are_scored_and_drawn(model: Path, tmp_path: Path) -> None:
     assert found is not None and found.images == 4 and found.confusion is not None
     assert found.confusion.sum() == (scene(0)[1] != 255).sum() + 1 + 2700 + 500
     shapes = {example.name: example.picture.size for example in found.examples}
-    key = 24  # the classes that occur, below the panels
+    key = 4 + 24  # the classes that occur, below the panels
     assert shapes["tall.png"] == (COLUMNS * (WIDTH + 4) - 4, TALLEST + 24 + key)
     assert shapes["long.png"] == (COLUMNS * (WIDTH + 4) - 4, 1 + 24 + key)
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import hf_lwmm
 from hf_lwmm.cli import main
-from hf_lwmm.publishing.plots import (
+from hf_lwmm.plots import (
     plot_class_scores,
     plot_confusion,
     plot_discrepancy,
@@ -27,7 +27,7 @@ from hf_lwmm.publishing.plots import (
     plot_layer_weights,
     plot_subsets,
 )
-from hf_lwmm.publishing.plots.style import COLOURS, PlotError
+from hf_lwmm.plots.style import COLOURS, PlotError
 
 MODELS = Path(__file__).parents[1] / "hf_lwmm" / "demo" / "models"
 GTA, NIGHT = MODELS / "streets-gta", MODELS / "streets-night"
@@ -211,5 +211,5 @@ def test_plan_draws_its_weights(
 
 
 def test_matplotlib_is_imported_when_something_is_drawn() -> None:
-    code = "import sys, hf_lwmm.publishing.plots, hf_lwmm.api.merge; print('matplotlib' in sys.modules)"
+    code = "import sys, hf_lwmm.plots, hf_lwmm.api.merge; print('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -87,6 +87,7 @@ def _names(found: hf_lwmm.Search) -> set[str]:
 
 def test_models_like_another_are_found_with_what_is_needed_to_choose(zoo: HfApi) -> None:
     found = hf_lwmm.search(like="search/roads", limit=1000, scan=1000)
+    assert len(repr(found)) < 400 and " can merge with search/roads@" in repr(found)
     assert _names(found) == {"roads-too", "pets", "three", "torch-only"}
     rows = {each.repo: each for each in found.candidates}
     same, pets, three = rows["search/roads-too"], rows["search/pets"], rows["search/three"]

@@ -126,6 +126,11 @@ def test_the_parquet_file_has_the_columns_that_are_told(world: Path, tmp_path: P
     told = re.findall(r"^\| ([\w, ]+) \| (?!type)", str(sweeping.__doc__), flags=re.M)
     assert table.column_names == [name.strip() for names in told for name in names.split(",")]
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.parquet"]
+    assert len(repr(found)) < 300 and f"{found.best.name} {100 * found.best.score:.2f}" in repr(found)
+    in_pandas = found.to_pandas()
+    assert list(in_pandas) == [name for name in table.column_names if name in in_pandas] and len(in_pandas) == len(
+        table
+    )
     entries = table.to_pylist()
     assert [entry["candidate"] for entry in entries] == [row.name for row in found.rows]
     by_name = {entry["candidate"]: entry for entry in entries}

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 import hf_lwmm
 from hf_lwmm.evaluation.inference import classify, predict_logits
 from hf_lwmm.metrics.semantic import iou
-from hf_lwmm.publishing.plots import style
+from hf_lwmm.plots import style
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from tiny import segformer, tree
 
 import hf_lwmm
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.evaluation.report import METRICS, EvaluationReport, report
+from hf_lwmm.evaluation.report import EvaluationReport, report
+from hf_lwmm.evaluation.task_metrics import METRICS
 
 
 def scored(**hits: list[int]) -> EvaluationReport:
@@ -149,3 +152,35 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_pat
     assert again.exit_code == 0, again.stderr
     name = "model.safetensors"
     assert (tmp_path / "again" / name).read_bytes() == (merged.folder / name).read_bytes()
+
+
+def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Path) -> None:
+    plot = scored(a=[2, 3] * 3, merge=[8, 9] * 3).plot()
+    png, shown = plot._repr_png_()
+    plot.save(tmp_path / "scores.png")
+    plot.save(tmp_path / "scores.svg")
+    assert (tmp_path / "scores.png").read_bytes() == png and shown == {"width": 720} and len(repr(plot)) < 80
+    drawn = re.findall("<!-- (.*?) -->", (tmp_path / "scores.svg").read_text())
+    assert [each for each in drawn if each in ("mIoU", "road")] == ["mIoU", "road"]
+    assert "IoU in %, with 95 % intervals" in drawn and {"a", "merge"} <= set(drawn)
+    with pytest.raises(hf_lwmm.PlotError, match="ends in"):
+        plot.save(tmp_path / "scores.txt")
+
+
+def test_a_report_of_many_models_is_a_line() -> None:
+    found = scored(**{f"m{index}": [index % 10] * 6 for index in range(40)})
+    assert repr(found).startswith(
+        "<EvaluationReport: mIoU m0 0.00, m1 10.00, m2 20.00 and 37 more; 6 images of d, 1 cla"
+    )
+    assert len(repr(found)) < 200
+
+
+def test_a_report_is_a_table_of_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = scored(a=[2, 3] * 3, merge=[8, 9] * 3)
+    table = found.to_pandas().set_index("model")
+    assert table.loc["merge", "difference"] == pytest.approx(0.6) and table.loc["a", "mIoU"] == found.models[0].mean
+    assert table.loc["a", "low"] == found.models[0].interval.low and np.isnan(table.loc["a", "difference_low"])
+    assert table.loc["merge", "IoU road"] == found.models[1].by_class[0] and table.loc["merge", "kind"] == "merge"
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(hf_lwmm.ExtraError, match=r"A data frame needs pandas, .*hf-lwmm\[eval\]"):
+        found.to_pandas()

@@ -6,22 +6,26 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect_list
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.errors import naming_extras
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.advice import Advice, advise, known_of
 from hf_lwmm.planning.bn_distance import bn_distance
 from hf_lwmm.planning.discrepancy import Discrepancy, check_granularity, compare
 from hf_lwmm.planning.header_diff import HeaderDiff, compare_headers
+from hf_lwmm.plots.discrepancy import plot_discrepancy
+from hf_lwmm.plots.style import Plot
 from hf_lwmm.progress import Progress, silent
-from hf_lwmm.publishing.plots.discrepancy import plot_discrepancy
-from hf_lwmm.publishing.plots.style import inline
+
+if TYPE_CHECKING:
+    import pandas
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DiffReport(Discrepancy):
     """The differences of two models and how to merge them, which a notebook shows with a picture."""
 
@@ -35,11 +39,27 @@ class DiffReport(Discrepancy):
         """Return the comparison in a few sentences, the last of which is advice."""
         return " ".join([super().title(), *([self.advice.line] if self.advice else [])])
 
+    def plot(self) -> Plot:
+        """Draw the distance of the models over depth, as `plot_discrepancy`."""
+        return Plot.of(lambda file: plot_discrepancy(self, file))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a row for each compared tensor, in depth order, with a column `changed` for each tau.
+
+        Raises:
+            ExtraError: if pandas is not installed.
+        """
+        with naming_extras("A data frame"):
+            import pandas
+        rows = self.to_dict()["tensors"]
+        for row in rows:
+            row |= {f"changed (tau {tau:g})": each for tau, each in zip(self.taus, row.pop("changed"), strict=True)}
+        return pandas.DataFrame(rows)
+
     def _repr_html_(self) -> str:
         rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in self.summary())
         table = "".join(f"<tr>{row}</tr>" for row in rows)
-        image = inline(lambda file: plot_discrepancy(self, file))
-        return f"<p><b>Discrepancy</b>: {escape(self.title())}</p><table>{table}</table>{image}"
+        return f"<p><b>Discrepancy</b>: {escape(self.title())}</p><table>{table}</table>{self.plot().to_html()}"
 
 
 def diff(

@@ -23,8 +23,8 @@ from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.pretraining import pretraining_warnings
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
+from hf_lwmm.plots.layers import plot_layer_weights
 from hf_lwmm.progress import Progress
-from hf_lwmm.publishing.plots.layers import plot_layer_weights
 from hf_lwmm.publishing.superseded import LAYER_PLOT
 
 

@@ -31,6 +31,7 @@ def predict(
     output: str | Path = "predictions",
     *,
     opacity: float = 0.6,
+    key: bool = True,
     overwrite: bool = False,
     network: NetworkOptions = NetworkOptions(),
     progress: Progress = silent,
@@ -46,6 +47,8 @@ def predict(
         pictures: files, or folders of which all pictures are taken.
         output: the folder to write into.
         opacity: the opacity of the colours over the picture, from 0 to 1.
+        key: write the classes that were found below each overlay, beside their colours; without it an overlay is as
+            large as its picture.
         overwrite: replace files in it that have the names of new ones.
         network: how a model that is given as a reference becomes a network.
         progress: called with the number of pictures that are done.
@@ -79,7 +82,7 @@ def predict(
         progress("Segmenting", index, len(found))
         try:
             picture = decode_rgb(path, str(path))
-            done.append(write_prediction(loaded, path, picture, own, opacity))
+            done.append(write_prediction(loaded, path, picture, own, opacity, key))
         except (DatasetError, PlanError) as error:  # no picture, or one that the network cannot take
             failed.append((path, str(error).removeprefix(f"{path}: ")))
     return Predictions(tuple(done), tuple(failed), (*_passed_over(pictures, found), *loaded.notes))

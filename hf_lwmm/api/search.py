@@ -24,7 +24,7 @@ from hf_lwmm.labels import LabelSet, normalise, read_label_set
 from hf_lwmm.layouts import COMPONENTS, Component, place_of
 from hf_lwmm.planning.alignment import align
 from hf_lwmm.progress import Progress, silent
-from hf_lwmm.text import plain, table
+from hf_lwmm.text import first_few, one_line, plain, table
 
 Query = Mapping[str, str]
 
@@ -96,6 +96,10 @@ class Search:
             )
             for each in self.candidates
         ]
+
+    def __repr__(self) -> str:
+        names = first_few([one_line(each.repo) for each in self.candidates]) or "none"
+        return f"<Search: {names}; {len(self.candidates)} of {self.looked_at} can merge with {one_line(self.wanted)}>"
 
     def _repr_markdown_(self) -> str:
         found = f"**{len(self.candidates)} of {self.looked_at} models can merge with {plain(self.wanted)}**"

@@ -28,6 +28,9 @@ def predict(
         float,
         typer.Option(min=0, max=1, help="Opacity of the colours over the picture.", rich_help_panel="Output"),
     ] = 0.6,
+    key: Annotated[
+        bool, typer.Option(help="Write the classes that were found below overlays.", rich_help_panel="Output")
+    ] = True,
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
@@ -37,7 +40,7 @@ def predict(
     """
     with progress_bar() as progress:
         found = hf_lwmm.predict(
-            model, pictures, output, opacity=opacity, overwrite=overwrite, network=network, progress=progress
+            model, pictures, output, opacity=opacity, key=key, overwrite=overwrite, network=network, progress=progress
         )
     notes(found.notes)
     for path, reason in found.failed:

@@ -25,10 +25,11 @@ from hf_lwmm.evaluation.per_image import score
 from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.evaluation.protocols import ScoredClasses, doubtful_ids, scored_classes, unknown_classes
 from hf_lwmm.evaluation.reading import Reader, SampleCache
-from hf_lwmm.evaluation.report import METRICS, EvaluationReport, Example, report
+from hf_lwmm.evaluation.report import EvaluationReport, Example, report
 from hf_lwmm.evaluation.scoring_plan import ScoredModel, ScoringPlan
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.evaluation.tally import Tally, Totals, join
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.labels import LabelIds, match_classes
 from hf_lwmm.networks.loading import LoadedModel
 from hf_lwmm.planning.images import ImageSource

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
+from hf_lwmm.evaluation.keys import with_key
 from hf_lwmm.evaluation.overlays import class_colours, save_picture
 from hf_lwmm.evaluation.per_image import CONFIDENT, boxes_in, class_maps, segments_in
 from hf_lwmm.evaluation.reading import PreparedSample, prepare
@@ -25,7 +26,6 @@ from hf_lwmm.labels import IGNORE
 WIDTH, COLUMNS = 360, 3  # width of a panel in pixels, and panels in a row of the sheet
 TALLEST = 4 * WIDTH  # of a panel; taller pictures are squeezed
 _TITLE, _GAP = 24, 4
-_LINE, _BOX = 20, 13  # of the key below the panels: the height of a line, and the side of a coloured box
 _AGREES = 230  # grey
 Pixels = NDArray[np.uint8]
 
@@ -64,7 +64,7 @@ def draw_example(sample: Sample, plan: ScoringPlan) -> Image.Image:
                 "without a label."
             )
     key = [(name, colours[label]) for label, name in enumerate(plan.classes) if label in occurring]
-    return _with_key(_sheet([picture, *panels], titles), key, caption)
+    return with_key(_sheet([picture, *panels], titles), key, caption)
 
 
 def save_examples(report: EvaluationReport, folder: Path | TargetFolder) -> list[Path]:
@@ -151,43 +151,6 @@ def _sheet(panels: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
         sheet.paste(panel.resize((WIDTH, height), way), (left, top + _TITLE))
         pen.text((left + 2, top + 3), _fitted(title, font), fill="black", font=font)
     return sheet
-
-
-def _with_key(sheet: Image.Image, key: Sequence[tuple[str, Pixels]], caption: str) -> Image.Image:
-    """The sheet with a key below it: a box in the colour of each class before its name, and a caption."""
-    font = ImageFont.load_default(14)
-    places, left, top = [], 0, 0
-    for name, _ in key:
-        width = _BOX + 6 + int(font.getlength(name)) + 16
-        if left and left + width > sheet.width:
-            left, top = 0, top + _LINE
-        places.append((left, top))
-        left += width
-    lines = _wrapped(caption, font, sheet.width)
-    height = (top + _LINE if key else 0) + len(lines) * _LINE
-    if not height:
-        return sheet
-    whole = Image.new("RGB", (sheet.width, sheet.height + _GAP + height), "white")
-    whole.paste(sheet, (0, 0))
-    pen, start = ImageDraw.Draw(whole), sheet.height + _GAP
-    for (name, colour), (left, top) in zip(key, places, strict=True):
-        corner = (left, start + top + 3)
-        pen.rectangle((*corner, left + _BOX, corner[1] + _BOX), tuple(int(part) for part in colour), "black")
-        pen.text((left + _BOX + 6, start + top + 1), name, fill="black", font=font)
-    for row, line in enumerate(lines, start=height // _LINE - len(lines)):
-        pen.text((0, start + row * _LINE + 1), line, fill="black", font=font)
-    return whole
-
-
-def _wrapped(text: str, font: Any, width: int) -> list[str]:
-    """The lines of a text that are at most so wide, as far as its words allow it."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and font.getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
 
 
 def _fitted(title: str, font: Any) -> str:

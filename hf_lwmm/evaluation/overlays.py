@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_lwmm.evaluation.inference import panoptic, segment
+from hf_lwmm.evaluation.keys import with_key
 from hf_lwmm.evaluation.pictures import Picture
 from hf_lwmm.evaluation.prediction_files import PredictionFiles
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import label_sets, normalise
 from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.text import first_few, one_line
 
 Colours = NDArray[np.uint8]
 
@@ -40,9 +42,13 @@ class Predictions:
     failed: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        names = first_few([one_line(each.picture.name) for each in self.done])
+        return f"<Predictions: {len(self.done)} done, {len(self.failed)} failed{names and ': '}{names}>"
+
 
 def write_prediction(
-    loaded: LoadedModel, path: Path, picture: Image.Image, files: PredictionFiles, opacity: float
+    loaded: LoadedModel, path: Path, picture: Image.Image, files: PredictionFiles, opacity: float, key: bool
 ) -> Prediction:
     """Segment a picture, and write the result into files.
 
@@ -53,6 +59,7 @@ def write_prediction(
         files: the places of the overlay, the labels (class ids, with the colours of the classes as palette) and, for
             panoptic networks, the segments (id = R + 256 G + 256^2 B, as in COCO) with their table in JSON.
         opacity: the opacity of the colours over the picture, from 0 to 1.
+        key: write the classes that were found below the overlay, beside their colours.
 
     Raises:
         MergeError: if a file cannot be written.
@@ -60,20 +67,27 @@ def write_prediction(
     """
     ready = Picture.of(picture, [loaded], name=str(path))
     colours, labels = class_colours(loaded.classes), segment([loaded], [ready])[0]
-    overlay = np.asarray(picture) * (1 - opacity) + colours[labels] * opacity
+    parts = np.bincount(labels.reshape(-1), minlength=len(loaded.classes)) / labels.size
+    shown = [index for index in np.argsort(-parts, kind="stable").tolist() if parts[index]]
+    mixed = np.asarray(picture) * (1 - opacity) + colours[labels] * opacity
+    overlay = Image.fromarray(mixed.round().astype(np.uint8))
+    if key:
+        entries = [(f"{loaded.classes[index]} {_percent(parts[index])}", colours[index]) for index in shown]
+        overlay = with_key(overlay, entries, f"Classes found by {loaded.label}, in % of the picture.")
     indexed = Image.fromarray(labels, "P")
     indexed.putpalette(colours.reshape(-1).tolist())
     written = [files.overlay, files.labels]
-    save_picture(Image.fromarray(overlay.round().astype(np.uint8)), files.overlay)
+    save_picture(overlay, files.overlay)
     save_picture(indexed, files.labels)
     if loaded.task == "panoptic":
         _write_segments(loaded, panoptic(loaded, ready), files)
         written += [files.segments, files.table]
-    parts = np.bincount(labels.reshape(-1), minlength=len(loaded.classes)) / labels.size
-    shares = {name: float(part) for name, part in zip(loaded.classes, parts, strict=True) if part}
-    return Prediction(
-        path, tuple(each.path for each in written), dict(sorted(shares.items(), key=lambda item: -item[1]))
-    )
+    shares = {loaded.classes[index]: float(parts[index]) for index in shown}
+    return Prediction(path, tuple(each.path for each in written), shares)
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.0f}" if part >= 0.005 else "<1"
 
 
 def _write_segments(loaded: LoadedModel, codes: NDArray[np.int64], files: PredictionFiles) -> None:

@@ -1,8 +1,8 @@
-"""Report the scores of models on a data set: the metric of each task, and scores with intervals over images."""
+"""Report the scores of models on a data set, with intervals over images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,92 +12,21 @@ from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
 from hf_lwmm.data.groups import Groups
+from hf_lwmm.errors import naming_extras
 from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.evaluation.task_metrics import Counts, Metric
 from hf_lwmm.evaluation.verdict import Contender, Verdict, decide
-from hf_lwmm.metrics.bootstrap import Interval, ResampleScore, interval, score_resamples, summed
-from hf_lwmm.metrics.classification import class_accuracy, overall_accuracy
-from hf_lwmm.metrics.detection import average_precision, mean_ap
-from hf_lwmm.metrics.panoptic import panoptic_scores, pq
+from hf_lwmm.metrics.bootstrap import Interval, interval, score_resamples
 from hf_lwmm.metrics.ratios import mean
-from hf_lwmm.metrics.semantic import iou, semantic_scores
-from hf_lwmm.text import Markdown, joined, plain, table
+from hf_lwmm.plots.scores import plot_class_scores
+from hf_lwmm.plots.style import Plot
+from hf_lwmm.text import Markdown, first_few, joined, one_line, plain, table
 
 if TYPE_CHECKING:
+    import pandas
     from PIL import Image
 
-Counts = NDArray[Any]  # int64; float64 for segments, whose first column sums IoUs, and for boxes
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]  # the header and the rows
-
-
-@dataclass(frozen=True)
-class Metric:
-    """The metric of a task, computed from the counts of images (N, rows, K) and the ids of the scored classes.
-
-    `name` is that of a model's score, the mean over classes, and `of_class` that of the score of one class. `by_class`
-    gives the score of each class, nan for one that does not occur; `resample_score` that of a model on resamples of the
-    images; and `extras` further scores by name.
-    """
-
-    task: str
-    name: str
-    of_class: str
-    by_class: Callable[[Counts, Sequence[int]], Any]
-    extras: Callable[[Counts, Sequence[int]], dict[str, float]]
-    resample_score: Callable[[Sequence[int]], ResampleScore]
-
-    def mean(self, counts: Counts, classes: Sequence[int]) -> float:
-        """Return the mean of the classes' scores, a fraction."""
-        return float(mean(np.asarray(self.by_class(counts, classes))))
-
-
-def _summed(
-    task: str,
-    name: str,
-    of_class: str,
-    by_class: Callable[[Counts, Sequence[int]], Any],
-    extras: Callable[[Counts, Sequence[int]], dict[str, float]],
-) -> Metric:
-    """Make a metric whose counts (N, classes, K) are summed over images before scores are computed."""
-    return Metric(
-        task,
-        name,
-        of_class,
-        lambda counts, classes: by_class(counts.sum(axis=0), classes),
-        lambda counts, classes: extras(counts.sum(axis=0), classes),
-        lambda classes: summed(lambda totals: mean(by_class(totals, classes))),
-    )
-
-
-def _semantic_extras(totals: Counts, classes: Sequence[int]) -> dict[str, float]:
-    scores = semantic_scores(totals, classes)
-    return {"mean accuracy": scores.mean_accuracy, "pixel accuracy": scores.pixel_accuracy}
-
-
-def _panoptic_extras(totals: Counts, classes: Sequence[int]) -> dict[str, float]:
-    scores = panoptic_scores(totals, classes)
-    return {"mean SQ": scores.mean_sq, "mean RQ": scores.mean_rq}
-
-
-def _classification_extras(totals: Counts, classes: Sequence[int]) -> dict[str, float]:
-    return {"overall accuracy": float(overall_accuracy(totals, classes))}
-
-
-METRICS = {
-    metric.task: metric
-    for metric in (
-        _summed("semantic", "mIoU", "IoU", iou, _semantic_extras),
-        _summed("panoptic", "mean PQ", "PQ", pq, _panoptic_extras),
-        _summed("classification", "average accuracy", "accuracy", class_accuracy, _classification_extras),
-        Metric(
-            "detection",
-            "mean AP",
-            "AP",
-            lambda counts, classes: average_precision(counts, classes)[0],
-            lambda counts, classes: {"mean AP50": float(mean(average_precision(counts, classes)[1]))},
-            lambda classes: lambda counts, weights: mean_ap(counts, weights, classes),
-        ),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -256,11 +185,57 @@ class EvaluationReport:
             parts.append(plain(self.verdict.sentence))
         return joined(parts, "\n\n")
 
+    def plot(self) -> Plot:
+        """Draw the scores of the models, with their intervals, and those of each class; beside them the differences."""
+        unknown = [(np.nan, np.nan)]  # the intervals of a class
+        spread = [[each.interval, *unknown * len(self.classes)] for each in self.models]
+        apart = [[each.difference_interval or unknown[0], *unknown * len(self.classes)] for each in self.models]
+        return Plot.of(
+            lambda file: plot_class_scores(
+                (self.metric.name, *self.classes),
+                [each.name for each in self.models],
+                [[each.mean, *each.by_class] for each in self.models],
+                file,
+                metric=self.metric.of_class,
+                intervals=spread,
+                difference_intervals=apart,
+            )
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a row for each model, with scores as fractions: means, intervals, differences, and those of classes.
+
+        Raises:
+            ExtraError: if pandas is not installed.
+        """
+        with naming_extras("A data frame"):
+            import pandas
+        return pandas.DataFrame([self._record(each) for each in self.models])
+
+    def _record(self, model: ModelScores) -> dict[str, Any]:
+        of_class = self.metric.of_class
+        return {
+            "model": model.name,
+            "kind": model.kind,
+            self.metric.name: model.mean,
+            **_ends("", model.interval),
+            **model.extras,
+            "difference": model.difference,
+            **_ends("difference_", model.difference_interval),
+            "to_best_parent": model.to_best,
+            **_ends("to_best_parent_", model.to_best_interval),
+            **{f"{of_class} {name}": score for name, score in zip(self.classes, model.by_class.tolist(), strict=True)},
+        }
+
     def _other_best(self) -> ModelScores | None:
         """The best parent, if it is not the anchor and something is to be compared with it."""
         if not self.best_parent or not any(model.merged for model in self.models):
             return None
         return self.models[self.best_parent]
+
+    def __repr__(self) -> str:
+        scores = [f"{one_line(each.name)} {100 * each.mean:.2f}" for each in self.models]
+        return f"<EvaluationReport: {self.metric.name} {first_few(scores)}; {one_line(self.summary)}>"
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
@@ -275,6 +250,11 @@ def difference_cells(difference: float | None, interval: Interval | None) -> tup
 
 def _known(value: float) -> float | None:
     return None if np.isnan(value) else value
+
+
+def _ends(prefix: str, interval: Interval | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{prefix}low": low, f"{prefix}high": high}
 
 
 def _span(interval: Interval, signed: bool = False) -> str:

@@ -44,6 +44,7 @@ from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.recipe import FILE_NAME as RECIPE
+from hf_lwmm.text import one_line
 
 # Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {
@@ -80,6 +81,10 @@ class LoadedModel:
     reduce_labels: bool = False
     branch: str = NetworkOptions().branch
     own_code: str = ""
+
+    def __repr__(self) -> str:
+        network = type(self.model).__name__
+        return f"<LoadedModel: {one_line(self.label)}; {network}, {self.task}, {len(self.classes)} classes>"
 
     @property
     def label(self) -> str:

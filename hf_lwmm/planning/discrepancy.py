@@ -22,7 +22,7 @@ from hf_lwmm.layouts import in_backbone, is_bn_stat
 from hf_lwmm.planning.alignment import GRANULARITIES, Unshared, align
 from hf_lwmm.planning.pretraining import Verdict, cosine_of, model_names, relative_of, same_pretraining
 from hf_lwmm.progress import Progress, silent
-from hf_lwmm.text import near_one, plain, table
+from hf_lwmm.text import near_one, one_line, plain, table
 
 KINDS = ("weights", "biases", "bn_stats")
 CHUNK = 1 << 17  # elements that are compared at a time: 1 MiB of float64 for each model
@@ -174,6 +174,10 @@ class Discrepancy:
         """Return the verdict, and a table that counts changed tensors by part and kind."""
         titles, *rows = self.summary()
         return f"**Discrepancy**: {plain(self.title())}\n\n{table(titles, rows)}\n"
+
+    def __repr__(self) -> str:
+        between = one_line(" and ".join(self.models))
+        return f"<{type(self).__name__}: {between}; {len(self.tensors):,} slots compared. {self.distance()}>"
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()

@@ -22,7 +22,7 @@ from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
 from hf_lwmm.planning.provenance import Tuning
-from hf_lwmm.text import Markdown, plain, table
+from hf_lwmm.text import Markdown, first_few, one_line, plain, table
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class MergePlan:
     def labels(self) -> tuple[str, ...]:
         """The models' names in messages and tables."""
         return tuple(checkpoint.label for checkpoint in self.checkpoints)
+
+    def __repr__(self) -> str:
+        models = first_few([one_line(label) for label in self.labels])
+        found = f"{len(self.alignment.shared):,} slots at {self.alignment.positions:,} depth positions"
+        return f"<MergePlan: {self.method.name} of {models}; anchor {one_line(self.anchor.label)}; {found}>"
 
     def _repr_markdown_(self) -> str:
         alignment = self.alignment

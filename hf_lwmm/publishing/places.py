@@ -11,8 +11,9 @@ from pathlib import Path
 from hf_lwmm.evaluation.spec import EXAMPLE_NAMES
 from hf_lwmm.files.targets import Target, TargetFolder, check_target, check_target_folder
 from hf_lwmm.planning.local_inputs import Input, local_inputs
-from hf_lwmm.publishing.plots import scores, sweeps
-from hf_lwmm.publishing.plots.style import checked_name
+from hf_lwmm.plots import sweeps
+from hf_lwmm.plots.style import checked_name
+from hf_lwmm.publishing import score_plots
 
 
 def check_picture_name(path: str | Path, *inputs: Input, overwrite: bool = False) -> Target:
@@ -27,7 +28,7 @@ def check_picture_name(path: str | Path, *inputs: Input, overwrite: bool = False
 
 def check_score_plots(folder: str | Path, *inputs: Input, overwrite: bool = False) -> TargetFolder:
     """Return the folder for `save_score_plots` and `save_examples`. Raises MergeError, see above."""
-    return _folder(folder, (*scores.NAMES, *EXAMPLE_NAMES), inputs, overwrite)
+    return _folder(folder, (*score_plots.NAMES, *EXAMPLE_NAMES), inputs, overwrite)
 
 
 def check_sweep_plots(folder: str | Path, *inputs: Input, overwrite: bool = False) -> TargetFolder:

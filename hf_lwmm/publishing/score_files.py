@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm.errors import noting
 from hf_lwmm.publishing.eval_results import eval_results_file
-from hf_lwmm.publishing.plots import plot_class_scores
 from hf_lwmm.publishing.superseded import EVALUATION, SCORE_PLOT
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ def write_scores(report: EvaluationReport, folder: Path, undrawn: list[str]) -> 
     if find_spec("matplotlib"):
         (folder / SCORE_PLOT).parent.mkdir(exist_ok=True)
         with noting(f"{SCORE_PLOT} was not drawn", undrawn):
-            names, values = [model.name for model in report.models], [model.by_class for model in report.models]
-            plot_class_scores(report.classes, names, values, folder / SCORE_PLOT, metric=report.metric.of_class)
+            report.plot().save(folder / SCORE_PLOT)
     pictures: list[Path] = []
     with noting("Examples were not drawn", undrawn):
         pictures += save_examples(shown, folder / "plots")

@@ -10,7 +10,8 @@ import numpy as np
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.per_image import padded
-from hf_lwmm.evaluation.report import METRICS, EvaluationReport, report
+from hf_lwmm.evaluation.report import EvaluationReport, report
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.sweeping.grid import Candidate, singles
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData

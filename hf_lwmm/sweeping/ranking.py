@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_lwmm._version import __version__
+from hf_lwmm.errors import naming_extras
 from hf_lwmm.evaluation.per_image import padded
-from hf_lwmm.evaluation.report import METRICS, difference_cells, report
+from hf_lwmm.evaluation.report import difference_cells, report
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.evaluation.verdict import Verdict
 from hf_lwmm.methods import Method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
 from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.planning.advice import Advice
+from hf_lwmm.plots import Plot, plot_knob, plot_subsets
 from hf_lwmm.sweeping.confirmation import Confirmation
 from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
 from hf_lwmm.sweeping.scorer import Scored, SweepData
-from hf_lwmm.text import plain, table
+from hf_lwmm.text import first_few, one_line, plain, table
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,29 @@ class SweepReport:
         """Return a row of plain data for each candidate, the best first; see the table in `hf_lwmm.sweeping`."""
         return [_record(row, self) for row in self.rows]
 
+    def plot(self, knob: str | None = None) -> Plot:
+        """Draw the scores over the subsets of the models, as `plot_subsets`, or over a knob, as `plot_knob`.
+
+        Args:
+            knob: `start`, `alpha` or `ramp`; None for the subsets.
+
+        Raises:
+            PlotError: if no two merges differ in the knob alone.
+        """
+        if knob is None:
+            return Plot.of(lambda file: plot_subsets(self.records(), file, self.metric))
+        return Plot.of(lambda file: plot_knob(self.records(), knob, file, self.metric))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a row for each candidate, the best first, with the columns of the sweep's Parquet file.
+
+        Raises:
+            ExtraError: if pandas is not installed.
+        """
+        with naming_extras("A data frame"):
+            import pandas
+        return pandas.DataFrame(self.records())
+
     @property
     def summary(self) -> str:
         """What was scored: candidates, images and classes, and what intervals are over."""
@@ -211,6 +240,10 @@ class SweepReport:
         if self.verdict is not None:
             lines += ["", plain(self.verdict.sentence)]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        best = [f"{one_line(row.name)} {100 * row.score:.2f}" for row in self.rows]
+        return f"<SweepReport: {self.metric} {first_few(best)}; {one_line(self.summary)}>"
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hf_lwmm.errors import HfLwmmError, PlanError, keeping
 from hf_lwmm.evaluation.evaluate import SCORES_KEPT
-from hf_lwmm.evaluation.report import METRICS
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.provenance import check_measurements

@@ -3,7 +3,7 @@
 from hf_lwmm.text.branches import clashing, is_branch_name
 from hf_lwmm.text.markdown import Markdown, as_markdown, code, fenced, joined, link, plain, table, target
 from hf_lwmm.text.numbers import near_one
-from hf_lwmm.text.printable import one_line, printable
+from hf_lwmm.text.printable import first_few, one_line, printable
 
 __all__ = [
     "Markdown",
@@ -11,6 +11,7 @@ __all__ = [
     "clashing",
     "code",
     "fenced",
+    "first_few",
     "is_branch_name",
     "joined",
     "link",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 
 _SUSPECT = re.compile(r"[^\n -~]")
 
@@ -19,3 +20,9 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a text as `printable`, on one line."""
     return printable(" ".join(text.split()))
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of some names in a sentence, and how many follow: a, b, c and 4 more."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

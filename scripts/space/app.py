@@ -112,7 +112,7 @@ def merge_and_try(
             tried = [("anchor", models[index]), ("other", models[1 - index]), ("merge", work / "merged")]
             seen = []
             for role, model in tried:
-                found = hf_lwmm.predict(model, [work / "picture.png"], work / role).done[0]
+                found = hf_lwmm.predict(model, [work / "picture.png"], work / role, key=False).done[0]
                 parts = ", ".join(f"{name} {part:.0%}" for name, part in list(found.parts.items())[:4])
                 with Image.open(found.files[0]) as overlay:
                     seen.append((overlay.convert("RGB"), f"{role}: {parts}"))

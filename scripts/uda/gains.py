@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file
 from scipy.stats import spearmanr
 
-from hf_lwmm.publishing.plots.style import colour, legend_above, picture
+from hf_lwmm.plots.style import colour, legend_above, picture
 from scripts.uda import real_gains
 from scripts.uda.candidates import Bench
 from scripts.uda.cells import NEW, STYLES, TARGETS, alone, table, to_best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hf_lwmm.layouts import in_backbone
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.publishing.plots.style import (
+from hf_lwmm.plots.style import (
     Place,
     PlotError,
     colour,

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hf_lwmm.files.targets import TargetFolder, as_target_folder
-from hf_lwmm.publishing.plots.style import Place, PlotError, colour, legend_above, legend_height, literal, picture
+from hf_lwmm.plots.style import Place, PlotError, colour, legend_above, legend_height, literal, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from hf_lwmm.evaluation.report import EvaluationReport
-
-NAMES = ("scores.png", "confusion_*.png")  # of the plots of a report
+_INTERVALS = ", with 95 % intervals"
 Values = NDArray[np.floating[Any]]
 
 
@@ -39,8 +35,8 @@ def plot_class_scores(
         scores: (M, K) fractions, nan for a class that does not occur.
         path: a file name that ends in .png, .svg or .pdf, or a buffer for a PNG.
         metric: name of the scores.
-        intervals: (M, K, 2) lower and upper limits of the scores.
-        difference_intervals: (M, K, 2) lower and upper limits of the differences; the anchor's are ignored.
+        intervals: (M, K, 2) 95 % intervals of the scores, nan where none is drawn.
+        difference_intervals: (M, K, 2) 95 % intervals of the differences; the anchor's are ignored.
 
     Raises:
         PlotError: if the shapes do not fit, or the file cannot be written under this name.
@@ -67,7 +63,11 @@ def plot_class_scores(
                 panels[1].barh(places, np.nan_to_num(differences[index]), **bars)
                 _whiskers(panels[1], differences[index], places, difference_spread, index)
         panels[0].set_yticks(rows, classes)
-        panels[0].set(ylim=(len(classes) - 0.45, -0.55), xlabel=f"{metric} in %", xlim=(0, 100))
+        panels[0].set(
+            ylim=(len(classes) - 0.45, -0.55),
+            xlabel=f"{metric} in %{_INTERVALS if intervals is not None else ''}",
+            xlim=(0, 100),
+        )
         for axes in panels:
             axes.grid(axis="x")
             axes.tick_params(axis="y", left=False)
@@ -113,28 +113,6 @@ def plot_confusion(classes: Sequence[str], counts: ArrayLike, path: Place, *, mo
         for row in np.flatnonzero(totals[:, 0] == 0).tolist():
             axes.text((len(predicted) - 1) / 2, row, "does not occur", ha="center", va="center", fontsize=size)
         figure.colorbar(image, label="% of the true class's pixels", pad=0.01)
-
-
-def save_score_plots(report: EvaluationReport, folder: Path | TargetFolder) -> list[Path]:
-    """Plot the scores of a report as scores.png and, for class maps, the confusion of the Nth model as confusion_N.png.
-
-    Args:
-        report: the scores of models on a data set.
-        folder: folder for the plots, made if it does not exist.
-
-    Returns:
-        The files written.
-    """
-    place = as_target_folder(folder)
-    place.path.mkdir(parents=True, exist_ok=True)
-    targets, names = [place.file("scores.png")], [model.name for model in report.models]
-    by_class = [model.by_class for model in report.models]
-    plot_class_scores(report.classes, names, by_class, targets[0], metric=report.metric.of_class)
-    if report.confusion is not None:
-        for number, (name, table) in enumerate(zip(names, report.confusion, strict=True), start=1):
-            targets.append(place.file(f"confusion_{number}.png"))
-            plot_confusion(report.classes, table, targets[-1], model=name)
-    return [each.path for each in targets]
 
 
 def _spread(values: Values, intervals: ArrayLike | None) -> Values | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.files.targets import TargetFolder, as_target_folder
-from hf_lwmm.publishing.plots.style import GREY, Place, PlotError, colour, legend_above, legend_height, literal, picture
+from hf_lwmm.plots.style import GREY, Place, PlotError, colour, legend_above, legend_height, literal, picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +65,7 @@ def plot_knob(rows: Sequence[Row], knob: str, path: Place, metric: str = "mIoU")
             _draw(axes, [place + shift for place, _ in points], [row for _, row in points], index, name, "-")
         axes.set_xticks(list(places.values()), [v if knob == "ramp" else f"{v:.3g}" for v in places])
         axes.grid(axis="y")
-        axes.set(xlabel=KNOBS[knob], ylabel=f"{metric} in %")
+        axes.set(xlabel=KNOBS[knob], ylabel=_scores_label(metric, rows))
         if len(lines) > len(best):
             axes.set_title(f"the best {len(best)} of {len(lines)} lines", fontsize=8)
         legend_above(figure, axes, names)
@@ -109,7 +109,7 @@ def plot_subsets(rows: Sequence[Row], path: Place, metric: str = "mIoU") -> None
         for index, (method, found) in enumerate(points.items()):
             _draw(upper, [x for x, _ in found], [row for _, row in found], index, method, "")
         upper.grid(axis="y")
-        upper.set_ylabel(f"{metric} in %")
+        upper.set_ylabel(_scores_label(metric, rows))
         upper.tick_params(bottom=False)
         _draw_members(lower, order, models)
         lower.set_yticks(range(len(models)), labels)
@@ -117,13 +117,15 @@ def plot_subsets(rows: Sequence[Row], path: Place, metric: str = "mIoU") -> None
 
 
 def _points_by_method(columns: Sequence[Sequence[Row]]) -> dict[str, list[tuple[float, Row]]]:
-    """The rows of each method with their places; the methods of one column stand a little apart."""
+    """The rows of each method with their places; those of one column, and of one method in it, stand a little apart."""
     points: dict[str, list[tuple[float, Row]]] = {_method(row): [] for column in columns for row in column}
     for x, column in enumerate(columns):
         beside = list(dict.fromkeys(map(_method, column)))
-        for row in column:
-            shift = (beside.index(_method(row)) - (len(beside) - 1) / 2) * min(0.7 / len(beside), 0.2)
-            points[_method(row)].append((x + shift, row))
+        step = min(0.7 / len(beside), 0.2)
+        for place, method in enumerate(beside):
+            alike = [row for row in column if _method(row) == method]
+            middle, apart = x + (place - (len(beside) - 1) / 2) * step, 0.7 * step / len(alike)
+            points[method] += [(middle + (i - (len(alike) - 1) / 2) * apart, row) for i, row in enumerate(alike)]
     return points
 
 
@@ -163,6 +165,10 @@ def _draw(axes: Axes, values: Sequence[float], rows: Sequence[Row], index: int, 
     axes.errorbar(
         values, scores, spread, color=colour(index), label=name, fmt=f"o{line}", elinewidth=0.8, capsize=2, capthick=0.8
     )
+
+
+def _scores_label(metric: str, rows: Sequence[Row]) -> str:
+    return f"{metric} in %" + ("\nwith 95 % intervals" if any(row.get("low") is not None for row in rows) else "")
 
 
 def _setting(row: Row, knob: str) -> Any:

@@ -8,6 +8,7 @@ import io
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,6 +26,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 GREY = "#D9D9D9"
 WIDTH = 7.2  # inches; at DPI this is twice the 720 pixels of a model card's width
 DPI = 200
+_SHOWN = 720  # pixels
 SUFFIXES = (".png", ".svg", ".pdf")
 Place: TypeAlias = str | Path | Target | io.BytesIO  # where a plot goes; a buffer receives a PNG
 
@@ -102,11 +104,40 @@ def checked_name(path: str | Path) -> Path:
     return path
 
 
-def inline(draw: Callable[[io.BytesIO], None]) -> str:
-    """Return HTML of the PNG that `draw` writes into a buffer, at the width of a model card."""
-    file = io.BytesIO()
-    draw(file)
-    return f'<img width="720" src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+@dataclass(frozen=True)
+class Plot:
+    """A plot, which a notebook shows: its PNG, and the function that draws it into a file or a buffer."""
+
+    png: bytes = field(repr=False)
+    draw: Callable[[Place], None] = field(repr=False)
+
+    @classmethod
+    def of(cls, draw: Callable[[Place], None]) -> Plot:
+        """Return the plot that a function draws."""
+        file = io.BytesIO()
+        draw(file)
+        return cls(file.getvalue(), draw)
+
+    def save(self, path: str | Path | Target) -> None:
+        """Write the plot into a file whose name ends in .png, .svg or .pdf.
+
+        Raises:
+            PlotError: for another suffix, or a folder that does not exist.
+            MergeError: if the file cannot be written.
+        """
+        file = path if isinstance(path, Target) else checked_name(path)
+        if (file.path if isinstance(file, Target) else file).suffix.lower() != ".png":
+            self.draw(file)
+            return
+        with atomic(file) as place:
+            place.write_bytes(self.png)
+
+    def to_html(self) -> str:
+        """Return the plot as an image of an HTML page that needs no other file."""
+        return f'<img width="{_SHOWN}" src="data:image/png;base64,{base64.b64encode(self.png).decode()}">'
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        return self.png, {"width": _SHOWN}
 
 
 def colour(index: int) -> str:

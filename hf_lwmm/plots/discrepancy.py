@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from hf_lwmm.planning.discrepancy import Discrepancy
-from hf_lwmm.publishing.plots.style import GREY, Place, colour, legend_above, mark_boundary, picture
+from hf_lwmm.plots.style import GREY, Place, colour, legend_above, mark_boundary, picture
 
 _LABELS = {"weights": "weights", "biases": "biases", "bn_stats": "BatchNorm statistics"}  # of the kinds of tensors
+
+_ALL = "all tensors of a layer"
 
 
 def plot_discrepancy(report: Discrepancy, path: Place) -> None:
@@ -34,6 +36,7 @@ def plot_discrepancy(report: Discrepancy, path: Place) -> None:
             upper.scatter(
                 *zip(*points, strict=True), s=7, linewidths=0, color=colour(index), label=_LABELS[kind]
             ) if points else 0
+        upper.scatter([], [], marker="s", color=GREY, label=_ALL)
         for tau in report.taus:
             upper.axhline(1 / tau, color="black", linestyle="--", linewidth=0.8)
             upper.text(1.005, 1 / tau, f"1/{tau:g}", transform=upper.get_yaxis_transform(), fontsize=8, va="center")
@@ -57,4 +60,4 @@ def plot_discrepancy(report: Discrepancy, path: Place) -> None:
         first, second = report.models
         between = "\n" if len(first) + len(second) > 60 else ", "
         lower[-1].set_xlabel(f"{report.granularity}, in depth order; a is {first}{between}b is {second}")
-        legend_above(figure, upper, [_LABELS[kind] for kind in kinds])
+        legend_above(figure, upper, [*(_LABELS[kind] for kind in kinds), _ALL])
