@@ -396,7 +396,7 @@ def test_faults_can_be_planned_over_http(hub: LocalHub, api: HfApi) -> None:
 
 def test_a_hub_for_people_plans_no_faults(tmp_path: Path) -> None:
     with LocalHub(tmp_path, faults=False) as plain:
-        assert httpx2.post(f"{plain.endpoint}/_faults", json={}).status_code == 404
+        assert httpx2.get(f"{plain.endpoint}/_faults").status_code == 404
 
 
 @pytest.mark.parametrize("status", [429, 500])

@@ -150,7 +150,8 @@ def test_what_may_not_be_seen_is_as_what_is_not_there(own: LocalHub) -> None:
             ("POST", "/local/{}.git/info/lfs/objects/batch"),
         ):
             private, absent = (send(own, method, path.format(name), b"", token) for name in ("priv", "absent"))
-            assert (private.status, private.body) == (absent.status, absent.body)
+            assert private.status == absent.status
+            assert private.body.replace(b"/priv", b"/absent") == absent.body  # where a page has its own address
     named = [{"organization": "local", "name": name} for name in ("priv", "absent")]
     private, absent = (send(own, "DELETE", "/api/repos/delete", body, BOB) for body in named)
     assert private.status == absent.status == 403
@@ -276,7 +277,8 @@ def check_that_it_hurts_nobody(hub: LocalHub, shown: bool) -> None:
     for path in ("/api/models/local/bad", "/api/models/local/bad/tree/main", "/api/models/local/bad/commits/main",
                  "/local/bad", "/local/bad/resolve/main/README.md", "/api/models/local/bad/refs"):  # fmt: skip
         reply = send(hub, "GET", path, token=TOKEN)
-        assert reply.status == 200 or (reply.status in (404, 409) and reply.error)
+        said = b"<h1>Sorry</h1>" in reply.body if path == "/local/bad" else reply.status == 200 or reply.error
+        assert reply.status == 200 or (reply.status in (404, 409) and said)
         assert TOKEN.encode() not in reply.body and b"root:" not in reply.body
     reply = commit(hub, "local/bad", small("new.txt", b"new"), token=TOKEN)
     assert reply.status == 200 or reply.error

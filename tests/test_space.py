@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 import yaml
 
@@ -23,7 +24,8 @@ from PIL import Image
 from hf_lwmm.demo import MODELS, upload_model
 from hf_lwmm.demo.streets import render
 from hf_lwmm.localhub import LocalHub
-from scripts.space.app import build
+from scripts.space import app as space_app
+from scripts.space.app import PAIRS, build, may_push
 
 # Whom gradio signs in where there is no real Hub.
 TOKEN = "mock-oauth-token-for-local-dev"
@@ -42,6 +44,7 @@ def models(_served: LocalHub) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def app(models: dict[str, str]) -> Iterator[str]:
     """The running app's address."""
+    space_app.FRAMES = 1
     space = build()
     _, address, _ = space.launch(prevent_thread_lock=True, quiet=True)
     yield address
@@ -72,12 +75,28 @@ def test_the_plan_is_told_drawn_and_listed(client: Client, models: dict[str, str
 
 
 def test_the_merge_is_tried_beside_its_parents(client: Client, models: dict[str, str], street: Path) -> None:
-    seen = client.predict(**models, **KNOBS, picture=handle_file(street), api_name="/try")
-    captions = [each["caption"] for each in seen]
-    assert [caption.split(":")[0] for caption in captions] == ["anchor", "other", "merge"]
-    assert all("%" in caption for caption in captions) and len(set(captions)) == 3
-    sizes = {Image.open(each["image"]).size for each in seen}
-    assert sizes == {Image.open(street).size}
+    *pairs, legend = client.predict(**models, **KNOBS, picture=handle_file(street), api_name="/try")
+    (anchor, merge), (other, same) = ([Image.open(path) for path in pair] for pair in pairs)
+    assert {picture.size for picture in (anchor, other, merge)} == {Image.open(street).size}
+    pixels = [np.asarray(picture).astype(int) for picture in (anchor, other, merge, same)]
+    assert (pixels[2] == pixels[3]).all() and all(abs(p - pixels[2]).mean() > 1 for p in pixels[:2])
+    rows = re.findall(r"background: (#\w{6})\"></span> (\w+)</td>((?:<td>[\d.]+%</td>){3})", legend)
+    assert ("#804080", "road") in [row[:2] for row in rows]  # Cityscapes' colour
+    parts = [[float(part) for part in re.findall(r"[\d.]+", row[2])] for row in rows]
+    assert all(abs(sum(column) - 100) < 1 for column in zip(*parts, strict=True))
+
+
+def test_the_merge_is_scored_with_a_verdict(client: Client, models: dict[str, str]) -> None:
+    text, of_models, of_classes = client.predict(**models, **KNOBS, api_name="/score")
+    assert re.match(r"\*\*(Keep|Take) .+\*\*\n", text) and "2 images of streets" in text
+    assert of_models["headers"][:2] == ["model", "mIoU"]
+    assert [row[0].partition("@")[0] for row in of_models["data"]] == [*models.values(), "merge"]
+    assert "pedestrian" in [row[0] for row in of_classes["data"]]
+
+
+def test_models_that_come_with_the_package_are_known_by_their_names(client: Client) -> None:
+    summary, _, _ = client.predict(*PAIRS[0], **KNOBS, api_name="/plan")
+    assert "anchor: streets-gta" in summary and str(MODELS) not in summary
 
 
 def test_the_second_model_may_be_the_anchor(client: Client, models: dict[str, str]) -> None:
@@ -101,6 +120,8 @@ def test_what_cannot_be_merged_is_said(client: Client, models: dict[str, str], f
 
 
 def test_a_push_needs_a_signed_in_user(client: Client, models: dict[str, str], app: str) -> None:
+    why, button = may_push(None)
+    assert "Sign in" in why and not button.interactive
     arguments = {**models, **KNOBS, "repo": "visitor/pushed", "private": True}
     with pytest.raises(AppError, match="Sign in first"):
         client.predict(**arguments, api_name="/push")
@@ -132,25 +153,18 @@ def test_the_folder_is_a_space(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_app_works_in_a_browser(app: str, models: dict[str, str], street: Path, tmp_path: Path) -> None:
-    """From typing two names to a pushed model, in Chromium without a window.
+    """From the pair that is there to a pushed model, in Chromium without a window, wide and as on a telephone.
 
     Needs `chromium` and `chromium-driver` (Debian's packages) and `pip install selenium`; then
     `pytest -m slow tests/test_space.py --basetemp /tmp/space` leaves a picture of every tab there.
     """
-    from selenium import webdriver
-    from selenium.common.exceptions import StaleElementReferenceException
+    from browser import chromium, overflow, resize
+    from selenium.common.exceptions import WebDriverException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.wait import WebDriverWait
 
-    options = webdriver.ChromeOptions()
-    for flag in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "window-size=1280,1500", f"user-data-dir={tmp_path / 'profile'}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    with webdriver.Chrome(options, service) as browser:
-        wait = WebDriverWait(browser, 120, ignored_exceptions=[StaleElementReferenceException])
+    with chromium(tmp_path / "profile") as browser:
+        wait = WebDriverWait(browser, 120, ignored_exceptions=[WebDriverException])  # the page changes
 
         def find(css: str, text: str = "") -> Any:
             """The first element that is to be seen, with a text in it."""
@@ -160,27 +174,55 @@ def test_the_app_works_in_a_browser(app: str, models: dict[str, str], street: Pa
         def see(css: str, text: str = "") -> Any:
             return wait.until(lambda _: find(css, text))
 
+        def press(css: str, text: str = "") -> None:
+            wait.until(lambda _: (element := find(css, text)) is not None and element.click() is None)
+
+        def open_tab(name: str) -> None:
+            press("button[role=tab]", name)
+
+        def keep(name: str) -> None:
+            resize(browser, 390, 2400)
+            assert overflow(browser) <= 0 and see("h1").size["width"] > 300, name
+            browser.save_screenshot(str(tmp_path / f"{name}-telephone.png"))
+            resize(browser, 1280, 1500)
+            browser.save_screenshot(str(tmp_path / f"{name}.png"))
+
+        def write(field: str, text: str) -> None:
+            box = see(f"{field} textarea, {field} input")
+            box.clear()
+            box.send_keys(text)
+
+        resize(browser, 1280, 1500)
         browser.get(app)
-        see("button", "Sign in with Hugging Face").click()
+        open_tab("Push")
+        see("#why", "Sign in above to push")
+        assert not see("#push").is_enabled()
+        keep("signed-out")
+        press("button", "Sign in with Hugging Face")
         see("button", "Logout (local)")
-        see("#first textarea, #first input").send_keys(models["first"])
-        see("#second textarea, #second input").send_keys(models["second"])
-        see("#plan").click()
+
+        open_tab("Try it")
+        press("#try")  # the pair and the picture that are there
+        see("#legend", "road")
+        wait.until(lambda _: len(browser.find_elements(By.CSS_SELECTOR, "#by-anchor img")) >= 2)
+        keep("try")
+        open_tab("Scores")
+        press("#score")
+        see("#verdict", "Intervals are 95 %")
+        see("#classes", "pedestrian")
+        keep("scores")
+
+        write("#first", models["first"])
+        write("#second", models["second"])
+        open_tab("Plan")
+        press("#plan")
         see("#weights img")
         see("body", "123 tensors at 109 depth positions")
-        browser.save_screenshot(str(tmp_path / "plan.png"))
-
-        see("button[role=tab]", "Try it").click()
-        browser.find_element(By.CSS_SELECTOR, "#picture input[type=file]").send_keys(str(street))
-        see("#picture img")
-        see("#try").click()
-        wait.until(lambda _: len(browser.find_elements(By.CSS_SELECTOR, "#seen img")) >= 3)
-        see("#seen", "merge: ")
-        browser.save_screenshot(str(tmp_path / "try.png"))
-
-        see("button[role=tab]", "Push").click()
-        see("#repo textarea, #repo input").send_keys("visitor/from-the-browser")
-        see("#push").click()
+        keep("plan")
+        open_tab("Push")
+        see("#why", "Signed in as")
+        write("#repo", "visitor/from-the-browser")
+        press("#push")
         see("#done", "Pushed to")
-        browser.save_screenshot(str(tmp_path / "push.png"))
+        keep("push")
     assert HfApi(token=TOKEN).model_info("visitor/from-the-browser").private

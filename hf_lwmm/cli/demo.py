@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Annotated
@@ -37,9 +39,7 @@ _STEPS = (
 
 
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the Hub and the card; made if missing.")] = Path(
-        "hf-lwmm-demo"
-    ),
+    output: Annotated[Path, typer.Option(help="Folder for the Hub; made if missing.")] = Path("hf-lwmm-demo"),
     port: options.Port = options.PORT,
     frames: Annotated[int, typer.Option(min=1, help="Pictures of each style to score on.")] = 16,
     open_card: Annotated[bool, typer.Option("--open/--no-open", help="Show the card in the browser.")] = True,
@@ -58,11 +58,12 @@ def demo(
             say(f"$ hf-lwmm {command}")
             run_command(shlex.split(command))
             say()
-        page = _card(output / "card")
-    say(f"The card of the merge: {page}")
-    say(f"To look around: hf-lwmm hub serve --root {output / 'hub'}")
-    if open_card and _has_display():
-        webbrowser.open(page.resolve().as_uri())
+        page = f"{hub.endpoint}/{_MERGED}"
+        if open_card and _has_display() and webbrowser.open(page):
+            say(f"The card of the merge: {page}, until Ctrl-C")
+            with contextlib.suppress(KeyboardInterrupt):
+                threading.Event().wait()
+    say(f"To look around: hf-lwmm hub serve --root {output / 'hub'} --port {hub.port}, and {page} in a browser")
 
 
 def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:
@@ -90,15 +91,6 @@ def _fill(frames: int) -> None:
     for split in ("new", "gta"):
         demo.upload_scenes(_DATA, split, frames)
     demo.upload_names(api, _DATA)
-
-
-def _card(folder: Path) -> Path:
-    from huggingface_hub import snapshot_download
-
-    from hf_lwmm import demo
-
-    snapshot_download(_MERGED, allow_patterns=["README.md", "plots/*"], local_dir=folder)
-    return demo.write_page(folder / "README.md", _MERGED)
 
 
 def _has_display() -> bool:

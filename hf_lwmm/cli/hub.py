@@ -46,6 +46,6 @@ def serve(
         note(f"Local Hub of {root} for the user {user}, on this machine only (127.0.0.1).")
         note("For experiments, tests and air-gapped sites: no encryption, no quotas. In another shell:")
         note(f"  export HF_ENDPOINT={endpoint} HF_TOKEN={token} HF_HUB_DISABLE_XET=1")
-        note("Ctrl-C stops it; what was pushed stays.")
+        note(f"In a browser: {endpoint}. Ctrl-C stops it; what was pushed stays.")
 
     hf_lwmm.serve(root, port, announce, allowed_host or ())

@@ -1,6 +1,5 @@
 """Two small trained models and rendered streets, to try things out on without a network or an account."""
 
-from hf_lwmm.demo.page import write_page
 from hf_lwmm.demo.seed import MODELS, SPLITS, upload_model, upload_names, upload_scenes
 
-__all__ = ["MODELS", "SPLITS", "upload_model", "upload_names", "upload_scenes", "write_page"]
+__all__ = ["MODELS", "SPLITS", "upload_model", "upload_names", "upload_scenes"]

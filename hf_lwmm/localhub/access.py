@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+
 from starlette.requests import Request
 
 from hf_lwmm.localhub.records import Commit, Repo, StoreError, User
@@ -16,7 +19,7 @@ class Hub:
 
     def user(self, request: Request) -> User | None:
         """Return the user whose token the request carries, None without a token. A wrong token is a 401."""
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        token = _token(request)
         if not token:
             return None
         user = self.store.user(token)
@@ -72,6 +75,21 @@ class Hub:
         return self.store.commit(repo, revision(request))
 
 
+def _token(request: Request) -> str:
+    """The token of a request, empty if there is none.
+
+    A browser gives it as the password of whatever name. It does so by itself from then on, also for what the pages of
+    others ask of this Hub; so it counts where pages and their pictures are read, and nowhere else.
+    """
+    header = request.headers.get("Authorization", "")
+    scheme, _, given = header.partition(" ")
+    reads = request.method in ("GET", "HEAD") and not request.url.path.startswith("/api/")
+    if scheme.lower() == "basic" and reads:
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(given, validate=True).decode().partition(":")[2]
+    return header.removeprefix("Bearer ").strip()
+
+
 def encoded(path: str) -> str:
     """Return the path of a request, as it came, for the framework, which decodes it and then splits it at slashes.
 
@@ -97,6 +115,11 @@ def _decoded(request: Request, name: str, default: str) -> str:
     return text.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
 
 
+def web_path(repo: Repo) -> str:
+    """Return the path of a repository's page."""
+    return f"/{'' if repo.type == 'model' else repo.type + 's/'}{repo.id}"
+
+
 def web_url(request: Request, repo: Repo) -> str:
     """Return the address of a repository's page."""
-    return f"{request.base_url}{'' if repo.type == 'model' else repo.type + 's/'}{repo.id}"
+    return f"{str(request.base_url).rstrip('/')}{web_path(repo)}"

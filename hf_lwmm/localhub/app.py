@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hf_lwmm.errors import DocumentError
-from hf_lwmm.localhub import reading, writing
+from hf_lwmm.localhub import pages, reading, writing
 from hf_lwmm.localhub.access import Hub, encoded
 from hf_lwmm.localhub.faults import Fault, Faults, fault_route
 from hf_lwmm.localhub.hosts import LOCAL_NAMES, KnownHosts
@@ -27,6 +27,7 @@ from hf_lwmm.localhub.throttle import Throttle, Throttled
 from hf_lwmm.localhub.workers import Workers, aside, sent_by
 from hf_lwmm.text import printable
 
+Refusal = Callable[[Hub, Request, StoreError], Response]  # how one is told that a request cannot be served
 Answer = Callable[[Hub, Request], Any]  # how a request to a store is answered: in a thread, or if it has a body, async
 
 
@@ -42,7 +43,8 @@ def create_app(
     over this line, which counts them. It answers under the names of this machine itself, and under those of `hosts`.
     """
     hub = Hub(store)
-    routes = [_route(hub, path, answer, methods) for path, answer, *methods in _answers()]
+    routes = [_route(hub, path, answer, methods, _refused) for path, answer, *methods in _answers()]
+    routes += [_route(hub, path, answer, ["GET"], pages.refused) for path, answer in _pages()]
     middleware = [Middleware(KnownHosts, names=(*LOCAL_NAMES, *hosts)), Middleware(_RevisionInPath)]
     if throttle is not None:
         middleware.append(Middleware(Throttled, throttle=throttle))
@@ -85,12 +87,30 @@ def _answers() -> Iterator[tuple[Any, ...]]:
         yield repo + "/discussions/{number}", reading.discussion, "GET"
         yield web + ".git/info/lfs/objects/batch", writing.lfs_batch, "POST"
         yield web + "/resolve/{revision}/{path:path}", reading.resolve, "GET", "HEAD"
-        yield web, reading.page, "GET"
         yield api + "/{name}", reading.no_such_repo, "GET"
         yield api + "/{name}/revision/{revision}", reading.no_such_repo, "GET"
 
 
-def _route(hub: Hub, path: str, answer: Answer, methods: list[str]) -> Route:
+def _pages() -> Iterator[tuple[str, Answer]]:
+    """Paths, and the functions that answer them with pages for people."""
+    yield "/", pages.index
+    yield "/style.css", pages.stylesheet
+    yield "/login", pages.sign_in
+    for kind in ("dataset", "space", "model"):
+        web = ("" if kind == "model" else f"/{kind}s") + "/{namespace}/{name}"
+        yield f"/{kind}s", pages.repositories
+        yield web, pages.repository
+        yield web + "/tree/{revision}", pages.tree
+        yield web + "/tree/{revision}/{path:path}", pages.tree
+        yield web + "/blob/{revision}/{path:path}", pages.blob
+        yield web + "/commits/{revision}", pages.commits
+        yield web + "/commit/{revision}", pages.commit
+        yield web + "/discussions", pages.discussions
+        yield web + "/discussions/{number}", pages.discussion
+    yield "/{namespace}", pages.namespace
+
+
+def _route(hub: Hub, path: str, answer: Answer, methods: list[str], refused: Refusal) -> Route:
     async def endpoint(request: Request) -> Response:
         try:
             with contextlib.suppress(StoreError):  # which the answer says, where it needs to know the user
@@ -98,7 +118,7 @@ def _route(hub: Hub, path: str, answer: Answer, methods: list[str]) -> Route:
             response: Response = await (answer(hub, request) if waits else aside(request, answer, hub, request))
             return response
         except (StoreError, DocumentError, OSError) as error:
-            return _refused(error)
+            return refused(hub, request, _as_refusal(error))
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
 
@@ -106,14 +126,19 @@ def _route(hub: Hub, path: str, answer: Answer, methods: list[str]) -> Route:
     return Route(path, endpoint, methods=methods)
 
 
-def _refused(error: StoreError | DocumentError | OSError) -> Response:
-    """The answer to a request that cannot be served."""
+def _as_refusal(error: StoreError | DocumentError | OSError) -> StoreError:
+    """What is said of a request that cannot be served."""
     if isinstance(error, DocumentError):
-        error = StoreError(400, str(error))
-    elif isinstance(error, OSError):
+        return StoreError(400, str(error))
+    if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         message = f"This Hub cannot use its disk ({error.strerror}). Nothing was changed."
-        error = StoreError(507 if full else 500, message)
+        return StoreError(507 if full else 500, message)
+    return error
+
+
+def _refused(hub: Hub, request: Request, error: StoreError) -> Response:
+    """The answer to a request of a client that cannot be served."""
     line = printable(" ".join(error.message.split()))
     headers = {"X-Error-Message": line.encode("ascii", "backslashreplace").decode()}
     if error.code:

@@ -15,7 +15,6 @@ from hf_lwmm.localhub.records import Commit, DamagedError, File
 
 _LONGEST_CONFIG = 2**20
 _LONGEST_HEAD = 2**18  # bytes, which take up to a second
-_SHOWN = 2**20  # bytes of a card that a page shows
 
 
 def card_data(content: bytes) -> dict[str, Any]:
@@ -72,10 +71,12 @@ def _known_card(contents: Contents, file: File) -> dict[str, Any]:
     return card
 
 
-def card_text(contents: Contents, commit: Commit) -> bytes:
-    """Return a repository's card, or as much as a page shows. Raises DamagedError."""
-    file = commit.files.get("README.md")
-    return contents.start(file, _SHOWN) if file else b""
+def card_body(text: str) -> str:
+    """Return a card without the YAML at its head."""
+    if not text.startswith("---"):
+        return text
+    rest = text.split("\n---", 1)[1:]
+    return rest[0].partition("\n")[2] if rest else text
 
 
 def read_config(contents: Contents, commit: Commit) -> dict[str, Any]:

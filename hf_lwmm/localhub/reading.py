@@ -5,29 +5,25 @@ Plain functions run in threads.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
-import time
 from dataclasses import asdict
-from html import escape
-from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.localhub import bodies
-from hf_lwmm.localhub.access import Hub, file_path, revision, web_url
-from hf_lwmm.localhub.cards import card_data, card_text, read_card, read_config, tags
-from hf_lwmm.localhub.records import Commit, DamagedError, Discussion, File, Repo, StoreError, folders_of
+from hf_lwmm.localhub.access import Hub, file_path, revision
+from hf_lwmm.localhub.cards import card_data, read_card, read_config, tags
+from hf_lwmm.localhub.listings import folder_entries, page_of_history, page_of_repos
+from hf_lwmm.localhub.pictures import INERT, media_type
+from hf_lwmm.localhub.records import Commit, Discussion, File, Repo, StoreError, folders_of
 from hf_lwmm.localhub.store import Store
 from hf_lwmm.localhub.workers import aside
 
 _PAGE, _DISCUSSIONS = 1000, 50  # entries of a page
-_LONGEST = 2.0  # seconds after which a page ends, and the rest is left to the next
 
 
 def whoami(hub: Hub, request: Request) -> Response:
@@ -69,25 +65,23 @@ def auth_check_write(hub: Hub, request: Request) -> Response:
 
 
 def list_repos(hub: Hub, request: Request) -> Response:
-    kind, query, user = request.url.path.rsplit("/", 1)[1][:-1], request.query_params, hub.user(request)
-    last, limit = query.get("cursor", ""), max(1, _number(request, "limit", _PAGE))
-    found: list[dict[str, Any]] = []
-    begun, until = False, time.monotonic() + _LONGEST
-    for repo_id in hub.store.ids(kind):
-        author = repo_id.split("/")[0]
-        if query.get("search", "").lower() not in repo_id.lower() or (query.get("author") or author) != author:
-            continue
-        with contextlib.suppress(StoreError):  # a damaged one is left out
-            repo = hub.store.repo(kind, repo_id) if repo_id > last else None
-            if repo is None or not repo.visible_to(user):
-                continue
-            if begun and (len(found) == limit or time.monotonic() > until):
-                return _page(request, found, last)  # which says nothing of those that this user may not know of
-            begun, last = True, repo_id
-            info = _describe(hub, repo, hub.store.commit(repo, "main"), blobs=False)
-            if _is_wanted(request, info):
-                found.append(_expanded(request, info))
-    return _page(request, found, None)
+    kind, query = request.url.path.rsplit("/", 1)[1][:-1], request.query_params
+
+    def wanted(repo: Repo, commit: Commit) -> dict[str, Any] | None:
+        info = _describe(hub, repo, commit, blobs=False)
+        return _expanded(request, info) if _is_wanted(request, info) else None
+
+    found = page_of_repos(
+        hub.store,
+        kind,
+        hub.user(request),
+        wanted,
+        after=query.get("cursor", ""),
+        limit=max(1, _number(request, "limit", _PAGE)),
+        search=query.get("search", ""),
+        author=query.get("author", ""),
+    )
+    return _page(request, found.items, found.next)
 
 
 def _is_wanted(request: Request, info: dict[str, Any]) -> bool:
@@ -195,20 +189,9 @@ def tree(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
     commit, recursive, expand = hub.commit(request, repo), _asked(request, "recursive"), _asked(request, "expand")
     folder = file_path(request).strip("/")
-    entries: dict[str, dict[str, Any]] = {}
-    for name, file in commit.files.items():
-        if folder and not name.startswith(folder + "/"):
-            continue
-        inner = PurePosixPath(name[len(folder) + 1 :] if folder else name)
-        for parent in reversed(inner.parents[:-1]):
-            path = f"{folder}/{parent}" if folder else str(parent)
-            if recursive or len(parent.parts) == 1:
-                entries[path] = _folder(path)
-        if recursive or len(inner.parts) == 1:
-            entries[name] = _file(name, file, commit if expand else None)
-    if folder and not entries:
-        raise StoreError(404, f"{folder} does not exist", "EntryNotFound")
-    return _paged(request, [entries[path] for path in sorted(entries)])
+    entries = folder_entries(commit, folder, recursive=recursive)
+    last = commit if expand else None
+    return _paged(request, [_file(path, file, last) if file else _folder(path) for path, file in entries.items()])
 
 
 def _folder(path: str) -> dict[str, Any]:
@@ -239,19 +222,14 @@ def _found_paths(store: Store, repo: Repo, revision: str, body: bodies.PathsInfo
 
 def commits(hub: Hub, request: Request) -> Response:
     repo = hub.repo(request)
-    limit, until = min(max(1, _number(request, "limit", _PAGE)), _PAGE), time.monotonic() + _LONGEST
-    found: dict[str, dict[str, Any]] = {}
-    commit = hub.store.commit(repo, request.query_params.get("cursor", revision(request)))
-    while True:
-        if commit.oid in found:
-            raise DamagedError(f"{repo.id}: the history comes back to {commit.oid} in this Hub's folder.")
-        found[commit.oid] = {
-            "id": commit.oid, "title": commit.message, "message": "", "authors": [{"user": commit.author}],
-            "date": commit.date,
-        }  # fmt: skip
-        if commit.parent is None or len(found) == limit or time.monotonic() > until:
-            return _page(request, list(found.values()), commit.parent)
-        commit = hub.store.commit(repo, commit.parent)
+    limit = min(max(1, _number(request, "limit", _PAGE)), _PAGE)
+    found = page_of_history(hub.store, repo, request.query_params.get("cursor", revision(request)), limit)
+    listed = [
+        {"id": commit.oid, "title": commit.message, "message": "", "authors": [{"user": commit.author}],
+         "date": commit.date}
+        for commit in found.items
+    ]  # fmt: skip
+    return _page(request, listed, found.next)
 
 
 def resolve(hub: Hub, request: Request) -> Response:
@@ -264,7 +242,8 @@ def resolve(hub: Hub, request: Request) -> Response:
     headers = {"X-Repo-Commit": commit.oid, "ETag": f'"{file.sha256 if file.lfs else file.blob_id}"'}
     if file.lfs:
         headers |= {"X-Linked-Etag": f'"{file.sha256}"', "X-Linked-Size": str(file.size)}
-    return FileResponse(hub.store.contents.file(file), headers=headers, media_type="application/octet-stream")
+    kind = media_type(file_path(request)) or "application/octet-stream"
+    return FileResponse(hub.store.contents.file(file), headers=headers | INERT, media_type=kind)
 
 
 def discussions(hub: Hub, request: Request) -> Response:
@@ -290,12 +269,3 @@ def _described(repo: Repo, discussion: Discussion) -> dict[str, Any]:
         "repo": {"name": repo.id, "type": repo.type},
         "repoOwner": {"name": repo.namespace},
     }
-
-
-def page(hub: Hub, request: Request) -> Response:
-    """Answer with a plain page for people: the text of the card, and links to the files."""
-    repo = hub.readable(request)
-    commit = hub.store.commit(repo, "main")
-    card, base = card_text(hub.store.contents, commit).decode(errors="replace"), web_url(request, repo)
-    links = "".join(f'<li><a href="{base}/resolve/main/{quote(n)}">{escape(n)}</a></li>' for n in commit.files)
-    return HTMLResponse(f"<title>{repo.id}</title><h1>{repo.id}</h1><ul>{links}</ul><pre>{escape(card)}</pre>")

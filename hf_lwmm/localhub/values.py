@@ -30,8 +30,13 @@ def _name(text: str) -> str:
     return text
 
 
+def is_repo_id(text: str) -> bool:
+    """Return True for the id of a repository, `namespace/name`."""
+    return text.count("/") == 1 and all(map(is_name, text.split("/")))
+
+
 def _repo_id(text: str) -> str:
-    if text.count("/") != 1 or not all(map(is_name, text.split("/"))):
+    if not is_repo_id(text):
         raise ValueError(f"{shortened(text)} is no repository id")
     return text
 
