@@ -31,6 +31,7 @@ EXPECTED = {
     "smp_segformer_mit_b5": "mit/smp + segformer/smp",
     "smp_fpn_mit_b0": "mit/smp",
     "daformer_mitb5": "mit/nvidia + daformer/daformer",
+    "cdac_mitb5": "mit/nvidia + daformer/daformer",
     "edaps_mitb5": "mit/nvidia + edaps_instance/edaps + daformer/daformer",
     "edaps_bottomup_mitb5": "mit/nvidia + edaps_center/edaps-bottomup + daformer/edaps-bottomup",
     "hrda_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
@@ -74,6 +75,7 @@ PARTS = {
 FAMILIES = {
     "MiT-B5": {
         "daformer_mitb5": "mit-b5 daformer",
+        "cdac_mitb5": "mit-b5 daformer",
         "hrda_mitb5": "mit-b5 daformer attention",
         "mic_mitb5": "mit-b5 daformer attention",
         "pipa_hrda_mitb5": "mit-b5 daformer attention pipa",

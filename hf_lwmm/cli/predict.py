@@ -31,9 +31,9 @@ def predict(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Segment pictures and write overlays and label files.
+    """Segment pictures or find objects, and write overlays.
 
-    Panoptic models also give a segment PNG for each picture, and detectors boxes instead of labels.
+    Label files come with them; panoptic models also give a segment PNG, and detectors a list of boxes instead.
     """
     with progress_bar() as progress:
         found = hf_lwmm.predict(
