@@ -19,6 +19,8 @@ from hf_lwmm.networks import (
     DeepLabV2ForSemanticSegmentation,
     EDAPSConfig,
     EDAPSForPanopticSegmentation,
+    FasterRCNNConfig,
+    FasterRCNNForObjectDetection,
     HRDAConfig,
     HRDAForSemanticSegmentation,
 )
@@ -48,6 +50,10 @@ SMALL: dict[str, tuple[Any, Any]] = {
         DeepLabV2Config(
             system="adaptsegnet", summed_branches=2, multi_level=True, depths=(1, 1, 1, 1), width=8, **LABELS
         ),
+    ),
+    "faster_rcnn": (
+        FasterRCNNForObjectDetection,
+        FasterRCNNConfig(depths=(1, 1, 1, 1), width=4, fpn_hidden_size=8, box_hidden_size=16, **LABELS),
     ),
     "segformer": (SegformerForSemanticSegmentation, SegformerConfig(decoder_hidden_size=16, **MIT)),
 }  # fmt: skip

@@ -244,6 +244,18 @@ def test_detectors_share_their_backbone_and_the_rest_by_name(tmp_path: Path) -> 
     assert {slot.slot.partition(".")[0] for slot in with_resnet.alignment.shared} == {"resnet"}
 
 
+def test_cvrns_branches_share_what_they_have_by_slot_and_by_name(tmp_path: Path) -> None:
+    upsnet, maskrcnn = stored("cvrn_upsnet_r101", 1), stored("cvrn_psn_maskrcnn_r101", 2)
+    decided = plan(tmp_path, maskrcnn=maskrcnn, upsnet=upsnet)
+    counters = sum(name.endswith("num_batches_tracked") for name in maskrcnn)
+    assert len(decided.alignment.shared) == len(maskrcnn) - counters == 520 + 42
+    deeplab, advent = (stored(name, 3) for name in ("cvrn_psn_deeplab_r101", "advent_deeplabv2_r101_multi"))
+    for one, other in ((maskrcnn, deeplab), (deeplab, advent)):  # of which the last have 16 and 19 classes
+        decided = plan(tmp_path, one=one, other=other)
+        assert len(decided.alignment.shared) == 520
+        assert {slot.slot.partition(".")[0] for slot in decided.alignment.shared} == {"resnet"}
+
+
 def test_a_backbone_is_found_under_any_prefix(tmp_path: Path) -> None:
     foreign = {"net.student." + name: array for name, array in stored("daformer_mitb5", 1, keep="backbone.").items()}
     decided = plan(tmp_path, own=stored("hrda_mitb5", 2), foreign=foreign)

@@ -31,6 +31,7 @@ EXPECTED = {
     "smp_segformer_mit_b5": "mit/smp + segformer/smp",
     "smp_fpn_mit_b0": "mit/smp",
     "daformer_mitb5": "mit/nvidia + daformer/daformer",
+    "cdac_mitb5": "mit/nvidia + daformer/daformer",
     "edaps_mitb5": "mit/nvidia + edaps_instance/edaps + daformer/daformer",
     "edaps_bottomup_mitb5": "mit/nvidia + edaps_center/edaps-bottomup + daformer/edaps-bottomup",
     "hrda_mitb5": "mit/nvidia + daformer/hrda + scale_attention/hrda",
@@ -48,6 +49,10 @@ EXPECTED = {
     "torchvision_resnet101": "resnet/torchvision + imagenet/resnet-torchvision",
     "transformers_resnet101_runtime": "resnet/transformers",
     "conmix_resnet50": "resnet/conmix-parts + bottleneck/conmix-parts",
+    "mic_detector_r50_fpn": "resnet/maskrcnn-fpn + faster_rcnn/maskrcnn-fpn",
+    "cvrn_psn_deeplab_r101": "resnet/deeplab-multi + deeplab/layer6",
+    "cvrn_psn_maskrcnn_r101": "resnet/cvrn",
+    "cvrn_upsnet_r101": "resnet/cvrn",
     "glc_sfunida_resnet50": "resnet/glc + bottleneck/glc",
     "adaptsegnet_deeplab_vgg16": "vgg/adaptsegnet-vgg + deeplab/classifier",
     "fada_vgg16": "vgg/fada + deeplab/classifier",
@@ -56,18 +61,21 @@ EXPECTED = {
     "transformers_pvt_v2_b2": "pvt/transformers",
 }
 # The number of tensors that no layout knows: heads of other networks, and weights that only training needs.
-UNKNOWN = {"smp_fpn_mit_b0": 31, "smp_deeplabv3plus_resnet101": 61, "conmix_vit": 48}
+UNKNOWN = {"smp_fpn_mit_b0": 31, "smp_deeplabv3plus_resnet101": 61, "conmix_vit": 48,
+           "cvrn_psn_maskrcnn_r101": 42, "cvrn_upsnet_r101": 52}  # fmt: skip
 
 # The number of slots in each part, and the parts in each file.
 PARTS = {
     "mit-b5": 1156, "mit-b0": 192, "daformer": 58, "attention": 16, "pipa": 17, "center": 60, "instance": 42,
     "segformer-256": 16, "segformer-768": 16, "unused": 2, "mmseg-b0": 32, "mmseg-b5": 32,
     "r101": 520, "r101-counters": 104, "aux": 8, "deeplab": 8, "diga": 29, "imagenet": 2,
-    "r50": 318, "vgg": 30, "dilated": 8, "pvt": 364, "bottleneck": 7, "office-65": 3, "office-15": 3, "vit": 354,
+    "r50": 265, "r50-counters": 53, "faster-rcnn": 79, "aux-16": 8, "deeplab-16": 8,
+    "vgg": 30, "dilated": 8, "pvt": 364, "bottleneck": 7, "office-65": 3, "office-15": 3, "vit": 354,
 }  # fmt: skip
 FAMILIES = {
     "MiT-B5": {
         "daformer_mitb5": "mit-b5 daformer",
+        "cdac_mitb5": "mit-b5 daformer",
         "hrda_mitb5": "mit-b5 daformer attention",
         "mic_mitb5": "mit-b5 daformer attention",
         "pipa_hrda_mitb5": "mit-b5 daformer attention pipa",
@@ -93,13 +101,20 @@ FAMILIES = {
         "advent_deeplabv2_r101_single": "r101 r101-counters deeplab",
         "fada_r101": "r101 deeplab",
         "fada_r101_bn": "r101 r101-counters deeplab",
+        "cvrn_psn_deeplab_r101": "r101 r101-counters aux-16 deeplab-16",
+        "cvrn_psn_maskrcnn_r101": "r101 r101-counters",
+        "cvrn_upsnet_r101": "r101 r101-counters",
         "diga_segmodel_r101": "r101 r101-counters diga",
         "smp_deeplabv3plus_resnet101": "r101 r101-counters",
         "timm_resnet101": "r101 r101-counters imagenet",
         "torchvision_resnet101": "r101 r101-counters imagenet",
         "transformers_resnet101_runtime": "r101 r101-counters",
     },
-    "ResNet-50": {"glc_sfunida_resnet50": "r50 bottleneck office-15", "conmix_resnet50": "r50 bottleneck office-65"},
+    "ResNet-50": {
+        "glc_sfunida_resnet50": "r50 r50-counters bottleneck office-15",
+        "conmix_resnet50": "r50 r50-counters bottleneck office-65",
+        "mic_detector_r50_fpn": "r50 faster-rcnn",
+    },
     "VGG-16": {"adaptsegnet_deeplab_vgg16": "vgg dilated", "fada_vgg16": "vgg dilated"},
     "PVTv2-B2": {"timm_pvt_v2_b2": "pvt imagenet", "transformers_pvt_v2_b2": "pvt"},
     "ViT-B": {"conmix_vit": "vit bottleneck office-65"},

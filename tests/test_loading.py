@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from manifests import stored, write
+from manifests import manifest, stored, write
 from small_networks import SMALL, network, picture, saved, state
 
 import hf_lwmm
 from hf_lwmm import NetworkOptions
 from hf_lwmm.errors import CheckpointError, DocumentError, LayoutError, PlanError
-from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification
+from hf_lwmm.labels import label_sets
+from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification, DAFormerForSemanticSegmentation
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -43,6 +44,26 @@ def test_a_bare_state_dict_is_loaded_by_its_tensors(name: str, tmp_path: Path) -
     assert nameless.classes == ("LABEL_0", "LABEL_1", "LABEL_2")
     assert any("names none of its 3 classes; --labels does" in note for note in nameless.notes)
     assert any("assumed to be advent's" in note for note in nameless.notes) == (name == "deeplab")
+
+
+def test_cdacs_checkpoints_are_daformers(tmp_path: Path) -> None:
+    assert manifest("cdac_mitb5") == manifest("daformer_mitb5")
+    arrays = {name: torch.from_numpy(each) for name, each in stored("cdac_mitb5", shrink=16).items()}
+    wrapped = {f"{branch}.{name}": each for branch in ("model", "ema_model") for name, each in arrays.items()}
+    torch.save({"meta": {"iter": 40000}, "state_dict": wrapped, "optimizer": {}}, tmp_path / "latest.pth")
+    for branch in ("student", "teacher"):
+        loaded = hf_lwmm.load(tmp_path / "latest.pth", NetworkOptions(labels=("cityscapes19",), branch=branch))
+        assert isinstance(loaded.model, DAFormerForSemanticSegmentation)
+        assert loaded.image_processor.size == {"shortest_edge": 512, "longest_edge": 1024}
+        assert torch.equal(loaded.model.decode_head.conv_seg.weight, arrays["decode_head.conv_seg.weight"])
+
+
+def test_cvrns_deeplab_is_advents(tmp_path: Path) -> None:
+    arrays = {name: torch.from_numpy(each) for name, each in stored("cvrn_psn_deeplab_r101", shrink=16).items()}
+    torch.save(arrays, tmp_path / "cvrn_psn_deeplab_branch.pth")
+    loaded = hf_lwmm.load(tmp_path / "cvrn_psn_deeplab_branch.pth", NetworkOptions(labels=("synthia16",)))
+    assert loaded.model.config.system == "advent" and loaded.classes == label_sets()["synthia16"].classes
+    assert torch.equal(loaded.model.layer6.conv2d_list[3].weight, arrays["layer6.conv2d_list.3.weight"])
 
 
 def test_image_settings_are_the_code_bases_own(tmp_path: Path) -> None:

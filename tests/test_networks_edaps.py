@@ -19,15 +19,13 @@ from hf_lwmm.evaluation.class_map import best_classes
 from hf_lwmm.evaluation.inference import window_logits
 from hf_lwmm.labels import label_sets
 from hf_lwmm.networks import DAFormerForSemanticSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation
+from hf_lwmm.networks.boxes import anchors, best_boxes, moved
 from hf_lwmm.networks.edaps import EDAPSOutput
 from hf_lwmm.networks.from_slots import daformer_config, edaps_config
 from hf_lwmm.networks.panoptic import (
-    anchors,
-    best_boxes,
     centers_of,
     instances_of_boxes,
     instances_of_centers,
-    moved,
     panoptic_map,
     paste_mask,
 )

@@ -1,4 +1,4 @@
-"""Segment pictures with a model, and write the results into a folder."""
+"""Segment pictures with a model, or find objects in them, and write the results into a folder."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ def predict(
     network: NetworkOptions = NetworkOptions(),
     progress: Progress = silent,
 ) -> Predictions:
-    """Segment pictures and write the results into a folder.
+    """Segment pictures, or find objects in them, and write the results into a folder.
 
     For each picture there are `NAME_overlay.png`, `NAME_labels.png` (class ids, with the colours of the classes as
     palette) and, for panoptic models, `NAME_segments.png` (id = R + 256 G + 256^2 B, as in COCO) with
-    `NAME_segments.json`.
+    `NAME_segments.json`. Of a detector there are `NAME_overlay.png` with the boxes whose scores are at least 0.5, and
+    `NAME_boxes.json`, which lists them.
 
     Args:
         model: a reference, as for `merge`, or a network that `load` returned.
@@ -59,7 +60,7 @@ def predict(
 
     Raises:
         DatasetError: if a folder seems to hold masks beside pictures.
-        PlanError: if there is no picture, or the model does not segment, or has more than 255 classes.
+        PlanError: if there is no picture, or the model neither segments nor detects, or has more than 255 classes.
         MergeError: if a file exists (unless `overwrite`) or cannot be written, or the results would go into the model
             or among the pictures of a folder, or replace one of the pictures.
     """
@@ -73,8 +74,8 @@ def predict(
     from hf_lwmm.networks.loading import LoadedModel, load
 
     loaded = model if isinstance(model, LoadedModel) else load(model, network)
-    if loaded.task not in ("semantic", "panoptic"):
-        raise PlanError(f"{loaded.label} is a {loaded.task} network; predict is for segmentation models.")
+    if loaded.task == "classification":
+        raise PlanError(f"{loaded.label} is a {loaded.task} network; predict is for segmentation models and detectors.")
     if len(loaded.classes) > IGNORE:
         raise PlanError(f"{loaded.label} has {len(loaded.classes)} classes; label files hold up to {IGNORE}.")
     done, failed = [], []

@@ -26,7 +26,7 @@ from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.byte_file import ByteFile, LocalFile
 from hf_lwmm.hub.client import Source
 from hf_lwmm.labels import LabelSet, labels_of_rows
-from hf_lwmm.layouts import SlotMap, map_slots, place_of
+from hf_lwmm.layouts import SlotMap, classes_of_rows, map_slots, place_of
 from hf_lwmm.progress import Progress, silent
 
 # A torch file mostly begins with its pickle and ends with its directory, which have about 200 bytes for each tensor. So
@@ -235,7 +235,8 @@ def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:
 def classifier_rows(slot_map: SlotMap) -> int | None:
     """Return the number of classes of the classifiers, None if they have none or disagree."""
     slots = slot_map.slots
-    rows = {a.shape[0] for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape}
+    counts_classes = ((s, a) for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape)
+    rows = {classes_of_rows(slot, atom.shape[0]) for slot, atom in counts_classes}
     return rows.pop() if len(rows) == 1 else None
 
 

@@ -35,7 +35,7 @@ COMMANDS = {
     "measure": "Measure a model on images for fisher and regmean.",
     "evaluate": "Score models on a labelled data set.",
     "sweep": "Merge and score many combinations, and rank them.",
-    "predict": "Segment pictures and write overlays and label files.",
+    "predict": "Segment pictures or find objects, and write overlays.",
     "convert": "Convert a model for transformers or another code base.",
     "hub": "Run a local Hub for tests and offline sites.",
 }

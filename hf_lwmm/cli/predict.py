@@ -34,9 +34,9 @@ def predict(
     overwrite: options.Overwrite = False,
     as_json: options.Json = False,
 ) -> None:
-    """Segment pictures and write overlays and label files.
+    """Segment pictures or find objects, and write overlays.
 
-    Panoptic models also give a segment PNG for each picture.
+    Label files come with them; panoptic models also give a segment PNG, and detectors a list of boxes instead.
     """
     with progress_bar() as progress:
         found = hf_lwmm.predict(
@@ -46,12 +46,17 @@ def predict(
     for path, reason in found.failed:
         warn(f"{path}: skipped: {reason}")
     if as_json:
-        done = [{"picture": str(d.picture), "files": list(map(str, d.files)), "classes": d.parts} for d in found.done]
+        done = [
+            {"picture": str(d.picture), "files": list(map(str, d.files)), "classes": d.parts or d.objects}
+            for d in found.done
+        ]
         failed = [{"picture": str(path), "reason": reason} for path, reason in found.failed]
         print_json({"predictions": done, "skipped": failed})
     else:
         for one in found.done:
-            most = ", ".join(f"{name} {part:.0%}" for name, part in list(one.parts.items())[:4])
+            shares = [f"{name} {part:.0%}" for name, part in one.parts.items()]
+            numbers = [f"{number} {name}" for name, number in one.objects.items()]
+            most = ", ".join((shares or numbers or ["nothing"])[:4])
             say(f"{one.picture}: {most} -> {one.files[0]}")
     if found.failed:
         note(f"{len(found.failed)} of {len(found.failed) + len(found.done)} pictures could not be read.")

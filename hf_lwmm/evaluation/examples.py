@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hf_lwmm.data.annotations import Boxes, PanopticMap
+from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.loading import Sample
 from hf_lwmm.evaluation.inference import classify
 from hf_lwmm.evaluation.keys import with_key
-from hf_lwmm.evaluation.overlays import class_colours, save_picture
-from hf_lwmm.evaluation.per_image import CONFIDENT, boxes_in, class_maps, segments_in
+from hf_lwmm.evaluation.overlays import boxed, class_colours, confident, save_picture
+from hf_lwmm.evaluation.per_image import boxes_in, class_maps, segments_in
 from hf_lwmm.evaluation.reading import PreparedSample, prepare
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.scoring_plan import ScoringPlan
@@ -43,7 +43,7 @@ def draw_example(sample: Sample, plan: ScoringPlan) -> Image.Image:
     if plan.task == "detection":
         assert sample.boxes is not None
         found = boxes_in(ready, plan)
-        panels = [_boxed(picture, boxes, plan.classes, colours) for boxes in (sample.boxes, *found)]
+        panels = [boxed(picture, confident(boxes), plan.classes, colours) for boxes in (sample.boxes, *found)]
     elif plan.task == "classification":
         assert isinstance(sample.label, int)
         pairs = zip(plan.models, plan.tables, strict=True)
@@ -112,19 +112,6 @@ def _difference(truth: NDArray[Any], first: NDArray[Any], last: NDArray[Any], co
     differs = first % 256 != last % 256
     shown: Pixels = np.where(differs[..., None], colours[last % 256], np.uint8(_AGREES))
     shown[truth % 256 == IGNORE] = 0
-    return shown
-
-
-def _boxed(picture: Image.Image, boxes: Boxes, classes: Sequence[str], colours: Pixels) -> Image.Image:
-    shown = picture.copy()
-    pen = ImageDraw.Draw(shown)
-    font = ImageFont.load_default(max(12, picture.height // 30))
-    line = max(2, picture.height // 150)
-    for index, (corners, label) in enumerate(zip(boxes.boxes.tolist(), boxes.labels.tolist(), strict=True)):
-        if boxes.scores is None or boxes.scores[index] >= CONFIDENT:
-            colour = tuple(int(part) for part in colours[label])
-            pen.rectangle(corners, outline=colour, width=line)
-            pen.text((corners[0] + line, corners[1] + line), classes[label], fill=colour, font=font)
     return shown
 
 

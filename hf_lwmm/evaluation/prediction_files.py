@@ -10,15 +10,17 @@ from hf_lwmm.files.targets import Target, TargetFolder
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """The places of the files for one picture; those of the segments are for panoptic networks."""
+    """The places of the files for one picture; segments are for panoptic networks, boxes for detectors."""
 
     overlay: Target
     labels: Target
     segments: Target
     table: Target
+    boxes: Target
 
 
-_ENDINGS = ("_overlay.png", "_labels.png", "_segments.png", "_segments.json")  # of the names, in the fields' order
+# Of the names, in the fields' order.
+_ENDINGS = ("_overlay.png", "_labels.png", "_segments.png", "_segments.json", "_boxes.json")
 
 
 def prediction_files(folder: TargetFolder, stem: str) -> PredictionFiles:

@@ -8,13 +8,16 @@ No module outside this package sees a code base's own names.
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 from hf_lwmm.layouts.roles import (
+    classes_of_rows,
     depth_order,
+    has_background_row,
     has_no_object_row,
     in_backbone,
     is_bn_stat,
     is_variance,
     names_a_classifier,
     place_of,
+    rows_of_a_class,
 )
 from hf_lwmm.layouts.slots import (
     Atom,
@@ -37,7 +40,9 @@ __all__ = [
     "Shape",
     "SlotMap",
     "backbone_prefixes",
+    "classes_of_rows",
     "depth_order",
+    "has_background_row",
     "has_no_object_row",
     "in_backbone",
     "is_bn_stat",
@@ -47,4 +52,5 @@ __all__ = [
     "names_a_classifier",
     "place_of",
     "registration_order",
+    "rows_of_a_class",
 ]

@@ -20,6 +20,8 @@ the order in which its code registers them. Both are text of the same form:
 | `? ` before a line | not every network of the kind has the module |
 | `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
 | `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
+| `(background)` (outlines) | before the classes, dim 0 counts the background |
+| `(boxes)` (outlines) | dim 0 counts four coordinates of a box for each class |
 | `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
 | `name!` | a parameter itself, not a module with leaves |
@@ -38,7 +40,9 @@ from hf_lwmm.errors import LayoutError
 LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "num_batches_tracked")
 
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
-_LINE = re.compile(r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:\d+x\d+|classes|unused)\))*)$")
+_LINE = re.compile(
+    r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:\d+x\d+|classes|background|boxes|unused)\))*)$"
+)
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from hf_lwmm.layouts.layout import Component, Layout
-from hf_lwmm.layouts.tables import classifiers, daformer, deeplab, edaps, mit, pvt, resnet, segformer, vgg, vit
+from hf_lwmm.layouts.tables import (
+    classifiers,
+    daformer,
+    deeplab,
+    edaps,
+    faster_rcnn,
+    mit,
+    pvt,
+    resnet,
+    segformer,
+    vgg,
+    vit,
+)
 
 # Backbones before heads; heads in the order in which networks that have several register them.
 LAYOUTS: tuple[Layout, ...] = (
@@ -16,6 +28,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *pvt.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
+    *faster_rcnn.LAYOUTS,
     *daformer.LAYOUTS,
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,

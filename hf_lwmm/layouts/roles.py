@@ -52,6 +52,23 @@ def names_a_classifier(slot: str) -> bool:
     return any(map(_OUTPUT.fullmatch, modules[-2:])) or not _OF_DETECTORS.isdisjoint(modules)
 
 
+def classes_of_rows(slot: str, rows: int) -> int:
+    """Return the number of classes of a known classifier with this many rows."""
+    return rows // rows_of_a_class(slot) - has_background_row(slot)
+
+
+def rows_of_a_class(slot: str) -> int:
+    """Return 4 for a known layer with four coordinates of a box for each class, 1 for any other."""
+    found = place_of(slot)
+    return 4 if found is not None and "boxes" in found[1].flags else 1
+
+
+def has_background_row(slot: str) -> bool:
+    """Return True for a known classifier of a detector that has the background before the classes."""
+    found = place_of(slot)
+    return found is not None and "background" in found[1].flags
+
+
 def has_no_object_row(slot: str) -> bool:
     """Return True for a classifier of transformers' detectors, which has one more row than classes, the last."""
     return not _WITH_NO_OBJECT.isdisjoint(slot.split("."))

@@ -13,6 +13,7 @@ with naming_extras("hf_lwmm.networks"):
         AutoConfig,
         AutoImageProcessor,
         AutoModelForImageClassification,
+        AutoModelForObjectDetection,
         AutoModelForSemanticSegmentation,
         AutoModelForUniversalSegmentation,
     )
@@ -21,6 +22,7 @@ from .bottleneck import BottleneckConfig, BottleneckForImageClassification
 from .daformer import DAFormerConfig, DAFormerForSemanticSegmentation
 from .deeplab import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 from .edaps import EDAPSConfig, EDAPSForPanopticSegmentation
+from .faster_rcnn import FasterRCNNConfig, FasterRCNNForObjectDetection
 from .hrda import HRDAConfig, HRDAForSemanticSegmentation
 from .image_processing import SegmentationImageProcessor
 from .segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
@@ -34,6 +36,8 @@ __all__ = [
     "DeepLabV2ForSemanticSegmentation",
     "EDAPSConfig",
     "EDAPSForPanopticSegmentation",
+    "FasterRCNNConfig",
+    "FasterRCNNForObjectDetection",
     "HRDAConfig",
     "HRDAForSemanticSegmentation",
     "SegformerMMSegConfig",
@@ -48,6 +52,7 @@ for _auto, _config, _model in (
     (AutoModelForSemanticSegmentation, DeepLabV2Config, DeepLabV2ForSemanticSegmentation),
     (AutoModelForSemanticSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation),
     (AutoModelForUniversalSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation),
+    (AutoModelForObjectDetection, FasterRCNNConfig, FasterRCNNForObjectDetection),
     (AutoModelForImageClassification, BottleneckConfig, BottleneckForImageClassification),
 ):
     AutoConfig.register(_config.model_type, _config, exist_ok=True)

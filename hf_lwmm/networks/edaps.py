@@ -5,7 +5,6 @@ The instance decoder is that of Mask R-CNN; the paper's bottom-up ablation has o
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,21 +12,14 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 from transformers.modeling_outputs import SemanticSegmenterOutput
 
+from .boxes import MMDETECTION
 from .daformer import DAFormerConfig, context_fusion, daformer_head, embeddings, fuse
 from .layers import resize, semantic_loss
 from .mit import MitPreTrainedModel
-from .panoptic import (
-    anchors,
-    best_boxes,
-    centers_of,
-    instances_of_boxes,
-    instances_of_centers,
-    moved,
-    panoptic_map,
-)
+from .panoptic import centers_of, instances_of_boxes, instances_of_centers, panoptic_map
+from .regions import FeaturePyramid, RegionHead, RegionProposals, named_conv
 
 
 @strict
@@ -108,86 +100,6 @@ class EDAPSOutput(SemanticSegmenterOutput):
     center_offsets: Tensor | None = None
 
 
-def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(conv=nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)))
-
-
-class FeaturePyramid(nn.Module):
-    """Every stage with the coarser ones added, and one more level that has every other pixel of the last."""
-
-    def __init__(self, config: EDAPSConfig) -> None:
-        super().__init__()
-        width = config.fpn_hidden_size
-        self.lateral_convs = nn.ModuleList(_conv(inputs, width, 1) for inputs in config.hidden_sizes)
-        self.fpn_convs = nn.ModuleList(_conv(width, width, 3) for _ in config.hidden_sizes)
-
-    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        laterals = [conv(stage) for conv, stage in zip(self.lateral_convs, features, strict=True)]
-        for level in range(len(laterals) - 2, -1, -1):
-            above = nn.functional.interpolate(laterals[level + 1], laterals[level].shape[-2:], mode="nearest")
-            laterals[level] = laterals[level] + above
-        levels = [conv(lateral) for conv, lateral in zip(self.fpn_convs, laterals, strict=True)]
-        return (*levels, nn.functional.max_pool2d(levels[-1], 1, stride=2))
-
-
-class RegionProposals(nn.Module):
-    """The region proposal network: boxes on each pyramid level that may hold a thing."""
-
-    def __init__(self, config: EDAPSConfig) -> None:
-        super().__init__()
-        self.config = config
-        width, ratios = config.fpn_hidden_size, len(config.anchor_ratios)
-        self.rpn_conv = nn.Conv2d(width, width, 3, padding=1)
-        self.rpn_cls = nn.Conv2d(width, ratios, 1)
-        self.rpn_reg = nn.Conv2d(width, 4 * ratios, 1)
-
-    def forward(self, levels: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Return (N, anchors, h, w) logits and (N, 4 * anchors, h, w) deltas of every level."""
-        hidden = [nn.functional.relu(self.rpn_conv(level)) for level in levels]
-        return tuple(self.rpn_cls(level) for level in hidden), tuple(self.rpn_reg(level) for level in hidden)
-
-    def propose(self, logits: Sequence[Tensor], deltas: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        """Return the best boxes (P, 5) of one image.
-
-        Args:
-            logits, deltas: (anchors, h, w) and (4 * anchors, h, w) for every level.
-            size: (H, W) of the image.
-        """
-        config, boxes, scores, groups = self.config, [], [], []
-        for level, (level_logits, level_deltas) in enumerate(zip(logits, deltas, strict=True)):
-            stride = config.strides[0] << level
-            grid = anchors(
-                level_logits.shape[1:], stride, config.anchor_scale, config.anchor_ratios, level_logits.device
-            )
-            score = level_logits.permute(1, 2, 0).flatten().sigmoid()
-            best = score.topk(min(config.proposals_per_level, len(score))).indices
-            boxes.append(moved(grid[best], level_deltas.permute(1, 2, 0).reshape(-1, 4)[best], size))
-            scores.append(score[best])
-            groups.append(torch.full_like(best, level))
-        box, score, group = torch.cat(boxes), torch.cat(scores), torch.cat(groups)
-        real = (box[:, 2:] > box[:, :2]).all(dim=1)
-        return best_boxes(box[real], score[real], group[real], config.proposal_iou, config.max_proposals)[0]
-
-
-class BoxHead(nn.Module):
-    """The class of a region, with the background last, and a move of its box for every class."""
-
-    def __init__(self, config: EDAPSConfig) -> None:
-        super().__init__()
-        width, things = config.box_hidden_size, len(config.thing_ids)
-        self.fc_cls = nn.Linear(width, things + 1)
-        self.fc_reg = nn.Linear(width, 4 * things)
-        inputs = config.fpn_hidden_size * RoIHead.box_size**2
-        self.shared_fcs = nn.ModuleList([nn.Linear(inputs, width), nn.Linear(width, width)])
-
-    def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (R, things + 1) logits and (R, 4 * things) deltas of regions (R, channels, 7, 7)."""
-        hidden = regions.flatten(1)
-        for layer in self.shared_fcs:
-            hidden = nn.functional.relu(layer(hidden))
-        return self.fc_cls(hidden), self.fc_reg(hidden)
-
-
 class MaskHead(nn.Module):
     """The mask of the thing in a region, for every class."""
 
@@ -195,7 +107,7 @@ class MaskHead(nn.Module):
         super().__init__()
         width = config.mask_hidden_size
         inputs = [config.fpn_hidden_size, *[width] * (config.mask_depth - 1)]
-        self.convs = nn.ModuleList(_conv(channels, width, 3) for channels in inputs)
+        self.convs = nn.ModuleList(named_conv(channels, width, 3) for channels in inputs)
         self.upsample = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.conv_logits = nn.Conv2d(width, len(config.thing_ids), 1)
 
@@ -207,34 +119,17 @@ class MaskHead(nn.Module):
         return logits
 
 
-class RoIHead(nn.Module):
+class RoIHead(RegionHead):
     """Boxes and masks of the proposed regions."""
 
-    box_size, mask_size = 7, 14
-    finest = 56  # a region with sides of at least twice this many pixels is pooled from the second level, and so on
-    delta_stds = (0.1, 0.1, 0.2, 0.2)
+    mask_size = 14
 
     def __init__(self, config: EDAPSConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.bbox_head = BoxHead(config)
+        things = len(config.thing_ids)
+        levels = len(config.hidden_sizes)
+        super().__init__(config, levels, config.strides[0], MMDETECTION, things, background=things)
+        self.thing_ids = config.thing_ids
         self.mask_head = MaskHead(config)
-
-    def levels_of(self, boxes: Tensor) -> Tensor:
-        """Return the pyramid level (R,) that each box (R, 4) is pooled from."""
-        side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-        levels = (side / self.finest + 1e-6).log2().floor()
-        return levels.clamp(0, len(self.config.hidden_sizes) - 1).long()
-
-    def pool(self, levels: Sequence[Tensor], boxes: Tensor, size: int) -> Tensor:
-        """Return features (R, channels, size, size) of boxes (R, 4) from one image's levels (1, channels, h, w)."""
-        of_box = self.levels_of(boxes)
-        pooled = levels[0].new_zeros(len(boxes), levels[0].shape[1], size, size)
-        for level, features in enumerate(levels[: len(self.config.hidden_sizes)]):
-            rows = (of_box == level).nonzero()[:, 0]
-            scale = 1 / (self.config.strides[0] << level)
-            pooled[rows] = roi_align(features, [boxes[rows]], size, scale, sampling_ratio=0, aligned=True)
-        return pooled
 
     def detect(self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
         """Return boxes (K, 5), classes (K,) and mask logits (K, 28, 28) of one image.
@@ -244,15 +139,9 @@ class RoIHead(nn.Module):
             proposals: (P, 5) boxes with scores.
             size: (H, W) of the image.
         """
-        config, things = self.config, len(self.config.thing_ids)
-        logits, deltas = self.bbox_head(self.pool(levels, proposals[:, :4], self.box_size))
-        scores = logits.softmax(dim=1)[:, :things]
-        deltas = deltas.unflatten(1, (things, 4)) * deltas.new_tensor(self.delta_stds)
-        regions = moved(proposals[:, None, :4], deltas, size)
-        kept, rows = (scores > config.box_score).nonzero(as_tuple=True)
-        boxes, rows = best_boxes(regions[kept, rows], scores[kept, rows], rows, config.box_iou, config.max_boxes)
+        boxes, rows = self.best(*self.regions(levels, proposals, size))
         masks = self.mask_head(self.pool(levels, boxes[:, :4], self.mask_size))
-        labels = torch.tensor(config.thing_ids, device=rows.device)[rows]
+        labels = torch.tensor(self.thing_ids, device=rows.device)[rows]
         return boxes, labels, masks[torch.arange(len(rows)), rows]
 
 
@@ -287,8 +176,8 @@ class EDAPSForPanopticSegmentation(MitPreTrainedModel):
     def __init__(self, config: EDAPSConfig) -> None:
         super().__init__(config)
         if config.instance_decoder == "boxes":
-            self.neck = FeaturePyramid(config)
-            self.rpn_head = RegionProposals(config)
+            self.neck = FeaturePyramid(config.hidden_sizes, config.fpn_hidden_size)
+            self.rpn_head = RegionProposals(config, config.strides[0], MMDETECTION)
             self.roi_head = RoIHead(config)
             self.decode_head: nn.Module = daformer_head(config)
         else:

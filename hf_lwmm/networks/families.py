@@ -13,11 +13,13 @@ from hf_lwmm.networks.bottleneck import BottleneckForImageClassification
 from hf_lwmm.networks.daformer import DAFormerForSemanticSegmentation
 from hf_lwmm.networks.deeplab import DeepLabV2ForSemanticSegmentation
 from hf_lwmm.networks.edaps import EDAPSForPanopticSegmentation
+from hf_lwmm.networks.faster_rcnn import FasterRCNNForObjectDetection
 from hf_lwmm.networks.from_slots import (
     bottleneck_config,
     daformer_config,
     deeplab_config,
     edaps_config,
+    faster_rcnn_config,
     hrda_config,
     segformer_config,
     segformer_mmseg_config,
@@ -50,6 +52,7 @@ _CLASSES: Mapping[str, type[PreTrainedModel]] = {
         DAFormerForSemanticSegmentation,
         DeepLabV2ForSemanticSegmentation,
         EDAPSForPanopticSegmentation,
+        FasterRCNNForObjectDetection,
         HRDAForSemanticSegmentation,
         SegformerForSemanticSegmentation,
         SegformerMMSegForSemanticSegmentation,
@@ -72,6 +75,7 @@ _CONFIGS: Mapping[str, Callable[[SlotMap, Sequence[str], str | None], PreTrained
     "daformer": _without_system(daformer_config),
     "deeplab": deeplab_config,
     "edaps": _without_system(edaps_config),
+    "faster_rcnn": _without_system(faster_rcnn_config),
     "hrda": _without_system(hrda_config),
     "segformer_mmseg": _without_system(segformer_mmseg_config),
     "": _without_system(segformer_config),

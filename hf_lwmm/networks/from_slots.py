@@ -17,10 +17,18 @@ from hf_lwmm.networks.bottleneck import BottleneckConfig
 from hf_lwmm.networks.daformer import DAFormerConfig, DAFormerForSemanticSegmentation
 from hf_lwmm.networks.deeplab import DeepLabV2Config
 from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
+from hf_lwmm.networks.faster_rcnn import FasterRCNNConfig, FasterRCNNForObjectDetection
 from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
 from hf_lwmm.networks.module_slots import misfits, slots_of
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
 from hf_lwmm.planning import network_fields
+
+
+def faster_rcnn_config(slot_map: SlotMap, classes: Sequence[str]) -> FasterRCNNConfig:
+    """Return the configuration of MIC's detector, with the published thresholds."""
+    config = FasterRCNNConfig(**network_fields.faster_rcnn_fields(slot_map, classes))
+    _check_slots(FasterRCNNForObjectDetection, config, slot_map)
+    return config
 
 
 def _check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map: SlotMap) -> None:

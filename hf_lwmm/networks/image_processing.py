@@ -1,4 +1,4 @@
-"""Prepare pictures for a network as its own code base does, and turn logits into maps of classes."""
+"""Prepare pictures for a network as its own code base does, and turn its outputs into maps of classes or boxes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -129,6 +130,26 @@ class SegmentationImageProcessor(BaseImageProcessor):
             nn.functional.interpolate(one[None], size, mode="bilinear", align_corners=self.align_corners)[0].argmax(0)
             for one, size in zip(logits, map(tuple, target_sizes), strict=True)
         ]
+
+    def post_process_object_detection(
+        self, outputs: Any, threshold: float = 0.5, target_sizes: Sequence[tuple[int, int]] | None = None
+    ) -> list[dict[str, Tensor]]:
+        """Return the objects in each image: `boxes` (K, 4) x1, y1, x2, y2 of their edges, `scores` and `labels` (K,).
+
+        Args:
+            outputs: the output of a network whose `boxes` end at their last pixels.
+            threshold: the score that boxes must be above.
+            target_sizes: (height, width) of the images that boxes are scaled to; the network's input if None.
+        """
+        found = []
+        sizes = target_sizes or [outputs.input_size] * len(outputs.boxes)
+        for boxes, labels, size in zip(outputs.boxes, outputs.box_labels, sizes, strict=True):
+            y, x = (int(wanted) / given for wanted, given in zip(size, outputs.input_size, strict=True))
+            edges = boxes[:, :4].double() * boxes.new_tensor([x, y, x, y], dtype=torch.float64)
+            edges[:, 2:] += 1  # in pixels of the image, as maskrcnn-benchmark's evaluation counts
+            kept = boxes[:, 4] > threshold
+            found.append({"boxes": edges[kept].to(boxes.dtype), "scores": boxes[kept, 4], "labels": labels[kept]})
+        return found
 
 
 def _resized(size: tuple[int, int], wanted: Mapping[str, int]) -> tuple[int, int]:

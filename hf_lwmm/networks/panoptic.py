@@ -6,44 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
-
-
-def anchors(
-    size: Sequence[int], stride: int, scale: float, ratios: Sequence[float], device: torch.device | None = None
-) -> Tensor:
-    """Return (h * w * len(ratios), 4) boxes x1, y1, x2, y2 around the top left corners of a feature map's pixels.
-
-    Args:
-        size: (h, w) of the feature map.
-        stride: distance between two of its pixels, in pixels of the image.
-        scale: side of a square anchor in strides.
-        ratios: ratios of height to width.
-    """
-    root = torch.tensor(ratios, dtype=torch.float32).sqrt()
-    half = torch.stack([stride / root * scale, stride * root * scale], dim=1) / 2
-    y, x = torch.meshgrid(*(torch.arange(length) * stride for length in size), indexing="ij")
-    corners = torch.stack([x, y], dim=-1).reshape(-1, 1, 2)
-    return torch.cat([corners - half, corners + half], dim=-1).reshape(-1, 4).to(device)
-
-
-def moved(boxes: Tensor, deltas: Tensor, size: Sequence[int]) -> Tensor:
-    """Move boxes (..., 4) by deltas (..., 4) = (dx / w, dy / h, log w, log h), and clip them to `size` (height, width).
-
-    A side grows or shrinks at most by a factor of 1000 / 16.
-    """
-    corner, extent = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
-    limit = float(torch.log(torch.tensor(1000 / 16)))
-    centre = corner + extent / 2 + extent * deltas[..., :2]
-    half = extent * deltas[..., 2:].clamp(-limit, limit).exp() / 2
-    edge = boxes.new_tensor([size[1], size[0]])
-    return torch.cat([(centre - half).clamp(min=0).minimum(edge), (centre + half).clamp(min=0).minimum(edge)], dim=-1)
-
-
-def best_boxes(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, most: int) -> tuple[Tensor, Tensor]:
-    """Suppress overlapping boxes in each group; return the others with scores (K, 5), best first, and groups (K,)."""
-    kept = batched_nms(boxes, scores, groups, iou)[:most]
-    return torch.cat([boxes[kept], scores[kept, None]], dim=1), groups[kept]
 
 
 def paste_mask(logits: Tensor, box: Tensor, size: Sequence[int], threshold: float) -> Tensor:

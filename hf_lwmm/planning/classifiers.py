@@ -6,7 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.labels import matching_rows, normalise
-from hf_lwmm.layouts import has_no_object_row, names_a_classifier, place_of
+from hf_lwmm.layouts import (
+    has_background_row,
+    has_no_object_row,
+    names_a_classifier,
+    place_of,
+    rows_of_a_class,
+)
 
 NO_OBJECT = "(no object)"
 
@@ -22,10 +28,12 @@ def is_classifier(checkpoint: Checkpoint, slot: str) -> bool:
 def row_names(checkpoint: Checkpoint, slot: str) -> tuple[str, ...] | None:
     """Return the names of a classifier's rows as they are compared, None if they are not known.
 
-    The row for what is no object, which some detectors have after those of the classes, is `NO_OBJECT`.
+    The row for what is no object, which detectors have after or before those of the classes, is `NO_OBJECT`. Where a
+    class has several rows, its name stands for each.
     """
     names = tuple(map(normalise, checkpoint.classes or ()))
-    every = (*names, NO_OBJECT) if has_no_object_row(slot) else names
+    before, after = [NO_OBJECT] * has_background_row(slot), [NO_OBJECT] * has_no_object_row(slot)
+    every = tuple(name for name in (*before, *names, *after) for _ in range(rows_of_a_class(slot)))
     return every if names and checkpoint.slot_map.slots[slot].shape[:1] == (len(every),) else None
 
 

@@ -25,6 +25,7 @@ from hf_lwmm.planning.network_fields import (
     daformer_fields,
     deeplab_fields,
     edaps_fields,
+    faster_rcnn_fields,
     hrda_fields,
     segformer_fields,
     segformer_mmseg_fields,
@@ -78,6 +79,7 @@ _AUTO = {
     "semantic": "AutoModelForSemanticSegmentation",
     "panoptic": "AutoModelForUniversalSegmentation",
     "classification": "AutoModelForImageClassification",
+    "detection": "AutoModelForObjectDetection",
 }
 
 
@@ -131,6 +133,11 @@ KINDS: tuple[Kind, ...] = (
         "bottleneck classifier", ("resnet", "bottleneck"), "hf-lwmm-bottleneck", "BottleneckForImageClassification",
         "BottleneckConfig", "bottleneck", _without_system(bottleneck_fields),
         {"resnet": "glc", "bottleneck": "glc"}, "classification",
+    ),
+    Kind(
+        "Faster R-CNN", ("resnet", "faster_rcnn"), "hf-lwmm-faster-rcnn", "FasterRCNNForObjectDetection",
+        "FasterRCNNConfig", "faster_rcnn", _without_system(faster_rcnn_fields),
+        {"resnet": "backbone", "faster_rcnn": "hf-lwmm"}, "detection",
     ),
 )  # fmt: skip
 

@@ -42,6 +42,12 @@ IMAGE_SETTINGS: Mapping[str, Settings] = {
         "image_std": (128, 128, 128),
         "align_corners": True,
     },
+    "hf-lwmm-faster-rcnn": {
+        "size": {"shortest_edge": 800, "longest_edge": 1600},
+        "channel_order": "BGR",
+        "image_mean": (102.9801, 115.9465, 122.7717),
+        "image_std": (1, 1, 1),
+    },
     "hf-lwmm-bottleneck": {"size": {"height": 256, "width": 256}, "crop_size": {"height": 224, "width": 224}},
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.labels import label_sets, normalise
-from hf_lwmm.layouts import COMPONENTS, Shape, SlotMap
+from hf_lwmm.layouts import COMPONENTS, Shape, SlotMap, classes_of_rows
 
 Fields = dict[str, Any]
 DILATIONS = (1, 6, 12, 18)  # of DAFormer's head
@@ -61,7 +61,7 @@ def _backbone_fields(slot_map: SlotMap) -> Fields:
 
 
 def _label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> Fields:
-    rows = _shapes_of(slot_map)[classifier][0]
+    rows = classes_of_rows(classifier, _shapes_of(slot_map)[classifier][0])
     if rows != len(classes):
         raise LayoutError(
             f"The checkpoint has {rows} classes, but {len(classes)} labels were given "
@@ -76,6 +76,27 @@ class _Shapes(dict[str, Shape]):
 
     def __missing__(self, slot: str) -> Shape:
         raise LayoutError(f"The checkpoint has no {slot}.")
+
+
+def faster_rcnn_fields(slot_map: SlotMap, classes: Sequence[str]) -> Fields:
+    """Return the fields of the configuration of a checkpoint's network, with the published thresholds.
+
+    Args:
+        slot_map: the checkpoint's slots.
+        classes: names of the box classifier's rows but for the background's.
+
+    Raises:
+        LayoutError: saying what is missing, has another shape, or does not fit the classes.
+    """
+    _require_parts(slot_map, ("resnet", "faster_rcnn"), "Faster R-CNN")
+    shapes = _shapes_of(slot_map)
+    labels = _label_fields(slot_map, "faster_rcnn.box.classifier.weight", classes)
+    return {
+        "fpn_hidden_size": shapes["faster_rcnn.neck.lateral0.weight"][0],
+        "box_hidden_size": shapes["faster_rcnn.box.fc0.weight"][0],
+        **_resnet_fields(slot_map),
+        **labels,
+    }
 
 
 def _shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:

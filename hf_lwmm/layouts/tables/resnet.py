@@ -1,4 +1,4 @@
-"""ResNet, the backbone of ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA, DIGA, GLC, CoNMix and MIC's detectors.
+"""ResNet, the backbone of ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA, DIGA, GLC, CoNMix, CVRN and MIC's detectors.
 
 Frozen BatchNorm (FADA, MIC's detectors) differs from trainable BatchNorm only in having no `num_batches_tracked`.
 """
@@ -102,6 +102,14 @@ layer0.1 = stem.bn
 """,
 )
 
+RESNET_CVRN = Layout(  # CVRN's panoptic branches, which are built on UPSNet
+    name="resnet/cvrn",
+    component=RESNET,
+    prefixes=("resnet_backbone.",),
+    table="conv1.conv1 = stem.conv\nconv1.bn1 = stem.bn"
+    + _STAGES.replace("layer{s+1}.{b}", "res{s+2}.layers.{b}").replace("layer4.{b}", "res5.layers.{b}"),
+)
+
 RESNET_TRANSFORMERS = Layout(
     name="resnet/transformers",
     component=RESNET,
@@ -174,6 +182,7 @@ LAYOUTS = (
     RESNET_CONMIX_PARTS,
     RESNET_SMP,
     RESNET_DIGA,
+    RESNET_CVRN,
     RESNET_TRANSFORMERS,
     RESNET_MASKRCNN_C4,
     RESNET_MASKRCNN_FPN,
