@@ -213,3 +213,4 @@ def test_shapes_that_make_no_network_are_merged_under_their_own_names(
     result = merge(odd, output=tmp_path / "out")
     assert result.folder is not None and not (result.folder / "config.json").exists()
     assert name in load_file(result.folder / "model.safetensors")
+    assert any("would not load it as SegFormer: its shapes make none." in note for note in result.notes)

@@ -29,7 +29,7 @@ from hf_lwmm.hub import Pushed, PushOptions, Ref
 from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.bn_distance import bn_warnings
-from hf_lwmm.planning.hosting import host
+from hf_lwmm.planning.hosting import HostedNetwork, host
 from hf_lwmm.planning.images import check_place, naming_options
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
@@ -146,7 +146,8 @@ def merge(
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
         doubts = (*measured, *prepared, *bn_warnings(opened))
         _check_numbering(opened, inputs, evaluation)
-        hosted = host(opened, inputs.network.system) if writing.format == "transformers" else None
+        found = host(opened, inputs.network.system) if writing.format == "transformers" else None
+        hosted = found if isinstance(found, HostedNetwork) else None
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
@@ -162,7 +163,7 @@ def merge(
                 plot=LAYER_PLOT if (folder / LAYER_PLOT).is_file() else "",
                 score_plot=SCORE_PLOT if (folder / SCORE_PLOT).is_file() else "",
                 code=code_files(ready),
-                hosted=hosted,
+                hosted=found,
             )
             card = render_card(ready, recipe, licence, title, repo_id, extras)
             (folder / "README.md").write_text(card, encoding="utf-8")
@@ -172,7 +173,7 @@ def merge(
     warnings = (*_duplicates(ready.checkpoints), *doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
     renamed = hosted is not None and hosted.conversion is not None
     named = names_note(ready.anchor) if writing.format != "torch" and not renamed else ()
-    described = hosted.notes if hosted is not None else ()
+    described = found.notes if found is not None else ()
     left_out = examples_note(report) if report else ()
     notes = (*_notes(ready, extras), *named, *described, *written.notes, *undrawn, *left_out)
     return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)

@@ -53,6 +53,11 @@ class SlotMap:
         """The atom of each slot."""
         return {atom.slot: atom for atoms in self.atoms.values() for atom in atoms}
 
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The shape of each slot."""
+        return {slot: atom.shape for slot, atom in self.slots.items()}
+
     @property
     def layout(self) -> str:
         """The names of the layouts found, backbone first, such as `mit/nvidia + segformer/nvidia`; else `identity`."""

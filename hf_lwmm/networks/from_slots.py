@@ -19,9 +19,10 @@ from hf_lwmm.networks.deeplab import DeepLabV2Config
 from hf_lwmm.networks.edaps import EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.faster_rcnn import FasterRCNNConfig, FasterRCNNForObjectDetection
 from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
-from hf_lwmm.networks.module_slots import misfits, slots_of
+from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
 from hf_lwmm.planning import network_fields
+from hf_lwmm.planning.network_slots import misfits
 
 
 def faster_rcnn_config(slot_map: SlotMap, classes: Sequence[str]) -> FasterRCNNConfig:
@@ -34,7 +35,7 @@ def faster_rcnn_config(slot_map: SlotMap, classes: Sequence[str]) -> FasterRCNNC
 def _check_slots(model: type[PreTrainedModel], config: PreTrainedConfig, slot_map: SlotMap) -> None:
     with torch.device("meta"):  # no weights are allocated
         network = model(config)
-    if faults := misfits(slots_of(network), slot_map):
+    if faults := misfits(slots_of(network).shapes, slot_map.shapes):
         raise LayoutError(f"The checkpoint does not fit a {model.__name__}: {faults}.")
 
 

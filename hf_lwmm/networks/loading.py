@@ -37,12 +37,13 @@ from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, is_known
 from hf_lwmm.networks.finite import check_weights
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
-from hf_lwmm.networks.module_slots import fill, misfits, slots_of, some, state_of
+from hf_lwmm.networks.module_slots import fill, slots_of, state_of
 from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.own_code import own_network
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.network_slots import misfits, some
 from hf_lwmm.planning.recipe import FILE_NAME as RECIPE
 from hf_lwmm.text import one_line
 
@@ -263,7 +264,7 @@ def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) ->
     try:
         config = wanted.from_dict(content)
         with torch.device("meta"):  # where a network takes no memory, whatever size the configuration asks for
-            faults = misfits(slots_of(family.model_class(config)), checkpoint.slot_map)
+            faults = misfits(slots_of(family.model_class(config)).shapes, checkpoint.slot_map.shapes)
         if not faults:
             return family.model_class(config)
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it

@@ -1,8 +1,6 @@
-"""Map a torch module's tensors to slots, compare them with a checkpoint's, and fill the module from one."""
+"""Map a torch module's tensors to slots, and fill the module from a checkpoint."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -11,6 +9,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.torch_tensors import TORCH_DTYPES
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.planning.network_slots import misfits, some, surplus
 
 _TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
 
@@ -33,7 +32,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> list[str]:
         LayoutError: listing the slots that are missing or of another shape.
     """
     state, own, given = module.state_dict(), slots_of(module), checkpoint.slot_map.slots
-    if faults := misfits(own, checkpoint.slot_map):
+    if faults := misfits(own.shapes, checkpoint.slot_map.shapes):
         raise LayoutError(f"{checkpoint.label} does not fit {type(module).__name__}: {faults}.")
     for name, atoms in own.atoms.items():
         flat = state[name].view(-1)
@@ -42,7 +41,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> list[str]:
                 stored = checkpoint.tensors[given[atom.slot].tensor].dtype
                 values = torch.from_numpy(checkpoint.slot_bytes(atom.slot)).view(_TORCH[stored])
                 flat[atom.start : atom.start + len(values)] = values
-    unused = [slot for slot in given if slot not in own.slots and not _is_counter(slot)]
+    unused = surplus(own.shapes, checkpoint.slot_map.shapes)
     return [f"{checkpoint.label}: {len(unused)} tensors are not used ({some(unused)})"] if unused else []
 
 
@@ -53,29 +52,3 @@ def state_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
         state[name] = torch.empty(info.shape, dtype=_TORCH[info.dtype])
         checkpoint.read_elements(name, 0, state[name].view(-1).view(torch.uint8).numpy())
     return state
-
-
-def misfits(network: SlotMap, checkpoint: SlotMap) -> str:
-    """Return in words which slots of a network a checkpoint lacks or has in another shape; empty if it fits.
-
-    Where some are missing, those that the checkpoint has and the network lacks may be the same under other names.
-
-    BatchNorm's counters may be missing, as they are from frozen layers: no forward pass reads them.
-    """
-    needed, given = ({slot: atom.shape for slot, atom in each.slots.items()} for each in (network, checkpoint))
-    missing = [slot for slot in needed if slot not in given and not _is_counter(slot)]
-    other = [f"{s} is {given[s]}, not {shape}" for s, shape in needed.items() if given.get(s, shape) != shape]
-    unknown = [slot for slot in given if slot not in needed and not _is_counter(slot)] if missing else []
-    faults = [f"{len(missing)} slots are missing ({some(missing)})"] if missing else []
-    faults += [f"{len(unknown)} of its own are unknown there ({some(unknown)})"] if unknown else []
-    faults += [f"{len(other)} have another shape ({some(other)})"] if other else []
-    return "; ".join(faults)
-
-
-def _is_counter(slot: str) -> bool:
-    return slot.endswith("num_batches_tracked")
-
-
-def some(items: Sequence[str]) -> str:
-    """Return the first few names in words."""
-    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")

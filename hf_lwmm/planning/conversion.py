@@ -28,13 +28,14 @@ from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
 class Conversion:
     """A checkpoint's tensors in another layout, in the order in which that layout's code registers them.
 
-    `notes` name the parts that were left out, and the reasons.
+    `left_out` are the checkpoint's slots that no tensor holds. `notes` name these parts, and the reasons.
     """
 
     source: Checkpoint = field(repr=False)
     layout: str
     tensors: tuple[TensorRecipe, ...] = field(repr=False)
     notes: tuple[str, ...] = ()
+    left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, backbone_only: bool = False) -> Conversion:
@@ -59,7 +60,8 @@ def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, back
             pieces[name] = (atoms, _stacked_shape(atoms, flat))
     names = registration_order(map_slots({name: shape for name, (_, shape) in pieces.items()}))
     tensors = tuple(_recipe(checkpoint, name, *pieces[name]) for name in names)
-    return Conversion(checkpoint, " + ".join(layout.name for layout in layouts), tensors, notes)
+    left_out = frozenset(checkpoint.slot_map.slots) - {slot for _, slots in kept for slot in slots}
+    return Conversion(checkpoint, " + ".join(layout.name for layout in layouts), tensors, notes, left_out)
 
 
 def _kept_slots(

@@ -15,7 +15,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
 from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS, placeholders
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import SlotMap
+from hf_lwmm.layouts import LAYOUTS, SlotMap, place_of
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
 from hf_lwmm.planning.image_settings import image_settings
 from hf_lwmm.planning.network_description import IMAGENET_MEAN, IMAGENET_STD
@@ -30,6 +30,7 @@ from hf_lwmm.planning.network_fields import (
     segformer_fields,
     segformer_mmseg_fields,
 )
+from hf_lwmm.planning.network_slots import misfits, network_slots, some, surplus
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, tensor_recipes
 
@@ -148,7 +149,7 @@ class HostedNetwork:
 
     `entries` are added to the settings files of the anchor, by file, and are all of a file that the anchor lacks.
     `conversion` gives the anchor's tensors the network's names; None where they have them. `system` is the code base of
-    a DeepLabV2, which its configuration rests on.
+    a DeepLabV2, which its configuration rests on. `notes` say what was assumed and left out.
     """
 
     kind: Kind
@@ -187,13 +188,30 @@ class HostedNetwork:
         return tuple(_restacked(each, merged) for each in self.conversion.tensors)
 
 
+@dataclass(frozen=True)
+class NotHosted:
+    """The reason why a merge is not made a repository that transformers loads, though its network is known."""
+
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, anchor: Checkpoint, kind: Kind, why: str) -> NotHosted:
+        """Return the reason as a note, from a sentence that says why the anchor makes no network of a kind."""
+        return cls(
+            (
+                f"{anchor.label}: keeps its own names and files, since transformers would not load it as "
+                f"{kind.name}: {why}",
+            )
+        )
+
+
 def kind_of(slot_map: SlotMap) -> Kind | None:
     """Return the kind of network that a checkpoint with these slots is of, None if there is none."""
     found = {match.layout.component.name for match in slot_map.matches}
     return next((kind for kind in KINDS if set(kind.needs) <= found), None)
 
 
-def host(plan: MergePlan, system: str | None) -> HostedNetwork | None:
+def host(plan: MergePlan, system: str | None) -> HostedNetwork | NotHosted | None:
     """Return what makes a merge a repository that transformers loads; None where nothing is known or lacking.
 
     That is of anchors without a config.json, if there is a network for them, and of networks of this package whose
@@ -203,6 +221,9 @@ def host(plan: MergePlan, system: str | None) -> HostedNetwork | None:
         LayoutError: for a `system` that the anchor cannot be of.
     """
     anchor, kind = plan.anchor, kind_of(plan.anchor.slot_map)
+    if not anchor.config and (incomplete := _incomplete(anchor.slot_map)):
+        larger, parts = incomplete
+        return NotHosted.of(anchor, larger, f"it has parts of one ({some(parts)}), though not all.")
     if kind is None:
         return None
     own = kind.module and anchor.config.get("model_type") == kind.model_type and "auto_map" not in anchor.config
@@ -211,17 +232,22 @@ def host(plan: MergePlan, system: str | None) -> HostedNetwork | None:
     return None if anchor.config else _of_slots(plan, kind, system)
 
 
-def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork | None:
+def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork | NotHosted:
     anchor = plan.anchor
     rows = classifier_rows(anchor.slot_map)
     classes = anchor.classes or placeholders(rows or 0)
     try:
         fields = kind.fields(anchor.slot_map, classes, system)
         conversion = plan_conversion(anchor, kind.layouts)
-    except Exception as error:  # tensors of impossible shapes fail wherever they are first computed with
-        if system is not None and isinstance(error, LayoutError):
+        faults = _faults(kind, fields, conversion)
+    except LayoutError as error:
+        if system is not None:
             raise LayoutError(f"{anchor.label}: {error}") from None
-        return None
+        return NotHosted.of(anchor, kind, str(error).removeprefix(f"{anchor.label}: "))
+    except (ArithmeticError, LookupError, ValueError):  # shapes of no, or too few, dimensions
+        return NotHosted.of(anchor, kind, "its shapes make none.")
+    if faults:
+        return NotHosted.of(anchor, kind, f"{faults}.")
     assumed = fields.get("system") if system is None else None
     notes = [f"{anchor.label}: assumed to be {assumed}'s; --system chooses another"] if assumed else []
     auto_map = {"auto_map": kind.auto_map} if kind.auto_map else {}
@@ -234,6 +260,34 @@ def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork 
     }
     entries = {CONFIG: config, **_processor(anchor, kind, fields)}
     return HostedNetwork(kind, entries, conversion, fields.get("system"), (*notes, *conversion.notes))
+
+
+def _faults(kind: Kind, fields: Fields, conversion: Conversion) -> str:
+    """Say why the tensors of a conversion are not all of the network's, and no others; empty if they are."""
+    shapes = conversion.source.slot_map.shapes
+    given = {slot: shape for slot, shape in shapes.items() if slot not in conversion.left_out}
+    needed = network_slots(kind.model_type, fields)
+    if faults := misfits(needed, given):
+        return faults
+    if more := surplus(needed, given):
+        return f"it lacks {len(more)} of the slots ({some(more)})"
+    return ""
+
+
+def _incomplete(slot_map: SlotMap) -> tuple[Kind, list[str]] | None:
+    """A kind of network of whose further parts a checkpoint has some tensors, though not all, and these tensors.
+
+    Those of a checkpoint of no kind are all in it: single names, such as that of a classifier, are other heads', too.
+    """
+    found = {match.layout.component.name for match in slot_map.matches}
+    unknown = [slot for slot in slot_map.slots if place_of(slot) is None]
+    for kind in (each for each in KINDS if found < set(each.needs)):
+        further = [layout for layout in LAYOUTS if layout.component.name in set(kind.needs) - found]
+        named = [(layout, prefix) for layout in further for prefix in layout.prefixes]
+        parts = [s for s in unknown if any(s.startswith(p) and layout.slots(s.removeprefix(p)) for layout, p in named)]
+        if parts and (len(parts) == len(unknown) or kind_of(slot_map) is not None):
+            return kind, parts
+    return None
 
 
 def _processor(anchor: Checkpoint, kind: Kind, fields: Fields) -> Mapping[str, Mapping[str, Any]]:

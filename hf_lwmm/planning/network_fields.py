@@ -100,7 +100,7 @@ def faster_rcnn_fields(slot_map: SlotMap, classes: Sequence[str]) -> Fields:
 
 
 def _shapes_of(slot_map: SlotMap) -> Mapping[str, Shape]:
-    return _Shapes({slot: atom.shape for slot, atom in slot_map.slots.items()})
+    return _Shapes(slot_map.shapes)
 
 
 def _count(shapes: Mapping[str, Shape], slot: str) -> int:

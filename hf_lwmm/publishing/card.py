@@ -14,7 +14,7 @@ from hf_lwmm.checkpoints.companions import CONFIG
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.hub import Source
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.planning.hosting import HostedNetwork
+from hf_lwmm.planning.hosting import HostedNetwork, NotHosted
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.recipe import Recipe
@@ -46,7 +46,8 @@ _INTENDED = {
 class CardExtras:
     """Files beside the card: scores, pictures of examples, plots of layer weights and scores, code of the anchor.
 
-    `hosted` is what makes the merge a repository that transformers loads, beyond the anchor's files.
+    `hosted` is what makes the merge a repository that transformers loads, beyond the anchor's files, or the reason why
+    it is none.
     """
 
     report: EvaluationReport | None = None
@@ -54,7 +55,7 @@ class CardExtras:
     plot: str = ""
     code: Sequence[str] = ()
     score_plot: str = ""
-    hosted: HostedNetwork | None = None
+    hosted: HostedNetwork | NotHosted | None = None
 
 
 def render_card(
@@ -72,7 +73,8 @@ def render_card(
     Raises:
         CardError: if the metadata is not what the Hub accepts.
     """
-    plan = _described(plan, extras.hosted)
+    hosted = extras.hosted if isinstance(extras.hosted, HostedNetwork) else None
+    plan = _described(plan, hosted)
     anchor, tuning, report = plan.anchor, plan.tuning, extras.report
     picture = next((name for name in (*extras.pictures, extras.score_plot, extras.plot) if name), "")
     images = [each for each in (tuning.images if tuning else None, recipe.bn_images) if each is not None]
@@ -90,6 +92,7 @@ def render_card(
         positions=plan.alignment.positions,
         classes=_classes(anchor),
         unshared=_unshared(plan),
+        notes=extras.hosted.notes if extras.hosted else (),
         method=plan.method,
         layerwise=plan.method.name == Layerwise.name,
         base=_link(plan.base.source) if plan.base else "",
@@ -117,8 +120,15 @@ def render_card(
         recipe=recipe.to_yaml(),
         code=joined(map(code, extras.code)),
         code_source=_link(anchor.source),
-        own_code=joined(map(code, sorted(extras.hosted.code))) if extras.hosted else "",
-        usage=usage(anchor, recipe.output, repo_id, title, processor=extras.hosted is not None),
+        own_code=joined(map(code, sorted(hosted.code))) if hosted else "",
+        usage=usage(
+            anchor,
+            recipe.output,
+            repo_id,
+            title,
+            processor=hosted is not None,
+            as_file=isinstance(extras.hosted, NotHosted),
+        ),
         command=merge_command(recipe),
     )
 

@@ -14,7 +14,13 @@ _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bot
 
 
 def usage(
-    anchor: Checkpoint, weights: Collection[str], repo_id: str | None, folder: str, *, processor: bool = False
+    anchor: Checkpoint,
+    weights: Collection[str],
+    repo_id: str | None,
+    folder: str,
+    *,
+    processor: bool = False,
+    as_file: bool = False,
 ) -> str:
     """Return Python code that loads a merge.
 
@@ -24,6 +30,7 @@ def usage(
         repo_id: the repository of the merge, if it has one.
         folder: the name of its folder otherwise.
         processor: True if the merge has an image processor, whether or not the anchor has one.
+        as_file: True if the tensors make no network that is known here.
     """
     model = repo_id or folder
     standard = not set(PREFERRED).isdisjoint(weights)
@@ -31,7 +38,11 @@ def usage(
         return _with_transformers(anchor, name, model, processor or anchor.processor is not None)
     if standard and is_timm(anchor):
         return _with_timm(f"{'hf-hub' if repo_id else 'local-dir'}:{model}")
-    if anchor.slot_map.backbone and _NETWORKS & {match.layout.component.name for match in anchor.slot_map.matches}:
+    if (
+        not as_file
+        and anchor.slot_map.backbone
+        and _NETWORKS & {match.layout.component.name for match in anchor.slot_map.matches}
+    ):
         says = "  # a network of transformers, its image processor and its classes"
         return f"import hf_lwmm\n\nloaded = hf_lwmm.load({_text(model)}){says}"
     return _as_file(anchor, min(name for name in weights if name.endswith(WEIGHT_SUFFIXES)), repo_id, folder)
