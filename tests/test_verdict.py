@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,15 +14,20 @@ import numpy as np
 import pytest
 from calls import lwmm
 from conftest import Run
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tiny import segformer, tree
 
 import hf_lwmm
+from hf_lwmm.cli.following import following
+from hf_lwmm.cli.predict import predict
+from hf_lwmm.cli.push import push
+from hf_lwmm.cli.sweep import sweep
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.evaluation.report import EvaluationReport, report
+from hf_lwmm.evaluation.report import METRICS, EvaluationReport, report
 from hf_lwmm.evaluation.task_metrics import METRICS
+from hf_lwmm.text import shell_line
 
 
 def scored(**hits: list[int]) -> EvaluationReport:
@@ -184,3 +191,75 @@ def test_a_report_is_a_table_of_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(hf_lwmm.ExtraError, match=r"A data frame needs pandas, .*hf-lwmm\[eval\]"):
         found.to_pandas()
+
+
+@pytest.fixture(scope="module")
+def nameless(world: Path) -> tuple[Path, Path]:
+    """The two models without a configuration, in folders whose names a shell must be told."""
+    found = []
+    for name in ("one", "two"):
+        folder = world / f"{name}'s\nfolder"
+        folder.mkdir()
+        (folder / f"{name}.safetensors").write_bytes((world / name / "model.safetensors").read_bytes())
+        found.append(folder / f"{name}.safetensors")
+    return found[0], found[1]
+
+
+def words_of(command: str) -> list[str]:
+    """The words of a command, as a shell reads it."""
+    shell = shutil.which("bash")
+    assert shell is not None
+    script = f"hf-lwmm() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    return subprocess.run([shell, "-c", script], check=True, stdout=subprocess.PIPE).stdout.decode().split("\0")[:-1]
+
+
+def test_options_that_change_the_answer_go_along_in_the_next_command(
+    world: Path, nameless: tuple[Path, Path], run: Run, without_plots: None
+) -> None:
+    names, data = world / "names.json", world / "data"
+    names.write_text('["road", "sky", "car"]')
+    own, labels = ("--labels", names, "--compute-dtype", "float64"), ["--labels", "road,sky,car"]
+    code, out, err = run("evaluate", *nameless, "--data", data, *own, "--limit", "1")
+    assert code == 0, err
+    words = words_of(last_lines(out)[1])
+    assert words[0] == "predict" and words[1] in map(str, nameless)
+    assert words[2:] == ["PICTURE", "--compute-dtype", "float64", *labels]
+    assert run(*words[:2], data / "images/0.png", *words[3:])[0] == 0
+
+    merged = ("--head", "anchor", "--output", "merged", "--eval-data", data, "--eval-limit", "1")
+    code, out, err = run("merge", *nameless, *own, *merged)
+    assert code == 0, err
+    words = words_of(last_lines(out)[1])
+    assert words[:5] == ["sweep", *map(str, nameless), "--head", "anchor"]  # one image never shows a better merge
+    assert words[5:] == [*labels, "--data", str(data), "--limit", "1", "--compute-dtype", "float64"]
+    code, out, err = run(*words, "--anchors", "first")
+    assert code == 0, err
+    words = words_of(last_lines(out)[1])
+    assert words[0] == "predict" and words[3:] == ["--compute-dtype", "float64", *labels]
+
+
+def test_the_next_command_has_those_of_the_options_that_it_takes() -> None:
+    network = hf_lwmm.NetworkOptions(system="maxsquare", network="own:make", device="cuda")
+    knobs = hf_lwmm.Knobs(branch="teacher", labels=("cityscapes19",), dtype="float16", bn_stats="anchor", share="any")
+    scoring = hf_lwmm.EvaluationSpec(scales=(0.5, 1), edaps_void=True, groups="films", examples=3)
+    given = (hf_lwmm.ImageSource("org/d", ids="gta"), scoring, network, knobs)
+    run_alike = ["--system", "maxsquare", "--network", "own:make", "--device", "cuda"]
+    shared = ["--branch", "teacher", "--labels", "cityscapes19"]
+    words = shlex.split(following(predict, "a", "PICTURE", given=given))
+    assert words == ["hf-lwmm", "predict", "a", "PICTURE", *run_alike, *shared]
+    words = shlex.split(following(sweep, "a", "b", given=given))
+    of_images, scored_so = ["--data", "org/d", "--ids", "gta"], ["--groups", "films", "--scales", "0.5,1.0"]
+    fixed = ["--share", "any", *shared]
+    assert words == ["hf-lwmm", "sweep", "a", "b", *fixed, *of_images, *scored_so, "--edaps-void", *run_alike]
+    assert shlex.split(following(push, "a", "b", given=given)) == ["hf-lwmm", "push", "a", "b"]
+
+
+@given(
+    words=st.lists(
+        st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",))), min_size=1, max_size=4
+    )
+)
+@settings(max_examples=20, deadline=None)
+def test_a_shell_reads_the_words_of_a_command_as_they_are(words: list[str]) -> None:
+    line = shell_line(words)
+    assert line.isprintable() and words_of(f"hf-lwmm {line}") == words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -15,10 +14,11 @@ from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import HfLwmmError, HubError, keeping
 from hf_lwmm.hub import Pushed, PushOptions, Source, parse_hub_ref
 from hf_lwmm.hub.local_folder import file_of, files_of, no_files_of
+from hf_lwmm.options import option_arguments
 from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
 from hf_lwmm.planning.recorded import added_beside
-from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.superseded import superseded
+from hf_lwmm.text import shell_line
 
 
 def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions()) -> Pushed:
@@ -58,7 +58,7 @@ def _check_whole(folder: Path, recipe: Recipe, contents: Mapping[str, tuple[str,
         problem = f"{loaded} would be loaded, which its {FILE_NAME} does not make"
     elif not (problem := added_beside(contents, [loaded] if loaded else [], recipe)):
         return
-    again = shlex.join(["hf-lwmm", "merge", "--recipe", str(folder / FILE_NAME), "--output", "NEW"])
+    again = shell_line(["hf-lwmm", "merge", "--recipe", str(folder / FILE_NAME), "--output", "NEW"])
     raise HubError(f"{folder}: {problem}, so it was not pushed. Make the model again, and push that: {again}")
 
 
@@ -148,4 +148,4 @@ def _command(folder: Path, repo_id: str, options: PushOptions) -> str:
     words = ["hf-lwmm", "push", str(folder), repo_id]
     if not (folder / FILE_NAME).is_file():
         words = ["hf", "upload", repo_id, str(folder), "."]
-    return shlex.join([*words, *option_arguments(replace(options, repo=""))])
+    return shell_line([*words, *option_arguments(replace(options, repo=""))])

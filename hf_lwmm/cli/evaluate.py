@@ -10,8 +10,10 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
+from hf_lwmm.cli.following import following
+from hf_lwmm.cli.predict import predict
+from hf_lwmm.cli.push import push
 from hf_lwmm.cli.terminal import (
-    command_line,
     note,
     notes,
     print_json,
@@ -86,17 +88,18 @@ def evaluate(
         print_table(*found.of_classes())
         say()
         say(f"{found.images_per_second:.2f} images/s")
-        print_verdict(found.verdict, _next(found, models or []))
+        print_verdict(found.verdict, _next(found, models or [], network))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in (*hf_lwmm.save_score_plots(found, folder), *hf_lwmm.save_examples(found, folder)):
             note(f"Drew {path}")
 
 
-def _next(found: hf_lwmm.EvaluationReport, models: list[str]) -> str:
+def _next(found: hf_lwmm.EvaluationReport, models: list[str], network: hf_lwmm.NetworkOptions) -> str:
     """The command that follows from the verdict; empty if none does."""
     if found.verdict is None:
         return ""
     chosen = models[[model.name for model in found.models].index(found.verdict.model)]
     if found.verdict.merged and Path(chosen).is_dir():
-        return command_line("push", chosen, Path(chosen).resolve().name)
-    return command_line("predict", chosen, "PICTURE") if found.metric.task in ("semantic", "panoptic") else ""
+        return following(push, chosen, Path(chosen).resolve().name)
+    segments = found.metric.task in ("semantic", "panoptic")
+    return following(predict, chosen, "PICTURE", given=(network,)) if segments else ""

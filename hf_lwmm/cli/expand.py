@@ -48,7 +48,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class _Parameter:
+class GroupParameter:
     """A parameter of a command that stands for a class of options."""
 
     name: str
@@ -58,14 +58,16 @@ class _Parameter:
     partial: bool
 
     def flat(self, field: str) -> str:
+        """Return the name of a field's parameter among the single options."""
         return f"{self.group.prefix.replace('-', '_')}{field}"
 
     @property
     def declared(self) -> dict[str, Declaration]:
+        """The options that the command has, by field."""
         return {name: own for name, own in declarations(self.cls).items() if name not in self.group.skip}
 
     def value(self, given: dict[str, Any]) -> Any:
-        """The argument that the command gets."""
+        """Return the argument that the command gets."""
         found = {field: given[self.flat(field)] for field in self.declared if given[self.flat(field)] is not None}
         values = {field: _value(self.cls, field, self.declared[field], value) for field, value in found.items()}
         if self.partial:
@@ -84,8 +86,7 @@ class _Parameter:
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command whose parameters are the single options of its groups."""
-    signature = inspect.signature(command, eval_str=True)
-    groups = [found for each in signature.parameters.values() if (found := _group_of(each)) is not None]
+    signature, groups = inspect.signature(command, eval_str=True), groups_of(command)
     named = {group.name: group for group in groups}
     parameters: list[inspect.Parameter] = []
     for each in signature.parameters.values():
@@ -107,7 +108,13 @@ def expanded(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _group_of(parameter: inspect.Parameter) -> _Parameter | None:
+def groups_of(command: Callable[..., None]) -> list[GroupParameter]:
+    """Return the parameters of a command that stand for classes of options."""
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    return [found for each in parameters if (found := _group_of(each)) is not None]
+
+
+def _group_of(parameter: inspect.Parameter) -> GroupParameter | None:
     annotation = parameter.annotation
     if get_origin(annotation) is not Annotated:
         return None
@@ -116,12 +123,12 @@ def _group_of(parameter: inspect.Parameter) -> _Parameter | None:
     if group is None:
         return None
     if group.options is not None:
-        return _Parameter(parameter.name, group.options, group, optional=False, partial=True)
+        return GroupParameter(parameter.name, group.options, group, optional=False, partial=True)
     inner = [each for each in get_args(hint) if each is not type(None)] or [hint]
-    return _Parameter(parameter.name, inner[0], group, optional=len(get_args(hint)) > 1, partial=False)
+    return GroupParameter(parameter.name, inner[0], group, optional=len(get_args(hint)) > 1, partial=False)
 
 
-def _options_of(parameter: _Parameter) -> list[inspect.Parameter]:
+def _options_of(parameter: GroupParameter) -> list[inspect.Parameter]:
     hints, found = get_type_hints(parameter.cls), []
     defaults = {each.name: each.default for each in fields(parameter.cls)}  # type: ignore[arg-type]
     for name, declared in parameter.declared.items():

@@ -12,9 +12,12 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
+from hf_lwmm.cli.following import following
+from hf_lwmm.cli.predict import predict
+from hf_lwmm.cli.push import push as push_command
+from hf_lwmm.cli.sweep import sweep
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import (
-    command_line,
     note,
     notes,
     print_json,
@@ -152,7 +155,7 @@ def merge(
         _print(result)
     print_pushed(result.pushed, quiet=as_json)
     if result.evaluation is not None and not as_json:
-        print_verdict(result.evaluation.verdict, _next(result, sources, eval_images, evaluation))
+        print_verdict(result.evaluation.verdict, _next(result, sources, inputs, evaluation))
 
 
 def _with_recorded_system(
@@ -209,15 +212,21 @@ def _print(result: hf_lwmm.MergeResult) -> None:
 def _next(
     result: hf_lwmm.MergeResult,
     models: Sequence[str],
-    images: hf_lwmm.ImageSource | None,
+    inputs: hf_lwmm.MergeInputs,
     evaluation: hf_lwmm.EvaluationSpec,
 ) -> str:
     """The command that follows from the verdict: the other merges if the merge is not to be used."""
     assert result.evaluation is not None
+    assert inputs.eval_images is not None
     verdict, segments = result.evaluation.verdict, result.evaluation.metric.task in ("semantic", "panoptic")
-    if verdict is not None and not verdict.merged and images is not None and len(models) > 1:
-        return hf_lwmm.sweep_command(models, images, evaluation)
+    knobs = result.recipe.knobs
+    if verdict is not None and not verdict.merged and len(models) > 1:
+        return following(sweep, *models, given=(inputs.eval_images, evaluation, inputs.network, knobs))
     if result.folder is not None and result.pushed is None:
-        return command_line("push", result.folder, result.folder.resolve().name)
+        return following(push_command, result.folder, result.folder.resolve().name)
+    if not segments:
+        return ""
+    if any(name.endswith(".safetensors") for name in result.recipe.output):  # which have no other branch
+        knobs = replace(knobs, branch=hf_lwmm.Knobs().branch)
     where = result.folder or (result.pushed.repo_id if result.pushed else "")
-    return command_line("predict", where, "PICTURE") if segments else ""
+    return following(predict, where, "PICTURE", given=(inputs.network, knobs))

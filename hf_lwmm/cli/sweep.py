@@ -10,8 +10,9 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
+from hf_lwmm.cli.following import following
+from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.terminal import (
-    command_line,
     note,
     notes,
     print_json,
@@ -51,7 +52,7 @@ def sweep(
     ],
     evaluation: Annotated[
         hf_lwmm.EvaluationSpec,
-        Group("Evaluation", usual=("protocol",), skip=("ensemble", "edaps_void", "examples")),
+        Group("Evaluation", usual=("protocol",), skip=("ensemble", "examples")),
     ],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
     run: Annotated[hf_lwmm.SweepRun, Group("Method", usual=("search", "confirm"))],
@@ -118,7 +119,7 @@ def sweep(
         print_json(found.to_dict())
     else:
         _print(found)
-        print_verdict(found.verdict, _next(found, models or [], inputs))
+        print_verdict(found.verdict, _next(found, models or [], inputs, network, knobs))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in hf_lwmm.save_sweep_plots(found.records(), folder, found.metric):
             note(f"Drew {path}")
@@ -137,14 +138,20 @@ def _print(found: hf_lwmm.SweepReport) -> None:
     say(f"Written to {found.output}")
 
 
-def _next(found: hf_lwmm.SweepReport, models: list[str], inputs: hf_lwmm.MergeInputs) -> str:
+def _next(
+    found: hf_lwmm.SweepReport,
+    models: list[str],
+    inputs: hf_lwmm.MergeInputs,
+    network: hf_lwmm.NetworkOptions,
+    fixed: hf_lwmm.Knobs,
+) -> str:
     """The command that follows from the verdict; empty if none does."""
     if found.chosen is None:
         return ""
     chosen = found.chosen.candidate
     if chosen.knobs is None:
         segments = found.task in ("semantic", "panoptic")
-        return command_line("predict", models[chosen.anchor], "PICTURE") if segments else ""
+        return following(predict, models[chosen.anchor], "PICTURE", given=(network, fixed)) if segments else ""
     method, measurements = chosen.knobs.method, inputs.measurements
     recipe = hf_lwmm.Recipe(
         tuple(models[index] for index in chosen.models),
@@ -152,5 +159,6 @@ def _next(found: hf_lwmm.SweepReport, models: list[str], inputs: hf_lwmm.MergeIn
         chosen.knobs,
         base=str(inputs.base) if inputs.base and "base" in method.needs else None,
         measurements=tuple(str(measurements[index]) for index in chosen.models) if method.measured else (),
+        system=network.system,
     )
     return hf_lwmm.merge_command(recipe)

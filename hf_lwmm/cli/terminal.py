@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -76,11 +75,6 @@ def print_verdict(verdict: hf_lwmm.Verdict | None, command: str = "") -> None:
     console().print(_line(verdict.sentence), style="bold", soft_wrap=True)
     if command:
         say(f"  {command}")
-
-
-def command_line(*arguments: object) -> str:
-    """Return a command as a shell takes it."""
-    return shlex.join(["hf-lwmm", *map(str, arguments)])
 
 
 def print_pushed(pushed: hf_lwmm.Pushed | None, *, quiet: bool = False) -> None:

@@ -10,6 +10,7 @@ derives from `Options` and whose fields are made with `option`:
 
 from __future__ import annotations
 
+from hf_lwmm.options.arguments import argument, option_arguments
 from hf_lwmm.options.declaration import Declaration, declarations, option, option_name
 from hf_lwmm.options.names import check_names, did_you_mean, naming_with_prefix, with_prefix
 from hf_lwmm.options.options import Options
@@ -18,11 +19,13 @@ from hf_lwmm.options.values import parse_size, parsed
 __all__ = [
     "Declaration",
     "Options",
+    "argument",
     "check_names",
     "declarations",
     "did_you_mean",
     "naming_with_prefix",
     "option",
+    "option_arguments",
     "option_name",
     "parse_size",
     "parsed",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
 from hf_lwmm.hub import Source, model_page, parse_hub_ref
+from hf_lwmm.options import option_arguments
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.publishing.command import option_arguments
 from hf_lwmm.publishing.licences import Licence
 from hf_lwmm.publishing.lineage import Lineage
 from hf_lwmm.publishing.rendering import render
 from hf_lwmm.publishing.tasks import TASKS
 from hf_lwmm.publishing.usage import auto_class_usage
-from hf_lwmm.text import Markdown, code, joined, link
+from hf_lwmm.text import Markdown, code, joined, link, shell_line
 
 if TYPE_CHECKING:
     from hf_lwmm.networks.loading import LoadedModel
@@ -99,4 +98,4 @@ def convert_command(source: str, network: NetworkOptions) -> str:
     """Return the command line that converts `source` with these options."""
     # Device and type leave no trace in what is written.
     stated = NetworkOptions(system=network.system, labels=network.labels, branch=network.branch)
-    return shlex.join(["hf-lwmm", "convert", source, *option_arguments(stated)])
+    return shell_line(["hf-lwmm", "convert", source, *option_arguments(stated)])

@@ -4,6 +4,7 @@ from hf_lwmm.text.branches import clashing, is_branch_name
 from hf_lwmm.text.markdown import Markdown, as_markdown, code, fenced, joined, link, plain, table, target
 from hf_lwmm.text.numbers import near_one
 from hf_lwmm.text.printable import first_few, one_line, printable
+from hf_lwmm.text.shell import shell_line
 
 __all__ = [
     "Markdown",
@@ -19,6 +20,7 @@ __all__ = [
     "one_line",
     "plain",
     "printable",
+    "shell_line",
     "table",
     "target",
 ]

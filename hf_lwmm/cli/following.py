@@ -1,0 +1,23 @@
+"""Spell the command that follows from the answer of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hf_lwmm.cli.expand import groups_of
+from hf_lwmm.options import Options, declarations, option_arguments
+from hf_lwmm.text import shell_line
+
+
+def following(command: Callable[..., None], *arguments: object, given: tuple[Options, ...] = ()) -> str:
+    """Return a line that runs a command with those of the given options that it has, too.
+
+    An option is the same where both classes have it from one declaration, whatever prefix the other command gave it.
+    """
+    words = ["hf-lwmm", command.__name__, *map(str, arguments)]
+    for group in groups_of(command):
+        for options in given:
+            declared = declarations(type(options))
+            shared = {name for name, own in group.declared.items() if declared.get(name) is own}
+            words += option_arguments(options, group.group.prefix, shared)
+    return shell_line(words)
