@@ -25,7 +25,7 @@ from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push
 from hf_lwmm.cli.sweep import sweep
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.evaluation.report import METRICS, EvaluationReport, report
+from hf_lwmm.evaluation.report import EvaluationReport, report
 from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.text import shell_line
 
