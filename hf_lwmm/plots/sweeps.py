@@ -117,15 +117,13 @@ def plot_subsets(rows: Sequence[Row], path: Place, metric: str = "mIoU") -> None
 
 
 def _points_by_method(columns: Sequence[Sequence[Row]]) -> dict[str, list[tuple[float, Row]]]:
-    """The rows of each method with their places; those of one column, and of one method in it, stand a little apart."""
+    """The rows of each method with their places; the methods of one column stand a little apart."""
     points: dict[str, list[tuple[float, Row]]] = {_method(row): [] for column in columns for row in column}
     for x, column in enumerate(columns):
         beside = list(dict.fromkeys(map(_method, column)))
-        step = min(0.7 / len(beside), 0.2)
-        for place, method in enumerate(beside):
-            alike = [row for row in column if _method(row) == method]
-            middle, apart = x + (place - (len(beside) - 1) / 2) * step, 0.7 * step / len(alike)
-            points[method] += [(middle + (i - (len(alike) - 1) / 2) * apart, row) for i, row in enumerate(alike)]
+        for row in column:
+            shift = (beside.index(_method(row)) - (len(beside) - 1) / 2) * min(0.7 / len(beside), 0.2)
+            points[_method(row)].append((x + shift, row))
     return points
 
 
