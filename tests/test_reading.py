@@ -41,12 +41,12 @@ class Counting:
 
     def _read(self, index: int) -> Sample:
         thread = threading.current_thread()
-        if thread is not threading.main_thread():  # which looks at the first label for the numbering of ids
+        if thread is not threading.main_thread():  # which looks at some labels for the numbering of ids
             with self._lock:
                 self.read.append(index)
                 self.threads.add(thread.name)
-        if index == self._broken:
-            raise DatasetError(f"{index}.png: cannot be decoded")
+            if index == self._broken:
+                raise DatasetError(f"{index}.png: cannot be decoded")
         return self._images.read(index)
 
 

@@ -169,6 +169,7 @@ def test_recipes_delete_nothing_but_copies_and_weights(api: HfApi, repo: str, tm
     recipe = (first / "hf_lwmm.yaml").read_text()
     listed = recipe.replace("beside:\n", f"beside:\n  LICENSE: {hashlib.sha256(b'mine').hexdigest()}\n")
     (first / "hf_lwmm.yaml").write_text(listed)
+    (first / "LICENSE").write_bytes(b"mine")
     put(api, repo, {"LICENSE": b"mine"})
     pushed(first, repo)
     pushed(folder(tmp_path / "2", SECOND), repo)

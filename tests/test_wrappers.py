@@ -281,9 +281,10 @@ def test_wrapped_files_merge_as_plain_ones_do(
     other = under("", state, 0.5)
     wrapped, bare = save(under(prefix, other), tmp_path / "wrapped"), save(other, tmp_path / "bare")
     for models in ([wrapped, plain], [plain, wrapped]):
-        result = merge(models, output=tmp_path / "a", overwrite=True)
+        names: dict[str, Any] = {"format": "safetensors", "overwrite": True}  # those in the anchor's file
+        result = merge(models, output=tmp_path / "a", **names)
         assert result.plan.alignment.shared_parameters == result.plan.alignment.anchor_parameters - 1
-        merge([bare if model == wrapped else model for model in models], output=tmp_path / "b", overwrite=True)
+        merge([bare if model == wrapped else model for model in models], output=tmp_path / "b", **names)
         first, second = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
         put_back = prefix if models[0] == wrapped else ""
         assert raw(first) == raw(under(put_back, second))
