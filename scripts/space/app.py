@@ -22,9 +22,7 @@ import gradio as gr
 from PIL import Image
 
 import hf_lwmm
-from hf_lwmm import Knobs, Layerwise
-from hf_lwmm.demo import MODELS
-from hf_lwmm.demo.streets import CLASSES, render
+from hf_lwmm import Knobs, Layerwise, demo
 
 Pair = tuple[Image.Image, Image.Image]
 Table = dict[str, list[Any]]
@@ -81,7 +79,7 @@ def build() -> gr.Blocks:
             try_it.click(merge_and_try, [*choice, picture], [by_anchor, by_other, legend], api_name="try")
         with gr.Tab("Scores"):
             gr.Markdown(
-                f"{2 * FRAMES} rendered streets in the evening and in fog, with labels: {', '.join(CLASSES)}. "
+                f"{2 * FRAMES} rendered streets in the evening and in fog, with labels: {', '.join(demo.CLASSES)}. "
                 "Models of other classes cannot be scored on them."
             )
             measure = gr.Button("Merge and score", variant="primary", elem_id="score")
@@ -108,10 +106,10 @@ def _streets(*styles: str, frames: int) -> Path:
         (folder / name).mkdir(parents=True)
     for style in styles:
         for number in range(frames):
-            scene = render(style, number)
+            scene = demo.render(style, number)
             Image.fromarray(scene.image).save(folder / "images" / f"{style}-{number}.png")
             Image.fromarray(scene.labels).save(folder / "labels" / f"{style}-{number}.png")
-    (folder / "id2label.json").write_text(json.dumps(dict(enumerate(CLASSES))), encoding="utf-8")
+    (folder / "id2label.json").write_text(json.dumps(dict(enumerate(demo.CLASSES))), encoding="utf-8")
     return folder
 
 
@@ -257,7 +255,7 @@ def _chosen(first: str, second: str, anchor: str) -> tuple[list[str], int]:
 
 def _model(text: str, what: str) -> str:
     """Return a model on the Hub, or one that comes with hf-lwmm."""
-    known = {folder.name: str(folder) for folder in MODELS.iterdir()}
+    known = {folder.name: str(folder) for folder in demo.MODELS.iterdir()}
     return known.get(text) or _repository(text, what)
 
 
