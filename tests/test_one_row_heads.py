@@ -145,10 +145,15 @@ def test_the_example_on_the_card_finds_what_the_sigmoid_does(
 ) -> None:
     """The pipeline of transformers would find the class everywhere, whether the anchor has a config.json or not."""
     monkeypatch.chdir(tmp_path)
-    files = [*cracks] if configured else [folder / "model.safetensors" for folder in cracks]
-    for number, folder in enumerate(cracks if configured else ()):
-        files[number] = Path(shutil.copytree(folder, f"{number}"))
-        SegformerImageProcessor(do_resize=False).save_pretrained(files[number])
+    files = []
+    for number, folder in enumerate(cracks):
+        files.append(tmp_path / f"{number}")
+        if configured:
+            shutil.copytree(folder, files[-1])
+            SegformerImageProcessor(do_resize=False).save_pretrained(files[-1])
+        else:
+            files[-1].mkdir()
+            shutil.copy(folder / "model.safetensors", files[-1])
     done = merge(files, output="out", method="isotropic")
     (example,) = re.findall("```python\n(.*?)\n```", done.card, re.DOTALL)
     image = scene(0)[0]
