@@ -70,3 +70,21 @@ def test_a_network_that_lacks_something_keeps_its_names_and_says_so(
     assert load_file("out/model.safetensors").keys() == torch.load(files[0])["state_dict"].keys()
     card = Path("out", "README.md").read_text().replace("\\", "")
     assert why in card and "load_file(" in card and "library_name: transformers" not in card
+
+
+def test_a_card_counts_what_was_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    more = {"decode_head.extra.weight": torch.ones(3, 3), "neck.weight": torch.ones(4, 4)}
+    usual = models("segformer", dict, tmp_path)
+    extra = models("segformer", lambda state: {**state, **more}, tmp_path / "more")
+    cards = []
+    for files, output in ((usual, "usual"), (extra, "extra")):
+        code, _, err = run("merge", *files, "--output", output)
+        assert code == 0, err
+        cards.append(Path(output, "README.md").read_text())
+    counted = [[line for line in card.splitlines() if "weights" in line and line[-1] in ").,"] for card in cards]
+    assert counted[0] == counted[1] and any("depth positions" in line for line in counted[1])
+    note = "- Left out 2 tensors that are not the network's (decode_head.extra.weight, ...)."
+    assert note in cards[1].replace("\\", "") and "Left out" not in cards[0]
+    written = load_file("extra/model.safetensors")
+    assert f"of the anchor's {sum(tensor.numel() for tensor in written.values()):,} weights" in cards[1]

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from manifests import NAMES, slot_map
 from small_networks import LABELS, MIT
 
+from hf_lwmm.checkpoints.checkpoint import classifier_rows
+from hf_lwmm.checkpoints.companions import placeholders
+from hf_lwmm.labels import label_sets
+from hf_lwmm.layouts import place_of
 from hf_lwmm.networks.families import FAMILIES
 from hf_lwmm.networks.module_slots import slots_of
-from hf_lwmm.planning.hosting import KINDS
+from hf_lwmm.planning.hosting import KINDS, kind_of
 from hf_lwmm.planning.network_fields import SYSTEM_FIELDS
 from hf_lwmm.planning.network_slots import is_counter, misfits, network_slots, surplus
 
@@ -74,3 +79,17 @@ def test_what_is_missing_misshapen_or_too_much_is_named() -> None:
     assert "1 slots are missing (deeplab.branch0.bias)" in misfits(
         needed, {slot: shape for slot, shape in needed.items() if slot != bias}
     )
+
+
+@pytest.mark.parametrize("system", [system for system in NAMES if kind_of(slot_map(system)) is not None])
+def test_checkpoints_of_the_original_code_have_the_slots_of_their_networks(system: str) -> None:
+    slots = slot_map(system)
+    kind, rows = kind_of(slots), classifier_rows(slots) or 0
+    assert kind is not None
+    city = label_sets()["cityscapes19"].classes
+    fields = kind.fields(slots, city if rows == len(city) else placeholders(rows), None)
+    places = {slot: place_of(slot) for slot in slots.shapes}
+    used = {slot: each[0].name for slot, each in places.items() if each and "unused" not in each[1].flags}
+    given = {slot: shape for slot, shape in slots.shapes.items() if used.get(slot) in kind.layouts}
+    needed = network_slots(kind.model_type, fields)
+    assert misfits(needed, given) == "" and surplus(needed, given) == []

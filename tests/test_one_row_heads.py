@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from calls import lwmm, merge, plan
 from PIL import Image
 from tiny import scene, segformer, tree
 from torch import nn
+from transformers import SegformerImageProcessor
 
 import hf_lwmm
 from hf_lwmm.evaluation.inference import segment
@@ -133,3 +137,31 @@ def test_layer_weights_are_tuned_on_both_classes(cracks: list[Path], data: Path,
     assert done.plan.tuning is not None
     weights = np.asarray(done.plan.tuning.weights)
     assert np.isfinite(weights).all() and np.ptp(weights[:, 1]) > 0  # the entropy of one row would be 0 for any weights
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_the_example_on_the_card_finds_what_the_sigmoid_does(
+    configured: bool, cracks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline of transformers would find the class everywhere, whether the anchor has a config.json or not."""
+    monkeypatch.chdir(tmp_path)
+    files = []
+    for number, folder in enumerate(cracks):
+        files.append(tmp_path / f"{number}")
+        if configured:
+            shutil.copytree(folder, files[-1])
+            SegformerImageProcessor(do_resize=False).save_pretrained(files[-1])
+        else:
+            files[-1].mkdir()
+            shutil.copy(folder / "model.safetensors", files[-1])
+    done = merge(files, output="out", method="isotropic")
+    (example,) = re.findall("```python\n(.*?)\n```", done.card, re.DOTALL)
+    image = scene(0)[0]
+    image.save("street.jpg")
+    found: dict[str, Any] = {}
+    exec(compile(example, "example", "exec"), found)
+    loaded = hf_lwmm.load("out")
+    pixels = loaded.image_processor(Image.open("street.jpg"), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        logits = with_background(loaded.model(pixels).logits)[0]
+    assert torch.equal(found["mask"], logits.argmax(0) == 1) and 0 < found["mask"].sum() < found["mask"].numel()

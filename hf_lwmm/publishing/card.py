@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -134,12 +135,24 @@ def render_card(
 
 
 def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
-    """The plan with the configuration that was written in place of the anchor's."""
+    """The plan with the configuration that was written in place of the anchor's, and without what was left out."""
     if hosted is None:
         return plan
-    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries[CONFIG]})
-    chosen = plan.alignment.anchor
-    return replace(plan, checkpoints=(*plan.checkpoints[:chosen], anchor, *plan.checkpoints[chosen + 1 :]))
+    left = hosted.conversion.left_out if hosted.conversion is not None else frozenset[str]()
+    written = {atom.tensor for slot, atom in plan.anchor.slot_map.slots.items() if slot not in left}
+    tensors = {name: info for name, info in plan.anchor.tensors.items() if name in written}
+    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries[CONFIG]}, tensors=tensors)
+    chosen, shared = plan.alignment.anchor, [each for each in plan.alignment.shared if each.slot not in left]
+    alignment = replace(
+        plan.alignment,
+        positions=len({each.position for each in shared}),
+        shared=tuple(shared),
+        unshared=tuple(each for each in plan.alignment.unshared if each.slot not in left),
+        shared_parameters=sum(math.prod(each.shape) for each in shared),
+        anchor_parameters=sum(info.count for info in tensors.values()),
+    )
+    checkpoints = (*plan.checkpoints[:chosen], anchor, *plan.checkpoints[chosen + 1 :])
+    return replace(plan, checkpoints=checkpoints, alignment=alignment)
 
 
 def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, object]]:

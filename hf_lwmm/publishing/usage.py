@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
-from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
+from hf_lwmm.checkpoints.companions import class_count
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.publishing.tasks import Task, class_name, is_timm, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
+
+# A pipeline takes the largest row of each pixel, which of one row is the same everywhere.
+_THRESHOLD = """
+picture = image_processor(Image.open("street.jpg").convert("RGB"), return_tensors="pt")
+mask = model(**picture).logits[0, 0] > 0  # the head has one row: its class is where the sigmoid is above 1/2"""
 
 
 def usage(
@@ -65,17 +71,32 @@ def _is_known(anchor: Checkpoint) -> bool:
 
 def _with_transformers(anchor: Checkpoint, name: str, model: str, processor: bool) -> str:
     task = task_of(anchor)
+    one_row = task is not None and task.name == "semantic" and _rows(anchor) == 1
     if "auto_map" in anchor.config:
-        return auto_class_usage(_mapped(anchor.config["auto_map"], task), model, own_code=True, processor=processor)
+        auto_class = _mapped(anchor.config["auto_map"], task)
+        code = auto_class_usage(auto_class, model, own_code=True, processor=processor)
+        return _thresholded(code) if one_row and processor else code
     if task is None or name.endswith("Backbone"):
         return auto_class_usage(name, model, processor=processor)
     if not processor:
         return auto_class_usage(task.auto_class, model, processor=False)
+    if one_row:
+        return _thresholded(auto_class_usage(task.auto_class, model))
     do, found, picture = task.use
     return (
         f"from transformers import pipeline\n\n{do} = pipeline({_text(task.pipeline_tag)}, model={_text(model)})\n"
         f'{found} = {do}("{picture}")'
     )
+
+
+def _thresholded(code: str) -> str:
+    """Code that loads a network, and uses a head of one row."""
+    return f"from PIL import Image\n{code}\n{_THRESHOLD}"
+
+
+def _rows(anchor: Checkpoint) -> int | None:
+    """The number of rows of a classifier, by its tensors or else by the configuration."""
+    return classifier_rows(anchor.slot_map) or class_count(anchor.config)
 
 
 def _mapped(auto_map: object, task: Task | None) -> str:
