@@ -43,6 +43,7 @@ def test_odd_names_are_names(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "fault"), [
+    ('" "\n', "has a line without a name"),
     ("1\troad\n2\tsky\n3\tcar\n", "numbers its classes from 1"),
     ("0 road\n2 sky\n", "do not count 0, 1, 2"),
     ("id name\n0 road\n1 sky\n", "most of its lines have a number"),

@@ -43,6 +43,8 @@ def classes_in(text: str, where: str) -> tuple[str, ...]:
         raise PlanError(f"{where} {mistake}")
     stripped = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     lines = _without_marks(stripped[1:] if stripped[:1] == ["---"] else stripped)
+    if not all(lines):
+        raise PlanError(f"{where}: has a line without a name. {REMEDY}")
     try:
         if text.lstrip().startswith(("[", "{")):
             return _names(parse_json(text, where), where)
