@@ -40,7 +40,11 @@ def label_notes(
     rows = [slot for slot in ours.slot_map.slots if is_classifier(ours, slot)]
     some_are_named = any(checkpoint.classes for checkpoint in checkpoints)
     for model, theirs in enumerate(checkpoints):
-        if some_are_named and not theirs.classes and any(model in members.get(slot, ()) for slot in rows if place_of(slot)):
+        if (
+            some_are_named
+            and not theirs.classes
+            and any(model in members.get(slot, ()) for slot in rows if place_of(slot))
+        ):
             yield f"{theirs.label} does not name its classes; they were taken to be those of the others."
         both = head == "by-label" and model != anchor and any(slot in theirs.slot_map.slots for slot in rows)
         if both and ours.classes and theirs.classes and max(matching_rows(ours.classes, theirs.classes)) < 0:
