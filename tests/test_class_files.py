@@ -20,6 +20,7 @@ from hf_lwmm.labels import read_label_set
     '0: "road"\n1: "sky"\n2: "car"\n', "0: 'road'  # grey\n1: sky\n2: car\n", "'road'\n'sky'\n'car'\n",
     '"road"\n"sky"\n"car"\n', "0. road\n1. sky\n2. car\n", "0) road\n1) sky\n2) car\n",
     "0 - road\n1 - sky\n2 - car\n", "* road\n* sky\n* car\n", "  # of streets\nroad\nsky\ncar\n",
+    "0-road\n1-sky\n2-car\n", "0_road\n1_sky\n2_car\n",
     "- 'road'  # grey\n- sky\n- car\n", "0 'road'\n1 'sky'\n2 'car'\n",
 ])  # fmt: skip
 def test_ordinary_forms_of_classes_are_read(text: str, tmp_path: Path) -> None:
@@ -35,6 +36,7 @@ def test_ordinary_forms_of_classes_are_read(text: str, tmp_path: Path) -> None:
         "3d model\n7 up\nsky (front)\nroad's\n",
         "traffic light (red)\nbuilding - wall\nA/C\nC#\nclass 2\n",
         "name tag\nlabel printer\n",
+        "2-wheeler\n3-wheeler\n",
     ],
 )
 def test_odd_names_are_names(text: str, tmp_path: Path) -> None:
@@ -52,6 +54,16 @@ def test_odd_names_are_names(text: str, tmp_path: Path) -> None:
     ("road, sky, car\n", "a table of columns with commas"),
     ("road 0\nsky 1\n", "a number behind each name"),
     ("road 128 64 128\nsky 1 2 3\n", "a table of colours"),
+    ("0 road 128 64 128\n1 sky 1 2 3\n", "a table of colours .'0 road 128 64 128'"),
+    ("0 128 64 128 road\n1 1 2 3 sky\n", "a table of colours"),
+    ("0: road (128, 64, 128)\n1: sky (1, 2, 3)\n", "a table of colours"),
+    ("0,road,128\n1,sky,64\n", "a table of columns with commas between .'0,road,128'"),
+    ("0 road\tflat\n1 sky\tvoid\n", "a table of columns with tabs"),
+    ("0 road 7\n1 sky 8\n", "a number behind each name"),
+    ("0 road\n1\n", "an id before a name in some lines .'0 road'., and not in others"),
+    ("- road\n-sky\n", "bullets without a space behind, or of several kinds .'- road'"),
+    ("-road\nsky\n", "a bullet or quotes in some lines"),
+    ("1-road\n2-sky\n", "numbers its classes from 1"),
     ("road: 0\nsky: 1\n", "'road' is no id"),
     ("CLASSES = ['road', 'sky']\n", "made for a program"),
     ("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n", "is a Git LFS pointer"),

@@ -125,6 +125,13 @@ def test_the_head_decides_how_many_classes_there_are(misfit: Path, tmp_path: Pat
     )
 
 
+def test_an_id_that_is_named_twice_is_refused(misfit: Path, tmp_path: Path) -> None:
+    described(misfit, id2label={"0": "road", "00": "wall", "1": "sky", "2": "car"})
+    said = r"misfit, config\.json, id2label: has the id 0 twice, as '0' and '00'\. Keep the right one"
+    with pytest.raises(hf_lwmm.HfLwmmError, match=said):
+        hf_lwmm.evaluate([misfit], tree(tmp_path / "data", 1))
+
+
 def test_no_note_speaks_of_the_classes_of_others_where_no_model_names_any(tmp_path: Path) -> None:
     models = [described(segformer(tmp_path / name, seed), id2label={}) for seed, name in enumerate("ab")]
     done = lwmm("merge", *models, "--output", tmp_path / "merged")

@@ -230,6 +230,7 @@ def test_a_damaged_record_of_the_measured_model_counts_as_none(models: list[Path
         (b'{"id2label": {"x": "a"}}', "'x' is no id"),
         (b'{"id2label": {"0": ["a"]}}', r"the name of the id 0 is \['a'\]"),
         (b'{"0": "a", "0": "b"}', "occurs twice"),
+        (b'{"0": "a", "00": "b"}', "has the id 0 twice, as '0' and '00'"),
         (b"[" * 5000, "more than 100 levels"),
         (b"[a\nb", "is not valid JSON"),
         (b"- a\n- [b]", "must hold names and values"),

@@ -142,3 +142,14 @@ def test_a_merge_of_local_models_is_reproduced_with_them_named(run: Run, folders
     write(moved / "model.safetensors", tiny(4))
     code, _, err = run("reproduce", "out", "--models", moved, "--models", folders[1])
     assert code == 1 and "best was a local file" in err
+
+
+def test_local_models_of_the_same_content_are_named_once_or_each(run: Run, tmp_path: Path) -> None:
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    for file in files:
+        write(file, tiny(1))
+    code, _, err = run("merge", *files, "--output", "out")
+    assert code == 0, err
+    for given in (files, files[:1]):
+        code, out, err = run("reproduce", "out", *(part for path in given for part in ("--models", path)))
+        assert code == 0 and "the bytes agree" in out, err

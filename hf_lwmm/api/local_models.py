@@ -12,7 +12,7 @@ from hf_lwmm.planning.recipe import Recipe
 
 
 def local_models(recipe: Recipe, given: Sequence[ModelRef], label: str) -> Mapping[str, ModelRef]:
-    """Return where each local model of a recipe is, by its name there.
+    """Return where each local model of a recipe is, by its name there; one file may be several models.
 
     Args:
         recipe: a recipe with hashes.
@@ -34,7 +34,7 @@ def local_models(recipe: Recipe, given: Sequence[ModelRef], label: str) -> Mappi
             f"{label}: cannot be made again from here: {', '.join(missing)} was a local file. If you have it, name it: "
             "--models PATH, once for each; it is known by its SHA-256."
         )
-    if others := [ref for ref in given if ref not in found.values()]:
+    if others := [ref for ref, content in contents.items() if content not in wanted.values()]:
         raise PlanError(f"{label}: {others[0].shown} is none of its models: no local one has this SHA-256.")
     return found
 

@@ -15,7 +15,7 @@ from hf_lwmm import hub
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import ForeignDocumentError, as_mapping, is_texts, read_json, shortened
 from hf_lwmm.hub import Source
-from hf_lwmm.labels import class_names, normalise
+from hf_lwmm.labels import check_ids_once, class_names, normalise
 
 CONFIG = "config.json"
 # transformers 5 nests the settings in the first file; where it has none, they are in the second.
@@ -107,7 +107,7 @@ def read_config(source: Source, folder: str) -> ModelConfig:
     """Return the config.json beside the weights, empty if there is none.
 
     Raises:
-        DocumentError: if it is no JSON object.
+        DocumentError: if it is no JSON object, or names an id twice.
     """
     path = companion(source, folder, CONFIG)
     if path is None:
@@ -182,6 +182,8 @@ def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | Non
     """The names in `id2label`, which is taken out of the content if it is of no use, and notes."""
     if not content.get("id2label"):
         return None, ()
+    if isinstance(content["id2label"], Mapping):
+        check_ids_once(content["id2label"], f"{where}, id2label")
     try:
         names = class_names(as_mapping(content["id2label"], f"{where}, id2label"), f"{where}, id2label")
     except DocumentError as error:

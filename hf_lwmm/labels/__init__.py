@@ -1,7 +1,7 @@
 """Class names and label sets: the meaning of a classifier's rows, and of the ids in label files."""
 
 from hf_lwmm.labels.ids import BINARY, FROM_ONE, FROM_ZERO, NUMBERINGS, LabelIds, raw_label_set, without_ignored
-from hf_lwmm.labels.named_ids import class_names, named_ids
+from hf_lwmm.labels.named_ids import check_ids_once, class_names, named_ids
 from hf_lwmm.labels.sets import (
     IGNORE,
     Colour,
@@ -29,6 +29,7 @@ __all__ = [
     "Colour",
     "LabelIds",
     "LabelSet",
+    "check_ids_once",
     "check_label_set",
     "class_names",
     "coloured_schemes",

@@ -15,15 +15,18 @@ REMEDY = "Write one class a line, or give a config.json with id2label."
 
 _UNDER = ("id2label", "names")  # where a config.json and the data.yaml of Ultralytics have them
 _NUMBERED = re.compile(r"(\d+)(?:\s+-\s+|\s+|\s*[,;:=|.)]\s*)(\S.*)")
+_HYPHENATED = re.compile(r"(\d+)[-_](\S.*)")  # an id and a name if the ids count, and else a name, such as 2-wheeler
 _IN_YAML = re.compile(r"\d+\s*:\s.*")
 _MARKED = re.compile(r"['\"]|\s#")  # what YAML takes for more than a part of a name
 _MARKS = (re.compile(r"[*+\u2022]\s+(\S.*)"), re.compile(r"'([^']+)'"), re.compile(r'"([^"]+)"'))
+_BULLET = re.compile(r"[-\u2013\u2014\u2022*+].*")
 _COMMENT = re.compile(r"(//|/\*|--|%|;).*|.*\s(#|//).*")
 _HEADING = re.compile(
     r"((id|index|no)\W+)?((class|label|category|object)[ _-]?)?(names?|class(es)?|labels?|categor(y|ies))", re.I
 )
 _NUMBER_LAST = re.compile(r"(\S.*?)(?:\s+|\s*[,;:=|]\s*)(\d+)")
-_COLOURED = re.compile(r".*\d+[\s,;]+\d+[\s,;]+\d+")
+_COLOURED = re.compile(r"\d+[\s,;]+\d+[\s,;]+\d+")
+_COLUMNS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
 _ENTRY = re.compile(r"[^:]*:(\s.*)?")
 _CODE = re.compile(r"[\[\]{}<>\"=]")
 
@@ -50,16 +53,16 @@ def classes_in(text: str, where: str) -> tuple[str, ...]:
             return _names(parse_json(text, where), where)
         if lines and all(map(_IN_YAML.fullmatch, lines)) and any(map(_MARKED.search, lines)):
             return _names(parse_yaml(text, where), where)
-        numbered = [found for line in lines if (found := _NUMBERED.fullmatch(line))]
+        numbered = _hyphenated(lines) or [found for line in lines if (found := _NUMBERED.fullmatch(line))]
         if lines and len(numbered) == len(lines):
-            if commented := _commented(lines):
-                raise PlanError(f"{where}: {commented}. {REMEDY}")
+            if odd := _commented(lines) or _behind_ids(numbered):
+                raise PlanError(f"{where}: {odd}. {REMEDY}")
             return _in_turn([(int(found[1]), _unquoted(found[2])) for found in numbered], where)
         if (lines and all(line.startswith("- ") for line in lines)) or any(map(_ENTRY.fullmatch, lines)):
             return _names(parse_yaml(text, where), where)
     except DocumentError as error:
         raise PlanError(f"{error} {REMEDY}") from None
-    if form := _foreign_form(lines, len(numbered)):
+    if form := _foreign_form(lines, numbered):
         raise PlanError(f"{where}: {form}, not of one class a line. {REMEDY}")
     if odd := _heading(lines) or _commented(lines) or _marked(lines):
         raise PlanError(f"{where}: {odd}. {REMEDY}")
@@ -87,8 +90,19 @@ def _commented(lines: Sequence[str]) -> str | None:
 
 
 def _marked(lines: Sequence[str]) -> str | None:
-    found = next((line for line in lines if any(mark.fullmatch(line) for mark in _MARKS)), None)
+    marks = (*_MARKS, _BULLET)
+    found = next((line for line in lines if any(mark.fullmatch(line) for mark in marks)), None)
+    if found and all(map(_BULLET.fullmatch, lines)):
+        return f"has bullets without a space behind, or of several kinds ({shortened(found)})"
     return f"has a bullet or quotes in some lines and not in others ({shortened(found)})" if found else None
+
+
+def _hyphenated(lines: Sequence[str]) -> list[re.Match[str]]:
+    """Lines such as 0-road, if their numbers count; none, if they are parts of names."""
+    found = [each for line in lines if (each := _HYPHENATED.fullmatch(line))]
+    ids = sorted(int(each[1]) for each in found)
+    counts = ids[:1] in ([0], [1]) and ids == [*range(ids[0], ids[0] + len(ids))]
+    return found if counts and len(found) == len(lines) else []
 
 
 def _names(content: Any, where: str) -> tuple[str, ...]:
@@ -116,21 +130,35 @@ def _unquoted(name: str) -> str:
     return name[1:-1].strip() if any(mark.fullmatch(name) for mark in _MARKS[1:]) else name
 
 
-def _foreign_form(lines: Sequence[str], numbered: int) -> str | None:
+def _behind_ids(numbered: Sequence[re.Match[str]]) -> str | None:
+    """Say what stands behind ids, if it is more than names."""
+    names, line = [found[2] for found in numbered], numbered[0][0]
+    with_commas = all("," in found[0][found.end(1) : found.start(2)] for found in numbered)
+    return _table(names, "\t;|," if with_commas else "\t;|", line)
+
+
+def _foreign_form(lines: Sequence[str], numbered: Sequence[re.Match[str]]) -> str | None:
     """Say what lines seem to be that are not names alone; None for names."""
     if not lines:
         return None
     if coded := next(filter(_CODE.search, lines), None):
         return f"seems to be made for a program ({shortened(coded)})"
-    if 2 * numbered > len(lines):
+    if 2 * len(numbered) > len(lines):
         return "most of its lines have a number before a name, and some have not, as in a table"
-    for mark, name in (("\t", "tabs"), (",", "commas"), (";", "semicolons"), ("|", "bars")):
-        counts = {line.count(mark) for line in lines}
+    if first := next((found[0] for found in numbered if int(found[1]) == 0), None):
+        return f"has an id before a name in some lines ({shortened(first)}), and not in others"
+    return _table(lines, "\t,;|", lines[0])
+
+
+def _table(texts: Sequence[str], marks: str, line: str) -> str | None:
+    """Say which table texts seem to be, of which the first is from `line`; None for names."""
+    for mark in marks:
+        counts = {text.count(mark) for text in texts}
         if len(counts) == 1 and counts != {0}:
-            return f"seems to be a table of columns with {name} between ({shortened(lines[0])})"
-    if all(map(_COLOURED.fullmatch, lines)):
-        return f"seems to be a table of colours ({shortened(lines[0])})"
-    last = [found for line in lines if (found := _NUMBER_LAST.fullmatch(line))]
-    if len(last) == len(lines) and len({found[1] for found in last}) > 1:
-        return f"has a number behind each name ({shortened(lines[0])})"
+            return f"seems to be a table of columns with {_COLUMNS[mark]} between ({shortened(line)})"
+    if all(map(_COLOURED.search, texts)):
+        return f"seems to be a table of colours ({shortened(line)})"
+    last = [found for text in texts if (found := _NUMBER_LAST.fullmatch(text))]
+    if len(last) == len(texts) and len({found[1] for found in last}) > 1:
+        return f"has a number behind each name ({shortened(line)})"
     return None

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import as_mapping, is_texts, shortened
 
 _ID = re.compile(r"0|-?[1-9][0-9]{0,8}")
+_WRITTEN = re.compile(r"\s*[+-]?[0-9]{1,20}\s*")  # an id, in whatever way
+
+
+def check_ids_once(content: Mapping[str, Any], where: str) -> None:
+    """Refuse an id that is there twice, as "0" and "00", since either name could be the one that is meant.
+
+    Raises:
+        DocumentError: naming both.
+    """
+    known: dict[int, str] = {}
+    for key in filter(_WRITTEN.fullmatch, content):
+        if (first := known.setdefault(int(key), key)) != key:
+            raise DocumentError(f"{where}: has the id {int(key)} twice, as {first!r} and {key!r}. Keep the right one.")
 
 
 def named_ids(content: Any, where: str) -> dict[int, str]:
     """Return class names by id, in the order of the ids; `where` is what messages call the content.
 
     Raises:
-        DocumentError: if it is no object of whole numbers and names.
+        DocumentError: if it is no object of whole numbers and names, or has an id twice.
     """
+    check_ids_once(as_mapping(content, where), where)
     labels: dict[int, str] = {}
     for key, name in as_mapping(content, where).items():
         if not _ID.fullmatch(key):
