@@ -132,13 +132,6 @@ def test_an_id_that_is_named_twice_is_refused(misfit: Path, tmp_path: Path) -> N
         hf_lwmm.evaluate([misfit], tree(tmp_path / "data", 1))
 
 
-def test_no_note_speaks_of_the_classes_of_others_where_no_model_names_any(tmp_path: Path) -> None:
-    models = [described(segformer(tmp_path / name, seed), id2label={}) for seed, name in enumerate("ab")]
-    done = lwmm("merge", *models, "--output", tmp_path / "merged")
-    assert done.exit_code == 0, done.stderr
-    assert not any("those of the others" in text for text in (done.stderr, (tmp_path / "merged/README.md").read_text()))
-
-
 def test_a_merge_names_as_many_classes_as_its_head_has_rows(misfit: Path, tmp_path: Path) -> None:
     from transformers import SegformerForSemanticSegmentation
 

@@ -42,11 +42,13 @@ def label_notes(
 ) -> Iterator[str]:
     """Return a note for each model that names no class, and with the head `by-label` for each that shares no name.
 
-    `members` are the models that share a slot, by the slots that are merged.
+    Where no model names any, one note says so. `members` are the models that share a slot, by the merged slots.
     """
     ours = checkpoints[anchor]
     rows = [slot for slot in ours.slot_map.slots if is_classifier(ours, slot)]
     some_are_named = any(checkpoint.classes for checkpoint in checkpoints)
+    if not some_are_named and any(len(members.get(slot, ())) > 1 for slot in rows if place_of(slot)):
+        yield "No model names its classes; rows of one place were taken for the same class. --labels names classes."
     for model, theirs in enumerate(checkpoints):
         if (
             some_are_named
