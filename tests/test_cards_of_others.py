@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from conftest import Run
 from huggingface_hub import ModelCard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from test_text import ATTACKS, LINKED, bare_text, structure, texts
@@ -72,6 +73,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(names=st.fixed_dictionaries({field: texts.filter(lambda text: "\0" not in text) for field in FIELDS}))
 def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[str, str], root: Path) -> None:
+    assume(not re.match(r"\w+:", names["code"]))  # behind "two:", of which no renderer makes a picture (:1:)
     card, harmless = (card_with(root, each) for each in (names, dict.fromkeys(FIELDS, "word")))
     parsed = ModelCard(card)
     assert structure(parsed.text) == structure(ModelCard(harmless).text)
