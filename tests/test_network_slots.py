@@ -17,7 +17,7 @@ from hf_lwmm.networks.families import FAMILIES
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.hosting import KINDS, kind_of
 from hf_lwmm.planning.network_fields import SYSTEM_FIELDS
-from hf_lwmm.planning.network_slots import is_counter, misfits, network_slots, surplus
+from hf_lwmm.planning.network_slots import _NETWORKS, is_counter, misfits, network_slots, surplus
 
 DEEP = {
     **MIT,
@@ -59,6 +59,7 @@ BY_TYPE = {kind.model_type: family.model_class for kind, family in zip(KINDS, FA
             ("hf-lwmm-bottleneck", {"bottleneck_size": 6, "normalised": normalised, "block": block, **RESNET})
             for normalised, block in ((True, "bottleneck"), (False, "basic"))
         ),
+        ("hf-lwmm-faster-rcnn", {"block": "bottleneck", "fpn_hidden_size": 8, "box_hidden_size": 16, **RESNET}),
     ],
 )  # fmt: skip
 def test_the_slots_that_follow_from_a_configuration_are_the_networks(model_type: str, fields: dict[str, Any]) -> None:
@@ -93,3 +94,7 @@ def test_checkpoints_of_the_original_code_have_the_slots_of_their_networks(syste
     given = {slot: shape for slot, shape in slots.shapes.items() if used.get(slot) in kind.layouts}
     needed = network_slots(kind.model_type, fields)
     assert misfits(needed, given) == "" and surplus(needed, given) == []
+
+
+def test_the_slots_of_every_kind_are_known() -> None:
+    assert {kind.model_type for kind in KINDS} == {*_NETWORKS}

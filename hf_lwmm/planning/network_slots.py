@@ -12,8 +12,8 @@ from hf_lwmm.planning.network_fields import DILATIONS, Fields
 
 Slots = dict[str, Shape]
 _ATROUS = 4  # parallel convolutions of DeepLabV2's classifier
-_ANCHORS = 3  # boxes that EDAPS's region proposals begin with at each place
-_POOLED = 7  # side of the regions that EDAPS's box head sees
+_ANCHORS = 3  # boxes that region proposals begin with at each place
+_POOLED = 7  # side of the regions that a box head sees
 _DIGA_SIZE, _DIGA_SQUEEZE = 256, 16
 _VGG = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and convolutions of each stage
 
@@ -150,15 +150,9 @@ def _edaps(fields: Fields) -> Slots:
         channels = fields["decoder_hidden_size"]
         outputs = [_layer("edaps_center.center", 1, channels, 1, 1), _layer("edaps_center.offset", 2, channels, 1, 1)]
         return _joined([_daformer(fields), _context_fusion("edaps_center", fields), *outputs])
-    neck, rpn, box, mask = (f"edaps_instance.{part}" for part in ("neck", "rpn", "box", "mask"))
-    things, width = len(fields["thing_ids"]), fields["fpn_hidden_size"]
-    hidden, channels = fields["box_hidden_size"], fields["mask_hidden_size"]
-    parts = [_layer(f"{neck}.lateral{i}", width, size, 1, 1) for i, size in enumerate(fields["hidden_sizes"])]
-    parts += [_layer(f"{neck}.fpn{i}", width, width, 3, 3) for i in range(len(fields["hidden_sizes"]))]
-    parts += [_layer(f"{rpn}.conv", width, width, 3, 3), _layer(f"{rpn}.classifier", _ANCHORS, width, 1, 1)]
-    parts += [_layer(f"{rpn}.regression", 4 * _ANCHORS, width, 1, 1)]
-    parts += [_layer(f"{box}.fc0", hidden, width * _POOLED**2), _layer(f"{box}.fc1", hidden, hidden)]
-    parts += [_layer(f"{box}.classifier", things + 1, hidden), _layer(f"{box}.regression", 4 * things, hidden)]
+    mask, things, channels = "edaps_instance.mask", len(fields["thing_ids"]), fields["mask_hidden_size"]
+    width = fields["fpn_hidden_size"]
+    parts = [_box_parts("edaps_instance", fields, fields["hidden_sizes"], things + 1, things)]
     inputs = [width, *[channels] * (fields["mask_depth"] - 1)]
     parts += [_layer(f"{mask}.conv{i}", channels, size, 3, 3) for i, size in enumerate(inputs)]
     parts += [
@@ -166,6 +160,26 @@ def _edaps(fields: Fields) -> Slots:
         _layer(f"{mask}.classifier", things, channels, 1, 1),
     ]
     return _joined([_daformer(fields), *parts])
+
+
+def _box_parts(head: str, fields: Fields, sizes: Sequence[int], rows: int, boxes: int) -> Slots:
+    """The pyramid over the features of a backbone, the region proposals and the box head.
+
+    Args:
+        head: what the slots begin with.
+        fields: those of the configuration.
+        sizes: the channels of each stage's features.
+        rows: the rows of the box classifier.
+        boxes: the boxes that are predicted for a region, one for each class.
+    """
+    width, hidden = fields["fpn_hidden_size"], fields["box_hidden_size"]
+    neck, rpn, box = (f"{head}.{part}" for part in ("neck", "rpn", "box"))
+    parts = [_layer(f"{neck}.lateral{i}", width, size, 1, 1) for i, size in enumerate(sizes)]
+    parts += [_layer(f"{neck}.fpn{i}", width, width, 3, 3) for i in range(len(sizes))]
+    parts += [_layer(f"{rpn}.conv", width, width, 3, 3), _layer(f"{rpn}.classifier", _ANCHORS, width, 1, 1)]
+    parts += [_layer(f"{rpn}.regression", 4 * _ANCHORS, width, 1, 1)]
+    parts += [_layer(f"{box}.fc0", hidden, width * _POOLED**2), _layer(f"{box}.fc1", hidden, hidden)]
+    return _joined([*parts, _layer(f"{box}.classifier", rows, hidden), _layer(f"{box}.regression", 4 * boxes, hidden)])
 
 
 def _segformer(fields: Fields) -> Slots:
@@ -257,6 +271,12 @@ def _bottleneck(fields: Fields) -> Slots:
     }
 
 
+def _faster_rcnn(fields: Fields) -> Slots:
+    backbone, channels = _resnet(fields)
+    rows = 1 + _classes(fields)  # the first for the background
+    return {**backbone, **_box_parts("faster_rcnn", fields, channels, rows, rows)}
+
+
 _NETWORKS: Mapping[str, Callable[[Fields], Slots]] = {
     "hf-lwmm-edaps": _edaps,
     "hf-lwmm-hrda": _hrda,
@@ -265,4 +285,5 @@ _NETWORKS: Mapping[str, Callable[[Fields], Slots]] = {
     "segformer": _segformer,
     "hf-lwmm-deeplabv2": _deeplab,
     "hf-lwmm-bottleneck": _bottleneck,
+    "hf-lwmm-faster-rcnn": _faster_rcnn,
 }
