@@ -66,7 +66,7 @@ class _InterruptedError(Exception):
 
 def load_command(name: str) -> Any:
     """Import a command and return it in click's form."""
-    from hf_lwmm.cli.common import with_common_options
+    from hf_lwmm.cli.every_command import with_common_options
     from hf_lwmm.cli.expand import expanded
     from hf_lwmm.cli.help import GroupedCommand
 

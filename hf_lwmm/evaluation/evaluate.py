@@ -150,7 +150,7 @@ def _scored_models(models: Sequence[LoadedModel], ensemble: bool) -> list[Scored
 
 
 def _kinds(models: Sequence[ScoredModel], parents: int | None) -> list[str]:
-    """Whether each model is a single model, a merge or an ensemble."""
+    """The kind of each model: a single model, a merge or an ensemble."""
     kinds = []
     for place, each in enumerate(models):
         merged = each.members[0].is_merge if parents is None else place >= parents

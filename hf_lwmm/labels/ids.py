@@ -101,7 +101,7 @@ class LabelIds:
         return found.astype(np.uint8)
 
     def _unfit(self, label: NDArray[Any], unknown: Sequence[int]) -> str:
-        """What is wrong with a label that has unknown ids, and which options would help."""
+        """The fault of a label that has unknown ids, and the options that would help."""
         some = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
         wrong = f"has the id{'s' if len(unknown) > 1 else ''} {some}, but {self._known()}."
         ignored = (

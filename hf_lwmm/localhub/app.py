@@ -127,7 +127,7 @@ def _route(hub: Hub, path: str, answer: Answer, methods: list[str], refused: Ref
 
 
 def _as_refusal(error: StoreError | DocumentError | OSError) -> StoreError:
-    """What is said of a request that cannot be served."""
+    """The answer to a request that cannot be served."""
     if isinstance(error, DocumentError):
         return StoreError(400, str(error))
     if isinstance(error, OSError):

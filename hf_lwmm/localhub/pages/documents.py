@@ -26,7 +26,7 @@ _LISTED = ("p", "div", "h1", "h2", "h3", "h4", "h5", "h6")
 
 @dataclass(frozen=True)
 class Shown:
-    """What a page shows of a file: one of `rendered`, `text` and `picture`, or else `why` nothing is shown.
+    """The part of a file that a page shows: one of `rendered`, `text` and `picture`, or else `why` nothing is shown.
 
     With `odd`, the file is no UTF-8, and what could not be read is marked in the text.
     """
