@@ -104,7 +104,7 @@ class EvaluationReport:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """The model to use by these scores; None for a single model. Ensembles, which are no model to use, do not count."""
+        """The model to use by these scores; None for a single model. Ensembles, which are no model, do not count."""
         models = [model for model in self.models if model.kind != "ensemble"]
         contenders = [Contender(each.name, each.mean, each.resamples, each.merged) for each in models]
         drawn = f"{self.images:,} images" if self.drawn == "images" else self.drawn
