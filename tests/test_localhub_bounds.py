@@ -35,7 +35,7 @@ from hub_requests import (
 )
 from huggingface_hub import HfApi
 
-from hf_lwmm.localhub import LocalHub, cards, contents, discussions, reading, store, writing
+from hf_lwmm.localhub import LocalHub, cards, contents, discussions, listings, reading, store, writing
 from hf_lwmm.localhub.records import Changes
 
 
@@ -91,7 +91,7 @@ def test_long_lists_and_histories_come_in_pages(
     oids = [commit.commit_id for commit in api(own).list_repo_commits("local/pub")]
     assert len(names) == len(oids) == 5
     monkeypatch.setattr(reading, "_PAGE", count)
-    monkeypatch.setattr(reading, "_LONGEST", seconds)
+    monkeypatch.setattr(listings, "_LONGEST", seconds)
     for path in ("/api/models/local/pub/commits/main", "/api/models"):
         assert len(send(own, "GET", path, token=TOKEN).json()) == min(count, 2 if seconds > 0 else 1)
     assert [model.id for model in api(own).list_models()] == names

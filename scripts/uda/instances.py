@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou, masks_to_boxes, roi_align
 
+from hf_lwmm.networks.boxes import anchors
 from hf_lwmm.networks.edaps import EDAPSForPanopticSegmentation
-from hf_lwmm.networks.panoptic import anchors
 
 _SMALLEST = 16  # pixels; smaller instances are ignored
 _MASK = 28  # pixels; side of a predicted mask
