@@ -156,6 +156,11 @@ def test_paths_and_secrets_inside_a_text_go(text: str, left: str) -> None:
     assert without_local_paths({"a": [text]}) == {"a": [left]}
 
 
+@pytest.mark.parametrize("name", ["classes", "names", "label_names", "data"])
+def test_a_file_of_classes_is_named_by_its_last_part(name: str) -> None:
+    assert without_local_paths({name: f"{HOME}/classes.txt"}) == {name: "classes.txt"}
+
+
 def test_entries_that_hold_secrets_go_and_names_are_cleaned_too() -> None:
     token, key = "hf_" + "x1Y" * 10, "0123456789abcdef" * 2
     secrets = {"token": "abc", "use_auth_token": token, "api-key": "1", "Password": "p", "deep": {"secret": ["s"]}}

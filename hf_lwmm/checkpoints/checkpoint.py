@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import ProcessorSettings, beside, other_weights, read_config, read_processor
-from hf_lwmm.checkpoints.dtypes import Bytes, byte_count, widen
+from hf_lwmm.checkpoints.dtypes import TORCH_NAMES, Bytes, byte_count, widen
 from hf_lwmm.checkpoints.hosted import hosted_by
 from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
@@ -238,6 +238,15 @@ def classifier_rows(slot_map: SlotMap) -> int | None:
     counts_classes = ((s, a) for s, a in slots.items() if (p := place_of(s)) and "classes" in p[1].flags and a.shape)
     rows = {classes_of_rows(slot, atom.shape[0]) for slot, atom in counts_classes}
     return rows.pop() if len(rows) == 1 else None
+
+
+def main_float_type(checkpoint: Checkpoint) -> str:
+    """Return the torch name of the float type that most of a checkpoint's weights have, float32 if it has no floats."""
+    counts: dict[str, int] = {}
+    for info in checkpoint.tensors.values():
+        if info.dtype in TORCH_NAMES:
+            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
+    return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
 
 
 def with_labels(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Checkpoint:

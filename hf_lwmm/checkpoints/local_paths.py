@@ -8,13 +8,7 @@ from typing import Any
 
 from hf_lwmm.checkpoints.credentials import is_credential, without_credentials
 
-_NAMES = (
-    "id2label",
-    "label2id",
-    "label_names",
-    "classes",
-    "names",
-)  # whose texts are no paths, whatever they look like
+_NAMES = ("id2label", "label2id")  # whose texts are no paths, whatever they look like
 _ORIGIN = "_name_or_path"  # where a model was loaded from
 # A text that is a path as a whole, with spaces and all, and its parts otherwise, of which some are paths.
 _PATH = re.compile(r"(file://)?(~[^/\n]*/|/[^/\n]+/|[A-Za-z]:[\\/]|\\\\)[^\n]*[^\s\\/][^\n]*")

@@ -46,7 +46,9 @@ class FasterRCNNConfig(PreTrainedConfig):
 
 @dataclass
 class FasterRCNNOutput(ModelOutput):
-    """What the network found, by image. A box is x1, y1, x2, y2, its first and last pixels, and a score; best first.
+    """The objects that the network found, by image, the best first.
+
+    A box is x1, y1, x2, y2, its first and last pixels, and a score.
 
     Args:
         logits: (P, classes + 1) of the proposals, with the background first.

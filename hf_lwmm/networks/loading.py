@@ -15,7 +15,7 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, main_float_type, open_checkpoint, with_labels
 from hf_lwmm.checkpoints.companions import (
     COMPANIONS,
     CONFIG,
@@ -25,7 +25,6 @@ from hf_lwmm.checkpoints.companions import (
     placeholders,
     with_class_names,
 )
-from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
@@ -176,7 +175,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
         checkpoint = with_labels(checkpoint, [read_label_set(labels) for labels in network.labels])
         loaded = _network_of(checkpoint, network)
         stored = network.compute_dtype == "stored"
-        dtype = _main_float_type(checkpoint) if stored else network.compute_dtype
+        dtype = main_float_type(checkpoint) if stored else network.compute_dtype
         module: Any = loaded.model
         module.to(device=device, dtype=getattr(torch, dtype)).eval()
         check_weights(module, checkpoint)
@@ -218,15 +217,6 @@ def _device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise PlanError(f"--device {name}: cannot be used here: {_reason(error)}") from None
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
-
-
-def _main_float_type(checkpoint: Checkpoint) -> str:
-    """The torch name of the float type that most of a checkpoint's weights have."""
-    counts: dict[str, int] = {}
-    for info in checkpoint.tensors.values():
-        if info.dtype in TORCH_NAMES:
-            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
-    return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
 
 
 def _from_slots(checkpoint: Checkpoint, system: str | None) -> LoadedModel:

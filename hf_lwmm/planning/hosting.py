@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
-from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, main_float_type
 from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS, placeholders
-from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import LAYOUTS, SlotMap, place_of
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
@@ -145,7 +144,7 @@ KINDS: tuple[Kind, ...] = (
 
 @dataclass(frozen=True)
 class HostedNetwork:
-    """What makes a merge a repository that transformers loads.
+    """The additions that make a merge a repository that transformers loads.
 
     `entries` are added to the settings files of the anchor, by file, and are all of a file that the anchor lacks.
     `conversion` gives the anchor's tensors the network's names; None where they have them. `system` is the code base of
@@ -255,7 +254,7 @@ def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork 
         "architectures": [kind.model],
         **auto_map,
         "model_type": kind.model_type,
-        "dtype": plan.knobs.dtype or _main_dtype(anchor),
+        "dtype": plan.knobs.dtype or main_float_type(anchor),
         **fields,
     }
     entries = {CONFIG: config, **_processor(anchor, kind, fields)}
@@ -301,15 +300,6 @@ def _processor(anchor: Checkpoint, kind: Kind, fields: Fields) -> Mapping[str, M
     config = fields or anchor.config
     settings = image_settings(kind.model_type, str(config.get("system", "")), str(config.get("backbone", "")))
     return {PROCESSORS[1]: {"image_processor_type": _PROCESSOR, **settings, **auto_map}}
-
-
-def _main_dtype(anchor: Checkpoint) -> str:
-    """The torch name of the float type that most of the anchor's weights have."""
-    counts: dict[str, int] = {}
-    for info in anchor.tensors.values():
-        if info.dtype in TORCH_NAMES:
-            counts[info.dtype] = counts.get(info.dtype, 0) + info.count
-    return TORCH_NAMES[max(counts, key=lambda name: counts[name])] if counts else "float32"
 
 
 def _restacked(tensor: TensorRecipe, merged: Mapping[str, TensorRecipe]) -> TensorRecipe:

@@ -156,7 +156,7 @@ def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
 
 
 def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, object]]:
-    """What a visitor looks for first, by name."""
+    """The facts that a visitor looks for first, by name."""
     anchor, task = plan.anchor, task_of(plan.anchor)
     names = anchor.classes or ()
     dtypes = Counter[str]()

@@ -19,7 +19,7 @@ CARRIED_RECIPE = "merge.yaml"  # by another name, since its hashes are of other 
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a merge says of itself.
+    """The history of a merge, as its own files tell it.
 
     `parents` are those of the Hub. `files` are names of scores and pictures beside its weights. `verdict` is the
     sentence on its scores, empty if it has none. `model_index` and `metrics` are those of its card, None if it has none

@@ -93,7 +93,7 @@ class SweepReport:
 
     @property
     def verdict(self) -> Verdict | None:
-        """What to use: by the scores of the candidates, or for a merge on the split that did not choose it."""
+        """The model to use: by the scores of the candidates, or for a merge on the split that did not choose it."""
         if self.confirmation is None or self.decided is None or not self.decided.merged:
             return self.decided
         return self.confirmation.report.verdict or self.decided

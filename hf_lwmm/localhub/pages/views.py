@@ -71,7 +71,7 @@ def repository(hub: Hub, request: Request) -> Response:
 
 
 def _facts(card: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """What the head of a card says, each with its name and the page that it leads to, if any."""
+    """The facts in the head of a card, each with its name and the page that it leads to, if any."""
     facts = [
         (name, text, "")
         for key, name in (("pipeline_tag", "task"), ("library_name", "library"), ("license", "licence"))
