@@ -136,7 +136,7 @@ class RoIHead(RegionHead):
         self.mask_head = MaskHead(config)
 
     def detect(self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]) -> tuple[Tensor, ...]:
-        """Return the head's logits and deltas of one image, then boxes (K, 5), classes (K,) and mask logits (K, 28, 28).
+        """Return logits and deltas of one image, then boxes (K, 5), classes (K,) and mask logits (K, 28, 28).
 
         Args:
             levels: the levels of the feature pyramid, (1, channels, h, w) each.
