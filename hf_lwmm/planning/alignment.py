@@ -26,7 +26,7 @@ from hf_lwmm.planning.groups import (
     groups_of,
     sentence,
 )
-from hf_lwmm.planning.obstacles import Obstacles, Reason
+from hf_lwmm.planning.obstacles import Obstacles, Reason, norm_notes
 from hf_lwmm.planning.prefixes import prefix_notes
 from hf_lwmm.text import table
 
@@ -161,6 +161,7 @@ def align(
             *dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head)),
             *prefix_notes(checkpoints, anchor),
             *_tie_notes(models, {each.slot for each in shared}),
+            *norm_notes(checkpoints, models.groups, anchor),
             *obstacles.notes(checkpoints, total),
         ),
         copies=models.copies,
