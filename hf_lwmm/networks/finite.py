@@ -22,7 +22,7 @@ _WIDE = ("float32", "float64")
 
 
 class Named(Protocol):
-    """A network with a name for messages, as `LoadedModel` of `hf_lwmm.networks.loading` is one."""
+    """A network with a name for messages, as `LoadedModel` of `hf_lwmm.networks.loaded_model` is one."""
 
     @property
     def model(self) -> Any: ...
