@@ -15,6 +15,8 @@ from hf_lwmm.layouts.tables import (
     pvt,
     resnet,
     segformer,
+    swin,
+    swinv2,
     vgg,
     vit,
 )
@@ -26,6 +28,8 @@ LAYOUTS: tuple[Layout, ...] = (
     *vgg.LAYOUTS,
     *vit.LAYOUTS,
     *pvt.LAYOUTS,
+    *swin.LAYOUTS,
+    *swinv2.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
     *faster_rcnn.LAYOUTS,
@@ -33,6 +37,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
     *classifiers.LAYOUTS,
-    *(head for family in (resnet, vgg, vit, pvt) for head in family.HEADS),
+    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2) for head in family.HEADS),
 )
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}
