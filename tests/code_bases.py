@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import hf_lwmm
+from hf_lwmm.layouts import depth_order, map_slots, place_of, registration_order
 
 Tensors = dict[str, torch.Tensor]
 # What transformers' and Microsoft's code computes when it builds a network.
@@ -68,3 +69,43 @@ def assert_agree(one: torch.Tensor, other: torch.Tensor) -> None:
 def picture(size: int = 64) -> torch.Tensor:
     """Return a random picture (1, 3, size, size)."""
     return torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(7))
+
+
+def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor of a network."""
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def assert_in_registered_order(network: nn.Module) -> None:
+    """Assert that a layout knows every tensor, and the order in which the network registers them."""
+    found = map_slots(dict(sorted(shapes(network).items())))
+    assert [slot for slot in found.slots if place_of(slot) is None] == []
+    assert registration_order(found) == list(network.state_dict())
+
+
+def assert_in_forward_order(network: nn.Module, size: int = 64) -> None:
+    """Assert that depth is the order in which a forward pass first calls the modules."""
+    order = called(network, size)
+    found = map_slots(shapes(network))
+    ranks = []
+    for slot in depth_order(found.slots):
+        module = found.slots[slot].tensor.rpartition(".")[0]
+        if module in order:
+            ranks.append(order.index(module))
+    assert ranks == sorted(ranks)
+    assert len(set(ranks)) == len(order)
+
+
+@torch.no_grad()
+def called(network: nn.Module, size: int) -> list[str]:
+    """Return the modules with weights and without children, in the order in which a forward pass first calls them."""
+    order: dict[str, None] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: order.setdefault(name)
+
+    for name, module in network.named_modules():
+        if next(iter(module.parameters(recurse=False)), None) is not None and not list(module.children()):
+            module.register_forward_pre_hook(note(name))
+    network.eval()(picture(size))
+    return list(order)

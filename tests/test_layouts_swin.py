@@ -8,12 +8,22 @@ import pytest
 import timm
 import torch
 import transformers
-from code_bases import assert_agree, converted, load, picture, randomised, saved_names
+from code_bases import (
+    assert_agree,
+    assert_in_forward_order,
+    assert_in_registered_order,
+    converted,
+    load,
+    picture,
+    randomised,
+    saved_names,
+    shapes,
+)
 from timm.models import swin_transformer, swin_transformer_v2
 from torch import nn
 from transformers import Swinv2Config, Swinv2ForImageClassification
 
-from hf_lwmm.layouts import depth_order, map_slots, registration_order
+from hf_lwmm.layouts import map_slots
 
 _SIZES = {"window_size": 2, "embed_dim": 8, "num_heads": (1, 1, 2, 2)}
 _DEPTHS = (1, 2, 1, 1)
@@ -32,11 +42,6 @@ def of_transformers(name: str) -> nn.Module:
     if name == "swinv2":
         return Swinv2ForImageClassification(Swinv2Config(**_CONFIG)).eval()
     return transformers.SwinForImageClassification(transformers.SwinConfig(**_CONFIG)).eval()
-
-
-def shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each tensor of a network."""
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 @pytest.mark.parametrize(("name", "to"), [("swin", "transformers-runtime"), ("swinv2", "transformers")])
@@ -96,26 +101,9 @@ def test_timms_features_have_the_slots_of_its_classifier(name: str) -> None:
     ids=["swin-timm", "swinv2-timm", "swin-transformers", "swinv2-transformers"],
 )
 def test_tensors_are_in_the_order_of_registration(network: nn.Module) -> None:
-    found = map_slots(dict(sorted(shapes(network).items())))
-    assert registration_order(found) == list(network.state_dict())
+    assert_in_registered_order(network)
 
 
 @pytest.mark.parametrize("name", ["swin", "swinv2"])
 def test_depth_is_the_order_of_a_forward_pass(name: str) -> None:
-    network = of_timm(name)
-    order = called(network)
-    found = map_slots(shapes(network))
-    modules = [found.slots[slot].tensor.rpartition(".")[0] for slot in depth_order(found.slots)]
-    ranks = [order.index(module) for module in modules if module in order]
-    assert ranks == sorted(ranks) and len(set(ranks)) == len(order)
-
-
-@torch.no_grad()
-def called(network: nn.Module) -> list[str]:
-    """Return the modules with weights of their own, in the order in which a forward pass first calls them."""
-    order: dict[str, None] = {}
-    for name, module in network.named_modules():
-        if any(True for _ in module.parameters(recurse=False)) and not list(module.children()):
-            module.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name))
-    network.eval()(picture())
-    return list(order)
+    assert_in_forward_order(of_timm(name))

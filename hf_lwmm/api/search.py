@@ -36,6 +36,8 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
     "vit": ({"filter": "vit"}, {"filter": "deit"}, {"filter": "timm", "search": "vit"}),
     "swin": ({"filter": "swin"}, {"filter": "timm", "search": "swin"}),
     "swinv2": ({"filter": "swinv2"}, {"filter": "timm", "search": "swinv2"}),
+    "convnext": ({"filter": "convnext"}, {"filter": "timm", "search": "convnext"}),
+    "convnextv2": ({"filter": "convnextv2"}, {"filter": "timm", "search": "convnextv2"}),
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})

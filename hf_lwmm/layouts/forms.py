@@ -39,37 +39,34 @@ class Order:
 class Form:
     """How a stored tensor differs from its slots, if at all.
 
-    `kernel` is that, (height, width), of a stored convolution whose slot is a matrix. A tensor that is `four_d` has
-    three axes of length 1 before those of its slot. In one that is `unfolded`, the last axis has the 2x2 pixels of each
-    channel, row by row; in its slot the channels of each of the pixels, column by column.
+    `kernel` is that, (height, width), of a stored convolution whose slot is a matrix; with `perhaps` it may be a matrix
+    as well, and is written as one. `ones` are the axes of length 1 before those of the slot. In a tensor that is
+    `unfolded`, the last axis has the 2x2 pixels of each channel, row by row; in its slot the channels of each of the
+    pixels, column by column.
     """
 
     kernel: Shape = ()
-    four_d: bool = False
+    perhaps: bool = False
+    ones: int = 0
     unfolded: bool = False
 
     def slot_shape(self, stored: Shape) -> Shape | None:
         """Return the shape that a stored tensor has as a slot, or None if it cannot be of this form."""
-        if self.kernel:
+        if self.kernel and not (self.perhaps and len(stored) == 2):
             fits = len(stored) == 4 and stored[2:] == self.kernel
             return (stored[0], math.prod(stored[1:])) if fits else None
-        if self.four_d:
-            return stored[3:] if len(stored) == 4 and stored[:3] == (1, 1, 1) else None
-        if self.unfolded:
-            return stored if stored and stored[-1] % 4 == 0 else None
-        return stored
+        if stored[: self.ones] != (1,) * self.ones or (self.unfolded and (not stored or stored[-1] % 4)):
+            return None
+        return stored[self.ones :]
 
     def stored_shape(self, slot: Shape) -> Shape:
         """Return the shape in which a slot is stored."""
-        if self.kernel:
+        if self.kernel and not self.perhaps:
             return (slot[0], slot[1] // math.prod(self.kernel), *self.kernel)
-        return (1, 1, 1, *slot) if self.four_d else slot
+        return (*(1,) * self.ones, *slot)
 
     def order(self, stored: Shape) -> Order | None:
         """Return the order of the elements of a stored tensor of this shape, None if it is the slot's."""
         if not self.unfolded:
             return None
         return Order((math.prod(stored[:-1]), stored[-1] // 4, 2, 2), (0, 3, 2, 1))
-
-
-PLAIN = Form()

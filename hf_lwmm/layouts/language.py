@@ -19,7 +19,8 @@ the order in which its code registers them. Both are text of the same form:
 | `for i:` `for i reversed:` `for i together:` | i counts up, i counts down, or all i share a depth position |
 | `? ` before a line | not every network of the kind has the module |
 | `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
-| `(4d)` after a line | the stored tensors have three axes of length 1 before those of the slot |
+| `(1x1?)` after a line | the stored weight is a matrix or such a convolution, the slot a matrix |
+| `(+1d)` `(+3d)` after a line | the stored tensors have so many axes of length 1 before those of the slot |
 | `(unfolded)` after a line | the last axis has 2x2 pixels for each channel, the slot's channels for each pixel |
 | `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
 | `(background)` (outlines) | before the classes, dim 0 counts the background |
@@ -46,7 +47,7 @@ LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
 _LINE = re.compile(
     r"^(?P<optional>\? )?(?P<body>.*?)"
-    r"(?P<flags>(?:\s+\((?:\d+x\d+|4d|unfolded|classes|background|boxes|unused|constant)\))*)$"
+    r"(?P<flags>(?:\s+\((?:\d+x\d+\??|\+\d+d|unfolded|classes|background|boxes|unused|constant)\))*)$"
 )
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
@@ -137,8 +138,12 @@ class Line:
 
     def form(self, leaf: str) -> Form:
         """Return how the stored tensor of this leaf differs from its slots."""
-        kernel = next((tuple(map(int, flag.split("x"))) for flag in self.flags if "x" in flag), ())
-        return Form(kernel if leaf.startswith("weight") else (), "4d" in self.flags, "unfolded" in self.flags)
+        kernel = next((flag for flag in self.flags if "x" in flag), "")
+        ones = next((int(flag[1:-1]) for flag in self.flags if flag[0] == "+"), 0)
+        if not kernel or not leaf.startswith("weight"):
+            return Form(ones=ones, unfolded="unfolded" in self.flags)
+        height, width = kernel.removesuffix("?").split("x")
+        return Form(kernel=(int(height), int(width)), perhaps=kernel.endswith("?"))
 
     def key(self, numbers: Mapping[str, int]) -> Key:
         """Return the line's place for these numbers; sorting by it gives the order of the table."""

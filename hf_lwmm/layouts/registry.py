@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.tables import (
     classifiers,
+    convnext,
     daformer,
     deeplab,
     edaps,
@@ -30,6 +31,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *pvt.LAYOUTS,
     *swin.LAYOUTS,
     *swinv2.LAYOUTS,
+    *convnext.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
     *faster_rcnn.LAYOUTS,
@@ -37,6 +39,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
     *classifiers.LAYOUTS,
-    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2) for head in family.HEADS),
+    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext) for head in family.HEADS),
 )
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}
