@@ -34,6 +34,10 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
     "resnet": ({"filter": "resnet"}, {"filter": "segmentation-models-pytorch"}, {"filter": "timm", "search": "resnet"}),
     "vgg": ({"filter": "timm", "search": "vgg"},),
     "vit": ({"filter": "vit"}, {"filter": "deit"}, {"filter": "timm", "search": "vit"}),
+    "swin": ({"filter": "swin"}, {"filter": "timm", "search": "swin"}),
+    "swinv2": ({"filter": "swinv2"}, {"filter": "timm", "search": "swinv2"}),
+    "convnext": ({"filter": "convnext"}, {"filter": "timm", "search": "convnext"}),
+    "convnextv2": ({"filter": "convnextv2"}, {"filter": "timm", "search": "convnextv2"}),
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})

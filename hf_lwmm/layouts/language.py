@@ -19,10 +19,14 @@ the order in which its code registers them. Both are text of the same form:
 | `for i:` `for i reversed:` `for i together:` | i counts up, i counts down, or all i share a depth position |
 | `? ` before a line | not every network of the kind has the module |
 | `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
+| `(1x1?)` after a line | the stored weight is a matrix or such a convolution, the slot a matrix |
+| `(+1d)` `(+3d)` after a line | the stored tensors have so many axes of length 1 before those of the slot |
+| `(unfolded)` after a line | the last axis has 2x2 pixels for each channel, the slot's channels for each pixel |
 | `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
 | `(background)` (outlines) | before the classes, dim 0 counts the background |
 | `(boxes)` (outlines) | dim 0 counts four coordinates of a box for each class |
 | `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
+| `(constant)` (outlines) | computed when the network is built, though stored beside its weights |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
 | `name!` | a parameter itself, not a module with leaves |
 """
@@ -35,13 +39,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts.forms import Form
 
 # In the order in which torch registers them, which is also the order in which a module uses them.
 LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "num_batches_tracked")
 
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
 _LINE = re.compile(
-    r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:\d+x\d+|classes|background|boxes|unused)\))*)$"
+    r"^(?P<optional>\? )?(?P<body>.*?)"
+    r"(?P<flags>(?:\s+\((?:\d+x\d+\??|\+\d+d|unfolded|classes|background|boxes|unused|constant)\))*)$"
 )
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
@@ -71,8 +77,11 @@ class Pattern:
         parts, end = [], 0
         for match in _VARIABLE.finditer(self._full):
             parts.append(re.escape(self._full[end : match.start()]))
-            name = match["name"]
-            parts.append(f"(?P<leaf>{'|'.join(LEAVES)})" if name == "leaf" else rf"(?P<{name}>0|[1-9]\d*)")
+            name, written = match["name"], match[0]
+            if name == "leaf":
+                parts.append(f"(?P<leaf>{'|'.join(LEAVES)})")
+            else:  # a number that is written twice in one way is the same number
+                parts.append(f"(?P={name})" if written in self._full[: match.start()] else rf"(?P<{name}>0|[1-9]\d*)")
             end = match.end()
         return re.compile("".join([*parts, re.escape(self._full[end:])]) + r"\Z")
 
@@ -127,10 +136,14 @@ class Line:
     optional: bool
     place: tuple[int | str, ...]
 
-    @cached_property
-    def window(self) -> Key:
-        """The kernel, (height, width), of a convolution whose weight is stored where the slot is a matrix, or ()."""
-        return next((tuple(map(int, flag.split("x"))) for flag in self.flags if flag[0].isdigit()), ())
+    def form(self, leaf: str) -> Form:
+        """Return how the stored tensor of this leaf differs from its slots."""
+        kernel = next((flag for flag in self.flags if "x" in flag), "")
+        ones = next((int(flag[1:-1]) for flag in self.flags if flag[0] == "+"), 0)
+        if not kernel or not leaf.startswith("weight"):
+            return Form(ones=ones, unfolded="unfolded" in self.flags)
+        height, width = kernel.removesuffix("?").split("x")
+        return Form(kernel=(int(height), int(width)), perhaps=kernel.endswith("?"))
 
     def key(self, numbers: Mapping[str, int]) -> Key:
         """Return the line's place for these numbers; sorting by it gives the order of the table."""

@@ -6,6 +6,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from hf_lwmm.layouts.forms import Form
 from hf_lwmm.layouts.language import (
     LEAVES,
     Key,
@@ -70,15 +71,12 @@ class Component:
 
 @dataclass(frozen=True)
 class SlotPart:
-    """A slot in a stored tensor: piece `index` of `parts` equal pieces along dim 0.
-
-    `flat` is the kernel, (height, width), of a stored convolution that the slot holds as a matrix, or ().
-    """
+    """A slot in a stored tensor of some form: piece `index` of `parts` equal pieces along dim 0."""
 
     slot: str
     index: int
     parts: int
-    flat: Key
+    form: Form
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ class Layout:
 
         This quick test rules out most layouts.
         """
-        return all(any(prefix + form in forms for form in each) for each in self.required)
+        beginning = generic(prefix)
+        return all(any(beginning + form in forms for form in each) for each in self.required)
 
     @cached_property
     def required(self) -> tuple[tuple[str, ...], ...]:
@@ -148,9 +147,9 @@ class Layout:
         if found is None:
             return ()
         line, numbers, leaf = found
-        flat = line.window if leaf.startswith("weight") else ()
+        form = line.form(leaf)
         return tuple(
-            SlotPart(f"{self.component.name}.{pattern.write(numbers, leaf)}", index, len(line.right), flat)
+            SlotPart(f"{self.component.name}.{pattern.write(numbers, leaf)}", index, len(line.right), form)
             for index, pattern in enumerate(line.right)
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.tables import (
     classifiers,
+    convnext,
     daformer,
     deeplab,
     edaps,
@@ -15,6 +16,8 @@ from hf_lwmm.layouts.tables import (
     pvt,
     resnet,
     segformer,
+    swin,
+    swinv2,
     vgg,
     vit,
 )
@@ -26,6 +29,9 @@ LAYOUTS: tuple[Layout, ...] = (
     *vgg.LAYOUTS,
     *vit.LAYOUTS,
     *pvt.LAYOUTS,
+    *swin.LAYOUTS,
+    *swinv2.LAYOUTS,
+    *convnext.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
     *faster_rcnn.LAYOUTS,
@@ -33,6 +39,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
     *classifiers.LAYOUTS,
-    *(head for family in (resnet, vgg, vit, pvt) for head in family.HEADS),
+    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext) for head in family.HEADS),
 )
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts.forms import Order, Shape
 from hf_lwmm.layouts.language import Key, generic
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 
-Shape = tuple[int, ...]
 # What may stand before a network's names and is told apart by a number: `teacher2.`, `models.0.`.
 _NUMBERED = re.compile(r"[^.\d]*\d[^.]*\.|[^.]+\.\d+\.")
 _FEWEST = 20  # tensors of a backbone; a block of one has fewer
@@ -21,12 +21,16 @@ _FEWEST = 20  # tensors of a backbone; a block of one has fewer
 
 @dataclass(frozen=True)
 class Atom:
-    """The place of a slot in a file: elements `start` to `start + prod(shape)` of a stored tensor, in C order."""
+    """The place of a slot in a file: elements `start` to `start + prod(shape)` of a stored tensor, in C order.
+
+    With an `order`, which only a tensor that is a single slot has, they are those of the tensor in the slot's order.
+    """
 
     slot: str
     tensor: str
     start: int
     shape: Shape
+    order: Order | None = None
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,9 @@ def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
                 listed = (p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p))
                 prefix = before + match.prefix
                 outer = prefix[: len(prefix) - len(max(listed, key=len, default=""))]
+                first = prefix + match.layout.required[0][0]  # tables of one network may begin at several prefixes
                 copies = found.setdefault(match.layout.component.name, {})
-                copies[prefix] = min(outer, copies.get(prefix, outer), key=len)
+                copies[first] = min(outer, copies.get(first, outer), key=len)
     return next((tuple(sorted(copies.values())) for copies in found.values() if len(copies) > 1), ())
 
 
@@ -221,10 +226,10 @@ def _other_prefixes(layout: Layout, endings: Mapping[str, Sequence[str]]) -> lis
 
 def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple[int, set[int]]:
     """Count the names, given by `generic` form, that a layout knows, and collect the ids of the lines that match."""
-    count, present = 0, set[int]()
+    count, present, beginning = 0, set[int](), generic(prefix)
     for form, names in forms.items():
-        lines = layout.lines_like(form[len(prefix) :]) if form.startswith(prefix) else []
-        for name in names if lines else ():
+        lines = layout.lines_like(form[len(beginning) :]) if form.startswith(beginning) else []
+        for name in (name for name in names if lines and name.startswith(prefix)):
             matching = {id(line) for pattern, line in lines if pattern.read(name[len(prefix) :]) is not None}
             count += bool(matching)
             present |= matching
@@ -238,13 +243,13 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     parts = match.layout.slots(name[len(match.prefix) :])
     if not parts or (parts[0].parts > 1 and (not shape or shape[0] % parts[0].parts)):
         return ()
-    if parts[0].flat:
-        if len(shape) != 4 or shape[2:] != parts[0].flat:
-            return ()
-        shape = (shape[0], math.prod(shape[1:]))
-    piece = (shape[0] // len(parts), *shape[1:]) if len(parts) > 1 else shape
+    form = parts[0].form
+    whole = form.slot_shape(shape)
+    if whole is None:
+        return ()
+    piece = (whole[0] // len(parts), *whole[1:]) if len(parts) > 1 else whole
     size = math.prod(piece)
-    return tuple(Atom(part.slot, name, part.index * size, piece) for part in parts)
+    return tuple(Atom(part.slot, name, part.index * size, piece, form.order(shape)) for part in parts)
 
 
 def registration_order(slot_map: SlotMap) -> list[str]:

@@ -249,6 +249,8 @@ def _fixed_reason(models: _Models, slot: str) -> Reason | None:
         place = place_of(each)
         if place and "unused" in place[1].flags:
             return Reason("stored, but never used by the network")
+        if place and "constant" in place[1].flags:
+            return Reason("computed when the network is built: the anchor's is kept")
     return None
 
 

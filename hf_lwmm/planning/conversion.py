@@ -14,6 +14,7 @@ from hf_lwmm.layouts import (
     LAYOUTS,
     Atom,
     Component,
+    Form,
     Layout,
     Shape,
     depth_order,
@@ -51,14 +52,14 @@ def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, back
         LayoutError: if there is no such layout, or it cannot hold a slot; the message says which.
     """
     kept, notes = _kept_slots(checkpoint, backbone_only, None if isinstance(to, str) else to)
-    layouts, pieces = [], dict[str, tuple[list[Atom], Shape]]()
+    layouts, pieces = [], dict[str, tuple[list[Atom], Form]]()
     for component, slots in kept:
         layout = _layout_for(checkpoint, component, slots, to if isinstance(to, str) else to[component.name])
         layouts.append(layout)
         for slot in slots:
-            name, atoms, flat = _stored(checkpoint, layout, slot)
-            pieces[name] = (atoms, _stacked_shape(atoms, flat))
-    names = registration_order(map_slots({name: shape for name, (_, shape) in pieces.items()}))
+            name, atoms, form = _stored(checkpoint, layout, slot)
+            pieces[name] = (atoms, form)
+    names = registration_order(map_slots({name: _stacked_shape(*stack) for name, stack in pieces.items()}))
     tensors = tuple(_recipe(checkpoint, name, *pieces[name]) for name in names)
     left_out = frozenset(checkpoint.slot_map.slots) - {slot for _, slots in kept for slot in slots}
     return Conversion(checkpoint, " + ".join(layout.name for layout in layouts), tensors, notes, left_out)
@@ -72,13 +73,14 @@ def _kept_slots(
     `wanted` are the components of which slots are kept, None for all that are known.
     """
     kept: dict[str, tuple[Component, list[str]]] = {}
-    unused, unknown, heads = [], [], []
+    left_by = {"unused": list[str](), "constant": list[str]()}
+    unknown, heads = [], []
     for slot in depth_order(checkpoint.slot_map.slots):
         place = place_of(slot)
         if place is None:
             unknown.append(slot)
-        elif "unused" in place[1].flags:
-            unused.append(slot)
+        elif flags := place[1].flags & left_by.keys():
+            left_by[min(flags)].append(slot)
         elif (backbone_only and place[0].kind == "head") or (wanted is not None and place[0].name not in wanted):
             heads.append(slot)
         else:
@@ -93,7 +95,8 @@ def _kept_slots(
             f"{checkpoint.label}: no layout knows {len(unknown):,} of its tensors ({unknown[0]}, ...), so they have no "
             "place in another one. --backbone-only leaves them out."
         )
-    notes = [f"Left out {len(unused)} tensors that the network never uses ({unused[0]}, ...)."] if unused else []
+    why = {"unused": "that the network never uses", "constant": "that are computed when the network is built"}
+    notes = [f"Left out {len(out)} tensors {why[flag]} ({out[0]}, ...)." for flag, out in left_by.items() if out]
     if left := [*heads, *unknown]:
         whose = "the backbone's" if wanted is None else "the network's"
         notes.append(f"Left out {len(left):,} tensors that are not {whose} ({left[0]}, ...).")
@@ -120,8 +123,8 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
     raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(able)}.{hint}")
 
 
-def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[Atom], Shape]:
-    """The tensor of a layout that holds a slot: its name, the atoms that it stacks, and its kernel if slots are flat.
+def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[Atom], Form]:
+    """The tensor of a layout that holds a slot: its name, the atoms that it stacks, and its form.
 
     Raises:
         LayoutError: if it also holds a slot that the checkpoint lacks.
@@ -135,27 +138,28 @@ def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, lis
             f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {missing[0]} "
             "is not there."
         )
-    return name, [atoms[part.slot] for part in parts], parts[0].flat
+    return name, [atoms[part.slot] for part in parts], parts[0].form
 
 
-def _stacked_shape(pieces: Sequence[Atom], kernel: Shape) -> Shape:
+def _stacked_shape(pieces: Sequence[Atom], form: Form) -> Shape:
     """The shape of a stored tensor that stacks pieces along dim 0."""
     first = pieces[0].shape
-    rows = sum(piece.shape[0] for piece in pieces) if first else 0
-    if kernel:
-        return (rows, first[1] // math.prod(kernel), *kernel)
-    return (rows, *first[1:]) if first else ()
+    return form.stored_shape((sum(piece.shape[0] for piece in pieces), *first[1:])) if first else ()
 
 
-def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], shape: Shape) -> TensorRecipe:
+def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], form: Form) -> TensorRecipe:
     dtypes = {checkpoint.tensors[piece.tensor].dtype for piece in pieces}
     if len(dtypes) > 1:
         raise LayoutError(f"{checkpoint.label}: {name} would stack {' and '.join(sorted(dtypes))}.")
-    if BITS[min(dtypes)] < 8 and (len(pieces) > 1 or pieces[0].shape != checkpoint.tensors[pieces[0].tensor].shape):
+    shape = _stacked_shape(pieces, form)
+    order, first = form.order(shape), pieces[0]
+    same = len(pieces) == 1 and first.shape == checkpoint.tensors[first.tensor].shape and first.order == order
+    if BITS[min(dtypes)] < 8 and not same:
         raise LayoutError(f"{checkpoint.label}: {name} would be cut or stacked from {min(dtypes)}, inside a byte.")
     segments, start = [], 0
     for piece in pieces:
         count = math.prod(piece.shape)
         segments.append(Segment(start, count, (Term(0, piece.tensor, piece.start, 1.0),)))
         start += count
-    return TensorRecipe(name, TensorInfo(dtypes.pop(), shape), tuple(segments))
+    order = order if BITS[min(dtypes)] >= 8 else None
+    return TensorRecipe(name, TensorInfo(dtypes.pop(), shape), tuple(segments), order=order)
