@@ -57,12 +57,19 @@ EXPECTED = {
     "adaptsegnet_deeplab_vgg16": "vgg/adaptsegnet-vgg + deeplab/classifier",
     "fada_vgg16": "vgg/fada + deeplab/classifier",
     "conmix_vit": "vit/conmix + bottleneck/conmix-parts",
+    "open_clip_vit_b32": "vit/openai",
+    "dinov2_vits14": "vit/dinov2",
+    "dinov2_vits14_reg4": "vit/dinov2",
+    "dinov3_vits16": "dinov3/dinov3",
+    "beit_base_finetuned": "beit/timm + imagenet/beit-timm",
+    "beit_base_pretrained": "beit/timm",
     "timm_pvt_v2_b2": "pvt/timm + imagenet/pvt-timm",
     "transformers_pvt_v2_b2": "pvt/transformers",
 }
 # The number of tensors that no layout knows: heads of other networks, and weights that only training needs.
 UNKNOWN = {"smp_fpn_mit_b0": 31, "smp_deeplabv3plus_resnet101": 61, "conmix_vit": 48,
-           "cvrn_psn_maskrcnn_r101": 42, "cvrn_upsnet_r101": 52}  # fmt: skip
+           "cvrn_psn_maskrcnn_r101": 42, "cvrn_upsnet_r101": 52,
+          "open_clip_vit_b32": 151, "beit_base_pretrained": 2}  # fmt: skip
 
 # The number of slots in each part, and the parts in each file.
 PARTS = {
@@ -71,6 +78,7 @@ PARTS = {
     "r101": 520, "r101-counters": 104, "aux": 8, "deeplab": 8, "diga": 29, "imagenet": 2,
     "r50": 265, "r50-counters": 53, "faster-rcnn": 79, "aux-16": 8, "deeplab-16": 8,
     "vgg": 30, "dilated": 8, "pvt": 364, "bottleneck": 7, "office-65": 3, "office-15": 3, "vit": 354,
+    "dinov2": 224, "registers": 1, "beit": 207, "beit-own": 26, "beit-shared": 5,
 }  # fmt: skip
 FAMILIES = {
     "MiT-B5": {
@@ -117,6 +125,8 @@ FAMILIES = {
     },
     "VGG-16": {"adaptsegnet_deeplab_vgg16": "vgg dilated", "fada_vgg16": "vgg dilated"},
     "PVTv2-B2": {"timm_pvt_v2_b2": "pvt imagenet", "transformers_pvt_v2_b2": "pvt"},
+    "DINOv2-S": {"dinov2_vits14": "dinov2", "dinov2_vits14_reg4": "dinov2 registers"},
+    "BEiT-B": {"beit_base_finetuned": "beit beit-own imagenet", "beit_base_pretrained": "beit beit-shared"},
     "ViT-B": {"conmix_vit": "vit bottleneck office-65"},
 }
 PAIRS = [(family, *pair) for family, systems in FAMILIES.items() for pair in combinations(systems, 2)]
@@ -324,7 +334,7 @@ def test_a_detector_has_the_backbone_whose_last_stage_is_in_its_box_head() -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["hrnet_w18_small", "resnet50d", "res2net50_26w_4s", "vgg19", "vgg16_bn", "beit_base_patch16_224"]
+    "name", ["hrnet_w18_small", "resnet50d", "res2net50_26w_4s", "vgg19", "vgg16_bn", "eva02_tiny_patch14_224"]
 )
 def test_a_network_with_some_of_the_names_is_left_alone(name: str) -> None:
     import timm
@@ -352,7 +362,7 @@ def test_every_vit_holds_the_same_slots() -> None:
 
     runtime = on_meta(lambda: ViTForImageClassification(ViTConfig(num_labels=1000)))
     expected = known(map_slots(runtime))
-    assert len(expected) == 4 + 12 * 16 + 4 and map_slots(runtime).architecture == "ViT-B, image classifier"
+    assert len(expected) == 5 + 12 * 16 + 4 and map_slots(runtime).architecture == "ViT-B, image classifier"
     slots = map_slots(on_meta(lambda: timm.create_model("vit_base_patch16_224")))
     assert slots.layout == "vit/timm + imagenet/vit-timm" and known(slots) == expected
 

@@ -22,13 +22,13 @@ from hf_lwmm.layouts.roles import (
 from hf_lwmm.layouts.slots import (
     Atom,
     LayoutMatch,
-    Shape,
     SlotMap,
     backbone_prefixes,
     map_slots,
     named_parts,
     registration_order,
 )
+from hf_lwmm.layouts.stacking import Shape
 
 __all__ = [
     "COMPONENTS",

@@ -18,11 +18,18 @@ the order in which its code registers them. Both are text of the same form:
 | `a & b` (outlines) | a and b run side by side and share a depth position |
 | `for i:` `for i reversed:` `for i together:` | i counts up, i counts down, or all i share a depth position |
 | `? ` before a line | not every network of the kind has the module |
+| `no a` (layouts) | the stored module a must not be in the file: it is another family's |
 | `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
+| `(1,...)` `(1,1,...)` after a line | the slot has one or two dimensions of size 1 before those of the stored tensor |
+| `a = b | c (tokens)` | the stored rows are tokens: b has those before a square grid, c the grid |
+| `a = b | c (tokens?)` | the same, but there may be none before the grid, and then there is no b |
 | `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
 | `(background)` (outlines) | before the classes, dim 0 counts the background |
 | `(boxes)` (outlines) | dim 0 counts four coordinates of a box for each class |
 | `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
+| `(pretraining)` (outlines) | only pre-training with masked images uses it: a layout without it can do without |
+| `(constant)` (outlines) | the numbers follow from the network's size: they are neither merged nor converted |
+| `(with x)` (outlines) | slot x is added to it before it is used; a network that has no x stores the sum |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
 | `name!` | a parameter itself, not a module with leaves |
 """
@@ -35,16 +42,17 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts.stacking import Stacking
 
 # In the order in which torch registers them, which is also the order in which a module uses them.
 LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "num_batches_tracked")
 
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
-_LINE = re.compile(
-    r"^(?P<optional>\? )?(?P<body>.*?)(?P<flags>(?:\s+\((?:\d+x\d+|classes|background|boxes|unused)\))*)$"
-)
+_FLAG = r"\d+x\d+|(?:1,)+\.\.\.|tokens\??|classes|background|boxes|unused|constant|pretraining|with [\w.]+"
+_LINE = re.compile(rf"^(?:(?P<optional>\?) |(?P<absent>no) )?(?P<body>.*?)(?P<flags>(?:\s+\((?:{_FLAG})\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
+_KERNEL = re.compile(r"\d+x\d+")
 
 Key = tuple[int, ...]
 
@@ -117,6 +125,7 @@ class Pattern:
 class Line:
     """A line of a table: the patterns on both sides, its flags, and its place in the order.
 
+    A line that is `absent` names what must not be in a file; nothing is required of one that is `optional`.
     `place` has the number of the line on each level of indentation. The number of a loop is followed by the loop's
     variable: "i", or "-i" if reversed, or nothing if all values share a position.
     """
@@ -125,12 +134,20 @@ class Line:
     right: tuple[Pattern, ...]
     flags: frozenset[str]
     optional: bool
+    absent: bool
     place: tuple[int | str, ...]
 
     @cached_property
-    def window(self) -> Key:
-        """The kernel, (height, width), of a convolution whose weight is stored where the slot is a matrix, or ()."""
-        return next((tuple(map(int, flag.split("x"))) for flag in self.flags if flag[0].isdigit()), ())
+    def stacking(self) -> Stacking:
+        """How the stored tensor holds the slots of the line; a kernel is only of weights."""
+        kernel = next((tuple(map(int, flag.split("x"))) for flag in self.flags if _KERNEL.fullmatch(flag)), ())
+        ones = next((flag.count("1") for flag in self.flags if flag.endswith("...")), 0)
+        return Stacking(kernel, ones, not self.flags.isdisjoint({"tokens", "tokens?"}), "tokens?" in self.flags)
+
+    @cached_property
+    def companion(self) -> str:
+        """The slot that is added to the line's before it is used, or ''."""
+        return next((flag.removeprefix("with ") for flag in self.flags if flag.startswith("with ")), "")
 
     def key(self, numbers: Mapping[str, int]) -> Key:
         """Return the line's place for these numbers; sorting by it gives the order of the table."""
@@ -182,6 +199,7 @@ def _read_line(content: str, place: tuple[int | str, ...]) -> Line:
         right=tuple(Pattern(part.strip()) for part in right.split(" | ")) if equals else (),
         flags=frozenset(re.findall(r"\((.*?)\)", match["flags"])),
         optional=match["optional"] is not None,
+        absent=match["absent"] is not None,
         place=place,
     )
 

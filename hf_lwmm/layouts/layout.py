@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from hf_lwmm.layouts.language import (
@@ -16,6 +16,7 @@ from hf_lwmm.layouts.language import (
     index_by_generic,
     read_table,
 )
+from hf_lwmm.layouts.stacking import Shape, Stacking
 
 # The direction and the length of a weight-normalised layer make up one weight, so they share a depth position.
 _DEPTH_RANK = {leaf: LEAVES.index(leaf) for leaf in LEAVES} | {"weight_g": 0, "weight_v": 0}
@@ -31,12 +32,24 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Kin:
+    """A family of networks among those of a component: its name, and slots that only it has, taken together."""
+
+    title: str
+    slots: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Place:
-    """A slot's place in an outline: the sort key of its module, the rank of its leaf, and the line's flags."""
+    """A slot's place in an outline: the sort key of its module, the rank of its leaf, and the line's flags.
+
+    `companion` is the slot, without the component's name, that is added to this one before it is used, or ''.
+    """
 
     key: Key
     leaf_rank: int
     flags: frozenset[str]
+    companion: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Component:
 
     Every slot begins with `name` and a dot; `outline` gives the rest. `kind` is "backbone" or "head". `title` is the
     name for people. `variants` are the known sizes, told apart by the blocks of each stage and by dim 0 of
-    `width_slot`.
+    `width_slot`. `kin` are families with names of their own, of which the first that fits is meant.
     """
 
     name: str
@@ -54,6 +67,7 @@ class Component:
     outline: str = field(repr=False)
     variants: tuple[Variant, ...] = field(default=(), repr=False)
     width_slot: str = field(default="", repr=False)
+    kin: tuple[Kin, ...] = field(default=(), repr=False)
 
     @cached_property
     def _index(self) -> PatternIndex:
@@ -64,21 +78,18 @@ class Component:
         for pattern, line in self._index.get(generic(slot), ()):
             if (found := pattern.read(slot)) is not None:
                 numbers, leaf = found
-                return Place(line.key(numbers), _DEPTH_RANK.get(leaf, 0), line.flags)
+                return Place(line.key(numbers), _DEPTH_RANK.get(leaf, 0), line.flags, line.companion)
         return None
 
 
 @dataclass(frozen=True)
 class SlotPart:
-    """A slot in a stored tensor: piece `index` of `parts` equal pieces along dim 0.
-
-    `flat` is the kernel, (height, width), of a stored convolution that the slot holds as a matrix, or ().
-    """
+    """A slot in a stored tensor: piece `index` of `parts` pieces, which `stacking` describes."""
 
     slot: str
     index: int
     parts: int
-    flat: Key
+    stacking: Stacking
 
 
 @dataclass(frozen=True)
@@ -88,6 +99,8 @@ class Layout:
     `name` is the component's name, a slash, and the code base's; `also` lists other code bases with the same names.
     `prefixes` are what may stand before the table's names in a file; the first one is used for writing. `beside` is a
     backbone that must be in the same file, for tables whose names, such as `fc`, would otherwise fit any network.
+    `gated` is True if the table's first feed-forward layer stacks a gate on what it gates, False if it does not, and
+    None if the names are the same for both.
     """
 
     name: str
@@ -96,6 +109,7 @@ class Layout:
     prefixes: tuple[str, ...] = ("",)
     beside: Component | None = None
     also: tuple[str, ...] = ()
+    gated: bool | None = None
 
     @property
     def code_bases(self) -> tuple[str, ...]:
@@ -125,7 +139,16 @@ class Layout:
     @cached_property
     def required(self) -> tuple[tuple[str, ...], ...]:
         """The `generic` names of each line that is not optional."""
-        return tuple(tuple(line.left[0].generics()) for line in self.lines if not line.optional)
+        return tuple(tuple(line.left[0].generics()) for line in self.lines if not (line.optional or line.absent))
+
+    def suits(self, slots: Mapping[str, Shape]) -> bool:
+        """Return False if slots lack a line that is not optional, or have a gate that the layout has not."""
+        required = (line.right[-1] for line in self.lines if line.right and not line.optional)
+        forms = {generic(slot.removeprefix(self.component.name + ".")) for slot in slots}
+        if not all(any(form in forms for form in pattern.generics()) for pattern in required):
+            return False
+        first, second = (slots.get(f"{self.component.name}.stage0.block0.mlp.fc{i}.weight", (0, 0)) for i in (1, 2))
+        return self.gated is None or self.gated == (first[0] == 2 * second[1] > 0)
 
     def lines_like(self, form: str) -> list[tuple[Pattern, Line]]:
         """Return the lines that can match names of this `generic` form, each with its pattern."""
@@ -148,9 +171,11 @@ class Layout:
         if found is None:
             return ()
         line, numbers, leaf = found
-        flat = line.window if leaf.startswith("weight") else ()
+        stacking = line.stacking
+        if stacking.kernel and not leaf.startswith("weight"):
+            stacking = replace(stacking, kernel=())
         return tuple(
-            SlotPart(f"{self.component.name}.{pattern.write(numbers, leaf)}", index, len(line.right), flat)
+            SlotPart(f"{self.component.name}.{pattern.write(numbers, leaf)}", index, len(line.right), stacking)
             for index, pattern in enumerate(line.right)
         )
 

@@ -6,9 +6,13 @@ from collections.abc import Mapping
 
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.tables import (
+    beit,
     classifiers,
+    clip,
     daformer,
     deeplab,
+    dinov2,
+    dinov3,
     edaps,
     faster_rcnn,
     mit,
@@ -25,6 +29,10 @@ LAYOUTS: tuple[Layout, ...] = (
     *resnet.LAYOUTS,
     *vgg.LAYOUTS,
     *vit.LAYOUTS,
+    *clip.LAYOUTS,
+    *dinov2.LAYOUTS,
+    *dinov3.LAYOUTS,
+    *beit.LAYOUTS,
     *pvt.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
@@ -33,6 +41,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
     *classifiers.LAYOUTS,
-    *(head for family in (resnet, vgg, vit, pvt) for head in family.HEADS),
+    *(head for family in (resnet, vgg, vit, pvt, beit, dinov3) for head in family.HEADS),
 )
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}

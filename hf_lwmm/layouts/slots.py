@@ -12,8 +12,8 @@ from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts.language import Key, generic
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
+from hf_lwmm.layouts.stacking import Shape
 
-Shape = tuple[int, ...]
 # What may stand before a network's names and is told apart by a number: `teacher2.`, `models.0.`.
 _NUMBERED = re.compile(r"[^.\d]*\d[^.]*\.|[^.]+\.\d+\.")
 _FEWEST = 20  # tensors of a backbone; a block of one has fewer
@@ -84,16 +84,19 @@ def _size(component: Component, slots: Mapping[str, Atom]) -> str:
             blocks.setdefault(int(found[1]), set()).add(int(found[2]))
     depths = tuple(len(blocks[stage]) for stage in sorted(blocks))
     width = slots[component.width_slot].shape[0] if component.width_slot in slots else None
+    kin = next((kin.title for kin in component.kin if all(f"{component.name}.{s}" in slots for s in kin.slots)), "")
+    size = f"{component.title} with {'-'.join(map(str, depths))} blocks"
     for variant in component.variants:
         if variant.depths == depths and variant.width in (None, width):
-            return variant.name
-    return f"{component.title} with {'-'.join(map(str, depths))} blocks"
+            size = variant.name
+            break
+    return f"{kin} {size}".strip()
 
 
 def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
     """Find the layouts of a checkpoint, and map each of its tensors to slots.
 
-    A layout is found under a prefix if the file has every line of its table that is not optional. A tensor that no
+    A layout is found under a prefix if the file has every line of its table that it must have. A tensor that no
     layout knows keeps its stored name as its slot (the identity layout), even if other tensors are known.
 
     Args:
@@ -169,7 +172,18 @@ def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
         if key not in best or merit > best[key][0]:
             best[key] = (merit, match)
     order = list(COMPONENTS)
-    return tuple(best[name][1] for name in sorted(best, key=order.index))
+    return tuple(best[name][1] for name in sorted(best, key=order.index) if not _outdone(best[name], best.values()))
+
+
+def _outdone(
+    found: tuple[tuple[int, bool], LayoutMatch], others: Iterable[tuple[tuple[int, bool], LayoutMatch]]
+) -> bool:
+    """True if another backbone is under the same prefix and knows more names: the tables of families overlap."""
+    count, match = found[0][0], found[1]
+    return match.layout.component.kind == "backbone" and any(
+        other.layout.component.kind == "backbone" and other.prefix == match.prefix and known > count
+        for (known, _), other in others
+    )
 
 
 def _found(names: Iterable[str]) -> tuple[tuple[tuple[int, bool], LayoutMatch], ...]:
@@ -191,7 +205,7 @@ def _found_among(names: tuple[str, ...]) -> tuple[tuple[tuple[int, bool], Layout
             if not layout.may_be_in(forms, prefix):
                 continue
             count, present = _known(layout, prefix, forms)
-            if all(line.optional or id(line) in present for line in layout.lines):
+            if all(line.optional or (id(line) in present) != line.absent for line in layout.lines):
                 found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
     return tuple(found)
 
@@ -236,15 +250,13 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     if not name.startswith(match.prefix):
         return ()
     parts = match.layout.slots(name[len(match.prefix) :])
-    if not parts or (parts[0].parts > 1 and (not shape or shape[0] % parts[0].parts)):
-        return ()
-    if parts[0].flat:
-        if len(shape) != 4 or shape[2:] != parts[0].flat:
-            return ()
-        shape = (shape[0], math.prod(shape[1:]))
-    piece = (shape[0] // len(parts), *shape[1:]) if len(parts) > 1 else shape
-    size = math.prod(piece)
-    return tuple(Atom(part.slot, name, part.index * size, piece) for part in parts)
+    pieces = parts[0].stacking.cut(shape, len(parts)) if parts else ()
+    atoms, start = [], 0
+    for part, piece in zip(parts, pieces, strict=False):
+        if piece is not None:
+            atoms.append(Atom(part.slot, name, start, piece))
+            start += math.prod(piece)
+    return tuple(atoms)
 
 
 def registration_order(slot_map: SlotMap) -> list[str]:

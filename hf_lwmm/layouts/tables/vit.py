@@ -1,11 +1,16 @@
-"""ViT and DeiT, as in timm, in transformers (files on the Hub; in memory since version 5) and in CoNMix's hybrid."""
+"""ViT, DeiT, DeiT-3 and MAE, as in timm, in transformers (files; in memory since version 5) and in CoNMix's hybrid.
+
+The component holds their kin, too: CLIP and SigLIP (`clip`) and DINOv2 (`dinov2`), whose blocks have the same modules.
+"""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.layout import Component, Layout, Variant
+from hf_lwmm.layouts.layout import Component, Kin, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
-# Hybrids embed the output of a ResNet's first three stages. All transformer blocks count as one stage.
+# Hybrids embed the output of a ResNet's first three stages. All transformer blocks count as one stage. Where the class
+# token has no position, as in DeiT-3 and in timm's DINOv2 with registers, training or a conversion has added it to the
+# token.
 VIT = Component(
     name="vit",
     kind="backbone",
@@ -15,9 +20,20 @@ VIT = Component(
         Variant("ViT-S", (12,), 384),
         Variant("ViT-B", (12,), 768),
         Variant("ViT-L", (24,), 1024),
+        Variant("ViT-SO400M", (27,), 1152),
         Variant("ViT-H", (32,), 1280),
+        Variant("ViT-g", (40,), 1408),
+        Variant("ViT-g", (40,), 1536),
+        Variant("ViT-bigG", (48,), 1664),
     ),
     width_slot="vit.stage0.block0.norm1.weight",
+    kin=(
+        Kin("SigLIP", ("pool.probe",)),
+        Kin("CLIP", ("embed.norm.weight",)),
+        Kin("DINOv2", ("embed.class", "embed.registers", "stage0.block0.scale1")),
+        Kin("DINOv2", ("embed.class", "embed.token_position", "stage0.block0.scale1")),
+        Kin("DeiT-3", ("embed.class", "stage0.block0.scale1")),
+    ),
     outline="""
 hybrid.stem.conv
 hybrid.stem.norm
@@ -32,30 +48,56 @@ for s:
         hybrid.stage{s}.block{b}.conv3
         hybrid.stage{s}.block{b}.norm3
 embed.proj
-embed.class!
+embed.class! (with embed.token_position)
 embed.distillation!
-embed.mask!
-embed.position!
+embed.mask! (pretraining)
+embed.token_position! & embed.position!
+embed.position_ids! (constant)
+embed.registers!
+embed.norm
 for b:
     stage0.block{b}.norm1
     stage0.block{b}.attn.q
     stage0.block{b}.attn.k & stage0.block{b}.attn.v
     stage0.block{b}.attn.proj
+    stage0.block{b}.scale1!
     stage0.block{b}.norm2
     stage0.block{b}.mlp.fc1
     stage0.block{b}.mlp.fc2
+    stage0.block{b}.scale2!
 norm
+pool.probe!
+pool.q
+pool.k & pool.v
+pool.proj
+pool.norm
+pool.fc1
+pool.fc2
 pooler
 projection
 """,
 )
 
+TIMM_BLOCKS = """
+for b:
+    no blocks.{b}.attn.q_bias!  # BEiT, EVA
+    blocks.{b}.norm1 = stage0.block{b}.norm1
+    blocks.{b}.attn.qkv = stage0.block{b}.attn.q | stage0.block{b}.attn.k | stage0.block{b}.attn.v
+    blocks.{b}.attn.proj = stage0.block{b}.attn.proj
+    ? blocks.{b}.ls1.gamma! = stage0.block{b}.scale1!
+    blocks.{b}.norm2 = stage0.block{b}.norm2
+    blocks.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
+    blocks.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
+    ? blocks.{b}.ls2.gamma! = stage0.block{b}.scale2!
+"""
+
 VIT_TIMM = Layout(
     name="vit/timm",
     component=VIT,
+    also=("mae",),
     table="""
 cls_token! = embed.class!
-pos_embed! = embed.position!
+pos_embed! = embed.token_position! | embed.position! (tokens?)
 ? dist_token! = embed.distillation!
 ? patch_embed.backbone.stem.conv = hybrid.stem.conv
 ? patch_embed.backbone.stem.norm = hybrid.stem.norm
@@ -70,14 +112,29 @@ for s:
         ? patch_embed.backbone.stages.{s}.blocks.{b}.conv3 = hybrid.stage{s}.block{b}.conv3
         ? patch_embed.backbone.stages.{s}.blocks.{b}.norm3 = hybrid.stage{s}.block{b}.norm3
 patch_embed.proj = embed.proj
-for b:
-    blocks.{b}.norm1 = stage0.block{b}.norm1
-    blocks.{b}.attn.qkv = stage0.block{b}.attn.q | stage0.block{b}.attn.k | stage0.block{b}.attn.v
-    blocks.{b}.attn.proj = stage0.block{b}.attn.proj
-    blocks.{b}.norm2 = stage0.block{b}.norm2
-    blocks.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
-    blocks.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
-norm = norm
+? norm_pre = embed.norm
+"""
+    + TIMM_BLOCKS
+    + """
+? norm = norm
+? fc_norm = pool.norm
+""",
+)
+
+VIT_TIMM_REGISTERS = Layout(  # their class token holds its position
+    name="vit/timm-registers",
+    component=VIT,
+    also=("timm",),
+    table="""
+cls_token! = embed.class!
+reg_token! = embed.registers!
+pos_embed! = embed.position!
+patch_embed.proj = embed.proj
+"""
+    + TIMM_BLOCKS
+    + """
+? norm = norm
+? fc_norm = pool.norm
 """,
 )
 
@@ -88,7 +145,7 @@ VIT_TRANSFORMERS = Layout(
     table="""
 embeddings.cls_token! = embed.class!
 ? embeddings.mask_token! = embed.mask!
-embeddings.position_embeddings! = embed.position!
+embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
 ? embeddings.distillation_token! = embed.distillation!
 embeddings.patch_embeddings.projection = embed.proj
 for b:
@@ -112,7 +169,7 @@ VIT_TRANSFORMERS_RUNTIME = Layout(
     table="""
 embeddings.cls_token! = embed.class!
 ? embeddings.mask_token! = embed.mask!
-embeddings.position_embeddings! = embed.position!
+embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
 ? embeddings.distillation_token! = embed.distillation!
 embeddings.patch_embeddings.projection = embed.proj
 for b:
@@ -134,7 +191,7 @@ VIT_CONMIX = Layout(  # TransUNet's encoder; `decoder.fc` projects its output fo
     component=VIT,
     prefixes=("feature_extractor.", "netF::feature_extractor."),
     table="""
-? transformer.embeddings.position_embeddings! = embed.position!
+? transformer.embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
 transformer.embeddings.hybrid_model.root.conv = hybrid.stem.conv
 transformer.embeddings.hybrid_model.root.gn = hybrid.stem.norm
 for s:
@@ -176,5 +233,5 @@ IMAGENET_TRANSFORMERS = Layout(
     also=("transformers",),
 )
 
-LAYOUTS = (VIT_TIMM, VIT_TRANSFORMERS, VIT_TRANSFORMERS_RUNTIME, VIT_CONMIX)
+LAYOUTS = (VIT_TIMM, VIT_TIMM_REGISTERS, VIT_TRANSFORMERS, VIT_TRANSFORMERS_RUNTIME, VIT_CONMIX)
 HEADS = (IMAGENET_TIMM, IMAGENET_TRANSFORMERS)
