@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import calls
 import numpy as np
 import pytest
 import timm
 import torch
 import transformers
-from manifests import Arrays, write
+from manifests import Arrays, to_slots, write
 from safetensors.numpy import load_file
 from timm.models.beit import Beit
 from timm.models.eva import Eva
@@ -20,7 +22,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 import hf_lwmm
-from hf_lwmm.layouts import map_slots
+from hf_lwmm.errors import AlignmentError, PlanError
+from hf_lwmm.layouts import map_slots, place_of
+from hf_lwmm.layouts.stacking import Stacking, special_tokens
+from hf_lwmm.planning.recipe import load_recipe
+
+pytestmark = pytest.mark.usefixtures("without_plots")
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 MLP = {"intermediate_size": 64}
@@ -224,3 +231,214 @@ def test_there_and_back_is_the_same_bytes(kin: str, tmp_path: Path) -> None:
     assert before.keys() == after.keys()
     assert all(before[name].tobytes() == after[name].tobytes() for name in before)
     assert all(np.shape(before[name]) == np.shape(after[name]) for name in before)
+
+
+def on_meta(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+
+
+TOWERS = {"vision_config": {**SIZE, **MLP}, "text_config": {**SIZE, **MLP, "vocab_size": 50}}
+VIT = {**SIZE, **MLP}
+
+
+@pytest.mark.parametrize(
+    ("make", "layout", "unknown"),
+    [
+        (lambda: dinov2(), "vit/transformers-dinov2-runtime", 0),
+        (lambda: dinov2(registers=2), "vit/transformers-dinov2-registers-runtime", 0),
+        (lambda: dinov3(), "dinov3/transformers-runtime", 0),
+        (lambda: beit(), "beit/transformers-runtime", 0),
+        (
+            lambda: transformers.Data2VecVisionForImageClassification(
+                transformers.Data2VecVisionConfig(**VIT, use_relative_position_bias=True)
+            ),
+            "beit/transformers-data2vec + imagenet/beit-transformers", 0,
+        ),
+        (
+            lambda: transformers.Dinov2ForImageClassification(transformers.Dinov2Config(**SIZE)),
+            "vit/transformers-dinov2-runtime + imagenet/vit-transformers", 0,
+        ),
+        (lambda: transformers.CLIPModel(transformers.CLIPConfig(**TOWERS)), "vit/transformers-clip", 39),
+        (lambda: transformers.SiglipModel(transformers.SiglipConfig(**TOWERS)), "vit/transformers-siglip", 40),
+        (
+            lambda: transformers.ViTMAEForPreTraining(
+                transformers.ViTMAEConfig(**VIT, decoder_num_hidden_layers=1, decoder_num_attention_heads=2)
+            ),
+            "vit/transformers-runtime", 24,
+        ),
+        (lambda: of_timm(init_values=1.0, no_embed_class=True), "vit/timm", 0),
+        (lambda: of_timm(class_token=False, reg_tokens=2, global_pool="avg"), "vit/timm-no-class", 0),
+        (lambda: of_timm(global_pool="avg", fc_norm=True), "vit/timm", 0),
+    ],
+)  # fmt: skip
+def test_names_in_memory_and_of_whole_models_are_known(make: Any, layout: str, unknown: int) -> None:
+    slots = map_slots(on_meta(make))
+    assert slots.layout == layout
+    assert sum(place_of(slot) is None for slot in slots.slots) == unknown
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("vit_small_patch16_224", "ViT-S, image classifier"),
+        ("deit3_small_patch16_224", "DeiT-3 ViT-S, image classifier"),
+        ("vit_small_patch14_dinov2", "DINOv2 ViT-S"),
+        ("vit_small_patch14_reg4_dinov2", "DINOv2 ViT-S"),
+        ("vit_base_patch32_clip_224", "CLIP ViT-B, image classifier"),
+        ("vit_base_patch16_siglip_224", "SigLIP ViT-B"),
+        ("vit_small_patch16_dinov3", "DINOv3-S"),
+        ("vit_small_patch16_dinov3_qkvb", "DINOv3-S"),
+        ("vit_small_plus_patch16_dinov3", "DINOv3-S"),
+        ("beit_base_patch16_224", "BEiT-B, image classifier"),
+        ("beitv2_base_patch16_224", "BEiT-B, image classifier"),
+        ("deit_tiny_distilled_patch16_224", "ViT-Ti, image classifier"),
+    ],
+)
+def test_a_network_of_timm_is_named_by_its_family(name: str, title: str) -> None:
+    assert map_slots(on_meta(lambda: timm.create_model(name))).architecture == title
+
+
+def merged(tmp_path: Path, *models: nn.Module, **options: Any) -> tuple[Arrays, hf_lwmm.MergeResult]:
+    """The mean of models, under the names of the first."""
+    files = [stored(model, tmp_path / f"model{i}") for i, model in enumerate(models)]
+    options = {"method": "isotropic", "format": "safetensors", "overwrite": True, **options}
+    result = calls.merge(files, output=tmp_path / "out", **options)
+    return load_file(tmp_path / "out" / "model.safetensors"), result
+
+
+def plain(seed: int, **options: Any) -> nn.Module:
+    return drawn(of_timm(**options), seed)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "other"),
+    [
+        (lambda: of_timm(init_values=1.0, mlp_ratio=4), dinov2),
+        (dinov2, lambda: of_timm(init_values=1.0, mlp_ratio=4)),
+        (clip, lambda: of_timm(pre_norm=True, norm_layer=nn.LayerNorm)),
+        (siglip, lambda: of_timm(class_token=False, global_pool="map")),
+        (dinov3_of_timm, dinov3),
+        (beit, beit_of_timm),
+        (data2vec, beit_of_timm),
+        (beit, data2vec),
+    ],
+)
+def test_code_bases_merge_as_if_they_had_the_same_names(anchor: Any, other: Any, tmp_path: Path) -> None:
+    first, second = drawn(anchor()), drawn(other(), 1)
+    arrays, result = merged(tmp_path, first, second)
+    mine, theirs = (to_slots(load_file(stored(network, tmp_path / "again"))) for network in (first, second))
+    mean = to_slots(arrays)
+    kept = {entry.slot for entry in result.plan.alignment.unshared if entry.model == 0}
+    assert kept <= {"vit.embed.mask"} and mean.keys() == mine.keys()
+    for slot in mine.keys() - kept:
+        assert np.allclose(mean[slot], (mine[slot] + theirs[slot]) / 2, atol=1e-6), slot
+
+
+def test_a_class_token_that_holds_its_position_is_not_averaged_with_one_that_does_not(tmp_path: Path) -> None:
+    timms = drawn(of_timm(init_values=1.0, mlp_ratio=4, reg_tokens=3, no_embed_class=True))
+    arrays, result = merged(tmp_path, timms, drawn(dinov2(registers=3), 1))
+    reasons = {entry.slot: entry.reason for entry in result.plan.alignment.unshared if entry.model == 0}
+    assert (
+        reasons.keys() == {"vit.embed.class"} and "it includes vit.embed.token_position" in reasons["vit.embed.class"]
+    )
+    assert (arrays["cls_token"] == timms.state_dict()["cls_token"].numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "note", "kept"),
+    [
+        (0, 3, "has 3 registers, .* has none: they are left out", set()),
+        (3, 0, "has no registers, .* has 3: the anchor's are kept", {"vit.embed.registers"}),
+        (2, 3, "has 3 registers, .* has 2: the anchor's are kept", {"vit.embed.registers"}),
+    ],
+)
+def test_registers_of_one_dinov2_alone_are_noted(
+    first: int, second: int, note: str, kept: set[str], tmp_path: Path
+) -> None:
+    _, result = merged(tmp_path, drawn(dinov2(first)), drawn(dinov2(second), 1))
+    assert {entry.slot for entry in result.plan.alignment.unshared if entry.model == 0} == kept
+    assert any(re.search(note, each) for each in result.warnings)
+
+
+def test_biases_of_queries_and_values_that_one_side_lacks_stay_the_anchors(tmp_path: Path) -> None:
+    anchor = plain(0)
+    arrays, result = merged(tmp_path, anchor, plain(1, qkv_bias=False))
+    biases = {f"vit.stage0.block{block}.attn.{part}.bias" for block in (0, 1) for part in "qkv"}
+    assert {entry.slot for entry in result.plan.alignment.unshared} == biases
+    assert (arrays["blocks.0.attn.qkv.bias"] == anchor.state_dict()["blocks.0.attn.qkv.bias"].numpy()).all()
+    assert (arrays["blocks.0.attn.qkv.weight"] != anchor.state_dict()["blocks.0.attn.qkv.weight"].numpy()).any()
+
+
+@pytest.mark.parametrize("options", [{"depth": 3}, {"embed_dim": 48}])
+def test_two_sizes_of_a_family_are_refused(options: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(AlignmentError, match="merging needs the same architecture"):
+        merged(tmp_path, plain(0), plain(1, **options))
+
+
+def test_two_families_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AlignmentError, match=r"BEiT with 2 blocks \(beit/timm\)"):
+        merged(tmp_path, plain(0), drawn(beit_of_timm(), 1))
+
+
+def test_position_embeddings_of_another_grid_stay_the_anchors(tmp_path: Path) -> None:
+    anchor = plain(0)
+    arrays, result = merged(tmp_path, anchor, plain(1, img_size=48))
+    own = anchor.state_dict()["pos_embed"].numpy()
+    assert (arrays["pos_embed"][:, 1:] == own[:, 1:]).all() and (arrays["pos_embed"][:, 0] != own[:, 0]).all()
+    (note,) = [each for each in result.warnings if "position" in each]
+    assert "6 x 6 patches" in note and "4 x 4" in note and "--resize-position" in note
+
+
+@pytest.mark.parametrize(
+    ("anchor", "other", "side"),
+    [
+        (plain, lambda seed: plain(seed, img_size=48), 4),
+        (lambda seed: plain(seed, img_size=48), plain, 6),
+        (lambda seed: drawn(clip(), seed), lambda seed: plain(seed, img_size=24, pre_norm=True), 4),
+        (plain, lambda seed: plain(seed, patch_size=4), 4),
+    ],
+)
+def test_position_embeddings_are_interpolated_as_torch_does_it(
+    anchor: Any, other: Any, side: int, tmp_path: Path
+) -> None:
+    first, second = anchor(0), other(1)
+    arrays, result = merged(tmp_path, first, second, resize_position=True)
+    grid = second.state_dict()["pos_embed"][:, 1:]
+    old = int(grid.shape[1] ** 0.5)
+    square = grid.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    wanted = nn.functional.interpolate(square, (side, side), mode="bicubic", align_corners=False)
+    theirs = wanted.permute(0, 2, 3, 1).reshape(1, side * side, -1).numpy()
+    mine = to_slots(load_file(tmp_path / "model0" / "model.safetensors"))["vit.embed.position"]
+    assert np.allclose(to_slots(arrays)["vit.embed.position"], (mine + theirs) / 2, atol=1e-6)
+    assert any(f"{old} x {old} patches are interpolated (bicubic) to the anchor's {side} x {side}" in each
+               for each in result.warnings)  # fmt: skip
+
+
+def test_the_card_says_what_was_interpolated(tmp_path: Path) -> None:
+    merged(tmp_path, plain(0), plain(1, img_size=48), resize_position=True)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "6 x 6 patches are interpolated (bicubic) to the anchor's 4 x 4" in card and "--resize-position" in card
+    assert load_recipe(tmp_path / "out" / "hf_lwmm.yaml").knobs.resize_position
+
+
+def test_interpolating_needs_a_grid(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"has no position embeddings of a square grid.*leave it out"):
+        merged(tmp_path, drawn(beit_of_timm()), drawn(beit_of_timm(), 1), resize_position=True)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "special"),
+    [(196, 0), (197, 1), (198, 2), (1370, 1), (1369, 0), (129, 0), (1, 0), (2, 1)],
+)
+def test_special_tokens_stand_before_a_square_grid(tokens: int, special: int) -> None:
+    assert special_tokens(tokens) == special
+    parts = Stacking(tokens=True).cut((1, tokens, 8), 2)
+    assert parts == ((1, special, 8) if special else None, (1, tokens - special, 8))
+    assert Stacking(tokens=True).stack([part for part in parts if part]) == (1, tokens, 8)
+
+
+def test_leading_dimensions_are_added_and_taken_away() -> None:
+    stacking = Stacking(ones=1, tokens=True)
+    assert stacking.cut((50, 8), 2) == ((1, 1, 8), (1, 49, 8))
+    assert stacking.stack([(1, 1, 8), (1, 49, 8)]) == (50, 8)

@@ -28,6 +28,7 @@ the order in which its code registers them. Both are text of the same form:
 | `(boxes)` (outlines) | dim 0 counts four coordinates of a box for each class |
 | `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
 | `(pretraining)` (outlines) | only pre-training with masked images uses it: a layout without it can do without |
+| `(grid)` (outlines) | the tokens of a square grid of patches, which can be interpolated to another grid |
 | `(constant)` (outlines) | the numbers follow from the network's size: they are neither merged nor converted |
 | `(with x)` (outlines) | slot x is added to it before it is used; a network that has no x stores the sum |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
@@ -48,7 +49,7 @@ from hf_lwmm.layouts.stacking import Stacking
 LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "num_batches_tracked")
 
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
-_FLAG = r"\d+x\d+|(?:1,)+\.\.\.|tokens\??|classes|background|boxes|unused|constant|pretraining|with [\w.]+"
+_FLAG = r"\d+x\d+|(?:1,)+\.\.\.|tokens\??|classes|background|boxes|unused|constant|grid|pretraining|with [\w.]+"
 _LINE = re.compile(rf"^(?:(?P<optional>\?) |(?P<absent>no) )?(?P<body>.*?)(?P<flags>(?:\s+\((?:{_FLAG})\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")

@@ -130,7 +130,7 @@ class Layout:
         return index_by_generic([(pattern, line) for line in self.lines for pattern in line.right])
 
     def may_be_in(self, forms: Container[str], prefix: str) -> bool:
-        """Return False if a line that is not optional matches none of a file's `generic` names under the prefix.
+        """Return False if a line that is not optional matches none of a file's `generic` names under a generic prefix.
 
         This quick test rules out most layouts.
         """

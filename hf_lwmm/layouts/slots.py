@@ -202,7 +202,7 @@ def _found_among(names: tuple[str, ...]) -> tuple[tuple[tuple[int, bool], Layout
         if layout.beside and all(match.layout.component is not layout.beside for _, match in found):
             continue
         for prefix in (*layout.prefixes, *_other_prefixes(layout, endings)):
-            if not layout.may_be_in(forms, prefix):
+            if not layout.may_be_in(forms, generic(prefix)):
                 continue
             count, present = _known(layout, prefix, forms)
             if all(line.optional or (id(line) in present) != line.absent for line in layout.lines):
@@ -235,10 +235,12 @@ def _other_prefixes(layout: Layout, endings: Mapping[str, Sequence[str]]) -> lis
 
 def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple[int, set[int]]:
     """Count the names, given by `generic` form, that a layout knows, and collect the ids of the lines that match."""
-    count, present = 0, set[int]()
+    count, present, general = 0, set[int](), generic(prefix)  # `dinov2.` has a number
     for form, names in forms.items():
-        lines = layout.lines_like(form[len(prefix) :]) if form.startswith(prefix) else []
+        lines = layout.lines_like(form[len(general) :]) if form.startswith(general) else []
         for name in names if lines else ():
+            if not name.startswith(prefix):
+                continue
             matching = {id(line) for pattern, line in lines if pattern.read(name[len(prefix) :]) is not None}
             count += bool(matching)
             present |= matching

@@ -27,6 +27,7 @@ from hf_lwmm.planning.groups import (
     sentence,
 )
 from hf_lwmm.planning.obstacles import Obstacles, Reason
+from hf_lwmm.planning.positions import position_notes
 from hf_lwmm.planning.prefixes import prefix_notes
 from hf_lwmm.text import table
 
@@ -160,6 +161,7 @@ def align(
         notes=(
             *dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head)),
             *prefix_notes(checkpoints, anchor),
+            *position_notes(checkpoints, anchor),
             *_tie_notes(models, {each.slot for each in shared}),
             *obstacles.notes(checkpoints, total),
         ),

@@ -17,7 +17,7 @@ BEIT = Component(
 embed.proj
 embed.class! (with embed.token_position)
 embed.mask! (pretraining)
-embed.token_position! & embed.position!
+embed.token_position! & embed.position! (grid)
 relative_position!
 relative_index! (constant)
 for b:

@@ -101,6 +101,7 @@ patch_embed.proj = embed.proj
 ? attn_pool.norm = pool.norm
 ? attn_pool.mlp.fc1 = pool.fc1
 ? attn_pool.mlp.fc2 = pool.fc2
+? fc_norm = pooled
 """,
 )
 

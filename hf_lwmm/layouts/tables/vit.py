@@ -51,7 +51,7 @@ embed.proj
 embed.class! (with embed.token_position)
 embed.distillation!
 embed.mask! (pretraining)
-embed.token_position! & embed.position!
+embed.token_position! & embed.position! (grid)
 embed.position_ids! (constant)
 embed.registers!
 embed.norm
@@ -73,6 +73,7 @@ pool.proj
 pool.norm
 pool.fc1
 pool.fc2
+pooled
 pooler
 projection
 """,
@@ -117,7 +118,7 @@ patch_embed.proj = embed.proj
     + TIMM_BLOCKS
     + """
 ? norm = norm
-? fc_norm = pool.norm
+? fc_norm = pooled
 """,
 )
 
@@ -134,7 +135,7 @@ patch_embed.proj = embed.proj
     + TIMM_BLOCKS
     + """
 ? norm = norm
-? fc_norm = pool.norm
+? fc_norm = pooled
 """,
 )
 
