@@ -14,16 +14,17 @@ import pytest
 import timm
 import torch
 import transformers
-from manifests import Arrays, to_slots, write
+from manifests import Arrays, slot_map, to_slots, write
 from safetensors.numpy import load_file
 from timm.models.beit import Beit
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 import hf_lwmm
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.layouts import map_slots, place_of
+from hf_lwmm.layouts import in_backbone, map_slots, place_of
 from hf_lwmm.layouts.stacking import Stacking, special_tokens
 from hf_lwmm.planning.recipe import load_recipe
 
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("without_plots")
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
 MLP = {"intermediate_size": 64}
+VIT = {**SIZE, **MLP}
 TIMM = {
     "img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2, "num_classes": 0,
 }  # fmt: skip
@@ -43,6 +45,8 @@ def of_timm(**options: Any) -> VisionTransformer:
 
 def tokens(network: Any, images: torch.Tensor) -> torch.Tensor:
     """All tokens behind the last block and norm."""
+    if isinstance(network, transformers.ViTMAEModel):  # it drops and shuffles patches by the noise that it is given
+        return torch.as_tensor(network(images, noise=torch.arange(16.0).expand(2, -1)).last_hidden_state)
     if isinstance(network, transformers.PreTrainedModel):
         return torch.as_tensor(network(pixel_values=images).last_hidden_state)
     return torch.as_tensor(network.forward_features(images))
@@ -59,6 +63,10 @@ def clip_tokens(network: Any, images: torch.Tensor) -> torch.Tensor:
     if isinstance(network, transformers.PreTrainedModel):
         return torch.as_tensor(network(pixel_values=images).pooler_output)
     return torch.as_tensor(network.forward_features(images)[:, 0])
+
+
+def mae() -> nn.Module:
+    return transformers.ViTMAEModel(transformers.ViTMAEConfig(**VIT, mask_ratio=0.0))
 
 
 def clip() -> nn.Module:
@@ -133,6 +141,14 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str, st
 
 
 PAIRS |= {
+    "ViT": (of_timm, lambda: transformers.ViTModel(transformers.ViTConfig(**VIT), add_pooling_layer=False),
+            "vit/timm", "vit/transformers", tokens),
+    "DeiT, distilled": (
+        lambda: VisionTransformerDistilled(**TIMM),
+        lambda: transformers.DeiTModel(transformers.DeiTConfig(**VIT), add_pooling_layer=False),
+        "vit/timm", "vit/transformers-deit", tokens,
+    ),
+    "MAE": (of_timm, mae, "vit/timm", "vit/transformers", tokens),
     "DINOv3": (dinov3_of_timm, dinov3, "dinov3/timm", "dinov3/transformers", tokens),
     "DINOv3, no biases": (
         lambda: dinov3_of_timm(qkv_bias=False),
@@ -194,7 +210,8 @@ def loaded(network: nn.Module, arrays: Arrays) -> nn.Module:
     """The network with these weights, loaded as its library does it."""
     state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     if isinstance(network, transformers.PreTrainedModel):
-        more = {"add_pooling_layer": True} if isinstance(network, transformers.Data2VecVisionModel) else {}
+        pools = {transformers.Data2VecVisionModel: True, transformers.ViTModel: False, transformers.DeiTModel: False}
+        more = {"add_pooling_layer": pools[type(network)]} if type(network) in pools else {}
         return type(network).from_pretrained(None, config=network.config, state_dict=state, **more).eval()
     network.load_state_dict(state)
     return network.eval()
@@ -238,8 +255,12 @@ def on_meta(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
 
 
+SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+BEIT_INDICES = {f"beit.stage0.block{block}.attn.relative_index" for block in range(12)}
+DINOV3_ONLY = {"dinov3.embed.mask", "dinov3.embed.periods"} | {
+    f"dinov3.stage0.block{block}.attn.{name}" for block in range(12) for name in ("k.bias", "bias_mask")
+}
 TOWERS = {"vision_config": {**SIZE, **MLP}, "text_config": {**SIZE, **MLP, "vocab_size": 50}}
-VIT = {**SIZE, **MLP}
 
 
 @pytest.mark.parametrize(
@@ -276,6 +297,53 @@ def test_names_in_memory_and_of_whole_models_are_known(make: Any, layout: str, u
     slots = map_slots(on_meta(make))
     assert slots.layout == layout
     assert sum(place_of(slot) is None for slot in slots.slots) == unknown
+
+
+@pytest.mark.parametrize(
+    ("original", "make", "unlike"),
+    [
+        ("open_clip_vit_b32", lambda: timm.create_model("vit_base_patch32_clip_224"), set()),
+        (
+            "open_clip_vit_b32",
+            lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(patch_size=32)),
+            set(),
+        ),
+        ("dinov2_vits14", lambda: timm.create_model("vit_small_patch14_dinov2"), {"vit.embed.mask"}),
+        (
+            "dinov2_vits14",
+            lambda: transformers.Dinov2Model(transformers.Dinov2Config(**SMALL, image_size=518, patch_size=14)),
+            set(),
+        ),
+        (
+            "dinov2_vits14_reg4",
+            lambda: timm.create_model("vit_small_patch14_reg4_dinov2"),
+            {"vit.embed.mask", "vit.embed.token_position"},
+        ),
+        (
+            "dinov2_vits14_reg4",
+            lambda: transformers.Dinov2WithRegistersModel(
+                transformers.Dinov2WithRegistersConfig(**SMALL, image_size=518, patch_size=14)
+            ),
+            set(),
+        ),
+        ("dinov3_vits16", lambda: timm.create_model("vit_small_patch16_dinov3_qkvb"), DINOV3_ONLY),
+        (
+            "dinov3_vits16",
+            lambda: transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**SMALL, num_register_tokens=4)),
+            DINOV3_ONLY - {"dinov3.embed.mask"},
+        ),
+        ("beit_base_finetuned", lambda: timm.create_model("beit_base_patch16_224"), BEIT_INDICES),
+        (
+            "beit_base_finetuned",
+            lambda: transformers.BeitModel(transformers.BeitConfig(use_relative_position_bias=True)),
+            BEIT_INDICES,
+        ),
+    ],
+)
+def test_originals_share_all_slots_with_what_was_made_of_them(original: str, make: Any, unlike: set[str]) -> None:
+    theirs = {slot: shape for slot, shape in slot_map(original).shapes.items() if in_backbone(slot)}
+    ours = {slot: shape for slot, shape in map_slots(on_meta(make)).shapes.items() if in_backbone(slot)}
+    assert {slot for slot in theirs | ours if theirs.get(slot) != ours.get(slot)} == unlike
 
 
 @pytest.mark.parametrize(

@@ -139,16 +139,7 @@ patch_embed.proj = embed.proj
 """,
 )
 
-VIT_TRANSFORMERS = Layout(
-    name="vit/transformers",
-    component=VIT,
-    prefixes=("vit.", "deit.", ""),
-    table="""
-embeddings.cls_token! = embed.class!
-? embeddings.mask_token! = embed.mask!
-embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
-? embeddings.distillation_token! = embed.distillation!
-embeddings.patch_embeddings.projection = embed.proj
+_HUB_BLOCKS = """
 for b:
     encoder.layer.{b}.attention.attention.query = stage0.block{b}.attn.q
     encoder.layer.{b}.attention.attention.key = stage0.block{b}.attn.k
@@ -158,21 +149,9 @@ for b:
     encoder.layer.{b}.output.dense = stage0.block{b}.mlp.fc2
     encoder.layer.{b}.layernorm_before = stage0.block{b}.norm1
     encoder.layer.{b}.layernorm_after = stage0.block{b}.norm2
-layernorm = norm
-? pooler.dense = pooler
-""",
-)
+"""
 
-VIT_TRANSFORMERS_RUNTIME = Layout(
-    name="vit/transformers-runtime",
-    component=VIT,
-    prefixes=("vit.", "deit.", ""),
-    table="""
-embeddings.cls_token! = embed.class!
-? embeddings.mask_token! = embed.mask!
-embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
-? embeddings.distillation_token! = embed.distillation!
-embeddings.patch_embeddings.projection = embed.proj
+_MEMORY_BLOCKS = """
 for b:
     layers.{b}.attention.q_proj = stage0.block{b}.attn.q
     layers.{b}.attention.k_proj = stage0.block{b}.attn.k
@@ -182,9 +161,35 @@ for b:
     layers.{b}.layernorm_after = stage0.block{b}.norm2
     layers.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
     layers.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
+"""
+
+
+def _transformers(name: str, blocks: str, *, distilled: bool) -> Layout:
+    """The names of transformers, in which DeiT is always distilled."""
+    distillation = "embeddings.distillation_token! = embed.distillation!" if distilled else ""
+    return Layout(
+        name=f"vit/{name}",
+        component=VIT,
+        prefixes=("deit." if distilled else "vit.", ""),
+        also=("transformers",) if blocks is _HUB_BLOCKS else (),
+        table=f"""
+embeddings.cls_token! = embed.class!
+? embeddings.mask_token! = embed.mask!
+embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
+{distillation}
+embeddings.patch_embeddings.projection = embed.proj
+{blocks}
 layernorm = norm
 ? pooler.dense = pooler
 """,
+    )
+
+
+TRANSFORMERS = (
+    _transformers("transformers-deit", _HUB_BLOCKS, distilled=True),
+    _transformers("transformers", _HUB_BLOCKS, distilled=False),
+    _transformers("transformers-deit-runtime", _MEMORY_BLOCKS, distilled=True),
+    _transformers("transformers-runtime", _MEMORY_BLOCKS, distilled=False),
 )
 
 VIT_CONMIX = Layout(  # TransUNet's encoder; `decoder.fc` projects its output for CoNMix's classifier
@@ -234,5 +239,5 @@ IMAGENET_TRANSFORMERS = Layout(
     also=("transformers",),
 )
 
-LAYOUTS = (VIT_TIMM, VIT_TIMM_REGISTERS, VIT_TRANSFORMERS, VIT_TRANSFORMERS_RUNTIME, VIT_CONMIX)
+LAYOUTS = (VIT_TIMM, VIT_TIMM_REGISTERS, *TRANSFORMERS, VIT_CONMIX)
 HEADS = (IMAGENET_TIMM, IMAGENET_TRANSFORMERS)
