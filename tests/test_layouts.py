@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from manifests import FORWARD_ORDERS, NAMES, forward_order, manifest, shrunk, slot_map, stored, to_slots
+from manifests import FORWARD_ORDERS, NAMES, forward_order, manifest, shrunk, slot_map, stored, to_slots, write
 from seeded import seeded
 
+import hf_lwmm
 from hf_lwmm.layouts import LAYOUTS, SlotMap, depth_order, map_slots, place_of, registration_order
-from hf_lwmm.layouts.language import Pattern, generic
+from hf_lwmm.layouts.language import Pattern, generic, read_table
+from hf_lwmm.layouts.stacking import Stacking
 from hf_lwmm.layouts.tables.mit import MIT, MIT_NVIDIA
 
 EXPECTED = {
@@ -421,3 +425,29 @@ def test_patterns_read_what_they_write(stage: int, block: int, leaf: str) -> Non
 @pytest.mark.parametrize("name", ["block0.1.attn.kv.weight", "block1.01.attn.kv.weight", "block1.1.attn.kvx.weight"])
 def test_patterns_read_nothing_else(name: str) -> None:
     assert Pattern("block{s+1}.{b}.attn.kv").read(name) is None
+
+
+def test_a_line_with_no_rules_a_layout_out() -> None:
+    (line,) = read_table("no blocks.{b}.attn.q_bias!")
+    assert line.absent and not line.optional and line.left[0].read("blocks.1.attn.q_bias") == ({"b": 1}, "")
+    blocks = {"blocks.0.attn.qkv.weight": (24, 8), "cls_token": (1, 1, 8), "pos_embed": (1, 5, 8)}
+    names = ("patch_embed.proj", "blocks.0.norm1", "blocks.0.attn.proj", "blocks.0.norm2", "blocks.0.mlp.fc1")
+    blocks |= {f"{name}.weight": (8, 8) for name in (*names, "blocks.0.mlp.fc2")}
+    assert map_slots(blocks).layout == "vit/timm"
+    assert map_slots(blocks | {"blocks.0.attn.q_bias": (8,)}).layout == "identity"
+
+
+def test_flags_of_a_line_are_read() -> None:
+    (line,) = read_table("positional_embedding! = embed.token_position! | embed.position! (1,...) (tokens?)")
+    assert line.stacking == Stacking(ones=1, tokens=True, bare=True)
+    (line,) = read_table("embed.class! (with embed.token_position) (pretraining)")
+    assert line.companion == "embed.token_position" and "pretraining" in line.flags
+
+
+def test_what_follows_from_the_size_is_neither_merged_nor_converted(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{i}.safetensors", stored("beit_base_finetuned", i, shrink=16)) for i in (0, 1)]
+    reasons = {entry.slot: entry.reason for entry in calls.plan(files).alignment.unshared}
+    assert len(reasons) == 12 and all("relative_index" in slot for slot in reasons)
+    conversion = hf_lwmm.convert(files[0], tmp_path / "transformers.safetensors", to="transformers")
+    assert any("Left out 12 tensors that follow from the network's size" in note for note in conversion.notes)
+    assert map_slots({t.name: t.info.shape for t in conversion.tensors}).layout.startswith("beit/transformers")

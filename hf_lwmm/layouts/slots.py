@@ -69,11 +69,19 @@ class SlotMap:
         return next((m.layout.component for m in self.matches if m.layout.component.kind == "backbone"), None)
 
     @property
+    def kin(self) -> str:
+        """The name of the family that the backbone is of among those of its component, '' if it has none."""
+        if (own := self.backbone) is None:
+            return ""
+        return next((kin.title for kin in own.kin if all(f"{own.name}.{slot}" in self.slots for slot in kin.slots)), "")
+
+    @property
     def architecture(self) -> str:
         """The size of the backbone and the heads in words, such as `MiT-B5, DAFormer head`."""
         titles = []
         for component in (match.layout.component for match in self.matches):
-            titles.append(_size(component, self.slots) if component.kind == "backbone" else component.title)
+            size = _size(component, self.slots) if component.kind == "backbone" else component.title
+            titles.append(f"{self.kin} {size}".strip() if component is self.backbone else size)
         return ", ".join(titles) or "unknown network"
 
 
@@ -84,13 +92,10 @@ def _size(component: Component, slots: Mapping[str, Atom]) -> str:
             blocks.setdefault(int(found[1]), set()).add(int(found[2]))
     depths = tuple(len(blocks[stage]) for stage in sorted(blocks))
     width = slots[component.width_slot].shape[0] if component.width_slot in slots else None
-    kin = next((kin.title for kin in component.kin if all(f"{component.name}.{s}" in slots for s in kin.slots)), "")
-    size = f"{component.title} with {'-'.join(map(str, depths))} blocks"
     for variant in component.variants:
         if variant.depths == depths and variant.width in (None, width):
-            size = variant.name
-            break
-    return f"{kin} {size}".strip()
+            return variant.name
+    return f"{component.title} with {'-'.join(map(str, depths))} blocks"
 
 
 def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
