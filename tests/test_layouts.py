@@ -17,9 +17,8 @@ from manifests import FORWARD_ORDERS, NAMES, forward_order, manifest, shrunk, sl
 from seeded import seeded
 
 import hf_lwmm
-from hf_lwmm.layouts import LAYOUTS, SlotMap, depth_order, map_slots, place_of, registration_order
+from hf_lwmm.layouts import LAYOUTS, Form, SlotMap, depth_order, map_slots, place_of, registration_order
 from hf_lwmm.layouts.language import Pattern, generic, read_table
-from hf_lwmm.layouts.stacking import Stacking
 from hf_lwmm.layouts.tables.mit import MIT, MIT_NVIDIA
 
 EXPECTED = {
@@ -438,8 +437,8 @@ def test_a_line_with_no_rules_a_layout_out() -> None:
 
 
 def test_flags_of_a_line_are_read() -> None:
-    (line,) = read_table("positional_embedding! = embed.token_position! | embed.position! (1,...) (tokens?)")
-    assert line.stacking == Stacking(ones=1, tokens=True, bare=True)
+    (line,) = read_table("positional_embedding! = embed.token_position! | embed.position! (-1d) (tokens?)")
+    assert line.form("") == Form(ones=-1, tokens=True, bare=True)
     (line,) = read_table("embed.class! (with embed.token_position) (pretraining)")
     assert line.companion == "embed.token_position" and "pretraining" in line.flags
 
@@ -449,5 +448,5 @@ def test_what_follows_from_the_size_is_neither_merged_nor_converted(tmp_path: Pa
     reasons = {entry.slot: entry.reason for entry in calls.plan(files).alignment.unshared}
     assert len(reasons) == 12 and all("relative_index" in slot for slot in reasons)
     conversion = hf_lwmm.convert(files[0], tmp_path / "transformers.safetensors", to="transformers")
-    assert any("Left out 12 tensors that follow from the network's size" in note for note in conversion.notes)
+    assert any("Left out 12 tensors that are computed when the network is built" in note for note in conversion.notes)
     assert map_slots({t.name: t.info.shape for t in conversion.tensors}).layout.startswith("beit/transformers")

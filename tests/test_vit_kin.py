@@ -25,7 +25,7 @@ from torch import nn
 import hf_lwmm
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.layouts import in_backbone, map_slots, place_of
-from hf_lwmm.layouts.stacking import Stacking, special_tokens
+from hf_lwmm.layouts.forms import Form, special_tokens
 from hf_lwmm.planning.recipe import load_recipe
 
 pytestmark = pytest.mark.usefixtures("without_plots")
@@ -501,12 +501,12 @@ def test_interpolating_needs_a_grid(tmp_path: Path) -> None:
 )
 def test_special_tokens_stand_before_a_square_grid(tokens: int, special: int) -> None:
     assert special_tokens(tokens) == special
-    parts = Stacking(tokens=True).cut((1, tokens, 8), 2)
+    parts = Form(tokens=True).cut((1, tokens, 8), 2)
     assert parts == ((1, special, 8) if special else None, (1, tokens - special, 8))
-    assert Stacking(tokens=True).stack([part for part in parts if part]) == (1, tokens, 8)
+    assert Form(tokens=True).stack([part for part in parts if part]) == (1, tokens, 8)
 
 
 def test_leading_dimensions_are_added_and_taken_away() -> None:
-    stacking = Stacking(ones=1, tokens=True)
-    assert stacking.cut((50, 8), 2) == ((1, 1, 8), (1, 49, 8))
-    assert stacking.stack([(1, 1, 8), (1, 49, 8)]) == (50, 8)
+    form = Form(ones=-1, tokens=True)
+    assert form.cut((50, 8), 2) == ((1, 1, 8), (1, 49, 8))
+    assert form.stack([(1, 1, 8), (1, 49, 8)]) == (50, 8)

@@ -45,6 +45,10 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
     ),
     "dinov3": ({"filter": "dinov3_vit"}, {"filter": "timm", "search": "dinov3"}),
     "beit": ({"filter": "beit"}, {"filter": "data2vec-vision"}, {"filter": "timm", "search": "beit"}),
+    "swin": ({"filter": "swin"}, {"filter": "timm", "search": "swin"}),
+    "swinv2": ({"filter": "swinv2"}, {"filter": "timm", "search": "swinv2"}),
+    "convnext": ({"filter": "convnext"}, {"filter": "timm", "search": "convnext"}),
+    "convnextv2": ({"filter": "convnextv2"}, {"filter": "timm", "search": "convnextv2"}),
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})

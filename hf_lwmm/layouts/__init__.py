@@ -5,6 +5,7 @@ A new layout is a table in `tables/`, written in the language that `language` de
 No module outside this package sees a code base's own names.
 """
 
+from hf_lwmm.layouts.forms import Form, Order, Shape
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 from hf_lwmm.layouts.roles import (
@@ -28,15 +29,16 @@ from hf_lwmm.layouts.slots import (
     named_parts,
     registration_order,
 )
-from hf_lwmm.layouts.stacking import Shape
 
 __all__ = [
     "COMPONENTS",
     "LAYOUTS",
     "Atom",
     "Component",
+    "Form",
     "Layout",
     "LayoutMatch",
+    "Order",
     "Shape",
     "SlotMap",
     "backbone_prefixes",

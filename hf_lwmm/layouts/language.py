@@ -20,16 +20,19 @@ the order in which its code registers them. Both are text of the same form:
 | `? ` before a line | not every network of the kind has the module |
 | `no a` (layouts) | the stored module a must not be in the file: it is another family's |
 | `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
-| `(1,...)` `(1,1,...)` after a line | the slot has one or two dimensions of size 1 before those of the stored tensor |
+| `(1x1?)` after a line | the stored weight is a matrix or such a convolution, the slot a matrix |
+| `(+1d)` `(+3d)` after a line | the stored tensors have so many axes of length 1 before those of the slot |
+| `(-1d)` `(-2d)` after a line | the slot has so many axes of length 1 before those of the stored tensors |
+| `(unfolded)` after a line | the last axis has 2x2 pixels for each channel, the slot's channels for each pixel |
 | `a = b | c (tokens)` | the stored rows are tokens: b has those before a square grid, c the grid |
 | `a = b | c (tokens?)` | the same, but there may be none before the grid, and then there is no b |
 | `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
 | `(background)` (outlines) | before the classes, dim 0 counts the background |
 | `(boxes)` (outlines) | dim 0 counts four coordinates of a box for each class |
 | `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
+| `(constant)` (outlines) | computed when the network is built, though stored beside its weights |
 | `(pretraining)` (outlines) | only pre-training with masked images uses it: a layout without it can do without |
 | `(grid)` (outlines) | the tokens of a square grid of patches, which can be interpolated to another grid |
-| `(constant)` (outlines) | the numbers follow from the network's size: they are neither merged nor converted |
 | `(with x)` (outlines) | slot x is added to it before it is used; a network that has no x stores the sum |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
 | `name!` | a parameter itself, not a module with leaves |
@@ -43,17 +46,20 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts.stacking import Stacking
+from hf_lwmm.layouts.forms import Form
 
 # In the order in which torch registers them, which is also the order in which a module uses them.
 LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "num_batches_tracked")
 
 _VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
-_FLAG = r"\d+x\d+|(?:1,)+\.\.\.|tokens\??|classes|background|boxes|unused|constant|grid|pretraining|with [\w.]+"
+_FLAG = (
+    r"\d+x\d+\??|[+-]\d+d|unfolded|tokens\??|"  # of layouts
+    r"classes|background|boxes|unused|constant|grid|pretraining|with [\w.]+"  # of outlines
+)
 _LINE = re.compile(rf"^(?:(?P<optional>\?) |(?P<absent>no) )?(?P<body>.*?)(?P<flags>(?:\s+\((?:{_FLAG})\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
-_KERNEL = re.compile(r"\d+x\d+")
+_KERNEL = re.compile(r"\d+x\d+\??")
 
 Key = tuple[int, ...]
 
@@ -80,8 +86,11 @@ class Pattern:
         parts, end = [], 0
         for match in _VARIABLE.finditer(self._full):
             parts.append(re.escape(self._full[end : match.start()]))
-            name = match["name"]
-            parts.append(f"(?P<leaf>{'|'.join(LEAVES)})" if name == "leaf" else rf"(?P<{name}>0|[1-9]\d*)")
+            name, written = match["name"], match[0]
+            if name == "leaf":
+                parts.append(f"(?P<leaf>{'|'.join(LEAVES)})")
+            else:  # a number that is written twice in one way is the same number
+                parts.append(f"(?P={name})" if written in self._full[: match.start()] else rf"(?P<{name}>0|[1-9]\d*)")
             end = match.end()
         return re.compile("".join([*parts, re.escape(self._full[end:])]) + r"\Z")
 
@@ -138,12 +147,15 @@ class Line:
     absent: bool
     place: tuple[int | str, ...]
 
-    @cached_property
-    def stacking(self) -> Stacking:
-        """How the stored tensor holds the slots of the line; a kernel is only of weights."""
-        kernel = next((tuple(map(int, flag.split("x"))) for flag in self.flags if _KERNEL.fullmatch(flag)), ())
-        ones = next((flag.count("1") for flag in self.flags if flag.endswith("...")), 0)
-        return Stacking(kernel, ones, not self.flags.isdisjoint({"tokens", "tokens?"}), "tokens?" in self.flags)
+    def form(self, leaf: str) -> Form:
+        """Return how the stored tensor of this leaf differs from its slots."""
+        kernel = next((flag for flag in self.flags if _KERNEL.fullmatch(flag)), "")
+        ones = next((int(flag[:-1]) for flag in self.flags if flag[0] in "+-"), 0)
+        if not kernel or not leaf.startswith("weight"):
+            tokens = not self.flags.isdisjoint({"tokens", "tokens?"})
+            return Form(ones=ones, unfolded="unfolded" in self.flags, tokens=tokens, bare="tokens?" in self.flags)
+        height, width = kernel.removesuffix("?").split("x")
+        return Form(kernel=(int(height), int(width)), perhaps=kernel.endswith("?"))
 
     @cached_property
     def companion(self) -> str:

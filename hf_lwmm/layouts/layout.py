@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
+from hf_lwmm.layouts.forms import Form, Shape
 from hf_lwmm.layouts.language import (
     LEAVES,
     Key,
@@ -16,7 +17,6 @@ from hf_lwmm.layouts.language import (
     index_by_generic,
     read_table,
 )
-from hf_lwmm.layouts.stacking import Shape, Stacking
 
 # The direction and the length of a weight-normalised layer make up one weight, so they share a depth position.
 _DEPTH_RANK = {leaf: LEAVES.index(leaf) for leaf in LEAVES} | {"weight_g": 0, "weight_v": 0}
@@ -84,12 +84,12 @@ class Component:
 
 @dataclass(frozen=True)
 class SlotPart:
-    """A slot in a stored tensor: piece `index` of `parts` pieces, which `stacking` describes."""
+    """A slot in a stored tensor: piece `index` of the `parts` pieces that its form cuts it into."""
 
     slot: str
     index: int
     parts: int
-    stacking: Stacking
+    form: Form
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ class Layout:
 
         This quick test rules out most layouts.
         """
-        return all(any(prefix + form in forms for form in each) for each in self.required)
+        beginning = generic(prefix)
+        return all(any(beginning + form in forms for form in each) for each in self.required)
 
     @cached_property
     def required(self) -> tuple[tuple[str, ...], ...]:
@@ -171,11 +172,9 @@ class Layout:
         if found is None:
             return ()
         line, numbers, leaf = found
-        stacking = line.stacking
-        if stacking.kernel and not leaf.startswith("weight"):
-            stacking = replace(stacking, kernel=())
+        form = line.form(leaf)
         return tuple(
-            SlotPart(f"{self.component.name}.{pattern.write(numbers, leaf)}", index, len(line.right), stacking)
+            SlotPart(f"{self.component.name}.{pattern.write(numbers, leaf)}", index, len(line.right), form)
             for index, pattern in enumerate(line.right)
         )
 

@@ -9,6 +9,7 @@ from hf_lwmm.layouts.tables import (
     beit,
     classifiers,
     clip,
+    convnext,
     daformer,
     deeplab,
     dinov2,
@@ -19,6 +20,8 @@ from hf_lwmm.layouts.tables import (
     pvt,
     resnet,
     segformer,
+    swin,
+    swinv2,
     vgg,
     vit,
 )
@@ -34,6 +37,9 @@ LAYOUTS: tuple[Layout, ...] = (
     *dinov3.LAYOUTS,
     *beit.LAYOUTS,
     *pvt.LAYOUTS,
+    *swin.LAYOUTS,
+    *swinv2.LAYOUTS,
+    *convnext.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
     *faster_rcnn.LAYOUTS,
@@ -41,6 +47,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
     *classifiers.LAYOUTS,
-    *(head for family in (resnet, vgg, vit, pvt, beit, dinov3) for head in family.HEADS),
+    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext, beit, dinov3) for head in family.HEADS),
 )
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}

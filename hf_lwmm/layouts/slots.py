@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts.forms import Order, Shape
 from hf_lwmm.layouts.language import Key, generic
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
-from hf_lwmm.layouts.stacking import Shape
 
 # What may stand before a network's names and is told apart by a number: `teacher2.`, `models.0.`.
 _NUMBERED = re.compile(r"[^.\d]*\d[^.]*\.|[^.]+\.\d+\.")
@@ -21,12 +21,16 @@ _FEWEST = 20  # tensors of a backbone; a block of one has fewer
 
 @dataclass(frozen=True)
 class Atom:
-    """The place of a slot in a file: elements `start` to `start + prod(shape)` of a stored tensor, in C order."""
+    """The place of a slot in a file: elements `start` to `start + prod(shape)` of a stored tensor, in C order.
+
+    With an `order`, which only a tensor that is a single slot has, they are those of the tensor in the slot's order.
+    """
 
     slot: str
     tensor: str
     start: int
     shape: Shape
+    order: Order | None = None
 
 
 @dataclass(frozen=True)
@@ -147,15 +151,18 @@ def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
     The prefix of a code base itself, such as `backbone.`, is not part of it.
     """
     names = tuple(names)
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[tuple[str, str], str]] = {}
     for before, group in (("", names), *_numbered(names).items()):
         for _, match in _found(group):
             if match.layout.component.kind == "backbone":
                 listed = (p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p))
                 prefix = before + match.prefix
                 outer = prefix[: len(prefix) - len(max(listed, key=len, default=""))]
+                first = prefix + match.layout.required[0][0]
                 copies = found.setdefault(match.layout.component.name, {})
-                copies[prefix] = min(outer, copies.get(prefix, outer), key=len)
+                # Several tables may fit one network, and may begin at several prefixes.
+                same = next((one for one in copies if prefix == one[0] or first == one[1]), (prefix, first))
+                copies[same] = min(outer, copies.get(same, outer), key=len)
     return next((tuple(sorted(copies.values())) for copies in found.values() if len(copies) > 1), ())
 
 
@@ -207,7 +214,7 @@ def _found_among(names: tuple[str, ...]) -> tuple[tuple[tuple[int, bool], Layout
         if layout.beside and all(match.layout.component is not layout.beside for _, match in found):
             continue
         for prefix in (*layout.prefixes, *_other_prefixes(layout, endings)):
-            if not layout.may_be_in(forms, generic(prefix)):
+            if not layout.may_be_in(forms, prefix):
                 continue
             count, present = _known(layout, prefix, forms)
             if all(line.optional or (id(line) in present) != line.absent for line in layout.lines):
@@ -240,12 +247,10 @@ def _other_prefixes(layout: Layout, endings: Mapping[str, Sequence[str]]) -> lis
 
 def _known(layout: Layout, prefix: str, forms: Mapping[str, list[str]]) -> tuple[int, set[int]]:
     """Count the names, given by `generic` form, that a layout knows, and collect the ids of the lines that match."""
-    count, present, general = 0, set[int](), generic(prefix)  # `dinov2.` has a number
+    count, present, beginning = 0, set[int](), generic(prefix)
     for form, names in forms.items():
-        lines = layout.lines_like(form[len(general) :]) if form.startswith(general) else []
-        for name in names if lines else ():
-            if not name.startswith(prefix):
-                continue
+        lines = layout.lines_like(form[len(beginning) :]) if form.startswith(beginning) else []
+        for name in (name for name in names if lines and name.startswith(prefix)):
             matching = {id(line) for pattern, line in lines if pattern.read(name[len(prefix) :]) is not None}
             count += bool(matching)
             present |= matching
@@ -257,11 +262,11 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     if not name.startswith(match.prefix):
         return ()
     parts = match.layout.slots(name[len(match.prefix) :])
-    pieces = parts[0].stacking.cut(shape, len(parts)) if parts else ()
+    pieces = parts[0].form.cut(shape, len(parts)) if parts else ()
     atoms, start = [], 0
     for part, piece in zip(parts, pieces, strict=False):
         if piece is not None:
-            atoms.append(Atom(part.slot, name, start, piece))
+            atoms.append(Atom(part.slot, name, start, piece, part.form.order(shape)))
             start += math.prod(piece)
     return tuple(atoms)
 

@@ -26,7 +26,7 @@ from hf_lwmm.planning.groups import (
     groups_of,
     sentence,
 )
-from hf_lwmm.planning.obstacles import Obstacles, Reason
+from hf_lwmm.planning.obstacles import Obstacles, Reason, norm_notes
 from hf_lwmm.planning.positions import position_notes
 from hf_lwmm.planning.prefixes import prefix_notes
 from hf_lwmm.text import table
@@ -163,6 +163,7 @@ def align(
             *prefix_notes(checkpoints, anchor),
             *position_notes(checkpoints, anchor),
             *_tie_notes(models, {each.slot for each in shared}),
+            *norm_notes(checkpoints, models.groups, anchor),
             *obstacles.notes(checkpoints, total),
         ),
         copies=models.copies,
@@ -251,7 +252,7 @@ def _fixed_reason(models: _Models, slot: str) -> Reason | None:
         if place and "unused" in place[1].flags:
             return Reason("stored, but never used by the network")
         if place and "constant" in place[1].flags:
-            return Reason("follows from the network's size: the anchor's is kept")
+            return Reason("computed when the network is built: the anchor's is kept")
     return None
 
 

@@ -16,6 +16,7 @@ from hf_lwmm.layouts import (
     LAYOUTS,
     Atom,
     Component,
+    Form,
     Layout,
     Shape,
     depth_order,
@@ -54,16 +55,16 @@ def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, back
         LayoutError: if there is no such layout, or it cannot hold a slot; the message says which.
     """
     kept, notes = _kept_slots(checkpoint, backbone_only, None if isinstance(to, str) else to)
-    layouts, pieces = [], dict[str, tuple[list[_Piece], Shape]]()
+    layouts, pieces = [], dict[str, tuple[list[_Piece], Form]]()
     for component, slots in kept:
         layout = _layout_for(checkpoint, component, slots, to if isinstance(to, str) else to[component.name])
         layouts.append(layout)
         held = [slot for slot in slots if layout.stored(slot)]
         for slot in held:
-            name, parts, shape = _stored(checkpoint, layout, slot)
-            pieces[name] = (parts, shape)
+            name, parts, form = _stored(checkpoint, layout, slot)
+            pieces[name] = (parts, form)
         notes = (*notes, *(f"Left out {s}, which only pre-training uses." for s in slots if _is_spare(s, held)))
-    names = registration_order(map_slots({name: shape for name, (_, shape) in pieces.items()}))
+    names = registration_order(map_slots({name: _stacked_shape(*stack) for name, stack in pieces.items()}))
     tensors = tuple(_recipe(checkpoint, name, *pieces[name]) for name in names)
     used = {atom.slot for parts, _ in pieces.values() for part in parts for atom in part.atoms}
     left_out = frozenset(checkpoint.slot_map.slots) - used
@@ -78,15 +79,14 @@ def _kept_slots(
     `wanted` are the components of which slots are kept, None for all that are known.
     """
     kept: dict[str, tuple[Component, list[str]]] = {}
-    unused, constant, unknown, heads = [], [], [], []
+    left_by = {"unused": list[str](), "constant": list[str]()}
+    unknown, heads = [], []
     for slot in depth_order(checkpoint.slot_map.slots):
         place = place_of(slot)
         if place is None:
             unknown.append(slot)
-        elif "unused" in place[1].flags:
-            unused.append(slot)
-        elif "constant" in place[1].flags:
-            constant.append(slot)
+        elif flags := place[1].flags & left_by.keys():
+            left_by[min(flags)].append(slot)
         elif (backbone_only and place[0].kind == "head") or (wanted is not None and place[0].name not in wanted):
             heads.append(slot)
         else:
@@ -101,9 +101,8 @@ def _kept_slots(
             f"{checkpoint.label}: no layout knows {len(unknown):,} of its tensors ({unknown[0]}, ...), so they have no "
             "place in another one. --backbone-only leaves them out."
         )
-    notes = [f"Left out {len(unused)} tensors that the network never uses ({unused[0]}, ...)."] if unused else []
-    if constant:
-        notes.append(f"Left out {len(constant)} tensors that follow from the network's size ({constant[0]}, ...).")
+    why = {"unused": "that the network never uses", "constant": "that are computed when the network is built"}
+    notes = [f"Left out {len(out)} tensors {why[flag]} ({out[0]}, ...)." for flag, out in left_by.items() if out]
     if left := [*heads, *unknown]:
         whose = "the backbone's" if wanted is None else "the network's"
         notes.append(f"Left out {len(left):,} tensors that are not {whose} ({left[0]}, ...).")
@@ -174,8 +173,8 @@ class _Total:
         return sum(arrays, np.zeros(self.count))
 
 
-def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[_Piece], Shape]:
-    """The tensor of a layout that holds a slot: its name, the pieces that it stacks, and its shape.
+def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[_Piece], Form]:
+    """The tensor of a layout that holds a slot: its name, the pieces that it stacks, and its form.
 
     Raises:
         LayoutError: if it also holds a slot that the checkpoint lacks.
@@ -183,8 +182,8 @@ def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, lis
     found = layout.stored(slot)
     assert found is not None  # `_layout_for` has chosen a layout that holds it
     name, parts = layout.prefixes[0] + found[0], found[1]
-    atoms, stacking = checkpoint.slot_map.slots, parts[0].stacking
-    if stacking.bare and parts[0].slot not in atoms:
+    atoms, form = checkpoint.slot_map.slots, parts[0].form
+    if form.bare and parts[0].slot not in atoms:
         parts = parts[1:]
     # What is added to a slot here is zero for a checkpoint that has added it already.
     sums = {_companion(other): atoms[other] for other in atoms if _companion(other) not in ("", *atoms)}
@@ -202,18 +201,26 @@ def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, lis
         added = atoms.get(_companion(part.slot))
         more = (added,) if added and not layout.stored(added.slot) else ()
         pieces.append(_Piece(own.shape, (own, *more)))
-    return name, pieces, stacking.stack([piece.shape for piece in pieces])
+    return name, pieces, form
 
 
-def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[_Piece], shape: Shape) -> TensorRecipe:
+def _stacked_shape(pieces: Sequence[_Piece], form: Form) -> Shape:
+    return form.stack([piece.shape for piece in pieces])
+
+
+def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[_Piece], form: Form) -> TensorRecipe:
     atoms = [atom for piece in pieces for atom in piece.atoms]
     dtypes = {checkpoint.tensors[atom.tensor].dtype for atom in atoms}
     if len(dtypes) > 1:
         raise LayoutError(f"{checkpoint.label}: {name} would stack {' and '.join(sorted(dtypes))}.")
-    if BITS[min(dtypes)] < 8 and (len(atoms) > 1 or atoms[0].shape != checkpoint.tensors[atoms[0].tensor].shape):
+    shape = _stacked_shape(pieces, form)
+    order, first = form.order(shape), atoms[0]
+    same = len(atoms) == 1 and first.shape == checkpoint.tensors[first.tensor].shape and first.order == order
+    if BITS[min(dtypes)] < 8 and not same:
         raise LayoutError(f"{checkpoint.label}: {name} would be cut or stacked from {min(dtypes)}, inside a byte.")
     segments, start = [], 0
     for piece in pieces:
         segments.append(piece.segment(start))
         start += segments[-1].count
-    return TensorRecipe(name, TensorInfo(dtypes.pop(), shape), tuple(segments))
+    order = order if BITS[min(dtypes)] >= 8 else None
+    return TensorRecipe(name, TensorInfo(dtypes.pop(), shape), tuple(segments), order=order)

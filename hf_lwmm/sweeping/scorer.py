@@ -27,7 +27,8 @@ from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import ModelRef, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.metrics.ratios import Values
-from hf_lwmm.networks.loading import LoadedModel, load
+from hf_lwmm.networks.loaded_model import LoadedModel
+from hf_lwmm.networks.loading import load
 from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.planning.advice import Advice, advise, known_of
 from hf_lwmm.planning.bn_distance import bn_distance

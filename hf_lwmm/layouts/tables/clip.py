@@ -11,8 +11,8 @@ CLIP_OPENAI = Layout(
     prefixes=("visual.",),
     also=("open_clip",),
     table="""
-class_embedding! = embed.class! (1,1,...)
-positional_embedding! = embed.token_position! | embed.position! (1,...) (tokens)
+class_embedding! = embed.class! (-2d)
+positional_embedding! = embed.token_position! | embed.position! (-1d) (tokens)
 conv1 = embed.proj
 ln_pre = embed.norm
 for b:
@@ -47,10 +47,10 @@ CLIP_TRANSFORMERS = Layout(
     prefixes=("vision_model.", ""),
     also=("transformers",),
     table="""
-embeddings.class_embedding! = embed.class! (1,1,...)
+embeddings.class_embedding! = embed.class! (-2d)
 ? embeddings.position_ids! = embed.position_ids!
 embeddings.patch_embedding = embed.proj
-embeddings.position_embedding.weight! = embed.token_position! | embed.position! (1,...) (tokens)
+embeddings.position_embedding.weight! = embed.token_position! | embed.position! (-1d) (tokens)
 pre_layrnorm = embed.norm
 """
     + _TRANSFORMERS_BLOCKS
@@ -67,7 +67,7 @@ SIGLIP_TRANSFORMERS = Layout(
     table="""
 ? embeddings.position_ids! = embed.position_ids!
 embeddings.patch_embedding = embed.proj
-embeddings.position_embedding.weight! = embed.position! (1,...)
+embeddings.position_embedding.weight! = embed.position! (-1d)
 """
     + _TRANSFORMERS_BLOCKS
     + """

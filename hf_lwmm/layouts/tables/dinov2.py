@@ -9,7 +9,7 @@ _ORIGINAL = """
 cls_token! = embed.class!
 pos_embed! = embed.token_position! | embed.position! (tokens)
 ? register_tokens! = embed.registers!
-mask_token! = embed.mask! (1,...)
+mask_token! = embed.mask! (-1d)
 patch_embed.proj = embed.proj
 """
 
@@ -54,7 +54,7 @@ def _transformers(name: str, attention: tuple[str, ...], prefix: str, mlp: tuple
         gated=mlp == _GATED,
         table=f"""
 embeddings.cls_token! = embed.class!
-? embeddings.mask_token! = embed.mask! (1,...)
+? embeddings.mask_token! = embed.mask! (-1d)
 embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
 {registers}
 embeddings.patch_embeddings.projection = embed.proj

@@ -59,7 +59,7 @@ def _original(name: str, mlp: str, also: tuple[str, ...] = ()) -> Layout:
         table="""
 cls_token! = embed.class!
 storage_tokens! = embed.registers!
-? mask_token! = embed.mask! (1,...)
+? mask_token! = embed.mask! (-1d)
 patch_embed.proj = embed.proj
 ? rope_embed.periods! = embed.periods!
 for b:
