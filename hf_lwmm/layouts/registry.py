@@ -6,10 +6,14 @@ from collections.abc import Mapping
 
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.tables import (
+    beit,
     classifiers,
+    clip,
     convnext,
     daformer,
     deeplab,
+    dinov2,
+    dinov3,
     edaps,
     faster_rcnn,
     mit,
@@ -28,6 +32,10 @@ LAYOUTS: tuple[Layout, ...] = (
     *resnet.LAYOUTS,
     *vgg.LAYOUTS,
     *vit.LAYOUTS,
+    *clip.LAYOUTS,
+    *dinov2.LAYOUTS,
+    *dinov3.LAYOUTS,
+    *beit.LAYOUTS,
     *pvt.LAYOUTS,
     *swin.LAYOUTS,
     *swinv2.LAYOUTS,
@@ -39,6 +47,6 @@ LAYOUTS: tuple[Layout, ...] = (
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
     *classifiers.LAYOUTS,
-    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext) for head in family.HEADS),
+    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext, beit, dinov3) for head in family.HEADS),
 )
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}

@@ -12,9 +12,9 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.labels import matching_rows
 from hf_lwmm.layouts import depth_order, place_of, registration_order
-from hf_lwmm.planning.classifiers import NO_OBJECT, is_classifier, label_notes, row_names
+from hf_lwmm.planning.classifiers import is_classifier, label_notes
+from hf_lwmm.planning.comparing import companion_reason, compare_labels
 from hf_lwmm.planning.groups import (
     ADAPTER,
     COMPLEX,
@@ -27,6 +27,7 @@ from hf_lwmm.planning.groups import (
     sentence,
 )
 from hf_lwmm.planning.obstacles import Obstacles, Reason, norm_notes
+from hf_lwmm.planning.positions import position_notes
 from hf_lwmm.planning.prefixes import prefix_notes
 from hf_lwmm.text import table
 
@@ -160,6 +161,7 @@ def align(
         notes=(
             *dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head)),
             *prefix_notes(checkpoints, anchor),
+            *position_notes(checkpoints, anchor),
             *_tie_notes(models, {each.slot for each in shared}),
             *norm_notes(checkpoints, models.groups, anchor),
             *obstacles.notes(checkpoints, total),
@@ -312,35 +314,11 @@ def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason 
     if groups.of(slot, WEIGHT_NORM) and not models.ours.of(slot, WEIGHT_NORM):
         return Reason(f"{WEIGHT_NORM.name} in {theirs.label}"), None
     if is_classifier(ours, slot) and is_classifier(theirs, slot):
-        reason, rows = _compare_labels(ours, theirs, slot, head)
+        reason, rows = compare_labels(ours, theirs, slot, head)
         return (Reason(reason) if reason else None), rows
     if mine.shape != other.shape:
         return Reason(f"shape {list(other.shape)} in {theirs.label}"), None
-    return None, None
-
-
-def _compare_labels(
-    ours: Checkpoint, theirs: Checkpoint, slot: str, head: str
-) -> tuple[str | None, tuple[int, ...] | None]:
-    mine, other = (each.slot_map.slots[slot].shape for each in (ours, theirs))
-    our_names, their_names = row_names(ours, slot), row_names(theirs, slot)
-    if our_names is None or their_names is None:
-        # Published checkpoints often lose their label names: equal shapes are then all there is to go by.
-        return (None, None) if mine == other else (f"classifier of shape {list(other)} in {theirs.label}", None)
-    if our_names == their_names and mine == other:
-        return None, None
-    if mine[0] != other[0] and 1 in (mine[0], other[0]):  # a row that is compared with others is no sigmoid
-        return (
-            f"one row of {theirs.label if other[0] == 1 else ours.label} is a sigmoid, and rows of a softmax are none",
-            None,
-        )
-    if head != "by-label":
-        return f"{theirs.label} has another label set (--head by-label matches rows by name)", None
-    rows = matching_rows(our_names, their_names)
-    met = [row for name, row in zip(our_names, rows, strict=True) if name != NO_OBJECT]
-    if mine[1:] != other[1:] or max(met) < 0:
-        return f"classifier rows of {theirs.label} cannot be matched", None
-    return None, rows
+    return companion_reason(ours, theirs, slot), None
 
 
 def _place(models: _Models, slot: str, granularity: str) -> object:

@@ -21,6 +21,7 @@ from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
 from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
+from hf_lwmm.planning.positions import resize_positions
 from hf_lwmm.planning.provenance import Tuning
 from hf_lwmm.text import Markdown, first_few, one_line, plain, table
 
@@ -206,6 +207,9 @@ def make_plan(
     method = knobs.method
     _check_models(method, len(checkpoints))
     _check_given(method, base, len(measurements), len(checkpoints))
+    resized: tuple[str, ...] = ()
+    if knobs.resize_position:
+        checkpoints, base, resized = resize_positions(checkpoints, anchor, base)
     alignment = align(
         checkpoints,
         anchor,
@@ -215,6 +219,7 @@ def make_plan(
         order=knobs.order,
         keep=knobs.keep,
     )
+    alignment = replace(alignment, notes=(*alignment.notes, *resized))
     plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning)
     if tuning is not None:
         _check_tuning(plan, tuning)
