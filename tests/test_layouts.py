@@ -237,7 +237,8 @@ def test_key_and_value_share_a_position_and_query_does_not() -> None:
 def test_every_slot_of_a_layout_is_in_the_outline_and_leads_back(layout) -> None:  # type: ignore[no-untyped-def]
     for line in layout.lines:
         for pattern in line.right:
-            numbers = dict.fromkeys("sbi", 1)
+            every = (dict.fromkeys("bijkmn", 1) | {"s": stage} for stage in (1, 2, 3, 4, 5, 0))
+            numbers = next(each for each in every if line.left[0].fits(each))
             assert layout.component.place(pattern.write(numbers, "weight")), pattern
             found = layout.stored(f"{layout.component.name}.{pattern.write(numbers, 'weight')}")
             assert found and found[0] == line.left[0].write(numbers, "weight")

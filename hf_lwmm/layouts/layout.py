@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -157,10 +157,15 @@ class Layout:
         """Return the name (without prefix) of the tensor that holds a slot, and all its slots; None if none does."""
         inner = slot.removeprefix(self.component.name + ".")
         for pattern, line in self._slot_index.get(generic(inner), ()):
-            if (found := pattern.read(inner)) is not None:
+            if (found := pattern.read(inner)) is not None and line.left[0].fits(found[0]):
                 name = line.left[0].write(*found)
                 return name, self.slots(name)
         return None
+
+    def is_filled_by(self, slots: Iterable[str]) -> bool:
+        """Return False if the tensors that hold these slots are none of some line that is not optional."""
+        names = (found[0] for slot in slots if (found := self.stored(slot)))
+        return self.may_be_in({generic(name) for name in names}, "")
 
     def registration_key(self, name: str) -> Key:
         """Return a key that sorts stored names (without prefix) into the registration order of the code base."""

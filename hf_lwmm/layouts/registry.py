@@ -11,8 +11,11 @@ from hf_lwmm.layouts.tables import (
     daformer,
     deeplab,
     edaps,
+    efficientnetv2,
     faster_rcnn,
+    mbnet,
     mit,
+    mobilenetv3,
     pvt,
     resnet,
     segformer,
@@ -32,6 +35,9 @@ LAYOUTS: tuple[Layout, ...] = (
     *swin.LAYOUTS,
     *swinv2.LAYOUTS,
     *convnext.LAYOUTS,
+    *mobilenetv3.LAYOUTS,  # before mbnet, whose names in timm it has and more
+    *mbnet.LAYOUTS,
+    *efficientnetv2.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
     *faster_rcnn.LAYOUTS,
@@ -39,6 +45,10 @@ LAYOUTS: tuple[Layout, ...] = (
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
     *classifiers.LAYOUTS,
-    *(head for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext) for head in family.HEADS),
+    *(
+        head
+        for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext, mobilenetv3, mbnet, efficientnetv2)
+        for head in family.HEADS
+    ),
 )
 COMPONENTS: Mapping[str, Component] = {layout.component.name: layout.component for layout in LAYOUTS}

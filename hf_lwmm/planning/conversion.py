@@ -108,9 +108,9 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
     backbone = checkpoint.slot_map.backbone
     possible = [x for x in LAYOUTS if x.component is component and x.beside in (None, backbone)]
     named = [layout for layout in possible if to in layout.code_bases]
-    for layout in named:
-        if all(layout.stored(slot) for slot in slots):
-            return layout
+    able = [layout for layout in named if all(layout.stored(slot) for slot in slots)]
+    if able:
+        return next((layout for layout in able if layout.is_filled_by(slots)), able[0])
     if not any(to in layout.code_bases for layout in LAYOUTS):
         every = sorted({code_base for layout in LAYOUTS for code_base in layout.code_bases})
         raise LayoutError(f"No layout is called {to!r}. There are: {', '.join(every)}.")
@@ -118,9 +118,9 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
     if named:
         lacking = [slot for slot in slots if not named[0].stored(slot)]
         raise LayoutError(f"{what}): {named[0].name} has no name for {lacking[0]} and {len(lacking) - 1} more.")
-    able = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
+    others = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
     hint = " --backbone-only leaves heads out." if component.kind == "head" else ""
-    raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(able)}.{hint}")
+    raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(others)}.{hint}")
 
 
 def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[Atom], Form]:
