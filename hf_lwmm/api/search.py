@@ -47,6 +47,8 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
         {"filter": "timm", "search": "mobilenetv2"},
     ),
     "efficientnetv2": ({"filter": "timm", "search": "efficientnetv2"},),
+    "regnet": ({"filter": "regnet"}, {"filter": "timm", "search": "regnet"}),
+    "hrnet": ({"filter": "timm", "search": "hrnet"},),
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})

@@ -13,10 +13,12 @@ from hf_lwmm.layouts.tables import (
     edaps,
     efficientnetv2,
     faster_rcnn,
+    hrnet,
     mbnet,
     mit,
     mobilenetv3,
     pvt,
+    regnet,
     resnet,
     segformer,
     swin,
@@ -38,6 +40,8 @@ LAYOUTS: tuple[Layout, ...] = (
     *mobilenetv3.LAYOUTS,  # before mbnet, whose names in timm it has and more
     *mbnet.LAYOUTS,
     *efficientnetv2.LAYOUTS,
+    *regnet.LAYOUTS,
+    *hrnet.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
     *faster_rcnn.LAYOUTS,
@@ -47,7 +51,7 @@ LAYOUTS: tuple[Layout, ...] = (
     *classifiers.LAYOUTS,
     *(
         head
-        for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext, mobilenetv3, mbnet, efficientnetv2)
+        for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext, mobilenetv3, mbnet, efficientnetv2, regnet, hrnet)
         for head in family.HEADS
     ),
 )
