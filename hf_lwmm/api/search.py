@@ -49,6 +49,8 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
     "efficientnetv2": ({"filter": "timm", "search": "efficientnetv2"},),
     "regnet": ({"filter": "regnet"}, {"filter": "timm", "search": "regnet"}),
     "hrnet": ({"filter": "timm", "search": "hrnet"},),
+    "resnet_c": ({"filter": "timm", "search": "resnet"},),
+    "resnet_d": ({"filter": "timm", "search": "resnet"},),
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})

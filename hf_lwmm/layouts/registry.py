@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.tables import (
+    aspp,
     classifiers,
     convnext,
     daformer,
@@ -13,16 +14,22 @@ from hf_lwmm.layouts.tables import (
     edaps,
     efficientnetv2,
     faster_rcnn,
+    fcn,
     hrnet,
     mbnet,
     mit,
     mobilenetv3,
+    psp,
     pvt,
     regnet,
     resnet,
+    resnet_deep,
     segformer,
+    segmenter,
+    setr,
     swin,
     swinv2,
+    upernet,
     vgg,
     vit,
 )
@@ -42,16 +49,37 @@ LAYOUTS: tuple[Layout, ...] = (
     *efficientnetv2.LAYOUTS,
     *regnet.LAYOUTS,
     *hrnet.LAYOUTS,
+    *resnet_deep.LAYOUTS,
     *segformer.LAYOUTS,
     *edaps.INSTANCE_LAYOUTS,
     *faster_rcnn.LAYOUTS,
     *daformer.LAYOUTS,
     *edaps.SEMANTIC_LAYOUTS,
     *deeplab.LAYOUTS,
+    *upernet.LAYOUTS,
+    *psp.LAYOUTS,
+    *aspp.LAYOUTS,
+    *setr.LAYOUTS,
+    *segmenter.LAYOUTS,
+    *fcn.LAYOUTS,
     *classifiers.LAYOUTS,
     *(
         head
-        for family in (resnet, vgg, vit, pvt, swin, swinv2, convnext, mobilenetv3, mbnet, efficientnetv2, regnet, hrnet)
+        for family in (
+            resnet,
+            vgg,
+            vit,
+            pvt,
+            swin,
+            swinv2,
+            convnext,
+            mobilenetv3,
+            mbnet,
+            efficientnetv2,
+            regnet,
+            hrnet,
+            resnet_deep,
+        )
         for head in family.HEADS
     ),
 )
