@@ -49,6 +49,19 @@ _QUERIES: Mapping[str, Sequence[Query]] = {
     "swinv2": ({"filter": "swinv2"}, {"filter": "timm", "search": "swinv2"}),
     "convnext": ({"filter": "convnext"}, {"filter": "timm", "search": "convnext"}),
     "convnextv2": ({"filter": "convnextv2"}, {"filter": "timm", "search": "convnextv2"}),
+    "mobilenetv3": ({"filter": "timm", "search": "mobilenetv3"}, {"filter": "segmentation-models-pytorch"}),
+    "mbnet": (
+        {"filter": "mobilenet_v2"},
+        {"filter": "efficientnet"},
+        {"filter": "segmentation-models-pytorch"},
+        {"filter": "timm", "search": "efficientnet"},
+        {"filter": "timm", "search": "mobilenetv2"},
+    ),
+    "efficientnetv2": ({"filter": "timm", "search": "efficientnetv2"},),
+    "regnet": ({"filter": "regnet"}, {"filter": "timm", "search": "regnet"}),
+    "hrnet": ({"filter": "timm", "search": "hrnet"},),
+    "resnet_c": ({"filter": "timm", "search": "resnet"},),
+    "resnet_d": ({"filter": "timm", "search": "resnet"},),
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})

@@ -144,9 +144,9 @@ class Layout:
 
     def suits(self, slots: Mapping[str, Shape]) -> bool:
         """Return False if slots lack a line that is not optional, or have a gate that the layout has not."""
-        required = (line.right[-1] for line in self.lines if line.right and not line.optional)
-        forms = {generic(slot.removeprefix(self.component.name + ".")) for slot in slots}
-        if not all(any(form in forms for form in pattern.generics()) for pattern in required):
+        forms = {generic(found[0]) for slot in slots if (found := self.stored(slot))}
+        needed = (line.left[0] for line in self.lines if line.right and not (line.optional or line.absent))
+        if not all(any(form in forms for form in pattern.generics()) for pattern in needed):
             return False
         first, second = (slots.get(f"{self.component.name}.stage0.block0.mlp.fc{i}.weight", (0, 0)) for i in (1, 2))
         return self.gated is None or self.gated == (first[0] == 2 * second[1] > 0)
@@ -182,7 +182,7 @@ class Layout:
         """Return the name (without prefix) of the tensor that holds a slot, and all its slots; None if none does."""
         inner = slot.removeprefix(self.component.name + ".")
         for pattern, line in self._slot_index.get(generic(inner), ()):
-            if (found := pattern.read(inner)) is not None:
+            if (found := pattern.read(inner)) is not None and line.left[0].fits(found[0]):
                 name = line.left[0].write(*found)
                 return name, self.slots(name)
         return None

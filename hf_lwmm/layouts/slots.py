@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts.forms import Order, Shape
@@ -39,6 +40,10 @@ class LayoutMatch:
 
     layout: Layout
     prefix: str
+
+
+# A layout, and how good it is: the names that it knows, whether its prefix is listed, the same of a backbone beside.
+_Rated = tuple[tuple[int, bool, tuple[Any, ...]], LayoutMatch]
 
 
 @dataclass(frozen=True)
@@ -119,13 +124,13 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
 
 @lru_cache(8)  # the models of a merge mostly have the same tensors
 def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
-    matches = _detect(name for name, _ in tensors)
+    matches, claims = _detect(name for name, _ in tensors)
     atoms: dict[str, tuple[Atom, ...]] = {}
     owner: dict[str, str] = {}
     known: set[str] = set()  # layouts that hold a tensor after all; a name as common as `fc` can fit several
     for name, shape in tensors:
         atoms[name] = (Atom(name, name, 0, shape),)
-        for match in matches:
+        for match in claims:
             if found := _atoms(match, name, shape):
                 atoms[name] = found
                 known.add(match.layout.name)
@@ -139,10 +144,11 @@ def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
 def named_parts(names: Iterable[str], code_base: str = "") -> int:
     """Count the components that names have under prefixes of some code base, or of the one that is named.
 
-    A component under any other prefix does not count.
+    A component under any other prefix does not count. Backbones count as one, since some have names in common.
     """
     found = (match for _, match in _found(names) if match.prefix in match.layout.prefixes)
-    return len({m.layout.component.name for m in found if any(b.startswith(code_base) for b in m.layout.code_bases)})
+    named = [m.layout.component for m in found if any(b.startswith(code_base) for b in m.layout.code_bases)]
+    return len({"" if component.kind == "backbone" else component.name for component in named})
 
 
 def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
@@ -175,26 +181,31 @@ def _numbered(names: Iterable[str]) -> dict[str, list[str]]:
     return {begins: rests for begins, rests in found.items() if len(rests) >= _FEWEST}
 
 
-def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
-    """Find the best layout of each component in a file, in the order of `COMPONENTS`."""
-    # The best layout knows the most names; among equals, one under a listed prefix wins, then the one listed first.
-    best: dict[str, tuple[tuple[int, bool], LayoutMatch]] = {}
-    for merit, match in _found(names):
+def _detect(names: Iterable[str]) -> tuple[Sequence[LayoutMatch], Sequence[LayoutMatch]]:
+    """Find the best layout of each component in a file: in the order of `COMPONENTS`, and the best of all first.
+
+    Where two components have names in common, the tensors belong to the one whose layout is better.
+    """
+    # The best layout knows the most names; among equals, one under a listed prefix wins, then the one beside the better
+    # backbone, then the one listed first. Backbones are found before heads.
+    best: dict[str, _Rated] = {}
+    for (count, listed), match in _found(names):
+        beside = match.layout.beside
+        merit = (count, listed, best[beside.name][0] if beside else ())
         key = match.layout.component.name
         if key not in best or merit > best[key][0]:
             best[key] = (merit, match)
-    order = list(COMPONENTS)
-    return tuple(best[name][1] for name in sorted(best, key=order.index) if not _outdone(best[name], best.values()))
+    found = [best[name] for name in COMPONENTS if name in best and not _outdone(best[name], best.values())]
+    claims = sorted(found, key=lambda each: each[0][:2], reverse=True)
+    return [match for _, match in found], [match for _, match in claims]
 
 
-def _outdone(
-    found: tuple[tuple[int, bool], LayoutMatch], others: Iterable[tuple[tuple[int, bool], LayoutMatch]]
-) -> bool:
+def _outdone(found: _Rated, others: Iterable[_Rated]) -> bool:
     """True if another backbone is under the same prefix and knows more names: the tables of families overlap."""
-    count, match = found[0][0], found[1]
+    (count, *_), match = found
     return match.layout.component.kind == "backbone" and any(
         other.layout.component.kind == "backbone" and other.prefix == match.prefix and known > count
-        for (known, _), other in others
+        for (known, *_), other in others
     )
 
 

@@ -12,7 +12,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.layouts import depth_order, place_of, registration_order
+from hf_lwmm.layouts import depth_order, in_backbone, place_of, registration_order
 from hf_lwmm.planning.classifiers import is_classifier, label_notes
 from hf_lwmm.planning.comparing import companion_reason, compare_labels
 from hf_lwmm.planning.groups import (
@@ -35,7 +35,7 @@ GRANULARITIES = ("parameter", "module", "block", "stage")
 ORDERS = ("depth", "file")
 SHARES = ("all", "any")
 HEADS = ("shared", "anchor", "by-label")
-# Below this part of the anchor's weights, what two models share is chance (equal biases), not a common network.
+# Below this part of the anchor's weights, or its backbone's, what models share is chance (equal biases), no network.
 MIN_SHARED = 0.2
 
 
@@ -353,7 +353,12 @@ def _check_backbones(checkpoints: Sequence[Checkpoint], anchor: int) -> None:
 
 
 def _check_enough(checkpoints: Sequence[Checkpoint], alignment: Alignment) -> None:
-    if len(checkpoints) > 1 and alignment.shared_parameters < MIN_SHARED * max(alignment.anchor_parameters, 1):
+    """Refuse to merge where little is shared, both of all weights and of a known backbone's, beside any head."""
+    ours = checkpoints[alignment.anchor].slot_map.shapes
+    backbone = sum(math.prod(shape) for slot, shape in ours.items() if in_backbone(slot))
+    of_it = sum(math.prod(each.shape) for each in alignment.shared if in_backbone(each.slot))
+    part = max(alignment.shared_parameters / max(alignment.anchor_parameters, 1), of_it / max(backbone, 1))
+    if len(checkpoints) > 1 and part < MIN_SHARED:
         other = 1 if alignment.anchor == 0 else 0
         share = f"share {alignment.shared_parameters:,} of {alignment.anchor_parameters:,} weights"
         _refuse(checkpoints, alignment.anchor, other, share)

@@ -125,9 +125,9 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
     if named:
         lacking = _lacking(named[0], slots, checkpoint.slot_map.shapes)
         raise LayoutError(f"{what}): {named[0].name} has no name for {lacking[0]} and {len(lacking) - 1} more.")
-    able = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
+    others = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
     hint = " --backbone-only leaves heads out." if component.kind == "head" else ""
-    raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(able)}.{hint}")
+    raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(others)}.{hint}")
 
 
 def _lacking(layout: Layout, slots: Sequence[str], shapes: Mapping[str, Shape]) -> list[str]:

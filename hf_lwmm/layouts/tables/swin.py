@@ -9,7 +9,7 @@ from __future__ import annotations
 from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
-# Merging of patches counts as the start of the stage after it. A stage's own `norm` is one of a segmenter's backbone.
+# Merging of patches is named after the stage that it leads to. A stage's own `norm` is one of a segmenter's backbone.
 SWIN = Component(
     name="swin",
     kind="backbone",
@@ -27,8 +27,6 @@ embed.norm
 embed.mask!
 embed.position!
 for s:
-    stage{s}.downsample.norm
-    stage{s}.downsample.reduction
     for b:
         stage{s}.block{b}.norm1
         stage{s}.block{b}.attn.q
@@ -40,6 +38,8 @@ for s:
         stage{s}.block{b}.norm2
         stage{s}.block{b}.mlp.fc1
         stage{s}.block{b}.mlp.fc2
+    stage{s+1}.downsample.norm
+    stage{s+1}.downsample.reduction
     stage{s}.norm
 norm
 unused_norm (unused)

@@ -28,8 +28,6 @@ embed.norm
 embed.mask!
 embed.position!
 for s:
-    stage{s}.downsample.reduction
-    stage{s}.downsample.norm
     for b:
         stage{s}.block{b}.attn.q
         stage{s}.block{b}.attn.k & stage{s}.block{b}.attn.v
@@ -44,6 +42,8 @@ for s:
         stage{s}.block{b}.mlp.fc1
         stage{s}.block{b}.mlp.fc2
         stage{s}.block{b}.norm2
+    stage{s+1}.downsample.reduction
+    stage{s+1}.downsample.norm
     stage{s}.norm
 norm
 """,
