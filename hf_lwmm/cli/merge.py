@@ -118,6 +118,7 @@ def merge(
         bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
         tuning=tuning,
+        order=None if models or anchor or own.order != start.knobs.order else start.order,
         target=target,
         **reading,
     )

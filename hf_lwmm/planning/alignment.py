@@ -29,10 +29,11 @@ from hf_lwmm.planning.groups import (
 from hf_lwmm.planning.obstacles import Obstacles, Reason, norm_notes
 from hf_lwmm.planning.positions import position_notes
 from hf_lwmm.planning.prefixes import prefix_notes
+from hf_lwmm.planning.tensor_order import TensorOrder
 from hf_lwmm.text import table
 
 GRANULARITIES = ("parameter", "module", "block", "stage")
-ORDERS = ("depth", "file")
+ORDERS = ("depth", "traced", "file")
 SHARES = ("all", "any")
 HEADS = ("shared", "anchor", "by-label")
 # Below this part of the anchor's weights, or its backbone's, what models share is chance (equal biases), no network.
@@ -71,7 +72,8 @@ class Alignment:
 
     `copies` are the anchor's stored tensors that are tied to another, with that other; both are merged as one. `intact`
     are those that belong to something that cannot be merged, and stay as they are in every byte. `anchor_parameters`
-    counts all elements of the anchor. `notes` name what was assumed or cannot be merged.
+    counts all elements of the anchor. `notes` name what was assumed or cannot be merged. `ranked` are those of the
+    anchor's slots that can be merged, in the order asked for.
     """
 
     anchor: int
@@ -83,6 +85,7 @@ class Alignment:
     notes: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict, repr=False)
     intact: frozenset[str] = field(default=frozenset(), repr=False)
+    ranked: tuple[str, ...] = field(default=(), repr=False)
 
     def _repr_markdown_(self) -> str:
         share = self.shared_parameters / max(self.anchor_parameters, 1)
@@ -104,6 +107,7 @@ def align(
     granularity: str = "parameter",
     order: str = "depth",
     keep: Sequence[str] = (),
+    recorded: TensorOrder | None = None,
 ) -> Alignment:
     """Find the shared slots of checkpoints (methods/README.md, sections 2 to 4); a single one shares all with itself.
 
@@ -114,6 +118,7 @@ def align(
         head: share heads where they agree, leave them to the anchor, or match classifier rows by class name.
         granularity: what has a depth position of its own.
         order: let positions follow execution or the anchor's registration order.
+        recorded: the order of the anchor's slots in execution, where it was traced, or a recipe has it.
         keep: slots, or dotted beginnings of their names, that stay the anchor's.
 
     Raises:
@@ -127,7 +132,7 @@ def align(
     _check_keep(checkpoints[anchor], keep)
     _check_head(checkpoints[anchor], head)
     mine = checkpoints[anchor].slot_map.slots
-    ranked = _ranked(models, order)
+    ranked = _ranked(models, order, recorded)
     positions: dict[object, int] = {}
     shared: list[SharedSlot] = []
     unshared: list[Unshared] = []
@@ -168,6 +173,7 @@ def align(
         ),
         copies=models.copies,
         intact=frozenset(n for group in models.ours.groups if not group.kind.merges for n in group.tensors),
+        ranked=tuple(ranked),
     )
     obstacles.check(checkpoints, anchor, total)
     _check_enough(checkpoints, alignment)
@@ -229,12 +235,12 @@ def _members(
     return tuple(sorted(members)), rows, reasons
 
 
-def _ranked(models: _Models, order: str) -> list[str]:
+def _ranked(models: _Models, order: str, recorded: TensorOrder | None) -> list[str]:
     """The anchor's slots that can be merged, in the order asked for."""
     anchor = models.checkpoints[models.anchor]
     mergeable = [slot for slot in anchor.slot_map.slots if _fixed_reason(models, slot) is None]
-    if order == "depth":
-        return depth_order(mergeable)
+    if order != "file":
+        return recorded.ranked(mergeable, anchor.slot_map, anchor.label) if recorded else depth_order(mergeable)
     rank = {name: i for i, name in enumerate(registration_order(anchor.slot_map))}
     return sorted(mergeable, key=lambda slot: rank[anchor.slot_map.slots[slot].tensor])
 
