@@ -41,6 +41,11 @@ class Conversion:
     notes: tuple[str, ...] = ()
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def kept_shapes(self) -> Mapping[str, Shape]:
+        """The shapes of the checkpoint's slots that some tensor holds."""
+        return {slot: shape for slot, shape in self.source.slot_map.shapes.items() if slot not in self.left_out}
+
 
 def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, backbone_only: bool = False) -> Conversion:
     """Decide which tensors of another layout hold which parts of a checkpoint; no values are read.
