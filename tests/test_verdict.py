@@ -61,9 +61,11 @@ def test_a_parent_is_kept_where_no_merge_is_shown_to_beat_it() -> None:
 
 def test_a_handful_of_images_shows_nothing() -> None:
     """Their resamples hold the same few images, so that intervals say more than they know."""
-    few = "Keep a: no merge is shown to beat it by these 5 images, too few to tell (closest +60.0, 60.0 to 60.0)."
+    few = "Keep a: merge leads it by +60.0 (60.0 to 60.0), but on 5 images alone; it takes at least 6 to tell."
     assert sentence(a=[2] * 5, merge=[8] * 5) == few
-    one = "Take b or a: no difference is shown by this one image, too few to tell (+10.0, 10.0 to 10.0)."
+    one = "Take b or a: the first leads by +10.0 (10.0 to 10.0), but on one image alone; it takes at least 6 to tell."
+    none = "Keep a: no merge is shown to beat it by these 2 images, too few to tell (closest +5.0, 0.0 to 10.0)."
+    assert sentence(a=[5, 5], merge=[5, 6]) == none
     assert sentence(a=[1], b=[2]) == one and sentence(a=[2] * 6, merge=[8] * 6).startswith("Take merge: ")
 
 
@@ -177,7 +179,7 @@ def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Pat
 def test_a_report_of_many_models_is_a_line() -> None:
     found = scored(**{f"m{index}": [index % 10] * 6 for index in range(40)})
     assert repr(found).startswith(
-        "<EvaluationReport: mIoU m0 0.00, m1 10.00, m2 20.00 and 37 more; 6 images of d, 1 cla"
+        "<EvaluationReport: mIoU m0 0.00, m1 10.00, m2 20.00 and 37 more; 6 images of d (a loca"
     )
     assert len(repr(found)) < 200
 

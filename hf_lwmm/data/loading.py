@@ -87,6 +87,7 @@ class LabelledImages:
     columns: tuple[str, ...] = field(default=(), repr=False)
     listed: Callable[[str | None, int], Sequence[Any]] | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    has_splits: bool = True
 
     @property
     def streamed(self) -> bool:
@@ -165,7 +166,8 @@ def _open_folder(root: Path, source: ImageSource, task: str) -> LabelledImages |
         return None
     if useless := [name.replace("_", "-") for name in _OF_ROWS if getattr(source, name)]:
         raise DatasetError(f"{root}: is a folder of images and labels, where --{useless[0]} has no meaning.")
-    name = f"{root.resolve().name}, split {split}"
+    has_splits = isinstance(found, Listed) or found.has_splits
+    name = f"{root.resolve().name}, split {split}" if has_splits else root.resolve().name
     return _of_tree(found, root, name, source) if isinstance(found, Tree) else _of_list(found, name)
 
 
@@ -190,6 +192,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
         classes=classes,
         ids=ids,
         notes=tree.notes,
+        has_splits=tree.has_splits,
         listed=_file_names([picture for picture, _ in tree.pairs]),
     )
 
