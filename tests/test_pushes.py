@@ -97,8 +97,10 @@ def test_scores_pictures_and_copies_of_an_earlier_merge_go_too(
     others = {".eval_results/org--others.yaml": b"[]", "processing.py": b"", "plots/map.png": b"x"}
     put(api, repo, **written, **others)
     assert {"own.py", "preprocessor_config.json"} < names(api, repo)
-    merged(run, *parents, "--push", repo, *FIRST)
-    assert names(api, repo) == BESIDE | {"model.safetensors"} | set(others)
+    code, _, err = run("merge", *parents, "--push", repo, *FIRST)
+    assert code == 0 and names(api, repo) == BESIDE | {"model.safetensors"} | set(others)
+    removed = ".eval_results/org--scenes.yaml, evaluation.json, plots/01_street.png"
+    assert f"scores of the earlier merge are removed, since this one has none: {removed}. Merge with --eval-data" in err
 
 
 def test_a_preprocessor_that_somebody_added_stays(run: Run, api: HfApi, parents: tuple[str, str], repo: str) -> None:

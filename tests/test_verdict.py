@@ -156,11 +156,19 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_pat
     assert done.exit_code == 0, done.stderr
     verdict, command = last_lines(done.stdout)
     assert verdict.startswith("Take isotropic of one*, two: +") and verdict.endswith((" over one.", " over two."))
-    assert command == f"hf-lwmm merge {world / 'one'} {world / 'two'} --anchor {world / 'one'} --method isotropic"
+    merge = f"hf-lwmm merge {world / 'one'} {world / 'two'} --anchor {world / 'one'} --method isotropic"
+    assert command == f"{merge} --eval-data {data}"
     again = lwmm(*shlex.split(command)[1:], "--output", tmp_path / "again")
     assert again.exit_code == 0, again.stderr
     name = "model.safetensors"
     assert (tmp_path / "again" / name).read_bytes() == (merged.folder / name).read_bytes()
+    card = (tmp_path / "again/README.md").read_text()
+    assert "\nTake again: +" in card and "Nobody has measured" not in card
+    scored = lwmm("evaluate", world / "one", world / "two", merged.folder, "--data", data, "--flip")
+    assert last_lines(scored.stdout)[0].startswith("Take m: +"), scored.stderr
+    assert last_lines(scored.stdout)[1] == f"{merge} --eval-data {data} --flip --push m"  # for its card, too
+    scored = lwmm("evaluate", world / "one", world / "two", tmp_path / "again", "--data", data)
+    assert last_lines(scored.stdout)[1] == f"hf-lwmm push {tmp_path / 'again'} again"  # whose card has scores
 
 
 def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Path) -> None:
