@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import torch
 from conftest import Run
 from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.utils import are_progress_bars_disabled
 from tiny import segformer
 
 import hf_lwmm
-from hf_lwmm.hub import check_push, parse_ref, resolve
+from hf_lwmm.hub import PushOptions, Replacement, check_push, content_names, parse_ref, push_folder, resolve
 from hf_lwmm.localhub import Fault, LocalHub
 
 _NUMBERS = itertools.count()
@@ -379,3 +381,22 @@ def test_an_index_of_others_beside_the_weights_is_named(
     code, _, err = run("merge", *parents, "--push", repo)
     assert code == 0 and f"left what no merge wrote beside model.safetensors: {index}." in err
     assert index in names(api, repo)
+
+
+def test_the_stock_client_draws_no_bars_where_nobody_watches_them(
+    api: HfApi, repo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", None)
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    drawn = list[bool]()
+
+    def nothing(*arguments: object) -> Replacement:
+        drawn.append(not are_progress_bars_disabled())
+        return Replacement(set())
+
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+        files = {name: content_names(tmp_path / name)}
+        push_folder(tmp_path, files, repo, PushOptions(), message="m", superseded=nothing)
+        assert not are_progress_bars_disabled()
+    assert drawn == [False, False]
