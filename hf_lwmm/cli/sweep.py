@@ -111,7 +111,7 @@ def sweep(
             run=run,
             progress=progress,
         )
-    if found.advice is not None:
+    if found.advice is not None and _is_news(found.advice, axes.get("methods")):
         note(found.advice.line)
     notes(found.notes)
     if place is not None:
@@ -126,6 +126,13 @@ def sweep(
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in hf_lwmm.save_sweep_plots(found.records(), folder, found.metric):
             note(f"Drew {path}")
+
+
+def _is_news(advice: hf_lwmm.Advice, methods: tuple[str, ...] | None) -> bool:
+    """True if the target was named, auto is among the methods to try, or nobody chose these."""
+    if advice.known.target is not None:
+        return True
+    return "auto" in methods if methods is not None else advice.method != hf_lwmm.Layerwise.name
 
 
 def _print(found: hf_lwmm.SweepReport) -> None:
