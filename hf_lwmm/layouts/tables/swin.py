@@ -156,13 +156,25 @@ for s:
 SWIN_TRANSFORMERS = Layout(
     name="swin/transformers",
     component=SWIN,
-    prefixes=("swin.", "backbone.", "model.pixel_level_module.encoder.", ""),
+    prefixes=("swin.", ""),
     table=_FILES.replace("PREFIX", "")
     + """
 ? layernorm = norm
-? swin.layernorm = unused_norm
 for s:
     ? hidden_states_norms.stage{s+1} = stage{s}.norm
+""",
+)
+
+SWIN_SEGMENTER = Layout(
+    name="swin/transformers-segmenter",
+    component=SWIN,
+    prefixes=("backbone.", "model.pixel_level_module.encoder.", ""),
+    also=("transformers",),
+    table=_FILES.replace("PREFIX", "")
+    + """
+? swin.layernorm = unused_norm
+for s:
+    hidden_states_norms.stage{s+1} = stage{s}.norm
 """,
 )
 
@@ -235,6 +247,7 @@ LAYOUTS = (
     SWIN_TIMM_FEATURES,
     SWIN_MICROSOFT,
     SWIN_MMSEG,
+    SWIN_SEGMENTER,
     SWIN_TRANSFORMERS,
     SWIN_MASKFORMER,
     SWIN_TRANSFORMERS_RUNTIME,
