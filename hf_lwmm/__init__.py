@@ -122,7 +122,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.methods.task_arithmetic import TaskArithmetic as TaskArithmetic
     from hf_lwmm.methods.ties import Ties as Ties
     from hf_lwmm.methods.wise import Wise as Wise
-    from hf_lwmm.networks.loading import LoadedModel as LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel as LoadedModel
     from hf_lwmm.planning.advice import Advice as Advice
     from hf_lwmm.planning.conversion import Conversion as Conversion
     from hf_lwmm.planning.header_diff import HeaderDiff as HeaderDiff

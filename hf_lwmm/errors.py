@@ -128,6 +128,7 @@ EXTRAS = {
     "ray": "ray",
     "safetensors": "networks",
     "scipy": "permute",
+    "segmentation_models_pytorch": "smp",
     "starlette": "hub",
     "timm": "networks",
     "torch": "networks",

@@ -26,7 +26,7 @@ def test_the_message_names_the_package_and_the_extra_that_brings_it(monkeypatch:
 def test_the_extra_brings_the_package(package: str, extra: str) -> None:
     project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
     brought = re.search(rf"^{extra} = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
-    name = {"PIL": "pillow", "markdown_it": "markdown-it-py"}.get(package, package)
+    name = {"PIL": "pillow", "markdown_it": "markdown-it-py"}.get(package, package.replace("_", "-"))
     assert brought is not None and f'"{name}>=' in brought[1]
 
 

@@ -16,7 +16,7 @@ from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.reading import SampleCache
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.sweeping import scorer
 
 

@@ -17,7 +17,7 @@ from hf_lwmm.progress import Progress, silent
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
-    from hf_lwmm.networks.loading import LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel
 
 
 @naming_extras("Evaluating networks", images=True)
@@ -55,7 +55,8 @@ def evaluate(
     expect(network, NetworkOptions, "network")
     source = as_images(images)
     from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
-    from hf_lwmm.networks.loading import LoadedModel, load
+    from hf_lwmm.networks.loaded_model import LoadedModel
+    from hf_lwmm.networks.loading import load
 
     refs = [each.source.ref if isinstance(each, LoadedModel) else parse_ref(each) for each in models]
     names = hub.telling_names(refs)

@@ -21,7 +21,7 @@ from hf_lwmm.publishing.licences import check_licence, merged_licence
 from hf_lwmm.publishing.lineage import CARRIED_RECIPE, Lineage, lineage_of
 
 if TYPE_CHECKING:
-    from hf_lwmm.networks.loading import LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def export(
         lineage = lineage_of(loaded.source)
         if lineage is not None:
             _carry(loaded.source, lineage, folder)
-        card = render_converted_card(loaded, network, licence.licence, title, lineage)
+        card = render_converted_card(loaded, network, licence.licence, title, repo_id, lineage)
         (folder / "README.md").write_text(card, encoding="utf-8")
         pushed = send(folder, temporary=True) if path is None else None
     if path is not None:

@@ -10,7 +10,7 @@ from hf_lwmm.hub.refs import Ref
 from hf_lwmm.planning.inputs import NetworkOptions
 
 if TYPE_CHECKING:
-    from hf_lwmm.networks.loading import LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel
 
 
 @naming_extras("Loading a network")

@@ -19,7 +19,7 @@ from hf_lwmm.planning.scoring import ScoringOptions
 from hf_lwmm.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from hf_lwmm.networks.loading import LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel
 
 KINDS = ("fisher", "grams")
 IMAGES = 64  # that are measured on if nothing else is said

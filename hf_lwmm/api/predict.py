@@ -21,7 +21,7 @@ from hf_lwmm.progress import Progress, silent
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.overlays import Predictions
-    from hf_lwmm.networks.loading import LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel
 
 
 @naming_extras("Segmenting pictures", images=True)
@@ -71,7 +71,8 @@ def predict(
     files = [prediction_files(folder, stem) for stem in _stems(found)]
     from hf_lwmm.data.decoding import decode_rgb
     from hf_lwmm.evaluation.overlays import Predictions, write_prediction
-    from hf_lwmm.networks.loading import LoadedModel, load
+    from hf_lwmm.networks.loaded_model import LoadedModel
+    from hf_lwmm.networks.loading import load
 
     loaded = model if isinstance(model, LoadedModel) else load(model, network)
     if loaded.task == "classification":

@@ -30,7 +30,7 @@ from hf_lwmm.files.byte_file import LocalFile
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import parse_ref, resolve
 from hf_lwmm.networks.finite import check_outputs
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance
 from hf_lwmm.planning.inputs import NetworkOptions

@@ -15,7 +15,7 @@ from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.networks.finite import check_outputs
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.progress import Progress, silent

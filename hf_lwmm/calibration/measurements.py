@@ -28,7 +28,7 @@ from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import IGNORE, match_classes
 from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.finite import check_outputs, is_finite, overflow
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.provenance import MeasuredModel

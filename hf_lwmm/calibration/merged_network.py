@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from hf_lwmm.networks.loading import LoadedModel, load
+from hf_lwmm.networks.loaded_model import LoadedModel
+from hf_lwmm.networks.loading import load
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.plan import MergePlan
 

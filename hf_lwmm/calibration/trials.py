@@ -25,7 +25,7 @@ from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.networks.finite import check_outputs
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.images import ImageProvenance, ImageSource, image_provenance

@@ -31,7 +31,8 @@ _LARGEST = 4096  # pixels on a side: prepared so, one picture takes a gigabyte
 class ModelConfig:
     """The content of a config.json without the entries that cannot be used, which `notes` name.
 
-    `classes` are the names in `id2label`, None if it has none or transformers' placeholders (LABEL_0, ...).
+    `classes` are the names in `id2label`, or in timm's `label_names`, None if it has none or transformers' placeholders
+    (LABEL_0, ...).
     """
 
     content: Mapping[str, Any] = field(default_factory=dict)
@@ -178,10 +179,19 @@ def with_class_names(content: Mapping[str, Any], classes: Sequence[str]) -> dict
     return {**kept, "id2label": names, "label2id": {name: row for row, name in enumerate(classes)}}
 
 
+def label_names(content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the names of classes that a config.json of timm has; None if it has none."""
+    nested = content.get("pretrained_cfg")
+    places = (content, nested if isinstance(nested, Mapping) else {})
+    found: Any = next((names for place in places if (names := place.get("label_names") or place.get("labels"))), None)
+    return tuple(found) if "architecture" in content and is_texts(found) else None
+
+
 def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     """The names in `id2label`, which is taken out of the content if it is of no use, and notes."""
     if not content.get("id2label"):
-        return None, ()
+        names = label_names(content)
+        return names, _twice(names or (), f"{where}, label_names")
     if isinstance(content["id2label"], Mapping):
         check_ids_once(content["id2label"], f"{where}, id2label")
     try:
@@ -192,11 +202,16 @@ def _classes(content: dict[str, Any], where: str) -> tuple[tuple[str, ...] | Non
         return None, (f"{error} So the classes count as unnamed",)
     if names == placeholders(len(names)):
         return None, ()
+    return names, _twice(names, f"{where}, id2label")
+
+
+def _twice(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """A note on the first name that two classes have, if there is one."""
     rows: dict[str, int] = {}
     for row, name in enumerate(names):
         if (first := rows.setdefault(normalise(name), row)) != row:
-            return names, (f"{where}, id2label: names two classes {shortened(name)}, {first} and {row}",)
-    return names, ()
+            return (f"{where}: names two classes {shortened(name)}, {first} and {row}",)
+    return ()
 
 
 def _is_auto_map(value: Any) -> bool:

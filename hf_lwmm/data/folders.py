@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from hf_lwmm.data.decoding import SUFFIXES
+from hf_lwmm.data.decoding import SUFFIXES, UNREAD_SUFFIXES
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.documents import read_text
 from hf_lwmm.files.walking import files_below
@@ -154,6 +154,26 @@ def pictures_in(folder: Path, *, deep: bool = True) -> list[Path]:
     """
     found = files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
     return [path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+
+
+def check_kinds(folder: Path, unread: Collection[str] = UNREAD_SUFFIXES, *, deep: bool = True) -> None:
+    """Refuse a folder of pictures in which there are some of a kind that is not read, which would be passed over.
+
+    Args:
+        folder: the folder.
+        unread: the endings of their names.
+        deep: whether the folders below count.
+
+    Raises:
+        DatasetError: naming one of them.
+    """
+    files = files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
+    others = [path for path in files if path.suffix.lower() in unread and not path.name.startswith(".")]
+    if others:
+        raise DatasetError(
+            f"{others[0]}: is no kind of picture that is read ({len(others)} of {len(files)} files in {folder} are of "
+            "such kinds). Convert them to PNG or JPEG, or take them away."
+        )
 
 
 def _ids_of(pairs: Iterable[tuple[Path, Path]], root: Path) -> str | None:

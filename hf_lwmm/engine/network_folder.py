@@ -32,6 +32,7 @@ from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
 from hf_lwmm.files.documents import as_mapping, parse_json
 from hf_lwmm.planning.hosting import HostedNetwork
+from hf_lwmm.planning.libraries import library_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
 
@@ -160,7 +161,7 @@ def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
     if name == CONFIG:
         settings.pop(WEIGHTS_NAME, None)
         settings = _with_a_class_a_row(settings, plan.anchor)
-        if plan.knobs.dtype is not None:
+        if plan.knobs.dtype is not None and library_of(stated) is None:  # others pass it on as an argument
             settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = plan.knobs.dtype
     return content if settings == stated else (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode()
 

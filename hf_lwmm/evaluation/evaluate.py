@@ -31,7 +31,7 @@ from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.evaluation.tally import Tally, Totals, join
 from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.labels import LabelIds, match_classes
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.progress import Progress, silent
 

@@ -20,7 +20,7 @@ from hf_lwmm.evaluation.class_map import ClassMap, Logits, Size, average, best_c
 from hf_lwmm.evaluation.pictures import PLAIN, Picture, View, prepared
 from hf_lwmm.labels import matching_rows, normalise
 from hf_lwmm.networks.finite import check_outputs
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.networks.windows import window_boxes
 

@@ -15,7 +15,8 @@ from hf_lwmm.evaluation.protocols import scored_classes
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.hub import ModelRef
-from hf_lwmm.networks.loading import LoadedModel, load
+from hf_lwmm.networks.loaded_model import LoadedModel
+from hf_lwmm.networks.loading import load
 from hf_lwmm.planning.images import ImageSource, for_purpose, naming_options
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.plan import MergePlan

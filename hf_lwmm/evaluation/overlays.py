@@ -22,7 +22,7 @@ from hf_lwmm.evaluation.prediction_files import PredictionFiles
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import Target
 from hf_lwmm.labels import label_sets, normalise
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.text import first_few, one_line
 
 Colours = NDArray[np.uint8]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hf_lwmm.data.rows import first_line
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.class_map import Size
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 
 _PIXELS = "pixel_values"
 

@@ -25,7 +25,7 @@ from hf_lwmm.labels import (
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.scoring_plan import ScoredModel
-    from hf_lwmm.networks.loading import LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel
 
 # Protocols of 16 and 13 of Cityscapes' 19 classes: labels that are scored by them still have the ids of all 19.
 _PARTS_OF_CITYSCAPES = ("synthia16", "synthia13")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hf_lwmm import hub
 from hf_lwmm.evaluation.pictures import View
 from hf_lwmm.labels import LabelIds
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def _identity(loaded: LoadedModel) -> str:
     ref, sha = loaded.source.ref, loaded.source.sha
     version = sha or (hub.stamp(ref.path) if ref.path is not None else "")
     model: Any = loaded.model
-    return f"{ref.shown}@{version} {next(model.parameters()).dtype} {loaded.own_code or model.config.to_json_string()}"
+    return f"{ref.shown}@{version} {loaded.branch} {next(model.parameters()).dtype} {loaded.configuration}"
 
 
 @dataclass(frozen=True)

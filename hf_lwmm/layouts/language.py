@@ -20,15 +20,22 @@ have 1, 2 and 3 blocks, and those of a stage with an x are counted, but not mean
 | `a & b` (outlines) | a and b run side by side and share a depth position |
 | `for i:` `for i reversed:` `for i together:` | i counts up, i counts down, or all i share a depth position |
 | `? ` before a line | not every network of the kind has the module |
+| `no a` (layouts) | the stored module a must not be in the file: it is another family's |
 | `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
 | `(1x1?)` after a line | the stored weight is a matrix or such a convolution, the slot a matrix |
 | `(+1d)` `(+3d)` after a line | the stored tensors have so many axes of length 1 before those of the slot |
+| `(-1d)` `(-2d)` after a line | the slot has so many axes of length 1 before those of the stored tensors |
 | `(unfolded)` after a line | the last axis has 2x2 pixels for each channel, the slot's channels for each pixel |
+| `a = b | c (tokens)` | the stored rows are tokens: b has those before a square grid, c the grid |
+| `a = b | c (tokens?)` | the same, but there may be none before the grid, and then there is no b |
 | `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
 | `(background)` (outlines) | before the classes, dim 0 counts the background |
 | `(boxes)` (outlines) | dim 0 counts four coordinates of a box for each class |
 | `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
 | `(constant)` (outlines) | computed when the network is built, though stored beside its weights |
+| `(pretraining)` (outlines) | only pre-training with masked images uses it: a layout without it can do without |
+| `(grid)` (outlines) | the tokens of a square grid of patches, which can be interpolated to another grid |
+| `(with x)` (outlines) | slot x is added to it before it is used; a network that has no x stores the sum |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
 | `name!` | a parameter itself, not a module with leaves |
 """
@@ -49,12 +56,14 @@ LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var
 _VARIABLE = re.compile(
     r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+(?:,[a-z]+:(?P<row>\d+x?(?:-\d+x?)*))?)(?:\+(?P<plus>\d+))?\}"
 )
-_LINE = re.compile(
-    r"^(?P<optional>\? )?(?P<body>.*?)"
-    r"(?P<flags>(?:\s+\((?:\d+x\d+\??|\+\d+d|unfolded|classes|background|boxes|unused|constant)\))*)$"
+_FLAG = (
+    r"\d+x\d+\??|[+-]\d+d|unfolded|tokens\??|"  # of layouts
+    r"classes|background|boxes|unused|constant|grid|pretraining|with [\w.]+"  # of outlines
 )
+_LINE = re.compile(rf"^(?:(?P<optional>\?) |(?P<absent>no) )?(?P<body>.*?)(?P<flags>(?:\s+\((?:{_FLAG})\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
+_KERNEL = re.compile(r"\d+x\d+\??")
 
 Key = tuple[int, ...]
 
@@ -198,6 +207,7 @@ def row(sizes: Sequence[int], meant: Collection[int], first: int = 0) -> str:
 class Line:
     """A line of a table: the patterns on both sides, its flags, and its place in the order.
 
+    A line that is `absent` names what must not be in a file; nothing is required of one that is `optional`.
     `place` has the number of the line on each level of indentation. The number of a loop is followed by the loop's
     variable: "i", or "-i" if reversed, or nothing if all values share a position.
     """
@@ -206,16 +216,23 @@ class Line:
     right: tuple[Pattern, ...]
     flags: frozenset[str]
     optional: bool
+    absent: bool
     place: tuple[int | str, ...]
 
     def form(self, leaf: str) -> Form:
         """Return how the stored tensor of this leaf differs from its slots."""
-        kernel = next((flag for flag in self.flags if "x" in flag), "")
-        ones = next((int(flag[1:-1]) for flag in self.flags if flag[0] == "+"), 0)
+        kernel = next((flag for flag in self.flags if _KERNEL.fullmatch(flag)), "")
+        ones = next((int(flag[:-1]) for flag in self.flags if flag[0] in "+-"), 0)
         if not kernel or not leaf.startswith("weight"):
-            return Form(ones=ones, unfolded="unfolded" in self.flags)
+            tokens = not self.flags.isdisjoint({"tokens", "tokens?"})
+            return Form(ones=ones, unfolded="unfolded" in self.flags, tokens=tokens, bare="tokens?" in self.flags)
         height, width = kernel.removesuffix("?").split("x")
         return Form(kernel=(int(height), int(width)), perhaps=kernel.endswith("?"))
+
+    @cached_property
+    def companion(self) -> str:
+        """The slot that is added to the line's before it is used, or ''."""
+        return next((flag.removeprefix("with ") for flag in self.flags if flag.startswith("with ")), "")
 
     def key(self, numbers: Mapping[str, int]) -> Key:
         """Return the line's place for these numbers; sorting by it gives the order of the table."""
@@ -267,6 +284,7 @@ def _read_line(content: str, place: tuple[int | str, ...]) -> Line:
         right=tuple(Pattern(part.strip()) for part in right.split(" | ")) if equals else (),
         flags=frozenset(re.findall(r"\((.*?)\)", match["flags"])),
         optional=match["optional"] is not None,
+        absent=match["absent"] is not None,
         place=place,
     )
 

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.tables import (
     aspp,
+    beit,
     classifiers,
+    clip,
     convnext,
     daformer,
     deeplab,
+    dinov2,
+    dinov3,
     edaps,
     efficientnetv2,
     faster_rcnn,
@@ -40,6 +44,10 @@ LAYOUTS: tuple[Layout, ...] = (
     *resnet.LAYOUTS,
     *vgg.LAYOUTS,
     *vit.LAYOUTS,
+    *clip.LAYOUTS,
+    *dinov2.LAYOUTS,
+    *dinov3.LAYOUTS,
+    *beit.LAYOUTS,
     *pvt.LAYOUTS,
     *swin.LAYOUTS,
     *swinv2.LAYOUTS,
@@ -66,19 +74,8 @@ LAYOUTS: tuple[Layout, ...] = (
     *(
         head
         for family in (
-            resnet,
-            vgg,
-            vit,
-            pvt,
-            swin,
-            swinv2,
-            convnext,
-            mobilenetv3,
-            mbnet,
-            efficientnetv2,
-            regnet,
-            hrnet,
-            resnet_deep,
+            *(resnet, vgg, vit, pvt, swin, swinv2, convnext, mobilenetv3, mbnet, efficientnetv2, regnet, hrnet),
+            *(resnet_deep, beit, dinov3),
         )
         for head in family.HEADS
     ),

@@ -42,6 +42,10 @@ class LayoutMatch:
     prefix: str
 
 
+# A layout, and how good it is: the names that it knows, whether its prefix is listed, the same of a backbone beside.
+_Rated = tuple[tuple[int, bool, tuple[Any, ...]], LayoutMatch]
+
+
 @dataclass(frozen=True)
 class SlotMap:
     """A checkpoint's tensors as slots: a bijection between stored tensors and stacks of atoms.
@@ -74,11 +78,19 @@ class SlotMap:
         return next((m.layout.component for m in self.matches if m.layout.component.kind == "backbone"), None)
 
     @property
+    def kin(self) -> str:
+        """The name of the family that the backbone is of among those of its component, '' if it has none."""
+        if (own := self.backbone) is None:
+            return ""
+        return next((kin.title for kin in own.kin if all(f"{own.name}.{slot}" in self.slots for slot in kin.slots)), "")
+
+    @property
     def architecture(self) -> str:
         """The size of the backbone and the heads in words, such as `MiT-B5, DAFormer head`."""
         titles = []
         for component in (match.layout.component for match in self.matches):
-            titles.append(_size(component, self.slots) if component.kind == "backbone" else component.title)
+            size = _size(component, self.slots) if component.kind == "backbone" else component.title
+            titles.append(f"{self.kin} {size}".strip() if component is self.backbone else size)
         return ", ".join(titles) or "unknown network"
 
 
@@ -98,7 +110,7 @@ def _size(component: Component, slots: Mapping[str, Atom]) -> str:
 def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
     """Find the layouts of a checkpoint, and map each of its tensors to slots.
 
-    A layout is found under a prefix if the file has every line of its table that is not optional. A tensor that no
+    A layout is found under a prefix if the file has every line of its table that it must have. A tensor that no
     layout knows keeps its stored name as its slot (the identity layout), even if other tensors are known.
 
     Args:
@@ -145,16 +157,18 @@ def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
     The prefix of a code base itself, such as `backbone.`, is not part of it.
     """
     names = tuple(names)
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[tuple[str, str], str]] = {}
     for before, group in (("", names), *_numbered(names).items()):
         for _, match in _found(group):
             if match.layout.component.kind == "backbone":
                 listed = (p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p))
                 prefix = before + match.prefix
                 outer = prefix[: len(prefix) - len(max(listed, key=len, default=""))]
-                first = prefix + match.layout.required[0][0]  # tables of one network may begin at several prefixes
+                first = prefix + match.layout.required[0][0]
                 copies = found.setdefault(match.layout.component.name, {})
-                copies[first] = min(outer, copies.get(first, outer), key=len)
+                # Several tables may fit one network, and may begin at several prefixes.
+                same = next((one for one in copies if prefix == one[0] or first == one[1]), (prefix, first))
+                copies[same] = min(outer, copies.get(same, outer), key=len)
     return next((tuple(sorted(copies.values())) for copies in found.values() if len(copies) > 1), ())
 
 
@@ -174,16 +188,25 @@ def _detect(names: Iterable[str]) -> tuple[Sequence[LayoutMatch], Sequence[Layou
     """
     # The best layout knows the most names; among equals, one under a listed prefix wins, then the one beside the better
     # backbone, then the one listed first. Backbones are found before heads.
-    best: dict[str, tuple[tuple[int, bool, tuple[Any, ...]], LayoutMatch]] = {}
+    best: dict[str, _Rated] = {}
     for (count, listed), match in _found(names):
         beside = match.layout.beside
         merit = (count, listed, best[beside.name][0] if beside else ())
         key = match.layout.component.name
         if key not in best or merit > best[key][0]:
             best[key] = (merit, match)
-    found = [best[name] for name in COMPONENTS if name in best]
+    found = [best[name] for name in COMPONENTS if name in best and not _outdone(best[name], best.values())]
     claims = sorted(found, key=lambda each: each[0][:2], reverse=True)
     return [match for _, match in found], [match for _, match in claims]
+
+
+def _outdone(found: _Rated, others: Iterable[_Rated]) -> bool:
+    """True if another backbone is under the same prefix and knows more names: the tables of families overlap."""
+    (count, *_), match = found
+    return match.layout.component.kind == "backbone" and any(
+        other.layout.component.kind == "backbone" and other.prefix == match.prefix and known > count
+        for (known, *_), other in others
+    )
 
 
 def _found(names: Iterable[str]) -> tuple[tuple[tuple[int, bool], LayoutMatch], ...]:
@@ -205,7 +228,7 @@ def _found_among(names: tuple[str, ...]) -> tuple[tuple[tuple[int, bool], Layout
             if not layout.may_be_in(forms, prefix):
                 continue
             count, present = _known(layout, prefix, forms)
-            if all(line.optional or id(line) in present for line in layout.lines):
+            if all(line.optional or (id(line) in present) != line.absent for line in layout.lines):
                 found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
     return tuple(found)
 
@@ -250,15 +273,13 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     if not name.startswith(match.prefix):
         return ()
     parts = match.layout.slots(name[len(match.prefix) :])
-    if not parts or (parts[0].parts > 1 and (not shape or shape[0] % parts[0].parts)):
-        return ()
-    form = parts[0].form
-    whole = form.slot_shape(shape)
-    if whole is None:
-        return ()
-    piece = (whole[0] // len(parts), *whole[1:]) if len(parts) > 1 else whole
-    size = math.prod(piece)
-    return tuple(Atom(part.slot, name, part.index * size, piece, form.order(shape)) for part in parts)
+    pieces = parts[0].form.cut(shape, len(parts)) if parts else ()
+    atoms, start = [], 0
+    for part, piece in zip(parts, pieces, strict=False):
+        if piece is not None:
+            atoms.append(Atom(part.slot, name, start, piece, part.form.order(shape)))
+            start += math.prod(piece)
+    return tuple(atoms)
 
 
 def registration_order(slot_map: SlotMap) -> list[str]:

@@ -1,7 +1,8 @@
 """Networks of the UDA literature as transformers models; importing this package registers them with the Auto classes.
 
 Modules that define networks import each other relatively and nothing else of this package, so that their code can
-travel with a repository (`trust_remote_code=True`).
+travel with a repository (`trust_remote_code=True`). timm and segmentation_models.pytorch are imported inside functions,
+only for repositories of theirs.
 """
 
 from __future__ import annotations

@@ -14,12 +14,15 @@ from hf_lwmm.networks.module_slots import slots_of
 
 # What networks call the outputs that predictions are made of. Others may be infinite by design, such as the places
 # that transformers' detectors leave out.
-_SCORED = ("logits", "pred_boxes", "rpn_logits", "rpn_deltas", "mask_logits", "center_heatmap", "center_offsets")
+_SCORED = (
+    *("logits", "pred_boxes", "box_logits", "box_deltas", "rpn_logits", "rpn_deltas"),
+    *("mask_logits", "center_heatmap", "center_offsets"),
+)
 _WIDE = ("float32", "float64")
 
 
 class Named(Protocol):
-    """A network with a name for messages, as `LoadedModel` of `hf_lwmm.networks.loading` is one."""
+    """A network with a name for messages, as `LoadedModel` of `hf_lwmm.networks.loaded_model` is one."""
 
     @property
     def model(self) -> Any: ...

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +15,6 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, main_float_type, open_checkpoint, with_labels
 from hf_lwmm.checkpoints.companions import (
-    COMPANIONS,
     CONFIG,
     WEIGHTS_NAME,
     class_count,
@@ -25,26 +22,25 @@ from hf_lwmm.checkpoints.companions import (
     placeholders,
     with_class_names,
 )
-from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
-from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
-from hf_lwmm.files.documents import read_json, shortened
-from hf_lwmm.hub import Ref, Source, parse_ref
+from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError, PlanError
+from hf_lwmm.files.documents import shortened
+from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.families import FAMILIES, Family, family_of, is_known
 from hf_lwmm.networks.finite import check_weights
-from hf_lwmm.networks.image_processing import SegmentationImageProcessor
+from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.module_slots import fill, slots_of, state_of
 from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.own_code import own_network
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
+from hf_lwmm.planning.hosting import check_no_system
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.libraries import SMP, TIMM, library_of
 from hf_lwmm.planning.network_slots import misfits, some
-from hf_lwmm.planning.recipe import FILE_NAME as RECIPE
-from hf_lwmm.text import one_line
 
 # Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {
@@ -52,110 +48,10 @@ _TASKS = {
     "ForImageClassification": "classification",
     "ForObjectDetection": "detection",
 }
-_AUTO_CLASSES: Mapping[str, str] = {
-    "semantic": "AutoModelForSemanticSegmentation",
-    "panoptic": "AutoModelForUniversalSegmentation",
-    "classification": "AutoModelForImageClassification",
-    "detection": "AutoModelForObjectDetection",
-}
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A network in evaluation mode, with the image processor that prepares pictures for it.
-
-    `model` is a `PreTrainedModel` or, with `own_code`, a torch module that returns an object with `logits`.
-    `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
-    of the background and of the row. `notes` say what was assumed and what was left out. With `reduce_labels`, its
-    image processor says that ids in label files are one more than the classes, and 0 is ignored. `branch` is the one
-    that was taken from a file of several networks. `own_code` is a text that changes with the code of the user's own
-    that made the network, empty for others.
-    """
-
-    model: Any
-    image_processor: Any
-    classes: tuple[str, ...]
-    family: Family = field(repr=False)
-    source: Source = field(repr=False)
-    notes: tuple[str, ...] = ()
-    reduce_labels: bool = False
-    branch: str = NetworkOptions().branch
-    own_code: str = ""
-
-    def __repr__(self) -> str:
-        network = type(self.model).__name__
-        return f"<LoadedModel: {one_line(self.label)}; {network}, {self.task}, {len(self.classes)} classes>"
-
-    @property
-    def label(self) -> str:
-        """The model's name in messages and reports."""
-        return self.source.label
-
-    @property
-    def task(self) -> str:
-        """The task: "semantic", "panoptic", "classification" or "detection"."""
-        return self.family.task
-
-    @property
-    def is_merge(self) -> bool:
-        """True if the model says of itself that it is a merge, by a recipe of this package or in its card."""
-        return RECIPE in self.source.files or self.source.card.get("base_model_relation") == "merge"
-
-    @property
-    def auto_class(self) -> str:
-        """The name of the Auto class of transformers that loads the network."""
-        return _AUTO_CLASSES[self.task]
-
-    @cached_property
-    def preparation(self) -> str:
-        """A text that models have in common whose image processors prepare pictures alike."""
-        processor = self.image_processor
-        return f"{type(processor).__qualname__} {processor.to_json_string()}"
-
-    @property
-    def has_own_code(self) -> bool:
-        """True if transformers lacks the network, so that its code is saved beside the weights."""
-        return type(self.model).__module__.startswith("hf_lwmm.")
-
-    def save(self, folder: str | Path) -> None:
-        """Write the files that `from_pretrained` reads: weights, configurations, and the network's code if need be.
-
-        Args:
-            folder: made if it does not exist.
-
-        Raises:
-            PlanError: for a network of the user's own code, which transformers cannot load.
-        """
-        if self.own_code:
-            raise PlanError(
-                f"{self.label}: is a network of your own code (--network), which transformers cannot load. Merge its "
-                "checkpoint as it is: `merge` needs no network."
-            )
-        if self.has_own_code:
-            self._register_code()
-        bars = transformers.utils.logging.is_progress_bar_enabled()
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            self.model.save_pretrained(folder)
-            self.image_processor.save_pretrained(folder)
-            for path in (Path(folder, name) for name in COMPANIONS):
-                if path.is_file() and (stated := read_json(path, path.name)) != without_local_paths(stated):
-                    text = json.dumps(without_local_paths(stated), indent=2, sort_keys=True)
-                    path.write_text(text + "\n", encoding="utf-8")
-        finally:
-            if bars:
-                transformers.utils.logging.enable_progress_bar()
-
-    def _register_code(self) -> None:
-        """Make `save_pretrained` write the code too, for `trust_remote_code=True`."""
-        type(self.model).register_for_auto_class(self.auto_class)
-        type(self.model.config).register_for_auto_class()
-        if isinstance(self.image_processor, SegmentationImageProcessor):
-            SegmentationImageProcessor.register_for_auto_class()
 
 
 def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "") -> LoadedModel:
-    """Load a model as a network of transformers or of `hf_lwmm.networks`.
+    """Load a model as a network of transformers, timm, segmentation_models.pytorch or `hf_lwmm.networks`.
 
     Args:
         model: a reference, as for `merge`.
@@ -185,8 +81,10 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
 
 
 def _network_of(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel:
-    """A network of transformers or of a family, or else, if there is none, one of the user's own code."""
-    if (hosted := _family_in_transformers(checkpoint)) is not None:
+    """A network of some library or of a family, or else, if there is none, one of the user's own code."""
+    if (library := library_of(checkpoint.config)) is not None:
+        loaded = _of_library(checkpoint, network, library)
+    elif (hosted := _family_in_transformers(checkpoint)) is not None:
         loaded = _from_pretrained(checkpoint, hosted)
     elif network.network is not None and not is_known(checkpoint.slot_map):
         return _of_own_code(checkpoint, network)
@@ -196,6 +94,72 @@ def _network_of(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel:
         return loaded
     note = f"{checkpoint.label}: is a {loaded.family.name}, so --network was not used for it"
     return replace(loaded, notes=(*loaded.notes, note))
+
+
+def unfilled_network(checkpoint: Checkpoint, network: NetworkOptions = NetworkOptions()) -> Any:
+    """Return the network that a checkpoint is for, without its weights and also without a head.
+
+    Args:
+        checkpoint: headers are enough.
+        network: as for `load`.
+
+    Raises:
+        HfLwmmError: if there is no such network, or it is larger than the checkpoint.
+    """
+    library = library_of(checkpoint.config)
+    if library == TIMM:
+        from hf_lwmm.networks.timm_models import timm_network
+
+        return timm_network(checkpoint)
+    if library == SMP:
+        from hf_lwmm.networks.smp_models import smp_network
+
+        return smp_network(checkpoint)
+    if network.network is not None and not is_known(checkpoint.slot_map):
+        return own_network(checkpoint, network).module
+    if (model_class := _class_in_transformers(checkpoint)) is None:
+        family, notes = family_of(checkpoint.slot_map, checkpoint.label), list[str]()
+        model = _stored_network(checkpoint, family, notes) if network.system is None else None
+        return model or family.model_class(_config_of_slots(checkpoint, family, network.system, notes))
+    try:
+        config: Any = model_class.config_class
+        settings = config.from_dict(_named_content(checkpoint, []))
+        with torch.device("meta"):  # where a network takes no memory, whatever size the configuration asks for
+            size = sum(tensor.numel() for tensor in model_class(settings).state_dict().values())
+        if size <= 2 * sum(info.count for info in checkpoint.tensors.values()):
+            return model_class(settings)
+    except HfLwmmError:
+        raise
+    except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
+        why = _reason(error)
+        raise CheckpointError(
+            f"{checkpoint.label}: its config.json does not make a {model_class.__name__}: {why}"
+        ) from None
+    raise CheckpointError(
+        f"{checkpoint.label}: its config.json makes a {model_class.__name__} of {size:,} weights, more than its own."
+    )
+
+
+def _of_library(checkpoint: Checkpoint, network: NetworkOptions, library: str) -> LoadedModel:
+    """A network of another library than transformers, as its repository's config.json describes it."""
+    check_no_system(network.system)
+    label_sets = [read_label_set(labels) for labels in network.labels]
+    if library == TIMM:
+        from hf_lwmm.networks.timm_models import timm_model as found_in
+    else:
+        from hf_lwmm.networks.smp_models import smp_model as found_in
+    found = found_in(checkpoint, label_sets)
+    kind: Any = type(found.module)
+    return LoadedModel(
+        found.module,
+        found.image_processor,
+        found.classes,
+        Family(found.name, kind, (), _no_config, found.task),
+        checkpoint.source,
+        found.notes,
+        library=library,
+        library_config=found.config,
+    )
 
 
 def _of_own_code(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel:
@@ -327,18 +291,22 @@ def _classes(config: PreTrainedConfig, task: str) -> tuple[str, ...]:
 
 def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:
     """The network that transformers itself has for a repository; None if it has none or a family here takes it."""
-    architectures = checkpoint.config.get("architectures")
-    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    model_class = _class_in_transformers(checkpoint)
+    named = model_class.__name__ if model_class is not None else ""
     task = next((task for ending, task in _TASKS.items() if named.endswith(ending)), None)
-    model_class = getattr(transformers, named, None) if task else None
-    if (
-        task is None
-        or not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel))
-        or not _takes_default_files(checkpoint)
-        or any(family.model_class is model_class for family in FAMILIES)
-    ):
+    if model_class is None or task is None or not _takes_default_files(checkpoint):
         return None
     return Family(f"transformers' {named}", model_class, (), _no_config, task)
+
+
+def _class_in_transformers(checkpoint: Checkpoint) -> type[PreTrainedModel] | None:
+    """The class of transformers that a config.json names; None if it names none or a family here takes it."""
+    architectures = checkpoint.config.get("architectures")
+    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    found = getattr(transformers, named, None) if "model_type" in checkpoint.config else None
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        return None
+    return None if any(family.model_class is found for family in FAMILIES) else found
 
 
 def _takes_default_files(checkpoint: Checkpoint) -> bool:

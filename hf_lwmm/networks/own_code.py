@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.errors import HfLwmmError, PlanError
 from hf_lwmm.labels import read_label_set
+from hf_lwmm.networks.class_logits import ClassLogits
 from hf_lwmm.networks.grouping import grouped
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.options import did_you_mean
@@ -41,13 +42,6 @@ class OwnNetwork:
     name: str
     identity: str
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ClassLogits:
-    """The output of a network: `logits` (N, classes, h, w), grouped if its description says so."""
-
-    logits: Tensor
 
 
 def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:

@@ -17,13 +17,14 @@ from hf_lwmm.hub import Source
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.planning.hosting import HostedNetwork, NotHosted
 from hf_lwmm.planning.images import ImageProvenance
+from hf_lwmm.planning.libraries import TIMM, library_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.publishing.command import merge_command
 from hf_lwmm.publishing.licences import MergedLicence
 from hf_lwmm.publishing.metadata import card_metadata
 from hf_lwmm.publishing.rendering import render
-from hf_lwmm.publishing.tasks import has_bare_class, is_timm, task_of
+from hf_lwmm.publishing.tasks import has_bare_class, task_of
 from hf_lwmm.publishing.usage import usage
 from hf_lwmm.text import Markdown, code, joined, link, plain, table
 
@@ -256,7 +257,8 @@ def _classes(anchor: Checkpoint) -> str:
         shown = ", ".join(names[:_CLASSES_SHOWN]) + (", ..." if len(names) > _CLASSES_SHOWN else "")
         return f"The classes are the anchor's: {len(names)} classes ({shown})."
     task = task_of(anchor)
-    classless = is_timm(anchor) or has_bare_class(anchor) or (task is not None and task.name in ("features", "depth"))
+    features = has_bare_class(anchor) or (task is not None and task.name in ("features", "depth"))
+    classless = features or library_of(anchor.config) == TIMM
     return "" if classless else "The anchor's files do not name its classes."
 
 

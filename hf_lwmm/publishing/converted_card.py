@@ -8,21 +8,28 @@ from hf_lwmm._version import __version__
 from hf_lwmm.hub import Source, model_page, parse_hub_ref
 from hf_lwmm.options import option_arguments
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.libraries import SMP, TIMM
 from hf_lwmm.publishing.licences import Licence
 from hf_lwmm.publishing.lineage import Lineage
 from hf_lwmm.publishing.rendering import render
 from hf_lwmm.publishing.tasks import TASKS
-from hf_lwmm.publishing.usage import auto_class_usage
+from hf_lwmm.publishing.usage import auto_class_usage, library_usage
 from hf_lwmm.text import Markdown, code, joined, link, shell_line
 
 if TYPE_CHECKING:
-    from hf_lwmm.networks.loading import LoadedModel
+    from hf_lwmm.networks.loaded_model import LoadedModel
 
 _CLASSES_SHOWN = 40
+_LOADERS = {TIMM: "timm", SMP: "`from_pretrained` of segmentation_models.pytorch"}
 
 
 def render_converted_card(
-    loaded: LoadedModel, network: NetworkOptions, licence: Licence, title: str, lineage: Lineage | None = None
+    loaded: LoadedModel,
+    network: NetworkOptions,
+    licence: Licence,
+    title: str,
+    repo_id: str | None,
+    lineage: Lineage | None = None,
 ) -> str:
     """Return the card as Markdown with YAML metadata.
 
@@ -33,6 +40,7 @@ def render_converted_card(
         network: the options that it was loaded with.
         licence: the licence to state.
         title: the repository id, or the name of the folder.
+        repo_id: the repository, None if it is not pushed.
         lineage: what the original says of itself if it is a merge.
     """
     source = loaded.source
@@ -42,7 +50,7 @@ def render_converted_card(
     data = {
         "base_model": _base(source, lineage) or None,
         "base_model_relation": "merge" if lineage is not None else None,
-        "library_name": "transformers",
+        "library_name": loaded.library,
         **licence.metadata,
         "pipeline_tag": TASKS[loaded.task].pipeline_tag,
         "tags": [
@@ -59,7 +67,8 @@ def render_converted_card(
         source=origin,
         architecture=loaded.family.name,
         own_code=loaded.has_own_code,
-        usage=auto_class_usage(loaded.auto_class, title, own_code=loaded.has_own_code),
+        loader=_LOADERS.get(loaded.library, "`from_pretrained` of transformers"),
+        usage=_usage(loaded, title, repo_id),
         classes=f"{len(named)} classes: {shown}." if named else "",
         notes=loaded.notes,
         merged=lineage is not None,
@@ -70,6 +79,12 @@ def render_converted_card(
         version=__version__,
         command=convert_command(origin, network),
     )
+
+
+def _usage(loaded: LoadedModel, title: str, repo_id: str | None) -> str:
+    if loaded.library_config:
+        return library_usage(loaded.library_config, repo_id, title)
+    return auto_class_usage(loaded.auto_class, title, own_code=loaded.has_own_code)
 
 
 def _base(source: Source, lineage: Lineage | None) -> list[str]:

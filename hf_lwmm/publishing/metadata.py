@@ -9,10 +9,11 @@ from hf_lwmm import hub
 from hf_lwmm.hub import Source
 from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.planning.images import ImageProvenance
+from hf_lwmm.planning.libraries import library_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.publishing.eval_results import metric_id, model_index
 from hf_lwmm.publishing.licences import Licence
-from hf_lwmm.publishing.tasks import is_timm, pipeline_tag, task_of
+from hf_lwmm.publishing.tasks import pipeline_tag, task_of
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
@@ -43,7 +44,7 @@ def card_metadata(
     sources = [checkpoint.source for checkpoint in plan.checkpoints]
     parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
     task, anchor = task_of(plan.anchor), plan.anchor
-    library = "timm" if is_timm(anchor) else "transformers" if "model_type" in anchor.config else "hf-lwmm"
+    library = library_of(anchor.config) or ("transformers" if "model_type" in anchor.config else "hf-lwmm")
     return {
         "base_model": parents or None,
         "datasets": _datasets(sources, images) or None,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.planning.libraries import SMP, TIMM, library_of
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,6 @@ def class_name(model: Checkpoint) -> str:
     return name if name.isidentifier() else ""
 
 
-def is_timm(model: Checkpoint) -> bool:
-    """Return True for a model with the configuration of timm."""
-    config = model.config
-    stated = isinstance(config.get("architecture"), str) and bool(config.keys() & {"pretrained_cfg", "num_classes"})
-    return stated and "model_type" not in config
-
-
 def task_of(model: Checkpoint) -> Task | None:
     """Return a model's task; None if nothing in its files tells it."""
     if name := class_name(model):
@@ -112,8 +106,11 @@ def task_of(model: Checkpoint) -> Task | None:
         if found is None and features and _stated_tag(model) in (None, TASKS["features"].pipeline_tag):
             found = "features"
         return TASKS[found] if found else None
-    if is_timm(model):
+    library = library_of(model.config)
+    if library == TIMM:
         return TASKS["features" if model.config.get("num_classes") == 0 else "classification"]
+    if library == SMP:
+        return TASKS["semantic"]
     heads = [match.layout.component.name for match in model.slot_map.matches if match.layout.component.kind == "head"]
     known = [_HEADS.get(name, "semantic") for name in heads]
     for name in ("panoptic", "classification", "semantic"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
 from hf_lwmm.checkpoints.companions import class_count
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.weight_files import PREFERRED
-from hf_lwmm.publishing.tasks import Task, class_name, is_timm, task_of
+from hf_lwmm.planning.libraries import TIMM, library_of, smp_pixels
+from hf_lwmm.publishing.tasks import Task, class_name, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
 
@@ -42,8 +44,8 @@ def usage(
     standard = not set(PREFERRED).isdisjoint(weights)
     if standard and (name := class_name(anchor)) and _is_known(anchor):
         return _with_transformers(anchor, name, model, processor or anchor.processor is not None)
-    if standard and is_timm(anchor):
-        return _with_timm(f"{'hf-hub' if repo_id else 'local-dir'}:{model}")
+    if standard and library_of(anchor.config):
+        return library_usage(anchor.config, repo_id, folder)
     if (
         not as_file
         and anchor.slot_map.backbone
@@ -106,11 +108,30 @@ def _mapped(auto_map: object, task: Task | None) -> str:
     return next(found, task.auto_class if task else "AutoModel")
 
 
-def _with_timm(model: str) -> str:
-    return (
-        f"import timm\n\nmodel = timm.create_model({_text(model)}, pretrained=True).eval()\n"
-        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
-    )
+def library_usage(config: Mapping[str, Any], repo_id: str | None, folder: str) -> str:
+    """Return Python code that loads a repository of timm or segmentation_models.pytorch as they do.
+
+    Args:
+        config: the content of its config.json.
+        repo_id: the repository, if it has one.
+        folder: the name of its folder otherwise.
+    """
+    if library_of(config) == TIMM:
+        place = _text(f"hf-hub:{repo_id}" if repo_id else f"local-dir:{folder}")
+        return (
+            f"import timm\n\nmodel = timm.create_model({place}, pretrained=True).eval()\n"
+            "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))"
+        )
+    # The encoder's weights are in the repository: those that it was trained from need not be fetched.
+    rest = "" if config.get("encoder_weights") is None else ", encoder_weights=None"
+    imports = "import segmentation_models_pytorch as smp"
+    code = f"model = smp.from_pretrained({_text(repo_id or folder)}{rest}).eval()"
+    pixels = smp_pixels(str(config.get("encoder_name")), str(config.get("encoder_weights")))
+    if pixels is None:
+        return f"{imports}\n\n{code}"
+    mean, std = ("[" + ", ".join(f"{value:.6g}" for value in values) + "]" for values in pixels)
+    prepare = f"partial(smp.encoders.preprocess_input, input_range=[0, 1], mean={mean}, std={std})"
+    return f"from functools import partial\n\n{imports}\n\n{code}\nprepare = {prepare}  # RGB, (height, width, 3)"
 
 
 def _as_file(anchor: Checkpoint, name: str, repo_id: str | None, folder: str) -> str:

@@ -30,7 +30,7 @@ from hf_lwmm.evaluation.class_map import best_classes
 from hf_lwmm.evaluation.inference import window_logits
 from hf_lwmm.methods import make_method
 from hf_lwmm.metrics.semantic import confusion, semantic_counts
-from hf_lwmm.networks.loading import LoadedModel
+from hf_lwmm.networks.loaded_model import LoadedModel
 from scripts.networks.espnetv2 import s10_camvid
 from scripts.uda.real.films import Film, blocks, read_split
 from scripts.uda.real.train import SETTINGS, checkpoint
