@@ -61,10 +61,7 @@ def assert_equal_golden(features: Sequence[torch.Tensor], system: str) -> None:
 @torch.no_grad()
 def test_an_upernet_of_transformers_computes_what_mmsegmentations_does(system: str, backbone: Any, to: str) -> None:
     network = upernet(backbone)
-    tensors = converted(weights(system), to)
-    if to == "transformers":  # the first prefix of ConvNeXt is that of its classifier
-        tensors = {name.replace("convnext.", "backbone.", 1): tensor for name, tensor in tensors.items()}
-    load(network, tensors, unused="swin.layernorm")
+    load(network, converted(weights(system), to), unused="swin.layernorm")
     features = network.backbone(seeded_image(64, 64)).feature_maps
     assert_equal_golden(features, system)
     assert_agree(network.decode_head(features), torch.from_numpy(reference(system)["logits"]))

@@ -44,7 +44,6 @@ for s:
         stage{s}.block{b}.norm2
     stage{s+1}.downsample.reduction
     stage{s+1}.downsample.norm
-    stage{s}.norm
 norm
 """,
 )
@@ -133,8 +132,6 @@ for s:
     encoder.layers.{s}.downsample.reduction = stage{s+1}.downsample.reduction
     encoder.layers.{s}.downsample.norm = stage{s+1}.downsample.norm
 ? layernorm = norm
-for s:
-    ? hidden_states_norms.stage{s+1} = stage{s}.norm
 """,
 )
 
