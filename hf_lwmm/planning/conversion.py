@@ -190,22 +190,21 @@ def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, lis
     atoms, form = checkpoint.slot_map.slots, parts[0].form
     if form.bare and parts[0].slot not in atoms:
         parts = parts[1:]
-    # What is added to a slot here is zero for a checkpoint that has added it already.
-    sums = {_companion(other): atoms[other] for other in atoms if _companion(other) not in ("", *atoms)}
-    if missing := [part.slot for part in parts if part.slot not in atoms and part.slot not in sums]:
-        raise LayoutError(
-            f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {missing[0]} "
-            "is not there."
-        )
     pieces = []
     for part in parts:
         own = atoms.get(part.slot)
-        if own is None:
-            pieces.append(_Piece(sums[part.slot].shape, ()))
-            continue
-        added = atoms.get(_companion(part.slot))
-        more = (added,) if added and not layout.stored(added.slot) else ()
-        pieces.append(_Piece(own.shape, (own, *more)))
+        if own is not None:
+            added = atoms.get(_companion(part.slot))
+            more = (added,) if added and not layout.stored(added.slot) else ()
+            pieces.append(_Piece(own.shape, (own, *more)))
+        # What is added to a slot here is zero for a checkpoint that has added it already.
+        elif summed := next((atoms[other] for other in atoms if _companion(other) == part.slot), None):
+            pieces.append(_Piece(summed.shape, ()))
+        else:
+            raise LayoutError(
+                f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {part.slot} "
+                "is not there."
+            )
     return name, pieces, form
 
 
