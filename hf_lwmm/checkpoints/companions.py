@@ -1,6 +1,7 @@
 """Read what stands beside a model's weights: its config.json and the settings of its image processor.
 
-Both come from the folder of the weights, as transformers reads them, and are checked before anything uses them.
+Both come from the folder of the weights, as transformers reads them, and are checked before anything uses them. A local
+file that is named by itself is read alone.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ def read_config(source: Source, folder: str) -> ModelConfig:
     """
     path = companion(source, folder, CONFIG)
     if path is None:
+        if alone := _read_alone(source):
+            return ModelConfig(notes=(alone,))
         top = companion(source, "", CONFIG)
         note = f"{source.label}: left out {top}, which does not stand beside the weights in {folder}"
         return ModelConfig(notes=(note,) if top else ())
@@ -123,6 +126,15 @@ def read_config(source: Source, folder: str) -> ModelConfig:
             notes.append(f"{where}: left out {name}, which is {shortened(content.pop(name))}, not {wanted}")
     classes, faults = _classes(content, where)
     return ModelConfig(content, classes, (*notes, *faults))
+
+
+def _read_alone(source: Source) -> str:
+    """A note on the config.json beside a local file that is named by itself; empty if there is none."""
+    path = source.ref.path
+    if path is None or not path.is_file() or not os.path.lexists(path.with_name(CONFIG)):
+        return ""
+    folder = path.parent.name or "."  # the last part alone: the note may be published
+    return f"{source.label}: left out the {CONFIG} beside it; to read it, too, name {folder}/:{path.name}"
 
 
 def read_processor(source: Source, folder: str) -> ProcessorSettings | None:
