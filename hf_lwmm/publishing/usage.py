@@ -151,12 +151,12 @@ def _as_file(anchor: Checkpoint, weights: Collection[str], repo_id: str | None, 
     if entry is None:
         how = "  # load it as the anchor's own code loads the anchor"
         return f"{download}\ncheckpoint = {place}{how}".lstrip("\n")
-    of = f"[{_text(entry)}]" if entry else ""
-    return f'import torch\n{download}\nstate_dict = torch.load({place}, map_location="cpu"){of}{_merged_names(anchor)}'
+    of = (f"[{_text(entry)}]" if entry else "") + _merged_names(anchor)
+    return f'import torch\n{download}\nstate_dict = torch.load({place}, map_location="cpu"){of}'
 
 
 def _merged_names(anchor: Checkpoint) -> str:
-    """A comment on the names of those tensors of a state dict that are the merged network, if others are beside them."""
+    """A comment on the names of the merged network in a state dict, if they begin alike."""
     starts = {old.removesuffix(new) for new, old in anchor.stored_names.items()}
     start = starts.pop() if len(starts) == 1 else ""
     return f"  # the merge is in {start}*" if start.isprintable() and start else ""
