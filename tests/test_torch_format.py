@@ -206,6 +206,17 @@ def test_what_cannot_be_written_so_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_integers_which_are_never_merged_may_share_memory(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for seed, path in enumerate(paths):
+        state = network(seed).state_dict()
+        counter = state["1.num_batches_tracked"] + 7 + seed
+        torch.save({"state_dict": {**state, "1.num_batches_tracked": counter}, "ema": {"steps": counter}}, path)
+    merge(paths, output=tmp_path / "out", format="torch")
+    found = torch.load(tmp_path / "out" / "a.pth")
+    assert found["state_dict"]["1.num_batches_tracked"] == found["ema"]["steps"] == 7
+
+
 def test_an_anchor_of_safetensors_has_no_torch_file_to_copy(tmp_path: Path) -> None:
     paths = saved("state dict", tmp_path, True)
     folder = merge(paths, output=tmp_path / "out").folder

@@ -78,6 +78,11 @@ class Checkpoint:
         return map_slots({name: info.shape for name, info in self.tensors.items()})
 
     @property
+    def weight_count(self) -> int:
+        """The number of weights: all elements but BatchNorm's counters, which no forward pass reads."""
+        return sum(info.count for name, info in self.tensors.items() if not name.endswith("num_batches_tracked"))
+
+    @property
     def stored_names(self) -> Mapping[str, str]:
         """The name in its file of each tensor."""
         return {tensor: part.stored.get(tensor, tensor) for part in self.parts for tensor in part.tensors}
