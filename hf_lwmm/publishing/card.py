@@ -186,7 +186,7 @@ def _with_cards(plan: MergePlan) -> Markdown:
 
 
 def _scored_on(report: EvaluationReport | None) -> str:
-    return f"{report.images} images of {report.dataset}" if report is not None else ""
+    return report.scored_on if report is not None else ""
 
 
 def _knobs(plan: MergePlan) -> str:
