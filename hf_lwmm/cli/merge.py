@@ -199,7 +199,7 @@ def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
 
 def _print(result: hf_lwmm.MergeResult) -> None:
     alignment, count = result.plan.alignment, len(result.recipe.models)
-    part = alignment.shared_parameters / alignment.anchor_parameters
+    part = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
     models = f"{count} models" if count > 1 else "1 model"
     say(f"Merged {models} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm._version import __version__
+from hf_lwmm.checkpoints.companions import RECIPE
 from hf_lwmm.errors import DocumentError, PlanError, RefError
 from hf_lwmm.files.documents import as_mapping, is_texts, parse_yaml, read_text, shortened, to_yaml
 from hf_lwmm.hub.refs import check_inside
@@ -25,7 +26,7 @@ from hf_lwmm.planning.provenance import Tuning, read_tuning
 from hf_lwmm.planning.scoring import ScoringOptions
 from hf_lwmm.planning.tensor_order import TensorOrder, read_order
 
-FILE_NAME = "hf_lwmm.yaml"
+FILE_NAME = RECIPE
 SCHEMA, _OLDEST = 3, 2
 _FIRST_FORMAT = "safetensors"  # of recipes of merges that do not say
 _NUMBERED = re.compile(r"(.+) \(\d+\)", re.DOTALL)  # as local models of one name are told apart
