@@ -299,10 +299,11 @@ def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
             {"inputs": MergeInputs(network=hf_lwmm.NetworkOptions(device="cuda"))},
         ),
         (
-            "--method adaptive needs images of its own", 2, {"axes": SweepAxes(methods=("adaptive",))},
+            "--method adaptive needs images of its own", 2, {"axes": SweepAxes(methods=("isotropic", "adaptive"))},
         ),
         (
-            "--bn-stats recalibrate needs images of its own", 2, {"axes": SweepAxes(bn_stats=("recalibrate",))},
+            "--bn-stats recalibrate needs images of its own", 2,
+            {"axes": SweepAxes(bn_stats=("linear", "recalibrate"))},
         ),
     )  # fmt: skip
     for message, count, options in given:

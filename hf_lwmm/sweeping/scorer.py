@@ -139,17 +139,13 @@ class CandidateScorer:
         """
         assert candidate.knobs is not None
         method = candidate.knobs.method
-        plan = make_plan(
+        return make_plan(
             [self.models[model] for model in candidate.models],
             candidate.models.index(candidate.anchor),
             candidate.knobs,
             self.base if "base" in method.needs else None,
             [self.measurements[model] for model in candidate.models] if self.measurements and method.measured else [],
         )
-        if plan.undecided or candidate.knobs.bn_stats == "recalibrate":
-            what = f"--method {method.name}" if plan.undecided else "--bn-stats recalibrate"
-            raise PlanError(f"{what} needs images of its own; merge with it, and score the result with evaluate.")
-        return plan
 
     def advice(self) -> Advice:
         """Return how to merge all models, with the first as the anchor."""
