@@ -375,7 +375,7 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     done = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "r.md")])
     assert done.exit_code == 0, done.output
     *report, verdict = (tmp_path / "r.md").read_text().rstrip().split("\n\n")
-    assert [part in done.stdout for part in report] == [True] * 3 and f"\n\n{verdict}\n  hf-lwmm " in done.stdout
+    assert [part in done.stdout for part in report] == [True] * 4 and f"\n\n{verdict}\n  hf-lwmm " in done.stdout
     assert "| rank | candidate | mIoU |" in done.stdout
     assert "6 candidates on 1 images" in done.stdout and "slerp of one*, two, t=0.4" in done.stdout
     again = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "plots")])

@@ -17,11 +17,11 @@ from hf_lwmm.progress import Progress, silent
 from hf_lwmm.sweeping.confirmation import confirm, confirming_images
 from hf_lwmm.sweeping.executor import Workers, workers
 from hf_lwmm.sweeping.grid import Candidate, Skipped, SweepAxes, ensembles, merges, singles
-from hf_lwmm.sweeping.ranking import SweepReport, columns, rank
+from hf_lwmm.sweeping.ranking import SweepReport, rank
 from hf_lwmm.sweeping.run_options import SweepRun
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData, SweepSetup, check_same
 from hf_lwmm.sweeping.search import Search
-from hf_lwmm.sweeping.store import Store
+from hf_lwmm.sweeping.store import Store, columns
 from hf_lwmm.sweeping.study import study_of
 
 
@@ -77,7 +77,7 @@ def run_sweep(
                 scoring.score(wanted + merges(count, axes.with_advised(advice.method)))
             scored = list(store.rows.values())
             found = replace(rank(scored, scoring.skipped, data, scorer.labels, store.path), advice=advice)
-            store.finish(columns(found), [row.candidate.key for row in found.rows], scoring.skipped)
+            store.finish(columns(found.records()), [row.candidate.key for row in found.rows], scoring.skipped)
         if confirming is not None and run.confirm is not None:
             progress("Confirming", 0, 1)
             confirmation = confirm(scorer, *confirming, run.confirm, found.best.candidate)
