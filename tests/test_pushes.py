@@ -18,6 +18,7 @@ from huggingface_hub.utils import are_progress_bars_disabled
 from tiny import segformer
 
 import hf_lwmm
+from hf_lwmm.api.push import push_files
 from hf_lwmm.hub import PushOptions, Replacement, check_push, content_names, parse_ref, push_folder, resolve
 from hf_lwmm.localhub import Fault, LocalHub
 
@@ -187,6 +188,16 @@ def test_a_pull_request_proposes_the_replacement_and_can_be_pushed_to(
     assert f"{repo}@{info['sha']}" in Path("again/hf_lwmm.yaml").read_text()
     code, out, err = run("reproduce", f"{repo}@refs/pr/1")
     assert code == 0, err
+
+
+def test_what_was_pushed_is_named_with_its_branch_or_pull_request(api: HfApi, repo: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    for options, expected in (
+        ({}, repo), ({"revision": "main"}, repo), ({"revision": "dev"}, f"{repo}@dev"),
+        ({"create_pr": True}, f"{repo}@refs/pr/1"), ({"revision": "refs/pr/1"}, f"{repo}@refs/pr/1"),
+    ):  # fmt: skip
+        (tmp_path / "x").write_text(str(options))
+        assert push_files(tmp_path, repo, PushOptions(**options), message="x").ref == expected
 
 
 REVISIONS = [

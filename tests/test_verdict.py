@@ -257,6 +257,7 @@ def test_the_next_command_has_those_of_the_options_that_it_takes() -> None:
     shared = ["--branch", "teacher", "--labels", "cityscapes19"]
     words = shlex.split(following(predict, "a", "PICTURE", given=given))
     assert words == ["hf-lwmm", "predict", "a", "PICTURE", *run_alike, *shared]
+    assert following(predict, "-x", "PICTURE") == "hf-lwmm predict ./-x PICTURE"
     words = shlex.split(following(sweep, "a", "b", given=given))
     of_images, scored_so = ["--data", "org/d", "--ids", "gta"], ["--groups", "films", "--scales", "0.5,1.0"]
     fixed = ["--share", "any", *shared]

@@ -111,7 +111,7 @@ def merge(
     expect(evaluation, EvaluationSpec, "evaluation")
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
-    check_network(inputs)
+    check_network(inputs, knobs)
     check_licence(writing.license)
     _check_sources(inputs)
     refs = read_models(models, knobs, inputs)

@@ -13,9 +13,11 @@ from hf_lwmm.text import shell_line
 def following(command: Callable[..., None], *arguments: object, given: tuple[Options, ...] = ()) -> str:
     """Return a line that runs a command with those of the given options that it has, too.
 
-    An option is the same where both classes have it from one declaration, whatever prefix the other command gave it.
+    An option is the same where both classes have it from one declaration, whatever prefix the other command gave it. A
+    path that begins with a dash begins with `./-` in the line.
     """
-    words = ["hf-lwmm", command.__name__, *map(str, arguments)]
+    words = ["hf-lwmm", command.__name__]
+    words += [f"./{each}" if str(each).startswith("-") else str(each) for each in arguments]
     for group in groups_of(command):
         for options in given:
             declared = declarations(type(options))

@@ -49,7 +49,8 @@ class PushOptions(Options):
 class Pushed:
     """The result of a push; `changed` is False if the repository held exactly these files already.
 
-    `warnings` are about files of others in the repository.
+    `revision` is the branch or the pull request, such as refs/pr/1, None for main. `warnings` are about files of others
+    in the repository.
     """
 
     repo_id: str
@@ -58,6 +59,12 @@ class Pushed:
     pull_request: str | None
     changed: bool
     warnings: tuple[str, ...] = ()
+    revision: str | None = None
+
+    @property
+    def ref(self) -> str:
+        """A reference to what was pushed, as models are named."""
+        return self.repo_id if self.revision in (None, "main") else f"{self.repo_id}@{self.revision}"
 
 
 @dataclass(frozen=True)
@@ -329,7 +336,7 @@ def push_folder(
         replacement = superseded(Source(ref, head.sha, tuple(sorted(remote))), remote, changed)
         gone, warnings = sorted(replacement.deleted - files.keys()), replacement.warnings
         if not changed and not gone:
-            return Pushed(repo_id, page, head.sha, pull_request, attempts > 1, warnings)
+            return Pushed(repo_id, page, head.sha, pull_request, attempts > 1, warnings, revision)
         done = api.create_commit(
             repo_id,
             [
@@ -341,7 +348,9 @@ def push_folder(
             revision=revision,
             parent_commit=head.sha,
         )
-        return Pushed(repo_id, page, done.oid, done.pr_url or pull_request, True, warnings)
+        return Pushed(
+            repo_id, page, done.oid, done.pr_url or pull_request, True, warnings, done.pr_revision or revision
+        )
 
     try:
         with _bars():

@@ -17,6 +17,7 @@ FROM_ZERO, FROM_ONE, BINARY = "from-0", "from-1", "binary"
 # Ways of numbering any classes; all other schemes are raw ids of a data set, and belong to a label set.
 NUMBERINGS = (FROM_ZERO, FROM_ONE, BINARY)
 
+LEFT_OUT = -(2**15)  # in labels that were read, for an id that is to be ignored; no file has it
 _NO_CLASS = -1
 # Names for pixels of no class.
 _VOID = frozenset({
@@ -82,7 +83,7 @@ class LabelIds:
             raise DatasetError(f"--ids {BINARY} is for two classes, but there are {self.classes}.")
 
     def class_ids(self, label: NDArray[Any], where: str, beside: Sequence[NDArray[Any]] = ()) -> NDArray[Any]:
-        """Return the class of each id of a label, `IGNORE` where it has none; of any shape, integers.
+        """Return the class of each id of a label, `IGNORE` where it has none or is `LEFT_OUT`; of any shape, integers.
 
         Args:
             label: the ids.
@@ -94,6 +95,10 @@ class LabelIds:
         """
         if self.scheme == FROM_ZERO and label.dtype == np.uint8 and not self._outside(label).any():
             return label  # as most files are: without a copy
+        if (left := label == LEFT_OUT).any():
+            classes = np.full(label.shape, IGNORE, np.uint8)
+            classes[~left] = self.class_ids(label[~left], where, beside)
+            return classes
         beyond = (label < 0) | (label > 255)
         found: NDArray[Any] = self._table()[np.where(beyond, IGNORE, label)]
         if raw_label_set(self.scheme) is None:
@@ -103,6 +108,7 @@ class LabelIds:
             found = np.where(beyond, IGNORE, found)
         if unknown.any():
             seen = np.concatenate([each.ravel() for each in (label, *beside)])
+            seen = seen[seen != LEFT_OUT]
             raise DatasetError(f"{where} {self._unfit(seen, np.unique(label[unknown]).tolist())}")
         return found.astype(np.uint8)
 
