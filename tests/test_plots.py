@@ -169,6 +169,28 @@ def test_one_model_has_no_differences(tmp_path: Path) -> None:
 def test_a_column_of_pixels_without_a_class_is_shown(tmp_path: Path) -> None:
     plot_confusion(CLASSES, np.hstack([COUNTS, np.full((4, 1), 4)]), tmp_path / "confusion.svg")
     assert "<!-- none -->" in (tmp_path / "confusion.svg").read_text()
+    plot_confusion(CLASSES, np.hstack([COUNTS, np.zeros((4, 1))]), tmp_path / "confusion.svg")
+    assert "<!-- none -->" not in (tmp_path / "confusion.svg").read_text()
+
+
+def test_the_knobs_that_vary_are_named_among_the_subsets_unless_they_are_many(tmp_path: Path) -> None:
+    def names(*starts: float) -> str:
+        rows = [
+            {
+                "models": NAMES[:2],
+                "anchor": NAMES[0],
+                "method": "layerwise",
+                "score": 0.5,
+                "ramp": "linear",
+                "start": each,
+            }
+            for each in starts
+        ]
+        plot_subsets(rows, tmp_path / "subsets.svg")
+        return (tmp_path / "subsets.svg").read_text()
+
+    assert "<!-- layerwise, start 0.25 -->" in names(0.0, 0.25) and "<!-- layerwise -->" in names(0.5)
+    assert "<!-- layerwise -->" in names(*(place / 10 for place in range(9)))
 
 
 def test_data_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:

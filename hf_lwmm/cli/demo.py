@@ -32,10 +32,10 @@ _STEPS = (
     (f"{_A} learned streets by day, {_B} streets at night. Merge them for evening and fog, which neither has seen:",
      _MERGE),
     ("The recipe that was pushed with the merge makes the same bytes again:", f"reproduce {_MERGED}"),
-    ("A merge that wins. Each parent knows something about the new streets that the other does not, and the merge "
-     "knows both:", f"{_SCORE} new"),
-    (f"A merge that loses. On streets by day, which {_A} learned, the other parent has nothing to add, and averaging "
-     "only takes away; there, use the model itself:", f"{_SCORE} gta"),
+    ("On the new streets each parent knows something that the other does not. What the merge knows of both, the "
+     "verdict below the scores says:", f"{_SCORE} new"),
+    (f"On streets by day, which {_A} learned, the other parent has nothing to add, and averaging can only take away:",
+     f"{_SCORE} gta"),
 )  # fmt: skip
 
 

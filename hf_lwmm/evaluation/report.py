@@ -62,7 +62,7 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class Example:
-    """An image on which the last model and the anchor differ much, drawn with the labels and all predictions.
+    """An image on which the best other model and the anchor differ much, drawn with the labels and all predictions.
 
     `differs` is the fraction of the labelled pixels on which they differ; for detectors, the difference in the number
     of boxes found. `leads_out` is true if its files are in another place than the folder of the data, by way of a link.
