@@ -146,7 +146,7 @@ def test_a_perfect_model_of_reduced_labels_is_perfect(names: Any, reduced: Path,
 def test_the_numbering_can_be_named_for_any_model(one: Path, reduced: Path, tmp_path: Path) -> None:
     data = taught(tmp_path / "data", one)
     assert mean(one, ImageSource(data, ids="from-1")) > 0.9
-    with pytest.raises(DatasetError, match=r"has the id 3, but there are 3 classes and 255 .* --ids from-1 would fit"):
+    with pytest.raises(DatasetError, match=r"the id 3, but there are 3 .*Only if 0 stands for no class, --ids from-1"):
         mean(one, data)
     ordinary = tree(tmp_path / "ordinary", 3)
     assert mean(reduced, ImageSource(ordinary, ids="from-0")) == mean(one, ordinary)
@@ -421,3 +421,18 @@ def test_ids_of_class_maps_have_no_meaning_for_classes_of_images(tmp_path: Path)
     for options in ({"ids": "from-1"}, {"ignore_index": 0}):
         with pytest.raises(DatasetError, match=r"has labels for classification, where --(ids|ignore-index) has no"):
             open_images(ImageSource(str(tmp_path), split="train", **options))
+
+
+def test_ids_with_a_zero_and_a_last_one_of_no_class_are_not_said_to_begin_at_one() -> None:
+    label = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    with pytest.raises(DatasetError, match=r"the id 11, .*ignored\. --ids camvid would fit\. If .*Only if 0 "):
+        LabelIds(11).class_ids(label, "a.png")
+
+
+def test_ids_begin_at_one_only_if_no_label_that_was_looked_at_has_a_zero(one: Path, tmp_path: Path) -> None:
+    data = masks(tmp_path / "data", [1, 2, 3], count=3)
+    (last,) = (path for path in (data / "labels").iterdir() if path.stem == "2")
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(last)
+    with pytest.raises(DatasetError, match=r"has the id 3, .*--ignore-index 3 leaves it out") as raised:
+        mean(one, data)
+    assert "from-1 would fit" not in str(raised.value)

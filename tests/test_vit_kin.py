@@ -24,7 +24,7 @@ from torch import nn
 
 import hf_lwmm
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.layouts import in_backbone, map_slots, place_of
+from hf_lwmm.layouts import depth_order, in_backbone, map_slots, place_of
 from hf_lwmm.layouts.forms import Form, special_tokens
 from hf_lwmm.planning.recipe import load_recipe
 
@@ -253,6 +253,31 @@ def test_there_and_back_is_the_same_bytes(kin: str, tmp_path: Path) -> None:
 def on_meta(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kin", "library"),  # but for the giant DINOv2 in transformers, which has other names in memory than in files
+    [(kin, library) for kin in PAIRS for library in (0, 1) if (kin, library) != ("DINOv2, gated", 1)],
+)
+def test_depth_order_is_the_order_of_a_forward_pass(kin: str, library: int) -> None:
+    network, forward = PAIRS[kin][library]().eval(), PAIRS[kin][4]
+    called: dict[str, int] = {}
+
+    def note(name: str) -> None:
+        called.setdefault(name, len(called))
+
+    for name, module in network.named_modules():
+        module.register_forward_pre_hook(lambda *_, name=name: note(name))
+    forward(network, torch.zeros(2, 3, 32, 32))
+    slots = map_slots({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()})
+    places: dict[str, int] = {}
+    for place, slot in enumerate(depth_order(slots.slots)):
+        module = slots.slots[slot].tensor.rpartition(".")[0]
+        if module in called and isinstance(network.get_submodule(module), nn.Linear | nn.LayerNorm | nn.Conv2d):
+            places[module] = place
+    ranks = [called[module] for module in sorted(places, key=places.__getitem__)]
+    assert ranks == sorted(ranks) and len(ranks) > 10
 
 
 SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}

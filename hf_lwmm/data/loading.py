@@ -88,6 +88,7 @@ class LabelledImages:
     columns: tuple[str, ...] = field(default=(), repr=False)
     listed: Callable[[str | None, int], Sequence[Any]] | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    has_splits: bool = True
 
     @property
     def streamed(self) -> bool:
@@ -167,7 +168,8 @@ def _open_folder(root: Path, source: ImageSource, task: str) -> LabelledImages |
     _check_options(source, _OF_ROWS, str(root), "is a folder of images and labels")
     if not isinstance(found, Tree):
         _check_options(source, _OF_MAPS, str(root), f"has labels for {found.task}")
-    name = f"{root.resolve().name}, split {split}"
+    has_splits = isinstance(found, Listed) or found.has_splits
+    name = f"{root.resolve().name}, split {split}" if has_splits else root.resolve().name
     return _of_tree(found, root, name, source) if isinstance(found, Tree) else _of_list(found, name)
 
 
@@ -200,6 +202,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
         classes=classes,
         ids=ids,
         notes=tree.notes,
+        has_splits=tree.has_splits,
         listed=_file_names([picture for picture, _ in tree.pairs]),
     )
 

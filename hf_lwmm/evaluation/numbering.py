@@ -23,9 +23,11 @@ def label_ids(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds,
     ids, notes = _guessed(images, classes)
     if images.task == "semantic":
         last = images.count - 1
-        for index in {0} if images.streamed else {last * place // (_CHECKED - 1) for place in range(_CHECKED)}:
-            sample = images.read(index)
-            ids.class_ids(np.asarray(sample.label), sample.label_place(images.name))
+        checked = {0} if images.streamed else {last * place // (_CHECKED - 1) for place in range(_CHECKED)}
+        samples = (images.read(index) for index in sorted(checked))
+        labels = {sample.label_place(images.name): np.asarray(sample.label) for sample in samples}
+        for place, label in labels.items():
+            ids.class_ids(label, place, [*labels.values()])
     return ids, notes
 
 

@@ -381,4 +381,4 @@ def _refuse(checkpoints: Sequence[Checkpoint], anchor: int, model: int, what: st
         if slot not in mine or slot not in other or mine[slot].shape != other[slot].shape
     ]
     lines += [f"  {slot}: {a or 'no such slot'} against {b or 'no such slot'}" for slot, a, b in differing[:4]]
-    raise AlignmentError("\n".join([*lines, f"  ({len(differing):,} slots differ) Look with `hf-lwmm inspect`."]))
+    raise AlignmentError(*lines, f"  ({len(differing):,} slots differ) Look with `hf-lwmm inspect`.")

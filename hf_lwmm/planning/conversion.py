@@ -41,6 +41,11 @@ class Conversion:
     notes: tuple[str, ...] = ()
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def kept_shapes(self) -> Mapping[str, Shape]:
+        """The shapes of the checkpoint's slots that some tensor holds."""
+        return {slot: shape for slot, shape in self.source.slot_map.shapes.items() if slot not in self.left_out}
+
 
 def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, backbone_only: bool = False) -> Conversion:
     """Decide which tensors of another layout hold which parts of a checkpoint; no values are read.
@@ -185,22 +190,21 @@ def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, lis
     atoms, form = checkpoint.slot_map.slots, parts[0].form
     if form.bare and parts[0].slot not in atoms:
         parts = parts[1:]
-    # What is added to a slot here is zero for a checkpoint that has added it already.
-    sums = {_companion(other): atoms[other] for other in atoms if _companion(other) not in ("", *atoms)}
-    if missing := [part.slot for part in parts if part.slot not in atoms and part.slot not in sums]:
-        raise LayoutError(
-            f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {missing[0]} "
-            "is not there."
-        )
     pieces = []
     for part in parts:
         own = atoms.get(part.slot)
-        if own is None:
-            pieces.append(_Piece(sums[part.slot].shape, ()))
-            continue
-        added = atoms.get(_companion(part.slot))
-        more = (added,) if added and not layout.stored(added.slot) else ()
-        pieces.append(_Piece(own.shape, (own, *more)))
+        if own is not None:
+            added = atoms.get(_companion(part.slot))
+            more = (added,) if added and not layout.stored(added.slot) else ()
+            pieces.append(_Piece(own.shape, (own, *more)))
+        # What is added to a slot here is zero for a checkpoint that has added it already.
+        elif summed := next((atoms[other] for other in atoms if _companion(other) == part.slot), None):
+            pieces.append(_Piece(summed.shape, ()))
+        else:
+            raise LayoutError(
+                f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {part.slot} "
+                "is not there."
+            )
     return name, pieces, form
 
 

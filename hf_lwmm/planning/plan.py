@@ -92,8 +92,13 @@ class MergePlan:
         return (
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
             f"{share:.1%} of the anchor's weights\n\n{table(('model', 'architecture', 'layout'), rows)}\n"
-            + (f"\n{plain(self.advice.line)}\n" if self.advice else "")
+            + (f"\n{plain(self.advice_line)}\n" if self.advice_line else "")
         )
+
+    @property
+    def advice_line(self) -> str:
+        """The advice in one line, empty where it has nothing to say beside the method of the plan."""
+        return self.advice.line_for(self.method) if self.advice else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data: models, knobs, every shared slot with its weights, and what is not shared."""

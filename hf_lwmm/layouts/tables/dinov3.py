@@ -34,7 +34,8 @@ for b:
     stage0.block{b}.attn.proj
     stage0.block{b}.scale1!
     stage0.block{b}.norm2
-    stage0.block{b}.mlp.gate & stage0.block{b}.mlp.fc1
+    stage0.block{b}.mlp.gate
+    stage0.block{b}.mlp.fc1
     stage0.block{b}.mlp.fc2
     stage0.block{b}.scale2!
 norm
