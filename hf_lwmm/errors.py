@@ -7,7 +7,18 @@ from collections.abc import Iterator
 
 
 class HfLwmmError(Exception):
-    """Base of all errors that hf-lwmm raises on purpose; the CLI prints its text and exits with 1."""
+    """Base of all errors that hf-lwmm raises on purpose; the CLI prints its text and exits with 1.
+
+    Its arguments are the lines of the text: the first says what was wrong, and others may give examples.
+    """
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the text. Names within them, which are other people's, may have line ends of their own."""
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class RefError(HfLwmmError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from reference import assert_equals_reference, compare, fill, reference, seeded_
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from hf_lwmm.errors import OutputError
 from hf_lwmm.evaluation.class_map import best_classes
 from hf_lwmm.evaluation.inference import window_logits
 from hf_lwmm.labels import label_sets
 from hf_lwmm.networks import DAFormerForSemanticSegmentation, EDAPSConfig, EDAPSForPanopticSegmentation
 from hf_lwmm.networks.boxes import anchors, best_boxes, moved
 from hf_lwmm.networks.edaps import EDAPSOutput
+from hf_lwmm.networks.finite import check_outputs
 from hf_lwmm.networks.from_slots import daformer_config, edaps_config
 from hf_lwmm.networks.panoptic import (
     centers_of,
@@ -200,6 +203,19 @@ def test_an_image_without_things_has_no_instances() -> None:
     (codes,) = model.post_process_panoptic(found)
     assert codes.shape == (64, 64)
     assert set(codes.unique().tolist()) <= {0, 1000, 2000, 255000}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layer", ["fc_cls", "fc_reg"])
+def test_a_box_head_that_overflows_is_said_not_taken_for_no_boxes(layer: str) -> None:
+    model, image = small(), seeded_image(64, 64)
+    check_outputs(SimpleNamespace(model=model, label="parent"), model(image), image, "1.png")
+    rows = getattr(model.roi_head.bbox_head, layer)
+    rows.weight.fill_(3e38)
+    rows.weight[:, ::2] = -3e38
+    model.roi_head.bbox_head.shared_fcs[-1].bias.fill_(9)
+    with pytest.raises(OutputError, match=r"parent: what it computes for 1\.png is not finite"):
+        check_outputs(SimpleNamespace(model=model, label="parent"), model(image), image, "1.png")
 
 
 def test_a_network_in_training_says_why_it_found_no_instances() -> None:

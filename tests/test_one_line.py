@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -41,22 +41,31 @@ def deeplab(system: str, **options: Any) -> DeepLabV2ForSemanticSegmentation:
     return DeepLabV2ForSemanticSegmentation(DeepLabV2Config(system=system, **fields))
 
 
-def edaps() -> EDAPSForPanopticSegmentation:
+def edaps(decoder: Literal["boxes", "centers"]) -> EDAPSForPanopticSegmentation:
     """A network for all classes of Cityscapes, whose things a checkpoint does not name."""
     things = [CITY.classes.index(name) for name in CITY.things]
     labels = {**MIT, "id2label": dict(enumerate(CITY.classes))}
     sizes = {"embedding_size": 8, "decoder_hidden_size": 8, "fpn_hidden_size": 8, "box_hidden_size": 16}
-    return EDAPSForPanopticSegmentation(EDAPSConfig(mask_hidden_size=8, thing_ids=things, **sizes, **labels))
+    return EDAPSForPanopticSegmentation(
+        EDAPSConfig(instance_decoder=decoder, mask_hidden_size=8, thing_ids=things, **sizes, **labels)
+    )
 
 
 OTHERS: dict[str, Callable[[], Any]] = {
-    "edaps": edaps,
+    "edaps": lambda: edaps("boxes"),
+    "bottom-up": lambda: edaps("centers"),
     "mmseg": lambda: SegformerMMSegForSemanticSegmentation(SegformerMMSegConfig(decoder_hidden_size=8, **MIT)),
     "diga": lambda: deeplab("diga"),
+    "fada": lambda: deeplab("fada"),
+    "vgg": lambda: deeplab("adaptsegnet", backbone="vgg16"),
     "bottleneck": lambda: BottleneckForImageClassification(BottleneckConfig(bottleneck_size=8, **RESNET)),
 }
 # By network: the code base whose names its checkpoints have; those of the others are the network's own.
-CODE_BASES = {"segformer": "nvidia", "daformer": "daformer", "hrda": "hrda", "edaps": "edaps", "mmseg": "mmseg"}
+CODE_BASES = {
+    "segformer": "nvidia", "daformer": "daformer", "hrda": "hrda", "edaps": "edaps", "bottom-up": "edaps-bottomup",
+    "mmseg": "mmseg", "fada": "fada",
+}  # fmt: skip
+SYSTEMS = {"deeplab": "adaptsegnet", "vgg": "adaptsegnet", "fada": "fada"}  # which names alone do not tell
 NAMES = ("segformer", "daformer", "hrda", "deeplab", *OTHERS)
 
 
@@ -70,7 +79,7 @@ def made(name: str, seed: int) -> Any:
 
 
 def classes_of(name: str) -> tuple[str, ...]:
-    return CITY.classes if name == "edaps" else ("road", "sky", "car")
+    return CITY.classes if name in ("edaps", "bottom-up") else ("road", "sky", "car")
 
 
 def checkpoint(name: str, folder: Path, seed: int) -> Path:
@@ -116,8 +125,8 @@ def test_pth_in_and_a_repository_out_that_its_card_loads(
 ) -> None:
     snippets, expected = {}, {}
     for name, models in files.items():
-        system = ("--system", "adaptsegnet") if name == "deeplab" else ()
-        code, _, err = run("merge", *models, "--output", name, *system)
+        system = SYSTEMS.get(name)
+        code, _, err = run("merge", *models, "--output", name, *(("--system", system) if system else ()))
         assert code == 0, err
         card = Path(name, "README.md").read_text()
         (snippets[name],) = re.findall("```python\n(.*?)\n```", card, re.DOTALL)
@@ -125,9 +134,7 @@ def test_pth_in_and_a_repository_out_that_its_card_loads(
         assert "library_name: transformers" in card
         code, _, err = run("merge", *models, "--output", f"{name}-named", "--format", "safetensors")
         assert code == 0 and not Path(f"{name}-named", "config.json").exists(), err
-        loaded = hf_lwmm.load(
-            f"{name}-named", hf_lwmm.NetworkOptions(labels=(classes_of(name),), system=system[1] if system else None)
-        )
+        loaded = hf_lwmm.load(f"{name}-named", hf_lwmm.NetworkOptions(labels=(classes_of(name),), system=system))
         torch.manual_seed(0)
         with torch.no_grad():
             expected[name] = loaded.model(torch.randn(1, 3, 64, 96)).logits.double().abs().sum().item()

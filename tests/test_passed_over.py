@@ -11,7 +11,9 @@ from PIL import Image
 from tiny import segformer, tree
 
 from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.unlabelled import open_unlabelled_images
 from hf_lwmm.errors import DatasetError
+from hf_lwmm.planning.images import ImageSource
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +69,24 @@ def test_links_to_folders_around_the_one_that_is_searched_are_not_entered(tmp_pa
     (data / "images/loop").symlink_to("..")
     (data / "labels/loop").symlink_to(tmp_path)
     assert open_images(data).count == 3
+
+
+def test_an_unlabelled_picture_that_is_not_read_is_refused(model: Path, tmp_path: Path) -> None:
+    data = tree(tmp_path / "data", 3)
+    (data / "images/1.png").rename(data / "images/1.HEIC")
+    for folder in (data, data / "images"):
+        with pytest.raises(DatasetError, match=r"images/1\.HEIC: is no kind of picture that is read \(1 of 3 files"):
+            open_unlabelled_images(folder)
+    code = lwmm("merge", model, model, "--output", tmp_path / "merged", "--bn-data", data).exit_code
+    assert code == 1 and not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])  # `datasets` passes over both
+def test_a_picture_of_a_class_that_is_not_read_is_refused(tmp_path: Path, suffix: str) -> None:
+    for name in ("train/cat/1.png", "train/cat/2.png", "train/dog/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert open_images(ImageSource(str(tmp_path), split="train")).count == 3
+    (tmp_path / "train/cat/2.png").rename(tmp_path / f"train/cat/2{suffix}")
+    with pytest.raises(DatasetError, match=r"cat/2\.\w+: is no kind of picture that is read"):
+        open_images(ImageSource(str(tmp_path), split="train"))

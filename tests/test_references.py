@@ -29,6 +29,10 @@ REFERENCES = {
     "https://hf.co/org/a": ModelRef("org/a"),
     "https://huggingface.co/gpt2/tree/main": ModelRef("gpt2", "main"),
     f"{PAGE}/tree/main": ModelRef("org/a", "main"),
+    "org/a/tree/main": ModelRef("org/a", "main"),
+    "org/a/blob/main/sub/model.safetensors": ModelRef("org/a", "main", files=("sub/model.safetensors",)),
+    "huggingface.co/org/a": ModelRef("org/a"),
+    "hf.co/org/a/tree/v1.0": ModelRef("org/a", "v1.0"),
     f"{PAGE}/tree/refs%2Fpr%2F1": ModelRef("org/a", "refs/pr/1"),
     f"{PAGE}/tree/refs/pr/1": ModelRef("org/a", "refs/pr/1"),
     f"{PAGE}/commit/{'0' * 40}": ModelRef("org/a", "0" * 40),
@@ -44,7 +48,8 @@ REFUSED = {
     "org/a@a..b": "is not the name of a branch",
     "org/a@x\x1b[31m": "is not the name of a branch",
     "org/a\n/b": "neither a local path",
-    "org/a/tree/main": "neither a local path",
+    "org/a/b/main": "neither a local path",
+    "org/a/tree/main/sub": "a folder. Name a file in it: org/a@main:sub/FILE",
     "org/\u0430": "neither a local path",
     "org/a:../x": "does not stay inside",
     "org/a:x\x1b": "does not stay inside",
@@ -115,6 +120,19 @@ def test_a_misspelt_local_path_is_answered_with_the_nearest(
     code, _, err = run("inspect", text)
     assert code == 1 and err.startswith(f"Error: {text}: ") and "log in" not in err
     assert f"id you mean {near}?" in err
+
+
+def test_a_misspelt_file_is_answered_with_the_nearest_when_offline(
+    run: Run, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    _, _, err = run("inspect", "run1_latest.pth")
+    assert "no file or folder of this machine, not in the cache, and the Hub cannot be reached" in err
+    (tmp_path / "r1_iter_40000.pth").touch()
+    (tmp_path / "other_latest.txt").touch()
+    for wrong in ("run1_latest.pth", "r1_iter_4000.pth"):
+        _, _, err = run("inspect", wrong)
+        assert f"{wrong}: there is no such file or folder; did you mean r1_iter_40000.pth?" in err
 
 
 def test_a_misspelt_data_folder_is_answered_with_the_nearest(

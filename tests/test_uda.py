@@ -159,6 +159,7 @@ def absent(text: str) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_a_document_has_every_table_and_figure_and_names_what_is_missing(document: str, root: Path) -> None:
     found = sections(document)
     for title in ("Table 2", "Table 3", "Table 4a", "Table 4b", "Table 5", "Table 6", "Table 9", "Seeds", "Figure 2",
@@ -185,6 +186,7 @@ def test_a_document_has_every_table_and_figure_and_names_what_is_missing(documen
         assert re.search(rf" \| {re.escape(text)} \|.*{re.escape(cases)}", found["What holds here"])
 
 
+@pytest.mark.slow
 def test_mean_and_spread_are_of_seeds_and_gains_within_them(bench: Bench, document: str) -> None:
     own, merged = [], []
     for run in ("cnn-night-minent", "cnn-night-minent@2"):
@@ -212,6 +214,7 @@ def test_without_runs_a_document_names_them_all(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["gains.json"]
 
 
+@pytest.mark.slow
 def test_a_second_document_scores_nothing_again(document: str, out: Path, root: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     forgetful = Bench(out, {}, SEEDS)  # has no image to score on
@@ -323,6 +326,7 @@ def test_gain_is_antisymmetric_and_its_interval_holds_the_difference(columns: in
         assert first.gain(first) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_gain_is_over_the_best_parent_and_comes_with_what_was_known(bench: Bench, document: str, root: Path) -> None:
     assert "What predicts a gain" in document
     rows = json.loads((root / "first" / "pictures" / "gains.json").read_text())

@@ -95,7 +95,8 @@ def planned(
         _check_commit(anchor, opened[index])
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
-        advice = advise(known_of(checkpoints, index, inputs.target, has_base=base is not None))
+        known = known_of(checkpoints, index, inputs.target, has_base=base is not None)
+        advice = advise(replace(known, asked=knobs.method == Auto()))
         chosen = replace(knobs, method=resolved(knobs.method, advice))
         order = inputs.order or traced(checkpoints[index], knobs, inputs.network)
         yield replace(make_plan(checkpoints, index, chosen, base, measurements, inputs.tuning, order), advice=advice)

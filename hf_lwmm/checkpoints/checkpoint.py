@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import ProcessorSettings, beside, other_weights, read_config, read_processor
-from hf_lwmm.checkpoints.dtypes import TORCH_NAMES, Bytes, byte_count, widen
+from hf_lwmm.checkpoints.dtypes import BITS, TORCH_NAMES, Bytes, byte_count, widen
 from hf_lwmm.checkpoints.hosted import hosted_by
 from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
@@ -26,7 +26,7 @@ from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.byte_file import ByteFile, LocalFile
 from hf_lwmm.hub.client import Source
 from hf_lwmm.labels import LabelSet, labels_of_rows
-from hf_lwmm.layouts import SlotMap, classes_of_rows, map_slots, place_of
+from hf_lwmm.layouts import Order, SlotMap, classes_of_rows, map_slots, place_of
 from hf_lwmm.progress import Progress, silent
 
 # A torch file mostly begins with its pickle and ends with its directory, which have about 200 bytes for each tensor. So
@@ -86,11 +86,32 @@ class Checkpoint:
         """True if the image processor says that ids in label files are one more than the classes."""
         return self.processor is not None and self.processor.reduces_labels
 
+    def order_of(self, tensor: str) -> Order | None:
+        """Return the order of a stored tensor's elements, None if it is that of its slots, or they are cut bytes."""
+        order = self.slot_map.atoms[tensor][0].order
+        return order if order and BITS[self.tensors[tensor].dtype] >= 8 else None
+
     def read_elements(self, tensor: str, start: int, out: Bytes) -> None:
-        """Fill `out` with the bytes of a stored tensor from its element `start` on.
+        """Fill `out` with the bytes of a tensor from its element `start` on, in the order of its slots.
 
         Raises:
             CheckpointError: if the checkpoint is closed, or its file damaged.
+        """
+        info, order = self.tensors[tensor], self.order_of(tensor)
+        if order is None:
+            self.read_stored(tensor, start, out)
+            return
+        stored = np.empty(info.nbytes, np.uint8)
+        self.read_stored(tensor, 0, stored)
+        item = BITS[info.dtype] // 8
+        first = start * item
+        out[...] = order.to_slot(stored.reshape(-1, item)).reshape(-1)[first : first + len(out)]
+
+    def read_stored(self, tensor: str, start: int, out: Bytes) -> None:
+        """Fill `out` with the bytes of a tensor from its element `start` on, in the order in which it is stored.
+
+        Raises:
+            CheckpointError: as `read_elements`.
         """
         self.reader.read(tensor, byte_count(self.tensors[tensor].dtype, start), memoryview(out))  # type: ignore[arg-type]
 

@@ -229,5 +229,5 @@ def _next(
         return ""
     if any(name.endswith(".safetensors") for name in result.recipe.output):  # which have no other branch
         knobs = replace(knobs, branch=hf_lwmm.Knobs().branch)
-    where = result.folder or (result.pushed.repo_id if result.pushed else "")
+    where = result.folder or (result.pushed.ref if result.pushed else "")
     return following(predict, where, "PICTURE", given=(inputs.network, knobs))

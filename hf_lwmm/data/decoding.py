@@ -26,6 +26,11 @@ SUFFIXES = (
     *JPEG_SUFFIXES,
     *(".webp", ".avif", ".jp2", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".gif"),
 )
+# Of pictures that are not read: those of phones, cameras and other programs.
+UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".hif", ".jxl", ".jxr", ".j2k", ".jpx", ".apng", ".exr", ".hdr", ".psd"),
+    *(".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw", ".raw", ".pcx", ".sgi", ".dds"),
+)
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Of TIFF and WebP, the files that are compressed so. GIFs renumber palettes.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
-from hf_lwmm.data.decoding import SUFFIXES
+from hf_lwmm.data.decoding import SUFFIXES, UNREAD_SUFFIXES
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.documents import read_text
 from hf_lwmm.files.walking import files_below
@@ -48,13 +48,14 @@ FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, la
 class Tree:
     """The (image, label) files of a split, the scheme of the labels' raw ids, and their classes; None if not known.
 
-    `notes` say which labels were passed over.
+    `notes` say which labels were passed over. `has_splits` is False if these are all images of the data set.
     """
 
     pairs: tuple[tuple[Path, Path], ...] = field(repr=False)
     ids: str | None = None
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    has_splits: bool = True
 
 
 def find_tree(root: Path, split: str) -> Tree | None:
@@ -73,7 +74,7 @@ def find_tree(root: Path, split: str) -> Tree | None:
                 if "{split}" not in images and split not in (*SPLIT_FOLDERS, "all"):
                     raise DatasetError(f"{root}: has no split {split}: it has no splits at all. Leave --split out.")
                 pairs, notes = _matched(pictures, masks)
-                return Tree(pairs, ids or _ids_of(pairs, root), notes=notes)
+                return Tree(pairs, ids or _ids_of(pairs, root), notes=notes, has_splits="{split}" in images)
     return None
 
 
@@ -154,6 +155,26 @@ def pictures_in(folder: Path, *, deep: bool = True) -> list[Path]:
     """
     found = files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
     return [path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+
+
+def check_kinds(folder: Path, unread: Collection[str] = UNREAD_SUFFIXES, *, deep: bool = True) -> None:
+    """Refuse a folder of pictures in which there are some of a kind that is not read, which would be passed over.
+
+    Args:
+        folder: the folder.
+        unread: the endings of their names.
+        deep: whether the folders below count.
+
+    Raises:
+        DatasetError: naming one of them.
+    """
+    files = files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
+    others = [path for path in files if path.suffix.lower() in unread and not path.name.startswith(".")]
+    if others:
+        raise DatasetError(
+            f"{others[0]}: is no kind of picture that is read ({len(others)} of {len(files)} files in {folder} are of "
+            "such kinds). Convert them to PNG or JPEG, or take them away."
+        )
 
 
 def _ids_of(pairs: Iterable[tuple[Path, Path]], root: Path) -> str | None:

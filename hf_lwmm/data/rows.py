@@ -9,10 +9,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from hf_lwmm.data.decoding import SUFFIXES, UNREAD_SUFFIXES
+from hf_lwmm.data.folders import check_kinds
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.nearest import or_nearest
+from hf_lwmm.files.walking import files_below
 from hf_lwmm.hub import is_inside
 from hf_lwmm.planning.images import check_place
+
+LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of datasets, which then reads what they name
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,8 @@ def open_rows(
         unopened: a function from the reason why the data set cannot be opened to the error's message.
 
     Raises:
-        DatasetError: if there is no such data set or split, or it is gated.
+        DatasetError: if there is no such data set or split, it is gated, or it is a folder in which there are pictures
+            of kinds that are not read.
     """
     import datasets
 
@@ -183,8 +189,18 @@ def open_rows(
             near = "" if folder else or_nearest(data)
             message = f"{data}, split {split}: cannot be opened: {first_line(error)}{near}"
         raise DatasetError(message) from None
+    if folder and table.info.builder_name == "imagefolder":
+        _check_pictures(Path(data))
     shown = f"{Path(data).resolve().name if folder else data}, split {split}"
     return Rows(name, revision or None, split, shown, table, streaming)
+
+
+def _check_pictures(folder: Path) -> None:
+    """Refuse a folder in which `datasets` passes over pictures, unless a list in it names those that count."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    if not any(path.name in LISTS for path in files_below(folder)):
+        check_kinds(folder, {*SUFFIXES, *UNREAD_SUFFIXES} - {*ImageFolder.EXTENSIONS})
 
 
 def file_of(value: Mapping[str, Any] | None) -> str:

@@ -11,16 +11,15 @@ from PIL import Image
 
 from hf_lwmm.data.columns import image_column
 from hf_lwmm.data.decoding import decode_rgb
-from hf_lwmm.data.folders import cityscapes_images, pictures_in, split_names
+from hf_lwmm.data.folders import check_kinds, cityscapes_images, pictures_in, split_names
 from hf_lwmm.data.mixed import check_unmixed
-from hf_lwmm.data.rows import file_of, open_rows
+from hf_lwmm.data.rows import LISTS, file_of, open_rows
 from hf_lwmm.files.walking import files_below
 from hf_lwmm.planning.images import ImageSource, as_images
 
 # Folders in which trees keep the images of a split; the closest fit first, so that no label is taken for an image.
 _FOLDERS = ("{split}/images", "images/{split}", "701_StillsRaw_full", "RGB", "{split}", "images", "")
 _OF_PICTURES = ("{split}/images", "images/{split}", "701_StillsRaw_full", "RGB", "images")  # and of nothing else
-_LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of datasets, which then reads what they name
 
 
 class HasImage(Protocol):
@@ -92,24 +91,28 @@ def open_unlabelled_images(images: ImageSource | str | Path) -> UnlabelledImages
     source = as_images(images)
     source = replace(source, split=source.split or "train")
     path, split = Path(source.data), str(source.split)
-    files = _files(path, split) if path.is_dir() else []
-    opened = _of_files(files, f"{path.resolve().name}, split {split}") if files else _of_rows(source, split)
+    files, has_splits = _files(path, split) if path.is_dir() else ([], False)
+    name = f"{path.resolve().name}, split {split}" if has_splits else path.resolve().name
+    opened = _of_files(files, name) if files else _of_rows(source, split)
     count = opened.count if source.limit is None else min(source.limit, opened.count)
     return replace(opened, count=count, source=source)
 
 
-def _files(root: Path, split: str) -> list[Path]:
+def _files(root: Path, split: str) -> tuple[list[Path], bool]:
+    """The pictures of a split in a folder of a known form, and whether it has splits at all."""
     for name in split_names(split):
         if frames := cityscapes_images(root, name):
-            return list(frames.values())
+            return list(frames.values()), True
     for pattern in _FOLDERS:
         for name in split_names(split):
-            if found := pictures_in(root / pattern.format(split=name), deep=bool(pattern)):
+            folder = root / pattern.format(split=name)
+            if found := pictures_in(folder, deep=bool(pattern)):
+                check_kinds(folder, deep=bool(pattern))
                 check_unmixed(root, found, one_kind=pattern in _OF_PICTURES)
-                return found
-    if not any(path.name in _LISTS for path in files_below(root)):
+                return found, "{split}" in pattern
+    if not any(path.name in LISTS for path in files_below(root)):
         check_unmixed(root, pictures_in(root))  # datasets would read them all
-    return []
+    return [], False
 
 
 def _of_files(files: list[Path], name: str) -> UnlabelledImages:

@@ -175,7 +175,7 @@ def _carry_out(
         for run in batch:
             if stop.is_set():
                 return
-            written = _merge_run(sources, run, local.buffers, allow_nonfinite)
+            written = _in_file_order(run.tensor, _merge_run(sources, run, local.buffers, allow_nonfinite))
             _write(run.descriptor, written, run.position)
             advance(len(written))
 
@@ -197,7 +197,7 @@ def _batches(tensors: Sequence[TensorRecipe], places: Mapping[str, tuple[int, in
     for tensor in tensors:
         descriptor, base = places[tensor.name]
         for segment in tensor.segments:
-            step = segment.count if segment.whole else CHUNK
+            step = segment.count if segment.whole or tensor.order else CHUNK
             for first in range(0, segment.count, step or 1):
                 count = min(step, segment.count - first)
                 position = base + byte_count(tensor.info.dtype, segment.start + first)
@@ -254,6 +254,14 @@ def _merge_run(sources: Sources, run: _Run, buffers: _Buffers, allow_nonfinite: 
             _read(sources, run, 0, target, raw)
             return raw.data
         return narrow(merged, target).data
+
+
+def _in_file_order(tensor: TensorRecipe, merged: memoryview) -> memoryview:
+    """The bytes of a run in the order of the file; they are a whole tensor where that is not the slot's order."""
+    if tensor.order is None:
+        return merged
+    elements = np.frombuffer(merged, np.uint8).reshape(-1, ITEM_SIZES[tensor.info.dtype])
+    return memoryview(tensor.order.to_stored(elements).reshape(-1))
 
 
 def _weighted_sum(sources: Sources, run: _Run, dtypes: list[str], buffers: _Buffers) -> Array:

@@ -13,6 +13,7 @@ from hf_lwmm.files.nearest import or_nearest
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NO_REVISION = re.compile(r"[\s~^:?*\[\\]|\.\.|^/|/$|//")  # none of these is in the name of a branch or a tag
+_HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 # The path of an address: a repository, or it at a revision, or a file in it.
 _PAGE = re.compile(
     r"(?P<repo>[^/]+(?:/[^/]+)?)"
@@ -78,7 +79,8 @@ def parse_ref(text: Ref) -> ModelRef:
     """Read a model reference.
 
     Accepts `org/name`, `org/name@revision`, `org/name@revision:path/in/repo`, where the path is a file, several joined
-    by `+`, or a folder; the address of one of these on the Hub; and a local file or folder (optionally `folder:path`).
+    by `+`, or a folder; the address of one of these on the Hub, with or without its host; and a local file or folder
+    (optionally `folder:path`).
     A path that exists is local, as in transformers; around other references spaces have no meaning.
 
     Raises:
@@ -100,6 +102,10 @@ def parse_hub_ref(text: str) -> ModelRef:
     """
     if re.match("https?://", text, re.IGNORECASE):
         return _of_address(text)
+    if text.partition("/")[0].lower() in _HOSTS:
+        return _of_address(f"https://{text}")
+    if (page := _PAGE.fullmatch(text)) and page["view"] and is_repo_id(page["repo"]):
+        return _of_page(page, text)
     if re.match("file:/", text, re.IGNORECASE):
         raise RefError(f"{text}: an address of a file. Give its plain path: {unquote(urlsplit(text).path)}")
     if re.match("[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
@@ -139,7 +145,7 @@ def _of_address(text: str) -> ModelRef:
     path = address.path
     if address.netloc == endpoint.netloc:
         path = path.removeprefix(endpoint.path.rstrip("/"))
-    elif address.hostname not in ("huggingface.co", "www.huggingface.co", "hf.co"):
+    elif address.hostname not in _HOSTS:
         raise RefError(
             f"{text}: not an address of the Hub ({constants.ENDPOINT}). Name a model of it as org/name, or download "
             "the file and give its path."
@@ -147,6 +153,11 @@ def _of_address(text: str) -> ModelRef:
     found = _PAGE.fullmatch(path.strip("/"))
     if path.startswith(("/datasets/", "/spaces/")) or found is None or not is_repo_id(found["repo"]):
         raise RefError(f"{text}: not the address of a model, or of a file of one. Write org/name@revision:file.")
+    return _of_page(found, text)
+
+
+def _of_page(found: re.Match[str], text: str) -> ModelRef:
+    """A reference from the path of an address, such as org/name/blob/main/model.safetensors."""
     revision, file = unquote(found["revision"] or ""), unquote(found["file"] or "")
     if found["view"] == "tree" and file:
         raise RefError(f"{text}: a folder. Name a file in it: {found['repo']}@{revision}:{file}/FILE")

@@ -5,6 +5,7 @@ A new layout is a table in `tables/`, written in the language that `language` de
 No module outside this package sees a code base's own names.
 """
 
+from hf_lwmm.layouts.forms import Form, Order, Shape
 from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 from hf_lwmm.layouts.roles import (
@@ -22,7 +23,6 @@ from hf_lwmm.layouts.roles import (
 from hf_lwmm.layouts.slots import (
     Atom,
     LayoutMatch,
-    Shape,
     SlotMap,
     backbone_prefixes,
     map_slots,
@@ -35,8 +35,10 @@ __all__ = [
     "LAYOUTS",
     "Atom",
     "Component",
+    "Form",
     "Layout",
     "LayoutMatch",
+    "Order",
     "Shape",
     "SlotMap",
     "backbone_prefixes",

@@ -81,6 +81,8 @@ class EDAPSOutput(SemanticSegmenterOutput):
         fpn_hidden_states: five levels (N, channels, H / 4, W / 4) to (..., H / 64, W / 64).
         rpn_logits, rpn_deltas: (N, anchors, h, w) and (N, 4 * anchors, h, w) for each level.
         proposals: (P, 5).
+        box_logits: (P, things + 1) of the proposals, with the background last.
+        box_deltas: (P, things, 4), the moves of the proposals for every class.
         boxes: (K, 5).
         box_labels: (K,) class ids.
         mask_logits: (K, 28, 28).
@@ -93,6 +95,8 @@ class EDAPSOutput(SemanticSegmenterOutput):
     rpn_logits: tuple[Tensor, ...] | None = None
     rpn_deltas: tuple[Tensor, ...] | None = None
     proposals: tuple[Tensor, ...] | None = None
+    box_logits: tuple[Tensor, ...] | None = None
+    box_deltas: tuple[Tensor, ...] | None = None
     boxes: tuple[Tensor, ...] | None = None
     box_labels: tuple[Tensor, ...] | None = None
     mask_logits: tuple[Tensor, ...] | None = None
@@ -131,18 +135,19 @@ class RoIHead(RegionHead):
         self.thing_ids = config.thing_ids
         self.mask_head = MaskHead(config)
 
-    def detect(self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return boxes (K, 5), classes (K,) and mask logits (K, 28, 28) of one image.
+    def detect(self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]) -> tuple[Tensor, ...]:
+        """Return logits and deltas of one image, then boxes (K, 5), classes (K,) and mask logits (K, 28, 28).
 
         Args:
             levels: the levels of the feature pyramid, (1, channels, h, w) each.
             proposals: (P, 5) boxes with scores.
             size: (H, W) of the image.
         """
-        boxes, rows = self.best(*self.regions(levels, proposals, size))
+        logits, deltas, moved = self.regions(levels, proposals, size)
+        boxes, rows = self.best(logits, moved)
         masks = self.mask_head(self.pool(levels, boxes[:, :4], self.mask_size))
         labels = torch.tensor(self.thing_ids, device=rows.device)[rows]
-        return boxes, labels, masks[torch.arange(len(rows)), rows]
+        return logits, deltas, boxes, labels, masks[torch.arange(len(rows)), rows]
 
 
 class BottomUpHead(nn.Module):
@@ -219,12 +224,14 @@ class EDAPSForPanopticSegmentation(MitPreTrainedModel):
         images = range(len(features[0]))
         proposals = [self.rpn_head.propose([x[i] for x in logits], [x[i] for x in deltas], size) for i in images]
         found = [self.roi_head.detect([x[i : i + 1] for x in levels], proposals[i], size) for i in images]
-        boxes, labels, masks = zip(*found, strict=True)
+        box_logits, box_deltas, boxes, labels, masks = zip(*found, strict=True)
         return {
             "fpn_hidden_states": levels,
             "rpn_logits": logits,
             "rpn_deltas": deltas,
             "proposals": tuple(proposals),
+            "box_logits": box_logits,
+            "box_deltas": box_deltas,
             "boxes": boxes,
             "box_labels": labels,
             "mask_logits": masks,

@@ -52,6 +52,7 @@ class FasterRCNNOutput(ModelOutput):
 
     Args:
         logits: (P, classes + 1) of the proposals, with the background first.
+        box_deltas: (P, classes, 4), the moves of the proposals for every class.
         pred_boxes: (P, classes, 4), the proposals moved for every class.
         boxes: (K, 5).
         box_labels: (K,) class ids.
@@ -63,6 +64,7 @@ class FasterRCNNOutput(ModelOutput):
     """
 
     logits: tuple[Tensor, ...] | None = None
+    box_deltas: tuple[Tensor, ...] | None = None
     pred_boxes: tuple[Tensor, ...] | None = None
     boxes: tuple[Tensor, ...] | None = None
     box_labels: tuple[Tensor, ...] | None = None
@@ -104,13 +106,15 @@ class FasterRCNNForObjectDetection(PreTrainedModel):
         for image in range(len(pixel_values)):
             own_logits, own_deltas = ([level[image] for level in each] for each in (rpn_logits, rpn_deltas))
             proposals = self.rpn_head.propose(own_logits, own_deltas, size)
-            regions = self.roi_head.regions([level[image : image + 1] for level in levels], proposals, size)
-            found.append((proposals, *regions, *self.roi_head.best(*regions)))
-        proposals_of, logits, moved, boxes, labels = zip(*found, strict=True)
+            own_levels = [level[image : image + 1] for level in levels]
+            logits, deltas, moved = self.roi_head.regions(own_levels, proposals, size)
+            found.append((proposals, logits, deltas, moved, *self.roi_head.best(logits, moved)))
+        proposals_of, logits_of, deltas_of, moved_of, boxes, labels = zip(*found, strict=True)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return FasterRCNNOutput(
-            logits=logits,
-            pred_boxes=moved,
+            logits=logits_of,
+            box_deltas=deltas_of,
+            pred_boxes=moved_of,
             boxes=boxes,
             box_labels=labels,
             input_size=size,

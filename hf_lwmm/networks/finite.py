@@ -14,7 +14,10 @@ from hf_lwmm.networks.module_slots import slots_of
 
 # What networks call the outputs that predictions are made of. Others may be infinite by design, such as the places
 # that transformers' detectors leave out.
-_SCORED = ("logits", "pred_boxes", "rpn_logits", "rpn_deltas", "mask_logits", "center_heatmap", "center_offsets")
+_SCORED = (
+    *("logits", "pred_boxes", "box_logits", "box_deltas", "rpn_logits", "rpn_deltas"),
+    *("mask_logits", "center_heatmap", "center_offsets"),
+)
 _WIDE = ("float32", "float64")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -37,10 +37,11 @@ from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.own_code import own_network
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
-from hf_lwmm.planning.hosting import check_no_system
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.planning.kinds import check_no_system
 from hf_lwmm.planning.libraries import SMP, TIMM, library_of
 from hf_lwmm.planning.network_slots import misfits, some
+from hf_lwmm.planning.stated_names import foreign_parts
 
 # Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {
@@ -294,7 +295,8 @@ def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:
     model_class = _class_in_transformers(checkpoint)
     named = model_class.__name__ if model_class is not None else ""
     task = next((task for ending, task in _TASKS.items() if named.endswith(ending)), None)
-    if model_class is None or task is None or not _takes_default_files(checkpoint):
+    own = _takes_default_files(checkpoint) or bool(foreign_parts(checkpoint))
+    if model_class is None or task is None or not own:
         return None
     return Family(f"transformers' {named}", model_class, (), _no_config, task)
 
@@ -335,12 +337,17 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     notes = list(checkpoint.notes)
     try:
         config = model_class.config_class.from_dict(_named_content(checkpoint, notes))
-        if checkpoint.renamed:  # transformers would look for the names of its own, and find none
-            where: Path | None = None
-            given: dict[str, Any] = {"state_dict": state_of(checkpoint)}
+        how: dict[str, Any] = {"config": config, "output_loading_info": True}
+        found: Mapping[str, Any] = {"missing_keys": ()}
+        if foreign_parts(checkpoint):  # transformers would pass over them
+            model = model_class(config)
+            notes += fill(model, checkpoint)
+        elif checkpoint.renamed:  # transformers would look for the names of its own, and find none
+            model, found = model_class.from_pretrained(None, state_dict=state_of(checkpoint), **how)
         else:
-            where, given = hub.fetch(source, path).parent, {"local_files_only": True}
-        model, found = model_class.from_pretrained(where, config=config, output_loading_info=True, **given)
+            model, found = model_class.from_pretrained(hub.fetch(source, path).parent, local_files_only=True, **how)
+    except LayoutError:
+        raise
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
             raise CheckpointError(

@@ -50,5 +50,5 @@ def state_of(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     state = {}
     for name, info in checkpoint.tensors.items():
         state[name] = torch.empty(info.shape, dtype=_TORCH[info.dtype])
-        checkpoint.read_elements(name, 0, state[name].view(-1).view(torch.uint8).numpy())
+        checkpoint.read_stored(name, 0, state[name].view(-1).view(torch.uint8).numpy())
     return state

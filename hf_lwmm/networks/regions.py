@@ -164,8 +164,10 @@ class RegionHead(nn.Module):
             )
         return pooled
 
-    def regions(self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return logits (P, things + 1) and, for every class, the moved boxes (P, things, 4) of one image.
+    def regions(
+        self, levels: Sequence[Tensor], proposals: Tensor, size: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (P, things + 1) and, for every class, deltas and moved boxes (P, things, 4) of one image.
 
         Args:
             levels: the levels of the feature pyramid, (1, channels, h, w) each.
@@ -174,10 +176,10 @@ class RegionHead(nn.Module):
         """
         logits, deltas = self.bbox_head(self.pool(levels, proposals[:, :4], self.box_size))
         deltas = deltas.unflatten(1, (-1, 4))[:, self.first :] * deltas.new_tensor(self.delta_stds)
-        return logits, moved(proposals[:, None, :4], deltas, size, self.rules)
+        return logits, deltas, moved(proposals[:, None, :4], deltas, size, self.rules)
 
     def best(self, logits: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the best boxes (K, 5) and their classes (K,), 0 for the first thing, of what `regions` returned."""
+        """Return the best boxes (K, 5) and their classes (K,), 0 for the first thing, of what `regions` found."""
         config = self.config
         scores = logits.softmax(dim=1)[:, self.first : self.first + self.things]
         kept, rows = (scores > config.box_score).nonzero(as_tuple=True)

@@ -84,6 +84,13 @@ class Groups:
         """Return the slot's group of a kind, None if it is in none."""
         return next((group for group in self.by_slot.get(slot, ()) if group.kind is kind), None)
 
+    @property
+    def products(self) -> Iterator[str]:
+        """The slots that weight-normalised layers would have as plain ones, such as fc.weight for fc.weight_g."""
+        for group in self.groups:
+            if group.kind is WEIGHT_NORM:
+                yield group.slots[0].removesuffix("_g").removesuffix(".original0").replace(".parametrizations.", ".")
+
     def unit(self, slot: str) -> tuple[str, ...]:
         """Return all slots that are merged together with a slot, or not at all: itself, and those of its groups."""
         found, pending = dict.fromkeys([slot]), [slot]

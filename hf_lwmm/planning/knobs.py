@@ -46,6 +46,9 @@ class Knobs(ReadingOptions):
         minimum=0,
         maximum=1,
     )
+    resize_position: bool = option(
+        False, "Interpolate position embeddings of other grids of patches to the anchor's (bicubic)."
+    )
     permute: bool = option(False, "First permute every model's units to match the anchor's (Git Re-Basin).")
 
     def __post_init__(self) -> None:

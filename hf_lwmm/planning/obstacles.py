@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError
-from hf_lwmm.planning.groups import Kind, sentence
+from hf_lwmm.planning.groups import WEIGHT_NORM, Groups, Kind, sentence
 
 # Above this part of the anchor's weights, what cannot be merged makes the result too much the anchor for a merge.
 MAX_OBSTRUCTED = 0.25
@@ -54,4 +55,19 @@ class Obstacles:
             for (model, kind), most in self._counts.most_common(3):
                 if most > count / 10:
                     lines.append(f"  {checkpoints[model].label}: {sentence(kind, self._slots[model, kind])}")
-            raise AlignmentError("\n".join(lines))
+            raise AlignmentError(*lines)
+
+
+def norm_notes(checkpoints: Sequence[Checkpoint], groups: Sequence[Groups], anchor: int) -> Iterator[str]:
+    """Yield a line for each model that has layers plain which the anchor has weight-normalised, or the reverse."""
+    for model, theirs in enumerate(checkpoints):
+        for one, other in ((model, anchor), (anchor, model)):
+            normed, plain = checkpoints[one].label, checkpoints[other].label
+            layers = [slot for slot in groups[one].products if slot in checkpoints[other].slot_map.slots]
+            if layers and theirs is not checkpoints[anchor]:
+                others = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+                yield (
+                    f"{normed} has {shown(layers[0])}{others} {WEIGHT_NORM.name}, {plain} as it is used: such layers "
+                    f"stay the anchor's. To merge them, make {normed}'s plain first: "
+                    "torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm."
+                )

@@ -236,7 +236,7 @@ def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoin
     data = {}
     for name, info in checkpoint.tensors.items():
         raw = np.empty(info.nbytes, np.uint8)
-        checkpoint.read_elements(name, 0, raw)
+        checkpoint.read_stored(name, 0, raw)
         for atom in checkpoint.slot_map.atoms[name] if is_float(info.dtype) else ():
             item = ITEM_SIZES[info.dtype]
             if where := axes.get(atom.slot):

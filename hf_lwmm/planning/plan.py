@@ -21,6 +21,7 @@ from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
 from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
+from hf_lwmm.planning.positions import resize_positions
 from hf_lwmm.planning.provenance import Tuning
 from hf_lwmm.planning.tensor_order import TensorOrder, is_guessed
 from hf_lwmm.text import Markdown, first_few, one_line, plain, table
@@ -91,8 +92,13 @@ class MergePlan:
         return (
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
             f"{share:.1%} of the anchor's weights\n\n{table(('model', 'architecture', 'layout'), rows)}\n"
-            + (f"\n{plain(self.advice.line)}\n" if self.advice else "")
+            + (f"\n{plain(self.advice_line)}\n" if self.advice_line else "")
         )
+
+    @property
+    def advice_line(self) -> str:
+        """The advice in one line, empty where it has nothing to say beside the method of the plan."""
+        return self.advice.line_for(self.method) if self.advice else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data: models, knobs, every shared slot with its weights, and what is not shared."""
@@ -211,6 +217,9 @@ def make_plan(
     method = knobs.method
     _check_models(method, len(checkpoints))
     _check_given(method, base, len(measurements), len(checkpoints))
+    resized: tuple[str, ...] = ()
+    if knobs.resize_position:
+        checkpoints, base, resized = resize_positions(checkpoints, anchor, base)
     alignment = align(
         checkpoints,
         anchor,
@@ -221,6 +230,7 @@ def make_plan(
         keep=knobs.keep,
         recorded=order,
     )
+    alignment = replace(alignment, notes=(*alignment.notes, *resized))
     if not (order and order.entries):
         guessed = knobs.order != "file" and is_guessed(alignment.ranked)
         order = TensorOrder.of(alignment.ranked) if guessed else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from hf_lwmm.checkpoints.dtypes import BY_TORCH_NAME, is_float
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-from hf_lwmm.layouts import Atom, is_bn_stat, is_variance
+from hf_lwmm.layouts import Atom, Order, is_bn_stat, is_variance
 from hf_lwmm.methods import Method, Slot, Values
 from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.planning.plan import MergePlan
@@ -111,13 +111,15 @@ class PooledVariance:
 class TensorRecipe:
     """One tensor of the merged file, in the anchor's layout; its segments tile it from start to end.
 
-    `variance` is True for a running variance, whose values are at least 0.
+    `variance` is True for a running variance, whose values are at least 0. With an `order` there is one segment, whose
+    elements are in the order of the slot and are written in that of the file.
     """
 
     name: str
     info: TensorInfo
     segments: tuple[Segment, ...]
     variance: bool = False
+    order: Order | None = None
 
 
 def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
@@ -138,7 +140,8 @@ def tensor_recipes(plan: MergePlan) -> tuple[TensorRecipe, ...]:
             else:
                 segments.append(_own(plan, atom, atom.start, math.prod(atom.shape)))
         variance = all(is_variance(atom.slot) for atom in plan.anchor.slot_map.atoms[name])
-        recipes.append(TensorRecipe(name, TensorInfo(dtype, info.shape), tuple(segments), variance))
+        order = plan.anchor.order_of(name)
+        recipes.append(TensorRecipe(name, TensorInfo(dtype, info.shape), tuple(segments), variance, order))
     return tuple(recipes)
 
 

@@ -20,6 +20,7 @@ BEGAN = time.time()
 
 import argparse  # noqa: E402
 import contextlib  # noqa: E402
+import io  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import random  # noqa: E402
@@ -182,13 +183,18 @@ def run_way(way: str, model: Path, data: Path, threads: int) -> None:
 
 
 def _own(model: Path, data: Path) -> tuple[float, float, float]:
-    import hf_lwmm
+    """Run the command, whose bar of progress tells when the first frame begins."""
+    from importlib import import_module
+
+    from hf_lwmm.__main__ import main
 
     seen: list[float] = []
-    images = hf_lwmm.ImageSource(str(data), split="val")
-    found = hf_lwmm.evaluate([model], images, progress=lambda *_: seen.append(time.time()))
-    assert found is not None
-    return seen[0], time.time(), found.models[0].mean
+    command: Any = import_module("hf_lwmm.cli.evaluate")
+    command.progress_bar = lambda: contextlib.nullcontext(lambda *_: seen.append(time.time()))
+    sys.argv = ["hf-lwmm", "evaluate", str(model), "--data", str(data), "--split", "val", "--json"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+        main()
+    return seen[0], time.time(), json.loads(printed.getvalue())["models"][0]["mean"]
 
 
 def _loop(way: str, folder: Path, data: Path) -> tuple[float, float, float]:
