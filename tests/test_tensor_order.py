@@ -88,12 +88,16 @@ def test_tables_have_the_order_that_running_shows(make: Any, tmp_path: Path) -> 
 
 
 def test_a_network_without_a_head_is_traced(tmp_path: Path) -> None:
-    config = transformers.ConvNextConfig(depths=[1, 1], hidden_sizes=[4, 8], num_stages=2)
+    config = transformers.PoolFormerConfig(depths=[1, 1, 1, 1], hidden_sizes=[4, 4, 4, 4])
     for seed in (1, 2):
         torch.manual_seed(seed)
-        transformers.ConvNextModel(config).save_pretrained(tmp_path / str(seed))
-    found = order_of(plan([tmp_path / "1", tmp_path / "2"], order="traced"))
-    assert found[0].startswith("embeddings.patch_embeddings") and found[-1] == "layernorm.bias"
+        transformers.PoolFormerModel(config).save_pretrained(tmp_path / str(seed))
+    traced = plan([tmp_path / "1", tmp_path / "2"], order="traced")
+    assert traced.order is not None and traced.anchor.slot_map.layout == "identity"
+    stages = [f"encoder.patch_embeddings.{stage}.projection" for stage in range(4)]
+    assert traced.order.entries[0] == stages[0]
+    assert [entry for entry in traced.order.entries if entry in stages] == stages
+    assert traced.order.entries.index("encoder.block.0.0.output.conv1") < traced.order.entries.index(stages[1])
 
 
 def test_transformers_names_in_memory_are_those_of_its_files(tmp_path: Path) -> None:
