@@ -47,6 +47,14 @@ def test_every_command_has_its_verb_and_every_verb_returns_a_public_type() -> No
         assert answer in ("None", *hf_lwmm.__all__), (command, answer)
 
 
+def test_a_described_model_prints_as_one_line() -> None:
+    text = str(hf_lwmm.inspect(_PACKAGE / "demo" / "models" / "streets-gta"))
+    assert text == (
+        "streets-gta: MiT with 1-1-1-1 blocks, SegFormer head (mit/transformers + segformer/transformers), "
+        "656,683 parameters in float16, i64, 11 classes, licence apache-2.0"
+    )
+
+
 def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys, hf_lwmm; print(sorted({'numpy', 'huggingface_hub', 'torch', 'typer'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
