@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+
+_FLAG = re.compile(r"(?<![\w-])--(?:option )?([a-z][a-z\d]*(?:-[a-z\d]+)*)")
 
 
 class HfLwmmError(Exception):
-    """Base of all errors that hf-lwmm raises on purpose; the CLI prints its text and exits with 1."""
+    """Base of all errors that hf-lwmm raises on purpose; the CLI prints its text and exits with 1.
+
+    Texts name options as the command line has them. A note says what they are called in Python: tracebacks and
+    notebooks show it below the text, from Python 3.11 on.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if names := dict.fromkeys(_FLAG.findall(" ".join(map(str, args)))):
+            fields = ", ".join(_IN_PYTHON.get(name, name.replace("-", "_")) for name in names)
+            self.__notes__ = [f"Arguments or fields in Python: {fields}"]
+
+
+# Options of the command line that are called otherwise in Python.
+_IN_PYTHON = {
+    "overwrite": "overwrite=True",
+    "data": "images",
+    **{f"{purpose}-data": f"{purpose}_images" for purpose in ("eval", "tune", "bn")},
+}
 
 
 class RefError(HfLwmmError):
