@@ -8,6 +8,7 @@ from pathlib import Path
 import calls
 import numpy as np
 import pytest
+from conftest import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifests import Arrays, stored, to_slots, write
@@ -192,6 +193,18 @@ def test_different_networks_are_refused_by_name(first: str, second: str, tmp_pat
         calls.merge(paths, output=tmp_path / "out")
     assert str(error.value).count("against") >= 3 and "MiT-B0" in str(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_error_of_several_lines_is_printed_as_lines_and_no_name_makes_one(run: Run, tmp_path: Path) -> None:
+    write_header(tmp_path / "a\nError: b.safetensors", "nvlabs_segformer_b0")
+    write_header(tmp_path / "r.safetensors", "torchvision_resnet101")
+    code, _, err = run("merge", "a\nError: b.safetensors", "r.safetensors", "--output", "out")
+    first, *others = err.splitlines()
+    assert code == 1 and first.startswith("Error: a\\nError: b.safetensors and r.safetensors have different ")
+    assert others[0].startswith("  a\\nError: b.safetensors: MiT-B0") and others[1].startswith(
+        "  r.safetensors: ResNet"
+    )
+    assert len(others) == 7 and "slots differ" in others[-1]
 
 
 def test_a_small_backbone_inside_a_larger_one_is_refused(tmp_path: Path) -> None:

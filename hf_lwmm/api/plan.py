@@ -21,10 +21,11 @@ from hf_lwmm.methods.auto import Auto
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.advice import advise, known_of, resolved
 from hf_lwmm.planning.bn_distance import bn_distance
-from hf_lwmm.planning.inputs import MergeInputs
+from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import permute_to_anchor
 from hf_lwmm.planning.plan import MergePlan, make_plan
+from hf_lwmm.planning.tensor_order import TensorOrder
 from hf_lwmm.planning.tensor_recipes import tensors_read
 from hf_lwmm.plots.layers import plot_layer_weights
 from hf_lwmm.plots.style import Plot
@@ -94,19 +95,20 @@ def plan(
     """
     expect(knobs, Knobs, "knobs")
     expect(inputs, MergeInputs, "inputs")
-    check_network(inputs)
+    check_network(inputs, knobs)
     with planned(models, anchor, knobs, inputs, progress) as decided:
         return PlanReport(**{each.name: getattr(decided, each.name) for each in fields(decided)})
 
 
-def check_network(inputs: MergeInputs) -> None:
+def check_network(inputs: MergeInputs, knobs: Knobs) -> None:
     """Refuse network options when no network is run, and those that a merge takes from its knobs. Raises PlanError."""
+    traced = {"network"} if knobs.order == "traced" else set()
     changed = inputs.network.changed()
     for name in ("labels", "branch"):
         if name in changed:
             raise PlanError(f"inputs.network.{name}: a merge takes it from its knobs, as Knobs({name}=...).")
     if not any((inputs.tune_images, inputs.bn_images, inputs.eval_images, inputs.tuning)):
-        for name in changed.keys() - {"system"}:  # which a configuration may rest on
+        for name in changed.keys() - {"system"} - traced:  # a configuration may rest on the system
             raise PlanError(f"{inputs.network.flag(name)} needs --eval-data, --tune-data or --bn-data.")
 
 
@@ -132,12 +134,28 @@ def planned(
         _check_commit(anchor, opened[index])
         checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
-        advice = advise(known_of(checkpoints, index, inputs.target, has_base=base is not None))
+        known = known_of(checkpoints, index, inputs.target, has_base=base is not None)
+        advice = advise(replace(known, asked=knobs.method == Auto()))
         chosen = replace(knobs, method=resolved(knobs.method, advice))
-        yield replace(make_plan(checkpoints, index, chosen, base, measurements, inputs.tuning), advice=advice)
+        order = inputs.order or traced(checkpoints[index], knobs, inputs.network)
+        yield replace(make_plan(checkpoints, index, chosen, base, measurements, inputs.tuning, order), advice=advice)
     finally:
         for checkpoint in opened:
             checkpoint.close()
+
+
+def traced(anchor: Checkpoint, knobs: Knobs, network: NetworkOptions) -> TensorOrder | None:
+    """Return the order in which the anchor's network uses its slots, None if the knobs do not ask for it.
+
+    Raises:
+        HfLwmmError: if there is no network for it, or none that runs on a picture alone.
+    """
+    if knobs.order != "traced":
+        return None
+    with naming_extras("--order traced"):
+        from hf_lwmm.networks.tracing import traced_order
+
+    return traced_order(anchor, network)
 
 
 def _open_all(

@@ -100,7 +100,7 @@ def _check_inputs(inputs: MergeInputs, models: int) -> None:
         raise PlanError(
             f"--measurements takes one file for each of the {models} models, not {len(inputs.measurements)}."
         )
-    for name in ("tune_images", "bn_images", "eval_images", "tuning"):
+    for name in ("tune_images", "bn_images", "eval_images", "tuning", "order"):
         if getattr(inputs, name) is not None:
             raise PlanError(
                 f"A sweep makes no use of {name}: it takes base, measurements and target, and its own images."

@@ -18,6 +18,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options, run_command
 from hf_lwmm.cli.terminal import say
+from hf_lwmm.text import shell_line
 
 EXAMPLES = """Examples:
 
@@ -68,7 +69,8 @@ def demo(
             say(f"The card of the merge: {page}, until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
-    say(f"To look around: hf-lwmm hub serve --root {output / 'hub'} --port {hub.port}, and {page} in a browser")
+    serve = shell_line(["hf-lwmm", "hub", "serve", "--root", str(output / "hub"), "--port", str(hub.port)])
+    say(f"To look around: {serve}, and {page} in a browser")
 
 
 def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:

@@ -138,6 +138,7 @@ def merge(
         bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
         tuning=tuning,
+        order=None if models or anchor or own.order != start.knobs.order else start.order,
         target=target,
         **reading,
     )
@@ -248,5 +249,5 @@ def _next(
         return ""
     if any(name.endswith(".safetensors") for name in result.recipe.output):  # which have no other branch
         knobs = replace(knobs, branch=hf_lwmm.Knobs().branch)
-    where = result.folder or (result.pushed.repo_id if result.pushed else "")
+    where = result.folder or (result.pushed.ref if result.pushed else "")
     return following(predict, where, "PICTURE", given=(inputs.network, knobs))

@@ -37,6 +37,10 @@ def plan(
     target: options.Target = None,
     measurements: options.Measurements = None,
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
+    network: Annotated[
+        hf_lwmm.NetworkOptions,
+        Group("Method", usual=(), skip=("labels", "branch", "system", "device", "compute_dtype")),
+    ],
     models: options.Models = None,
     anchor: options.Anchor = None,
     plot: Annotated[
@@ -55,7 +59,7 @@ def plan(
 
     It shows positions, slots, shapes and weights, and why the rest is not shared. Nothing is merged.
     """
-    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target)
+    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target, network=network)
     own = hf_lwmm.Knobs(method=options.chosen_method(method, option or (), layerwise), **knobs)
     read = (*(models or ()), own, inputs)
     place = hf_lwmm.check_picture_name(plot, *read, overwrite=overwrite) if plot is not None else None

@@ -69,6 +69,6 @@ def note_undecided(plan: hf_lwmm.MergePlan) -> None:
 
 
 def note_advice(plan: hf_lwmm.MergePlan) -> None:
-    """Say in one line what the models are best merged with."""
-    if plan.advice is not None:
-        note(plan.advice.line)
+    """Say in one line what the models are best merged with, if it is not what was chosen."""
+    if plan.advice_line:
+        note(plan.advice_line)

@@ -143,11 +143,17 @@ class EvaluationReport:
         }
 
     @property
+    def scored_on(self) -> str:
+        """The images, in words: a folder's name is said to be one, since nobody else knows it."""
+        name, comma, split = self.dataset.partition(", split ")
+        return f"{self.images} images of {name}{' (a local folder)' if self.commit is None else ''}{comma}{split}"
+
+    @property
     def summary(self) -> str:
         """A sentence on the images, the classes, and what intervals are over."""
         best = self._other_best()
         return (
-            f"{self.images} images of {self.dataset}, {len(self.classes)} classes ({self.protocol}). Intervals are "
+            f"{self.scored_on}, {len(self.classes)} classes ({self.protocol}). Intervals are "
             f"95 % over {self.drawn}." + (f" The best parent is {best.name}." if best is not None else "")
         )
 

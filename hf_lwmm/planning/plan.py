@@ -21,7 +21,9 @@ from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
 from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
+from hf_lwmm.planning.positions import resize_positions
 from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.planning.tensor_order import TensorOrder, is_guessed
 from hf_lwmm.text import Markdown, first_few, one_line, plain, table
 
 
@@ -31,7 +33,8 @@ class MergePlan:
 
     `base` is the common pre-training and `measurements` holds a file for each model, where the method asks for them.
     `tuning` has the weights of a method that decides them on images, None before they are decided. `advice` is what the
-    models were advised to be merged with, whatever was chosen.
+    models were advised to be merged with, whatever was chosen. `order` has the anchor's slots, where their order rests
+    on more than tables: where it was traced or guessed from names, or comes from a recipe.
     """
 
     checkpoints: tuple[Checkpoint, ...] = field(repr=False)
@@ -41,6 +44,7 @@ class MergePlan:
     measurements: tuple[Checkpoint, ...] = field(default=(), repr=False)
     tuning: Tuning | None = None
     advice: Advice | None = None
+    order: TensorOrder | None = field(default=None, repr=False)
 
     @property
     def sources(self) -> tuple[Checkpoint, ...]:
@@ -88,8 +92,13 @@ class MergePlan:
         return (
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
             f"{share:.1%} of the anchor's weights\n\n{table(('model', 'architecture', 'layout'), rows)}\n"
-            + (f"\n{plain(self.advice.line)}\n" if self.advice else "")
+            + (f"\n{plain(self.advice_line)}\n" if self.advice_line else "")
         )
+
+    @property
+    def advice_line(self) -> str:
+        """The advice in one line, empty where it has nothing to say beside the method of the plan."""
+        return self.advice.line_for(self.method) if self.advice else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data: models, knobs, every shared slot with its weights, and what is not shared."""
@@ -194,10 +203,12 @@ def make_plan(
     base: Checkpoint | None = None,
     measurements: Sequence[Checkpoint] = (),
     tuning: Tuning | None = None,
+    order: TensorOrder | None = None,
 ) -> MergePlan:
     """Align checkpoints and decide every weight but those that a method decides on images.
 
-    `anchor` is the index of the anchor. `tuning` has weights that were decided on images before.
+    `anchor` is the index of the anchor. `tuning` has weights that were decided on images before. `order` is that of the
+    anchor's slots as it was traced, or as a recipe records it.
 
     Raises:
         AlignmentError: if the models share too little.
@@ -206,6 +217,9 @@ def make_plan(
     method = knobs.method
     _check_models(method, len(checkpoints))
     _check_given(method, base, len(measurements), len(checkpoints))
+    resized: tuple[str, ...] = ()
+    if knobs.resize_position:
+        checkpoints, base, resized = resize_positions(checkpoints, anchor, base)
     alignment = align(
         checkpoints,
         anchor,
@@ -214,8 +228,12 @@ def make_plan(
         granularity=knobs.granularity,
         order=knobs.order,
         keep=knobs.keep,
+        recorded=order,
     )
-    plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning)
+    alignment = replace(alignment, notes=(*alignment.notes, *resized))
+    if order is None and knobs.order != "file" and is_guessed(alignment.ranked):
+        order = TensorOrder.of(alignment.ranked)
+    plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning, order=order)
     if tuning is not None:
         _check_tuning(plan, tuning)
     if knobs.bn_stats == "recalibrate" and not any(map(is_bn_stat, plan.anchor.slot_map.slots)):

@@ -23,9 +23,10 @@ from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.provenance import Tuning, read_tuning
 from hf_lwmm.planning.scoring import ScoringOptions
+from hf_lwmm.planning.tensor_order import TensorOrder, read_order
 
 FILE_NAME = "hf_lwmm.yaml"
-SCHEMA = 2
+SCHEMA, _OLDEST = 3, 2
 _FIRST_FORMAT = "safetensors"  # of recipes of merges that do not say
 _NUMBERED = re.compile(r"(.+) \(\d+\)", re.DOTALL)  # as local models of one name are told apart
 
@@ -50,6 +51,7 @@ class Recipe:
     base: str | None = None
     measurements: tuple[str, ...] = ()
     tuning: Tuning | None = field(default=None, repr=False)
+    order: TensorOrder | None = field(default=None, repr=False)
     bn_images: ImageProvenance | None = None
     system: str | None = None
     files: FileOptions = field(default=FileOptions())
@@ -72,6 +74,7 @@ class Recipe:
             base=self.base,
             measurements=self.measurements,
             tuning=self.tuning,
+            order=self.order,
             bn_images=images.source if images is not None else None,
             network=NetworkOptions(system=self.system if runs or self.files.format == "transformers" else None),
         )
@@ -114,6 +117,7 @@ class Recipe:
             **({"base": rest.pop(0)} if self.base else {}),
             **({"measurements": rest} if rest else {}),
             **({"tuning": self.tuning.to_dict()} if self.tuning else {}),
+            **({"order": list(self.order.entries)} if self.order else {}),
             **({"bn_images": self.bn_images.to_dict()} if self.bn_images else {}),
             **({"system": self.system} if self.system else {}),
             **({"format": self.files.format} if self.files.format != _FIRST_FORMAT else {}),
@@ -149,6 +153,7 @@ def recipe_of(
         base=rest[0] if plan.base else None,
         measurements=rest[1:] if plan.base else rest,
         tuning=plan.tuning,
+        order=plan.order,
         bn_images=bn_images,
         system=system,
         files=files,
@@ -187,8 +192,8 @@ def load_recipe(path: str | Path, name: str = "") -> Recipe:
 
 
 _KEYS = (
-    *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "bn_images"),
-    *("system", "format", "max_shard_size", "output", "beside"),
+    *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "order"),
+    *("bn_images", "system", "format", "max_shard_size", "output", "beside"),
 )
 
 
@@ -224,6 +229,7 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         base=base.ref if base else None,
         measurements=tuple(entry.ref for entry in measurements),
         tuning=read_tuning(content["tuning"], f"{name}, tuning") if content.get("tuning") is not None else None,
+        order=read_order(content["order"], f"{name}, order") if content.get("order") is not None else None,
         bn_images=(
             read_image_provenance(content["bn_images"], f"{name}, bn_images")
             if content.get("bn_images") is not None
@@ -257,7 +263,7 @@ def _check_types(content: Mapping[str, Any], name: str) -> None:
 
 
 def _check_schema(schema: Any, name: str) -> None:
-    if type(schema) is int and schema == SCHEMA:
+    if type(schema) is int and _OLDEST <= schema <= SCHEMA:
         return
     if type(schema) is int and schema > SCHEMA:
         raise PlanError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.companions import CONFIG
+from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.hub import Source
 from hf_lwmm.methods.layerwise import Layerwise
@@ -20,6 +20,7 @@ from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.libraries import TIMM, library_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.planning.stated_names import foreign_parts
 from hf_lwmm.publishing.command import merge_command
 from hf_lwmm.publishing.licences import MergedLicence
 from hf_lwmm.publishing.metadata import card_metadata
@@ -128,7 +129,7 @@ def render_card(
             recipe.output,
             repo_id,
             title,
-            processor=hosted is not None,
+            processor=hosted is not None and not hosted.entries.keys().isdisjoint(PROCESSORS),
             as_file=isinstance(extras.hosted, NotHosted),
         ),
         command=merge_command(recipe),
@@ -138,12 +139,13 @@ def render_card(
 def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
     """The plan with the configuration that was written in place of the anchor's, and without what was left out."""
     if hosted is None:
-        return plan
+        read = not foreign_parts(plan.anchor)  # else what its config.json describes does not find the tensors
+        return plan if read else replace(plan, checkpoints=_with_anchor(plan, replace(plan.anchor, config={})))
     left = hosted.conversion.left_out if hosted.conversion is not None else frozenset[str]()
     written = {atom.tensor for slot, atom in plan.anchor.slot_map.slots.items() if slot not in left}
     tensors = {name: info for name, info in plan.anchor.tensors.items() if name in written}
-    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries[CONFIG]}, tensors=tensors)
-    chosen, shared = plan.alignment.anchor, [each for each in plan.alignment.shared if each.slot not in left]
+    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries.get(CONFIG, {})}, tensors=tensors)
+    shared = [each for each in plan.alignment.shared if each.slot not in left]
     alignment = replace(
         plan.alignment,
         positions=len({each.position for each in shared}),
@@ -152,8 +154,11 @@ def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
         shared_parameters=sum(math.prod(each.shape) for each in shared),
         anchor_parameters=sum(info.count for info in tensors.values()),
     )
-    checkpoints = (*plan.checkpoints[:chosen], anchor, *plan.checkpoints[chosen + 1 :])
-    return replace(plan, checkpoints=checkpoints, alignment=alignment)
+    return replace(plan, checkpoints=_with_anchor(plan, anchor), alignment=alignment)
+
+
+def _with_anchor(plan: MergePlan, anchor: Checkpoint) -> tuple[Checkpoint, ...]:
+    return tuple(anchor if each is plan.anchor else each for each in plan.checkpoints)
 
 
 def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, object]]:
@@ -179,7 +184,7 @@ def _sources(plan: MergePlan) -> Markdown:
 
 
 def _scored_on(report: EvaluationReport | None) -> str:
-    return f"{report.images} images of {report.dataset}" if report is not None else ""
+    return report.scored_on if report is not None else ""
 
 
 def _knobs(plan: MergePlan) -> str:

@@ -93,10 +93,8 @@ class SweepReport:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The model to use: by the scores of the candidates, or for a merge on the split that did not choose it."""
-        if self.confirmation is None or self.decided is None or not self.decided.merged:
-            return self.decided
-        return self.confirmation.report.verdict or self.decided
+        """The model to use, by the candidates' scores, or if a merge won, by those on the split that confirms it."""
+        return (self.confirmation and self.confirmation.verdict) or self.decided
 
     @property
     def chosen(self) -> SweepRow | None:

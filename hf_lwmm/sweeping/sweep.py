@@ -143,6 +143,6 @@ class _Scoring:
             elif candidate.kind == "ensemble" and self._scorer.network(0).task in ("panoptic", "detection"):
                 raise PlanError("an output ensemble averages class probabilities, which this task does not have")
         except HfLwmmError as error:
-            self.skipped.append(Skipped(candidate, str(error)))
+            self.skipped.append(Skipped(candidate, error.lines[0]))
             return False
         return True
