@@ -11,7 +11,8 @@ from hf_lwmm.checkpoints.companions import class_count
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.planning.libraries import TIMM, library_of, smp_pixels
-from hf_lwmm.publishing.tasks import Task, class_name, task_of
+from hf_lwmm.planning.promised_parts import class_name, lacking
+from hf_lwmm.publishing.tasks import Task, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
 
@@ -41,6 +42,8 @@ def usage(
         as_file: True if the tensors make no network that is known here.
     """
     model = repo_id or folder
+    if lacking(anchor):
+        return _as_file(anchor, _first(weights), repo_id, folder)
     standard = not set(PREFERRED).isdisjoint(weights)
     if standard and (name := class_name(anchor)) and _is_known(anchor):
         return _with_transformers(anchor, name, model, processor or anchor.processor is not None)
@@ -53,7 +56,11 @@ def usage(
     ):
         says = "  # a network of transformers, its image processor and its classes"
         return f"import hf_lwmm\n\nloaded = hf_lwmm.load({_text(model)}){says}"
-    return _as_file(anchor, min(name for name in weights if name.endswith(WEIGHT_SUFFIXES)), repo_id, folder)
+    return _as_file(anchor, _first(weights), repo_id, folder)
+
+
+def _first(weights: Collection[str]) -> str:
+    return min(name for name in weights if name.endswith(WEIGHT_SUFFIXES))
 
 
 def auto_class_usage(auto_class: str, model: str, *, own_code: bool = False, processor: bool = True) -> str:
