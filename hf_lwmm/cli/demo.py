@@ -8,6 +8,7 @@ import shlex
 import sys
 import threading
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options, run_command
 from hf_lwmm.cli.terminal import say
+from hf_lwmm.errors import HubError
+from hf_lwmm.hub.calls import reaching
 
 EXAMPLES = """Examples:
 
@@ -51,7 +54,8 @@ def demo(
     """
     with hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub:
         _point_stock_clients(hub.endpoint, hub.token, output / "hf")
-        _fill(frames)
+        with reaching("The demo"), _uploading(output):
+            _fill(frames)
         for text, command in _STEPS:
             say(text)
             say()
@@ -73,6 +77,19 @@ def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:
     os.environ.update({f"HF_{name}": value for name, value in settings.items()})
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name, ""), urlsplit(endpoint).hostname)))
+
+
+@contextlib.contextmanager
+def _uploading(output: Path) -> Iterator[None]:
+    """Turn the stock client's error of an upload that its Hub cannot keep into a HubError."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        why = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise HubError(
+            f"{output}: the demo's Hub cannot be filled ({why}). If the disk is full, free some space, or choose "
+            "another --output."
+        ) from error
 
 
 def _fill(frames: int) -> None:
