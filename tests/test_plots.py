@@ -155,6 +155,16 @@ def test_weights_over_depth_fill_the_frame(tmp_path: Path) -> None:
     assert parts[2] == pytest.approx(parts[0] + parts[1], rel=0.05)
 
 
+def test_a_plan_draws_itself_and_is_a_table(tmp_path: Path) -> None:
+    plan = hf_lwmm.plan([GTA, NIGHT], knobs=hf_lwmm.Knobs(method=hf_lwmm.Layerwise(ramp="cosine")))
+    layers(tmp_path / "layers.png")
+    assert plan.plot().png == (tmp_path / "layers.png").read_bytes()
+    table = plan.to_pandas()
+    assert list(table) == ["position", "slot", "shape", "streets-gta", "streets-night"]
+    assert len(table) == len(plan.alignment.shared) and (table["position"].diff().dropna() >= 0).all()
+    assert table[["streets-gta", "streets-night"]].sum(axis=1).tolist() == pytest.approx([1.0] * len(table))
+
+
 def test_a_plot_in_memory_is_a_png() -> None:
     file = io.BytesIO()
     layers(file)

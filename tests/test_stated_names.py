@@ -12,11 +12,14 @@ import pytest
 import torch
 import transformers
 from conftest import Run
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_networks import LABELS, MIT, network, saved
 from transformers import (
     ResNetConfig,
     ResNetForImageClassification,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
     ViTConfig,
     ViTForImageClassification,
     ViTImageProcessor,
@@ -117,6 +120,34 @@ def test_a_config_json_of_another_size_is_refused(run: Run, tmp_path: Path) -> N
     Path("d", "config.json").write_text(json.dumps({**config, "depths": [1, 1, 1, 2]}))
     code, _, err = run("merge", "d", "d", "--output", "out")
     assert code == 1 and "slots are missing (mit.stage3.block1." in err
+
+
+def test_heads_that_no_tensor_shows_come_from_the_config_json(run: Run, tmp_path: Path) -> None:
+    odd = {**MIT, "hidden_sizes": [8, 16, 24, 36], "num_attention_heads": [1, 2, 3, 4]}
+    torch.manual_seed(1)
+    model = SegformerForSemanticSegmentation(SegformerConfig(decoder_hidden_size=16, **odd)).eval()
+    own = saved(model, tmp_path / "own")
+    Image.new("RGB", (64, 64), "gray").save("p.png")
+    code, _, err = run("convert", "own", "d/x.pth", "--to", "nvidia")
+    assert code == 0 and "only its config.json says that its stages have 1, 2, 3, 4 attention heads" in err
+    assert "copy it beside the weights, and name both: FOLDER/:x.pth" in err
+    code, _, err = run("predict", "d/x.pth", "p.png", "--labels", "road,sky,car", "--output", "alone")
+    assert code == 1 and "config.json, which says it, beside the file, and name both: FOLDER/:FILE." in err
+    shutil.copy(own / "config.json", "d")
+    code, _, err = run("inspect", "d/x.pth")
+    assert code == 0 and "left out the config.json beside it; to read it, too, name d/:x.pth" in err
+    for model, folder in (("d/:x.pth", "one"), ("own", "other")):
+        code, _, err = run("predict", model, "p.png", "--output", folder)
+        assert code == 0, err
+    assert Path("one/p_labels.png").read_bytes() == Path("other/p_labels.png").read_bytes()
+    assert run("merge", "d/:x.pth", "d/:x.pth", "--output", "out")[0] == 0
+    assert json.loads(Path("out/config.json").read_text())["num_attention_heads"] == [1, 2, 3, 4]
+
+
+def test_a_converted_published_size_needs_no_config_json(run: Run, tmp_path: Path) -> None:
+    saved(network("segformer", 1), tmp_path / "own")
+    code, _, err = run("convert", "own", "x.pth", "--to", "nvidia")
+    assert code == 0 and "attention heads" not in err
 
 
 def test_a_backbone_within_another_network_keeps_its_names(run: Run, tmp_path: Path) -> None:

@@ -267,6 +267,7 @@ def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
     """Notes on what was assumed, decided, copied or left out."""
     notes = [ready.advice_line] if ready.advice_line else []
     notes += [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
+    notes += ready.kept_classifiers
     if ready.tuning is not None:
         notes += [f"Layer weights decided on {ready.tuning.images}:"] if ready.tuning.images else []
         notes += ready.tuning.notes

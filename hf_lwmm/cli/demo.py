@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
+import tempfile
 import threading
 import webbrowser
 from pathlib import Path
@@ -47,10 +48,14 @@ def demo(
 ) -> None:
     """Merge two small models on a local Hub, and score the merge.
 
-    It shows a merge that wins and one that does not. It needs neither a network nor an account, and writes nothing
+    It shows a merge that wins and one that does not. It needs neither a network nor an account, and keeps nothing
     outside its folder.
     """
-    with hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub:
+    with (
+        hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub,
+        tempfile.TemporaryDirectory(prefix="hf-lwmm-") as scratch,
+    ):
+        os.environ.setdefault("MPLCONFIGDIR", scratch)  # matplotlib keeps a cache of fonts in the home folder
         _point_stock_clients(hub.endpoint, hub.token, output / "hf")
         _fill(frames)
         for text, command in _STEPS:

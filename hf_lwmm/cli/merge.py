@@ -68,15 +68,35 @@ def merge(
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
     tune_images: Annotated[
         Given,
-        Group("Method", "tune-", usual=("data",), options=hf_lwmm.ImageSource, shown=_TUNE_SPLIT),
+        Group(
+            "Method",
+            "tune-",
+            usual=("data",),
+            options=hf_lwmm.ImageSource,
+            shown=_TUNE_SPLIT,
+            purposes={"data": "To decide weights on (adaptive, greedy-soup): "},
+        ),
     ],
     bn_images: Annotated[
         Given,
-        Group("BatchNorm", "bn-", usual=("data",), options=hf_lwmm.ImageSource, shown={"split": "train"}),
+        Group(
+            "BatchNorm",
+            "bn-",
+            usual=("data",),
+            options=hf_lwmm.ImageSource,
+            shown={"split": "train"},
+            purposes={"data": "To recalibrate on: "},
+        ),
     ],
     eval_images: Annotated[
         hf_lwmm.ImageSource | None,
-        Group("Evaluation", "eval-", usual=("data", "split", "ids"), shown={"split": "validation"}),
+        Group(
+            "Evaluation",
+            "eval-",
+            usual=("data", "split", "ids"),
+            shown={"split": "validation"},
+            purposes={"data": "To score the merge on: "},
+        ),
     ],
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol",), skip=("ensemble",))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
@@ -199,7 +219,7 @@ def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
 
 def _print(result: hf_lwmm.MergeResult) -> None:
     alignment, count = result.plan.alignment, len(result.recipe.models)
-    part = alignment.shared_parameters / alignment.anchor_parameters
+    part = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
     models = f"{count} models" if count > 1 else "1 model"
     say(f"Merged {models} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:

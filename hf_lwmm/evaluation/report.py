@@ -225,7 +225,7 @@ class EvaluationReport:
             "kind": model.kind,
             self.metric.name: model.mean,
             **_ends("", model.interval),
-            **model.extras,
+            **{name.replace(" ", "_"): value for name, value in model.extras.items()},
             "difference": model.difference,
             **_ends("difference_", model.difference_interval),
             "to_best_parent": model.to_best,

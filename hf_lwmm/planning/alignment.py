@@ -72,8 +72,8 @@ class Alignment:
 
     `copies` are the anchor's stored tensors that are tied to another, with that other; both are merged as one. `intact`
     are those that belong to something that cannot be merged, and stay as they are in every byte. `anchor_parameters`
-    counts all elements of the anchor. `notes` name what was assumed or cannot be merged. `ranked` are those of the
-    anchor's slots that can be merged, in the order asked for.
+    counts the anchor's weights. `notes` name what was assumed or cannot be merged. `ranked` are those of the anchor's
+    slots that can be merged, in the order asked for.
     """
 
     anchor: int
@@ -155,7 +155,7 @@ def align(
     for model, checkpoint in enumerate(checkpoints):
         theirs = checkpoint.slot_map.slots
         unshared += [Unshared(slot, model, "the anchor does not have it") for slot in theirs if slot not in mine]
-    total = sum(info.count for info in checkpoints[anchor].tensors.values())
+    total = checkpoints[anchor].weight_count
     alignment = Alignment(
         anchor,
         len(positions),

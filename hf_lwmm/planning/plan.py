@@ -18,6 +18,7 @@ from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.planning.advice import Advice
 from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
+from hf_lwmm.planning.classifiers import is_classifier
 from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
@@ -70,6 +71,20 @@ class MergePlan:
     def anchor(self) -> Checkpoint:
         """The model whose task, head and layout the result keeps."""
         return self.checkpoints[self.alignment.anchor]
+
+    @property
+    def kept_classifiers(self) -> tuple[str, ...]:
+        """Notes on the reasons why classifiers stay the anchor's, though others have them and nobody asked for it."""
+        anchor, others = self.anchor, [each for each in self.checkpoints if each is not self.anchor]
+        reasons = (
+            entry.reason
+            for entry in self.alignment.unshared
+            if entry.model == self.alignment.anchor
+            and is_classifier(anchor, entry.slot)
+            and any(entry.slot in each.slot_map.slots for each in others)
+        )
+        asked = self.knobs.head == "anchor" or self.knobs.keep
+        return () if asked else tuple(f"The classifier stays {anchor.label}'s: {why}" for why in dict.fromkeys(reasons))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -231,8 +246,9 @@ def make_plan(
         recorded=order,
     )
     alignment = replace(alignment, notes=(*alignment.notes, *resized))
-    if order is None and knobs.order != "file" and is_guessed(alignment.ranked):
-        order = TensorOrder.of(alignment.ranked)
+    if not (order and order.entries):
+        guessed = knobs.order != "file" and is_guessed(alignment.ranked)
+        order = TensorOrder.of(alignment.ranked) if guessed else None
     plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning, order=order)
     if tuning is not None:
         _check_tuning(plan, tuning)

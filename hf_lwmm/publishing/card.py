@@ -14,6 +14,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.hub import Source
+from hf_lwmm.hub.card import README
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.planning.hosting import HostedNetwork, NotHosted
 from hf_lwmm.planning.images import ImageProvenance
@@ -117,7 +118,7 @@ def render_card(
         plot=extras.plot,
         at_a_glance=_at_a_glance(plan, licence),
         use=_INTENDED.get(task.name if (task := task_of(anchor)) else ""),
-        sources=_sources(plan),
+        with_cards=_with_cards(plan),
         scored_on=_scored_on(report),
         non_commercial=licence.licence.non_commercial,
         recipe=recipe.to_yaml(),
@@ -152,7 +153,7 @@ def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
         shared=tuple(shared),
         unshared=tuple(each for each in plan.alignment.unshared if each.slot not in left),
         shared_parameters=sum(math.prod(each.shape) for each in shared),
-        anchor_parameters=sum(info.count for info in tensors.values()),
+        anchor_parameters=anchor.weight_count,
     )
     return replace(plan, checkpoints=_with_anchor(plan, anchor), alignment=alignment)
 
@@ -172,15 +173,16 @@ def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, obj
     entries: list[tuple[str, object]] = [
         ("Task", f"{task.tag.replace('-', ' ')}{f', {len(names)} classes' if names else ''}" if task else ""),
         ("Network", anchor.slot_map.architecture if anchor.slot_map.matches else ""),
-        ("Size", f"{sum(dtypes.values()):,} weights{f' ({dtype})' if dtype else ''}"),
+        ("Size", f"{anchor.weight_count:,} weights{f' ({dtype})' if dtype else ''}"),
         ("Licence", licence.licence.shown if licence.licence.id else ""),
     ]
     return [(name, value) for name, value in entries if value]
 
 
-def _sources(plan: MergePlan) -> Markdown:
-    """Links to the parents, once each."""
-    return joined(dict.fromkeys(_link(checkpoint.source) for checkpoint in plan.checkpoints))
+def _with_cards(plan: MergePlan) -> Markdown:
+    """Links to the parents that have a page or a card, once each."""
+    sources = (checkpoint.source for checkpoint in plan.checkpoints)
+    return joined(dict.fromkeys(_link(each) for each in sources if each.ref.repo_id or README in each.files))
 
 
 def _scored_on(report: EvaluationReport | None) -> str:
@@ -227,7 +229,8 @@ def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, An
 def _link(source: Source) -> Markdown:
     repo_id = source.ref.repo_id
     if repo_id is None:
-        return Markdown(f"{code(source.label)} (a local file)")
+        folder = not source.ref.files and source.ref.path is not None and source.ref.path.is_dir()
+        return Markdown(f"{code(source.label)} (a local {'folder' if folder else 'file'})")
     found = link(repo_id, hub.model_page(repo_id))
     return Markdown(f"{found} {code('+'.join(source.ref.files))}") if source.ref.files else found
 
