@@ -49,3 +49,17 @@ def test_the_demo_shows_a_merge_that_wins_and_one_that_does_not(tmp_path: Path) 
     assert float(won) > 2 and float(lost) < -2
     assert not list(home.rglob("*")), "something was written outside of the demo's folder"
     assert "the bytes agree" in text and "hub serve --root tried/hub" in (tmp_path / "said").read_text()
+
+
+def test_a_disk_that_is_too_small_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("Error while uploading 'model.safetensors' to the Hub.") from error
+
+    monkeypatch.setattr("hf_lwmm.demo.upload_model", full)
+    monkeypatch.setattr("hf_lwmm.cli.demo._point_stock_clients", lambda *given: None)
+    code, _, err = run("demo", "--output", "out", "--port", 0, "--no-open")
+    assert code == 1 and "out: the demo's Hub cannot be filled ([Errno 28] No space left on device)" in err
+    assert err.count("\n") == 1

@@ -239,7 +239,7 @@ def test_plan_draws_its_weights(
     layers(tmp_path / "cosine.png")
     assert picture.read_bytes() != (tmp_path / "cosine.png").read_bytes()
     code, err = run("--method", "slerp", "--plot", str(picture), "--overwrite")
-    assert code == 1 and "\nError: --method slerp" in err
+    assert code == 1 and err.startswith("Error: --method slerp")
 
 
 def test_matplotlib_is_imported_when_something_is_drawn() -> None:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -18,6 +19,8 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options, run_command
 from hf_lwmm.cli.terminal import say
+from hf_lwmm.errors import HubError
+from hf_lwmm.hub.calls import reaching
 from hf_lwmm.text import shell_line
 
 EXAMPLES = """Examples:
@@ -57,7 +60,8 @@ def demo(
     ):
         os.environ.setdefault("MPLCONFIGDIR", scratch)  # matplotlib keeps a cache of fonts in the home folder
         _point_stock_clients(hub.endpoint, hub.token, output / "hf")
-        _fill(frames)
+        with reaching("The demo"), _uploading(output):
+            _fill(frames)
         for text, command in _STEPS:
             say(text)
             say()
@@ -80,6 +84,19 @@ def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:
     os.environ.update({f"HF_{name}": value for name, value in settings.items()})
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name, ""), urlsplit(endpoint).hostname)))
+
+
+@contextlib.contextmanager
+def _uploading(output: Path) -> Iterator[None]:
+    """Turn the stock client's error of an upload that its Hub cannot keep into a HubError."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        why = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise HubError(
+            f"{output}: the demo's Hub cannot be filled ({why}). If the disk is full, free some space, or choose "
+            "another --output."
+        ) from error
 
 
 def _fill(frames: int) -> None:

@@ -113,6 +113,7 @@ def evaluate(
         *assumed,
         *group_notes(opened, spec.groups),
         *(note for each in models for note in each.notes),
+        *(_other_than_recipes(models) if parents is None else ()),
         *unknown_classes(scored, classes),
     ]
     others = range(parents or 1, len(models))
@@ -158,6 +159,12 @@ def _kinds(models: Sequence[ScoredModel], parents: int | None) -> list[str]:
         merged = each.members[0].is_merge if parents is None else place >= parents
         kinds.append("ensemble" if len(each.members) > 1 else "merge" if merged else "model")
     return kinds
+
+
+def _other_than_recipes(models: Sequence[LoadedModel]) -> list[str]:
+    """Notes on models that are not the merges that recipes beside them make."""
+    claims = [(each.label, each.claim.fault) for each in models if each.claim is not None]
+    return [f"{label}: {fault}, so it was not compared as that merge" for label, fault in claims if fault]
 
 
 def _scoring_plan(
