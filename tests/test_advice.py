@@ -157,6 +157,8 @@ def test_advice_is_said_only_where_it_was_asked_for_or_differs_from_what_nobody_
 
     assert not said() and not said("--start", 0.5) and not said("--method", "isotropic")
     assert said("--target", "new") and said("--method", "auto")
+    assert "* stands for weights that slerp does not have." in lwmm("plan", one, two, "--method", "slerp").stdout
+    assert "* stands" not in lwmm("plan", one, two).stdout
     plan = hf_lwmm.plan([one, two], knobs=Knobs(method="isotropic"))
     assert plan.advice is not None and "Advice" not in plan._repr_markdown_()
     based = Advice("wise", "linear", "a base is given")

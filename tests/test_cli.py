@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 import os
@@ -21,6 +22,7 @@ from manifests import stored, write
 from safetensors.numpy import load_file
 
 import hf_lwmm
+from hf_lwmm.cli import main
 from hf_lwmm.localhub import Fault, LocalHub
 
 _NUMBERS = itertools.count()
@@ -481,3 +483,20 @@ def test_code_of_the_anchor_is_not_copied_without_saying_so(run: Run, models: tu
 def test_an_option_out_of_range_is_named_as_it_was_given(purpose: str, run: Run) -> None:
     code, _, err = run("merge", "a", "b", f"--{purpose}-data", "x/y", f"--{purpose}-limit", "0")
     assert code != 0 and f"--{purpose}-limit 0 must be at least 1" in " ".join(err.split())
+
+
+def test_an_answer_that_nobody_can_read_is_an_error_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stdout, why in ((open("/dev/full", "w"), "No space left on device"), (None, "stdout is closed")):  # noqa: SIM115, PTH123
+        monkeypatch.setattr(sys, "argv", ["hf-lwmm", "methods"])
+        monkeypatch.setattr(sys, "stdout", stdout)
+        stderr = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        if stdout is not None:
+            stdout.close()
+        assert stopped.value.code == 1
+        assert (
+            stderr.getvalue()
+            == f"Error: The answer cannot be printed ({why}). Files that the command wrote are whole.\n"
+        )

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Run
-from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub import CommitOperationAdd, HfApi, close_session, constants
 from safetensors.numpy import save
 
 import hf_lwmm
@@ -215,3 +215,24 @@ def test_a_push_without_the_hub_is_one_line(cache: Path, run: Run, monkeypatch: 
     monkeypatch.setattr(constants, "ENDPOINT", nobody)
     with pytest.raises(HubError, match=r"Pushing: the Hub cannot be reached \(.*\)\. Check the connection"):
         check_push("org/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ALL_PROXY", "socks5://user:secret@127.0.0.1:1", "ALL_PROXY: a SOCKS proxy needs socksio"),
+        ("HTTP_PROXY", "http://user:secret@[::1", "HTTP_PROXY: not an address of a proxy"),
+        ("HF_HUB_ETAG_TIMEOUT", "abc", "HF_HUB_ETAG_TIMEOUT: must be a whole number of seconds, not 'abc'"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "", "HF_HUB_DOWNLOAD_TIMEOUT: must be a whole number of seconds, not ''"),
+    ],
+)
+def test_a_setting_of_the_environment_that_cannot_be_used_is_named(
+    name: str, value: str, said: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    close_session()  # the client of earlier calls has no such proxy
+    try:
+        code, out, err = run("inspect", "org/anything")
+    finally:
+        close_session()
+    assert code == 1 and not out and said in err and "secret" not in err and err.count("\n") == 1

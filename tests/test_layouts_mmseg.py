@@ -15,10 +15,13 @@ from code_bases import Tensors, assert_agree, converted, load, randomised, shape
 from manifests import manifest, slot_map
 from reference import reference, seeded_image
 from seeded import seeded
+from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Decoder
+from segmentation_models_pytorch.decoders.upernet.decoder import PSPModule, UPerNetDecoder
 from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 from torchvision.models.segmentation import deeplabv3_resnet50, fcn_resnet50
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from hf_lwmm.layouts import depth_order, map_slots, place_of
 
@@ -157,3 +160,29 @@ def test_swins_merged_patches_are_transposed_by_mmsegmentation() -> None:
     own = ours.state_dict()["swin.encoder.layers.0.downsample.reduction.weight"]
     # Pixels of a column come one after the other in Microsoft's order, those of a row in MMSegmentation's.
     assert torch.equal(theirs, own.reshape(16, 2, 2, 8).permute(0, 3, 2, 1).reshape(16, 32))
+
+
+@torch.no_grad()
+def test_upernets_of_smp_and_transformers_compute_the_same() -> None:
+    ours = upernet(transformers.SwinConfig(**_SWIN, out_features=_STAGES)).decode_head
+    randomised(ours)
+    tensors = converted({f"decode_head.{name}": tensor for name, tensor in ours.state_dict().items()}, "smp")
+    decoder = UPerNetDecoder([3, 8, 8, 16, 32, 64], decoder_channels=8)
+    decoder.psp = PSPModule(64, 8, sizes=(1, 2))
+    decoder.feature_norms = nn.ModuleList(nn.Identity() for _ in range(4))  # in transformers the backbone's
+    load(decoder.eval(), {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("decoder.")})
+    features = [torch.randn(1, width, 128 // width, 128 // width) for width in (8, 16, 32, 64)]
+    weight, bias = (tensors[f"segmentation_head.0.{leaf}"] for leaf in ("weight", "bias"))
+    theirs = nn.functional.conv2d(decoder([torch.empty(0), torch.empty(0), *features]), weight, bias)
+    assert_agree(ours(features), theirs)
+
+
+@torch.no_grad()
+def test_heads_of_deeplabv3_of_smp_and_torchvision_compute_the_same() -> None:
+    ours = randomised(DeepLabHead(16, 3))
+    tensors = converted({f"classifier.{name}": tensor for name, tensor in ours.state_dict().items()}, "smp")
+    decoder = DeepLabV3Decoder(16, 256, (12, 24, 36), aspp_separable=False, aspp_dropout=0.5)
+    load(decoder.eval(), {name[8:]: tensor for name, tensor in tensors.items() if name.startswith("decoder.")})
+    features = torch.randn(1, 16, 8, 8)
+    weight, bias = (tensors[f"segmentation_head.0.{leaf}"] for leaf in ("weight", "bias"))
+    assert_agree(ours(features), nn.functional.conv2d(decoder([features]), weight, bias))

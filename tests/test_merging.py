@@ -44,7 +44,8 @@ def test_every_weight_is_equation_one(tmp_path: Path) -> None:
         np.testing.assert_allclose(result[shared.slot], exact, rtol=3e-7, atol=3e-7)
     order = [shared.slot for shared in plan.alignment.shared]
     assert [name.split(".")[1] for name in order[:-1]] == ["1"] * 5 + ["2"] * 5 + ["10"] * 5
-    assert order[:4] == [f"block.1.bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
+    bn = [f"block.1.bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
+    assert order[:5] == ["block.1.conv.weight", *bn]
     assert order[-1] == "classifier.weight" and np.array_equal(result[order[-1]], models[0][order[-1]])
 
 
@@ -228,8 +229,8 @@ def test_share_any_merges_what_some_have(tmp_path: Path) -> None:
     loose = merged(tmp_path, *models, share="any")
     plan = calls.plan([tmp_path / f"model{i}.safetensors" for i in range(3)], share="any")
     partial = next(shared for shared in plan.alignment.shared if shared.slot == "block.1.conv.weight")
-    assert partial.members == (0, 1) and (partial.position, plan.alignment.positions) == (5, 16)
-    assert plan.slot_weights(partial) == {0: pytest.approx(1 - 11 / 32), 1: pytest.approx(11 / 32)}
+    assert partial.members == (0, 1) and (partial.position, plan.alignment.positions) == (1, 16)
+    assert plan.slot_weights(partial) == {0: pytest.approx(1 - 15 / 32), 1: pytest.approx(15 / 32)}
     assert not np.array_equal(loose["block.1.conv.weight"], strict["block.1.conv.weight"])
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import Run
 from huggingface_hub import CommitOperationAdd, HfApi
-from huggingface_hub.utils import are_progress_bars_disabled
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from tiny import segformer
 
 import hf_lwmm
@@ -399,6 +399,7 @@ def test_the_stock_client_draws_no_bars_where_nobody_watches_them(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", None)
     monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    enable_progress_bars()  # whatever another test left
     drawn = list[bool]()
 
     def nothing(*arguments: object) -> Replacement:

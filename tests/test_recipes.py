@@ -18,7 +18,7 @@ from hf_lwmm.labels import read_label_set
 from hf_lwmm.methods import METHODS
 from hf_lwmm.options import option
 from hf_lwmm.planning.images import ImageProvenance
-from hf_lwmm.planning.recipe import SCHEMA, read_recipe
+from hf_lwmm.planning.recipe import read_recipe
 from hf_lwmm.publishing.command import merge_command
 
 _GOLDEN = Path(__file__).parent / "golden" / "recipes"
@@ -29,7 +29,7 @@ A, B = "org/a@" + "1" * 40, "org/b@" + "2" * 40 + ":latest.pth"
 def test_a_recipe_is_read_written_and_read_again(path: Path) -> None:
     recipe = hf_lwmm.load_recipe(path)
     text = recipe.to_yaml()
-    assert yaml.safe_load(text)["schema"] == SCHEMA
+    assert yaml.safe_load(text)["schema"] == (3 if path.stem == "by-hand" else 2)  # which had no order
     assert read_recipe(text).to_yaml() == text
 
 

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import transformers
+import yaml
 from calls import lwmm, merge, plan
 from huggingface_hub import HfApi, try_to_load_from_cache
 from hypothesis import given
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 import hf_lwmm
 from hf_lwmm.errors import HfLwmmError, LayoutError, PlanError
-from hf_lwmm.layouts import map_slots
+from hf_lwmm.layouts import depth_order, map_slots
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.recipe import read_recipe
 from hf_lwmm.planning.tensor_order import TensorOrder, in_order_of_use
@@ -87,12 +88,16 @@ def test_tables_have_the_order_that_running_shows(make: Any, tmp_path: Path) -> 
 
 
 def test_a_network_without_a_head_is_traced(tmp_path: Path) -> None:
-    config = transformers.ConvNextConfig(depths=[1, 1], hidden_sizes=[4, 8], num_stages=2)
+    config = transformers.PoolFormerConfig(depths=[1, 1, 1, 1], hidden_sizes=[4, 4, 4, 4])
     for seed in (1, 2):
         torch.manual_seed(seed)
-        transformers.ConvNextModel(config).save_pretrained(tmp_path / str(seed))
-    found = order_of(plan([tmp_path / "1", tmp_path / "2"], order="traced"))
-    assert found[0].startswith("embeddings.patch_embeddings") and found[-1] == "layernorm.bias"
+        transformers.PoolFormerModel(config).save_pretrained(tmp_path / str(seed))
+    traced = plan([tmp_path / "1", tmp_path / "2"], order="traced")
+    assert traced.order is not None and traced.anchor.slot_map.layout == "identity"
+    stages = [f"encoder.patch_embeddings.{stage}.projection" for stage in range(4)]
+    assert traced.order.entries[0] == stages[0]
+    assert [entry for entry in traced.order.entries if entry in stages] == stages
+    assert traced.order.entries.index("encoder.block.0.0.output.conv1") < traced.order.entries.index(stages[1])
 
 
 def test_transformers_names_in_memory_are_those_of_its_files(tmp_path: Path) -> None:
@@ -140,11 +145,28 @@ def test_a_guessed_order_is_recorded_too_and_one_of_tables_is_not(own: list[Path
     assert merge(own, order="file", output=tmp_path / "file").recipe.order is None
 
 
-def test_recipes_without_an_order_are_read(own: list[Path]) -> None:
-    old = f"schema: 2\nmodels: [{own[0]}, {own[1]}]\n"
-    assert read_recipe(old).order is None and read_recipe(old.replace("schema: 2\n", "")).order is None
-    with pytest.raises(PlanError, match="has the schema 4; this version of hf-lwmm reads up to 3"):
-        read_recipe(old.replace("2", "4", 1))
+def test_recipes_of_before_make_the_bytes_of_before(own: list[Path], tmp_path: Path) -> None:
+    merge(own, output=tmp_path / "today")
+    recipe = (tmp_path / "today/hf_lwmm.yaml").read_text()
+    today = yaml.safe_load(recipe)
+    before = {name: entry for name, entry in today.items() if name not in ("order", "output", "beside")}
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump({**before, "schema": 2}))
+    first = hf_lwmm.load_recipe(tmp_path / "old.yaml")
+    guessed = order_of(hf_lwmm.plan(own, inputs=first.inputs))
+    assert guessed == depth_order(IN_USE, first_guess=True) != order_of(plan(own))
+    assert guessed[0] == "shift" and order_of(plan(own))[0] == "z_stem.weight"
+    assert yaml.safe_load(first.to_yaml())["schema"] == 2 and read_recipe(first.to_yaml()) == first
+    again = hf_lwmm.merge(own, inputs=first.inputs, output=tmp_path / "again").recipe  # is recorded from now on
+    assert again.order is not None and again.order.entries[:2] == ("shift", "between")
+    assert again.output != today["output"]
+
+
+def test_recipes_of_other_schemas_are_told() -> None:
+    text = "models: [a/b, a/c]"
+    assert read_recipe(text).order is None and read_recipe(f"schema: 3\n{text}").order is None
+    assert read_recipe(f"hf_lwmm: 0.1.0\n{text}").order == TensorOrder()
+    with pytest.raises(PlanError, match=r"has the schema 4; this version of hf-lwmm reads up to 3"):
+        read_recipe(f"schema: 4\n{text}")
 
 
 @pytest.mark.parametrize(("order", "message"), [

@@ -481,6 +481,8 @@ def test_position_embeddings_of_another_grid_stay_the_anchors(tmp_path: Path) ->
     assert (arrays["pos_embed"][:, 1:] == own[:, 1:]).all() and (arrays["pos_embed"][:, 0] != own[:, 0]).all()
     (note,) = [each for each in result.warnings if "position" in each]
     assert "6 x 6 patches" in note and "4 x 4" in note and "--resize-position" in note
+    planned = calls.lwmm("plan", *(tmp_path / f"model{i}" / "model.safetensors" for i in (0, 1)))
+    assert planned.exit_code == 0 and f"Warning: {note}" in planned.stderr
 
 
 @pytest.mark.parametrize(

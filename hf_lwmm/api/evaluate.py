@@ -31,9 +31,9 @@ def evaluate(
 ) -> EvaluationReport | None:
     """Score models on a split of a data set; the first is the anchor that the others are compared with.
 
-    Merges, which say of themselves that they are, and the ensemble are also compared with the best of the other models.
-    Under `accelerate launch` or `torchrun` every process scores its part of the images. A run that was killed goes on
-    where it stopped.
+    Merges, by a recipe that makes their very files or by their card, and the ensemble are also compared with the best
+    of the other models. Under `accelerate launch` or `torchrun` every process scores its part of the images. A
+    run that was killed goes on where it stopped.
 
     Args:
         models: references, as for `merge`, or networks that `load` returned.

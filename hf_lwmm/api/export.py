@@ -13,6 +13,7 @@ from hf_lwmm.api.push import push_or_keep
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, Source, parse_ref
+from hf_lwmm.planning.claims import other_beside
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
@@ -46,7 +47,8 @@ def export(
 ) -> Export:
     """Write a model as a network with its configuration, image processor, code and card, and push it.
 
-    Of a merge, scores, pictures and the recipe come along, the latter as `merge.yaml`.
+    Of a merge, scores, pictures and the recipe come along, the latter as `merge.yaml`, if its files are those that the
+    recipe makes.
 
     Args:
         model: a reference, as for `merge`.
@@ -84,7 +86,7 @@ def export(
     with atomic(target) as folder:
         loaded.save(folder)
         title = repo_id or (path.name if path else ref.name)
-        lineage = lineage_of(loaded.source)
+        lineage, other = _lineage(loaded)
         if lineage is not None:
             _carry(loaded.source, lineage, folder)
         card = render_converted_card(loaded, network, licence.licence, title, repo_id, lineage)
@@ -92,7 +94,21 @@ def export(
         pushed = send(folder, temporary=True) if path is None else None
     if path is not None:
         pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished folder
-    return Export(loaded, path, pushed, (*loaded.notes, *licence.warnings))
+    return Export(loaded, path, pushed, (*loaded.notes, *other, *licence.warnings))
+
+
+def _lineage(loaded: LoadedModel) -> tuple[Lineage | None, tuple[str, ...]]:
+    """What a merge says of itself, None of another network; and why it is not that of the recipe beside it."""
+    claim = loaded.claim
+    if claim is None:
+        return None, ()
+    fault = claim.fault or (other_beside(loaded.source, claim.recipe) if claim.recipe else "")
+    if claim.recipe is not None and not fault:
+        return lineage_of(loaded.source, claim.recipe), ()
+    note = (
+        f"{loaded.label}: {fault}, so nothing that is told of that merge was carried over: no parents, scores or recipe"
+    )
+    return None, (note,)
 
 
 def _carry(source: Source, lineage: Lineage, folder: Path) -> None:

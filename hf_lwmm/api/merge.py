@@ -36,6 +36,7 @@ from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.preparation import preparation_warnings
+from hf_lwmm.planning.promised_parts import lacking_warning
 from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.planning.recorded import other_inputs, other_output
@@ -144,7 +145,7 @@ def merge(
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
         measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
-        doubts = (*measured, *prepared, *bn_warnings(opened))
+        doubts = (*measured, *prepared, *bn_warnings(opened), *lacking_warning(opened.anchor))
         _check_numbering(opened, inputs, evaluation)
         found = host(opened, inputs.network.system) if writing.format == "transformers" else None
         hosted = found if isinstance(found, HostedNetwork) else None

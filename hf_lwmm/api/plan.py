@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
@@ -26,9 +27,47 @@ from hf_lwmm.planning.permutation import permute_to_anchor
 from hf_lwmm.planning.plan import MergePlan, make_plan
 from hf_lwmm.planning.tensor_order import TensorOrder
 from hf_lwmm.planning.tensor_recipes import tensors_read
+from hf_lwmm.plots.layers import plot_layer_weights
+from hf_lwmm.plots.style import Plot
 from hf_lwmm.progress import Progress, silent
 
+if TYPE_CHECKING:
+    import pandas
+
 _SHORT_COMMIT = re.compile("[0-9a-f]{7,40}")  # as labels have it
+
+
+@dataclass(frozen=True, repr=False)
+class PlanReport(MergePlan):
+    """A plan that draws itself, and is a table of pandas."""
+
+    def plot(self) -> Plot:
+        """Draw the layer weights over depth, as `plot_layer_weights`.
+
+        Raises:
+            PlotError: if the method has no layer weights, or they are undecided.
+        """
+        return Plot.of(lambda file: plot_layer_weights(self, file))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a row for each shared slot, in depth order, with the weight of each model in a column of its name.
+
+        A weight is missing where a model takes no part, or the method has no such weights.
+
+        Raises:
+            ExtraError: if pandas is not installed.
+        """
+        with naming_extras("A data frame"):
+            import pandas
+        rows = self.to_dict()["shared"]
+        table = [
+            {
+                **{name: row[name] for name in ("position", "slot", "shape")},
+                **{label: (row["weights"] or {}).get(label) for label in self.labels},
+            }
+            for row in rows
+        ]
+        return pandas.DataFrame(table)
 
 
 def plan(
@@ -38,7 +77,7 @@ def plan(
     knobs: Knobs = Knobs(),
     inputs: MergeInputs = MergeInputs(),
     progress: Progress = silent,
-) -> MergePlan:
+) -> PlanReport:
     """Decide a merge without carrying it out. Of files on the Hub only headers are read.
 
     Layer weights that a method decides on images stay undecided, unless `inputs.tuning` has them. The plan's
@@ -58,7 +97,7 @@ def plan(
     expect(inputs, MergeInputs, "inputs")
     check_network(inputs, knobs)
     with planned(models, anchor, knobs, inputs, progress) as decided:
-        return decided
+        return PlanReport(**{each.name: getattr(decided, each.name) for each in fields(decided)})
 
 
 def check_network(inputs: MergeInputs, knobs: Knobs) -> None:

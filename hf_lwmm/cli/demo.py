@@ -6,8 +6,10 @@ import contextlib
 import os
 import shlex
 import sys
+import tempfile
 import threading
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -17,6 +19,8 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options, run_command
 from hf_lwmm.cli.terminal import say
+from hf_lwmm.errors import HubError
+from hf_lwmm.hub.calls import reaching
 from hf_lwmm.text import shell_line
 
 EXAMPLES = """Examples:
@@ -32,10 +36,10 @@ _STEPS = (
     (f"{_A} learned streets by day, {_B} streets at night. Merge them for evening and fog, which neither has seen:",
      _MERGE),
     ("The recipe that was pushed with the merge makes the same bytes again:", f"reproduce {_MERGED}"),
-    ("A merge that wins. Each parent knows something about the new streets that the other does not, and the merge "
-     "knows both:", f"{_SCORE} new"),
-    (f"A merge that loses. On streets by day, which {_A} learned, the other parent has nothing to add, and averaging "
-     "only takes away; there, use the model itself:", f"{_SCORE} gta"),
+    ("On the new streets each parent knows something that the other does not. What the merge knows of both, the "
+     "verdict below the scores says:", f"{_SCORE} new"),
+    (f"On streets by day, which {_A} learned, the other parent has nothing to add, and averaging can only take away:",
+     f"{_SCORE} gta"),
 )  # fmt: skip
 
 
@@ -47,12 +51,17 @@ def demo(
 ) -> None:
     """Merge two small models on a local Hub, and score the merge.
 
-    It shows a merge that wins and one that does not. It needs neither a network nor an account, and writes nothing
+    It shows a merge that wins and one that does not. It needs neither a network nor an account, and keeps nothing
     outside its folder.
     """
-    with hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub:
+    with (
+        hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub,
+        tempfile.TemporaryDirectory(prefix="hf-lwmm-") as scratch,
+    ):
+        os.environ.setdefault("MPLCONFIGDIR", scratch)  # matplotlib keeps a cache of fonts in the home folder
         _point_stock_clients(hub.endpoint, hub.token, output / "hf")
-        _fill(frames)
+        with reaching("The demo"), _uploading(output):
+            _fill(frames)
         for text, command in _STEPS:
             say(text)
             say()
@@ -75,6 +84,19 @@ def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:
     os.environ.update({f"HF_{name}": value for name, value in settings.items()})
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name, ""), urlsplit(endpoint).hostname)))
+
+
+@contextlib.contextmanager
+def _uploading(output: Path) -> Iterator[None]:
+    """Turn the stock client's error of an upload that its Hub cannot keep into a HubError."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        why = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise HubError(
+            f"{output}: the demo's Hub cannot be filled ({why}). If the disk is full, free some space, or choose "
+            "another --output."
+        ) from error
 
 
 def _fill(frames: int) -> None:

@@ -89,7 +89,7 @@ def evaluate(
         say()
         print_table(*found.of_models())
         say()
-        print_table(*found.of_classes())
+        print_table(*found.of_classes(), named=True)
         say()
         say(f"{found.images_per_second:.2f} images/s")
         print_verdict(found.verdict, _next(found, models or [], network, images, evaluation))

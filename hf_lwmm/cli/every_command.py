@@ -10,6 +10,7 @@ import typer
 
 from hf_lwmm.cli.help import SHOWING_ALL
 from hf_lwmm.cli.terminal import be_quiet
+from hf_lwmm.hub.calls import check_settings
 
 
 def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -19,6 +20,7 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [*signature.parameters.values(), *common.values()]
 
     def run(**given: object) -> None:
+        check_settings()
         command(**{name: value for name, value in given.items() if name not in common})
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__

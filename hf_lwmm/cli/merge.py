@@ -68,15 +68,35 @@ def merge(
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
     tune_images: Annotated[
         Given,
-        Group("Method", "tune-", usual=("data",), options=hf_lwmm.ImageSource, shown=_TUNE_SPLIT),
+        Group(
+            "Method",
+            "tune-",
+            usual=("data",),
+            options=hf_lwmm.ImageSource,
+            shown=_TUNE_SPLIT,
+            purposes={"data": "To decide weights on (adaptive, greedy-soup): "},
+        ),
     ],
     bn_images: Annotated[
         Given,
-        Group("BatchNorm", "bn-", usual=("data",), options=hf_lwmm.ImageSource, shown={"split": "train"}),
+        Group(
+            "BatchNorm",
+            "bn-",
+            usual=("data",),
+            options=hf_lwmm.ImageSource,
+            shown={"split": "train"},
+            purposes={"data": "To recalibrate on: "},
+        ),
     ],
     eval_images: Annotated[
         hf_lwmm.ImageSource | None,
-        Group("Evaluation", "eval-", usual=("data", "split", "ids"), shown={"split": "validation"}),
+        Group(
+            "Evaluation",
+            "eval-",
+            usual=("data", "split", "ids"),
+            shown={"split": "validation"},
+            purposes={"data": "To score the merge on: "},
+        ),
     ],
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol",), skip=("ensemble",))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],

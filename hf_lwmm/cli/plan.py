@@ -11,7 +11,7 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
-from hf_lwmm.cli.terminal import note, notes
+from hf_lwmm.cli.terminal import note, notes, warn
 
 EXAMPLES = """Examples:
 
@@ -67,6 +67,8 @@ def plan(
     print_plan(decided, as_json=as_json, full=full)
     for checkpoint in decided.sources:
         notes(checkpoint.notes)
+    for warning in decided.alignment.notes:
+        warn(warning)
     note_advice(decided)
     note_undecided(decided)
     if place is not None:

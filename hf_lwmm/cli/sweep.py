@@ -140,6 +140,8 @@ def _print(found: hf_lwmm.SweepReport) -> None:
     say()
     print_table(found.header, found.cells(), text=1)
     say()
+    if found.key:
+        say(found.key)
     say(found.remarks)
     if found.skipped:
         say(f"Skipped ({len(found.skipped)}):")

@@ -9,18 +9,39 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import hf_lwmm
-from hf_lwmm.text import printable, table
+from hf_lwmm.errors import HfLwmmError
+from hf_lwmm.text import drawn_table, printable, table
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 _quiet = False
+_KEPT = "Files that the command wrote are whole."
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Return a context in which a command prints its answer.
+
+    Raises:
+        HfLwmmError: if stdout is closed, or what it leads to takes no more.
+    """
+    if sys.stdout is None:
+        raise HfLwmmError(f"The answer cannot be printed (stdout is closed). {_KEPT}")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left must not fail again at the end
+        raise HfLwmmError(f"The answer cannot be printed ({error.strerror or error}). {_KEPT}") from None
 
 
 def console(width: int | None = None) -> Console:
@@ -34,37 +55,35 @@ def console(width: int | None = None) -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text), **options)
 
-    sized = sys.stdout.isatty() or "COLUMNS" in os.environ
+        def print(self, *objects: Any, **options: Any) -> None:
+            with answering():
+                super().print(*objects, **options)
+
+    sized = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
     return PrintableConsole(highlight=False, markup=False, emoji=False, width=None if sized else width)
 
 
 def say(line: str = "") -> None:
     """Print a line of an answer on stdout."""
-    print(_line(line))
+    with answering():
+        print(_line(line))
 
 
 def print_json(data: Any) -> None:
     """Print data for a program on stdout."""
-    print(printable(json.dumps(data, indent=2, ensure_ascii=False)))
+    with answering():
+        print(printable(json.dumps(data, indent=2, ensure_ascii=False)))
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0) -> None:
-    """Print a table on stdout: drawn in a terminal, as Markdown into a file or a pipe.
-
-    Column number `text` is aligned to the left, and the others, of numbers, to the right.
-    """
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0, *, named: bool = False) -> None:
+    """Print a table on stdout: drawn as `drawn_table` does in a terminal, as Markdown into a file or a pipe."""
     out = console()
     if not out.is_terminal:
-        print(printable(table(header, rows)))
+        with answering():
+            print(printable(table(header, rows)))
         return
-    from rich.table import Table
-
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(header):
-        drawn.add_column(column, overflow="fold", justify="left" if place == text else "right")
-    for cells in rows:
-        drawn.add_row(*cells)
-    out.print(drawn)
+    for line in drawn_table(header, rows, out.width, text, named=named):
+        out.print(line, soft_wrap=True)
 
 
 def print_verdict(verdict: hf_lwmm.Verdict | None, command: str = "") -> None:
@@ -102,7 +121,8 @@ def progress_bar() -> AbstractContextManager[Any]:
 
 def complain(message: str) -> None:
     """Print an error, or what else must be seen, on stderr."""
-    print(_line(message), file=sys.stderr)
+    if sys.stderr is not None:  # else it would be printed on stdout
+        print(_line(message), file=sys.stderr)
 
 
 def warn(message: str) -> None:

@@ -62,7 +62,7 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class Example:
-    """An image on which the last model and the anchor differ much, drawn with the labels and all predictions.
+    """An image on which the best other model and the anchor differ much, drawn with the labels and all predictions.
 
     `differs` is the fraction of the labelled pixels on which they differ; for detectors, the difference in the number
     of boxes found. `leads_out` is true if its files are in another place than the folder of the data, by way of a link.
@@ -225,7 +225,7 @@ class EvaluationReport:
             "kind": model.kind,
             self.metric.name: model.mean,
             **_ends("", model.interval),
-            **model.extras,
+            **{name.replace(" ", "_"): value for name, value in model.extras.items()},
             "difference": model.difference,
             **_ends("difference_", model.difference_interval),
             "to_best_parent": model.to_best,

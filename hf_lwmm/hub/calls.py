@@ -7,8 +7,10 @@ what they always mean.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
 from hf_lwmm.errors import HubError
@@ -97,10 +99,24 @@ def reaching(what: str) -> Iterator[None]:
         yield
     except OfflineModeIsEnabled:
         raise HubError(f"{what} needs the Hub, and offline mode is on. Unset HF_HUB_OFFLINE.") from None
+    except (ImportError, httpx2.InvalidURL) as error:  # of a client that is made for the proxies of the environment
+        if isinstance(error, ModuleNotFoundError):
+            raise
+        raise HubError(f"{what}: {_no_proxy()}") from error
     except (httpx2.RequestError, ConnectionError, TimeoutError) as error:  # redirections without end are one, too
         raise HubError(
             f"{what}: the Hub cannot be reached ({str(error).rstrip('.')}). Check the connection and HF_ENDPOINT."
         ) from error
+
+
+def _no_proxy() -> str:
+    """Why no client can be made for the proxies of the environment; the variables may hold passwords."""
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    stated = {name: value for name, value in os.environ.items() if value and name.lower() in proxies}
+    names = ", ".join(stated) or "NO_PROXY or HF_ENDPOINT"
+    if any(value.startswith("socks") for value in stated.values()) and not find_spec("socksio"):
+        return f"{names}: a SOCKS proxy needs socksio, which is not installed: pip install socksio"
+    return f"{names}: not an address of a proxy such as http://host:3128. Correct it, or unset it."
 
 
 @contextlib.contextmanager
@@ -186,3 +202,13 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
             text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
             remedy = " Log in with `hf auth login`, or set HF_TOKEN." if status == 401 else ""
             raise HubError(f"{ref}: the Hub answered {status}: {text}.{remedy}") from error
+
+
+def check_settings() -> None:
+    """Refuse settings of the stock client that would keep it from being imported. Raises HubError."""
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        value = os.environ.get(name, "0")
+        try:
+            int(value)
+        except ValueError:
+            raise HubError(f"{name}: must be a whole number of seconds, not {value!r}.") from None

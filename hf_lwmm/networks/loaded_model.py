@@ -14,14 +14,15 @@ import transformers
 
 from hf_lwmm.checkpoints.companions import COMPANIONS
 from hf_lwmm.checkpoints.local_paths import without_local_paths
+from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import PlanError
 from hf_lwmm.files.documents import read_json
 from hf_lwmm.hub import Source
 from hf_lwmm.networks.families import Family
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.library_models import save
+from hf_lwmm.planning.claims import Claim, claim_of
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.planning.recipe import FILE_NAME as RECIPE
 from hf_lwmm.text import one_line
 
 TRANSFORMERS = "transformers"
@@ -41,10 +42,11 @@ class LoadedModel:
     with `logits`.
     `classes` are the names of the classifier's rows; of a head of one row, which segments by a sigmoid, they are those
     of the background and of the row. `notes` say what was assumed and what was left out. With `reduce_labels`, its
-    image processor says that ids in label files are one more than the classes, and 0 is ignored. `branch` is the one
-    that was taken from a file of several networks. `own_code` is a text that changes with the code of the user's own
-    that made the network, empty for others. `library` is the one whose repository it comes from, as the Hub calls it,
-    and `library_config` the content of the config.json that another library than transformers reads.
+    image processor says that ids in label files are one more than the classes, and 0 is ignored. `files` are those of
+    the source that were read for weights, and `branch` is the one that was taken from a file of several networks.
+    `own_code` is a text that changes with the code of the user's own that made the network, empty for others. `library`
+    is the one whose repository it comes from, as the Hub calls it, and `library_config` the content of the config.json
+    that another library than transformers reads.
     """
 
     model: Any
@@ -54,6 +56,7 @@ class LoadedModel:
     source: Source = field(repr=False)
     notes: tuple[str, ...] = ()
     reduce_labels: bool = False
+    files: tuple[str, ...] = ()
     branch: str = NetworkOptions().branch
     own_code: str = ""
     library: str = TRANSFORMERS
@@ -73,10 +76,26 @@ class LoadedModel:
         """The task: "semantic", "panoptic", "classification" or "detection"."""
         return self.family.task
 
+    @cached_property
+    def claim(self) -> Claim | None:
+        """What a recipe of this package beside the weights claims of them, None if there is none.
+
+        Raises:
+            HfLwmmError: if the recipe or the weights cannot be fetched or read.
+        """
+        return claim_of(self.source, self.files, self.branch)
+
     @property
     def is_merge(self) -> bool:
-        """True if the model says of itself that it is a merge, by a recipe of this package or in its card."""
-        return RECIPE in self.source.files or self.source.card.get("base_model_relation") == "merge"
+        """True if it is the merge of a recipe beside it or, without a recipe, what its card calls a merge.
+
+        Raises:
+            HfLwmmError: as `claim`.
+        """
+        if self.claim is not None:
+            return not self.claim.fault
+        told_of = not self.source.ref.files or first_file(self.source.files) in self.source.ref.files
+        return told_of and self.source.card.get("base_model_relation") == "merge"
 
     @property
     def auto_class(self) -> str:

@@ -246,8 +246,9 @@ def make_plan(
         recorded=order,
     )
     alignment = replace(alignment, notes=(*alignment.notes, *resized))
-    if order is None and knobs.order != "file" and is_guessed(alignment.ranked):
-        order = TensorOrder.of(alignment.ranked)
+    if not (order and order.entries):
+        guessed = knobs.order != "file" and is_guessed(alignment.ranked)
+        order = TensorOrder.of(alignment.ranked) if guessed else None
     plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning, order=order)
     if tuning is not None:
         _check_tuning(plan, tuning)

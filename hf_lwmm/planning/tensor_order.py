@@ -15,10 +15,11 @@ from hf_lwmm.text import first_few
 @dataclass(frozen=True)
 class TensorOrder:
     """The order of a model's slots. An entry is a slot, or a module, which stands for those of its slots that follow
-    each other as in any layer: weight, bias, running mean, running variance.
+    each other as in any layer: weight, bias, running mean, running variance. Without entries it is the order that
+    recipes up to schema 2 rest on: by tables, or else by the guess of that time.
     """
 
-    entries: tuple[str, ...] = field(repr=False)
+    entries: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, slots: Sequence[str]) -> TensorOrder:
@@ -44,6 +45,8 @@ class TensorOrder:
         Raises:
             PlanError: if an entry is none of the model's, or a slot is in no entry.
         """
+        if not self.entries:
+            return depth_order(slots, first_guess=True)
         tensors = {name: tuple(atom.slot for atom in atoms) for name, atoms in slot_map.atoms.items()}
         stored = {module: sum((tensors[name] for name in own), ()) for module, own in _by_module(tensors).items()}
         meant = {**stored, **tensors, **_by_module(slot_map.slots), **{slot: (slot,) for slot in slot_map.slots}}

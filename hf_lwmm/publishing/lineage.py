@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hf_lwmm import hub
-from hf_lwmm.errors import DocumentError, HfLwmmError, HubError
-from hf_lwmm.files.documents import as_mapping, read_json, read_text
+from hf_lwmm.errors import DocumentError
+from hf_lwmm.files.documents import as_mapping, read_json
 from hf_lwmm.hub import Source
 from hf_lwmm.hub.card import README, read_card
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
+from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.publishing.superseded import EVALUATION, by_products
 
 CARRIED_RECIPE = "merge.yaml"  # by another name, since its hashes are of other files than those beside it
@@ -34,21 +34,16 @@ class Lineage:
     metrics: list[str] | None = None
 
 
-def lineage_of(source: Source) -> Lineage | None:
-    """Return what a merge says of itself, None for other models, and for one whose recipe cannot be read.
+def lineage_of(source: Source, recipe: Recipe) -> Lineage:
+    """Return what a merge says of itself.
+
+    Args:
+        source: its repository or folder.
+        recipe: the one beside its weights, which they were found to be of.
 
     Raises:
         HubError: if the Hub cannot be reached.
     """
-    if FILE_NAME not in source.files:
-        return None
-    where = f"{source.label}, {FILE_NAME}"
-    try:
-        recipe = read_recipe(read_text(hub.fetch(source, FILE_NAME), where), where)
-    except HubError:
-        raise
-    except HfLwmmError:
-        return None
     parents = (hub.parse_hub_ref(model).repo_id for model in recipe.models if model not in recipe.local)
     card = read_card(hub.fetch(source, README), source.label).content if README in source.files else {}
     index, metrics = card.get("model-index"), card.get("metrics")

@@ -11,6 +11,7 @@ from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.libraries import library_of
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.promised_parts import lacking
 from hf_lwmm.publishing.eval_results import metric_id, model_index
 from hf_lwmm.publishing.licences import Licence
 from hf_lwmm.publishing.tasks import pipeline_tag, task_of
@@ -44,7 +45,8 @@ def card_metadata(
     sources = [checkpoint.source for checkpoint in plan.checkpoints]
     parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
     task, anchor = task_of(plan.anchor), plan.anchor
-    library = library_of(anchor.config) or ("transformers" if "model_type" in anchor.config else "hf-lwmm")
+    whole = "model_type" in anchor.config and not lacking(anchor)
+    library = library_of(anchor.config) or ("transformers" if whole else "hf-lwmm")
     return {
         "base_model": parents or None,
         "datasets": _datasets(sources, images) or None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.planning.libraries import SMP, TIMM, library_of
+from hf_lwmm.planning.promised_parts import class_name, is_bare, lacking
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,10 @@ _HEADS = {
 }
 
 
-def class_name(model: Checkpoint) -> str:
-    """Return the name of the class of transformers that a configuration states, empty if it states none."""
-    stated = model.config.get("architectures")
-    name = str(stated[0]) if isinstance(stated, list) and stated and "model_type" in model.config else ""
-    return name if name.isidentifier() else ""
-
-
 def task_of(model: Checkpoint) -> Task | None:
-    """Return a model's task; None if nothing in its files tells it."""
+    """Return a model's task; None if nothing in its files tells it, or it lacks parts of what its config.json tells."""
+    if lacking(model):
+        return None
     if name := class_name(model):
         found = next((task for ending, task in _CLASSES.items() if name.endswith(ending)), None)
         features = has_bare_class(model) and _sees_images(model)
@@ -116,11 +112,16 @@ def task_of(model: Checkpoint) -> Task | None:
     for name in ("panoptic", "classification", "semantic"):
         if name in known:
             return TASKS[name]
-    return _stated(model) or (TASKS["features"] if _is_bare(model) else None)
+    return _stated(model) or (TASKS["features"] if is_bare(model) else None)
 
 
 def pipeline_tag(model: Checkpoint) -> str | None:
-    """Return the Hub's name for a model's task: that of `task_of`, or else what the model's card states."""
+    """Return the Hub's name for a model's task: that of `task_of`, or else what the model's card states.
+
+    None for a model that lacks parts, which does not do what it is for.
+    """
+    if lacking(model):
+        return None
     task = task_of(model)
     return task.pipeline_tag if task else _stated_tag(model)
 
@@ -145,9 +146,3 @@ def _stated_tag(model: Checkpoint) -> str | None:
 def _stated(model: Checkpoint) -> Task | None:
     """The task that a model's card states."""
     return next((task for task in _EVERY if task.pipeline_tag == _stated_tag(model)), None)
-
-
-def _is_bare(model: Checkpoint) -> bool:
-    """True if a model has no tensor besides those of a known backbone."""
-    backbone = model.slot_map.backbone
-    return backbone is not None and all(slot.startswith(f"{backbone.name}.") for slot in model.slot_map.slots)

@@ -12,7 +12,8 @@ from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.planning.libraries import TIMM, library_of, smp_pixels
-from hf_lwmm.publishing.tasks import Task, class_name, task_of
+from hf_lwmm.planning.promised_parts import class_name, lacking
+from hf_lwmm.publishing.tasks import Task, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
 
@@ -42,6 +43,8 @@ def usage(
         as_file: True if the tensors make no network that is known here.
     """
     model = repo_id or folder
+    if lacking(anchor):
+        return _as_file(anchor, weights, repo_id, folder)
     standard = not set(PREFERRED).isdisjoint(weights)
     if standard and (name := class_name(anchor)) and _is_known(anchor):
         return _with_transformers(anchor, name, model, processor or anchor.processor is not None)

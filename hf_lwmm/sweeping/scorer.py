@@ -143,7 +143,7 @@ class CandidateScorer:
         assert candidate.knobs is not None
         method = candidate.knobs.method
         traced = self._traced(candidate.anchor) if candidate.knobs.order == "traced" else None
-        plan = make_plan(
+        return make_plan(
             [self.models[model] for model in candidate.models],
             candidate.models.index(candidate.anchor),
             candidate.knobs,
@@ -151,10 +151,6 @@ class CandidateScorer:
             [self.measurements[model] for model in candidate.models] if self.measurements and method.measured else [],
             order=traced,
         )
-        if plan.undecided or candidate.knobs.bn_stats == "recalibrate":
-            what = f"--method {method.name}" if plan.undecided else "--bn-stats recalibrate"
-            raise PlanError(f"{what} needs images of its own; merge with it, and score the result with evaluate.")
-        return plan
 
     def _traced(self, anchor: int) -> TensorOrder:
         """The order in which the network of a model uses its slots."""
