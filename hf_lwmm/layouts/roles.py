@@ -85,8 +85,8 @@ def depth_order(slots: Iterable[str]) -> list[str]:
     for slot in slots:
         found = place_of(slot)
         if found is None:
-            module, _, leaf = slot.rpartition(".")
-            heads.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), leaf)
+            module, leaf, part = _place_by_name(slot)
+            heads.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), part)
         elif found[0].kind == "backbone":
             backbone[slot] = (found[1].key, found[1].leaf_rank, slot)
         else:
@@ -101,6 +101,20 @@ def depth_order(slots: Iterable[str]) -> list[str]:
 _LEAF_ORDER = {"weight": 0, "weight_g": 0, "weight_v": 0, "bias": 1, "running_mean": 2, "running_var": 3}
 _HEAD = re.compile(r"^(neck|fpn|aspp|psp|decod|auxiliary|aux|.*head|merge|up|seg)", re.IGNORECASE)
 _CLASSIFIER = re.compile(r"^(classifier|class|fc|cls|conv_seg|linear_pred|logits?|out|last|segmentation_head)", re.I)
+
+
+_PARAMETRISED = re.compile(r"(?:(.+)\.)?parametrizations\.(\w+)\.(original\d*)")
+
+
+def _place_by_name(slot: str) -> tuple[str, str, str]:
+    """The module of a slot, its parameter, and the last part of its name, which of a factor is another.
+
+    `fc.parametrizations.weight.original0` is, like `fc.weight_g`, a part of the weight of `fc`.
+    """
+    if found := _PARAMETRISED.fullmatch(slot):
+        return found[1] or "", found[2], found[3]
+    module, _, leaf = slot.rpartition(".")
+    return module, leaf, leaf
 
 
 def _name_key(module: str) -> tuple[object, ...]:
