@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.api.merge import MergeResult as MergeResult
     from hf_lwmm.api.merge import merge as merge
     from hf_lwmm.api.methods import list_methods as list_methods
+    from hf_lwmm.api.plan import PlanReport as PlanReport
     from hf_lwmm.api.plan import plan as plan
     from hf_lwmm.api.predict import predict as predict
     from hf_lwmm.api.push import push as push

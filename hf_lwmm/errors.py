@@ -3,11 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+
+_FLAG = re.compile(r"(?<![\w-])--(?:option )?([a-z][a-z\d]*(?:-[a-z\d]+)*)")
 
 
 class HfLwmmError(Exception):
-    """Base of all errors that hf-lwmm raises on purpose; the CLI prints its text and exits with 1."""
+    """Base of all errors that hf-lwmm raises on purpose; the CLI prints its text and exits with 1.
+
+    Its arguments are the lines of the text: the first says what was wrong, and others may give examples. They name
+    options as the command line has them; a note says what these are in Python, and tracebacks and notebooks show it
+    below the text, from Python 3.11 on.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        if names := dict.fromkeys(_FLAG.findall(" ".join(self.lines))):
+            fields = ", ".join(_IN_PYTHON.get(name, name.replace("-", "_")) for name in names)
+            self.__notes__ = [f"Arguments or fields in Python: {fields}"]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the text. Names within them, which are other people's, may have line ends of their own."""
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
+
+
+# Options of the command line that are called otherwise in Python.
+_IN_PYTHON = {
+    "overwrite": "overwrite=True",
+    "data": "images",
+    **{f"{purpose}-data": f"{purpose}_images" for purpose in ("eval", "tune", "bn")},
+}
 
 
 class RefError(HfLwmmError):

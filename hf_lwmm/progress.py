@@ -15,14 +15,18 @@ def silent(what: str, done: int, total: int) -> None:
     """Report nothing; the default wherever a `progress` may be given."""
 
 
+def is_watched() -> bool:
+    """Return True where a terminal or a notebook shows how far work is."""
+    return "ipykernel" in str(type(sys.stderr)) or sys.stderr.isatty()  # a notebook's streams are no terminal's
+
+
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Return a context whose value is for `progress=` and shows how far the work is.
 
     It stays quiet where neither a notebook nor a terminal shows it.
     """
-    notebook = "ipykernel" in str(type(sys.stderr))  # whose streams are not those of a terminal
-    if not notebook and not sys.stderr.isatty():
+    if not is_watched():
         yield silent
         return
     from tqdm.auto import tqdm

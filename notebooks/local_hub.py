@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -35,8 +38,10 @@ def _serve() -> str:
     from hf_lwmm import LocalHub
 
     folder = Path(tempfile.mkdtemp(prefix="hf-lwmm-notebook-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     hub = LocalHub(folder / "hub", faults=False)
     hub.__enter__()  # until the kernel ends
+    warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, without ipywidgets
     os.environ.update(
         HF_ENDPOINT=hub.endpoint,
         HF_TOKEN=hub.token,

@@ -67,7 +67,7 @@ def stored(system: str, seed: int = 0, keep: str = "", shrink: int = 1) -> Array
         if not name.startswith(keep):
             continue
         if "int" in dtype:
-            arrays[name] = np.array(1000 * (seed + 1), np.int64).reshape(shape)
+            arrays[name] = np.full(shape, 1000 * (seed + 1), np.int64)
         else:
             pieces = [drawn(atom.slot, atom.shape, seed) for atom in slots.atoms[name]]
             arrays[name] = np.concatenate(pieces).reshape(shape) if len(pieces) > 1 else pieces[0].reshape(shape)

@@ -19,7 +19,7 @@ from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import parse_ref, resolve
 from hf_lwmm.methods import METHODS
-from hf_lwmm.planning.advice import TARGETS, Known, advise
+from hf_lwmm.planning.advice import TARGETS, Advice, Known, advise
 from hf_lwmm.planning.knobs import BN_STATS
 from hf_lwmm.planning.plan import make_plan
 
@@ -125,7 +125,7 @@ def test_keeping_the_anchors_statistics_is_warned_of_only_where_they_differ(tmp_
     assert "--bn-stats anchor keeps the anchor's BatchNorm statistics" in warned(*apart)
     assert "BatchNorm" not in warned(*frozen) and "BatchNorm" not in warned(*apart, bn_stats="linear")
     same, other = hf_lwmm.diff(*frozen).advice, hf_lwmm.diff(*apart).advice
-    assert same is not None and "running statistics are the same in all models" in same.why
+    assert same is not None and "best merged with the weights (they are the same in all models)" in same.why
     distances = []
     for leaf in ("running_mean", "running_var"):
         a, b = (stored("nvlabs_segformer_b0", seed, shrink=8)[BN_MEAN.replace("running_mean", leaf)] for seed in (1, 2))
@@ -145,3 +145,28 @@ def test_digits_tell_near_models_apart(tmp_path: Path) -> None:
     assert "relative L2 distance 0.01" in text and "cosine 0.9999" in text and "cosine 1." not in text
     assert report.pretraining.relative == pytest.approx(0.01, rel=0.2)
     assert json.loads(json.dumps(report.to_dict()))["relative"] == report.whole.relative
+
+
+def test_advice_is_said_only_where_it_was_asked_for_or_differs_from_what_nobody_chose(tmp_path: Path) -> None:
+    one, two = (model(tmp_path / str(seed), seed) for seed in (1, 2))
+
+    def said(*arguments: object) -> bool:
+        done = lwmm("plan", one, two, *arguments)
+        assert done.exit_code == 0, done.exception
+        return "Advice: " in done.stderr
+
+    assert not said() and not said("--start", 0.5) and not said("--method", "isotropic")
+    assert said("--target", "new") and said("--method", "auto")
+    assert "* stands for weights that slerp does not have." in lwmm("plan", one, two, "--method", "slerp").stdout
+    assert "* stands" not in lwmm("plan", one, two).stdout
+    plan = hf_lwmm.plan([one, two], knobs=Knobs(method="isotropic"))
+    assert plan.advice is not None and "Advice" not in plan._repr_markdown_()
+    based = Advice("wise", "linear", "a base is given")
+    assert based.line_for(hf_lwmm.Layerwise()) and not based.line_for(hf_lwmm.Layerwise(start=0.5))
+
+
+def test_a_plan_and_a_merge_give_one_reason_for_the_same_advice(tmp_path: Path) -> None:
+    """A plan reads headers alone, so that the merge only adds how far running statistics are apart."""
+    one, two = (model(tmp_path / str(seed), seed) for seed in (1, 2))
+    planned, compared = hf_lwmm.plan([one, two]).advice, hf_lwmm.diff(one, two).advice
+    assert planned is not None and compared is not None and compared.why.startswith(f"{planned.why} (they differ by ")

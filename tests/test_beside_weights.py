@@ -417,7 +417,13 @@ def test_torch_files_of_a_folder_are_copied_with_what_belongs_to_them(models: li
 def test_a_file_by_itself_has_nothing_beside_it(tmp_path: Path) -> None:
     folder = segformer(tmp_path / "model", 1)
     (folder / "config.json").write_text("{")
-    assert hf_lwmm.inspect(folder / "model.safetensors").classes is None
+    info = hf_lwmm.inspect(folder / "model.safetensors")
+    assert info.classes is None
+    (note,) = info.notes
+    assert note.endswith(": left out the config.json beside it; to read it, too, name model/:model.safetensors")
+    assert str(tmp_path) not in note
+    segformer(tmp_path / "model", 1)
+    assert hf_lwmm.inspect(f"{folder}/:model.safetensors").classes and not hf_lwmm.inspect(folder).notes
 
 
 def test_an_architecture_that_is_no_network_is_passed_over(models: list[Path], tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_pushed_card_shows_and_links_what_there_is(run: Run, api: HfApi, tmp_p
         {"src": "https://x.y/b.jpg"},
     ]
     assert metadata["license_name"] == "own-terms" and metadata["model-index"][0]["results"][0]["dataset"] == {
-        "type": "a local folder", "name": "cityscapes", "split": "validation", "args": {"protocol": "all classes"}
+        "type": "a local folder", "name": "cityscapes", "args": {"protocol": "all classes"}
     }  # fmt: skip
     sha = api.model_info(models[0]).sha
     assert metadata["license_link"] == f"{api.endpoint}/{models[0]}/blob/{sha}/LICENSE"

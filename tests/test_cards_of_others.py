@@ -88,7 +88,7 @@ def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[st
 
 
 _CONVERTED = (
-    *("title", "source", "architecture", "usage", "classes", "version", "command"),
+    *("title", "source", "architecture", "usage", "classes", "version", "command", "loader"),
     *("parents", "verdict", "recipe"),
 )
 

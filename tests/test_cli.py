@@ -366,6 +366,8 @@ def test_layouts_mix_between_the_hub_and_local_files(run: Run, api: HfApi, tmp_p
     card = Path("out/README.md").read_text()
     assert metadata_load("out/README.md")["base_model"] == ["org/smp-b0"]
     assert "a local file" in card and str(tmp_path) not in card
+    cards = card.partition(", of which cards say more:\n")[2].partition(". What")[0]
+    assert "org/smp" in cards and "nvidia" not in cards
     code, _, err = run("reproduce", "out")
     assert code == 1 and "nvidia.safetensors was a local file" in err
 

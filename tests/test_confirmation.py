@@ -12,7 +12,11 @@ from tiny import segformer, tree
 
 import hf_lwmm
 from hf_lwmm import ImageSource, SweepAxes, SweepRun
+from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.evaluation.report import EvaluationReport, report
+from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.sweeping.confirmation import Confirmation
 
 
@@ -68,10 +72,37 @@ def test_the_command_reports_the_confirmation(world: Path, tmp_path: Path) -> No
 
 def test_images_that_choose_confirm_nothing(world: Path, tmp_path: Path) -> None:
     models, output = [world / "one", world / "two"], tmp_path / "a.parquet"
-    for data, split in (("data", "validation"), ("one tree", "test")):  # another name, and a tree without splits
-        images = ImageSource(world / data, split="val")
-        with pytest.raises(PlanError, match=f"--confirm {split}: .* holds the images that choose the winner"):
-            hf_lwmm.sweep(models, images, output, run=SweepRun(confirm=split))
+    with pytest.raises(PlanError, match=r"--confirm validation: .* holds the images that choose the winner"):
+        images = ImageSource(world / "data", split="val")
+        hf_lwmm.sweep(models, images, output, run=SweepRun(confirm="validation"))
     with pytest.raises(DatasetError, match="no images with labels of the split dev"):
         hf_lwmm.sweep(models, ImageSource(world / "data", split="val"), output, run=SweepRun(confirm="dev"))
     assert not output.exists()
+
+
+def test_a_folder_without_splits_confirms_nothing_and_says_which_folders_would(world: Path, tmp_path: Path) -> None:
+    models, flat, output = [world / "one", world / "two"], world / "one tree", tmp_path / "a.parquet"
+    with pytest.raises(PlanError, match=r"--confirm test: .*one tree has no splits, so .* all its images") as raised:
+        hf_lwmm.sweep(models, ImageSource(flat), output, run=SweepRun(confirm="test"))
+    for folder in ("test/images", "test/labels", "val/images", "val/labels"):
+        assert f"{flat}/{folder}" in str(raised.value)
+    tree_of = tmp_path / "divided"
+    tree(tree_of, 2, "val/images", "val/labels")
+    tree(tree_of, 3, "test/images", "test/labels")
+    assert [open_images(ImageSource(tree_of, split=split)).count for split in ("val", "test")] == [2, 3]
+    assert open_images(flat).name == "one tree" and open_images(tree_of).name == "divided, split validation"
+
+
+def test_the_verdict_on_a_winning_merge_is_that_of_the_images_that_did_not_choose_it() -> None:
+    """Also where those that chose it were too few to tell."""
+
+    def on(few: int) -> EvaluationReport:
+        hits = np.array([[2] * few, [8] * few])
+        counts = np.stack([hits, 10 - hits, 0 * hits], axis=-1)[:, :, None]
+        classes = ScoredClasses(("road",), (0,))
+        return report(METRICS["semantic"], "d", ["a", "merge"], counts, classes, kinds=["model", "merge"])
+
+    assert on(4).verdict is not None and not on(4).verdict.merged
+    found = Confirmation("test", on(8), 1).verdict
+    assert found is not None and found.merged and found.sentence == "Take merge: +60.0 (60.0 to 60.0) over a, on test."
+    assert Confirmation("test", on(8), 0).verdict is None  # of a model that won, those that chose it tell more

@@ -29,6 +29,10 @@ def test_the_demo_shows_a_merge_that_wins_and_one_that_does_not(tmp_path: Path) 
     browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
     browser.chmod(0o755)
     environment = {**os.environ, "BROWSER": f"{browser} %s", "DISPLAY": ":9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    environment = {name: value for name, value in environment.items() if not name.startswith(("XDG_", "MPL", "HF_"))}
+    home = tmp_path / "home"
+    home.mkdir()
+    environment["HOME"] = str(home)
     command = [sys.executable, "-m", "hf_lwmm", "demo", "--output", "tried", "--port", "0"]
     with (tmp_path / "said").open("w") as said:
         demo = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=subprocess.STDOUT)
@@ -43,6 +47,7 @@ def test_the_demo_shows_a_merge_that_wins_and_one_that_does_not(tmp_path: Path) 
     demo.wait()
     won, lost = re.findall(r"^\| local/streets-gta-lwmm@\w+ \|.*\| ([+-][\d.]+) \|", text, re.MULTILINE)
     assert float(won) > 2 and float(lost) < -2
+    assert not list(home.rglob("*")), "something was written outside of the demo's folder"
     assert "the bytes agree" in text and "hub serve --root tried/hub" in (tmp_path / "said").read_text()
 
 

@@ -156,6 +156,17 @@ def test_recipes_in_the_documentation_are_recipes() -> None:
     assert yaml.safe_load(card.read_text(encoding="utf-8"))["schema"] == 2 and read_recipe(card.read_text()).output
 
 
+def test_the_readme_counts_the_methods() -> None:
+    counts = re.findall(r"(\d+) ways (?:of merging|to merge)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(map(int, counts)) == {len(hf_lwmm.list_methods())} and len(counts) == 2
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "reference").glob("*.md")), ids=named)
+def test_a_generated_page_says_to_readers_of_its_file_where_it_can_be_read(page: Path) -> None:
+    stub = re.search(r"<!-- generated: \w+ -->\n(.+?)<!-- end -->", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert stub and ("`mkdocs serve` shows this page" in " ".join(stub[1].split()) or _LINK.search(stub[1]))
+
+
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     from mkdocs.commands.build import build
     from mkdocs.config import load_config

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def test_a_killed_run_goes_on_where_it_stopped(models: tuple[Path, Path], tmp_pa
         {"limit": 4},
         {"ids": "cityscapes"},
         {"network": NetworkOptions(compute_dtype="bfloat16")},
+        {"branch": "teacher"},
     ],
 )
 def test_a_partial_result_is_never_taken_for_that_of_another_evaluation(
@@ -115,6 +117,7 @@ def test_a_partial_result_is_never_taken_for_that_of_another_evaluation(
     def run(change: dict[str, Any]) -> None:
         images = ImageSource(data, limit=change.get("limit"), ids=change.get("ids"))
         network = hf_lwmm.load(city, change.get("network", NetworkOptions()))
+        network = replace(network, branch=change.get("branch", network.branch))
         with pytest.raises(KeyboardInterrupt):
             evaluate_networks([network], images, change.get("spec", EvaluationSpec()), partial=tmp_path, progress=stop)
 

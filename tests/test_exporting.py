@@ -79,6 +79,15 @@ def test_the_code_that_travels_needs_no_hf_lwmm(name: str, tmp_path: Path) -> No
     assert not [file for file, text in files.items() if re.search(r"^\s*(from|import) hf_lwmm", text, re.MULTILINE)]
 
 
+def test_a_conversion_changes_nothing_of_what_is_saved_later(tmp_path: Path) -> None:
+    for name, seed in (("one", 1), ("two", 2)):
+        saved(network("daformer", seed), tmp_path / name)
+        hf_lwmm.export(tmp_path / name, tmp_path / f"{name}-out")
+    later = saved(network("daformer", 2), tmp_path / "later")
+    assert not list(later.glob("*.py")) and "auto_map" not in json.loads((later / "config.json").read_text())
+    assert (later / "config.json").read_bytes() == (tmp_path / "two" / "config.json").read_bytes()
+
+
 def test_conversion_keeps_every_bit_and_type(tmp_path: Path) -> None:
     model = network("daformer").half()
     torch.save(model.state_dict(), tmp_path / "half.pth")

@@ -44,7 +44,7 @@ def upernet(folder: Path, names: tuple[str, ...] = NAMES, rows: tuple[int, ...] 
 
 
 @pytest.mark.parametrize("head", ["shared", "by-label", "anchor"])
-def test_a_classifier_that_no_layout_knows_is_compared_by_the_names_of_its_rows(head: str, tmp_path: Path) -> None:
+def test_classifiers_are_compared_by_the_names_of_their_rows(head: str, tmp_path: Path) -> None:
     first, second = upernet(tmp_path / "a"), upernet(tmp_path / "b", rows=(2, 0, 1))
     merge([first, second], output=tmp_path / "out", method="isotropic", head=head)
     wanted, found = load_file(first / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")

@@ -87,9 +87,9 @@ def test_the_version_has_a_short_name(run: Run) -> None:
 
 
 def test_quiet_leaves_the_answer_warnings_and_errors(run: Run, models: list[Path]) -> None:
-    code, out, err = run("merge", *models, "--output", "spoken")
+    code, out, err = run("merge", *models, "--target", "new", "--output", "spoken")
     assert code == 0 and "Merged 3 models" in out and "Advice:" in err
-    code, out, quiet = run("merge", *models, "-q", "--output", "quiet")
+    code, out, quiet = run("merge", *models, "--target", "new", "-q", "--output", "quiet")
     assert code == 0 and "Merged 3 models" in out and "Advice:" not in quiet
     assert [line for line in err.splitlines() if "Warning" in line] == quiet.splitlines()
     code, _, err = run("merge", *models, "-q", "--output", "quiet")

@@ -146,7 +146,7 @@ def test_a_perfect_model_of_reduced_labels_is_perfect(names: Any, reduced: Path,
 def test_the_numbering_can_be_named_for_any_model(one: Path, reduced: Path, tmp_path: Path) -> None:
     data = taught(tmp_path / "data", one)
     assert mean(one, ImageSource(data, ids="from-1")) > 0.9
-    with pytest.raises(DatasetError, match=r"has the id 3, but there are 3 classes and 255 .* --ids from-1 would fit"):
+    with pytest.raises(DatasetError, match=r"the id 3, but there are 3 .*Only if 0 stands for no class, --ids from-1"):
         mean(one, data)
     ordinary = tree(tmp_path / "ordinary", 3)
     assert mean(reduced, ImageSource(ordinary, ids="from-0")) == mean(one, ordinary)
@@ -349,8 +349,6 @@ def test_an_ignored_id_counts_for_nothing(one: Path, tmp_path: Path) -> None:
     assert mean(one, ImageSource(str(other), ignore_index=11)) == mean(one, plain)
     done = lwmm("evaluate", one, "--data", other, "--ignore-index", 11)
     assert done.exit_code == 0, done.exception
-    with pytest.raises(hf_lwmm.PlanError, match="--ignore-index has no meaning with --ids binary"):
-        ImageSource(str(other), ids="binary", ignore_index=3)
 
 
 def test_an_ignored_id_is_none_of_the_named_ones(tmp_path: Path, one: Path) -> None:
@@ -389,3 +387,52 @@ def test_a_merge_finds_unknown_ids_before_it_merges(one: Path, tmp_path: Path) -
     done = lwmm("merge", one, other, "--output", tmp_path / "out", "--eval-data", data)
     assert done.exit_code == 1 and "--eval-ids from-1 would fit" in str(done.exception)
     assert "--eval-ignore-index 3" in str(done.exception) and not (tmp_path / "out").exists()
+
+
+def test_an_ignored_id_beside_masks_of_0_and_255_leaves_255_a_class(two: Path, tmp_path: Path) -> None:
+    plain, trimaps = masks(tmp_path / "plain", [0, 255], 4), masks(tmp_path / "trimaps", [0, 255], 4)
+    for path in (trimaps / "labels").iterdir():
+        ids = np.array(Image.open(path))
+        ids[:8] = 128
+        Image.fromarray(ids).save(path)
+        ids[:8] = 7
+        Image.fromarray(ids).save(plain / "labels" / path.name)
+    expected = mean(two, ImageSource(str(plain), ids="binary", ignore_index=7))
+    for source in (
+        ImageSource(str(trimaps), ignore_index=128),
+        ImageSource(str(trimaps), "validation", ids="binary", ignore_index=128),
+    ):
+        assert mean(two, source) == expected
+    done = lwmm("evaluate", two, "--data", trimaps, "--ignore-index", 128)
+    assert "hold only 0 and 255, which was read as foreground" in done.stderr + done.stdout
+    (trimaps / "id2label.json").write_text(json.dumps({0: "background", 255: "foreground"}))
+    assert mean(two, ImageSource(str(trimaps), ignore_index=128)) == expected
+    with pytest.raises(DatasetError, match="hold only 0 and 255"):  # of three classes
+        mean(
+            segformer(tmp_path / "three", 1),
+            ImageSource(str(masks(tmp_path / "more", [0, 128, 255])), ignore_index=128),
+        )
+
+
+def test_ids_of_class_maps_have_no_meaning_for_classes_of_images(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "train" / name / "1.png")
+    for options in ({"ids": "from-1"}, {"ignore_index": 0}):
+        with pytest.raises(DatasetError, match=r"has labels for classification, where --(ids|ignore-index) has no"):
+            open_images(ImageSource(str(tmp_path), split="train", **options))
+
+
+def test_ids_with_a_zero_and_a_last_one_of_no_class_are_not_said_to_begin_at_one() -> None:
+    label = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    with pytest.raises(DatasetError, match=r"the id 11, .*ignored\. --ids camvid would fit\. If .*Only if 0 "):
+        LabelIds(11).class_ids(label, "a.png")
+
+
+def test_ids_begin_at_one_only_if_no_label_that_was_looked_at_has_a_zero(one: Path, tmp_path: Path) -> None:
+    data = masks(tmp_path / "data", [1, 2, 3], count=3)
+    (last,) = (path for path in (data / "labels").iterdir() if path.stem == "2")
+    Image.fromarray(np.zeros((48, 64), np.uint8)).save(last)
+    with pytest.raises(DatasetError, match=r"has the id 3, .*--ignore-index 3 leaves it out") as raised:
+        mean(one, data)
+    assert "from-1 would fit" not in str(raised.value)

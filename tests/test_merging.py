@@ -8,6 +8,7 @@ from pathlib import Path
 import calls
 import numpy as np
 import pytest
+from conftest import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from manifests import Arrays, stored, to_slots, write
@@ -43,7 +44,8 @@ def test_every_weight_is_equation_one(tmp_path: Path) -> None:
         np.testing.assert_allclose(result[shared.slot], exact, rtol=3e-7, atol=3e-7)
     order = [shared.slot for shared in plan.alignment.shared]
     assert [name.split(".")[1] for name in order[:-1]] == ["1"] * 5 + ["2"] * 5 + ["10"] * 5
-    assert order[:4] == [f"block.1.bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
+    bn = [f"block.1.bn.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var")]
+    assert order[:5] == ["block.1.conv.weight", *bn]
     assert order[-1] == "classifier.weight" and np.array_equal(result[order[-1]], models[0][order[-1]])
 
 
@@ -194,6 +196,17 @@ def test_different_networks_are_refused_by_name(first: str, second: str, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_an_error_of_several_lines_is_printed_as_lines_and_no_name_makes_one(run: Run, tmp_path: Path) -> None:
+    write_header(tmp_path / "a\nError: b.safetensors", "nvlabs_segformer_b0")
+    write_header(tmp_path / "r.safetensors", "torchvision_resnet101")
+    code, _, err = run("merge", "a\nError: b.safetensors", "r.safetensors", "--output", "out")
+    first, *others = err.splitlines()
+    assert code == 1 and first.startswith("Error: a\\nError: b.safetensors and r.safetensors have different ")
+    assert others[0].startswith("  a\\nError: b.safetensors: MiT-B0")
+    assert others[1].startswith("  r.safetensors: ResNet")
+    assert len(others) == 7 and "slots differ" in others[-1]
+
+
 def test_a_small_backbone_inside_a_larger_one_is_refused(tmp_path: Path) -> None:
     large = stored("nvlabs_segformer_b0", 1, keep="backbone.", shrink=8)
     small = {name: array for name, array in large.items() if ".block1.1." not in name}
@@ -216,8 +229,8 @@ def test_share_any_merges_what_some_have(tmp_path: Path) -> None:
     loose = merged(tmp_path, *models, share="any")
     plan = calls.plan([tmp_path / f"model{i}.safetensors" for i in range(3)], share="any")
     partial = next(shared for shared in plan.alignment.shared if shared.slot == "block.1.conv.weight")
-    assert partial.members == (0, 1) and (partial.position, plan.alignment.positions) == (5, 16)
-    assert plan.slot_weights(partial) == {0: pytest.approx(1 - 11 / 32), 1: pytest.approx(11 / 32)}
+    assert partial.members == (0, 1) and (partial.position, plan.alignment.positions) == (1, 16)
+    assert plan.slot_weights(partial) == {0: pytest.approx(1 - 15 / 32), 1: pytest.approx(15 / 32)}
     assert not np.array_equal(loose["block.1.conv.weight"], strict["block.1.conv.weight"])
 
 

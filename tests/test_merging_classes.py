@@ -63,7 +63,9 @@ def test_classifiers_merge_only_between_equal_label_sets(tmp_path: Path) -> None
     same = labelled(tmp_path / "same", second, labels)
     other = labelled(tmp_path / "other", second, labels[::-1])
     for path, shared in ((same, True), (other, False)):
-        calls.merge([one, path], output=tmp_path / "out", overwrite=True, alpha=0.5, start=0.9)
+        done = calls.merge([one, path], output=tmp_path / "out", overwrite=True, alpha=0.5, start=0.9)
+        kept = "The classifier stays one's: other has another label set (--head by-label matches rows by name)"
+        assert (kept in done.notes) != shared
         result = load_file(tmp_path / "out" / "model.safetensors")
         assert np.array_equal(result[name], first[name]) != shared
         plan = calls.plan([one, path])

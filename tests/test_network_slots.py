@@ -15,7 +15,7 @@ from hf_lwmm.labels import label_sets
 from hf_lwmm.layouts import place_of
 from hf_lwmm.networks.families import FAMILIES
 from hf_lwmm.networks.module_slots import slots_of
-from hf_lwmm.planning.hosting import KINDS, kind_of
+from hf_lwmm.planning.kinds import KINDS, kind_of
 from hf_lwmm.planning.network_fields import SYSTEM_FIELDS
 from hf_lwmm.planning.network_slots import _NETWORKS, is_counter, misfits, network_slots, surplus
 

@@ -126,7 +126,7 @@ def test_a_merge_whose_outputs_overflow_is_left_out_of_a_sweep(run: Run, data: P
     code, out, err = run("sweep", *models, "--data", data, "--start", 0.9, "--output", tmp_path / "sweep")
     assert code == 0, err
     assert "| first |" in out and "Skipped (2)" in out
-    assert out.count(f"merge: what it computes for {data.name}, split validation, 0.png is not finite") == 1, out
+    assert out.count(f"merge: what it computes for {data.name}, 0.png is not finite") == 1, out
 
 
 def test_networks_of_every_task_are_checked(tmp_path: Path) -> None:

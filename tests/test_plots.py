@@ -155,6 +155,16 @@ def test_weights_over_depth_fill_the_frame(tmp_path: Path) -> None:
     assert parts[2] == pytest.approx(parts[0] + parts[1], rel=0.05)
 
 
+def test_a_plan_draws_itself_and_is_a_table(tmp_path: Path) -> None:
+    plan = hf_lwmm.plan([GTA, NIGHT], knobs=hf_lwmm.Knobs(method=hf_lwmm.Layerwise(ramp="cosine")))
+    layers(tmp_path / "layers.png")
+    assert plan.plot().png == (tmp_path / "layers.png").read_bytes()
+    table = plan.to_pandas()
+    assert list(table) == ["position", "slot", "shape", "streets-gta", "streets-night"]
+    assert len(table) == len(plan.alignment.shared) and (table["position"].diff().dropna() >= 0).all()
+    assert table[["streets-gta", "streets-night"]].sum(axis=1).tolist() == pytest.approx([1.0] * len(table))
+
+
 def test_a_plot_in_memory_is_a_png() -> None:
     file = io.BytesIO()
     layers(file)
@@ -169,6 +179,28 @@ def test_one_model_has_no_differences(tmp_path: Path) -> None:
 def test_a_column_of_pixels_without_a_class_is_shown(tmp_path: Path) -> None:
     plot_confusion(CLASSES, np.hstack([COUNTS, np.full((4, 1), 4)]), tmp_path / "confusion.svg")
     assert "<!-- none -->" in (tmp_path / "confusion.svg").read_text()
+    plot_confusion(CLASSES, np.hstack([COUNTS, np.zeros((4, 1))]), tmp_path / "confusion.svg")
+    assert "<!-- none -->" not in (tmp_path / "confusion.svg").read_text()
+
+
+def test_the_knobs_that_vary_are_named_among_the_subsets_unless_they_are_many(tmp_path: Path) -> None:
+    def names(*starts: float) -> str:
+        rows = [
+            {
+                "models": NAMES[:2],
+                "anchor": NAMES[0],
+                "method": "layerwise",
+                "score": 0.5,
+                "ramp": "linear",
+                "start": each,
+            }
+            for each in starts
+        ]
+        plot_subsets(rows, tmp_path / "subsets.svg")
+        return (tmp_path / "subsets.svg").read_text()
+
+    assert "<!-- layerwise, start 0.25 -->" in names(0.0, 0.25) and "<!-- layerwise -->" in names(0.5)
+    assert "<!-- layerwise -->" in names(*(place / 10 for place in range(9)))
 
 
 def test_data_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
@@ -207,7 +239,7 @@ def test_plan_draws_its_weights(
     layers(tmp_path / "cosine.png")
     assert picture.read_bytes() != (tmp_path / "cosine.png").read_bytes()
     code, err = run("--method", "slerp", "--plot", str(picture), "--overwrite")
-    assert code == 1 and "\nError: --method slerp" in err
+    assert code == 1 and err.startswith("Error: --method slerp")
 
 
 def test_matplotlib_is_imported_when_something_is_drawn() -> None:

@@ -47,6 +47,29 @@ def test_every_command_has_its_verb_and_every_verb_returns_a_public_type() -> No
         assert answer in ("None", *hf_lwmm.__all__), (command, answer)
 
 
+def test_a_described_model_prints_as_one_line() -> None:
+    text = str(hf_lwmm.inspect(_PACKAGE / "demo" / "models" / "streets-gta"))
+    assert text == (
+        "streets-gta: MiT with 1-1-1-1 blocks, SegFormer head (mit/transformers + segformer/transformers), "
+        "656,683 parameters in float16, i64, 11 classes, licence apache-2.0"
+    )
+
+
+def test_a_traceback_names_an_option_as_python_has_it(tmp_path: Path) -> None:
+    def shown(call: Callable[[], object]) -> str:
+        with pytest.raises(hf_lwmm.HfLwmmError) as caught:
+            call()
+        assert caught.value.__notes__[0] not in str(caught.value)  # which the command line prints
+        return caught.value.__notes__[0].removeprefix("Arguments or fields in Python: ")
+
+    model = _PACKAGE / "demo" / "models" / "streets-gta"
+    assert shown(lambda: hf_lwmm.Layerwise(start=1.5)) == "start"
+    assert shown(lambda: hf_lwmm.Ties(density=3)) == "density"
+    assert shown(lambda: hf_lwmm.convert(model, tmp_path, to="transformers")) == "overwrite=True"
+    assert shown(lambda: hf_lwmm.plan([model, model], knobs=hf_lwmm.Knobs(method="wise"))).startswith("method")
+    assert not hasattr(hf_lwmm.PlanError("nothing of it"), "__notes__")
+
+
 def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys, hf_lwmm; print(sorted({'numpy', 'huggingface_hub', 'torch', 'typer'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

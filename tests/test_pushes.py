@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 import torch
 from conftest import Run
 from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from tiny import segformer
 
 import hf_lwmm
-from hf_lwmm.hub import check_push, parse_ref, resolve
+from hf_lwmm.api.push import push_files
+from hf_lwmm.hub import PushOptions, Replacement, check_push, content_names, parse_ref, push_folder, resolve
 from hf_lwmm.localhub import Fault, LocalHub
 
 _NUMBERS = itertools.count()
@@ -97,8 +100,10 @@ def test_scores_pictures_and_copies_of_an_earlier_merge_go_too(
     others = {".eval_results/org--others.yaml": b"[]", "processing.py": b"", "plots/map.png": b"x"}
     put(api, repo, **written, **others)
     assert {"own.py", "preprocessor_config.json"} < names(api, repo)
-    merged(run, *parents, "--push", repo, *FIRST)
-    assert names(api, repo) == BESIDE | {"model.safetensors"} | set(others)
+    code, _, err = run("merge", *parents, "--push", repo, *FIRST)
+    assert code == 0 and names(api, repo) == BESIDE | {"model.safetensors"} | set(others)
+    removed = ".eval_results/org--scenes.yaml, evaluation.json, plots/01_street.png"
+    assert f"scores of the earlier merge are removed, since this one has none: {removed}. Merge with --eval-data" in err
 
 
 def test_a_preprocessor_that_somebody_added_stays(run: Run, api: HfApi, parents: tuple[str, str], repo: str) -> None:
@@ -183,6 +188,16 @@ def test_a_pull_request_proposes_the_replacement_and_can_be_pushed_to(
     assert f"{repo}@{info['sha']}" in Path("again/hf_lwmm.yaml").read_text()
     code, out, err = run("reproduce", f"{repo}@refs/pr/1")
     assert code == 0, err
+
+
+def test_what_was_pushed_is_named_with_its_branch_or_pull_request(api: HfApi, repo: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("x")
+    for options, expected in (
+        ({}, repo), ({"revision": "main"}, repo), ({"revision": "dev"}, f"{repo}@dev"),
+        ({"create_pr": True}, f"{repo}@refs/pr/1"), ({"revision": "refs/pr/1"}, f"{repo}@refs/pr/1"),
+    ):  # fmt: skip
+        (tmp_path / "x").write_text(str(options))
+        assert push_files(tmp_path, repo, PushOptions(**options), message="x").ref == expected
 
 
 REVISIONS = [
@@ -377,3 +392,23 @@ def test_an_index_of_others_beside_the_weights_is_named(
     code, _, err = run("merge", *parents, "--push", repo)
     assert code == 0 and f"left what no merge wrote beside model.safetensors: {index}." in err
     assert index in names(api, repo)
+
+
+def test_the_stock_client_draws_no_bars_where_nobody_watches_them(
+    api: HfApi, repo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", None)
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    enable_progress_bars()  # whatever another test left
+    drawn = list[bool]()
+
+    def nothing(*arguments: object) -> Replacement:
+        drawn.append(not are_progress_bars_disabled())
+        return Replacement(set())
+
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+        files = {name: content_names(tmp_path / name)}
+        push_folder(tmp_path, files, repo, PushOptions(), message="m", superseded=nothing)
+        assert not are_progress_bars_disabled()
+    assert drawn == [False, False]

@@ -114,7 +114,8 @@ def test_labels_tell_models_of_one_name_apart(run: Run, folders: list[Path]) -> 
     assert code == 0 and "1/best" in out and "2/best" in out
     assert run("merge", *folders, "--output", "out")[0] == 0
     card = Path("out/README.md").read_text()
-    assert "| `1/best` (a local file) **(anchor)** |" in card and str(folders[0].parent.parent) not in card
+    assert "pictures that its parents are meant for. What" in " ".join(card.split())  # none of them has a card
+    assert "| `1/best` (a local folder) **(anchor)** |" in card and str(folders[0].parent.parent) not in card
 
 
 def test_a_local_model_is_called_by_no_more_folders_than_it_takes(tmp_path: Path) -> None:
@@ -129,7 +130,7 @@ def test_a_local_model_is_called_by_no_more_folders_than_it_takes(tmp_path: Path
 def test_a_merge_of_local_models_is_reproduced_with_them_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
     assert run("merge", *folders, "--anchor", folders[1], "--output", "out")[0] == 0
     code, _, err = run("reproduce", "out")
-    assert code == 1 and "best, best (2) was a local file. If you have it, name it: --models PATH" in err
+    assert code == 1 and "best, best (2) were local files or folders. If you have them, name them: --models PATH" in err
     moved = tmp_path / "moved"
     folders[0].rename(moved)
     code, out, err = run("reproduce", "out", "--models", folders[1], "--models", moved)  # in any order

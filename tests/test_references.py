@@ -122,6 +122,19 @@ def test_a_misspelt_local_path_is_answered_with_the_nearest(
     assert f"id you mean {near}?" in err
 
 
+def test_a_misspelt_file_is_answered_with_the_nearest_when_offline(
+    run: Run, hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    _, _, err = run("inspect", "run1_latest.pth")
+    assert "no file or folder of this machine, not in the cache, and the Hub cannot be reached" in err
+    (tmp_path / "r1_iter_40000.pth").touch()
+    (tmp_path / "other_latest.txt").touch()
+    for wrong in ("run1_latest.pth", "r1_iter_4000.pth"):
+        _, _, err = run("inspect", wrong)
+        assert f"{wrong}: there is no such file or folder; did you mean r1_iter_40000.pth?" in err
+
+
 def test_a_misspelt_data_folder_is_answered_with_the_nearest(
     hub: LocalHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

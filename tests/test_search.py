@@ -76,6 +76,11 @@ def zoo(_served: LocalHub) -> HfApi:
     _upload(api, "no-weights", {"config.json": names})
     _upload(api, "broken", {"model.safetensors": b"\xff" * 40, "config.json": names})
     api.create_repo("search/secret", private=True)
+    for system in ("dinov2_vits14", "dinov2_vits14_reg4"):
+        arrays = stored(system, shrink=16)
+        if "pos_embed" in arrays:  # of a square grid, which makes it known
+            arrays["pos_embed"] = arrays["pos_embed"][:, :5].copy()
+        _upload(api, system, {"model.safetensors": save(arrays)})
     for system in B0:
         _upload(api, system, {"model.safetensors": save(stored(system, shrink=8))}, more="library_name: x\n")
     return api
@@ -111,6 +116,13 @@ def test_a_backbone_is_found_in_every_layout(zoo: HfApi) -> None:
     family = hf_lwmm.search("MiT", limit=1000, scan=1000)
     assert _names(family) >= {*B0, "roads", "torch-only", "wide"}
     assert _names(hf_lwmm.search("resnet-101", limit=1000, scan=1000)) == set()
+
+
+def test_a_family_among_its_kin_is_found_by_its_name(zoo: HfApi) -> None:
+    everything = {"limit": 1000, "scan": 1000}
+    assert _names(hf_lwmm.search("dinov2", **everything)) == {"dinov2_vits14", "dinov2_vits14_reg4"}
+    assert _names(hf_lwmm.search("vit", **everything)) == set()
+    assert _names(hf_lwmm.search(like="search/dinov2_vits14", **everything)) == {"dinov2_vits14_reg4"}
 
 
 def test_what_cannot_be_judged_is_counted_with_the_reason(zoo: HfApi) -> None:

@@ -299,10 +299,11 @@ def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
             {"inputs": MergeInputs(network=hf_lwmm.NetworkOptions(device="cuda"))},
         ),
         (
-            "--method adaptive needs images of its own", 2, {"axes": SweepAxes(methods=("adaptive",))},
+            "--method adaptive needs images of its own", 2, {"axes": SweepAxes(methods=("isotropic", "adaptive"))},
         ),
         (
-            "--bn-stats recalibrate needs images of its own", 2, {"axes": SweepAxes(bn_stats=("recalibrate",))},
+            "--bn-stats recalibrate needs images of its own", 2,
+            {"axes": SweepAxes(bn_stats=("linear", "recalibrate"))},
         ),
     )  # fmt: skip
     for message, count, options in given:
@@ -374,7 +375,7 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     done = CliRunner().invoke(app, [*command, "--report", str(tmp_path / "r.md")])
     assert done.exit_code == 0, done.output
     *report, verdict = (tmp_path / "r.md").read_text().rstrip().split("\n\n")
-    assert [part in done.stdout for part in report] == [True] * 3 and f"\n\n{verdict}\n  hf-lwmm " in done.stdout
+    assert [part in done.stdout for part in report] == [True] * 4 and f"\n\n{verdict}\n  hf-lwmm " in done.stdout
     assert "| rank | candidate | mIoU |" in done.stdout
     assert "6 candidates on 1 images" in done.stdout and "slerp of one*, two, t=0.4" in done.stdout
     again = CliRunner().invoke(app, [*command, "--json", "--plot", str(tmp_path / "plots")])

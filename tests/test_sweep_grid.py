@@ -19,7 +19,7 @@ from hf_lwmm import (
 )
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.sweeping.grid import Candidate, Skipped, merges, read_candidate
+from hf_lwmm.sweeping.grid import Candidate, Skipped, merges, read_candidate, short_labels
 from hf_lwmm.sweeping.ranking import rank
 from hf_lwmm.sweeping.scorer import Scored, SweepData
 
@@ -102,3 +102,45 @@ def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
 def test_axes_without_a_meaning_are_refused(axes: dict[str, Any], message: str) -> None:
     with pytest.raises(PlanError, match=re.escape(message)):
         SweepAxes(**axes)
+
+
+def test_merges_that_do_not_depend_on_their_anchor_are_listed_once() -> None:
+    counts = {"same": [6, 6, 5], "one": [5, 5, 5], "two": [4, 4, 4]}
+
+    def scored(candidate: Candidate, hits: str) -> Scored:
+        found = np.zeros((3, 2, 3))
+        found[:, 0] = [(hit, 10 - hit, 0) for hit in counts[hits]]
+        return Scored(candidate, found, 1.0, "semantic", NAMES[:2])
+
+    even, odd = (merges(2, SweepAxes(methods=("isotropic",))), merges(2, SweepAxes(start=(0.5,))))
+    alone = [scored(Candidate("model", (place,), place), "one") for place in (0, 1)]
+    every = [*alone, *(scored(each, "same") for each in even), scored(odd[0], "one"), scored(odd[1], "two")]
+    data = SweepData("d", 3, "", None, ScoredClasses(NAMES[:2], (0, 1)))
+    found = rank(every, [], data, ["org/a@1234567", "org/b@7654321"], Path("x"))
+    first, second = found.rows[:2]
+    assert (first.rank, second.rank, second.repeats, first.repeats) == (1, 1, True, False)
+    assert [cells[0].split()[0] for cells in found.cells()] == ["1", "2", "3", "4", "5"]
+    assert found.cells()[0][1] == "isotropic of a*, b (the same with the anchor b)"
+    assert found.summary.startswith("5 candidates on") and "The best of 5 was" in found.remarks
+    assert found.key.startswith("A star marks the anchor; ")
+    assert found.key.endswith("; a is org/a@1234567; b is org/b@7654321.")
+    assert len(found.records()) == 6 and found.to_dict()["models"] == ["org/a@1234567", "org/b@7654321"]
+
+
+def test_marks_are_explained_where_they_occur() -> None:
+    near = ranked([5, 6, 5, 6], [1, 1, 1, 1], [6, 5, 6, 6], [5, 6, 6, 5])
+    assert near.key == "A star marks the anchor; = marks what these images do not tell apart from the best."
+    assert f"\n\n{near.key}\n\n" in near.to_markdown()
+
+
+@pytest.mark.parametrize(
+    ("labels", "short"),
+    [
+        (["org/a@1234567", "org/b@7654321"], ["a", "b"]),
+        (["org/a@1234567", "me/a@7654321"], ["org/a", "me/a"]),
+        (["org/a@1234567", "org/a@7654321"], ["org/a@1234567", "org/a@7654321"]),
+        (["one", "two (2)"], ["one", "two (2)"]),
+    ],
+)
+def test_labels_are_short_where_nothing_is_lost(labels: list[str], short: list[str]) -> None:
+    assert list(short_labels(labels)) == short

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any
 import pytest
 import torch
 from calls import merge
+from conftest import Run
+from PIL import Image
 from safetensors.torch import load_file
+from small_networks import network as network_of
+from small_networks import saved as saved_network
 from torch import Tensor, nn
 
 import hf_lwmm
@@ -104,6 +109,39 @@ def test_the_teacher_of_a_run_is_left_as_it_is(zipped: bool, tmp_path: Path) -> 
     assert torch.equal(before["state_dict"]["ema_model.0.weight"], after["state_dict"]["ema_model.0.weight"])
 
 
+@pytest.mark.parametrize("branch", ["student", "teacher"])
+def test_what_was_merged_of_a_run_is_what_is_read_and_what_the_card_shows(
+    branch: str, run: Run, tmp_path: Path
+) -> None:
+    for seed, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        nvidia = {}
+        for number, prefix in enumerate(("model.", "ema_model.")):
+            own = saved_network(network_of("segformer", 2 * seed + number), tmp_path / f"{name}{number}")
+            hf_lwmm.convert(own, tmp_path / f"{name}{number}.safetensors", to="nvidia")
+            nvidia |= prefixed(load_file(tmp_path / f"{name}{number}.safetensors"), prefix)
+        torch.save({"meta": {"CLASSES": ["a", "b", "c"]}, "state_dict": nvidia}, tmp_path / name / "x.pth")
+    Image.new("RGB", (64, 64), "gray").save("p.png")
+    for form in ("torch", "safetensors"):
+        code, _, err = run("merge", "a", "b", "--branch", branch, "--format", form, "--output", form)
+        assert code == 0, err
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        logits = [hf_lwmm.load(each).model(pixels).logits for each in ("safetensors", "torch", "torch/x.pth")]
+    assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
+    _, _, err = run("predict", "torch", "p.png", "--output", "seen")
+    assert ("its hf_lwmm.yaml says that this is what was merged: --branch teacher" in err) == (branch == "teacher")
+    (block,) = re.findall("```python\n(.*?)\n```", Path("torch/README.md").read_text(), re.DOTALL)
+    prefix = "model." if branch == "student" else "ema_model."
+    assert f'torch.load("torch/x.pth", map_location="cpu")["state_dict"]  # the merge is in {prefix}*' in block
+    found: dict[str, Any] = {}
+    exec(compile(block, "the card", "exec"), found)
+    for name, tensor in load_file("safetensors/model.safetensors").items():
+        assert torch.equal(found["state_dict"][prefix + name.removeprefix(prefix)], tensor)
+    with torch.no_grad():
+        assert torch.equal(found["loaded"].model(pixels).logits, logits[0])
+
+
 def test_the_merge_can_be_merged_again(tmp_path: Path) -> None:
     paths = saved("mmcv", tmp_path, True)
     merge(paths, output=tmp_path / "out", format="torch")
@@ -166,6 +204,17 @@ def test_what_cannot_be_written_so_is_refused(
     with pytest.raises(MergeError, match=message):
         merge(paths, output=tmp_path / "out", format="torch", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_integers_which_are_never_merged_may_share_memory(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.pth", tmp_path / "b.pth"]
+    for seed, path in enumerate(paths):
+        state = network(seed).state_dict()
+        counter = state["1.num_batches_tracked"] + 7 + seed
+        torch.save({"state_dict": {**state, "1.num_batches_tracked": counter}, "ema": {"steps": counter}}, path)
+    merge(paths, output=tmp_path / "out", format="torch")
+    found = torch.load(tmp_path / "out" / "a.pth")
+    assert found["state_dict"]["1.num_batches_tracked"] == found["ema"]["steps"] == 7
 
 
 def test_an_anchor_of_safetensors_has_no_torch_file_to_copy(tmp_path: Path) -> None:

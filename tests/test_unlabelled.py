@@ -19,7 +19,7 @@ def test_images_are_found_beside_labels_in_splits_and_alone(tmp_path: Path) -> N
     data = tree(tmp_path / "data")
     bare = Path(shutil.copytree(data / "images", tmp_path / "pictures"))
     assert [open_unlabelled_images(data).read(i).name for i in range(5)] == [f"{i}.png" for i in range(5)]
-    assert open_unlabelled_images(bare).count == 5 and open_unlabelled_images(bare).name == "pictures, split train"
+    assert open_unlabelled_images(bare).count == 5 and open_unlabelled_images(bare).name == "pictures"
     for folder in ("leftImg8bit/val/ulm", "images/train", "train/images", "val/labels"):
         (tmp_path / folder).mkdir(parents=True)
         scene(1)[0].save(tmp_path / folder / f"{folder.replace('/', '-')}_leftImg8bit.png")

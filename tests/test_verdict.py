@@ -61,9 +61,11 @@ def test_a_parent_is_kept_where_no_merge_is_shown_to_beat_it() -> None:
 
 def test_a_handful_of_images_shows_nothing() -> None:
     """Their resamples hold the same few images, so that intervals say more than they know."""
-    few = "Keep a: no merge is shown to beat it by these 5 images, too few to tell (closest +60.0, 60.0 to 60.0)."
+    few = "Keep a: merge leads it by +60.0 (60.0 to 60.0), but on 5 images alone; it takes at least 6 to tell."
     assert sentence(a=[2] * 5, merge=[8] * 5) == few
-    one = "Take b or a: no difference is shown by this one image, too few to tell (+10.0, 10.0 to 10.0)."
+    one = "Take b or a: the first leads by +10.0 (10.0 to 10.0), but on one image alone; it takes at least 6 to tell."
+    none = "Keep a: no merge is shown to beat it by these 2 images, too few to tell (closest +5.0, 0.0 to 10.0)."
+    assert sentence(a=[5, 5], merge=[5, 6]) == none
     assert sentence(a=[1], b=[2]) == one and sentence(a=[2] * 6, merge=[8] * 6).startswith("Take merge: ")
 
 
@@ -154,11 +156,19 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_pat
     assert done.exit_code == 0, done.stderr
     verdict, command = last_lines(done.stdout)
     assert verdict.startswith("Take isotropic of one*, two: +") and verdict.endswith((" over one.", " over two."))
-    assert command == f"hf-lwmm merge {world / 'one'} {world / 'two'} --anchor {world / 'one'} --method isotropic"
+    merge = f"hf-lwmm merge {world / 'one'} {world / 'two'} --anchor {world / 'one'} --method isotropic"
+    assert command == f"{merge} --eval-data {data}"
     again = lwmm(*shlex.split(command)[1:], "--output", tmp_path / "again")
     assert again.exit_code == 0, again.stderr
     name = "model.safetensors"
     assert (tmp_path / "again" / name).read_bytes() == (merged.folder / name).read_bytes()
+    card = (tmp_path / "again/README.md").read_text()
+    assert "\nTake again: +" in card and "Nobody has measured" not in card
+    scored = lwmm("evaluate", world / "one", world / "two", merged.folder, "--data", data, "--flip")
+    assert last_lines(scored.stdout)[0].startswith("Take m: +"), scored.stderr
+    assert last_lines(scored.stdout)[1] == f"{merge} --eval-data {data} --flip --push m"  # for its card, too
+    scored = lwmm("evaluate", world / "one", world / "two", tmp_path / "again", "--data", data)
+    assert last_lines(scored.stdout)[1] == f"hf-lwmm push {tmp_path / 'again'} again"  # whose card has scores
 
 
 def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Path) -> None:
@@ -177,7 +187,7 @@ def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Pat
 def test_a_report_of_many_models_is_a_line() -> None:
     found = scored(**{f"m{index}": [index % 10] * 6 for index in range(40)})
     assert repr(found).startswith(
-        "<EvaluationReport: mIoU m0 0.00, m1 10.00, m2 20.00 and 37 more; 6 images of d, 1 cla"
+        "<EvaluationReport: mIoU m0 0.00, m1 10.00, m2 20.00 and 37 more; 6 images of d (a loca"
     )
     assert len(repr(found)) < 200
 
@@ -247,6 +257,7 @@ def test_the_next_command_has_those_of_the_options_that_it_takes() -> None:
     shared = ["--branch", "teacher", "--labels", "cityscapes19"]
     words = shlex.split(following(predict, "a", "PICTURE", given=given))
     assert words == ["hf-lwmm", "predict", "a", "PICTURE", *run_alike, *shared]
+    assert following(predict, "-x", "PICTURE") == "hf-lwmm predict ./-x PICTURE"
     words = shlex.split(following(sweep, "a", "b", given=given))
     of_images, scored_so = ["--data", "org/d", "--ids", "gta"], ["--groups", "films", "--scales", "0.5,1.0"]
     fixed = ["--share", "any", *shared]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from hf_lwmm.checkpoints.companions import CONFIG
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, write_torch_file
 from hf_lwmm.engine.streaming import write_tensors
 from hf_lwmm.errors import PlanError
@@ -14,6 +16,7 @@ from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
 from hf_lwmm.planning.local_inputs import local_inputs
+from hf_lwmm.planning.network_fields import stated_heads
 from hf_lwmm.progress import Progress, silent
 
 
@@ -57,6 +60,7 @@ def convert(
     checkpoint = open_checkpoint(hub.resolve(ref), branch=branch)
     try:
         conversion = plan_conversion(checkpoint, to, backbone_only=backbone_only)
+        conversion = replace(conversion, notes=(*conversion.notes, *_left_behind(checkpoint, path)))
         progress("Writing", 1, 2)
         with atomic(target) as place:
             if path.suffix in WEIGHT_SUFFIXES:
@@ -67,6 +71,18 @@ def convert(
     finally:
         checkpoint.close()
     return conversion
+
+
+def _left_behind(checkpoint: Checkpoint, output: Path) -> tuple[str, ...]:
+    """A note on what the config.json alone says of the network, without which it computes something else."""
+    if (heads := stated_heads(checkpoint.slot_map, checkpoint.config)) is None:
+        return ()
+    named = f", and name both: FOLDER/:{output.name}" if output.suffix in WEIGHT_SUFFIXES else ""
+    stages = ", ".join(map(str, heads))
+    return (
+        f"{checkpoint.label}: only its {CONFIG} says that its stages have {stages} attention heads: to run "
+        f"{output.name}, copy it beside the weights{named}",
+    )
 
 
 def _write_file(conversion: Conversion, place: Path) -> None:

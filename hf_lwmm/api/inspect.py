@@ -10,6 +10,7 @@ from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES, is_float
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.groups import described, groups_of
+from hf_lwmm.text import one_line
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class ModelInfo:
     image_processor: str | None
     training: Mapping[str, str]
     notes: tuple[str, ...] = field(repr=False)
+
+    def __str__(self) -> str:
+        kinds = ", ".join(map(one_line, self.dtypes))
+        classes = "no class names" if self.classes is None else f"{len(self.classes)} classes"
+        return (
+            f"{one_line(self.model)}: {one_line(self.architecture)} ({one_line(self.layout)}), {self.parameters:,} "
+            f"parameters in {kinds}, {classes}, licence {one_line(self.license or 'not stated')}"
+        )
 
 
 def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:

@@ -30,9 +30,12 @@ def local_models(recipe: Recipe, given: Sequence[ModelRef], label: str) -> Mappi
     contents = {ref: _content(_hashes(ref)) for ref in given}
     found = {name: ref for name, own in wanted.items() for ref, content in contents.items() if own and content == own}
     if missing := [name for name in dict.fromkeys(recipe.local) if name not in found]:
+        one = len(missing) == 1
+        what = "was a local file or folder" if one else "were local files or folders"
+        it, is_known = ("it", "it is known by its") if one else ("them", "they are known by their")
         raise PlanError(
-            f"{label}: cannot be made again from here: {', '.join(missing)} was a local file. If you have it, name it: "
-            "--models PATH, once for each; it is known by its SHA-256."
+            f"{label}: cannot be made again from here: {', '.join(missing)} {what}. If you have {it}, name {it}: "
+            f"--models PATH, once for each; {is_known} SHA-256."
         )
     if others := [ref for ref, content in contents.items() if content not in wanted.values()]:
         raise PlanError(f"{label}: {others[0].shown} is none of its models: no local one has this SHA-256.")

@@ -112,7 +112,7 @@ def merge(
     expect(evaluation, EvaluationSpec, "evaluation")
     _check_images(knobs, inputs)
     _check_evaluation(knobs, inputs, evaluation)
-    check_network(inputs)
+    check_network(inputs, knobs)
     check_licence(writing.license)
     _check_sources(inputs)
     refs = read_models(models, knobs, inputs)
@@ -266,8 +266,9 @@ def _check_numbering(ready: MergePlan, inputs: MergeInputs, evaluation: Evaluati
 
 def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
     """Notes on what was assumed, decided, copied or left out."""
-    notes = [ready.advice.line] if ready.advice else []
+    notes = [ready.advice_line] if ready.advice_line else []
     notes += [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
+    notes += ready.kept_classifiers
     if ready.tuning is not None:
         notes += [f"Layer weights decided on {ready.tuning.images}:"] if ready.tuning.images else []
         notes += ready.tuning.notes

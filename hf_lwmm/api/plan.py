@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.hub.concurrently import concurrently
 from hf_lwmm.labels import read_label_set
@@ -20,14 +21,53 @@ from hf_lwmm.methods.auto import Auto
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.advice import advise, known_of, resolved
 from hf_lwmm.planning.bn_distance import bn_distance
-from hf_lwmm.planning.inputs import MergeInputs
+from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import permute_to_anchor
 from hf_lwmm.planning.plan import MergePlan, make_plan
+from hf_lwmm.planning.tensor_order import TensorOrder
 from hf_lwmm.planning.tensor_recipes import tensors_read
+from hf_lwmm.plots.layers import plot_layer_weights
+from hf_lwmm.plots.style import Plot
 from hf_lwmm.progress import Progress, silent
 
+if TYPE_CHECKING:
+    import pandas
+
 _SHORT_COMMIT = re.compile("[0-9a-f]{7,40}")  # as labels have it
+
+
+@dataclass(frozen=True, repr=False)
+class PlanReport(MergePlan):
+    """A plan that draws itself, and is a table of pandas."""
+
+    def plot(self) -> Plot:
+        """Draw the layer weights over depth, as `plot_layer_weights`.
+
+        Raises:
+            PlotError: if the method has no layer weights, or they are undecided.
+        """
+        return Plot.of(lambda file: plot_layer_weights(self, file))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a row for each shared slot, in depth order, with the weight of each model in a column of its name.
+
+        A weight is missing where a model takes no part, or the method has no such weights.
+
+        Raises:
+            ExtraError: if pandas is not installed.
+        """
+        with naming_extras("A data frame"):
+            import pandas
+        rows = self.to_dict()["shared"]
+        table = [
+            {
+                **{name: row[name] for name in ("position", "slot", "shape")},
+                **{label: (row["weights"] or {}).get(label) for label in self.labels},
+            }
+            for row in rows
+        ]
+        return pandas.DataFrame(table)
 
 
 def plan(
@@ -37,7 +77,7 @@ def plan(
     knobs: Knobs = Knobs(),
     inputs: MergeInputs = MergeInputs(),
     progress: Progress = silent,
-) -> MergePlan:
+) -> PlanReport:
     """Decide a merge without carrying it out. Of files on the Hub only headers are read.
 
     Layer weights that a method decides on images stay undecided, unless `inputs.tuning` has them. The plan's
@@ -55,19 +95,20 @@ def plan(
     """
     expect(knobs, Knobs, "knobs")
     expect(inputs, MergeInputs, "inputs")
-    check_network(inputs)
+    check_network(inputs, knobs)
     with planned(models, anchor, knobs, inputs, progress) as decided:
-        return decided
+        return PlanReport(**{each.name: getattr(decided, each.name) for each in fields(decided)})
 
 
-def check_network(inputs: MergeInputs) -> None:
+def check_network(inputs: MergeInputs, knobs: Knobs) -> None:
     """Refuse network options when no network is run, and those that a merge takes from its knobs. Raises PlanError."""
+    traced = {"network"} if knobs.order == "traced" else set()
     changed = inputs.network.changed()
     for name in ("labels", "branch"):
         if name in changed:
             raise PlanError(f"inputs.network.{name}: a merge takes it from its knobs, as Knobs({name}=...).")
     if not any((inputs.tune_images, inputs.bn_images, inputs.eval_images, inputs.tuning)):
-        for name in changed.keys() - {"system"}:  # which a configuration may rest on
+        for name in changed.keys() - {"system"} - traced:  # a configuration may rest on the system
             raise PlanError(f"{inputs.network.flag(name)} needs --eval-data, --tune-data or --bn-data.")
 
 
@@ -93,12 +134,28 @@ def planned(
         _check_commit(anchor, opened[index])
         checkpoints, rest = _labelled(opened[: len(refs)], knobs, inputs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
-        advice = advise(known_of(checkpoints, index, inputs.target, has_base=base is not None))
+        known = known_of(checkpoints, index, inputs.target, has_base=base is not None)
+        advice = advise(replace(known, asked=knobs.method == Auto()))
         chosen = replace(knobs, method=resolved(knobs.method, advice))
-        yield replace(make_plan(checkpoints, index, chosen, base, measurements, inputs.tuning), advice=advice)
+        order = inputs.order or traced(checkpoints[index], knobs, inputs.network)
+        yield replace(make_plan(checkpoints, index, chosen, base, measurements, inputs.tuning, order), advice=advice)
     finally:
         for checkpoint in opened:
             checkpoint.close()
+
+
+def traced(anchor: Checkpoint, knobs: Knobs, network: NetworkOptions) -> TensorOrder | None:
+    """Return the order in which the anchor's network uses its slots, None if the knobs do not ask for it.
+
+    Raises:
+        HfLwmmError: if there is no network for it, or none that runs on a picture alone.
+    """
+    if knobs.order != "traced":
+        return None
+    with naming_extras("--order traced"):
+        from hf_lwmm.networks.tracing import traced_order
+
+    return traced_order(anchor, network)
 
 
 def _open_all(

@@ -28,16 +28,40 @@ from hf_lwmm.text import first_few, one_line, plain, table
 
 Query = Mapping[str, str]
 
-# How the Hub tags models that hold a backbone: by transformers' model type, by library, and by hf-lwmm itself.
+# How the Hub tags models that hold a backbone, or one of its kin: by transformers' model type, by library, and by
+# hf-lwmm itself.
 _QUERIES: Mapping[str, Sequence[Query]] = {
     "mit": ({"filter": "segformer"}, {"filter": "segmentation-models-pytorch"}),
     "resnet": ({"filter": "resnet"}, {"filter": "segmentation-models-pytorch"}, {"filter": "timm", "search": "resnet"}),
     "vgg": ({"filter": "timm", "search": "vgg"},),
     "vit": ({"filter": "vit"}, {"filter": "deit"}, {"filter": "timm", "search": "vit"}),
+    "CLIP": ({"filter": "clip"}, {"filter": "open_clip"}, {"filter": "timm", "search": "clip"}),
+    "SigLIP": ({"filter": "siglip"}, {"filter": "timm", "search": "siglip"}),
+    "DeiT-3": ({"filter": "timm", "search": "deit3"},),
+    "DINOv2": (
+        {"filter": "dinov2"},
+        {"filter": "dinov2_with_registers"},
+        {"filter": "timm", "search": "dinov2"},
+    ),
+    "dinov3": ({"filter": "dinov3_vit"}, {"filter": "timm", "search": "dinov3"}),
+    "beit": ({"filter": "beit"}, {"filter": "data2vec-vision"}, {"filter": "timm", "search": "beit"}),
     "swin": ({"filter": "swin"}, {"filter": "timm", "search": "swin"}),
     "swinv2": ({"filter": "swinv2"}, {"filter": "timm", "search": "swinv2"}),
     "convnext": ({"filter": "convnext"}, {"filter": "timm", "search": "convnext"}),
     "convnextv2": ({"filter": "convnextv2"}, {"filter": "timm", "search": "convnextv2"}),
+    "mobilenetv3": ({"filter": "timm", "search": "mobilenetv3"}, {"filter": "segmentation-models-pytorch"}),
+    "mbnet": (
+        {"filter": "mobilenet_v2"},
+        {"filter": "efficientnet"},
+        {"filter": "segmentation-models-pytorch"},
+        {"filter": "timm", "search": "efficientnet"},
+        {"filter": "timm", "search": "mobilenetv2"},
+    ),
+    "efficientnetv2": ({"filter": "timm", "search": "efficientnetv2"},),
+    "regnet": ({"filter": "regnet"}, {"filter": "timm", "search": "regnet"}),
+    "hrnet": ({"filter": "timm", "search": "hrnet"},),
+    "resnet_c": ({"filter": "timm", "search": "resnet"},),
+    "resnet_d": ({"filter": "timm", "search": "resnet"},),
     "pvt": ({"filter": "pvt_v2"}, {"filter": "timm", "search": "pvt_v2"}),
 }
 _ALWAYS: Sequence[Query] = ({"filter": "lwmm"}, {"filter": "hf-lwmm"}, {"pipeline_tag": "image-segmentation"})
@@ -207,15 +231,15 @@ class _Wanted:
 
 def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
     """Models with a backbone of this size, or of this family."""
-    known = {_plain(title): component for component in _backbones() for title in _titles(component)}
-    component = known.get(_plain(name))
-    if component is None:
-        titles = ", ".join(title for each in _backbones() for title in _titles(each))
+    known = {_plain(title): (each, kin) for each in _backbones() for title, kin in _names(each)}
+    if _plain(name) not in known:
+        titles = ", ".join(title for each in _backbones() for title in (*_titles(each), *_kin(each)))
         raise PlanError(f"--backbone {name} is not one of {titles}.")
+    component, kin = known[_plain(name)]
+    family = _plain(name) in {_plain(each) for each in (component.title, *_kin(component))}
 
     def fits(architecture: str) -> bool:
         backbone = _plain(architecture.split(", ")[0])
-        family = _plain(name) == _plain(component.title)
         return backbone.startswith(_plain(name)) if family else backbone == _plain(name)
 
     def share(checkpoint: Checkpoint) -> float | None:
@@ -229,7 +253,7 @@ def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
             own += count if place is not None and place[0] is component else 0
         return own / whole if whole else None
 
-    return _Wanted(name, _queries(component.name, _size(name)), labels, share)
+    return _Wanted(name, _queries(kin or component.name, _size(name)), labels, share)
 
 
 def _like(model: Ref, labels: LabelSet | None) -> _Wanted:
@@ -250,15 +274,16 @@ def _like(model: Ref, labels: LabelSet | None) -> _Wanted:
 
     tags = (checkpoint.config.get("model_type"), checkpoint.source.card.get("pipeline_tag"))
     more = [{"filter": str(tag)} for tag in tags if tag]
-    queries = _queries(component.name if component else "", _size(architecture), more)
+    family = checkpoint.slot_map.kin or (component.name if component else "")
+    queries = _queries(family, _size(architecture), more)
     return _Wanted(checkpoint.label, queries, labels, share, checkpoint.source.ref.repo_id)
 
 
-def _queries(component: str, size: str, more: Sequence[Query] = ()) -> Sequence[Sequence[Query]]:
+def _queries(family: str, size: str, more: Sequence[Query] = ()) -> Sequence[Sequence[Query]]:
     """First models with the size in their name, then all of the family."""
-    family = [*_QUERIES.get(component, ()), *more, *_ALWAYS]
-    named = [{**query, "search": size} for query in family if "search" not in query] if size else []
-    return (named, family) if named else (family,)
+    lists = [*_QUERIES.get(family, ()), *more, *_ALWAYS]
+    named = [{**query, "search": size} for query in lists if "search" not in query] if size else []
+    return (named, lists) if named else (lists,)
 
 
 def _size(backbone: str) -> str:
@@ -285,8 +310,20 @@ def _backbones() -> list[Component]:
     return [component for component in COMPONENTS.values() if component.kind == "backbone"]
 
 
-def _titles(component: Component) -> list[str]:
-    return [component.title, *(variant.name for variant in component.variants)]
+def _titles(component: Component) -> tuple[str, ...]:
+    return (component.title, *dict.fromkeys(variant.name for variant in component.variants))
+
+
+def _names(component: Component) -> Iterator[tuple[str, str]]:
+    """Yield what may be asked for, `vit-b`, `dinov2` and `dinov2-vit-b`, with the kin that it means."""
+    yield from ((title, "") for title in _titles(component))
+    for kin in _kin(component):
+        yield kin, kin
+        yield from ((f"{kin} {title}", kin) for title in _titles(component))
+
+
+def _kin(component: Component) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(kin.title for kin in component.kin))
 
 
 def _plain(name: str) -> str:

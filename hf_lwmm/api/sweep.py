@@ -45,7 +45,9 @@ def sweep(
     Args:
         models: two or more references, as for `merge`.
         images: the labelled images to score on; of the split validation if the source names none.
-        output: the Parquet file for the results; its columns are in the docstring of `hf_lwmm.sweeping`.
+        output: the Parquet file for the results, in the working directory unless it names another folder. It is kept,
+            and read by the next sweep: another data set needs another file. Its columns are in the docstring of
+            `hf_lwmm.sweeping`.
         axes: what is varied, and the knobs that all merges share.
         inputs: `base` and `measurements`, which only the methods that need them are given, and `target`.
         evaluation: how candidates are scored. Its `ensemble` means that of `axes`, and no examples are drawn.
@@ -98,7 +100,7 @@ def _check_inputs(inputs: MergeInputs, models: int) -> None:
         raise PlanError(
             f"--measurements takes one file for each of the {models} models, not {len(inputs.measurements)}."
         )
-    for name in ("tune_images", "bn_images", "eval_images", "tuning"):
+    for name in ("tune_images", "bn_images", "eval_images", "tuning", "order"):
         if getattr(inputs, name) is not None:
             raise PlanError(
                 f"A sweep makes no use of {name}: it takes base, measurements and target, and its own images."

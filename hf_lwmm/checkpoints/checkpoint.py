@@ -14,9 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.companions import ProcessorSettings, beside, other_weights, read_config, read_processor
+from hf_lwmm.checkpoints.companions import (
+    RECIPE,
+    ProcessorSettings,
+    beside,
+    merged_branch,
+    other_weights,
+    read_config,
+    read_processor,
+)
 from hf_lwmm.checkpoints.dtypes import BITS, TORCH_NAMES, Bytes, byte_count, widen
 from hf_lwmm.checkpoints.hosted import hosted_by
+from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.shard_index import ShardIndex, listed_tensors
@@ -32,6 +41,7 @@ from hf_lwmm.progress import Progress, silent
 # A torch file mostly begins with its pickle and ends with its directory, which have about 200 bytes for each tensor. So
 # many bytes of both are asked for at once, or a thousandth of the file if that is less.
 _AHEAD, _AHEAD_OF = 1 << 20, 1000
+STUDENT = "student"  # the branch that is read where none is named
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,11 @@ class Checkpoint:
     def slot_map(self) -> SlotMap:
         """The tensors as slots."""
         return map_slots({name: info.shape for name, info in self.tensors.items()})
+
+    @property
+    def weight_count(self) -> int:
+        """The number of weights: all elements but BatchNorm's counters, which no forward pass reads."""
+        return sum(info.count for name, info in self.tensors.items() if not name.endswith("num_batches_tracked"))
 
     @property
     def stored_names(self) -> Mapping[str, str]:
@@ -186,13 +201,14 @@ class Checkpoint:
             part.file.fetch(spans[part.name], advance, whole=whole)
 
 
-def open_checkpoint(source: Source, *, branch: str | None = "student", headers_only: bool = False) -> Checkpoint:
+def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_only: bool = False) -> Checkpoint:
     """Open the weights of a source.
 
     Args:
         source: where they are.
-        branch: which of several networks in them, as for `unwrap`; None for what this package wrote itself, of which
-            all tensors keep their names.
+        branch: which of several networks in them, as for `unwrap`; in place of the student the one that was merged, if
+            the recipe of a merge says so; None for what this package wrote itself, of which all tensors keep their
+            names.
         headers_only: describe files on the Hub from their headers, without downloading them; `Checkpoint.fetch` brings
             what is read of them later.
 
@@ -205,6 +221,8 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
     kinds = {PurePosixPath(name).suffix == ".safetensors" for name in chosen.names}
     if len(kinds) > 1:
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
+    merged = merged_branch(source, chosen.names) if branch == STUDENT and kinds == {False} else None
+    branch = merged or branch
     config = read_config(source, chosen.folder)
     chosen_files = (*chosen.names, *([chosen.index.name] if chosen.index else []))
     named = None if source.ref.files else other_weights(config.content, chosen_files, chosen.folder)
@@ -218,7 +236,7 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
         for name in chosen.names:
             file = _open_file(source, name, headers_only)
             opened.callback(file.close)
-            parts.append(open_weight_file(name, file, branch or "student"))
+            parts.append(open_weight_file(name, file, branch or STUDENT))
         parts = _by_index(source, chosen.index, parts)
         tensors = _union(source, parts)
         stored, unwrapped = tensors.keys(), tuple[str, ...]()
@@ -229,6 +247,8 @@ def open_checkpoint(source: Source, *, branch: str | None = "student", headers_o
     readers = {tensor: part.reader for part in parts for tensor in part.tensors}
     classes = next((part.classes for part in parts if part.classes), None) or config.classes
     found = (*(note for part in parts for note in part.notes), *unwrapped)
+    if merged not in (None, STUDENT):
+        found = (f"{source.label}: its {RECIPE} says that this is what was merged: --branch {shown(merged)}", *found)
     return Checkpoint(
         source,
         chosen.names,

@@ -1,6 +1,7 @@
 """Read what stands beside a model's weights: its config.json and the settings of its image processor.
 
-Both come from the folder of the weights, as transformers reads them, and are checked before anything uses them.
+Both come from the folder of the weights, as transformers reads them, and are checked before anything uses them. A local
+file that is named by itself is read alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.errors import DocumentError
-from hf_lwmm.files.documents import ForeignDocumentError, as_mapping, is_texts, read_json, shortened
+from hf_lwmm.files.documents import ForeignDocumentError, as_mapping, is_texts, read_json, read_yaml, shortened
 from hf_lwmm.hub import Source
 from hf_lwmm.labels import check_ids_once, class_names, normalise
 
@@ -64,6 +65,7 @@ class ProcessorSettings:
         return self.content.get("reduce_labels") is True and self.content.get("do_reduce_labels") is None
 
 
+RECIPE = "hf_lwmm.yaml"  # of a merge: what it was made of, and how
 WEIGHTS_NAME = "transformers_weights"  # in a config.json: the file that transformers loads, whatever else is there
 
 
@@ -112,6 +114,8 @@ def read_config(source: Source, folder: str) -> ModelConfig:
     """
     path = companion(source, folder, CONFIG)
     if path is None:
+        if alone := _read_alone(source):
+            return ModelConfig(notes=(alone,))
         top = companion(source, "", CONFIG)
         note = f"{source.label}: left out {top}, which does not stand beside the weights in {folder}"
         return ModelConfig(notes=(note,) if top else ())
@@ -123,6 +127,34 @@ def read_config(source: Source, folder: str) -> ModelConfig:
             notes.append(f"{where}: left out {name}, which is {shortened(content.pop(name))}, not {wanted}")
     classes, faults = _classes(content, where)
     return ModelConfig(content, classes, (*notes, *faults))
+
+
+def _read_alone(source: Source) -> str:
+    """A note on the config.json beside a local file that is named by itself; empty if there is none."""
+    path = source.ref.path
+    if path is None or not path.is_file() or not os.path.lexists(path.with_name(CONFIG)):
+        return ""
+    folder = path.parent.name or "."  # the last part alone: the note may be published
+    return f"{source.label}: left out the {CONFIG} beside it; to read it, too, name {folder}/:{path.name}"
+
+
+def merged_branch(source: Source, files: Sequence[str]) -> str | None:
+    """Return the branch of torch files that a merge is in, None if its recipe beside them says nothing of it.
+
+    Such files are copies of the anchor's, with its other networks as they were.
+    """
+    alone = source.ref.path if source.ref.path is not None and source.ref.path.is_file() else None
+    if RECIPE not in source.files and (alone is None or not alone.with_name(RECIPE).is_file()):
+        return None
+    path = hub.fetch(source, RECIPE) if alone is None else alone.with_name(RECIPE)
+    try:
+        recipe = as_mapping(read_yaml(path, RECIPE), RECIPE)
+    except DocumentError:
+        return None  # whoever needs a recipe says what is wrong with it
+    knobs, output = recipe.get("knobs"), recipe.get("output")
+    written = isinstance(output, Mapping) and recipe.get("format") == "torch" and set(files) <= output.keys()
+    branch = knobs.get("branch") if isinstance(knobs, Mapping) and written else None
+    return branch if isinstance(branch, str) else None
 
 
 def read_processor(source: Source, folder: str) -> ProcessorSettings | None:

@@ -298,6 +298,17 @@ class TorchReader:
         self._locks = {tensor.storage.key: threading.Lock() for tensor in tensors.values()}
         self._gathered: tuple[str, Bytes] = ("", np.empty(0, np.uint8))
 
+    @property
+    def entry(self) -> str | None:
+        """The key of the file's content that has the state dict, "" if that is the content, None if it is deeper."""
+        holder = self.holders[0] if len(self.holders) == 1 else None
+        if holder is None or is_module(holder):
+            return None
+        if holder is self.archive.tree:
+            return ""
+        found = (key for key, value in entries(self.archive.tree).items() if value is holder and isinstance(key, str))
+        return next(found, None)
+
     def read(self, name: str, start: int, buffer: memoryview) -> None:
         """Fill `buffer` with the tensor's bytes from its byte `start` on, in the order of its elements.
 

@@ -130,7 +130,8 @@ def main() -> None:
         with naming_extras():
             app(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
-        complain(f"Error: {error}")
+        for place, line in enumerate(error.lines):
+            complain(line if place else f"Error: {line}")
         sys.exit(1)
     except (KeyboardInterrupt, _InterruptedError) as stopped:
         _tell_once(*stopped.args or ("nothing half-written remains",))

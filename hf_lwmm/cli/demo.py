@@ -6,6 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from hf_lwmm.cli import options, run_command
 from hf_lwmm.cli.terminal import say
 from hf_lwmm.errors import HubError
 from hf_lwmm.hub.calls import reaching
+from hf_lwmm.text import shell_line
 
 EXAMPLES = """Examples:
 
@@ -34,10 +36,10 @@ _STEPS = (
     (f"{_A} learned streets by day, {_B} streets at night. Merge them for evening and fog, which neither has seen:",
      _MERGE),
     ("The recipe that was pushed with the merge makes the same bytes again:", f"reproduce {_MERGED}"),
-    ("A merge that wins. Each parent knows something about the new streets that the other does not, and the merge "
-     "knows both:", f"{_SCORE} new"),
-    (f"A merge that loses. On streets by day, which {_A} learned, the other parent has nothing to add, and averaging "
-     "only takes away; there, use the model itself:", f"{_SCORE} gta"),
+    ("On the new streets each parent knows something that the other does not. What the merge knows of both, the "
+     "verdict below the scores says:", f"{_SCORE} new"),
+    (f"On streets by day, which {_A} learned, the other parent has nothing to add, and averaging can only take away:",
+     f"{_SCORE} gta"),
 )  # fmt: skip
 
 
@@ -49,10 +51,14 @@ def demo(
 ) -> None:
     """Merge two small models on a local Hub, and score the merge.
 
-    It shows a merge that wins and one that does not. It needs neither a network nor an account, and writes nothing
+    It shows a merge that wins and one that does not. It needs neither a network nor an account, and keeps nothing
     outside its folder.
     """
-    with hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub:
+    with (
+        hf_lwmm.LocalHub(output / "hub", port, faults=False) as hub,
+        tempfile.TemporaryDirectory(prefix="hf-lwmm-") as scratch,
+    ):
+        os.environ.setdefault("MPLCONFIGDIR", scratch)  # matplotlib keeps a cache of fonts in the home folder
         _point_stock_clients(hub.endpoint, hub.token, output / "hf")
         with reaching("The demo"), _uploading(output):
             _fill(frames)
@@ -67,7 +73,8 @@ def demo(
             say(f"The card of the merge: {page}, until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
-    say(f"To look around: hf-lwmm hub serve --root {output / 'hub'} --port {hub.port}, and {page} in a browser")
+    serve = shell_line(["hf-lwmm", "hub", "serve", "--root", str(output / "hub"), "--port", str(hub.port)])
+    say(f"To look around: {serve}, and {page} in a browser")
 
 
 def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:

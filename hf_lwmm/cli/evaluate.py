@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -10,7 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.following import following
+from hf_lwmm.cli.following import following, scoring_merge
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push
 from hf_lwmm.cli.terminal import (
@@ -22,6 +23,9 @@ from hf_lwmm.cli.terminal import (
     progress_bar,
     say,
 )
+from hf_lwmm.planning.recipe import FILE_NAME as RECIPE
+from hf_lwmm.publishing.superseded import EVALUATION
+from hf_lwmm.text import shell_line
 
 EXAMPLES = """Examples:
 
@@ -85,21 +89,43 @@ def evaluate(
         say()
         print_table(*found.of_models())
         say()
-        print_table(*found.of_classes())
+        print_table(*found.of_classes(), named=True)
         say()
         say(f"{found.images_per_second:.2f} images/s")
-        print_verdict(found.verdict, _next(found, models or [], network))
+        print_verdict(found.verdict, _next(found, models or [], network, images, evaluation))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in (*hf_lwmm.save_score_plots(found, folder), *hf_lwmm.save_examples(found, folder)):
             note(f"Drew {path}")
 
 
-def _next(found: hf_lwmm.EvaluationReport, models: list[str], network: hf_lwmm.NetworkOptions) -> str:
+def _next(
+    found: hf_lwmm.EvaluationReport,
+    models: list[str],
+    network: hf_lwmm.NetworkOptions,
+    images: hf_lwmm.ImageSource,
+    evaluation: hf_lwmm.EvaluationSpec,
+) -> str:
     """The command that follows from the verdict; empty if none does."""
     if found.verdict is None:
         return ""
     chosen = models[[model.name for model in found.models].index(found.verdict.model)]
     if found.verdict.merged and Path(chosen).is_dir():
-        return following(push, chosen, Path(chosen).resolve().name)
+        name = Path(chosen).resolve().name
+        merge = "" if (Path(chosen) / EVALUATION).is_file() else _merge_again(Path(chosen), models)
+        if merge:  # the card of a merge that nobody scored says so: these scores are for it
+            return scoring_merge(merge, images, evaluation, network, "--push", name)
+        return following(push, chosen, name)
     segments = found.metric.task in ("semantic", "panoptic")
     return following(predict, chosen, "PICTURE", given=(network,)) if segments else ""
+
+
+def _merge_again(folder: Path, models: list[str]) -> str:
+    """The line that makes a merge once more; empty if its parents are local and not among the scored models."""
+    recipe = hf_lwmm.load_recipe(folder / RECIPE)
+    if not recipe.local:
+        return shell_line(["hf-lwmm", "merge", "--recipe", str(folder / RECIPE)])
+    places = {Path(model).resolve().name: model for model in models if Path(model).exists()}
+    if recipe.tuning is not None or not places.keys() >= set(recipe.local):
+        return ""
+    parents = tuple(places.get(model, model) for model in recipe.models)
+    return hf_lwmm.merge_command(replace(recipe, models=parents, anchor=places.get(recipe.anchor, recipe.anchor)))

@@ -30,7 +30,8 @@ class Group:
 
     They stand in `panel`, except those in `panels`, by field; where `usual` names fields, the others are advanced.
     `prefix` stands before every option's name. `skip` are fields that this command does not offer. `options` is the
-    class, for a parameter of type `Given`. `shown` are defaults of this command's own, as help texts show them.
+    class, for a parameter of type `Given`. `shown` are defaults of this command's own, as help texts show them, and
+    `purposes` say before an option's help what it is for.
     """
 
     panel: str
@@ -40,6 +41,7 @@ class Group:
     skip: tuple[str, ...] = ()
     options: type[Options] | None = None
     shown: Mapping[str, str] = field(default_factory=dict)
+    purposes: Mapping[str, str] = field(default_factory=dict)
 
     def panel_of(self, name: str) -> str:
         """Return the title under which the help shows a field's option."""
@@ -140,7 +142,10 @@ def _options_of(parameter: GroupParameter) -> list[inspect.Parameter]:
         flag = option_name(name, declared, parameter.group.prefix)
         info = typer.Option(
             f"{flag}/--no-{flag.removeprefix('--')}" if kind is bool else flag,
-            help=declared.help + listed + (f"  [default: {shown}]" if shown and kind is not bool else ""),
+            help=parameter.group.purposes.get(name, "")
+            + declared.help
+            + listed
+            + (f"  [default: {shown}]" if shown and kind is not bool else ""),
             metavar=metavar,
             show_default=False,
             rich_help_panel=parameter.group.panel_of(name),

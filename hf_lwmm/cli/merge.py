@@ -68,15 +68,35 @@ def merge(
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
     tune_images: Annotated[
         Given,
-        Group("Method", "tune-", usual=("data",), options=hf_lwmm.ImageSource, shown=_TUNE_SPLIT),
+        Group(
+            "Method",
+            "tune-",
+            usual=("data",),
+            options=hf_lwmm.ImageSource,
+            shown=_TUNE_SPLIT,
+            purposes={"data": "To decide weights on (adaptive, greedy-soup): "},
+        ),
     ],
     bn_images: Annotated[
         Given,
-        Group("BatchNorm", "bn-", usual=("data",), options=hf_lwmm.ImageSource, shown={"split": "train"}),
+        Group(
+            "BatchNorm",
+            "bn-",
+            usual=("data",),
+            options=hf_lwmm.ImageSource,
+            shown={"split": "train"},
+            purposes={"data": "To recalibrate on: "},
+        ),
     ],
     eval_images: Annotated[
         hf_lwmm.ImageSource | None,
-        Group("Evaluation", "eval-", usual=("data", "split", "ids"), shown={"split": "validation"}),
+        Group(
+            "Evaluation",
+            "eval-",
+            usual=("data", "split", "ids"),
+            shown={"split": "validation"},
+            purposes={"data": "To score the merge on: "},
+        ),
     ],
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol",), skip=("ensemble",))],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
@@ -118,6 +138,7 @@ def merge(
         bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
         tuning=tuning,
+        order=None if models or anchor or own.order != start.knobs.order else start.order,
         target=target,
         **reading,
     )
@@ -198,7 +219,7 @@ def _data(result: hf_lwmm.MergeResult) -> dict[str, object]:
 
 def _print(result: hf_lwmm.MergeResult) -> None:
     alignment, count = result.plan.alignment, len(result.recipe.models)
-    part = alignment.shared_parameters / alignment.anchor_parameters
+    part = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
     models = f"{count} models" if count > 1 else "1 model"
     say(f"Merged {models} at {alignment.positions} depth positions; {part:.1%} of the weights are shared.")
     if report := result.evaluation:
@@ -228,5 +249,5 @@ def _next(
         return ""
     if any(name.endswith(".safetensors") for name in result.recipe.output):  # which have no other branch
         knobs = replace(knobs, branch=hf_lwmm.Knobs().branch)
-    where = result.folder or (result.pushed.repo_id if result.pushed else "")
+    where = result.folder or (result.pushed.ref if result.pushed else "")
     return following(predict, where, "PICTURE", given=(inputs.network, knobs))

@@ -11,7 +11,7 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
-from hf_lwmm.cli.terminal import note, notes
+from hf_lwmm.cli.terminal import note, notes, warn
 
 EXAMPLES = """Examples:
 
@@ -37,6 +37,10 @@ def plan(
     target: options.Target = None,
     measurements: options.Measurements = None,
     layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
+    network: Annotated[
+        hf_lwmm.NetworkOptions,
+        Group("Method", usual=(), skip=("labels", "branch", "system", "device", "compute_dtype")),
+    ],
     models: options.Models = None,
     anchor: options.Anchor = None,
     plot: Annotated[
@@ -55,7 +59,7 @@ def plan(
 
     It shows positions, slots, shapes and weights, and why the rest is not shared. Nothing is merged.
     """
-    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target)
+    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target, network=network)
     own = hf_lwmm.Knobs(method=options.chosen_method(method, option or (), layerwise), **knobs)
     read = (*(models or ()), own, inputs)
     place = hf_lwmm.check_picture_name(plot, *read, overwrite=overwrite) if plot is not None else None
@@ -63,6 +67,8 @@ def plan(
     print_plan(decided, as_json=as_json, full=full)
     for checkpoint in decided.sources:
         notes(checkpoint.notes)
+    for warning in decided.alignment.notes:
+        warn(warning)
     note_advice(decided)
     note_undecided(decided)
     if place is not None:

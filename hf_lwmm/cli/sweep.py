@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -10,7 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.following import following
+from hf_lwmm.cli.following import following, scoring_merge
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.terminal import (
     note,
@@ -110,7 +111,7 @@ def sweep(
             run=run,
             progress=progress,
         )
-    if found.advice is not None:
+    if found.advice is not None and _is_news(found.advice, axes.get("methods")):
         note(found.advice.line)
     notes(found.notes)
     if place is not None:
@@ -119,10 +120,19 @@ def sweep(
         print_json(found.to_dict())
     else:
         _print(found)
-        print_verdict(found.verdict, _next(found, models or [], inputs, network, knobs))
+        if found.confirmation is not None:
+            images = replace(images, split=found.confirmation.split)
+        print_verdict(found.verdict, _next(found, models or [], inputs, network, knobs, images, evaluation))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in hf_lwmm.save_sweep_plots(found.records(), folder, found.metric):
             note(f"Drew {path}")
+
+
+def _is_news(advice: hf_lwmm.Advice, methods: tuple[str, ...] | None) -> bool:
+    """True if the target was named, auto is among the methods to try, or nobody chose these."""
+    if advice.known.target is not None:
+        return True
+    return "auto" in methods if methods is not None else advice.method != hf_lwmm.Layerwise.name
 
 
 def _print(found: hf_lwmm.SweepReport) -> None:
@@ -130,6 +140,8 @@ def _print(found: hf_lwmm.SweepReport) -> None:
     say()
     print_table(found.header, found.cells(), text=1)
     say()
+    if found.key:
+        say(found.key)
     say(found.remarks)
     if found.skipped:
         say(f"Skipped ({len(found.skipped)}):")
@@ -144,8 +156,10 @@ def _next(
     inputs: hf_lwmm.MergeInputs,
     network: hf_lwmm.NetworkOptions,
     fixed: hf_lwmm.Knobs,
+    images: hf_lwmm.ImageSource,
+    evaluation: hf_lwmm.EvaluationSpec,
 ) -> str:
-    """The command that follows from the verdict; empty if none does."""
+    """The command that follows from the verdict, for a merge with its scores on `images`; empty if none does."""
     if found.chosen is None:
         return ""
     chosen = found.chosen.candidate
@@ -161,4 +175,4 @@ def _next(
         measurements=tuple(str(measurements[index]) for index in chosen.models) if method.measured else (),
         system=network.system,
     )
-    return hf_lwmm.merge_command(recipe)
+    return scoring_merge(hf_lwmm.merge_command(recipe), images, evaluation, network)

@@ -42,6 +42,9 @@ def print_plan(plan: hf_lwmm.MergePlan, *, as_json: bool = False, full: bool = F
         shape = "x".join(map(str, shared.shape))
         table.add_row(str(shared.position), shared.slot, shape + (" by label" if shared.rows else ""), *cells)
     out.print(table)
+    if any(plan.slot_weights(shared) is None for shared in rows):
+        why = "are decided when it merges" if plan.undecided else f"{plan.method.name} does not have"
+        out.print(f"* stands for weights that {why}.", soft_wrap=True)
     share = alignment.shared_parameters / max(alignment.anchor_parameters, 1)
     out.print(f"{len(rows):,} slots at {alignment.positions:,} positions; {share:.1%} of the anchor's weights.")
     counts = Counter((entry.model, entry.reason) for entry in alignment.unshared)
@@ -69,6 +72,6 @@ def note_undecided(plan: hf_lwmm.MergePlan) -> None:
 
 
 def note_advice(plan: hf_lwmm.MergePlan) -> None:
-    """Say in one line what the models are best merged with."""
-    if plan.advice is not None:
-        note(plan.advice.line)
+    """Say in one line what the models are best merged with, if it is not what was chosen."""
+    if plan.advice_line:
+        note(plan.advice_line)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import hf_lwmm
 from hf_lwmm.errors import HfLwmmError
-from hf_lwmm.text import printable, table
+from hf_lwmm.text import drawn_table, printable, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,24 +75,15 @@ def print_json(data: Any) -> None:
         print(printable(json.dumps(data, indent=2, ensure_ascii=False)))
 
 
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0) -> None:
-    """Print a table on stdout: drawn in a terminal, as Markdown into a file or a pipe.
-
-    Column number `text` is aligned to the left, and the others, of numbers, to the right.
-    """
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], text: int = 0, *, named: bool = False) -> None:
+    """Print a table on stdout: drawn as `drawn_table` does in a terminal, as Markdown into a file or a pipe."""
     out = console()
     if not out.is_terminal:
         with answering():
             print(printable(table(header, rows)))
         return
-    from rich.table import Table
-
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(header):
-        drawn.add_column(column, overflow="fold", justify="left" if place == text else "right")
-    for cells in rows:
-        drawn.add_row(*cells)
-    out.print(drawn)
+    for line in drawn_table(header, rows, out.width, text, named=named):
+        out.print(line, soft_wrap=True)
 
 
 def print_verdict(verdict: hf_lwmm.Verdict | None, command: str = "") -> None:

@@ -48,13 +48,14 @@ FOLDERS = frozenset(part for images, labels, _ in _PAIRS for path in (images, la
 class Tree:
     """The (image, label) files of a split, the scheme of the labels' raw ids, and their classes; None if not known.
 
-    `notes` say which labels were passed over.
+    `notes` say which labels were passed over. `has_splits` is False if these are all images of the data set.
     """
 
     pairs: tuple[tuple[Path, Path], ...] = field(repr=False)
     ids: str | None = None
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    has_splits: bool = True
 
 
 def find_tree(root: Path, split: str) -> Tree | None:
@@ -73,7 +74,7 @@ def find_tree(root: Path, split: str) -> Tree | None:
                 if "{split}" not in images and split not in (*SPLIT_FOLDERS, "all"):
                     raise DatasetError(f"{root}: has no split {split}: it has no splits at all. Leave --split out.")
                 pairs, notes = _matched(pictures, masks)
-                return Tree(pairs, ids or _ids_of(pairs, root), notes=notes)
+                return Tree(pairs, ids or _ids_of(pairs, root), notes=notes, has_splits="{split}" in images)
     return None
 
 

@@ -20,11 +20,12 @@ from hf_lwmm.data.rows import Rows, file_of, open_rows
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError, DocumentError
 from hf_lwmm.files.documents import read_json
-from hf_lwmm.labels import FROM_ZERO, IGNORE, colours_of_ids, named_ids, raw_label_set, without_ignored
+from hf_lwmm.labels import FROM_ZERO, IGNORE, LEFT_OUT, colours_of_ids, named_ids, raw_label_set, without_ignored
 from hf_lwmm.planning.images import ImageSource, as_images
 
 _NAMES = "id2label.json"
 _OF_ROWS = ("config", "streaming", "image_column", "label_column")  # options without a meaning for trees of files
+_OF_MAPS = ("ids", "ignore_index")  # for labels that are class maps; the first also for segments of the Hub
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class LabelledImages:
     columns: tuple[str, ...] = field(default=(), repr=False)
     listed: Callable[[str | None, int], Sequence[Any]] | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    has_splits: bool = True
 
     @property
     def streamed(self) -> bool:
@@ -163,10 +165,20 @@ def _open_folder(root: Path, source: ImageSource, task: str) -> LabelledImages |
     found = find_listed(root, split, task) or find_tree(root, split) or find_listed(root, split, "panoptic")
     if found is None:
         return None
-    if useless := [name.replace("_", "-") for name in _OF_ROWS if getattr(source, name)]:
-        raise DatasetError(f"{root}: is a folder of images and labels, where --{useless[0]} has no meaning.")
-    name = f"{root.resolve().name}, split {split}"
+    _check_options(source, _OF_ROWS, str(root), "is a folder of images and labels")
+    if not isinstance(found, Tree):
+        _check_options(source, _OF_MAPS, str(root), f"has labels for {found.task}")
+    has_splits = isinstance(found, Listed) or found.has_splits
+    name = f"{root.resolve().name}, split {split}" if has_splits else root.resolve().name
     return _of_tree(found, root, name, source) if isinstance(found, Tree) else _of_list(found, name)
+
+
+def _check_options(source: ImageSource, options: Sequence[str], name: str, what: str) -> None:
+    """Refuse options that have no meaning for a data set, of which a message says `what` it is."""
+    for option in options:
+        value = getattr(source, option)
+        if value is not None and value is not False:
+            raise DatasetError(f"{name}: {what}, where --{option.replace('_', '-')} has no meaning.")
 
 
 def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> LabelledImages:
@@ -190,6 +202,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
         classes=classes,
         ids=ids,
         notes=tree.notes,
+        has_splits=tree.has_splits,
         listed=_file_names([picture for picture, _ in tree.pairs]),
     )
 
@@ -219,6 +232,8 @@ def _of_rows(source: ImageSource) -> LabelledImages:
     rows = _labelled_rows(source)
     image, label = labelled_columns(source, rows.features)
     task, numbers = _annotation(source, rows, label)
+    if task != "semantic":
+        _check_options(source, _OF_MAPS[task == "panoptic" :], rows.shown, f"has labels for {task}")
     extras = [SEGMENTS] if task == "panoptic" else []
     maps = [label] if task in ("semantic", "panoptic") else []
     read_row, colours = rows.reader([image, label, *extras], [image, *maps]), colours_of_ids(source.ids)
@@ -350,8 +365,8 @@ def _settled(numbers: Mapping[int, str]) -> str | None:
 
 
 def _without(ignored: int | None, label: Ids) -> Ids:
-    """A label whose pixels of an ignored id have that of no class."""
-    return label if ignored is None else np.where(label == ignored, label.dtype.type(IGNORE), label)
+    """A label whose pixels of an ignored id are `LEFT_OUT`."""
+    return label if ignored is None else np.where(label == ignored, LEFT_OUT, label.astype(np.int64))
 
 
 def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
@@ -365,7 +380,7 @@ def _numbered(label: Ids, numbers: Mapping[int, str], where: str) -> Ids:
     known = np.array([*numbers])
     index = np.searchsorted(known, label).clip(max=len(known) - 1)
     named = known[index] == label
-    if (outside := ~named & (label != 0) & (label != IGNORE)).any():
+    if (outside := ~named & (label != 0) & (label != IGNORE) & (label != LEFT_OUT)).any():
         raise DatasetError(
             f"{where}: its label has the id {int(label[outside][0])}, which {_NAMES} does not name. Name it there, "
             f"or leave it out with --ignore-index {int(label[outside][0])}, if it stands for no class."

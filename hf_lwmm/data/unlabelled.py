@@ -91,26 +91,28 @@ def open_unlabelled_images(images: ImageSource | str | Path) -> UnlabelledImages
     source = as_images(images)
     source = replace(source, split=source.split or "train")
     path, split = Path(source.data), str(source.split)
-    files = _files(path, split) if path.is_dir() else []
-    opened = _of_files(files, f"{path.resolve().name}, split {split}") if files else _of_rows(source, split)
+    files, has_splits = _files(path, split) if path.is_dir() else ([], False)
+    name = f"{path.resolve().name}, split {split}" if has_splits else path.resolve().name
+    opened = _of_files(files, name) if files else _of_rows(source, split)
     count = opened.count if source.limit is None else min(source.limit, opened.count)
     return replace(opened, count=count, source=source)
 
 
-def _files(root: Path, split: str) -> list[Path]:
+def _files(root: Path, split: str) -> tuple[list[Path], bool]:
+    """The pictures of a split in a folder of a known form, and whether it has splits at all."""
     for name in split_names(split):
         if frames := cityscapes_images(root, name):
-            return list(frames.values())
+            return list(frames.values()), True
     for pattern in _FOLDERS:
         for name in split_names(split):
             folder = root / pattern.format(split=name)
             if found := pictures_in(folder, deep=bool(pattern)):
                 check_kinds(folder, deep=bool(pattern))
                 check_unmixed(root, found, one_kind=pattern in _OF_PICTURES)
-                return found
+                return found, "{split}" in pattern
     if not any(path.name in LISTS for path in files_below(root)):
         check_unmixed(root, pictures_in(root))  # datasets would read them all
-    return []
+    return [], False
 
 
 def _of_files(files: list[Path], name: str) -> UnlabelledImages:

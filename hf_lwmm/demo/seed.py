@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).parent / "models"
 # The models know "gta" and "night", a style each; the styles of "new" nobody has seen.
 SPLITS = {"gta": ("gta",), "night": ("night",), "mixed": ("gta", "night"), "new": ("evening", "fog")}
+FIRST_SCENE = 200_000  # the number of the first frame of a split; the training used lower ones
 
 
 def upload_model(api: HfApi, folder: Path, user: str) -> str:
@@ -34,7 +35,7 @@ def upload_scenes(repo_id: str, split: str, frames: int) -> None:
     """Upload a split of a data set: `frames` rendered frames of each of its styles, with their masks."""
     from datasets import Dataset, Features, Image
 
-    scenes = [render(style, 200_000 + i) for style in SPLITS[split] for i in range(frames)]
+    scenes = [render(style, FIRST_SCENE + i) for style in SPLITS[split] for i in range(frames)]
     rows = {"image": [s.image for s in scenes], "label": [np.asarray(s.labels) for s in scenes]}
     Dataset.from_dict(rows, features=Features({"image": Image(), "label": Image()})).push_to_hub(repo_id, split=split)
 

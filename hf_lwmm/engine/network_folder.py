@@ -19,6 +19,7 @@ from hf_lwmm.checkpoints.companions import (
     placeholders,
     with_class_names,
 )
+from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.hosted import hosted_by
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.local_paths import without_local_paths
@@ -27,6 +28,7 @@ from hf_lwmm.checkpoints.torch_copy import copy_with_tensors
 from hf_lwmm.checkpoints.torch_sharing import check_apart
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.unwrapping import without_pure_wrappers
+from hf_lwmm.checkpoints.weight_file import WeightFile
 from hf_lwmm.engine.streaming import write_merged, write_tensors
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
@@ -193,7 +195,12 @@ def check_format(plan: MergePlan, writing: WriteOptions) -> None:
         raise MergeError(f"--format torch keeps the anchor's types; leave out --dtype {plan.knobs.dtype}.")
     for part in plan.anchor.parts:
         assert isinstance(part.reader, TorchReader)
-        check_apart(part.reader, part.tensors)
+        check_apart(part.reader, _changing(part))
+
+
+def _changing(part: WeightFile) -> list[str]:
+    """The tensors of a file that may get other values; integers, such as BatchNorm's counters, never do."""
+    return [name for name, info in part.tensors.items() if is_float(info.dtype)]
 
 
 def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tuple[str, ...]:
@@ -216,7 +223,7 @@ def as_anchor_files(plan: MergePlan, folder: Path, weights: Sequence[str]) -> tu
         for part in plan.anchor.parts:
             assert isinstance(part.reader, TorchReader)
             (folder / part.name).parent.mkdir(parents=True, exist_ok=True)
-            copy_with_tensors(part.reader, part.tensors, merged.reader, folder / part.name)
+            copy_with_tensors(part.reader, _changing(part), merged.reader, folder / part.name)
             names.append(part.name)
     finally:
         merged.close()

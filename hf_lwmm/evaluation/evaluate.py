@@ -116,7 +116,9 @@ def evaluate(
         *(_other_than_recipes(models) if parents is None else ()),
         *unknown_classes(scored, classes),
     ]
-    examples, undrawn = _examples(opened, plan, totals, model=len(models) - 1, count=spec.examples)
+    others = range(parents or 1, len(models))
+    best = max(others, key=lambda place: np.nan_to_num(found.models[place].mean, nan=-1), default=0)
+    examples, undrawn = _examples(opened, plan, totals, other=best, count=spec.examples)
     return replace(
         found,
         images_per_second=rate,
@@ -185,14 +187,14 @@ def _scoring_plan(
 
 
 def _examples(
-    images: LabelledImages, plan: ScoringPlan, totals: Totals, *, model: int, count: int
+    images: LabelledImages, plan: ScoringPlan, totals: Totals, *, other: int, count: int
 ) -> tuple[tuple[Example, ...], list[str]]:
-    """Drawings of the images on which a model and the anchor differ most, and notes on what could not be drawn."""
-    differs, examples, undrawn = totals.differs[model], list[Example](), list[str]()
+    """Drawings of the images on which another model and the anchor differ most, and notes on those not drawn."""
+    differs, examples, undrawn = totals.differs[other], list[Example](), list[str]()
     for index in np.argsort(-differs, kind="stable")[:count].tolist():
         sample = images.read(index)
         with noting(f"{sample.name} was not drawn", undrawn):
-            drawn, out = draw_example(sample, plan), images.leads_out(sample)
+            drawn, out = draw_example(sample, plan, other), images.leads_out(sample)
             examples.append(Example(sample.name, float(differs[index]), drawn, out))
     return tuple(examples), undrawn
 

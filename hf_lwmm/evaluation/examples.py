@@ -1,4 +1,4 @@
-"""Draw sheets of an image, its labels, each model's prediction, and where the last model and the anchor differ."""
+"""Draw sheets of an image, its labels, each model's prediction, and where a model and the anchor differ."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _AGREES = 230  # grey
 Pixels = NDArray[np.uint8]
 
 
-def draw_example(sample: Sample, plan: ScoringPlan) -> Image.Image:
+def draw_example(sample: Sample, plan: ScoringPlan, other: int) -> Image.Image:
     """Return a sheet with a panel for the image, its labels and each model.
 
-    A last panel of class maps and segments shows where the last single model and the anchor differ. Classes have
+    A last panel of class maps and segments shows where the model number `other` and the anchor differ. Classes have
     Cityscapes' colours where it has them; segments are outlined, and boxes are drawn over the image. Below stand the
     colours of the classes that occur, and what the last panel shows.
     """
@@ -53,15 +53,12 @@ def draw_example(sample: Sample, plan: ScoringPlan) -> Image.Image:
         maps = _maps(ready, plan)
         occurring = {int(label) for each in maps for label in np.unique(each % 256)}
         panels = [Image.fromarray(_coloured(each, colours)) for each in maps]
-        singles = [index for index, model in enumerate(plan.models) if len(model.members) == 1]
-        if len(singles) > 1:
-            first, last = maps[1], maps[1 + singles[-1]]
-            panels.append(Image.fromarray(_difference(maps[0], first, last, colours)))
+        if other:
+            panels.append(Image.fromarray(_difference(maps[0], maps[1], maps[1 + other], colours)))
             titles.append("where they differ")
-            one, other = plan.models[singles[0]].name, plan.models[singles[-1]].name
             caption = (
-                f"Where they differ: what {other} sees where {one} sees something else; grey where they agree, black "
-                "without a label."
+                f"Where they differ: what {plan.models[other].name} sees where {plan.models[0].name} sees something "
+                "else; grey where they agree, black without a label."
             )
     key = [(name, colours[label]) for label, name in enumerate(plan.classes) if label in occurring]
     return with_key(_sheet([picture, *panels], titles), key, caption)
@@ -107,10 +104,10 @@ def _coloured(labels: NDArray[np.int64], colours: Pixels) -> Pixels:
     return shown
 
 
-def _difference(truth: NDArray[Any], first: NDArray[Any], last: NDArray[Any], colours: Pixels) -> Pixels:
-    """A map that is grey where two models agree, coloured by the last one elsewhere, and black without a label."""
-    differs = first % 256 != last % 256
-    shown: Pixels = np.where(differs[..., None], colours[last % 256], np.uint8(_AGREES))
+def _difference(truth: NDArray[Any], first: NDArray[Any], other: NDArray[Any], colours: Pixels) -> Pixels:
+    """A map that is grey where two models agree, coloured by the other one elsewhere, and black without a label."""
+    differs = first % 256 != other % 256
+    shown: Pixels = np.where(differs[..., None], colours[other % 256], np.uint8(_AGREES))
     shown[truth % 256 == IGNORE] = 0
     return shown
 

@@ -7,7 +7,7 @@ import numpy as np
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.evaluation.protocols import ScoredClasses
-from hf_lwmm.labels import BINARY, FROM_ZERO, IGNORE, LabelIds
+from hf_lwmm.labels import BINARY, FROM_ZERO, IGNORE, LEFT_OUT, LabelIds
 
 _CHECKED = 8  # labels that are looked at, from the first to the last, before a network runs
 
@@ -23,9 +23,11 @@ def label_ids(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds,
     ids, notes = _guessed(images, classes)
     if images.task == "semantic":
         last = images.count - 1
-        for index in {0} if images.streamed else {last * place // (_CHECKED - 1) for place in range(_CHECKED)}:
-            sample = images.read(index)
-            ids.class_ids(np.asarray(sample.label), sample.label_place(images.name))
+        checked = {0} if images.streamed else {last * place // (_CHECKED - 1) for place in range(_CHECKED)}
+        samples = (images.read(index) for index in sorted(checked))
+        labels = {sample.label_place(images.name): np.asarray(sample.label) for sample in samples}
+        for place, label in labels.items():
+            ids.class_ids(label, place, [*labels.values()])
     return ids, notes
 
 
@@ -42,13 +44,11 @@ def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, 
     count = len(classes.every)
     if images.task != "semantic" or classes.ids is not None:
         return LabelIds(count, classes.ids or FROM_ZERO), ()
-    if images.source is not None and images.source.ignore_index is not None:  # which says how they are numbered
-        return LabelIds(count), ()
     first, last = False, False
     for sample in images:
         sample.check_size(images.name)
         label = np.asarray(sample.label)
-        if sample.segments is not None or ((label != 0) & (label != IGNORE)).any():
+        if sample.segments is not None or ((label != 0) & (label != IGNORE) & (label != LEFT_OUT)).any():
             return LabelIds(count), ()
         first, last = first or bool((label == 0).any()), last or bool((label == IGNORE).any())
     if not first:

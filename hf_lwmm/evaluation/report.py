@@ -62,7 +62,7 @@ class ModelScores:
 
 @dataclass(frozen=True)
 class Example:
-    """An image on which the last model and the anchor differ much, drawn with the labels and all predictions.
+    """An image on which the best other model and the anchor differ much, drawn with the labels and all predictions.
 
     `differs` is the fraction of the labelled pixels on which they differ; for detectors, the difference in the number
     of boxes found. `leads_out` is true if its files are in another place than the folder of the data, by way of a link.
@@ -143,11 +143,17 @@ class EvaluationReport:
         }
 
     @property
+    def scored_on(self) -> str:
+        """The images, in words: a folder's name is said to be one, since nobody else knows it."""
+        name, comma, split = self.dataset.partition(", split ")
+        return f"{self.images} images of {name}{' (a local folder)' if self.commit is None else ''}{comma}{split}"
+
+    @property
     def summary(self) -> str:
         """A sentence on the images, the classes, and what intervals are over."""
         best = self._other_best()
         return (
-            f"{self.images} images of {self.dataset}, {len(self.classes)} classes ({self.protocol}). Intervals are "
+            f"{self.scored_on}, {len(self.classes)} classes ({self.protocol}). Intervals are "
             f"95 % over {self.drawn}." + (f" The best parent is {best.name}." if best is not None else "")
         )
 
@@ -219,7 +225,7 @@ class EvaluationReport:
             "kind": model.kind,
             self.metric.name: model.mean,
             **_ends("", model.interval),
-            **model.extras,
+            **{name.replace(" ", "_"): value for name, value in model.extras.items()},
             "difference": model.difference,
             **_ends("difference_", model.difference_interval),
             "to_best_parent": model.to_best,

@@ -32,7 +32,7 @@ def _identity(loaded: LoadedModel) -> str:
     ref, sha = loaded.source.ref, loaded.source.sha
     version = sha or (hub.stamp(ref.path) if ref.path is not None else "")
     model: Any = loaded.model
-    return f"{ref.shown}@{version} {next(model.parameters()).dtype} {loaded.configuration}"
+    return f"{ref.shown}@{version} {loaded.branch} {next(model.parameters()).dtype} {loaded.configuration}"
 
 
 @dataclass(frozen=True)

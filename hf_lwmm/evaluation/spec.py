@@ -23,7 +23,9 @@ class EvaluationSpec(ScoringOptions):
     workers: int | None = option(
         None, "Threads that read and prepare images ahead of the networks.", minimum=1, shown="cores, at most 8"
     )
-    examples: int = option(0, "Draw this many images on which the last model and the anchor differ most.", minimum=0)
+    examples: int = option(
+        0, "Draw this many images on which the best other model and the anchor differ most.", minimum=0
+    )
 
     @property
     def threads(self) -> int:

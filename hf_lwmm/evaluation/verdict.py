@@ -60,6 +60,9 @@ def decide(contenders: Sequence[Contender], units: int, drawn: str) -> Verdict |
     lead, spread, above = _lead(merge, parent)
     if above and units >= FEWEST:
         return Verdict(merge.name, True, f"Take {merge.name}: {lead} ({spread}) over {parent.name}.")
+    if above:
+        few = _too_few(units, drawn)
+        return Verdict(parent.name, False, f"Keep {parent.name}: {merge.name} leads it by {lead} ({spread}), {few}.")
     beats = "beats it" if merge.mean <= parent.mean else f"is shown to beat it by {_these(units, drawn)}"
     closest = f"closest {merge.name}, " if len(merges) > 1 else "closest "
     return Verdict(parent.name, False, f"Keep {parent.name}: no merge {beats} ({closest}{lead}, {spread}).")
@@ -69,6 +72,9 @@ def _best_of(best: Contender, second: Contender, units: int, drawn: str) -> Verd
     lead, spread, above = _lead(best, second)
     if above and units >= FEWEST:
         sentence = f"Take {best.name}: {lead} ({spread}) over the next, {second.name}."
+    elif above:
+        few = _too_few(units, drawn)
+        sentence = f"Take {best.name} or {second.name}: the first leads by {lead} ({spread}), {few}."
     else:
         sentence = (
             f"Take {best.name} or {second.name}: no difference is shown by {_these(units, drawn)} ({lead}, {spread})."
@@ -91,3 +97,8 @@ def _lead(first: Contender, second: Contender) -> tuple[str, str, bool]:
 def _these(units: int, drawn: str) -> str:
     these = f"these {drawn}" if units > 1 else "this one image"
     return these if units >= FEWEST else f"{these}, too few to tell"
+
+
+def _too_few(units: int, drawn: str) -> str:
+    """The clause that takes a lead back."""
+    return f"but on {drawn if units > 1 else 'one image'} alone; it takes at least {FEWEST} to tell"

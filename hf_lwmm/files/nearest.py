@@ -9,7 +9,8 @@ from pathlib import Path
 def nearest_path(text: str) -> str | None:
     """Return the existing path whose parts are nearest to those of a path that does not exist; None if none is near.
 
-    The parts before the first misspelt one are taken as they are, so that only folders on the way are listed.
+    The parts before the first misspelt one are taken as they are, so that only folders on the way are listed. The name
+    of a file may be further from one with the same suffix, which says what is meant.
     """
     try:
         parts = Path(text).expanduser().parts
@@ -18,7 +19,10 @@ def nearest_path(text: str) -> str | None:
             if part == ".." or (found / part).exists():
                 found /= part
                 continue
-            near = get_close_matches(part, [each.name for each in found.iterdir()], n=1, cutoff=0.75)
+            names = [each.name for each in found.iterdir()]
+            suffix = Path(part).suffix
+            alike = [name for name in names if suffix and Path(name).suffix == suffix]
+            near = get_close_matches(part, names, n=1, cutoff=0.75) or get_close_matches(part, alike, n=1, cutoff=0.5)
             if not near:
                 return None
             found /= near[0]

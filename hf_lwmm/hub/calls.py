@@ -185,7 +185,10 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
                 raise HubError(
                     f"{near} As a model of the Hub it is not in the cache, and the Hub is out of reach."
                 ) from error
-            raise HubError(f"{what}: not in the cache, and the Hub cannot be reached (offline mode?).") from error
+            raise HubError(
+                f"{what}: no file or folder of this machine, not in the cache, and the Hub cannot be reached (offline "
+                "mode?)."
+            ) from error
         except errors.EntryNotFoundError as error:
             raise HubError(f"{ref}: has no file {file!r} at this revision.") from error
         except errors.HFValidationError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from hf_lwmm.hub.calls import call, client, reaching, read, readable, retry
 from hf_lwmm.hub.client import Source
 from hf_lwmm.hub.refs import ModelRef, is_repo_id, parse_hub_ref
 from hf_lwmm.options import Options, option
+from hf_lwmm.progress import is_watched
 from hf_lwmm.text import clashing, is_branch_name
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ class PushOptions(Options):
 class Pushed:
     """The result of a push; `changed` is False if the repository held exactly these files already.
 
-    `warnings` are about files of others in the repository.
+    `revision` is the branch or the pull request, such as refs/pr/1, None for main. `warnings` are about files of others
+    in the repository.
     """
 
     repo_id: str
@@ -56,6 +59,12 @@ class Pushed:
     pull_request: str | None
     changed: bool
     warnings: tuple[str, ...] = ()
+    revision: str | None = None
+
+    @property
+    def ref(self) -> str:
+        """A reference to what was pushed, as models are named."""
+        return self.repo_id if self.revision in (None, "main") else f"{self.repo_id}@{self.revision}"
 
 
 @dataclass(frozen=True)
@@ -327,7 +336,7 @@ def push_folder(
         replacement = superseded(Source(ref, head.sha, tuple(sorted(remote))), remote, changed)
         gone, warnings = sorted(replacement.deleted - files.keys()), replacement.warnings
         if not changed and not gone:
-            return Pushed(repo_id, page, head.sha, pull_request, attempts > 1, warnings)
+            return Pushed(repo_id, page, head.sha, pull_request, attempts > 1, warnings, revision)
         done = api.create_commit(
             repo_id,
             [
@@ -339,10 +348,29 @@ def push_folder(
             revision=revision,
             parent_commit=head.sha,
         )
-        return Pushed(repo_id, page, done.oid, done.pr_url or pull_request, True, warnings)
+        return Pushed(
+            repo_id, page, done.oid, done.pr_url or pull_request, True, warnings, done.pr_revision or revision
+        )
 
     try:
-        return call(ref, attempt)
+        with _bars():
+            return call(ref, attempt)
     except (RuntimeError, ValueError, OSError) as error:  # the stock client's, after attempts of its own to upload
         why = " ".join(str(error.__cause__ or error).split()).rstrip(".") or type(error).__name__
         raise HubError(f"{ref}: the upload failed, and nothing was committed: {why}. Push again later.") from error
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[None]:
+    """A context in which the stock client draws no bars where nobody watches them, unless its own variable says so."""
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if is_watched() or HF_HUB_DISABLE_PROGRESS_BARS is not None or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()

@@ -1,6 +1,15 @@
 """Class names and label sets: the meaning of a classifier's rows, and of the ids in label files."""
 
-from hf_lwmm.labels.ids import BINARY, FROM_ONE, FROM_ZERO, NUMBERINGS, LabelIds, raw_label_set, without_ignored
+from hf_lwmm.labels.ids import (
+    BINARY,
+    FROM_ONE,
+    FROM_ZERO,
+    LEFT_OUT,
+    NUMBERINGS,
+    LabelIds,
+    raw_label_set,
+    without_ignored,
+)
 from hf_lwmm.labels.named_ids import check_ids_once, class_names, named_ids
 from hf_lwmm.labels.sets import (
     IGNORE,
@@ -25,6 +34,7 @@ __all__ = [
     "FROM_ONE",
     "FROM_ZERO",
     "IGNORE",
+    "LEFT_OUT",
     "NUMBERINGS",
     "Colour",
     "LabelIds",

@@ -17,6 +17,7 @@ FROM_ZERO, FROM_ONE, BINARY = "from-0", "from-1", "binary"
 # Ways of numbering any classes; all other schemes are raw ids of a data set, and belong to a label set.
 NUMBERINGS = (FROM_ZERO, FROM_ONE, BINARY)
 
+LEFT_OUT = -(2**15)  # in labels that were read, for an id that is to be ignored; no file has it
 _NO_CLASS = -1
 # Names for pixels of no class.
 _VOID = frozenset({
@@ -81,14 +82,23 @@ class LabelIds:
         if self.scheme == BINARY and self.classes != 2:
             raise DatasetError(f"--ids {BINARY} is for two classes, but there are {self.classes}.")
 
-    def class_ids(self, label: NDArray[Any], where: str) -> NDArray[Any]:
-        """Return the class of each id of a label, `IGNORE` where it has none; of any shape, integers.
+    def class_ids(self, label: NDArray[Any], where: str, beside: Sequence[NDArray[Any]] = ()) -> NDArray[Any]:
+        """Return the class of each id of a label, `IGNORE` where it has none or is `LEFT_OUT`; of any shape, integers.
+
+        Args:
+            label: the ids.
+            where: what messages call the label.
+            beside: other labels of the data set, which help to tell what would fit.
 
         Raises:
-            DatasetError: if an id stands for nothing; `where` is what the message calls the label.
+            DatasetError: if an id stands for nothing.
         """
         if self.scheme == FROM_ZERO and label.dtype == np.uint8 and not self._outside(label).any():
             return label  # as most files are: without a copy
+        if (left := label == LEFT_OUT).any():
+            classes = np.full(label.shape, IGNORE, np.uint8)
+            classes[~left] = self.class_ids(label[~left], where, beside)
+            return classes
         beyond = (label < 0) | (label > 255)
         found: NDArray[Any] = self._table()[np.where(beyond, IGNORE, label)]
         if raw_label_set(self.scheme) is None:
@@ -97,11 +107,13 @@ class LabelIds:
             unknown = beyond & (label != -1) & (label != _SIXTEEN_BITS)
             found = np.where(beyond, IGNORE, found)
         if unknown.any():
-            raise DatasetError(f"{where} {self._unfit(label, np.unique(label[unknown]).tolist())}")
+            seen = np.concatenate([each.ravel() for each in (label, *beside)])
+            seen = seen[seen != LEFT_OUT]
+            raise DatasetError(f"{where} {self._unfit(seen, np.unique(label[unknown]).tolist())}")
         return found.astype(np.uint8)
 
-    def _unfit(self, label: NDArray[Any], unknown: Sequence[int]) -> str:
-        """The fault of a label that has unknown ids, and the options that would help."""
+    def _unfit(self, seen: NDArray[Any], unknown: Sequence[int]) -> str:
+        """The fault of a label that has unknown ids, and the options that would help; `seen` are the ids looked at."""
         some = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
         wrong = f"has the id{'s' if len(unknown) > 1 else ''} {some}, but {self._known()}."
         ignored = (
@@ -109,26 +121,38 @@ class LabelIds:
             if len(unknown) == 1 and unknown[0] >= 0
             else ""
         )
-        if fitting := self._fitting(label):
-            return f"{wrong} --ids {' or --ids '.join(fitting)} would fit.{ignored}"
+        fitting = self._fitting(seen)
+        if from_one := FROM_ONE in fitting and (seen == 0).any():  # each class would be scored as the one before it
+            fitting.remove(FROM_ONE)
+        doubtful = f" Only if 0 stands for no class, --ids {FROM_ONE}, which takes 1 for the first." if from_one else ""
+        if fitting:
+            return f"{wrong} --ids {' or --ids '.join(fitting)} would fit.{ignored}{doubtful}"
         return (
             f"{wrong} --protocol names the data set's classes, --ids its raw ids, or how they are numbered "
-            f"({', '.join(NUMBERINGS)}).{ignored}"
+            f"({', '.join(NUMBERINGS)}).{ignored}{doubtful}"
         )
 
-    def _fitting(self, label: NDArray[Any]) -> list[str]:
-        """The schemes that a label fits: numberings that know all its ids, and raw ids that know most of its pixels."""
-        if ((label < 0) | (label > IGNORE)).any():
+    def _fitting(self, seen: NDArray[Any]) -> list[str]:
+        """The schemes that ids fit, the likeliest first.
+
+        These are numberings that know all of them, and raw ids that know most pixels. Raw ids of which far fewer occur
+        than of the likeliest ones fit by chance.
+        """
+        if ((seen < 0) | (seen > IGNORE)).any():
             return []
-        found = []
+        found, ids = list[str](), np.unique(seen)
         for scheme in NUMBERINGS[: 3 if self.classes == 2 else 2]:
-            if not (LabelIds(self.classes, scheme)._table()[label] == _NO_CLASS).any():
+            if not (LabelIds(self.classes, scheme)._table()[ids] == _NO_CLASS).any():
                 found.append(scheme)
+        occurring = dict[str, float]()
         for labels in label_sets().values():
             for scheme in labels.ids if len(labels.classes) == self.classes else ():
-                if (labels.table(scheme)[label] != IGNORE).mean() > _MOST and scheme not in found:
-                    found.append(scheme)
-        return found
+                named = labels.table(scheme) != IGNORE
+                if named[seen].mean() > _MOST:
+                    occurring[scheme] = float(named[ids].sum() / named.sum())
+        most = max(occurring.values(), default=0.0)
+        likely = sorted((scheme for scheme, part in occurring.items() if 2 * part > most), key=lambda s: -occurring[s])
+        return [*found, *(scheme for scheme in likely if scheme not in found)]
 
     def _outside(self, label: NDArray[np.uint8]) -> NDArray[np.bool_]:
         outside: NDArray[np.bool_] = (label >= self.classes) & (label != IGNORE)

@@ -12,21 +12,30 @@ the order in which its code registers them. Both are text of the same form:
 | written | meaning |
 | --- | --- |
 | `{s}` `{s+1}` `{3-s}` | the number s, s + 1, or 3 - s |
+| `{s,b:1x-2-3+1}` | the number of block b of stage s in a single row of blocks, whose first has number 1; here stages \
+have 1, 2 and 3 blocks, and those of a stage with an x are counted, but not meant |
 | `a = b` | the stored module a holds slot b |
 | `a = b | c` | the stored module a holds b and c, stacked along dim 0 in this order |
 | `a` (layouts) | the stored module a must be in the file and is registered here; another line or table has its slots |
 | `a & b` (outlines) | a and b run side by side and share a depth position |
 | `for i:` `for i reversed:` `for i together:` | i counts up, i counts down, or all i share a depth position |
 | `? ` before a line | not every network of the kind has the module |
+| `no a` (layouts) | the stored module a must not be in the file: it is another family's |
 | `(1x1)` `(7x7)` after a line | the stored weight is a convolution with this kernel, the slot a matrix |
 | `(1x1?)` after a line | the stored weight is a matrix or such a convolution, the slot a matrix |
 | `(+1d)` `(+3d)` after a line | the stored tensors have so many axes of length 1 before those of the slot |
+| `(-1d)` `(-2d)` after a line | the slot has so many axes of length 1 before those of the stored tensors |
 | `(unfolded)` after a line | the last axis has 2x2 pixels for each channel, the slot's channels for each pixel |
+| `a = b | c (tokens)` | the stored rows are tokens: b has those before a square grid, c the grid |
+| `a = b | c (tokens?)` | the same, but there may be none before the grid, and then there is no b |
 | `(classes)` (outlines) | dim 0 counts classes, so the slot is shared only between equal label sets |
 | `(background)` (outlines) | before the classes, dim 0 counts the background |
 | `(boxes)` (outlines) | dim 0 counts four coordinates of a box for each class |
 | `(unused)` (outlines) | the weights are stored, but no forward pass uses them |
 | `(constant)` (outlines) | computed when the network is built, though stored beside its weights |
+| `(pretraining)` (outlines) | only pre-training with masked images uses it: a layout without it can do without |
+| `(grid)` (outlines) | the tokens of a square grid of patches, which can be interpolated to another grid |
+| `(with x)` (outlines) | slot x is added to it before it is used; a network that has no x stores the sum |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
 | `name!` | a parameter itself, not a module with leaves |
 """
@@ -34,7 +43,7 @@ the order in which its code registers them. Both are text of the same form:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,13 +53,17 @@ from hf_lwmm.layouts.forms import Form
 # In the order in which torch registers them, which is also the order in which a module uses them.
 LEAVES = ("weight", "bias", "weight_g", "weight_v", "running_mean", "running_var", "num_batches_tracked")
 
-_VARIABLE = re.compile(r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+)(?:\+(?P<plus>\d+))?\}")
-_LINE = re.compile(
-    r"^(?P<optional>\? )?(?P<body>.*?)"
-    r"(?P<flags>(?:\s+\((?:\d+x\d+\??|\+\d+d|unfolded|classes|background|boxes|unused|constant)\))*)$"
+_VARIABLE = re.compile(
+    r"\{(?:(?P<from>\d+)-)?(?P<name>[a-z]+(?:,[a-z]+:(?P<row>\d+x?(?:-\d+x?)*))?)(?:\+(?P<plus>\d+))?\}"
 )
+_FLAG = (
+    r"\d+x\d+\??|[+-]\d+d|unfolded|tokens\??|"  # of layouts
+    r"classes|background|boxes|unused|constant|grid|pretraining|with [\w.]+"  # of outlines
+)
+_LINE = re.compile(rf"^(?:(?P<optional>\?) |(?P<absent>no) )?(?P<body>.*?)(?P<flags>(?:\s+\((?:{_FLAG})\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
+_KERNEL = re.compile(r"\d+x\d+\??")
 
 Key = tuple[int, ...]
 
@@ -58,6 +71,46 @@ Key = tuple[int, ...]
 def generic(name: str) -> str:
     """Return the name with every number replaced by `#`; the names that a pattern matches share a few such forms."""
     return _NUMBER.sub("#", name)
+
+
+def _group(match: re.Match[str]) -> str:
+    """A name for a variable that a regular expression takes."""
+    return match["name"].partition(":")[0].replace(",", "_")
+
+
+@dataclass(frozen=True)
+class Row:
+    """The blocks of all stages in one row: the variables of stage and block, each stage's size, and if it is meant."""
+
+    stage: str
+    block: str
+    sizes: tuple[int, ...]
+    meant: tuple[bool, ...]
+
+    @classmethod
+    def read(cls, text: str) -> Row:
+        """Read a row such as `s,b:1x-2-3`."""
+        names, _, row = text.partition(":")
+        stage, block = names.split(",")
+        sizes = row.split("-")
+        return cls(
+            stage, block, tuple(int(size.rstrip("x")) for size in sizes), tuple(size[-1] != "x" for size in sizes)
+        )
+
+    def split(self, number: int) -> dict[str, int] | None:
+        """Return the stage and block that have a number in the row, None if none that is meant has."""
+        for stage, (size, meant) in enumerate(zip(self.sizes, self.meant, strict=True)):
+            if 0 <= number < size:
+                return {self.stage: stage, self.block: number} if meant else None
+            number -= size
+        return None
+
+    def join(self, numbers: Mapping[str, int]) -> int | None:
+        """Return the number in the row of a stage's block, None if there is none that is meant."""
+        stage, block = numbers[self.stage], numbers[self.block]
+        if stage >= len(self.sizes) or block >= self.sizes[stage] or not self.meant[stage]:
+            return None
+        return sum(self.sizes[:stage]) + block
 
 
 @dataclass(frozen=True)
@@ -77,7 +130,7 @@ class Pattern:
         parts, end = [], 0
         for match in _VARIABLE.finditer(self._full):
             parts.append(re.escape(self._full[end : match.start()]))
-            name, written = match["name"], match[0]
+            name, written = _group(match), match[0]
             if name == "leaf":
                 parts.append(f"(?P<leaf>{'|'.join(LEAVES)})")
             else:  # a number that is written twice in one way is the same number
@@ -89,10 +142,15 @@ class Pattern:
     def _shifts(self) -> dict[str, tuple[int, int]]:
         """The sign and offset of each variable: the written number is offset + sign * value."""
         return {
-            m["name"]: (-1, int(m["from"])) if m["from"] else (1, int(m["plus"] or 0))
+            _group(m): (-1, int(m["from"])) if m["from"] else (1, int(m["plus"] or 0))
             for m in _VARIABLE.finditer(self._full)
             if m["name"] != "leaf"
         }
+
+    @cached_property
+    def _rows(self) -> dict[str, Row]:
+        """The rows of blocks that variables number."""
+        return {_group(m): Row.read(m["name"]) for m in _VARIABLE.finditer(self._full) if m["row"]}
 
     def generics(self) -> Iterator[str]:
         """Yield the `generic` form of every name that the pattern can match."""
@@ -108,24 +166,48 @@ class Pattern:
         found = match.groupdict()
         leaf = found.pop("leaf", "")
         numbers = {key: sign * (int(found[key]) - offset) for key, (sign, offset) in self._shifts.items()}
+        for key, row in self._rows.items():
+            if (both := row.split(numbers.pop(key))) is None:
+                return None
+            numbers |= both
         return (numbers, leaf) if all(number >= 0 for number in numbers.values()) else None
 
+    def fits(self, numbers: Mapping[str, int]) -> bool:
+        """Return False if a row of blocks in the pattern has no block of these numbers."""
+        return all(row.join(numbers) is not None for row in self._rows.values())
+
     def write(self, numbers: Mapping[str, int], leaf: str) -> str:
-        """Return the name with these numbers and this leaf."""
+        """Return the name with these numbers, which must fit, and this leaf."""
 
         def number(match: re.Match[str]) -> str:
             if match["name"] == "leaf":
                 return leaf
-            sign, offset = self._shifts[match["name"]]
-            return str(offset + sign * numbers[match["name"]])
+            key = _group(match)
+            value = self._rows[key].join(numbers) if key in self._rows else numbers[key]
+            assert value is not None
+            sign, offset = self._shifts[key]
+            return str(offset + sign * value)
 
         return _VARIABLE.sub(number, self._full)
+
+
+def row(sizes: Sequence[int], meant: Collection[int], first: int = 0) -> str:
+    """Return a variable for the blocks of some stages, by their indices, in a row of the blocks of all.
+
+    Args:
+        sizes: the number of blocks of each stage.
+        meant: the stages that are.
+        first: the number of the first block of all.
+    """
+    marked = "-".join(f"{size}{'' if stage in meant else 'x'}" for stage, size in enumerate(sizes))
+    return f"{{s,b:{marked}+{first}}}"
 
 
 @dataclass(frozen=True)
 class Line:
     """A line of a table: the patterns on both sides, its flags, and its place in the order.
 
+    A line that is `absent` names what must not be in a file; nothing is required of one that is `optional`.
     `place` has the number of the line on each level of indentation. The number of a loop is followed by the loop's
     variable: "i", or "-i" if reversed, or nothing if all values share a position.
     """
@@ -134,16 +216,23 @@ class Line:
     right: tuple[Pattern, ...]
     flags: frozenset[str]
     optional: bool
+    absent: bool
     place: tuple[int | str, ...]
 
     def form(self, leaf: str) -> Form:
         """Return how the stored tensor of this leaf differs from its slots."""
-        kernel = next((flag for flag in self.flags if "x" in flag), "")
-        ones = next((int(flag[1:-1]) for flag in self.flags if flag[0] == "+"), 0)
+        kernel = next((flag for flag in self.flags if _KERNEL.fullmatch(flag)), "")
+        ones = next((int(flag[:-1]) for flag in self.flags if flag[0] in "+-"), 0)
         if not kernel or not leaf.startswith("weight"):
-            return Form(ones=ones, unfolded="unfolded" in self.flags)
+            tokens = not self.flags.isdisjoint({"tokens", "tokens?"})
+            return Form(ones=ones, unfolded="unfolded" in self.flags, tokens=tokens, bare="tokens?" in self.flags)
         height, width = kernel.removesuffix("?").split("x")
         return Form(kernel=(int(height), int(width)), perhaps=kernel.endswith("?"))
+
+    @cached_property
+    def companion(self) -> str:
+        """The slot that is added to the line's before it is used, or ''."""
+        return next((flag.removeprefix("with ") for flag in self.flags if flag.startswith("with ")), "")
 
     def key(self, numbers: Mapping[str, int]) -> Key:
         """Return the line's place for these numbers; sorting by it gives the order of the table."""
@@ -195,6 +284,7 @@ def _read_line(content: str, place: tuple[int | str, ...]) -> Line:
         right=tuple(Pattern(part.strip()) for part in right.split(" | ")) if equals else (),
         flags=frozenset(re.findall(r"\((.*?)\)", match["flags"])),
         optional=match["optional"] is not None,
+        absent=match["absent"] is not None,
         place=place,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from hf_lwmm.layouts.forms import Form
+from hf_lwmm.layouts.forms import Form, Shape
 from hf_lwmm.layouts.language import (
     LEAVES,
     Key,
@@ -32,12 +32,24 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Kin:
+    """A family of networks among those of a component: its name, and slots that only it has, taken together."""
+
+    title: str
+    slots: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Place:
-    """A slot's place in an outline: the sort key of its module, the rank of its leaf, and the line's flags."""
+    """A slot's place in an outline: the sort key of its module, the rank of its leaf, and the line's flags.
+
+    `companion` is the slot, without the component's name, that is added to this one before it is used, or ''.
+    """
 
     key: Key
     leaf_rank: int
     flags: frozenset[str]
+    companion: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ class Component:
 
     Every slot begins with `name` and a dot; `outline` gives the rest. `kind` is "backbone" or "head". `title` is the
     name for people. `variants` are the known sizes, told apart by the blocks of each stage and by dim 0 of
-    `width_slot`.
+    `width_slot`. `kin` are families with names of their own, of which the first that fits is meant.
     """
 
     name: str
@@ -55,6 +67,7 @@ class Component:
     outline: str = field(repr=False)
     variants: tuple[Variant, ...] = field(default=(), repr=False)
     width_slot: str = field(default="", repr=False)
+    kin: tuple[Kin, ...] = field(default=(), repr=False)
 
     @cached_property
     def _index(self) -> PatternIndex:
@@ -65,13 +78,13 @@ class Component:
         for pattern, line in self._index.get(generic(slot), ()):
             if (found := pattern.read(slot)) is not None:
                 numbers, leaf = found
-                return Place(line.key(numbers), _DEPTH_RANK.get(leaf, 0), line.flags)
+                return Place(line.key(numbers), _DEPTH_RANK.get(leaf, 0), line.flags, line.companion)
         return None
 
 
 @dataclass(frozen=True)
 class SlotPart:
-    """A slot in a stored tensor of some form: piece `index` of `parts` equal pieces along dim 0."""
+    """A slot in a stored tensor: piece `index` of the `parts` pieces that its form cuts it into."""
 
     slot: str
     index: int
@@ -86,6 +99,8 @@ class Layout:
     `name` is the component's name, a slash, and the code base's; `also` lists other code bases with the same names.
     `prefixes` are what may stand before the table's names in a file; the first one is used for writing. `beside` is a
     backbone that must be in the same file, for tables whose names, such as `fc`, would otherwise fit any network.
+    `gated` is True if the table's first feed-forward layer stacks a gate on what it gates, False if it does not, and
+    None if the names are the same for both.
     """
 
     name: str
@@ -94,6 +109,7 @@ class Layout:
     prefixes: tuple[str, ...] = ("",)
     beside: Component | None = None
     also: tuple[str, ...] = ()
+    gated: bool | None = None
 
     @property
     def code_bases(self) -> tuple[str, ...]:
@@ -114,7 +130,7 @@ class Layout:
         return index_by_generic([(pattern, line) for line in self.lines for pattern in line.right])
 
     def may_be_in(self, forms: Container[str], prefix: str) -> bool:
-        """Return False if a line that is not optional matches none of a file's `generic` names under the prefix.
+        """Return False if a line that is not optional matches none of a file's `generic` names under a generic prefix.
 
         This quick test rules out most layouts.
         """
@@ -124,7 +140,16 @@ class Layout:
     @cached_property
     def required(self) -> tuple[tuple[str, ...], ...]:
         """The `generic` names of each line that is not optional."""
-        return tuple(tuple(line.left[0].generics()) for line in self.lines if not line.optional)
+        return tuple(tuple(line.left[0].generics()) for line in self.lines if not (line.optional or line.absent))
+
+    def suits(self, slots: Mapping[str, Shape]) -> bool:
+        """Return False if slots lack a line that is not optional, or have a gate that the layout has not."""
+        forms = {generic(found[0]) for slot in slots if (found := self.stored(slot))}
+        needed = (line.left[0] for line in self.lines if line.right and not (line.optional or line.absent))
+        if not all(any(form in forms for form in pattern.generics()) for pattern in needed):
+            return False
+        first, second = (slots.get(f"{self.component.name}.stage0.block0.mlp.fc{i}.weight", (0, 0)) for i in (1, 2))
+        return self.gated is None or self.gated == (first[0] == 2 * second[1] > 0)
 
     def lines_like(self, form: str) -> list[tuple[Pattern, Line]]:
         """Return the lines that can match names of this `generic` form, each with its pattern."""
@@ -157,7 +182,7 @@ class Layout:
         """Return the name (without prefix) of the tensor that holds a slot, and all its slots; None if none does."""
         inner = slot.removeprefix(self.component.name + ".")
         for pattern, line in self._slot_index.get(generic(inner), ()):
-            if (found := pattern.read(inner)) is not None:
+            if (found := pattern.read(inner)) is not None and line.left[0].fits(found[0]):
                 name = line.left[0].write(*found)
                 return name, self.slots(name)
         return None

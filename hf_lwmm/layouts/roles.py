@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from hf_lwmm.layouts.guessing import first_guessed_keys, guessed_keys
 from hf_lwmm.layouts.layout import Component, Place
 from hf_lwmm.layouts.registry import COMPONENTS
 
@@ -74,51 +75,27 @@ def has_no_object_row(slot: str) -> bool:
     return not _WITH_NO_OBJECT.isdisjoint(slot.split("."))
 
 
-def depth_order(slots: Iterable[str]) -> list[str]:
+def depth_order(slots: Iterable[str], *, first_guess: bool = False) -> list[str]:
     """Return slots in the order in which a forward pass first uses them (methods/README.md, section 4).
 
     Heads that run side by side are ordered by their distance, in modules, from the end of the backbone. Slots that no
-    layout knows are ordered by their names: backbone, then head, then classifier, with numbers counting up.
+    layout knows are ordered by their names, with `first_guess` as recipes up to schema 2 rest on.
     """
     backbone: dict[str, tuple[object, ...]] = {}
     heads: dict[str, dict[str, tuple[object, ...]]] = {}
+    unknown = []
     for slot in slots:
         found = place_of(slot)
         if found is None:
-            module, leaf, part = _place_by_name(slot)
-            heads.setdefault("", {})[slot] = (_name_key(module), _LEAF_ORDER.get(leaf, 9), part)
+            unknown.append(slot)
         elif found[0].kind == "backbone":
             backbone[slot] = (found[1].key, found[1].leaf_rank, slot)
         else:
             heads.setdefault(found[0].name, {})[slot] = (found[1].key, found[1].leaf_rank, slot)
+    if unknown:
+        heads[""] = (first_guessed_keys if first_guess else guessed_keys)(unknown)
     behind: dict[str, tuple[object, ...]] = {}
     for rank, name in enumerate(sorted(heads, key=lambda name: (name == "", -len(heads[name]), name))):
         distances = {key: i for i, key in enumerate(sorted({key[0] for key in heads[name].values()}))}  # type: ignore[type-var]
         behind |= {slot: (distances[key[0]], rank, *key[1:]) for slot, key in heads[name].items()}
     return [*sorted(backbone, key=lambda s: backbone[s]), *sorted(behind, key=lambda s: behind[s])]
-
-
-_LEAF_ORDER = {"weight": 0, "weight_g": 0, "weight_v": 0, "bias": 1, "running_mean": 2, "running_var": 3}
-_HEAD = re.compile(r"^(neck|fpn|aspp|psp|decod|auxiliary|aux|.*head|merge|up|seg)", re.IGNORECASE)
-_CLASSIFIER = re.compile(r"^(classifier|class|fc|cls|conv_seg|linear_pred|logits?|out|last|segmentation_head)", re.I)
-
-
-_PARAMETRISED = re.compile(r"(?:(.+)\.)?parametrizations\.(\w+)\.(original\d*)")
-
-
-def _place_by_name(slot: str) -> tuple[str, str, str]:
-    """The module of a slot, its parameter, and the last part of its name, which of a factor is another.
-
-    `fc.parametrizations.weight.original0` is, like `fc.weight_g`, a part of the weight of `fc`.
-    """
-    if found := _PARAMETRISED.fullmatch(slot):
-        return found[1] or "", found[2], found[3]
-    module, _, leaf = slot.rpartition(".")
-    return module, leaf, leaf
-
-
-def _name_key(module: str) -> tuple[object, ...]:
-    top = module.split(".")[0]
-    role = 2 if _CLASSIFIER.match(top) else 1 if _HEAD.match(top) else 0
-    pieces = re.split(r"(\d+)", module)
-    return (role, tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pieces if p))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts.forms import Order, Shape
@@ -41,6 +42,10 @@ class LayoutMatch:
     prefix: str
 
 
+# A layout, and how good it is: the names that it knows, whether its prefix is listed, the same of a backbone beside.
+_Rated = tuple[tuple[int, bool, tuple[Any, ...]], LayoutMatch]
+
+
 @dataclass(frozen=True)
 class SlotMap:
     """A checkpoint's tensors as slots: a bijection between stored tensors and stacks of atoms.
@@ -73,11 +78,19 @@ class SlotMap:
         return next((m.layout.component for m in self.matches if m.layout.component.kind == "backbone"), None)
 
     @property
+    def kin(self) -> str:
+        """The name of the family that the backbone is of among those of its component, '' if it has none."""
+        if (own := self.backbone) is None:
+            return ""
+        return next((kin.title for kin in own.kin if all(f"{own.name}.{slot}" in self.slots for slot in kin.slots)), "")
+
+    @property
     def architecture(self) -> str:
         """The size of the backbone and the heads in words, such as `MiT-B5, DAFormer head`."""
         titles = []
         for component in (match.layout.component for match in self.matches):
-            titles.append(_size(component, self.slots) if component.kind == "backbone" else component.title)
+            size = _size(component, self.slots) if component.kind == "backbone" else component.title
+            titles.append(f"{self.kin} {size}".strip() if component is self.backbone else size)
         return ", ".join(titles) or "unknown network"
 
 
@@ -97,7 +110,7 @@ def _size(component: Component, slots: Mapping[str, Atom]) -> str:
 def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
     """Find the layouts of a checkpoint, and map each of its tensors to slots.
 
-    A layout is found under a prefix if the file has every line of its table that is not optional. A tensor that no
+    A layout is found under a prefix if the file has every line of its table that it must have. A tensor that no
     layout knows keeps its stored name as its slot (the identity layout), even if other tensors are known.
 
     Args:
@@ -111,13 +124,13 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
 
 @lru_cache(8)  # the models of a merge mostly have the same tensors
 def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
-    matches = _detect(name for name, _ in tensors)
+    matches, claims = _detect(name for name, _ in tensors)
     atoms: dict[str, tuple[Atom, ...]] = {}
     owner: dict[str, str] = {}
     known: set[str] = set()  # layouts that hold a tensor after all; a name as common as `fc` can fit several
     for name, shape in tensors:
         atoms[name] = (Atom(name, name, 0, shape),)
-        for match in matches:
+        for match in claims:
             if found := _atoms(match, name, shape):
                 atoms[name] = found
                 known.add(match.layout.name)
@@ -131,10 +144,11 @@ def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
 def named_parts(names: Iterable[str], code_base: str = "") -> int:
     """Count the components that names have under prefixes of some code base, or of the one that is named.
 
-    A component under any other prefix does not count.
+    A component under any other prefix does not count. Backbones count as one, since some have names in common.
     """
     found = (match for _, match in _found(names) if match.prefix in match.layout.prefixes)
-    return len({m.layout.component.name for m in found if any(b.startswith(code_base) for b in m.layout.code_bases)})
+    named = [m.layout.component for m in found if any(b.startswith(code_base) for b in m.layout.code_bases)]
+    return len({"" if component.kind == "backbone" else component.name for component in named})
 
 
 def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
@@ -143,16 +157,18 @@ def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
     The prefix of a code base itself, such as `backbone.`, is not part of it.
     """
     names = tuple(names)
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[tuple[str, str], str]] = {}
     for before, group in (("", names), *_numbered(names).items()):
         for _, match in _found(group):
             if match.layout.component.kind == "backbone":
                 listed = (p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p))
                 prefix = before + match.prefix
                 outer = prefix[: len(prefix) - len(max(listed, key=len, default=""))]
-                first = prefix + match.layout.required[0][0]  # tables of one network may begin at several prefixes
+                first = prefix + match.layout.required[0][0]
                 copies = found.setdefault(match.layout.component.name, {})
-                copies[first] = min(outer, copies.get(first, outer), key=len)
+                # Several tables may fit one network, and may begin at several prefixes.
+                same = next((one for one in copies if prefix == one[0] or first == one[1]), (prefix, first))
+                copies[same] = min(outer, copies.get(same, outer), key=len)
     return next((tuple(sorted(copies.values())) for copies in found.values() if len(copies) > 1), ())
 
 
@@ -165,16 +181,32 @@ def _numbered(names: Iterable[str]) -> dict[str, list[str]]:
     return {begins: rests for begins, rests in found.items() if len(rests) >= _FEWEST}
 
 
-def _detect(names: Iterable[str]) -> tuple[LayoutMatch, ...]:
-    """Find the best layout of each component in a file, in the order of `COMPONENTS`."""
-    # The best layout knows the most names; among equals, one under a listed prefix wins, then the one listed first.
-    best: dict[str, tuple[tuple[int, bool], LayoutMatch]] = {}
-    for merit, match in _found(names):
+def _detect(names: Iterable[str]) -> tuple[Sequence[LayoutMatch], Sequence[LayoutMatch]]:
+    """Find the best layout of each component in a file: in the order of `COMPONENTS`, and the best of all first.
+
+    Where two components have names in common, the tensors belong to the one whose layout is better.
+    """
+    # The best layout knows the most names; among equals, one under a listed prefix wins, then the one beside the better
+    # backbone, then the one listed first. Backbones are found before heads.
+    best: dict[str, _Rated] = {}
+    for (count, listed), match in _found(names):
+        beside = match.layout.beside
+        merit = (count, listed, best[beside.name][0] if beside else ())
         key = match.layout.component.name
         if key not in best or merit > best[key][0]:
             best[key] = (merit, match)
-    order = list(COMPONENTS)
-    return tuple(best[name][1] for name in sorted(best, key=order.index))
+    found = [best[name] for name in COMPONENTS if name in best and not _outdone(best[name], best.values())]
+    claims = sorted(found, key=lambda each: each[0][:2], reverse=True)
+    return [match for _, match in found], [match for _, match in claims]
+
+
+def _outdone(found: _Rated, others: Iterable[_Rated]) -> bool:
+    """True if another backbone is under the same prefix and knows more names: the tables of families overlap."""
+    (count, *_), match = found
+    return match.layout.component.kind == "backbone" and any(
+        other.layout.component.kind == "backbone" and other.prefix == match.prefix and known > count
+        for (known, *_), other in others
+    )
 
 
 def _found(names: Iterable[str]) -> tuple[tuple[tuple[int, bool], LayoutMatch], ...]:
@@ -196,7 +228,7 @@ def _found_among(names: tuple[str, ...]) -> tuple[tuple[tuple[int, bool], Layout
             if not layout.may_be_in(forms, prefix):
                 continue
             count, present = _known(layout, prefix, forms)
-            if all(line.optional or id(line) in present for line in layout.lines):
+            if all(line.optional or (id(line) in present) != line.absent for line in layout.lines):
                 found.append(((count, prefix in layout.prefixes), LayoutMatch(layout, prefix)))
     return tuple(found)
 
@@ -241,15 +273,13 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
     if not name.startswith(match.prefix):
         return ()
     parts = match.layout.slots(name[len(match.prefix) :])
-    if not parts or (parts[0].parts > 1 and (not shape or shape[0] % parts[0].parts)):
-        return ()
-    form = parts[0].form
-    whole = form.slot_shape(shape)
-    if whole is None:
-        return ()
-    piece = (whole[0] // len(parts), *whole[1:]) if len(parts) > 1 else whole
-    size = math.prod(piece)
-    return tuple(Atom(part.slot, name, part.index * size, piece, form.order(shape)) for part in parts)
+    pieces = parts[0].form.cut(shape, len(parts)) if parts else ()
+    atoms, start = [], 0
+    for part, piece in zip(parts, pieces, strict=False):
+        if piece is not None:
+            atoms.append(Atom(part.slot, name, start, piece, part.form.order(shape)))
+            start += math.prod(piece)
+    return tuple(atoms)
 
 
 def registration_order(slot_map: SlotMap) -> list[str]:

@@ -100,12 +100,13 @@ class Adaptive(Method):
 
         search: Any = torch.optim.LBFGS([z], max_iter=evaluations, max_eval=evaluations, line_search_fn="strong_wolfe")
         search.step(objective)
-        _, uncertainty, decided = min(found, key=lambda each: each[0])
+        _, value, decided = min(found, key=lambda each: each[0])
         decided[:, others] = np.floor(decided[:, others] * 10**DIGITS) / 10**DIGITS
         decided[:, trials.anchor] = (1 - decided[:, others].sum(axis=1)).round(DIGITS)
         moved = float(np.abs(decided - start.numpy()).sum(axis=1).mean()) / 2
         return decided, (
-            f"the uncertainty on {len(pictures)} of the images fell from {found[0][1]:.4f} to {uncertainty:.4f}",
+            f"the objective on {len(pictures)} of the images fell from {found[0][1]:.4f} to {value:.4f} (the "
+            "entropy of pixels, less that of their mean, so that it may be negative)",
             f"{moved:.3f} of the weight moved away from Equation 1, on average over {trials.positions} positions",
         )
 

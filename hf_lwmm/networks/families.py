@@ -26,7 +26,7 @@ from hf_lwmm.networks.from_slots import (
 )
 from hf_lwmm.networks.hrda import HRDAForSemanticSegmentation
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegForSemanticSegmentation
-from hf_lwmm.planning.hosting import KINDS, check_no_system, kind_of
+from hf_lwmm.planning.kinds import KINDS, check_no_system, kind_of
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError
 from hf_lwmm.labels import LabelSet, labels_of_rows
-from hf_lwmm.networks.module_slots import fill, slots_of
+from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.network_slots import misfits
 
 
@@ -50,8 +50,8 @@ class _Numbers(TorchFunctionMode):
         return func(*args, **given)
 
 
-def built(checkpoint: Checkpoint, make: Callable[[], nn.Module], name: str) -> tuple[nn.Module, list[str]]:
-    """Return a network that is filled from a checkpoint, and notes on what of the checkpoint is not used.
+def built(checkpoint: Checkpoint, make: Callable[[], nn.Module], name: str) -> nn.Module:
+    """Return a network that a checkpoint fits, not filled yet.
 
     It is made without memory first, so that a configuration of another network costs none, whatever size it asks for.
 
@@ -76,7 +76,7 @@ def built(checkpoint: Checkpoint, make: Callable[[], nn.Module], name: str) -> t
         raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {name}: {why}") from None
     if faults:
         raise LayoutError(f"{checkpoint.label} does not fit the {name} of its config.json: {faults}.")
-    return module, fill(module, checkpoint)
+    return module
 
 
 def check_rows(checkpoint: Checkpoint, tensor: str, stated: int, entry: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -136,13 +137,12 @@ class LoadedModel:
         if self.library != TRANSFORMERS:
             save(self.model, self.library_config, Path(folder))
             return
-        if self.has_own_code:
-            self._register_code()
         bars = transformers.utils.logging.is_progress_bar_enabled()
         transformers.utils.logging.disable_progress_bar()
         try:
-            self.model.save_pretrained(folder)
-            self.image_processor.save_pretrained(folder)
+            with self._saving_code():
+                self.model.save_pretrained(folder)
+                self.image_processor.save_pretrained(folder)
             for path in (Path(folder, name) for name in COMPANIONS):
                 if path.is_file() and (stated := read_json(path, path.name)) != without_local_paths(stated):
                     text = json.dumps(without_local_paths(stated), indent=2, sort_keys=True)
@@ -151,9 +151,20 @@ class LoadedModel:
             if bars:
                 transformers.utils.logging.enable_progress_bar()
 
-    def _register_code(self) -> None:
-        """Make `save_pretrained` write the code too, for `trust_remote_code=True`."""
-        type(self.model).register_for_auto_class(self.auto_class)
-        type(self.model.config).register_for_auto_class()
-        if isinstance(self.image_processor, SegmentationImageProcessor):
-            SegmentationImageProcessor.register_for_auto_class()
+    @contextmanager
+    def _saving_code(self) -> Iterator[None]:
+        """Let `save_pretrained` write the network's code too, if need be, for `trust_remote_code=True`.
+
+        transformers keeps this on the classes, so it is taken back: what others save later is not changed.
+        """
+        saved: list[Any] = [type(self.model), type(self.model.config)] if self.has_own_code else []
+        if self.has_own_code and isinstance(self.image_processor, SegmentationImageProcessor):
+            saved.append(SegmentationImageProcessor)
+        before = [each._auto_class for each in saved]
+        try:
+            for each in saved:
+                each.register_for_auto_class(*([self.auto_class] if each is type(self.model) else []))
+            yield
+        finally:
+            for each, auto_class in zip(saved, before, strict=True):
+                each._auto_class = auto_class

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from hf_lwmm.checkpoints.companions import (
 )
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
-from hf_lwmm.errors import CheckpointError, LayoutError, PlanError
+from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError, PlanError
 from hf_lwmm.files.documents import shortened
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.labels import read_label_set
@@ -37,10 +37,11 @@ from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.networks.own_code import own_network
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
-from hf_lwmm.planning.hosting import check_no_system
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.planning.libraries import TIMM, library_of
+from hf_lwmm.planning.kinds import check_no_system
+from hf_lwmm.planning.libraries import SMP, TIMM, library_of
 from hf_lwmm.planning.network_slots import misfits, some
+from hf_lwmm.planning.stated_names import foreign_parts
 
 # Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {
@@ -94,6 +95,50 @@ def _network_of(checkpoint: Checkpoint, network: NetworkOptions) -> LoadedModel:
         return loaded
     note = f"{checkpoint.label}: is a {loaded.family.name}, so --network was not used for it"
     return replace(loaded, notes=(*loaded.notes, note))
+
+
+def unfilled_network(checkpoint: Checkpoint, network: NetworkOptions = NetworkOptions()) -> Any:
+    """Return the network that a checkpoint is for, without its weights and also without a head.
+
+    Args:
+        checkpoint: headers are enough.
+        network: as for `load`.
+
+    Raises:
+        HfLwmmError: if there is no such network, or it is larger than the checkpoint.
+    """
+    library = library_of(checkpoint.config)
+    if library == TIMM:
+        from hf_lwmm.networks.timm_models import timm_network
+
+        return timm_network(checkpoint)
+    if library == SMP:
+        from hf_lwmm.networks.smp_models import smp_network
+
+        return smp_network(checkpoint)
+    if network.network is not None and not is_known(checkpoint.slot_map):
+        return own_network(checkpoint, network).module
+    if (model_class := _class_in_transformers(checkpoint)) is None:
+        family, notes = family_of(checkpoint.slot_map, checkpoint.label), list[str]()
+        model = _stored_network(checkpoint, family, notes) if network.system is None else None
+        return model or family.model_class(_config_of_slots(checkpoint, family, network.system, notes))
+    try:
+        config: Any = model_class.config_class
+        settings = config.from_dict(_named_content(checkpoint, []))
+        with torch.device("meta"):  # where a network takes no memory, whatever size the configuration asks for
+            size = sum(tensor.numel() for tensor in model_class(settings).state_dict().values())
+        if size <= 2 * sum(info.count for info in checkpoint.tensors.values()):
+            return model_class(settings)
+    except HfLwmmError:
+        raise
+    except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
+        why = _reason(error)
+        raise CheckpointError(
+            f"{checkpoint.label}: its config.json does not make a {model_class.__name__}: {why}"
+        ) from None
+    raise CheckpointError(
+        f"{checkpoint.label}: its config.json makes a {model_class.__name__} of {size:,} weights, more than its own."
+    )
 
 
 def _of_library(checkpoint: Checkpoint, network: NetworkOptions, library: str) -> LoadedModel:
@@ -247,18 +292,23 @@ def _classes(config: PreTrainedConfig, task: str) -> tuple[str, ...]:
 
 def _family_in_transformers(checkpoint: Checkpoint) -> Family | None:
     """The network that transformers itself has for a repository; None if it has none or a family here takes it."""
-    architectures = checkpoint.config.get("architectures")
-    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    model_class = _class_in_transformers(checkpoint)
+    named = model_class.__name__ if model_class is not None else ""
     task = next((task for ending, task in _TASKS.items() if named.endswith(ending)), None)
-    model_class = getattr(transformers, named, None) if task else None
-    if (
-        task is None
-        or not (isinstance(model_class, type) and issubclass(model_class, PreTrainedModel))
-        or not _takes_default_files(checkpoint)
-        or any(family.model_class is model_class for family in FAMILIES)
-    ):
+    own = _takes_default_files(checkpoint) or bool(foreign_parts(checkpoint))
+    if model_class is None or task is None or not own:
         return None
     return Family(f"transformers' {named}", model_class, (), _no_config, task)
+
+
+def _class_in_transformers(checkpoint: Checkpoint) -> type[PreTrainedModel] | None:
+    """The class of transformers that a config.json names; None if it names none or a family here takes it."""
+    architectures = checkpoint.config.get("architectures")
+    named = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    found = getattr(transformers, named, None) if "model_type" in checkpoint.config else None
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        return None
+    return None if any(family.model_class is found for family in FAMILIES) else found
 
 
 def _takes_default_files(checkpoint: Checkpoint) -> bool:
@@ -287,12 +337,17 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     notes = list(checkpoint.notes)
     try:
         config = model_class.config_class.from_dict(_named_content(checkpoint, notes))
-        if checkpoint.renamed:  # transformers would look for the names of its own, and find none
-            where: Path | None = None
-            given: dict[str, Any] = {"state_dict": state_of(checkpoint)}
+        how: dict[str, Any] = {"config": config, "output_loading_info": True}
+        found: Mapping[str, Any] = {"missing_keys": ()}
+        if foreign_parts(checkpoint):  # transformers would pass over them
+            model = model_class(config)
+            notes += fill(model, checkpoint)
+        elif checkpoint.renamed:  # transformers would look for the names of its own, and find none
+            model, found = model_class.from_pretrained(None, state_dict=state_of(checkpoint), **how)
         else:
-            where, given = hub.fetch(source, path).parent, {"local_files_only": True}
-        model, found = model_class.from_pretrained(where, config=config, output_loading_info=True, **given)
+            model, found = model_class.from_pretrained(hub.fetch(source, path).parent, local_files_only=True, **how)
+    except LayoutError:
+        raise
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
             raise CheckpointError(

@@ -15,6 +15,7 @@ from hf_lwmm.labels import LabelSet
 from hf_lwmm.networks.class_logits import ClassLogits
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.library_models import LibraryModel, built, check_rows, names_of_rows
+from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.planning.libraries import SmpConfig, smp_config, smp_pixels
 from hf_lwmm.planning.network_description import IMAGENET_MEAN, IMAGENET_STD
@@ -24,8 +25,10 @@ _TIMM = "tu-"  # before names of encoders that are timm's
 _SIZE = "_given_size"
 
 
-def smp_network(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
-    """Return a network of segmentation_models.pytorch, filled from a checkpoint, and notes. It has no last activation.
+def smp_network(checkpoint: Checkpoint) -> Any:
+    """Return the network of segmentation_models.pytorch that a checkpoint is for, not filled yet.
+
+    It has no last activation.
 
     Nothing is fetched, whatever weights its configuration names.
 
@@ -53,10 +56,7 @@ def smp_network(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
             model: nn.Module = model_class(**config.arguments, encoder_weights=None, activation=None)
         return model
 
-    module, notes = built(checkpoint, make, f"{config.model_class} of segmentation_models.pytorch")
-    if getattr(module, "classification_head", None) is not None:
-        notes.append(f"{checkpoint.label}: the outputs of its classification head (aux_params) are not used")
-    return module, notes
+    return built(checkpoint, make, f"{config.model_class} of segmentation_models.pytorch")
 
 
 def _check_encoder(checkpoint: Checkpoint, encoder: str) -> None:
@@ -92,8 +92,10 @@ def smp_model(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Library
     Raises:
         HfLwmmError: as `smp_network`.
     """
-    module, notes = smp_network(checkpoint)
-    config, notes = smp_config(checkpoint), [*checkpoint.notes, *notes]
+    module, config = smp_network(checkpoint), smp_config(checkpoint)
+    notes = [*checkpoint.notes, *fill(module, checkpoint)]
+    if module.classification_head is not None:
+        notes.append(f"{checkpoint.label}: the outputs of its classification head (aux_params) are not used")
     names = names_of_rows(checkpoint, config.arguments.get("classes", 1), label_sets, notes)
     classes = classes_of_one_row(names) if len(names) == 1 else tuple(names)
     processor = _processor(checkpoint, config, notes)

@@ -13,12 +13,13 @@ from hf_lwmm.errors import CheckpointError, LayoutError, naming_extras
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.networks.class_logits import ClassLogits
 from hf_lwmm.networks.library_models import LibraryModel, built, check_rows, names_of_rows
+from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.networks.one_row import classes_of_one_row
 from hf_lwmm.planning.libraries import TimmConfig, timm_config
 
 
-def timm_network(checkpoint: Checkpoint) -> tuple[Any, list[str]]:
-    """Return a network of timm, filled from a checkpoint, with or without a classifier, and notes.
+def timm_network(checkpoint: Checkpoint) -> Any:
+    """Return the network of timm that a checkpoint is for, not filled yet, with or without a classifier.
 
     Nothing is fetched, whatever weights its configuration names.
 
@@ -61,7 +62,7 @@ def timm_model(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Librar
     Raises:
         HfLwmmError: as `timm_network`, and for a network without a classifier.
     """
-    module, notes = timm_network(checkpoint)
+    module = timm_network(checkpoint)
     config = timm_config(checkpoint)
     name = f"timm {config.architecture}"
     if not (rows := module.num_classes):
@@ -69,7 +70,7 @@ def timm_model(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Librar
             f"{checkpoint.label}: is a {name} without a classifier. It can be merged, also with models that have one, "
             "but its outputs mean nothing that could be scored."
         )
-    notes = [*checkpoint.notes, *notes]
+    notes = [*checkpoint.notes, *fill(module, checkpoint)]
     classes = _classes(checkpoint, rows, label_sets, notes)
     try:
         processor = TimmWrapperImageProcessor(dict(module.pretrained_cfg), config.architecture)

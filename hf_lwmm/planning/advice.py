@@ -39,9 +39,10 @@ class Known:
     """The knowledge of a merge before any network runs.
 
     `target` is the domain that the merge is for: the anchor's, a mixture of the models', or a new one; None if its user
-    did not say. `has_base` is True if a base is given. `data` and `starts` hold, for each model, the data sets and the
-    base models that its card names. `has_bn_stats` is True if the anchor has running statistics, and `bn_distance` is
-    the largest relative distance of another model's from them, None if they were not read.
+    did not say. `asked` is True if `--method auto` takes the advice. `has_base` is True if a base is given. `data` and
+    `starts` hold, for each model, the data sets and the base models that its card names. `has_bn_stats` is True if the
+    anchor has running statistics, and `bn_distance` is the largest relative distance of another model's from them, None
+    if they were not read.
     """
 
     target: str | None = None
@@ -50,6 +51,7 @@ class Known:
     starts: tuple[frozenset[str], ...] = ()
     has_bn_stats: bool = False
     bn_distance: float | None = None
+    asked: bool = False
 
     @property
     def same_data(self) -> bool | None:
@@ -75,6 +77,15 @@ class Advice:
     def line(self) -> str:
         """The advice in one line."""
         return f"Advice: --method {self.method} --bn-stats {self.bn_stats}: {self.why}."
+
+    def line_for(self, method: Method) -> str:
+        """Return the line if there is something to say to who merges by a method, else an empty text.
+
+        There is if the target was named, or auto takes the advice; also where it differs from the default method, which
+        nobody chose.
+        """
+        differs = method == Layerwise() and self.method != Layerwise.name
+        return self.line if self.known.target is not None or self.known.asked or differs else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the advice as plain data."""
@@ -114,11 +125,12 @@ def _of_bn_stats(known: Known) -> str:
     """The knowledge of running statistics, as a clause; empty if there are none."""
     if not known.has_bn_stats:
         return ""
+    merged = "running statistics are best merged with the weights"
     if known.bn_distance is None:
-        return "running statistics are best merged with the weights"
+        return merged
     if known.bn_distance < BN_DIFFERENT:
-        return "running statistics are the same in all models"
-    return f"running statistics differ by {known.bn_distance:.2g} and are best merged with the weights"
+        return f"{merged} (they are the same in all models)"
+    return f"{merged} (they differ by {known.bn_distance:.2g})"
 
 
 def known_of(checkpoints: Sequence[Checkpoint], anchor: int, target: str | None, has_base: bool) -> Known:

@@ -12,9 +12,9 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.labels import matching_rows
-from hf_lwmm.layouts import depth_order, place_of, registration_order
-from hf_lwmm.planning.classifiers import NO_OBJECT, is_classifier, label_notes, row_names
+from hf_lwmm.layouts import depth_order, in_backbone, place_of, registration_order
+from hf_lwmm.planning.classifiers import is_classifier, label_notes
+from hf_lwmm.planning.comparing import companion_reason, compare_labels
 from hf_lwmm.planning.groups import (
     ADAPTER,
     COMPLEX,
@@ -27,14 +27,16 @@ from hf_lwmm.planning.groups import (
     sentence,
 )
 from hf_lwmm.planning.obstacles import Obstacles, Reason, norm_notes
+from hf_lwmm.planning.positions import position_notes
 from hf_lwmm.planning.prefixes import prefix_notes
+from hf_lwmm.planning.tensor_order import TensorOrder
 from hf_lwmm.text import table
 
 GRANULARITIES = ("parameter", "module", "block", "stage")
-ORDERS = ("depth", "file")
+ORDERS = ("depth", "traced", "file")
 SHARES = ("all", "any")
 HEADS = ("shared", "anchor", "by-label")
-# Below this part of the anchor's weights, what two models share is chance (equal biases), not a common network.
+# Below this part of the anchor's weights, or its backbone's, what models share is chance (equal biases), no network.
 MIN_SHARED = 0.2
 
 
@@ -70,7 +72,8 @@ class Alignment:
 
     `copies` are the anchor's stored tensors that are tied to another, with that other; both are merged as one. `intact`
     are those that belong to something that cannot be merged, and stay as they are in every byte. `anchor_parameters`
-    counts all elements of the anchor. `notes` name what was assumed or cannot be merged.
+    counts the anchor's weights. `notes` name what was assumed or cannot be merged. `ranked` are those of the anchor's
+    slots that can be merged, in the order asked for.
     """
 
     anchor: int
@@ -82,6 +85,7 @@ class Alignment:
     notes: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict, repr=False)
     intact: frozenset[str] = field(default=frozenset(), repr=False)
+    ranked: tuple[str, ...] = field(default=(), repr=False)
 
     def _repr_markdown_(self) -> str:
         share = self.shared_parameters / max(self.anchor_parameters, 1)
@@ -103,6 +107,7 @@ def align(
     granularity: str = "parameter",
     order: str = "depth",
     keep: Sequence[str] = (),
+    recorded: TensorOrder | None = None,
 ) -> Alignment:
     """Find the shared slots of checkpoints (methods/README.md, sections 2 to 4); a single one shares all with itself.
 
@@ -113,6 +118,7 @@ def align(
         head: share heads where they agree, leave them to the anchor, or match classifier rows by class name.
         granularity: what has a depth position of its own.
         order: let positions follow execution or the anchor's registration order.
+        recorded: the order of the anchor's slots in execution, where it was traced, or a recipe has it.
         keep: slots, or dotted beginnings of their names, that stay the anchor's.
 
     Raises:
@@ -126,7 +132,7 @@ def align(
     _check_keep(checkpoints[anchor], keep)
     _check_head(checkpoints[anchor], head)
     mine = checkpoints[anchor].slot_map.slots
-    ranked = _ranked(models, order)
+    ranked = _ranked(models, order, recorded)
     positions: dict[object, int] = {}
     shared: list[SharedSlot] = []
     unshared: list[Unshared] = []
@@ -149,7 +155,7 @@ def align(
     for model, checkpoint in enumerate(checkpoints):
         theirs = checkpoint.slot_map.slots
         unshared += [Unshared(slot, model, "the anchor does not have it") for slot in theirs if slot not in mine]
-    total = sum(info.count for info in checkpoints[anchor].tensors.values())
+    total = checkpoints[anchor].weight_count
     alignment = Alignment(
         anchor,
         len(positions),
@@ -160,12 +166,14 @@ def align(
         notes=(
             *dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head)),
             *prefix_notes(checkpoints, anchor),
+            *position_notes(checkpoints, anchor),
             *_tie_notes(models, {each.slot for each in shared}),
             *norm_notes(checkpoints, models.groups, anchor),
             *obstacles.notes(checkpoints, total),
         ),
         copies=models.copies,
         intact=frozenset(n for group in models.ours.groups if not group.kind.merges for n in group.tensors),
+        ranked=tuple(ranked),
     )
     obstacles.check(checkpoints, anchor, total)
     _check_enough(checkpoints, alignment)
@@ -227,12 +235,12 @@ def _members(
     return tuple(sorted(members)), rows, reasons
 
 
-def _ranked(models: _Models, order: str) -> list[str]:
+def _ranked(models: _Models, order: str, recorded: TensorOrder | None) -> list[str]:
     """The anchor's slots that can be merged, in the order asked for."""
     anchor = models.checkpoints[models.anchor]
     mergeable = [slot for slot in anchor.slot_map.slots if _fixed_reason(models, slot) is None]
-    if order == "depth":
-        return depth_order(mergeable)
+    if order != "file":
+        return recorded.ranked(mergeable, anchor.slot_map, anchor.label) if recorded else depth_order(mergeable)
     rank = {name: i for i, name in enumerate(registration_order(anchor.slot_map))}
     return sorted(mergeable, key=lambda slot: rank[anchor.slot_map.slots[slot].tensor])
 
@@ -312,35 +320,11 @@ def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason 
     if groups.of(slot, WEIGHT_NORM) and not models.ours.of(slot, WEIGHT_NORM):
         return Reason(f"{WEIGHT_NORM.name} in {theirs.label}"), None
     if is_classifier(ours, slot) and is_classifier(theirs, slot):
-        reason, rows = _compare_labels(ours, theirs, slot, head)
+        reason, rows = compare_labels(ours, theirs, slot, head)
         return (Reason(reason) if reason else None), rows
     if mine.shape != other.shape:
         return Reason(f"shape {list(other.shape)} in {theirs.label}"), None
-    return None, None
-
-
-def _compare_labels(
-    ours: Checkpoint, theirs: Checkpoint, slot: str, head: str
-) -> tuple[str | None, tuple[int, ...] | None]:
-    mine, other = (each.slot_map.slots[slot].shape for each in (ours, theirs))
-    our_names, their_names = row_names(ours, slot), row_names(theirs, slot)
-    if our_names is None or their_names is None:
-        # Published checkpoints often lose their label names: equal shapes are then all there is to go by.
-        return (None, None) if mine == other else (f"classifier of shape {list(other)} in {theirs.label}", None)
-    if our_names == their_names and mine == other:
-        return None, None
-    if mine[0] != other[0] and 1 in (mine[0], other[0]):  # a row that is compared with others is no sigmoid
-        return (
-            f"one row of {theirs.label if other[0] == 1 else ours.label} is a sigmoid, and rows of a softmax are none",
-            None,
-        )
-    if head != "by-label":
-        return f"{theirs.label} has another label set (--head by-label matches rows by name)", None
-    rows = matching_rows(our_names, their_names)
-    met = [row for name, row in zip(our_names, rows, strict=True) if name != NO_OBJECT]
-    if mine[1:] != other[1:] or max(met) < 0:
-        return f"classifier rows of {theirs.label} cannot be matched", None
-    return None, rows
+    return companion_reason(ours, theirs, slot), None
 
 
 def _place(models: _Models, slot: str, granularity: str) -> object:
@@ -375,7 +359,12 @@ def _check_backbones(checkpoints: Sequence[Checkpoint], anchor: int) -> None:
 
 
 def _check_enough(checkpoints: Sequence[Checkpoint], alignment: Alignment) -> None:
-    if len(checkpoints) > 1 and alignment.shared_parameters < MIN_SHARED * max(alignment.anchor_parameters, 1):
+    """Refuse to merge where little is shared, both of all weights and of a known backbone's, beside any head."""
+    ours = checkpoints[alignment.anchor].slot_map.shapes
+    backbone = sum(math.prod(shape) for slot, shape in ours.items() if in_backbone(slot))
+    of_it = sum(math.prod(each.shape) for each in alignment.shared if in_backbone(each.slot))
+    part = max(alignment.shared_parameters / max(alignment.anchor_parameters, 1), of_it / max(backbone, 1))
+    if len(checkpoints) > 1 and part < MIN_SHARED:
         other = 1 if alignment.anchor == 0 else 0
         share = f"share {alignment.shared_parameters:,} of {alignment.anchor_parameters:,} weights"
         _refuse(checkpoints, alignment.anchor, other, share)
@@ -392,4 +381,4 @@ def _refuse(checkpoints: Sequence[Checkpoint], anchor: int, model: int, what: st
         if slot not in mine or slot not in other or mine[slot].shape != other[slot].shape
     ]
     lines += [f"  {slot}: {a or 'no such slot'} against {b or 'no such slot'}" for slot, a, b in differing[:4]]
-    raise AlignmentError("\n".join([*lines, f"  ({len(differing):,} slots differ) Look with `hf-lwmm inspect`."]))
+    raise AlignmentError(*lines, f"  ({len(differing):,} slots differ) Look with `hf-lwmm inspect`.")

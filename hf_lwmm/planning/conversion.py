@@ -6,6 +6,8 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import BITS
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
@@ -22,6 +24,7 @@ from hf_lwmm.layouts import (
     place_of,
     registration_order,
 )
+from hf_lwmm.methods import Values
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
 
 
@@ -38,6 +41,11 @@ class Conversion:
     notes: tuple[str, ...] = ()
     left_out: frozenset[str] = field(default=frozenset(), repr=False)
 
+    @property
+    def kept_shapes(self) -> Mapping[str, Shape]:
+        """The shapes of the checkpoint's slots that some tensor holds."""
+        return {slot: shape for slot, shape in self.source.slot_map.shapes.items() if slot not in self.left_out}
+
 
 def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, backbone_only: bool = False) -> Conversion:
     """Decide which tensors of another layout hold which parts of a checkpoint; no values are read.
@@ -52,16 +60,19 @@ def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, back
         LayoutError: if there is no such layout, or it cannot hold a slot; the message says which.
     """
     kept, notes = _kept_slots(checkpoint, backbone_only, None if isinstance(to, str) else to)
-    layouts, pieces = [], dict[str, tuple[list[Atom], Form]]()
+    layouts, pieces = [], dict[str, tuple[list[_Piece], Form]]()
     for component, slots in kept:
         layout = _layout_for(checkpoint, component, slots, to if isinstance(to, str) else to[component.name])
         layouts.append(layout)
-        for slot in slots:
-            name, atoms, form = _stored(checkpoint, layout, slot)
-            pieces[name] = (atoms, form)
+        held = [slot for slot in slots if layout.stored(slot)]
+        for slot in held:
+            name, parts, form = _stored(checkpoint, layout, slot)
+            pieces[name] = (parts, form)
+        notes = (*notes, *(f"Left out {s}, which only pre-training uses." for s in slots if _is_spare(s, held)))
     names = registration_order(map_slots({name: _stacked_shape(*stack) for name, stack in pieces.items()}))
     tensors = tuple(_recipe(checkpoint, name, *pieces[name]) for name in names)
-    left_out = frozenset(checkpoint.slot_map.slots) - {slot for _, slots in kept for slot in slots}
+    used = {atom.slot for parts, _ in pieces.values() for part in parts for atom in part.atoms}
+    left_out = frozenset(checkpoint.slot_map.slots) - used
     return Conversion(checkpoint, " + ".join(layout.name for layout in layouts), tensors, notes, left_out)
 
 
@@ -107,24 +118,68 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
     """The layout of a code base that holds all of a component's slots."""
     backbone = checkpoint.slot_map.backbone
     possible = [x for x in LAYOUTS if x.component is component and x.beside in (None, backbone)]
-    named = [layout for layout in possible if to in layout.code_bases]
+    shapes = {slot: checkpoint.slot_map.shapes[slot] for slot in slots}
+    named = sorted((x for x in possible if to in x.code_bases), key=lambda layout: not layout.suits(shapes))
     for layout in named:
-        if all(layout.stored(slot) for slot in slots):
+        if not _lacking(layout, slots, checkpoint.slot_map.shapes):
             return layout
     if not any(to in layout.code_bases for layout in LAYOUTS):
         every = sorted({code_base for layout in LAYOUTS for code_base in layout.code_bases})
         raise LayoutError(f"No layout is called {to!r}. There are: {', '.join(every)}.")
     what = f"{checkpoint.label}: {to} cannot hold its {component.title} ({len(slots):,} slots"
     if named:
-        lacking = [slot for slot in slots if not named[0].stored(slot)]
+        lacking = _lacking(named[0], slots, checkpoint.slot_map.shapes)
         raise LayoutError(f"{what}): {named[0].name} has no name for {lacking[0]} and {len(lacking) - 1} more.")
-    able = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
+    others = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
     hint = " --backbone-only leaves heads out." if component.kind == "head" else ""
-    raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(able)}.{hint}")
+    raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(others)}.{hint}")
 
 
-def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[Atom], Form]:
-    """The tensor of a layout that holds a slot: its name, the atoms that it stacks, and its form.
+def _lacking(layout: Layout, slots: Sequence[str], shapes: Mapping[str, Shape]) -> list[str]:
+    """The slots that a layout has no name for, nor another slot that they can be added to, and cannot do without."""
+    companions = {_companion(slot): slot for slot in slots if layout.stored(slot)}
+    lacking = [slot for slot in slots if not (layout.stored(slot) or _is_spare(slot))]
+    return [slot for slot in lacking if slot not in companions or shapes[slot] != shapes[companions[slot]]]
+
+
+def _is_spare(slot: str, held: Container[str] = ()) -> bool:
+    """True if only pre-training uses a slot, and it is not among those that are held."""
+    place = place_of(slot)
+    return place is not None and "pretraining" in place[1].flags and slot not in held
+
+
+def _companion(slot: str) -> str:
+    """The slot that is added to this one before it is used, or ''."""
+    place = place_of(slot)
+    return f"{place[0].name}.{place[1].companion}" if place and place[1].companion else ""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a tensor of this shape: a slot, the sum of several, or zeros if there is none."""
+
+    shape: Shape
+    atoms: tuple[Atom, ...]
+
+    def segment(self, start: int) -> Segment:
+        """The elements of the tensor from `start` on that hold the part."""
+        count = math.prod(self.shape)
+        terms = tuple(Term(0, atom.tensor, atom.start, 1.0) for atom in self.atoms)
+        return Segment(start, count, terms, rule=None if len(terms) == 1 else _Total(count))
+
+
+@dataclass(frozen=True)
+class _Total:
+    """The sum of all terms, each `count` elements."""
+
+    count: int
+
+    def __call__(self, arrays: Sequence[Values]) -> Values:
+        return sum(arrays, np.zeros(self.count))
+
+
+def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, list[_Piece], Form]:
+    """The tensor of a layout that holds a slot: its name, the pieces that it stacks, and its form.
 
     Raises:
         LayoutError: if it also holds a slot that the checkpoint lacks.
@@ -132,34 +187,44 @@ def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, lis
     found = layout.stored(slot)
     assert found is not None  # `_layout_for` has chosen a layout that holds it
     name, parts = layout.prefixes[0] + found[0], found[1]
-    atoms = checkpoint.slot_map.slots
-    if missing := [part.slot for part in parts if part.slot not in atoms]:
-        raise LayoutError(
-            f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {missing[0]} "
-            "is not there."
-        )
-    return name, [atoms[part.slot] for part in parts], parts[0].form
+    atoms, form = checkpoint.slot_map.slots, parts[0].form
+    if form.bare and parts[0].slot not in atoms:
+        parts = parts[1:]
+    pieces = []
+    for part in parts:
+        own = atoms.get(part.slot)
+        if own is not None:
+            added = atoms.get(_companion(part.slot))
+            more = (added,) if added and not layout.stored(added.slot) else ()
+            pieces.append(_Piece(own.shape, (own, *more)))
+        # What is added to a slot here is zero for a checkpoint that has added it already.
+        elif summed := next((atoms[other] for other in atoms if _companion(other) == part.slot), None):
+            pieces.append(_Piece(summed.shape, ()))
+        else:
+            raise LayoutError(
+                f"{checkpoint.label}: {layout.name} stores {name} from {len(parts)} parts, of which {part.slot} "
+                "is not there."
+            )
+    return name, pieces, form
 
 
-def _stacked_shape(pieces: Sequence[Atom], form: Form) -> Shape:
-    """The shape of a stored tensor that stacks pieces along dim 0."""
-    first = pieces[0].shape
-    return form.stored_shape((sum(piece.shape[0] for piece in pieces), *first[1:])) if first else ()
+def _stacked_shape(pieces: Sequence[_Piece], form: Form) -> Shape:
+    return form.stack([piece.shape for piece in pieces])
 
 
-def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[Atom], form: Form) -> TensorRecipe:
-    dtypes = {checkpoint.tensors[piece.tensor].dtype for piece in pieces}
+def _recipe(checkpoint: Checkpoint, name: str, pieces: Sequence[_Piece], form: Form) -> TensorRecipe:
+    atoms = [atom for piece in pieces for atom in piece.atoms]
+    dtypes = {checkpoint.tensors[atom.tensor].dtype for atom in atoms}
     if len(dtypes) > 1:
         raise LayoutError(f"{checkpoint.label}: {name} would stack {' and '.join(sorted(dtypes))}.")
     shape = _stacked_shape(pieces, form)
-    order, first = form.order(shape), pieces[0]
-    same = len(pieces) == 1 and first.shape == checkpoint.tensors[first.tensor].shape and first.order == order
+    order, first = form.order(shape), atoms[0]
+    same = len(atoms) == 1 and first.shape == checkpoint.tensors[first.tensor].shape and first.order == order
     if BITS[min(dtypes)] < 8 and not same:
         raise LayoutError(f"{checkpoint.label}: {name} would be cut or stacked from {min(dtypes)}, inside a byte.")
     segments, start = [], 0
     for piece in pieces:
-        count = math.prod(piece.shape)
-        segments.append(Segment(start, count, (Term(0, piece.tensor, piece.start, 1.0),)))
-        start += count
+        segments.append(piece.segment(start))
+        start += segments[-1].count
     order = order if BITS[min(dtypes)] >= 8 else None
     return TensorRecipe(name, TensorInfo(dtypes.pop(), shape), tuple(segments), order=order)

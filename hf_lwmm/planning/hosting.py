@@ -6,31 +6,24 @@ Networks that transformers lacks travel as code, which runs with `trust_remote_c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, main_float_type
 from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS, placeholders
+from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import LAYOUTS, SlotMap, place_of
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
 from hf_lwmm.planning.image_settings import image_settings
+from hf_lwmm.planning.kinds import KINDS, Kind, kind_of
 from hf_lwmm.planning.network_description import IMAGENET_MEAN, IMAGENET_STD
-from hf_lwmm.planning.network_fields import (
-    Fields,
-    bottleneck_fields,
-    daformer_fields,
-    deeplab_fields,
-    edaps_fields,
-    faster_rcnn_fields,
-    hrda_fields,
-    segformer_fields,
-    segformer_mmseg_fields,
-)
-from hf_lwmm.planning.network_slots import misfits, network_slots, some, surplus
+from hf_lwmm.planning.network_fields import Fields
+from hf_lwmm.planning.network_slots import network_slots, some, unfit
 from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.stated_names import renaming
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, tensor_recipes
 
 _PROCESSOR = "SegmentationImageProcessor"
@@ -45,113 +38,19 @@ _SEGFORMER_PROCESSOR = {
     "image_std": list(IMAGENET_STD),
 }
 _RELATIVE = re.compile(r"^from \.(\w+) import", re.MULTILINE)
-FieldsOf = Callable[[SlotMap, Sequence[str], str | None], Fields]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of network: how its checkpoints are recognised, and how transformers names what it is made of.
-
-    `needs` are the components of layouts that a checkpoint has. `layouts` are the code bases whose names the network's
-    own tensors have, by component. `module` is the file of this package's networks that has the code, empty for a
-    network of transformers.
-    """
-
-    name: str
-    needs: tuple[str, ...]
-    model_type: str
-    model: str
-    config: str
-    module: str
-    fields: FieldsOf = field(repr=False)
-    layouts: Mapping[str, str]
-    task: str = "semantic"
-
-    @property
-    def auto_map(self) -> dict[str, str]:
-        """The classes of the code that travels, by the Auto class that loads each; empty for transformers' own."""
-        if not self.module:
-            return {}
-        return {"AutoConfig": f"{self.module}.{self.config}", _AUTO[self.task]: f"{self.module}.{self.model}"}
-
-
-_AUTO = {
-    "semantic": "AutoModelForSemanticSegmentation",
-    "panoptic": "AutoModelForUniversalSegmentation",
-    "classification": "AutoModelForImageClassification",
-    "detection": "AutoModelForObjectDetection",
-}
-
-
-def _without_system(fields: Callable[[SlotMap, Sequence[str]], Fields]) -> FieldsOf:
-    def with_system(slot_map: SlotMap, classes: Sequence[str], system: str | None) -> Fields:
-        check_no_system(system)
-        return fields(slot_map, classes)
-
-    return with_system
-
-
-def check_no_system(system: str | None) -> None:
-    """Refuse a system for a network that is no DeepLabV2. Raises LayoutError."""
-    if system is not None:
-        raise LayoutError(f"--system {system} does not apply: the tensors alone decide which network this is.")
-
-
-_DEEPLAB = ("hf-lwmm-deeplabv2", "DeepLabV2ForSemanticSegmentation", "DeepLabV2Config", "deeplab", deeplab_fields)
-_EDAPS = ("hf-lwmm-edaps", "EDAPSForPanopticSegmentation", "EDAPSConfig", "edaps", _without_system(edaps_fields))
-# A checkpoint is of the first kind whose components it all has, so that those with more parts come first.
-KINDS: tuple[Kind, ...] = (
-    Kind(
-        "EDAPS", ("mit", "daformer", "edaps_instance"), *_EDAPS,
-        {"mit": "transformers", "daformer": "daformer", "edaps_instance": "edaps"}, "panoptic",
-    ),
-    Kind(
-        "EDAPS bottom-up", ("mit", "daformer", "edaps_center"), *_EDAPS,
-        {"mit": "transformers", "daformer": "edaps-bottomup", "edaps_center": "edaps-bottomup"}, "panoptic",
-    ),
-    Kind(
-        "HRDA", ("mit", "daformer", "scale_attention"), "hf-lwmm-hrda", "HRDAForSemanticSegmentation", "HRDAConfig",
-        "hrda", _without_system(hrda_fields), {"mit": "transformers", "daformer": "hrda", "scale_attention": "hrda"},
-    ),
-    Kind(
-        "DAFormer", ("mit", "daformer"), "hf-lwmm-daformer", "DAFormerForSemanticSegmentation", "DAFormerConfig",
-        "daformer", _without_system(daformer_fields), {"mit": "transformers", "daformer": "daformer"},
-    ),
-    Kind(
-        "MMSegmentation SegFormer", ("mit", "segformer_mmseg"), "hf-lwmm-segformer-mmseg",
-        "SegformerMMSegForSemanticSegmentation", "SegformerMMSegConfig", "segformer_mmseg",
-        _without_system(segformer_mmseg_fields), {"mit": "transformers", "segformer_mmseg": "mmseg"},
-    ),
-    Kind(
-        "SegFormer", ("mit", "segformer"), "segformer", "SegformerForSemanticSegmentation", "SegformerConfig", "",
-        _without_system(segformer_fields), {"mit": "transformers", "segformer": "transformers"},
-    ),
-    Kind("DeepLabV2", ("resnet", "deeplab"), *_DEEPLAB, {"resnet": "deeplab-multi", "deeplab": "layer6"}),
-    Kind("DeepLabV2", ("resnet", "diga"), *_DEEPLAB, {"resnet": "deeplab-multi", "diga": "diga"}),
-    Kind("DeepLabV2", ("vgg", "deeplab"), *_DEEPLAB, {"vgg": "adaptsegnet-vgg", "deeplab": "classifier"}),
-    Kind(
-        "bottleneck classifier", ("resnet", "bottleneck"), "hf-lwmm-bottleneck", "BottleneckForImageClassification",
-        "BottleneckConfig", "bottleneck", _without_system(bottleneck_fields),
-        {"resnet": "glc", "bottleneck": "glc"}, "classification",
-    ),
-    Kind(
-        "Faster R-CNN", ("resnet", "faster_rcnn"), "hf-lwmm-faster-rcnn", "FasterRCNNForObjectDetection",
-        "FasterRCNNConfig", "faster_rcnn", _without_system(faster_rcnn_fields),
-        {"resnet": "backbone", "faster_rcnn": "hf-lwmm"}, "detection",
-    ),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class HostedNetwork:
     """The additions that make a merge a repository that transformers loads.
 
-    `entries` are added to the settings files of the anchor, by file, and are all of a file that the anchor lacks.
-    `conversion` gives the anchor's tensors the network's names; None where they have them. `system` is the code base of
-    a DeepLabV2, which its configuration rests on. `notes` say what was assumed and left out.
+    `kind` is None for a network of transformers that the anchor's config.json alone describes. `entries` are added to
+    the settings files of the anchor, by file, and are all of a file that the anchor lacks. `conversion` gives the
+    anchor's tensors the network's names; None where they have them. `system` is the code base of a DeepLabV2, which its
+    configuration rests on. `notes` say what was assumed and left out.
     """
 
-    kind: Kind
+    kind: Kind | None
     entries: Mapping[str, Mapping[str, Any]]
     conversion: Conversion | None = field(default=None, repr=False)
     system: str | None = None
@@ -160,7 +59,7 @@ class HostedNetwork:
     @property
     def code(self) -> Mapping[str, str]:
         """The files of code that travel with the network: their text by name."""
-        wanted = [each for each in (self.kind.module, _PROCESSOR_MODULE) if self.kind.module]
+        wanted = [self.kind.module, _PROCESSOR_MODULE] if self.kind and self.kind.module else []
         found: dict[str, str] = {}
         while wanted:
             name = wanted.pop()
@@ -204,31 +103,44 @@ class NotHosted:
         )
 
 
-def kind_of(slot_map: SlotMap) -> Kind | None:
-    """Return the kind of network that a checkpoint with these slots is of, None if there is none."""
-    found = {match.layout.component.name for match in slot_map.matches}
-    return next((kind for kind in KINDS if set(kind.needs) <= found), None)
-
-
 def host(plan: MergePlan, system: str | None) -> HostedNetwork | NotHosted | None:
     """Return what makes a merge a repository that transformers loads; None where nothing is known or lacking.
 
-    That is of anchors without a config.json, if there is a network for them, and of networks of this package whose
-    code does not travel with the anchor.
+    That is of anchors without a config.json, if there is a network for them, of networks of this package whose code
+    does not travel with the anchor, and of tensors that have other names than the class of the config.json reads.
 
     Raises:
-        LayoutError: for a `system` that the anchor cannot be of.
+        LayoutError: for a `system` that the anchor cannot be of, and for tensors that cannot get the names that the
+            class of the config.json reads.
     """
     anchor, kind = plan.anchor, kind_of(plan.anchor.slot_map)
-    if not anchor.config and (incomplete := _incomplete(anchor.slot_map)):
+    if anchor.config:
+        return _of_config(anchor, kind, system)
+    if incomplete := _incomplete(anchor.slot_map):
         larger, parts = incomplete
         return NotHosted.of(anchor, larger, f"it has parts of one ({some(parts)}), though not all.")
-    if kind is None:
+    return _of_slots(plan, kind, system) if kind else None
+
+
+def _of_config(anchor: Checkpoint, kind: Kind | None, system: str | None) -> HostedNetwork | None:
+    """What the anchor's config.json describes, and lacks."""
+    config, conversion = anchor.config, renaming(anchor, kind)
+    own = kind is not None and kind.model_type == config.get("model_type")
+    entries: dict[str, Mapping[str, Any]] = {}
+    if kind is not None and own and kind.module and "auto_map" not in config:
+        entries = {CONFIG: {"auto_map": kind.auto_map}, **_processor(anchor, kind, {})}
+    elif conversion is None:
         return None
-    own = kind.module and anchor.config.get("model_type") == kind.model_type and "auto_map" not in anchor.config
-    if own:
-        return HostedNetwork(kind, {CONFIG: {"auto_map": kind.auto_map}, **_processor(anchor, kind, {})}, system=system)
-    return None if anchor.config else _of_slots(plan, kind, system)
+    if conversion is None:
+        return HostedNetwork(kind, entries, system=system)
+    if own and kind is not None and "architectures" not in config:
+        entries[CONFIG] = {**entries.get(CONFIG, {}), "architectures": [kind.model]}
+    first = conversion.tensors[0].segments[0].terms[0].tensor
+    named = (
+        f"{anchor.label}: its tensors ({shown(first)}, ...) get the names that the network of its "
+        f"config.json has ({conversion.tensors[0].name}, ...)"
+    )
+    return HostedNetwork(kind if own else None, entries, conversion, system, (named, *conversion.notes))
 
 
 def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork | NotHosted:
@@ -238,7 +150,7 @@ def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork 
     try:
         fields = kind.fields(anchor.slot_map, classes, system)
         conversion = plan_conversion(anchor, kind.layouts)
-        faults = _faults(kind, fields, conversion)
+        faults = unfit(network_slots(kind.model_type, fields), conversion.kept_shapes)
     except LayoutError as error:
         if system is not None:
             raise LayoutError(f"{anchor.label}: {error}") from None
@@ -259,18 +171,6 @@ def _of_slots(plan: MergePlan, kind: Kind, system: str | None) -> HostedNetwork 
     }
     entries = {CONFIG: config, **_processor(anchor, kind, fields)}
     return HostedNetwork(kind, entries, conversion, fields.get("system"), (*notes, *conversion.notes))
-
-
-def _faults(kind: Kind, fields: Fields, conversion: Conversion) -> str:
-    """Say why the tensors of a conversion are not all of the network's, and no others; empty if they are."""
-    shapes = conversion.source.slot_map.shapes
-    given = {slot: shape for slot, shape in shapes.items() if slot not in conversion.left_out}
-    needed = network_slots(kind.model_type, fields)
-    if faults := misfits(needed, given):
-        return faults
-    if more := surplus(needed, given):
-        return f"it lacks {len(more)} of the slots ({some(more)})"
-    return ""
 
 
 def _incomplete(slot_map: SlotMap) -> tuple[Kind, list[str]] | None:

@@ -35,8 +35,6 @@ class ImageSource(Options):
         super().__post_init__()
         if not self.data:
             raise self.error(f"{self.flag('data')} is missing: org/name on the Hub, or a folder of images.")
-        if self.ignore_index is not None and self.ids == "binary":
-            raise self.error("--ignore-index has no meaning with --ids binary, which has ids for two classes alone.")
 
     def __str__(self) -> str:
         return self.data + (f", split {self.split}" if self.split else "")

@@ -13,6 +13,7 @@ from hf_lwmm.options import Options, option
 from hf_lwmm.planning.advice import TARGETS
 from hf_lwmm.planning.images import ImageSource, as_images
 from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.planning.tensor_order import TensorOrder
 
 SYSTEMS = ("advent", "minent", "adaptsegnet", "maxsquare", "fada", "diga")
 FLOAT_TYPES = ("float32", "bfloat16", "float16", "float64", "stored")
@@ -81,8 +82,9 @@ class MergeInputs(Options):
     domains, or a new one.
     `base` is the pre-training that all models share, and `measurements` holds one file for each model, in their order;
     both are for the methods that need them. `tune_images` are the images on which a method decides its layer weights,
-    and `tuning` holds such weights if they are known already. BatchNorm's statistics are estimated on `bn_images`, and
-    the merge and its parents are scored on `eval_images`. Images may be given by the name of their data set alone.
+    and `tuning` holds such weights if they are known already; `order` is the order of the anchor's slots if it is.
+    BatchNorm's statistics are estimated on `bn_images`, and the merge and its parents are scored on `eval_images`.
+    Images may be given by the name of their data set alone.
     """
 
     base: Ref | None = field(default=None)
@@ -92,6 +94,7 @@ class MergeInputs(Options):
     eval_images: ImageSource | None = field(default=None)
     network: NetworkOptions = field(default=NetworkOptions())
     tuning: Tuning | None = field(default=None)
+    order: TensorOrder | None = field(default=None)
     target: str | None = option(
         None,
         "Domain that the merge is for, on which advice rests.",

@@ -26,7 +26,9 @@ class Knobs(ReadingOptions):
     method: Method = field(default=Layerwise())
     granularity: str = option("parameter", "Size of the units that have a depth position each.", choices=GRANULARITIES)
     order: str = option(
-        "depth", "Order of the positions: depth (as the network runs) or file (as it is stored).", choices=ORDERS
+        "depth",
+        "Order of the positions: depth (by tables or names), traced (as the anchor is seen to run), file (as stored).",
+        choices=ORDERS,
     )
     share: str = option(
         "all", "Merge slots that all models have, or that the anchor and any other have.", choices=SHARES
@@ -43,6 +45,9 @@ class Knobs(ReadingOptions):
         "the same images, if not given.",
         minimum=0,
         maximum=1,
+    )
+    resize_position: bool = option(
+        False, "Interpolate position embeddings of other grids of patches to the anchor's (bicubic)."
     )
     permute: bool = option(False, "First permute every model's units to match the anchor's (Git Re-Basin).")
 

@@ -44,20 +44,41 @@ def _backbone_fields(slot_map: SlotMap) -> Fields:
     stages = max(_count(shapes, "mit.stage{}.embed.proj.weight"), 1)
     embeddings = [shapes[f"mit.stage{s}.embed.proj.weight"] for s in range(stages)]
     widths = [shape[0] for shape in embeddings]
-    if odd := [width for width in widths if width % widths[0]]:
-        raise LayoutError(f"The widths {odd} of stages are not multiples of the first, {widths[0]}: is this a MiT?")
     reductions = [shapes.get(f"mit.stage{s}.block0.attn.sr.weight", (0, 0, 1, 1)) for s in range(stages)]
     return {
         "num_channels": embeddings[0][1],
         "num_encoder_blocks": stages,
         "depths": [_count(shapes, f"mit.stage{s}.block{{}}.norm1.weight") for s in range(stages)],
         "hidden_sizes": widths,
-        "num_attention_heads": [width // widths[0] for width in widths],
+        "num_attention_heads": _attention_heads(widths),
         "patch_sizes": [shape[2] for shape in embeddings],
         "strides": [(shape[2] + 1) // 2 for shape in embeddings],
         "sr_ratios": [shape[2] for shape in reductions],
         "mlp_ratios": [shapes[f"mit.stage{s}.block0.mlp.fc1.weight"][0] // widths[s] for s in range(stages)],
     }
+
+
+def _attention_heads(widths: Sequence[int]) -> list[int]:
+    """The heads of each stage, if all are as wide as the first stage."""
+    if odd := [width for width in widths if width % widths[0]]:
+        raise LayoutError(
+            f"The widths {odd} of stages are not multiples of the first, {widths[0]}, as those of published MiTs are: "
+            "how many attention heads there are is unknown, since they leave no trace in tensors. Put the model's "
+            "config.json, which says it, beside the file, and name both: FOLDER/:FILE."
+        )
+    return [width // widths[0] for width in widths]
+
+
+def stated_heads(slot_map: SlotMap, config: Mapping[str, Any]) -> Sequence[int] | None:
+    """Return the attention heads that a configuration states, if they do not follow from the tensors of a MiT."""
+    stated = config.get("num_attention_heads")
+    if "mit.stage0.embed.proj.weight" not in slot_map.shapes or not isinstance(stated, list):
+        return None
+    try:
+        follow = _attention_heads([slot_map.shapes[f"mit.stage{s}.embed.proj.weight"][0] for s in range(len(stated))])
+    except (ArithmeticError, LookupError, LayoutError):
+        return stated
+    return None if stated == follow else stated
 
 
 def _label_fields(slot_map: SlotMap, classifier: str, classes: Sequence[str]) -> Fields:

@@ -48,6 +48,20 @@ def misfits(needed: Mapping[str, Shape], given: Mapping[str, Shape]) -> str:
     return "; ".join(faults)
 
 
+def unfit(needed: Mapping[str, Shape], given: Mapping[str, Shape]) -> str:
+    """Return in words why tensors are not all of a network's, and no others; empty if they are.
+
+    Args:
+        needed: the network's slots.
+        given: those of the tensors.
+    """
+    if faults := misfits(needed, given):
+        return faults
+    if more := surplus(needed, given):
+        return f"it lacks {len(more)} of the slots ({some(more)})"
+    return ""
+
+
 def surplus(needed: Mapping[str, Shape], given: Mapping[str, Shape]) -> list[str]:
     """Return the slots of a checkpoint that a network lacks, but for BatchNorm's counters."""
     return [slot for slot in given if slot not in needed and not is_counter(slot)]

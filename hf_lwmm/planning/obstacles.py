@@ -55,7 +55,7 @@ class Obstacles:
             for (model, kind), most in self._counts.most_common(3):
                 if most > count / 10:
                     lines.append(f"  {checkpoints[model].label}: {sentence(kind, self._slots[model, kind])}")
-            raise AlignmentError("\n".join(lines))
+            raise AlignmentError(*lines)
 
 
 def norm_notes(checkpoints: Sequence[Checkpoint], groups: Sequence[Groups], anchor: int) -> Iterator[str]:

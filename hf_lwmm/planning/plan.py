@@ -19,10 +19,13 @@ from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.planning.advice import Advice
 from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
+from hf_lwmm.planning.classifiers import is_classifier
 from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
+from hf_lwmm.planning.positions import resize_positions
 from hf_lwmm.planning.provenance import Tuning
+from hf_lwmm.planning.tensor_order import TensorOrder, is_guessed
 from hf_lwmm.text import Markdown, first_few, one_line, plain, table
 
 
@@ -32,7 +35,8 @@ class MergePlan:
 
     `base` is the common pre-training and `measurements` holds a file for each model, where the method asks for them.
     `tuning` has the weights of a method that decides them on images, None before they are decided. `advice` is what the
-    models were advised to be merged with, whatever was chosen.
+    models were advised to be merged with, whatever was chosen. `order` has the anchor's slots, where their order rests
+    on more than tables: where it was traced or guessed from names, or comes from a recipe.
     """
 
     checkpoints: tuple[Checkpoint, ...] = field(repr=False)
@@ -42,6 +46,7 @@ class MergePlan:
     measurements: tuple[Checkpoint, ...] = field(default=(), repr=False)
     tuning: Tuning | None = None
     advice: Advice | None = None
+    order: TensorOrder | None = field(default=None, repr=False)
 
     @property
     def sources(self) -> tuple[Checkpoint, ...]:
@@ -75,6 +80,20 @@ class MergePlan:
         return tuple(labels for labels in self.knobs.labels if read_label_set(labels).classes in named)
 
     @property
+    def kept_classifiers(self) -> tuple[str, ...]:
+        """Notes on the reasons why classifiers stay the anchor's, though others have them and nobody asked for it."""
+        anchor, others = self.anchor, [each for each in self.checkpoints if each is not self.anchor]
+        reasons = (
+            entry.reason
+            for entry in self.alignment.unshared
+            if entry.model == self.alignment.anchor
+            and is_classifier(anchor, entry.slot)
+            and any(entry.slot in each.slot_map.slots for each in others)
+        )
+        asked = self.knobs.head == "anchor" or self.knobs.keep
+        return () if asked else tuple(f"The classifier stays {anchor.label}'s: {why}" for why in dict.fromkeys(reasons))
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The models' names in messages and tables."""
         return tuple(checkpoint.label for checkpoint in self.checkpoints)
@@ -95,8 +114,13 @@ class MergePlan:
         return (
             f"**Merge plan**: {len(alignment.shared):,} slots at {alignment.positions:,} depth positions, "
             f"{share:.1%} of the anchor's weights\n\n{table(('model', 'architecture', 'layout'), rows)}\n"
-            + (f"\n{plain(self.advice.line)}\n" if self.advice else "")
+            + (f"\n{plain(self.advice_line)}\n" if self.advice_line else "")
         )
+
+    @property
+    def advice_line(self) -> str:
+        """The advice in one line, empty where it has nothing to say beside the method of the plan."""
+        return self.advice.line_for(self.method) if self.advice else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain data: models, knobs, every shared slot with its weights, and what is not shared."""
@@ -201,10 +225,12 @@ def make_plan(
     base: Checkpoint | None = None,
     measurements: Sequence[Checkpoint] = (),
     tuning: Tuning | None = None,
+    order: TensorOrder | None = None,
 ) -> MergePlan:
     """Align checkpoints and decide every weight but those that a method decides on images.
 
-    `anchor` is the index of the anchor. `tuning` has weights that were decided on images before.
+    `anchor` is the index of the anchor. `tuning` has weights that were decided on images before. `order` is that of the
+    anchor's slots as it was traced, or as a recipe records it.
 
     Raises:
         AlignmentError: if the models share too little.
@@ -213,6 +239,9 @@ def make_plan(
     method = knobs.method
     _check_models(method, len(checkpoints))
     _check_given(method, base, len(measurements), len(checkpoints))
+    resized: tuple[str, ...] = ()
+    if knobs.resize_position:
+        checkpoints, base, resized = resize_positions(checkpoints, anchor, base)
     alignment = align(
         checkpoints,
         anchor,
@@ -221,8 +250,13 @@ def make_plan(
         granularity=knobs.granularity,
         order=knobs.order,
         keep=knobs.keep,
+        recorded=order,
     )
-    plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning)
+    alignment = replace(alignment, notes=(*alignment.notes, *resized))
+    if not (order and order.entries):
+        guessed = knobs.order != "file" and is_guessed(alignment.ranked)
+        order = TensorOrder.of(alignment.ranked) if guessed else None
+    plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning, order=order)
     if tuning is not None:
         _check_tuning(plan, tuning)
     if knobs.bn_stats == "recalibrate" and not any(map(is_bn_stat, plan.anchor.slot_map.slots)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.layouts import LAYOUTS, place_of
-from hf_lwmm.planning.hosting import KINDS
+from hf_lwmm.planning.kinds import KINDS
 from hf_lwmm.planning.network_slots import is_counter, network_slots, some
 
 _HEADED = ("ForSemanticSegmentation", "ForImageClassification")  # classes that have a head beside their backbone
@@ -58,7 +58,7 @@ def _lacking_slots(model: Checkpoint) -> str:
     if _layers(config) > len(model.tensors):
         return "most layers"
     try:
-        needed = network_slots(config["model_type"], config)
+        needed = network_slots(config["model_type"], dict(config))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):  # settings left out, or senseless
         return ""
     given = model.slot_map.slots

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm._version import __version__
+from hf_lwmm.checkpoints.companions import RECIPE
 from hf_lwmm.errors import DocumentError, PlanError, RefError
 from hf_lwmm.files.documents import as_mapping, is_texts, parse_yaml, read_text, shortened, to_yaml
 from hf_lwmm.hub.refs import check_inside
@@ -17,15 +18,16 @@ from hf_lwmm.methods import make_method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import check_names
 from hf_lwmm.planning.file_options import FileOptions
+from hf_lwmm.planning.first_schema import OLDEST, from_first_schema, is_first_schema
 from hf_lwmm.planning.images import ImageProvenance, read_image_provenance
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.provenance import Tuning, read_tuning
-from hf_lwmm.planning.scoring import ScoringOptions
+from hf_lwmm.planning.tensor_order import TensorOrder, read_order
 
-FILE_NAME = "hf_lwmm.yaml"
-SCHEMA = 2
+FILE_NAME = RECIPE
+SCHEMA = 3
 _FIRST_FORMAT = "safetensors"  # of recipes of merges that do not say
 _NUMBERED = re.compile(r"(.+) \(\d+\)", re.DOTALL)  # as local models of one name are told apart
 
@@ -50,6 +52,7 @@ class Recipe:
     base: str | None = None
     measurements: tuple[str, ...] = ()
     tuning: Tuning | None = field(default=None, repr=False)
+    order: TensorOrder | None = field(default=None, repr=False)
     bn_images: ImageProvenance | None = None
     system: str | None = None
     files: FileOptions = field(default=FileOptions())
@@ -72,6 +75,7 @@ class Recipe:
             base=self.base,
             measurements=self.measurements,
             tuning=self.tuning,
+            order=self.order,
             bn_images=images.source if images is not None else None,
             network=NetworkOptions(system=self.system if runs or self.files.format == "transformers" else None),
         )
@@ -105,7 +109,7 @@ class Recipe:
         models, rest = entries[: len(self.models)], entries[len(self.models) :]
         knobs = self.knobs.to_dict()
         content = {
-            "schema": SCHEMA,
+            "schema": OLDEST if self.order == TensorOrder() else SCHEMA,
             "hf_lwmm": self.version,
             "models": models,
             "anchor": self.anchor,
@@ -114,6 +118,7 @@ class Recipe:
             **({"base": rest.pop(0)} if self.base else {}),
             **({"measurements": rest} if rest else {}),
             **({"tuning": self.tuning.to_dict()} if self.tuning else {}),
+            **({"order": list(self.order.entries)} if self.order and self.order.entries else {}),
             **({"bn_images": self.bn_images.to_dict()} if self.bn_images else {}),
             **({"system": self.system} if self.system else {}),
             **({"format": self.files.format} if self.files.format != _FIRST_FORMAT else {}),
@@ -149,6 +154,7 @@ def recipe_of(
         base=rest[0] if plan.base else None,
         measurements=rest[1:] if plan.base else rest,
         tuning=plan.tuning,
+        order=plan.order,
         bn_images=bn_images,
         system=system,
         files=files,
@@ -187,8 +193,8 @@ def load_recipe(path: str | Path, name: str = "") -> Recipe:
 
 
 _KEYS = (
-    *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "bn_images"),
-    *("system", "format", "max_shard_size", "output", "beside"),
+    *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "order"),
+    *("bn_images", "system", "format", "max_shard_size", "output", "beside"),
 )
 
 
@@ -207,8 +213,8 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
     if not isinstance(content.get("models"), list):
         raise PlanError(f"{name}: not a recipe; it needs at least a list of `models`.")
     _check_schema(content.get("schema", SCHEMA), name)
-    if _is_first_schema(content):
-        content = _from_first_schema(content, name)
+    if is_first_schema(content):
+        content = from_first_schema(content, name, _check_types)
     check_names(content, _KEYS, name)
     _check_types(content, name)
     models = [_entry(entry, name) for entry in content["models"]]
@@ -224,6 +230,7 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         base=base.ref if base else None,
         measurements=tuple(entry.ref for entry in measurements),
         tuning=read_tuning(content["tuning"], f"{name}, tuning") if content.get("tuning") is not None else None,
+        order=_order(content, name),
         bn_images=(
             read_image_provenance(content["bn_images"], f"{name}, bn_images")
             if content.get("bn_images") is not None
@@ -256,8 +263,14 @@ def _check_types(content: Mapping[str, Any], name: str) -> None:
             raise PlanError(f"{name}, {key}: must {wanted}, not {shortened(content[key])}.")
 
 
+def _order(content: Mapping[str, Any], name: str) -> TensorOrder | None:
+    if content.get("order") is not None:
+        return read_order(content["order"], f"{name}, order")
+    return TensorOrder() if content.get("schema", SCHEMA) < SCHEMA else None
+
+
 def _check_schema(schema: Any, name: str) -> None:
-    if type(schema) is int and schema == SCHEMA:
+    if type(schema) is int and OLDEST <= schema <= SCHEMA:
         return
     if type(schema) is int and schema > SCHEMA:
         raise PlanError(
@@ -328,67 +341,3 @@ def _knobs(content: Mapping[str, Any], name: str) -> Knobs:
     for one in labels if isinstance(labels, list) else ():
         check_label_set(one, f"{name}, knobs, labels")
     return Knobs.read({**knobs, "method": method}, f"{name}, knobs")
-
-
-# What 0.1.0 called it, and what it is called now.
-_FIRST_KNOBS = {"weights": "branch", "bn": "bn_stats"}
-_FIRST_KEYS = {"statistics": "measurements", "recalibration": "bn_images"}
-
-
-def _is_first_schema(content: Mapping[str, Any]) -> bool:
-    knobs = content.get("knobs")
-    old = {*_FIRST_KNOBS, "options", "start", "alpha", "ramp"}
-    return "schema" not in content and (
-        bool(content.keys() & _FIRST_KEYS.keys())
-        or str(content.get("hf_lwmm", "")).startswith("0.1.")
-        or (isinstance(knobs, Mapping) and bool(knobs.keys() & old))
-    )
-
-
-def _from_first_schema(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A recipe of hf-lwmm 0.1.0 in today's words."""
-    found = {_FIRST_KEYS.get(key, key): value for key, value in content.items()}
-    _check_types(found, name)
-    knobs = dict(found.get("knobs") or {})
-    options = knobs.pop("options", None) or {}
-    if not isinstance(options, Mapping):
-        raise PlanError(f"{name}, knobs, options: must hold names and values, not {shortened(options)}.")
-    method = found.get("method", Layerwise.name)
-    layerwise = {key: knobs.pop(key) for key in ("start", "alpha", "ramp") if key in knobs}
-    if method == Layerwise.name or "hf_lwmm" not in content:  # 0.1.0 wrote them beside any method
-        options = {**layerwise, **options}
-    found["method"] = {"name": method, **options}
-    found["knobs"] = {_FIRST_KNOBS.get(key, key): value for key, value in knobs.items()}
-    systems: list[str] = []
-    if found.get("bn_images"):
-        found["bn_images"] = _first_images(found["bn_images"], systems)
-    if isinstance(tuning := found.get("tuning"), Mapping):
-        rest = {key: value for key, value in tuning.items() if key in ("notes", "rows")}
-        images = {key: value for key, value in tuning.items() if key not in rest}
-        known = [each.name for each in fields(ScoringOptions)]
-        scoring = {key: value for key, value in _first_options(images).items() if key in known}
-        found["tuning"] = {**rest, "scoring": scoring}
-        if images:
-            found["tuning"]["images"] = _first_images(images, systems)
-    if systems:
-        found["system"] = systems[0]
-    return found
-
-
-def _first_options(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The options that the images of a recipe of 0.1.0 were looked at with."""
-    options = entry.get("options")
-    return options if isinstance(options, Mapping) else {}
-
-
-def _first_images(entry: Any, systems: list[str]) -> Any:
-    if not isinstance(entry, Mapping):
-        return entry
-    options = _first_options(entry)
-    if system := options.get("system"):
-        systems.append(str(system))
-    data = f"{entry.get('dataset')}@{entry['commit']}" if entry.get("commit") else entry.get("dataset")
-    where: dict[str, Any] = {"local": entry["local"]} if "local" in entry else {"data": data}
-    used = {"split": entry.get("split"), "limit": entry.get("images") or None}
-    known: Sequence[str] = ("config", "image_column", "label_column", "ids")
-    return {**where, **used, **{key: value for key, value in options.items() if key in known}}

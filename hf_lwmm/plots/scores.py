@@ -84,7 +84,7 @@ def plot_confusion(classes: Sequence[str], counts: ArrayLike, path: Place, *, mo
     Args:
         classes: K names.
         counts: (K, K) pixels by true and predicted class, or (K, K + 1), where the last column counts pixels without a
-            predicted class.
+            predicted class; it is drawn only where there are any.
         path: a file name that ends in .png, .svg or .pdf, or a buffer for a PNG.
         model: name of the model, the title of the plot.
 
@@ -94,6 +94,8 @@ def plot_confusion(classes: Sequence[str], counts: ArrayLike, path: Place, *, mo
     table = np.asarray(counts, np.float64)
     if not classes or table.shape not in [(len(classes), len(classes)), (len(classes), len(classes) + 1)]:
         raise PlotError(f"Counts of shape {table.shape} are not a confusion matrix of {len(classes)} classes.")
+    if not table[:, len(classes) :].any():
+        table = table[:, : len(classes)]
     totals = table.sum(axis=1, keepdims=True)
     parts = np.divide(100 * table, totals, out=np.full_like(table, np.nan), where=totals > 0)
     classes = [literal(name) for name in classes]

@@ -83,8 +83,9 @@ def _lines_over(rows: Sequence[Row], knob: str) -> dict[tuple[Any, ...], dict[An
 def plot_subsets(rows: Sequence[Row], path: Place, metric: str = "mIoU") -> None:
     """Draw the score of every subset of the models with every anchor.
 
-    A column stands for a subset and its anchor: above are its scores by every method, below the models in it, the
-    anchor ringed. Columns are in order of the number of models, then of the best score. Source: Table 3 of the paper.
+    A column stands for a subset and its anchor: above are its scores by every method, and by those knobs of layerwise
+    that vary unless these are many; below are the models in it, the anchor ringed. Columns are in order of the number
+    of models, then of the best score. Source: Table 3 of the paper.
 
     Args:
         rows: the scored candidates.
@@ -103,7 +104,7 @@ def plot_subsets(rows: Sequence[Row], path: Place, metric: str = "mIoU") -> None
     models = list(dict.fromkeys(name for members, _ in order for name in members))
     labels = [textwrap.fill(literal(model), 30) for model in models]
     below = 0.1 + len(models) * (0.08 + 0.13 * max(label.count("\n") + 1 for label in labels))
-    points = _points_by_method([columns[key] for key in order])
+    points = _points_by_series([columns[key] for key in order])
     with picture(path, 2.9 + below + legend_height([*points])) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2.3, below])
         for index, (method, found) in enumerate(points.items()):
@@ -116,14 +117,23 @@ def plot_subsets(rows: Sequence[Row], path: Place, metric: str = "mIoU") -> None
         legend_above(figure, upper, [*points])
 
 
-def _points_by_method(columns: Sequence[Sequence[Row]]) -> dict[str, list[tuple[float, Row]]]:
-    """The rows of each method with their places; the methods of one column stand a little apart."""
-    points: dict[str, list[tuple[float, Row]]] = {_method(row): [] for column in columns for row in column}
+def _points_by_series(columns: Sequence[Sequence[Row]]) -> dict[str, list[tuple[float, Row]]]:
+    """The rows of each series with their places; the series of one column stand a little apart."""
+    every = [row for column in columns for row in column]
+    merged = [row for row in every if row.get("method") == "layerwise"]
+    varied = [knob for knob in KNOBS if len({_shown(row, knob) for row in merged}) > 1]
+
+    def full(row: Row) -> str:
+        knobs = [_shown(row, knob) for knob in varied if row.get("method") == "layerwise"]
+        return ", ".join([_method(row), *filter(None, knobs)])
+
+    name = full if len(set(map(full, every))) <= _LINES else _method
+    points: dict[str, list[tuple[float, Row]]] = {name(row): [] for row in every}
     for x, column in enumerate(columns):
-        beside = list(dict.fromkeys(map(_method, column)))
+        beside = list(dict.fromkeys(map(name, column)))
         for row in column:
-            shift = (beside.index(_method(row)) - (len(beside) - 1) / 2) * min(0.7 / len(beside), 0.2)
-            points[_method(row)].append((x + shift, row))
+            shift = (beside.index(name(row)) - (len(beside) - 1) / 2) * min(0.7 / len(beside), 0.2)
+            points[name(row)].append((x + shift, row))
     return points
 
 

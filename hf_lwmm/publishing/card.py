@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.companions import CONFIG
+from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
 from hf_lwmm.hub import Source
+from hf_lwmm.hub.card import README
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.planning.hosting import HostedNetwork, NotHosted
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.libraries import TIMM, library_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.planning.stated_names import foreign_parts
 from hf_lwmm.publishing.command import merge_command
 from hf_lwmm.publishing.licences import MergedLicence
 from hf_lwmm.publishing.metadata import card_metadata
@@ -116,7 +118,7 @@ def render_card(
         plot=extras.plot,
         at_a_glance=_at_a_glance(plan, licence),
         use=_INTENDED.get(task.name if (task := task_of(anchor)) else ""),
-        sources=_sources(plan),
+        with_cards=_with_cards(plan),
         scored_on=_scored_on(report),
         non_commercial=licence.licence.non_commercial,
         recipe=recipe.to_yaml(),
@@ -128,7 +130,7 @@ def render_card(
             recipe.output,
             repo_id,
             title,
-            processor=hosted is not None,
+            processor=hosted is not None and not hosted.entries.keys().isdisjoint(PROCESSORS),
             as_file=isinstance(extras.hosted, NotHosted),
         ),
         command=merge_command(recipe),
@@ -138,22 +140,26 @@ def render_card(
 def _described(plan: MergePlan, hosted: HostedNetwork | None) -> MergePlan:
     """The plan with the configuration that was written in place of the anchor's, and without what was left out."""
     if hosted is None:
-        return plan
+        read = not foreign_parts(plan.anchor)  # else what its config.json describes does not find the tensors
+        return plan if read else replace(plan, checkpoints=_with_anchor(plan, replace(plan.anchor, config={})))
     left = hosted.conversion.left_out if hosted.conversion is not None else frozenset[str]()
     written = {atom.tensor for slot, atom in plan.anchor.slot_map.slots.items() if slot not in left}
     tensors = {name: info for name, info in plan.anchor.tensors.items() if name in written}
-    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries[CONFIG]}, tensors=tensors)
-    chosen, shared = plan.alignment.anchor, [each for each in plan.alignment.shared if each.slot not in left]
+    anchor = replace(plan.anchor, config={**plan.anchor.config, **hosted.entries.get(CONFIG, {})}, tensors=tensors)
+    shared = [each for each in plan.alignment.shared if each.slot not in left]
     alignment = replace(
         plan.alignment,
         positions=len({each.position for each in shared}),
         shared=tuple(shared),
         unshared=tuple(each for each in plan.alignment.unshared if each.slot not in left),
         shared_parameters=sum(math.prod(each.shape) for each in shared),
-        anchor_parameters=sum(info.count for info in tensors.values()),
+        anchor_parameters=anchor.weight_count,
     )
-    checkpoints = (*plan.checkpoints[:chosen], anchor, *plan.checkpoints[chosen + 1 :])
-    return replace(plan, checkpoints=checkpoints, alignment=alignment)
+    return replace(plan, checkpoints=_with_anchor(plan, anchor), alignment=alignment)
+
+
+def _with_anchor(plan: MergePlan, anchor: Checkpoint) -> tuple[Checkpoint, ...]:
+    return tuple(anchor if each is plan.anchor else each for each in plan.checkpoints)
 
 
 def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, object]]:
@@ -167,19 +173,20 @@ def _at_a_glance(plan: MergePlan, licence: MergedLicence) -> list[tuple[str, obj
     entries: list[tuple[str, object]] = [
         ("Task", f"{task.tag.replace('-', ' ')}{f', {len(names)} classes' if names else ''}" if task else ""),
         ("Network", anchor.slot_map.architecture if anchor.slot_map.matches else ""),
-        ("Size", f"{sum(dtypes.values()):,} weights{f' ({dtype})' if dtype else ''}"),
+        ("Size", f"{anchor.weight_count:,} weights{f' ({dtype})' if dtype else ''}"),
         ("Licence", licence.licence.shown if licence.licence.id else ""),
     ]
     return [(name, value) for name, value in entries if value]
 
 
-def _sources(plan: MergePlan) -> Markdown:
-    """Links to the parents, once each."""
-    return joined(dict.fromkeys(_link(checkpoint.source) for checkpoint in plan.checkpoints))
+def _with_cards(plan: MergePlan) -> Markdown:
+    """Links to the parents that have a page or a card, once each."""
+    sources = (checkpoint.source for checkpoint in plan.checkpoints)
+    return joined(dict.fromkeys(_link(each) for each in sources if each.ref.repo_id or README in each.files))
 
 
 def _scored_on(report: EvaluationReport | None) -> str:
-    return f"{report.images} images of {report.dataset}" if report is not None else ""
+    return report.scored_on if report is not None else ""
 
 
 def _knobs(plan: MergePlan) -> str:
@@ -222,7 +229,8 @@ def _parent(plan: MergePlan, licence: MergedLicence, index: int) -> dict[str, An
 def _link(source: Source) -> Markdown:
     repo_id = source.ref.repo_id
     if repo_id is None:
-        return Markdown(f"{code(source.label)} (a local file)")
+        folder = not source.ref.files and source.ref.path is not None and source.ref.path.is_dir()
+        return Markdown(f"{code(source.label)} (a local {'folder' if folder else 'file'})")
     found = link(repo_id, hub.model_page(repo_id))
     return Markdown(f"{found} {code('+'.join(source.ref.files))}") if source.ref.files else found
 

@@ -28,7 +28,7 @@ def model_index(report: EvaluationReport, title: str) -> list[dict[str, Any]]:
         "task_type": TASKS[metric.task].pipeline_tag,
         "dataset_type": kind_of_data,
         "dataset_name": name,
-        "dataset_split": split,
+        "dataset_split": split or None,
         "dataset_revision": report.commit,
         "dataset_args": {"protocol": report.protocol},
     }

@@ -142,6 +142,12 @@ def _warnings(
     remote: Source, own: Set[str], stays: Set[str], files: Collection[str], changed: Collection[str]
 ) -> Iterator[str]:
     where = remote.ref.repo_id
+    if EVALUATION in own - set(files):
+        gone = ", ".join(sorted(by_products(own - set(files))))
+        yield (
+            f"{where}: the scores of the earlier merge are removed, since this one has none: {gone}. Merge with "
+            "--eval-data to publish scores with it."
+        )
     if wanted := first_file(files):
         folder = _folder(wanted)
         indexes = (name for name in sorted(stays) if name.endswith(INDEX_SUFFIX) and _folder(name) == folder)

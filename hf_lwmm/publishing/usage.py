@@ -10,6 +10,7 @@ from typing import Any
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
 from hf_lwmm.checkpoints.companions import class_count
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
+from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.planning.libraries import TIMM, library_of, smp_pixels
 from hf_lwmm.planning.promised_parts import class_name, lacking
@@ -44,7 +45,7 @@ def usage(
     """
     model = repo_id or folder
     if lacking(anchor):
-        return _as_file(anchor, _first(weights), repo_id, folder)
+        return _as_file(anchor, weights, repo_id, folder)
     standard = not set(PREFERRED).isdisjoint(weights)
     if standard and (name := class_name(anchor)) and _is_known(anchor, name):
         return _with_transformers(anchor, name, model, processor or anchor.processor is not None)
@@ -56,12 +57,10 @@ def usage(
         and _NETWORKS & {match.layout.component.name for match in anchor.slot_map.matches}
     ):
         says = "  # a network of transformers, its image processor and its classes"
-        return f"import hf_lwmm\n\nloaded = hf_lwmm.load({_text(model)}){says}"
-    return _as_file(anchor, _first(weights), repo_id, folder)
-
-
-def _first(weights: Collection[str]) -> str:
-    return min(name for name in weights if name.endswith(WEIGHT_SUFFIXES))
+        code = f"import hf_lwmm\n\nloaded = hf_lwmm.load({_text(model)}){says}"
+        whole = any(name.endswith(".safetensors") for name in weights)
+        return code if whole else f"{code}\n\n# for the anchor's own code\n{_as_file(anchor, weights, repo_id, folder)}"
+    return _as_file(anchor, weights, repo_id, folder)
 
 
 def auto_class_usage(auto_class: str, model: str, *, own_code: bool = False, processor: bool = True) -> str:
@@ -156,15 +155,29 @@ def library_usage(config: Mapping[str, Any], repo_id: str | None, folder: str) -
     return f"from functools import partial\n\n{imports}\n\n{code}\nprepare = {prepare}  # RGB, (height, width, 3)"
 
 
-def _as_file(anchor: Checkpoint, name: str, repo_id: str | None, folder: str) -> str:
+def _as_file(anchor: Checkpoint, weights: Collection[str], repo_id: str | None, folder: str) -> str:
+    """Code that reads the first file of weights, as it is stored."""
+    name = min(name for name in weights if name.endswith(WEIGHT_SUFFIXES))
     place = f"hf_hub_download({_text(repo_id)}, {_text(name)})" if repo_id else _text(f"{folder}/{name}")
     download = "from huggingface_hub import hf_hub_download\n" if repo_id else ""
     if name.endswith(".safetensors"):
         known = anchor.slot_map.matches and not anchor.renamed
         names = f"names of {anchor.slot_map.layout}" if known else "names as in the anchor's file"
         return f"{download}from safetensors.torch import load_file\n\nstate_dict = load_file({place})  # {names}"
-    how = "  # load it as the anchor's own code loads the anchor"
-    return f"{download}\ncheckpoint = {place}{how}".lstrip("\n")
+    reader = anchor.parts[0].reader
+    entry = reader.entry if len(anchor.parts) == 1 and isinstance(reader, TorchReader) else None
+    if entry is None:
+        how = "  # load it as the anchor's own code loads the anchor"
+        return f"{download}\ncheckpoint = {place}{how}".lstrip("\n")
+    of = (f"[{_text(entry)}]" if entry else "") + _merged_names(anchor)
+    return f'import torch\n{download}\nstate_dict = torch.load({place}, map_location="cpu"){of}'
+
+
+def _merged_names(anchor: Checkpoint) -> str:
+    """A comment on the names of the merged network in a state dict, if they begin alike."""
+    starts = {old.removesuffix(new) for new, old in anchor.stored_names.items()}
+    start = starts.pop() if len(starts) == 1 else ""
+    return f"  # the merge is in {start}*" if start.isprintable() and start else ""
 
 
 def _text(text: str) -> str:

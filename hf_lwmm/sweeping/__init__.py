@@ -7,7 +7,7 @@ The Parquet file of a sweep has a row for each candidate, the best first:
 
 | column | type | meaning |
 | --- | --- | --- |
-| rank | int | 1 for the best |
+| rank | int | 1 for the best; merges that are equal but for their anchor share it |
 | candidate | string | its name, unique in the file |
 | kind | string | `model`, `merge` or `ensemble` |
 | models | list of string | the models that it is made of |

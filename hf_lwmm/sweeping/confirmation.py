@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.per_image import padded
 from hf_lwmm.evaluation.report import EvaluationReport, report
 from hf_lwmm.evaluation.task_metrics import METRICS
+from hf_lwmm.evaluation.verdict import Verdict
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.sweeping.grid import Candidate, singles
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
@@ -32,15 +34,24 @@ class Confirmation:
     def sentence(self) -> str:
         """The winner's score there, and how far it is from the best single model."""
         found, own = self.report, self.report.models[self.winner]
+        runs = "" if found.drawn == "images" else f", {found.drawn}"
         text = (
-            f"On {self.split} ({found.images} images), which did not choose it, {own.name} has {100 * own.mean:.2f} "
-            f"{found.metric.name}"
+            f"On {self.split} ({found.images} images{runs}), which did not choose it, {own.name} has "
+            f"{100 * own.mean:.2f} {found.metric.name}"
         )
         if own.to_best is None or own.to_best_interval is None or found.best_parent is None:
             return f"{text}."
         low, high = (100 * end for end in own.to_best_interval)
         best = found.models[found.best_parent].name
         return f"{text}, {100 * own.to_best:+.2f} ({low:+.2f} to {high:+.2f}) to the best single model there, {best}."
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on the winner, a merge, by its scores there; None if another kind of candidate won."""
+        found = self.report.verdict
+        if found is None or self.report.models[self.winner].kind != "merge":
+            return None
+        return replace(found, sentence=f"{found.sentence.removesuffix('.')}, on {self.split}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: the split, the winner's name, and the report on the split."""
@@ -57,10 +68,18 @@ def confirming_images(images: ImageSource, split: str, task: str) -> ImageSource
 
     Raises:
         DatasetError: if there is no such split.
-        PlanError: if it holds the images that choose the winner.
+        PlanError: if it holds the images that choose the winner, or the data set has no splits.
     """
+    chosen = open_images(images, task=task)
+    if not chosen.has_splits:
+        folder = Path(images.data)
+        raise PlanError(
+            f"--confirm {split}: {folder} has no splits, so that all its images choose the winner. Put some of them "
+            f"into {folder / split}/images and their labels into {folder / split}/labels, the others into "
+            f"{folder / 'val'}/images and {folder / 'val'}/labels."
+        )
     others = replace(images, split=split)
-    chosen, found = open_images(images, task=task), open_images(others, task=task)
+    found = open_images(others, task=task)
     ends = (0, chosen.count - 1)
     same = chosen.count == found.count and all(
         np.array_equal(np.asarray(chosen.read(end).image), np.asarray(found.read(end).image)) for end in ends

@@ -196,7 +196,7 @@ def _attempt(scorer: CandidateScorer, candidate: Candidate) -> Scored | Skipped 
     try:
         return scorer.score(candidate)
     except MergeError as error:
-        return Skipped(candidate, str(error))
+        return Skipped(candidate, error.lines[0])
     except HfLwmmError as error:
         return error
 

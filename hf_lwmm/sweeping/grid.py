@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import combinations, product
@@ -147,6 +148,11 @@ class Candidate:
         return json.dumps({**self.to_dict(), "trial": None}, sort_keys=True)
 
     @property
+    def place(self) -> tuple[int, int, str]:
+        """An order that does not depend on which candidate was done first."""
+        return KINDS.index(self.kind), len(self.models), self.key
+
+    @property
     def method(self) -> str | None:
         """The name of a merge's method, else None."""
         return self.knobs.method.name if self.knobs else None
@@ -154,8 +160,10 @@ class Candidate:
     def name(self, labels: Sequence[str]) -> str:
         """Return what tables call it, such as `layerwise of a*, b, start=0.5`; the star marks the anchor.
 
+        `labels` are the models', which are as short here as `short_labels` makes them.
         Knobs at their defaults, and labels and branch, which all merges of a sweep share, are left out.
         """
+        labels = short_labels(labels)
         if self.kind == "model":
             return labels[self.anchor]
         if self.knobs is None:
@@ -169,6 +177,15 @@ class Candidate:
         """Return it as plain data; the knobs are those of a recipe."""
         own = {each.name: getattr(self, each.name) for each in fields(self)}
         return {**own, "models": list(self.models), "knobs": self.knobs.to_dict() if self.knobs else None}
+
+
+def short_labels(labels: Sequence[str]) -> Sequence[str]:
+    """Return labels without owner and commit where the rest tells the models apart, else without the commit, if so."""
+    for short in (r"(?:.*/)?([^/@]+)(?:@[0-9a-f]{7})?", r"(.+?)(?:@[0-9a-f]{7})?"):
+        found = [match[1] if (match := re.fullmatch(short, label)) else label for label in labels]
+        if len(set(found)) == len(labels):
+            return found
+    return labels
 
 
 def read_candidate(entries: Mapping[str, Any]) -> Candidate:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.planning.advice import Advice
 from hf_lwmm.plots import Plot, plot_knob, plot_subsets
 from hf_lwmm.sweeping.confirmation import Confirmation
-from hf_lwmm.sweeping.grid import KINDS, Candidate, Skipped
+from hf_lwmm.sweeping.grid import Candidate, Skipped, short_labels
 from hf_lwmm.sweeping.scorer import Scored, SweepData
 from hf_lwmm.text import first_few, one_line, plain, table
 
@@ -36,7 +36,8 @@ class SweepRow:
 
     `difference` is to the best single model, `to_anchor` to the candidate's own anchor and `behind` to the best
     candidate; their intervals are paired. They are None where a candidate would be compared with itself, `to_anchor`
-    for an ensemble, and the first two where no single model was scored.
+    for an ensemble, and the first two where no single model was scored. `repeats` is True for a merge that is equal to
+    one above but for its anchor, on which it does not depend; they share a rank, and tables list them once.
     """
 
     rank: int
@@ -52,6 +53,7 @@ class SweepRow:
     behind_interval: Interval | None
     by_class: Values = field(repr=False)
     seconds: float = 0.0
+    repeats: bool = False
 
     @property
     def ties_with_best(self) -> bool:
@@ -92,11 +94,24 @@ class SweepReport:
         return self.rows[0]
 
     @property
+    def listed(self) -> list[SweepRow]:
+        """The rows of the table: equal merges once."""
+        return [row for row in self.rows if not row.repeats]
+
+    @property
+    def key(self) -> str:
+        """The sentence on the marks and the short names in the table; empty if there are none."""
+        marks = ["A star marks the anchor"] if any(row.candidate.kind == "merge" for row in self.rows) else []
+        if any(row.ties_with_best for row in self.listed[1:]):
+            marks.append("= marks what these images do not tell apart from the best")
+        names = zip(short_labels(self.labels), self.labels, strict=True)
+        marks += [f"{short} is {label}" for short, label in names if short != label]
+        return f"{'; '.join(marks)}." if marks else ""
+
+    @property
     def verdict(self) -> Verdict | None:
-        """The model to use: by the scores of the candidates, or for a merge on the split that did not choose it."""
-        if self.confirmation is None or self.decided is None or not self.decided.merged:
-            return self.decided
-        return self.confirmation.report.verdict or self.decided
+        """The model to use, by the candidates' scores, or if a merge won, by those on the split that confirms it."""
+        return (self.confirmation and self.confirmation.verdict) or self.decided
 
     @property
     def chosen(self) -> SweepRow | None:
@@ -106,9 +121,9 @@ class SweepReport:
     @property
     def remarks(self) -> str:
         """The sentences on how sure the first place is, and how far its score can be trusted."""
-        texts = []
-        if len(self.rows) > 1:
-            following, ties = self.rows[1], sum(row.ties_with_best for row in self.rows[1:])
+        texts, rows = [], self.listed
+        if len(rows) > 1:
+            following, ties = rows[1], sum(row.ties_with_best for row in rows[1:])
             assert following.behind is not None and following.behind_interval is not None
             by = f"{100 * abs(following.behind):.2f} points ({_span(following.behind_interval, -1)})"
             if following.ties_with_best:
@@ -117,8 +132,7 @@ class SweepReport:
                 texts.append(f"{self.best.name} leads {following.name} by {by}.")
             if ties > 1:
                 texts.append(f"{ties} candidates are not distinguishable from the best (marked =).")
-        count = len(self.rows)
-        chosen = f"The best of {count} was chosen by these very scores, so its own is optimistic"
+        chosen = f"The best of {len(rows)} was chosen by these very scores, so its own is optimistic"
         if self.confirmation is None:
             texts.append(f"{chosen}: score it on other images (--confirm SPLIT).")
         else:
@@ -173,14 +187,20 @@ class SweepReport:
         return [
             (
                 f"{row.rank}{' =' if row.rank > 1 and row.ties_with_best else ''}",
-                row.name,
+                f"{row.name}{self._other_anchors(row)}",
                 f"{100 * row.score:.2f}",
                 _span(row.interval),
                 *difference_cells(row.difference, row.difference_interval),
                 *difference_cells(row.to_anchor, row.to_anchor_interval),
             )
-            for row in self.rows
+            for row in self.listed
         ]
+
+    def _other_anchors(self, row: SweepRow) -> str:
+        """A note on the anchors of the merges that a row stands for."""
+        places = [each.candidate.anchor for each in self.rows if each.repeats and each.rank == row.rank]
+        names = short_labels(self.labels)
+        return f" (the same with the anchor {' or '.join(names[place] for place in sorted(places))})" if places else ""
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -227,13 +247,14 @@ class SweepReport:
         """What was scored: candidates, images and classes, and what intervals are over."""
         classes = self.data.classes
         return (
-            f"{len(self.rows)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
+            f"{len(self.listed)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
             f"classes ({classes.protocol}). Intervals are 95 % over {self.drawn}."
         )
 
     def to_markdown(self) -> str:
         """Return the ranked table, remarks on the first place, what was skipped, and the verdict."""
-        lines = [plain(self.summary), "", table(self.header, self.cells()), "", plain(self.remarks)]
+        lines = [plain(self.summary), "", table(self.header, self.cells()), ""]
+        lines += [*([plain(self.key), ""] if self.key else []), plain(self.remarks)]
         if self.skipped:
             lines += ["", f"Skipped ({len(self.skipped)}):", ""]
             lines += [f"- {plain(why)} ({plain('; '.join(names))})" for why, names in self.skipped_by_reason().items()]
@@ -268,7 +289,7 @@ def rank(
         zip((each.candidate for each in scored), padded([each.counts for each in scored], axis=1), strict=True)
     )
     score = {candidate: metric.mean(own, data.classes.rows) for candidate, own in counts.items()}
-    order = sorted(scored, key=lambda each: (-np.nan_to_num(score[each.candidate], nan=-1.0), *_place(each.candidate)))
+    order = sorted(scored, key=lambda each: (-np.nan_to_num(score[each.candidate], nan=-1.0), *each.candidate.place))
     single = next((each.candidate for each in order if each.candidate.kind == "model"), None)
     # The report compares with the first: the best single model, if there is one.
     reference = [*([single] if single else []), *(each.candidate for each in order if each.candidate != single)]
@@ -279,9 +300,10 @@ def rank(
     scores = dict(zip(reference, found.models, strict=True))
     best = scores[order[0].candidate]
     alone = {each.anchor: scores[each] for each in reference if each.kind == "model"}
-    rows = []
-    for place, each in enumerate(order, 1):
-        own, first = scores[each.candidate], place == 1
+    rows, ranks = list[SweepRow](), dict[object, int]()
+    for each in order:
+        own, first, seen = scores[each.candidate], not rows, len(ranks)
+        place = ranks.setdefault(_content(each), seen + 1)
         anchor = alone.get(each.candidate.anchor) if each.candidate.kind == "merge" else None
         rows.append(
             SweepRow(
@@ -298,6 +320,7 @@ def rank(
                 behind_interval=None if first else interval(own.resamples - best.resamples),
                 by_class=own.by_class,
                 seconds=each.seconds,
+                repeats=place <= seen,
             )
         )
     return SweepReport(
@@ -319,9 +342,12 @@ def _notes(scored: Sequence[Scored], data: SweepData) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*data.notes, *(note for note in own if not note.startswith(f"{data.name}: "))]))
 
 
-def _place(candidate: Candidate) -> tuple[int, int, str]:
-    """An order that does not depend on which candidate was done first."""
-    return KINDS.index(candidate.kind), len(candidate.models), candidate.key
+def _content(scored: Scored) -> object:
+    """A value that scored merges have in common which are equal but for the anchor, and no others."""
+    candidate = scored.candidate
+    if candidate.kind == "merge":
+        candidate = replace(candidate, anchor=candidate.models[0], trial=None)
+    return candidate, scored.counts.tobytes()
 
 
 def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
@@ -362,21 +388,6 @@ def _options(method: Method) -> dict[str, float]:
 
 def _ends(low: str, high: str, interval: Interval | None) -> dict[str, float | None]:
     return {low: None, high: None} if interval is None else {low: interval.low, high: interval.high}
-
-
-def columns(found: SweepReport) -> Mapping[str, Any]:
-    """Return the columns that the Parquet file has beside the raw counts: the records, column by column."""
-    import pyarrow as pa
-
-    rows = found.records()
-    kinds = dict.fromkeys(rows[0], pa.float64())
-    kinds |= dict.fromkeys(("rank", "trial"), pa.int64())
-    kinds |= dict.fromkeys(("candidate", "kind", "anchor", "method", "ramp", "bn_stats", "metric"), pa.string())
-    kinds |= {"models": pa.list_(pa.string()), "by_class": pa.list_(pa.float64())}
-    kinds["options"] = pa.map_(pa.string(), pa.float64())
-    for row in rows:
-        row["options"] = None if row["options"] is None else list(row["options"].items())
-    return {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}
 
 
 def _known(value: float) -> float | None:

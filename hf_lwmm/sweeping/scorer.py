@@ -30,12 +30,14 @@ from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.loading import load
 from hf_lwmm.networks.module_slots import fill
+from hf_lwmm.networks.tracing import traced_order
 from hf_lwmm.planning.advice import Advice, advise, known_of
 from hf_lwmm.planning.bn_distance import bn_distance
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.permutation import Matching, permute_to_anchor
 from hf_lwmm.planning.plan import MergePlan, make_plan
+from hf_lwmm.planning.tensor_order import TensorOrder
 from hf_lwmm.sweeping.grid import Candidate
 
 _MEMORY = Path("/dev/shm")
@@ -98,6 +100,7 @@ class CandidateScorer:
         self.setup = setup
         self._networks: dict[int, LoadedModel] = {}
         self._replaceable: dict[int, bool] = {}
+        self._orders: dict[int, TensorOrder] = {}
         self._matchings: dict[tuple[str, ...], Matching] = {}
         self._images: dict[tuple[ImageSource, str], LabelledImages] = {}  # by their source and the networks' task
         self._cache = SampleCache(setup.cache_bytes)
@@ -139,17 +142,21 @@ class CandidateScorer:
         """
         assert candidate.knobs is not None
         method = candidate.knobs.method
-        plan = make_plan(
+        traced = self._traced(candidate.anchor) if candidate.knobs.order == "traced" else None
+        return make_plan(
             [self.models[model] for model in candidate.models],
             candidate.models.index(candidate.anchor),
             candidate.knobs,
             self.base if "base" in method.needs else None,
             [self.measurements[model] for model in candidate.models] if self.measurements and method.measured else [],
+            order=traced,
         )
-        if plan.undecided or candidate.knobs.bn_stats == "recalibrate":
-            what = f"--method {method.name}" if plan.undecided else "--bn-stats recalibrate"
-            raise PlanError(f"{what} needs images of its own; merge with it, and score the result with evaluate.")
-        return plan
+
+    def _traced(self, anchor: int) -> TensorOrder:
+        """The order in which the network of a model uses its slots."""
+        if anchor not in self._orders:
+            self._orders[anchor] = traced_order(self.models[anchor], self.setup.network)
+        return self._orders[anchor]
 
     def advice(self) -> Advice:
         """Return how to merge all models, with the first as the anchor."""

@@ -204,3 +204,18 @@ def _write(table: pa.Table, target: Target | Path, meta: Mapping[str, Any]) -> N
         raise _DisplacedError(str(error)) from None
     except MergeError as error:
         raise SweepError(str(error)) from None
+
+
+def columns(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the columns that the Parquet file has beside the raw counts: the records, column by column."""
+    import pyarrow as pa
+
+    rows = [dict(record) for record in records]
+    kinds = dict.fromkeys(rows[0], pa.float64())
+    kinds |= dict.fromkeys(("rank", "trial"), pa.int64())
+    kinds |= dict.fromkeys(("candidate", "kind", "anchor", "method", "ramp", "bn_stats", "metric"), pa.string())
+    kinds |= {"models": pa.list_(pa.string()), "by_class": pa.list_(pa.float64())}
+    kinds["options"] = pa.map_(pa.string(), pa.float64())
+    for row in rows:
+        row["options"] = None if row["options"] is None else list(row["options"].items())
+    return {name: pa.array([row[name] for row in rows], kind) for name, kind in kinds.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from hf_lwmm.errors import HfLwmmError, PlanError, keeping
 from hf_lwmm.evaluation.evaluate import SCORES_KEPT
 from hf_lwmm.evaluation.task_metrics import METRICS
+from hf_lwmm.methods import METHODS
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.provenance import check_measurements
@@ -16,11 +17,11 @@ from hf_lwmm.progress import Progress, silent
 from hf_lwmm.sweeping.confirmation import confirm, confirming_images
 from hf_lwmm.sweeping.executor import Workers, workers
 from hf_lwmm.sweeping.grid import Candidate, Skipped, SweepAxes, ensembles, merges, singles
-from hf_lwmm.sweeping.ranking import SweepReport, columns, rank
+from hf_lwmm.sweeping.ranking import SweepReport, rank
 from hf_lwmm.sweeping.run_options import SweepRun
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData, SweepSetup, check_same
 from hf_lwmm.sweeping.search import Search
-from hf_lwmm.sweeping.store import Store
+from hf_lwmm.sweeping.store import Store, columns
 from hf_lwmm.sweeping.study import study_of
 
 
@@ -50,6 +51,7 @@ def run_sweep(
     """
     if run.search and axes.varies_knobs:
         raise PlanError("--search tries start, alpha and ramp of layerwise itself; leave out what a grid varies.")
+    _check_images(axes)
     count = len(setup.models)
     fixed = replace(axes.fixed, method=Knobs().method, bn_stats=axes.bn_stats[0])
     search = Search(count, fixed, run) if run.search else None
@@ -75,12 +77,23 @@ def run_sweep(
                 scoring.score(wanted + merges(count, axes.with_advised(advice.method)))
             scored = list(store.rows.values())
             found = replace(rank(scored, scoring.skipped, data, scorer.labels, store.path), advice=advice)
-            store.finish(columns(found), [row.candidate.key for row in found.rows], scoring.skipped)
+            store.finish(columns(found.records()), [row.candidate.key for row in found.rows], scoring.skipped)
         if confirming is not None and run.confirm is not None:
             progress("Confirming", 0, 1)
             confirmation = confirm(scorer, *confirming, run.confirm, found.best.candidate)
             found = replace(found, confirmation=confirmation)
     return found
+
+
+def _check_images(axes: SweepAxes) -> None:
+    """Refuse what decides something on images of its own, which a sweep has none for; now, and not after hours."""
+    tuned = [(f"--method {name}", "--tune-data") for name in axes.methods if name in METHODS and METHODS[name]().tuned]
+    recalibrated = [("--bn-stats recalibrate", "--bn-data")] if "recalibrate" in axes.bn_stats else []
+    for what, images in (*tuned, *recalibrated):
+        raise PlanError(
+            f"{what} needs images of its own, which a sweep has none for. Leave it out here; merge with {what} "
+            f"{images} DATA, and score the result beside the others with evaluate."
+        )
 
 
 def _confirming(scorer: CandidateScorer, split: str | None) -> tuple[SweepData, ImageSource] | None:
@@ -143,6 +156,6 @@ class _Scoring:
             elif candidate.kind == "ensemble" and self._scorer.network(0).task in ("panoptic", "detection"):
                 raise PlanError("an output ensemble averages class probabilities, which this task does not have")
         except HfLwmmError as error:
-            self.skipped.append(Skipped(candidate, str(error)))
+            self.skipped.append(Skipped(candidate, error.lines[0]))
             return False
         return True

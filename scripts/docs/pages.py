@@ -39,7 +39,8 @@ _GENERATED: Mapping[str, Callable[[], str]] = {
     "recipe": generated.recipe,
     "api": generated.api,
 }
-_MARKER = re.compile(r"<!-- generated: (\w+) -->")
+# What stands between the marks is for readers of the file itself, and gives way to what is made from the code.
+_MARKER = re.compile(r"<!-- generated: (\w+) -->.*?<!-- end -->", re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 
 

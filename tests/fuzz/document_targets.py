@@ -17,7 +17,7 @@ from hf_lwmm.planning.recipe import read_recipe
 _HASH = "0" * 64
 _RECIPES = (
     {
-        "schema": 2,
+        "schema": 3,
         "models": [
             {"model": "org/a@abc", "sha256": {"model.safetensors": _HASH}},
             {"model": "org/b", "recorded": ["x.pth"]},
@@ -25,6 +25,7 @@ _RECIPES = (
         "anchor": "org/a@abc",
         "method": {"name": "layerwise", "start": 0.5, "alpha": None},
         "knobs": {"share": "all", "head": "by-label", "keep": ["mit.stage1"], "labels": ["cityscapes19", ["a", "b"]]},
+        "order": ["stem", "blocks.0.norm", "blocks.0.mlp.weight", "head"],
         "max_shard_size": 1000000,
         "output": {"model.safetensors": _HASH},
     },

@@ -118,9 +118,9 @@ for s:
         encoder.stages.{s}.layers.{b}.grn = stage{s}.block{b}.grn (+3d)
         encoder.stages.{s}.layers.{b}.pwconv2 = stage{s}.block{b}.fc2
 ? layernorm = norm
-for s:
-    ? hidden_states_norms.stage{s+1} = stage{s}.norm
 """
+
+_STAGE_NORMS = "for s:\n    hidden_states_norms.stage{s+1} = stage{s}.norm"
 
 _CODE_BASES = {
     "timm": (("",), _TIMM),
@@ -131,7 +131,8 @@ _CODE_BASES = {
     ),
     "meta": (("", "backbone."), _STEM + _META),
     "mmseg": (("backbone.", ""), _STEM + _MMSEG),
-    "transformers": (("NAME.", "backbone.", ""), _TRANSFORMERS),
+    "transformers-segmenter": (("backbone.", ""), _TRANSFORMERS.replace("? layernorm = norm", _STAGE_NORMS)),
+    "transformers": (("NAME.", ""), _TRANSFORMERS + _STAGE_NORMS.replace("hidden", "? hidden")),
 }
 
 
@@ -141,6 +142,7 @@ def _layouts(component: Component, lacks: str) -> tuple[Layout, ...]:
             name=f"{component.name}/{code_base}",
             component=component,
             prefixes=tuple(prefix.replace("NAME", component.name) for prefix in prefixes),
+            also=("transformers",) if code_base == "transformers-segmenter" else (),
             table=_lines_without(lacks, table),
         )
         for code_base, (prefixes, table) in _CODE_BASES.items()

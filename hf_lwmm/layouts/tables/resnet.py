@@ -39,7 +39,7 @@ for s:
 """,
 )
 
-_STAGES = """
+STAGES = """
 for s:
     for b:
         layer{s+1}.{b}.conv1 = stage{s}.block{b}.conv1
@@ -56,7 +56,7 @@ layer4.{b}.conv1  # required, because HRNet has the names of a single stage
 _TABLE = f"""
 conv1 = stem.conv
 bn1 = stem.bn
-{_STAGES}
+{STAGES}
 """
 
 RESNET_TORCHVISION = Layout(  # torchvision's detectors have the longer prefix
@@ -98,7 +98,7 @@ RESNET_DIGA = Layout(
     table=f"""
 layer0.0 = stem.conv
 layer0.1 = stem.bn
-{_STAGES}
+{STAGES}
 """,
 )
 
@@ -107,7 +107,7 @@ RESNET_CVRN = Layout(  # CVRN's panoptic branches, which are built on UPSNet
     component=RESNET,
     prefixes=("resnet_backbone.",),
     table="conv1.conv1 = stem.conv\nconv1.bn1 = stem.bn"
-    + _STAGES.replace("layer{s+1}.{b}", "res{s+2}.layers.{b}").replace("layer4.{b}", "res5.layers.{b}"),
+    + STAGES.replace("layer{s+1}.{b}", "res{s+2}.layers.{b}").replace("layer4.{b}", "res5.layers.{b}"),
 )
 
 RESNET_TRANSFORMERS = Layout(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
-# Merging of patches counts as the start of the stage after it. A stage's own `norm` is one of a segmenter's backbone.
+# Merging of patches is named after the stage that it leads to. A stage's own `norm` is one of a segmenter's backbone.
 SWIN = Component(
     name="swin",
     kind="backbone",
@@ -27,8 +27,6 @@ embed.norm
 embed.mask!
 embed.position!
 for s:
-    stage{s}.downsample.norm
-    stage{s}.downsample.reduction
     for b:
         stage{s}.block{b}.norm1
         stage{s}.block{b}.attn.q
@@ -40,6 +38,8 @@ for s:
         stage{s}.block{b}.norm2
         stage{s}.block{b}.mlp.fc1
         stage{s}.block{b}.mlp.fc2
+    stage{s+1}.downsample.norm
+    stage{s+1}.downsample.reduction
     stage{s}.norm
 norm
 unused_norm (unused)
@@ -131,33 +131,62 @@ for s:
 """,
 )
 
+_FILES = """
+? PREFIXembeddings.mask_token! = embed.mask!
+? PREFIXembeddings.position_embeddings! = embed.position!
+PREFIXembeddings.patch_embeddings.projection = embed.proj
+PREFIXembeddings.norm = embed.norm
+for s:
+    for b:
+        PREFIXencoder.layers.{s}.blocks.{b}.layernorm_before = stage{s}.block{b}.norm1
+        PREFIXencoder.layers.{s}.blocks.{b}.attention.self.relative_position_bias_table! = \
+            stage{s}.block{b}.attn.bias_table!
+        ? PREFIXencoder.layers.{s}.blocks.{b}.attention.self.relative_position_index! = stage{s}.block{b}.attn.index!
+        PREFIXencoder.layers.{s}.blocks.{b}.attention.self.query = stage{s}.block{b}.attn.q
+        PREFIXencoder.layers.{s}.blocks.{b}.attention.self.key = stage{s}.block{b}.attn.k
+        PREFIXencoder.layers.{s}.blocks.{b}.attention.self.value = stage{s}.block{b}.attn.v
+        PREFIXencoder.layers.{s}.blocks.{b}.attention.output.dense = stage{s}.block{b}.attn.proj
+        PREFIXencoder.layers.{s}.blocks.{b}.layernorm_after = stage{s}.block{b}.norm2
+        PREFIXencoder.layers.{s}.blocks.{b}.intermediate.dense = stage{s}.block{b}.mlp.fc1
+        PREFIXencoder.layers.{s}.blocks.{b}.output.dense = stage{s}.block{b}.mlp.fc2
+    PREFIXencoder.layers.{s}.downsample.reduction = stage{s+1}.downsample.reduction
+    PREFIXencoder.layers.{s}.downsample.norm = stage{s+1}.downsample.norm
+"""
+
 SWIN_TRANSFORMERS = Layout(
     name="swin/transformers",
     component=SWIN,
-    prefixes=("swin.", "backbone.", "model.pixel_level_module.encoder.", ""),
-    table="""
-? embeddings.mask_token! = embed.mask!
-? embeddings.position_embeddings! = embed.position!
-embeddings.patch_embeddings.projection = embed.proj
-embeddings.norm = embed.norm
-for s:
-    for b:
-        encoder.layers.{s}.blocks.{b}.layernorm_before = stage{s}.block{b}.norm1
-        encoder.layers.{s}.blocks.{b}.attention.self.relative_position_bias_table! = stage{s}.block{b}.attn.bias_table!
-        ? encoder.layers.{s}.blocks.{b}.attention.self.relative_position_index! = stage{s}.block{b}.attn.index!
-        encoder.layers.{s}.blocks.{b}.attention.self.query = stage{s}.block{b}.attn.q
-        encoder.layers.{s}.blocks.{b}.attention.self.key = stage{s}.block{b}.attn.k
-        encoder.layers.{s}.blocks.{b}.attention.self.value = stage{s}.block{b}.attn.v
-        encoder.layers.{s}.blocks.{b}.attention.output.dense = stage{s}.block{b}.attn.proj
-        encoder.layers.{s}.blocks.{b}.layernorm_after = stage{s}.block{b}.norm2
-        encoder.layers.{s}.blocks.{b}.intermediate.dense = stage{s}.block{b}.mlp.fc1
-        encoder.layers.{s}.blocks.{b}.output.dense = stage{s}.block{b}.mlp.fc2
-    encoder.layers.{s}.downsample.reduction = stage{s+1}.downsample.reduction
-    encoder.layers.{s}.downsample.norm = stage{s+1}.downsample.norm
+    prefixes=("swin.", ""),
+    table=_FILES.replace("PREFIX", "")
+    + """
 ? layernorm = norm
-? swin.layernorm = unused_norm
 for s:
     ? hidden_states_norms.stage{s+1} = stage{s}.norm
+""",
+)
+
+SWIN_SEGMENTER = Layout(
+    name="swin/transformers-segmenter",
+    component=SWIN,
+    prefixes=("backbone.", "model.pixel_level_module.encoder.", ""),
+    also=("transformers",),
+    table=_FILES.replace("PREFIX", "")
+    + """
+? swin.layernorm = unused_norm
+for s:
+    hidden_states_norms.stage{s+1} = stage{s}.norm
+""",
+)
+
+SWIN_MASKFORMER = Layout(  # whose first segmenters had a Swin of their own
+    name="swin/transformers-maskformer",
+    component=SWIN,
+    prefixes=("model.pixel_level_module.encoder.", ""),
+    table=_FILES.replace("PREFIX", "model.")
+    + """
+? model.layernorm = unused_norm
+for s:
+    hidden_states_norms.{s} = stage{s}.norm
 """,
 )
 
@@ -218,7 +247,9 @@ LAYOUTS = (
     SWIN_TIMM_FEATURES,
     SWIN_MICROSOFT,
     SWIN_MMSEG,
+    SWIN_SEGMENTER,
     SWIN_TRANSFORMERS,
+    SWIN_MASKFORMER,
     SWIN_TRANSFORMERS_RUNTIME,
     SWIN_TRANSFORMERS_BACKBONE,
 )

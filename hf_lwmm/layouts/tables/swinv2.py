@@ -28,8 +28,6 @@ embed.norm
 embed.mask!
 embed.position!
 for s:
-    stage{s}.downsample.reduction
-    stage{s}.downsample.norm
     for b:
         stage{s}.block{b}.attn.q
         stage{s}.block{b}.attn.k & stage{s}.block{b}.attn.v
@@ -44,7 +42,8 @@ for s:
         stage{s}.block{b}.mlp.fc1
         stage{s}.block{b}.mlp.fc2
         stage{s}.block{b}.norm2
-    stage{s}.norm
+    stage{s+1}.downsample.reduction
+    stage{s+1}.downsample.norm
 norm
 """,
 )
@@ -133,8 +132,6 @@ for s:
     encoder.layers.{s}.downsample.reduction = stage{s+1}.downsample.reduction
     encoder.layers.{s}.downsample.norm = stage{s+1}.downsample.norm
 ? layernorm = norm
-for s:
-    ? hidden_states_norms.stage{s+1} = stage{s}.norm
 """,
 )
 

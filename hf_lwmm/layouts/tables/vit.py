@@ -1,11 +1,16 @@
-"""ViT and DeiT, as in timm, in transformers (files on the Hub; in memory since version 5) and in CoNMix's hybrid."""
+"""ViT, DeiT, DeiT-3 and MAE, as in timm, in transformers (files; in memory since version 5) and in CoNMix's hybrid.
+
+The component holds their kin, too: CLIP and SigLIP (`clip`) and DINOv2 (`dinov2`), whose blocks have the same modules.
+"""
 
 from __future__ import annotations
 
-from hf_lwmm.layouts.layout import Component, Layout, Variant
+from hf_lwmm.layouts.layout import Component, Kin, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
-# Hybrids embed the output of a ResNet's first three stages. All transformer blocks count as one stage.
+# Hybrids embed the output of a ResNet's first three stages. All transformer blocks count as one stage. Where the class
+# token has no position, as in DeiT-3 and in timm's DINOv2 with registers, training or a conversion has added it to the
+# token.
 VIT = Component(
     name="vit",
     kind="backbone",
@@ -15,9 +20,20 @@ VIT = Component(
         Variant("ViT-S", (12,), 384),
         Variant("ViT-B", (12,), 768),
         Variant("ViT-L", (24,), 1024),
+        Variant("ViT-SO400M", (27,), 1152),
         Variant("ViT-H", (32,), 1280),
+        Variant("ViT-g", (40,), 1408),
+        Variant("ViT-g", (40,), 1536),
+        Variant("ViT-bigG", (48,), 1664),
     ),
     width_slot="vit.stage0.block0.norm1.weight",
+    kin=(
+        Kin("SigLIP", ("pool.probe",)),
+        Kin("CLIP", ("embed.norm.weight",)),
+        Kin("DINOv2", ("embed.class", "embed.registers", "stage0.block0.scale1")),
+        Kin("DINOv2", ("embed.class", "embed.token_position", "stage0.block0.scale1")),
+        Kin("DeiT-3", ("embed.class", "stage0.block0.scale1")),
+    ),
     outline="""
 hybrid.stem.conv
 hybrid.stem.norm
@@ -32,30 +48,57 @@ for s:
         hybrid.stage{s}.block{b}.conv3
         hybrid.stage{s}.block{b}.norm3
 embed.proj
-embed.class!
+embed.class! (with embed.token_position)
 embed.distillation!
-embed.mask!
-embed.position!
+embed.mask! (pretraining)
+embed.token_position! & embed.position! (grid)
+embed.position_ids! (constant)
+embed.registers!
+embed.norm
 for b:
     stage0.block{b}.norm1
     stage0.block{b}.attn.q
     stage0.block{b}.attn.k & stage0.block{b}.attn.v
     stage0.block{b}.attn.proj
+    stage0.block{b}.scale1!
     stage0.block{b}.norm2
     stage0.block{b}.mlp.fc1
     stage0.block{b}.mlp.fc2
+    stage0.block{b}.scale2!
 norm
+pool.probe!
+pool.q
+pool.k & pool.v
+pool.proj
+pool.norm
+pool.fc1
+pool.fc2
+pooled
 pooler
 projection
 """,
 )
 
+TIMM_BLOCKS = """
+for b:
+    no blocks.{b}.attn.q_bias!  # BEiT, EVA
+    blocks.{b}.norm1 = stage0.block{b}.norm1
+    blocks.{b}.attn.qkv = stage0.block{b}.attn.q | stage0.block{b}.attn.k | stage0.block{b}.attn.v
+    blocks.{b}.attn.proj = stage0.block{b}.attn.proj
+    ? blocks.{b}.ls1.gamma! = stage0.block{b}.scale1!
+    blocks.{b}.norm2 = stage0.block{b}.norm2
+    blocks.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
+    blocks.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
+    ? blocks.{b}.ls2.gamma! = stage0.block{b}.scale2!
+"""
+
 VIT_TIMM = Layout(
     name="vit/timm",
     component=VIT,
+    also=("mae",),
     table="""
 cls_token! = embed.class!
-pos_embed! = embed.position!
+pos_embed! = embed.token_position! | embed.position! (tokens?)
 ? dist_token! = embed.distillation!
 ? patch_embed.backbone.stem.conv = hybrid.stem.conv
 ? patch_embed.backbone.stem.norm = hybrid.stem.norm
@@ -70,27 +113,33 @@ for s:
         ? patch_embed.backbone.stages.{s}.blocks.{b}.conv3 = hybrid.stage{s}.block{b}.conv3
         ? patch_embed.backbone.stages.{s}.blocks.{b}.norm3 = hybrid.stage{s}.block{b}.norm3
 patch_embed.proj = embed.proj
-for b:
-    blocks.{b}.norm1 = stage0.block{b}.norm1
-    blocks.{b}.attn.qkv = stage0.block{b}.attn.q | stage0.block{b}.attn.k | stage0.block{b}.attn.v
-    blocks.{b}.attn.proj = stage0.block{b}.attn.proj
-    blocks.{b}.norm2 = stage0.block{b}.norm2
-    blocks.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
-    blocks.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
-norm = norm
+? norm_pre = embed.norm
+"""
+    + TIMM_BLOCKS
+    + """
+? norm = norm
+? fc_norm = pooled
 """,
 )
 
-VIT_TRANSFORMERS = Layout(
-    name="vit/transformers",
+VIT_TIMM_REGISTERS = Layout(  # their class token holds its position
+    name="vit/timm-registers",
     component=VIT,
-    prefixes=("vit.", "deit.", ""),
+    also=("timm",),
     table="""
-embeddings.cls_token! = embed.class!
-? embeddings.mask_token! = embed.mask!
-embeddings.position_embeddings! = embed.position!
-? embeddings.distillation_token! = embed.distillation!
-embeddings.patch_embeddings.projection = embed.proj
+cls_token! = embed.class!
+reg_token! = embed.registers!
+pos_embed! = embed.position!
+patch_embed.proj = embed.proj
+"""
+    + TIMM_BLOCKS
+    + """
+? norm = norm
+? fc_norm = pooled
+""",
+)
+
+_HUB_BLOCKS = """
 for b:
     encoder.layer.{b}.attention.attention.query = stage0.block{b}.attn.q
     encoder.layer.{b}.attention.attention.key = stage0.block{b}.attn.k
@@ -100,21 +149,9 @@ for b:
     encoder.layer.{b}.output.dense = stage0.block{b}.mlp.fc2
     encoder.layer.{b}.layernorm_before = stage0.block{b}.norm1
     encoder.layer.{b}.layernorm_after = stage0.block{b}.norm2
-layernorm = norm
-? pooler.dense = pooler
-""",
-)
+"""
 
-VIT_TRANSFORMERS_RUNTIME = Layout(
-    name="vit/transformers-runtime",
-    component=VIT,
-    prefixes=("vit.", "deit.", ""),
-    table="""
-embeddings.cls_token! = embed.class!
-? embeddings.mask_token! = embed.mask!
-embeddings.position_embeddings! = embed.position!
-? embeddings.distillation_token! = embed.distillation!
-embeddings.patch_embeddings.projection = embed.proj
+_MEMORY_BLOCKS = """
 for b:
     layers.{b}.attention.q_proj = stage0.block{b}.attn.q
     layers.{b}.attention.k_proj = stage0.block{b}.attn.k
@@ -124,9 +161,35 @@ for b:
     layers.{b}.layernorm_after = stage0.block{b}.norm2
     layers.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
     layers.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
+"""
+
+
+def _transformers(name: str, blocks: str, *, distilled: bool) -> Layout:
+    """The names of transformers, in which DeiT is always distilled."""
+    distillation = "embeddings.distillation_token! = embed.distillation!" if distilled else ""
+    return Layout(
+        name=f"vit/{name}",
+        component=VIT,
+        prefixes=("deit." if distilled else "vit.", ""),
+        also=("transformers",) if blocks is _HUB_BLOCKS else (),
+        table=f"""
+embeddings.cls_token! = embed.class!
+? embeddings.mask_token! = embed.mask!
+embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
+{distillation}
+embeddings.patch_embeddings.projection = embed.proj
+{blocks}
 layernorm = norm
 ? pooler.dense = pooler
 """,
+    )
+
+
+TRANSFORMERS = (
+    _transformers("transformers-deit", _HUB_BLOCKS, distilled=True),
+    _transformers("transformers", _HUB_BLOCKS, distilled=False),
+    _transformers("transformers-deit-runtime", _MEMORY_BLOCKS, distilled=True),
+    _transformers("transformers-runtime", _MEMORY_BLOCKS, distilled=False),
 )
 
 VIT_CONMIX = Layout(  # TransUNet's encoder; `decoder.fc` projects its output for CoNMix's classifier
@@ -134,7 +197,7 @@ VIT_CONMIX = Layout(  # TransUNet's encoder; `decoder.fc` projects its output fo
     component=VIT,
     prefixes=("feature_extractor.", "netF::feature_extractor."),
     table="""
-? transformer.embeddings.position_embeddings! = embed.position!
+? transformer.embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
 transformer.embeddings.hybrid_model.root.conv = hybrid.stem.conv
 transformer.embeddings.hybrid_model.root.gn = hybrid.stem.norm
 for s:
@@ -176,5 +239,5 @@ IMAGENET_TRANSFORMERS = Layout(
     also=("transformers",),
 )
 
-LAYOUTS = (VIT_TIMM, VIT_TRANSFORMERS, VIT_TRANSFORMERS_RUNTIME, VIT_CONMIX)
+LAYOUTS = (VIT_TIMM, VIT_TIMM_REGISTERS, *TRANSFORMERS, VIT_CONMIX)
 HEADS = (IMAGENET_TIMM, IMAGENET_TRANSFORMERS)

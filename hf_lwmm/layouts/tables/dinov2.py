@@ -1,0 +1,87 @@
+"""DINOv2 with and without registers, as in its own code and in transformers (files; in memory); timm's is its ViT."""
+
+from __future__ import annotations
+
+from hf_lwmm.layouts.layout import Layout
+from hf_lwmm.layouts.tables.vit import TIMM_BLOCKS, VIT
+
+_ORIGINAL = """
+cls_token! = embed.class!
+pos_embed! = embed.token_position! | embed.position! (tokens)
+? register_tokens! = embed.registers!
+mask_token! = embed.mask! (-1d)
+patch_embed.proj = embed.proj
+"""
+
+DINOV2 = Layout(
+    name="vit/dinov2",
+    component=VIT,
+    gated=False,
+    table=_ORIGINAL
+    + TIMM_BLOCKS
+    + """
+norm = norm
+""",
+)
+
+# The gate and what it gates are one matrix in every code base's files; timm's has the name of a plain first layer.
+DINOV2_GIANT = Layout(
+    name="vit/dinov2-giant",
+    component=VIT,
+    also=("dinov2",),
+    gated=True,
+    table=_ORIGINAL
+    + TIMM_BLOCKS.replace("mlp.fc1 = ", "mlp.w12 = ").replace("mlp.fc2 = ", "mlp.w3 = ")
+    + """
+norm = norm
+""",
+)
+
+_HUB = ("attention.query", "attention.key", "attention.value", "output.dense")
+_MEMORY = ("q_proj", "k_proj", "v_proj", "o_proj")
+_GATED = ("weights_in", "weights_out")
+
+
+def _transformers(name: str, attention: tuple[str, ...], prefix: str, mlp: tuple[str, str] = ("fc1", "fc2")) -> Layout:
+    """The names of transformers, which differ in attention, in the feed-forward layers and in a line for registers."""
+    query, key, value, output = attention
+    registers = "embeddings.register_tokens! = embed.registers!" if "registers" in prefix else ""
+    return Layout(
+        name=f"vit/{name}",
+        component=VIT,
+        prefixes=(prefix, ""),
+        also=() if attention is _MEMORY else ("transformers",),
+        gated=mlp == _GATED,
+        table=f"""
+embeddings.cls_token! = embed.class!
+? embeddings.mask_token! = embed.mask! (-1d)
+embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
+{registers}
+embeddings.patch_embeddings.projection = embed.proj
+for b:
+    encoder.layer.{{b}}.norm1 = stage0.block{{b}}.norm1
+    encoder.layer.{{b}}.attention.{query} = stage0.block{{b}}.attn.q
+    encoder.layer.{{b}}.attention.{key} = stage0.block{{b}}.attn.k
+    encoder.layer.{{b}}.attention.{value} = stage0.block{{b}}.attn.v
+    encoder.layer.{{b}}.attention.{output} = stage0.block{{b}}.attn.proj
+    encoder.layer.{{b}}.layer_scale1.lambda1! = stage0.block{{b}}.scale1!
+    encoder.layer.{{b}}.norm2 = stage0.block{{b}}.norm2
+    encoder.layer.{{b}}.mlp.{mlp[0]} = stage0.block{{b}}.mlp.fc1
+    encoder.layer.{{b}}.mlp.{mlp[1]} = stage0.block{{b}}.mlp.fc2
+    encoder.layer.{{b}}.layer_scale2.lambda1! = stage0.block{{b}}.scale2!
+layernorm = norm
+""",
+    )
+
+
+_REGISTERS = "dinov2_with_registers."
+TRANSFORMERS = (
+    _transformers("transformers-dinov2-registers", _HUB, _REGISTERS),
+    _transformers("transformers-dinov2-registers-giant", _HUB, _REGISTERS, _GATED),
+    _transformers("transformers-dinov2", _HUB, "dinov2."),
+    _transformers("transformers-dinov2-giant", _HUB, "dinov2.", _GATED),
+    _transformers("transformers-dinov2-registers-runtime", _MEMORY, _REGISTERS),
+    _transformers("transformers-dinov2-runtime", _MEMORY, "dinov2."),
+)
+
+LAYOUTS = (DINOV2, DINOV2_GIANT, *TRANSFORMERS)
