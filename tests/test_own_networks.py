@@ -15,7 +15,7 @@ from reference import assert_equals_reference, reference, seeded_image
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from seeded import seeded
-from tiny import scene, tree
+from tiny import NAMES, scene, tree
 from torch import Tensor, nn
 
 import hf_lwmm
@@ -290,6 +290,20 @@ def test_names_of_outputs_come_from_labels_where_nothing_else_has_them(models: t
     bare: Any = lambda config, classes: Net()  # noqa: E731
     loaded = hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=bare, labels=(OUTPUTS,)))
     assert loaded.classes == OUTPUTS and any("normalised as ImageNet's" in note for note in loaded.notes)
+
+
+def test_a_merge_takes_names_of_outputs_from_labels_that_its_recipe_does_not_need(tmp_path: Path) -> None:
+    for name in "ab":
+        save_file(nn.Conv2d(3, 3, 1).state_dict(), tmp_path / f"{name}.safetensors")
+    data = hf_lwmm.ImageSource(str(tree(tmp_path / "data", 1)), split="all")
+    bare: Any = lambda config, classes: nn.Conv2d(3, 3, 1)  # noqa: E731
+    inputs = hf_lwmm.MergeInputs(eval_images=data, network=hf_lwmm.NetworkOptions(network=bare))
+    models, knobs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"], hf_lwmm.Knobs(labels=(NAMES,))
+    merged = hf_lwmm.merge(models, knobs=knobs, inputs=inputs, output=tmp_path / "merged")
+    assert merged.evaluation is not None and merged.recipe.knobs.labels == ()
+    assert hf_lwmm.reproduce(tmp_path / "merged", models).same
+    with pytest.raises(PlanError, match="fits no model"):
+        hf_lwmm.merge(models, knobs=knobs, output=tmp_path / "again")
 
 
 def test_it_is_neither_exported_nor_permuted(models: tuple[Path, Path], tmp_path: Path) -> None:

@@ -147,3 +147,10 @@ def test_known_label_sets_and_lists_of_classes_are_read_as_before() -> None:
     assert recipe.knobs.labels == ("cityscapes19", ("road", "sky"))
     scored = 'models: [a, b]\ntuning: {rows: [{to: 1, weights: [1, 0]}], scoring: {protocol: \'["road", "sky"]\'}}'
     assert read_recipe(scored).tuning.scoring.protocol == '["road", "sky"]'  # type: ignore[union-attr]
+
+
+def test_the_recipe_itself_is_no_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/hf_lwmm.yaml").write_text("models: [org/a]")
+    code, out, err = run("reproduce", "out/hf_lwmm.yaml")
+    assert code == 1 and not out and "out/hf_lwmm.yaml: a file. Name the folder that it is in: out" in err

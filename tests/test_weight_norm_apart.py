@@ -32,3 +32,19 @@ def test_a_layer_that_one_model_alone_has_weight_normalised_is_named(norm: Any, 
         assert "remove_weight_norm" in note
     assert not any("normal" in each for each in hf_lwmm.plan([plain, plain]).alignment.notes)
     assert not any("normal" in each for each in hf_lwmm.plan([normed, normed]).alignment.notes)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_both_spellings_of_weight_norm_have_the_same_depth_order(tmp_path: Path) -> None:
+    weights = []
+    for norm in (nn.utils.weight_norm, nn.utils.parametrizations.weight_norm):
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            model = nn.Sequential(norm(nn.Conv2d(3, 8, 3)), nn.ReLU(), norm(nn.Conv2d(8, 4, 1)))
+            save_file(model.state_dict(), tmp_path / f"{seed}.safetensors")
+        plan = hf_lwmm.plan([tmp_path / "1.safetensors", tmp_path / "2.safetensors"])
+        weights.append(
+            {each.slot.partition(".parametrizations")[0]: plan.slot_weights(each) for each in plan.alignment.shared}
+        )
+    old, new = weights
+    assert new["2"] == old["2.weight_g"] == {0: 0.875, 1: 0.125} and new["2.bias"] == old["2.bias"] == {0: 1, 1: 0}

@@ -132,7 +132,7 @@ def planned(
         for checkpoint in opened[: len(refs)]:
             _ = checkpoint.processor  # one that cannot be read is known before anything is merged
         _check_commit(anchor, opened[index])
-        checkpoints, rest = _labelled(opened[: len(refs)], knobs), opened[len(refs) :]
+        checkpoints, rest = _labelled(opened[: len(refs)], knobs, inputs), opened[len(refs) :]
         base, measurements = (rest[0], rest[1:]) if inputs.base else (None, rest)
         known = known_of(checkpoints, index, inputs.target, has_base=base is not None)
         advice = advise(replace(known, asked=knobs.method == Auto()))
@@ -211,11 +211,14 @@ def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
     return replace(ready, checkpoints=checkpoints)
 
 
-def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs) -> list[Checkpoint]:
-    """The checkpoints with the classes that --labels gives to those that name none."""
+def _labelled(checkpoints: Sequence[Checkpoint], knobs: Knobs, inputs: MergeInputs) -> list[Checkpoint]:
+    """The checkpoints with the classes that --labels gives to those that name none.
+
+    A set that fits none may name the outputs of a network of the user's own.
+    """
     sets = [read_label_set(labels) for labels in knobs.labels]
     labelled = [with_labels(checkpoint, sets) for checkpoint in checkpoints]
-    for labels in sets:
+    for labels in sets if inputs.network.network is None else ():
         if all(checkpoint.classes != labels.classes for checkpoint in labelled):
             raise PlanError(
                 f"--labels {labels.name} ({len(labels.classes)} classes) fits no model: none has a classifier with as "

@@ -55,6 +55,8 @@ def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = sil
     ref = parse_ref(repo)
     if ref.files:
         raise RefError(f"{ref}: name the repository or folder alone; its recipe says which files are made again.")
+    if ref.path is not None and ref.path.is_file():
+        raise RefError(f"{ref}: a file. Name the folder that it is in: {ref.path.parent}")
     source = hub.resolve(ref)
     if FILE_NAME not in source.files:
         raise PlanError(f"{source.label}: has no {FILE_NAME}, so it was not made by hf-lwmm.")

@@ -92,7 +92,8 @@ def _uploading(output: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        why = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        cause = error.__cause__ or error
+        why = " ".join(str(getattr(cause, "server_message", None) or cause).split()).rstrip(".")
         raise HubError(
             f"{output}: the demo's Hub cannot be filled ({why}). If the disk is full, free some space, or choose "
             "another --output."

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 Key = tuple[object, ...]
 _LEAF_ORDER = {"weight": 0, "weight_g": 0, "weight_v": 0, "bias": 1, "running_mean": 2, "running_var": 3}
+# `fc.parametrizations.weight.original0` is, like `fc.weight_g`, a part of the weight of `fc`.
+_PARAMETRISED = re.compile(r"(?<![^.])parametrizations\.(\w+)\.original\d*$")
 _FIRST_HEAD = re.compile(r"^(neck|fpn|aspp|psp|decod|auxiliary|aux|.*head|merge|up|seg)", re.IGNORECASE)
 _FIRST_CLASSIFIER = re.compile(
     r"^(classifier|class|fc|cls|conv_seg|linear_pred|logits?|out|last|segmentation_head)", re.IGNORECASE
@@ -68,19 +70,19 @@ def guessed_order(slots: Iterable[str]) -> list[str]:
 
 def guessed_keys(slots: Iterable[str]) -> dict[str, Key]:
     """Return a key for each slot that sorts slots into the guessed order; its first part stands for the module."""
-    found = list(slots)
+    found = {slot: _PARAMETRISED.sub(r"\1", slot) for slot in slots}
     children: dict[str, set[str]] = {}
-    for slot in found:
+    for slot in found.values():
         parts = slot.split(".")
         for place in range(len(parts)):
             children.setdefault(".".join(parts[:place]), set()).add(parts[place])
-    modules = {module: _module_key(module, children) for module in {slot.rpartition(".")[0] for slot in found}}
+    modules = {module: _module_key(module, children) for module in {slot.rpartition(".")[0] for slot in found.values()}}
     keys: dict[str, Key] = {}
-    for slot in found:
-        module, _, leaf = slot.rpartition(".")
+    for slot, plain in found.items():
+        module, _, leaf = plain.rpartition(".")
         own = leaf in _LEAF_ORDER
         key = modules[module] if own else (*modules[module], _part_key(leaf, module, children))
-        keys[slot] = (key, _LEAF_ORDER.get(leaf, 9), leaf)
+        keys[slot] = (key, _LEAF_ORDER.get(leaf, 9), slot.rpartition(".")[2])
     return keys
 
 

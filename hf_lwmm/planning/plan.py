@@ -11,6 +11,7 @@ from typing import Any
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.errors import PlanError
+from hf_lwmm.labels import read_label_set
 from hf_lwmm.layouts import Atom, is_bn_stat
 from hf_lwmm.methods import Method, uniform
 from hf_lwmm.methods.auto import Auto
@@ -71,6 +72,12 @@ class MergePlan:
     def anchor(self) -> Checkpoint:
         """The model whose task, head and layout the result keeps."""
         return self.checkpoints[self.alignment.anchor]
+
+    @property
+    def used_labels(self) -> tuple[str | tuple[str, ...], ...]:
+        """The label sets that name a model's classes; others name outputs of the user's own code, of no recipe."""
+        named = {checkpoint.classes for checkpoint in self.checkpoints}
+        return tuple(labels for labels in self.knobs.labels if read_label_set(labels).classes in named)
 
     @property
     def kept_classifiers(self) -> tuple[str, ...]:

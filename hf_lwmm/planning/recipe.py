@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def recipe_of(
     return Recipe(
         models=names,
         anchor=names[plan.alignment.anchor],
-        knobs=plan.knobs,
+        knobs=replace(plan.knobs, labels=plan.used_labels),
         base=rest[0] if plan.base else None,
         measurements=rest[1:] if plan.base else rest,
         tuning=plan.tuning,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -46,7 +47,7 @@ def usage(
     if lacking(anchor):
         return _as_file(anchor, weights, repo_id, folder)
     standard = not set(PREFERRED).isdisjoint(weights)
-    if standard and (name := class_name(anchor)) and _is_known(anchor):
+    if standard and (name := class_name(anchor)) and _is_known(anchor, name):
         return _with_transformers(anchor, name, model, processor or anchor.processor is not None)
     if standard and library_of(anchor.config):
         return library_usage(anchor.config, repo_id, folder)
@@ -72,9 +73,23 @@ def auto_class_usage(auto_class: str, model: str, *, own_code: bool = False, pro
     return f"from transformers import {', '.join(names)}\n\n" + "\n".join(lines)
 
 
-def _is_known(anchor: Checkpoint) -> bool:
+def _is_known(anchor: Checkpoint, name: str) -> bool:
     """True if transformers has the network, or its code travels with it."""
-    return "auto_map" in anchor.config or not str(anchor.config.get("model_type")).startswith("hf-lwmm")
+    kind = str(anchor.config.get("model_type"))
+    if "auto_map" in anchor.config:
+        return True
+    return not kind.startswith("hf-lwmm") and (not _names_its_class(anchor, name) or _is_class_of(kind, name))
+
+
+def _names_its_class(anchor: Checkpoint, name: str) -> bool:
+    """True if a network is loaded by its own class, since there is no Auto class for its task."""
+    return task_of(anchor) is None or name.endswith("Backbone")
+
+
+def _is_class_of(kind: str, name: str) -> bool:
+    """True for names as transformers gives them to the classes of a kind of network: the kind, and what it is for."""
+    begins = name.lower().startswith(re.sub("[-_]", "", kind.lower()))
+    return begins and re.search("(Model|Backbone|For[A-Z][A-Za-z]+)$", name) is not None
 
 
 def _with_transformers(anchor: Checkpoint, name: str, model: str, processor: bool) -> str:
@@ -84,7 +99,7 @@ def _with_transformers(anchor: Checkpoint, name: str, model: str, processor: boo
         auto_class = _mapped(anchor.config["auto_map"], task)
         code = auto_class_usage(auto_class, model, own_code=True, processor=processor)
         return _thresholded(code) if one_row and processor else code
-    if task is None or name.endswith("Backbone"):
+    if task is None or _names_its_class(anchor, name):
         return auto_class_usage(name, model, processor=processor)
     if not processor:
         return auto_class_usage(task.auto_class, model, processor=False)
