@@ -19,13 +19,19 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
-def kernel() -> Iterator[KernelManager]:
-    """A kernel that has no Hub yet: the notebooks start one. All share it, as importing torch is most of their time."""
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelManager]:
+    """A kernel that has no Hub yet: the notebooks start one. All share it, as importing torch is most of their time.
+
+    When it ends, nothing of the notebooks may be left.
+    """
+    scratch = tmp_path_factory.mktemp("scratch")
     manager = KernelManager(kernel_name="python3")
     own = ("HF_ENDPOINT", "HF_HOME", "HF_TOKEN")
-    manager.start_kernel(env={name: value for name, value in os.environ.items() if name not in own}, cwd=str(FOLDER))
+    environment = {name: value for name, value in os.environ.items() if name not in own}
+    manager.start_kernel(env={**environment, "TMPDIR": str(scratch)}, cwd=str(FOLDER))
     yield manager
-    manager.shutdown_kernel(now=True)
+    manager.shutdown_kernel()
+    assert not list(scratch.glob("hf-lwmm-*"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -113,6 +113,15 @@ def test_a_config_json_of_another_network_is_refused_with_a_next_step(run: Run, 
     assert "library_name: hf-lwmm" in card
 
 
+def test_a_config_json_of_kin_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    named(tmp_path / "d", "vit", "timm")
+    config = {"architectures": ["Dinov2ForImageClassification"], "model_type": "dinov2"}
+    Path("d", "config.json").write_text(json.dumps(config))
+    code, _, err = run("merge", "d", "d", "--output", "out")
+    assert code == 1 and "They cannot be renamed: they would be those of vit/transformers" in err
+
+
 def test_a_config_json_of_another_size_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     named(tmp_path / "d", "segformer", "nvidia")

@@ -47,7 +47,10 @@ def renaming(anchor: Checkpoint, kind: Kind | None) -> Conversion | None:
     if backbone is None or not _has_itself(model_type, backbone):
         _refuse(anchor, f"how it names its {' and '.join(foreign)} is not known here")
     try:
-        return _renamed(anchor, plan_conversion(anchor, _TRANSFORMERS))
+        conversion = plan_conversion(anchor, _TRANSFORMERS)
+        if not any(tensor.name.startswith(f"{model_type}.") for tensor in conversion.tensors):
+            raise LayoutError(f"they would be those of {conversion.layout}")
+        return _renamed(anchor, conversion)
     except LayoutError as error:
         _refuse(anchor, _why(anchor, error))
 
