@@ -240,7 +240,7 @@ def _next(
     assert result.evaluation is not None
     assert inputs.eval_images is not None
     verdict, segments = result.evaluation.verdict, result.evaluation.metric.task in ("semantic", "panoptic")
-    knobs = result.recipe.knobs
+    knobs = replace(result.recipe.knobs, labels=result.plan.knobs.labels)  # of own code, too, which no recipe has
     if verdict is not None and not verdict.merged and len(models) > 1:
         return following(sweep, *models, given=(inputs.eval_images, evaluation, inputs.network, knobs))
     if result.folder is not None and result.pushed is None:
