@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -19,8 +18,6 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options, run_command
 from hf_lwmm.cli.terminal import say
-from hf_lwmm.errors import HubError
-from hf_lwmm.hub.calls import reaching
 from hf_lwmm.text import shell_line
 
 EXAMPLES = """Examples:
@@ -60,8 +57,9 @@ def demo(
     ):
         os.environ.setdefault("MPLCONFIGDIR", scratch)  # matplotlib keeps a cache of fonts in the home folder
         _point_stock_clients(hub.endpoint, hub.token, output / "hf")
-        with reaching("The demo"), _uploading(output):
-            _fill(frames)
+        from hf_lwmm import demo  # after the addresses are set, which the stock clients read when they are imported
+
+        demo.fill(output, _DATA, frames)
         for text, command in _STEPS:
             say(text)
             say()
@@ -84,38 +82,6 @@ def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:
     os.environ.update({f"HF_{name}": value for name, value in settings.items()})
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name, ""), urlsplit(endpoint).hostname)))
-
-
-@contextlib.contextmanager
-def _uploading(output: Path) -> Iterator[None]:
-    """Turn the stock client's error of an upload that its Hub cannot keep into a HubError."""
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        cause = error.__cause__ or error
-        why = " ".join(str(getattr(cause, "server_message", None) or cause).split()).rstrip(".")
-        raise HubError(
-            f"{output}: the demo's Hub cannot be filled ({why}). If the disk is full, free some space, or choose "
-            "another --output."
-        ) from error
-
-
-def _fill(frames: int) -> None:
-    """Put the models and the pictures into the Hub."""
-    import datasets
-    from huggingface_hub import HfApi
-
-    from hf_lwmm import demo
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    api = HfApi()
-    for folder in sorted(demo.MODELS.iterdir()):
-        demo.upload_model(api, folder, "local")
-    api.create_repo(_DATA, repo_type="dataset", exist_ok=True)
-    for split in ("new", "gta"):
-        demo.upload_scenes(_DATA, split, frames)
-    demo.upload_names(api, _DATA)
 
 
 def _has_display() -> bool:

@@ -23,8 +23,6 @@ from hf_lwmm.cli.terminal import (
     progress_bar,
     say,
 )
-from hf_lwmm.planning.recipe import FILE_NAME as RECIPE
-from hf_lwmm.publishing.superseded import EVALUATION
 from hf_lwmm.text import shell_line
 
 EXAMPLES = """Examples:
@@ -111,7 +109,7 @@ def _next(
     chosen = models[[model.name for model in found.models].index(found.verdict.model)]
     if found.verdict.merged and Path(chosen).is_dir():
         name = Path(chosen).resolve().name
-        merge = "" if (Path(chosen) / EVALUATION).is_file() else _merge_again(Path(chosen), models)
+        merge = "" if (Path(chosen) / "evaluation.json").is_file() else _merge_again(Path(chosen), models)
         if merge:  # the card of a merge that nobody scored says so: these scores are for it
             return scoring_merge(merge, images, evaluation, network, "--push", name)
         return following(push, chosen, name)
@@ -121,9 +119,9 @@ def _next(
 
 def _merge_again(folder: Path, models: list[str]) -> str:
     """The line that makes a merge once more; empty if its parents are local and not among the scored models."""
-    recipe = hf_lwmm.load_recipe(folder / RECIPE)
+    recipe = hf_lwmm.load_recipe(folder)
     if not recipe.local:
-        return shell_line(["hf-lwmm", "merge", "--recipe", str(folder / RECIPE)])
+        return shell_line(["hf-lwmm", "merge", "--recipe", str(folder)])
     places = {Path(model).resolve().name: model for model in models if Path(model).exists()}
     if recipe.tuning is not None or not places.keys() >= set(recipe.local):
         return ""

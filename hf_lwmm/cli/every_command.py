@@ -10,7 +10,7 @@ import typer
 
 from hf_lwmm.cli.help import SHOWING_ALL
 from hf_lwmm.cli.terminal import be_quiet
-from hf_lwmm.hub.calls import check_settings
+from hf_lwmm.options import check_environment
 
 
 def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -20,7 +20,7 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [*signature.parameters.values(), *common.values()]
 
     def run(**given: object) -> None:
-        check_settings()
+        check_environment()
         command(**{name: value for name, value in given.items() if name not in common})
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__

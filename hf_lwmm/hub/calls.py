@@ -202,13 +202,3 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
             text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
             remedy = " Log in with `hf auth login`, or set HF_TOKEN." if status == 401 else ""
             raise HubError(f"{ref}: the Hub answered {status}: {text}.{remedy}") from error
-
-
-def check_settings() -> None:
-    """Refuse settings of the stock client that would keep it from being imported. Raises HubError."""
-    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
-        value = os.environ.get(name, "0")
-        try:
-            int(value)
-        except ValueError:
-            raise HubError(f"{name}: must be a whole number of seconds, not {value!r}.") from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from hf_lwmm.options.arguments import argument, option_arguments
 from hf_lwmm.options.declaration import Declaration, declarations, option, option_name
+from hf_lwmm.options.environment import check_environment
 from hf_lwmm.options.names import check_names, did_you_mean, naming_with_prefix, with_prefix
 from hf_lwmm.options.options import Options
 from hf_lwmm.options.values import parse_size, parsed
@@ -20,6 +21,7 @@ __all__ = [
     "Declaration",
     "Options",
     "argument",
+    "check_environment",
     "check_names",
     "declarations",
     "did_you_mean",

@@ -180,13 +180,14 @@ def _told_apart(names: Sequence[str], places: Sequence[object]) -> tuple[str, ..
 
 
 def load_recipe(path: str | Path, name: str = "") -> Recipe:
-    """Read a recipe file; `name` is what messages call it, its path if empty.
+    """Read a recipe file, or that of a merge's folder; `name` is what messages call it, its path if empty.
 
     Raises:
         PlanError: if it cannot be read, or is no recipe.
     """
+    path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
     try:
-        text = read_text(Path(path), name or str(path))
+        text = read_text(path, name or str(path))
     except DocumentError as error:
         raise PlanError(str(error)) from None
     return read_recipe(text, name or str(path))
