@@ -58,7 +58,7 @@ def test_a_disk_that_is_too_small_is_one_line(run: Run, monkeypatch: pytest.Monk
         except OSError as error:
             raise RuntimeError("Error while uploading 'model.safetensors' to the Hub.") from error
 
-    monkeypatch.setattr("hf_lwmm.demo.upload_model", full)
+    monkeypatch.setattr("hf_lwmm.demo.seed.upload_model", full)
     monkeypatch.setattr("hf_lwmm.cli.demo._point_stock_clients", lambda *given: None)
     code, _, err = run("demo", "--output", "out", "--port", 0, "--no-open")
     assert code == 1 and "out: the demo's Hub cannot be filled ([Errno 28] No space left on device)" in err

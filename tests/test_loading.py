@@ -165,7 +165,6 @@ def test_importing_the_package_leaves_transformers_alone(lines: str) -> None:
 @pytest.mark.parametrize(
     "lines",
     [
-        "import hf_lwmm.networks; from transformers import AutoConfig",
         "import hf_lwmm.networks.loading; from transformers import PreTrainedModel",
         "from transformers import SegformerForSemanticSegmentation; import hf_lwmm.networks",
     ],

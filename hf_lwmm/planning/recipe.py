@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -185,7 +186,7 @@ def load_recipe(path: str | Path, name: str = "") -> Recipe:
     Raises:
         PlanError: if it cannot be read, or is no recipe.
     """
-    path = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+    path = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)  # noqa: PTH112  (pathlib's fails for long texts)
     try:
         text = read_text(path, name or str(path))
     except DocumentError as error:
