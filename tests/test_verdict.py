@@ -20,7 +20,7 @@ from PIL import Image
 from tiny import segformer, tree
 
 import hf_lwmm
-from hf_lwmm.cli.following import following
+from hf_lwmm.cli.following import following, repository_name
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push
 from hf_lwmm.cli.sweep import sweep
@@ -274,3 +274,18 @@ def test_the_next_command_has_those_of_the_options_that_it_takes() -> None:
 def test_a_shell_reads_the_words_of_a_command_as_they_are(words: list[str]) -> None:
     line = shell_line(words)
     assert line.isprintable() and words_of(f"hf-lwmm {line}") == words
+
+
+def test_printed_commands_run_whatever_folders_are_called(run: Run, world: Path, tmp_path: Path) -> None:
+    for place, source in (("-x", "one"), ("-y", "two")):
+        shutil.copytree(world / source, tmp_path / place)
+    code, _, err = run("merge", "./-x", "./-y", "--anchor", "./-x", "--output", "my out")
+    assert code == 0, err
+    recipe = hf_lwmm.load_recipe(tmp_path / "my out")
+    words = shlex.split(hf_lwmm.merge_command(recipe))
+    assert words == ["hf-lwmm", "merge", "./-x", "./-y", "--anchor", "./-x"]
+    code, _, err = run(*words[1:], "--output", "again")
+    assert code == 0, err
+    assert Path("again/model.safetensors").read_bytes() == Path("my out/model.safetensors").read_bytes()
+    names = ("my out", "-out", "a..b--c", "Ünter", "...", "ok_1.0")
+    assert [repository_name(Path(name)) for name in names] == ["my-out", "out", "a.b-c", "nter", "merge", "ok_1.0"]

@@ -11,7 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group
-from hf_lwmm.cli.following import following, scoring_merge
+from hf_lwmm.cli.following import following, repository_name, scoring_merge
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push
 from hf_lwmm.cli.terminal import (
@@ -108,7 +108,7 @@ def _next(
         return ""
     chosen = models[[model.name for model in found.models].index(found.verdict.model)]
     if found.verdict.merged and Path(chosen).is_dir():
-        name = Path(chosen).resolve().name
+        name = repository_name(Path(chosen))
         merge = "" if (Path(chosen) / "evaluation.json").is_file() else _merge_again(Path(chosen), models)
         if merge:  # the card of a merge that nobody scored says so: these scores are for it
             return scoring_merge(merge, images, evaluation, network, "--push", name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import hf_lwmm
 from hf_lwmm.cli.expand import groups_of
 from hf_lwmm.options import Options, declarations, option_arguments
-from hf_lwmm.text import shell_line
+from hf_lwmm.text import operand, shell_line
 
 
 def following(command: Callable[..., None], *arguments: object, given: tuple[Options, ...] = ()) -> str:
@@ -16,14 +18,19 @@ def following(command: Callable[..., None], *arguments: object, given: tuple[Opt
     An option is the same where both classes have it from one declaration, whatever prefix the other command gave it. A
     path that begins with a dash begins with `./-` in the line.
     """
-    words = ["hf-lwmm", command.__name__]
-    words += [f"./{each}" if str(each).startswith("-") else str(each) for each in arguments]
+    words = ["hf-lwmm", command.__name__, *(operand(str(each)) for each in arguments)]
     for group in groups_of(command):
         for options in given:
             declared = declarations(type(options))
             shared = {name for name, own in group.declared.items() if declared.get(name) is own}
             words += option_arguments(options, group.group.prefix, shared)
     return shell_line(words)
+
+
+def repository_name(folder: Path) -> str:
+    """Return a name for the repository of a folder: its own, of the characters that names on the Hub have."""
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", folder.resolve().name)
+    return re.sub(r"\.{2,}", ".", name).strip("-._") or "merge"
 
 
 def scoring_merge(

@@ -12,7 +12,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.following import following
+from hf_lwmm.cli.following import following, repository_name
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push as push_command
 from hf_lwmm.cli.sweep import sweep
@@ -244,7 +244,7 @@ def _next(
     if verdict is not None and not verdict.merged and len(models) > 1:
         return following(sweep, *models, given=(inputs.eval_images, evaluation, inputs.network, knobs))
     if result.folder is not None and result.pushed is None:
-        return following(push_command, result.folder, result.folder.resolve().name)
+        return following(push_command, result.folder, repository_name(result.folder))
     if not segments:
         return ""
     if any(name.endswith(".safetensors") for name in result.recipe.output):  # which have no other branch

@@ -6,21 +6,21 @@ from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import argument, option_arguments
 from hf_lwmm.planning.images import ImageProvenance, ImageSource
 from hf_lwmm.planning.recipe import Recipe
-from hf_lwmm.text import shell_line
+from hf_lwmm.text import operand, shell_line
 
 
 def merge_command(recipe: Recipe) -> str:
     """Return the command line that makes the merge of a recipe."""
-    parts = ["hf-lwmm", "merge", *recipe.models, "--anchor", recipe.anchor]
+    parts = ["hf-lwmm", "merge", *map(operand, recipe.models), "--anchor", operand(recipe.anchor)]
     method = recipe.knobs.method
     if method.name != Layerwise.name:
         parts += ["--method", method.name]
     for name, value in method.changed().items():
         parts += [method.flag(name), argument(value)] if method.own_flags else ["--option", f"{name}={argument(value)}"]
     parts += option_arguments(recipe.knobs)
-    parts += ["--base", recipe.base] if recipe.base else []
+    parts += ["--base", operand(recipe.base)] if recipe.base else []
     for measurement in recipe.measurements:
-        parts += ["--measurements", measurement]
+        parts += ["--measurements", operand(measurement)]
     if recipe.tuning and recipe.tuning.images:
         parts += _image_arguments(recipe.tuning.images, "tune-") + option_arguments(recipe.tuning.scoring)
     if recipe.bn_images:

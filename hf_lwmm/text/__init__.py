@@ -5,7 +5,7 @@ from hf_lwmm.text.columns import drawn_table
 from hf_lwmm.text.markdown import Markdown, as_markdown, code, fenced, joined, link, plain, table, target
 from hf_lwmm.text.numbers import near_one
 from hf_lwmm.text.printable import first_few, one_line, printable
-from hf_lwmm.text.shell import shell_line
+from hf_lwmm.text.shell import operand, shell_line
 
 __all__ = [
     "Markdown",
@@ -20,6 +20,7 @@ __all__ = [
     "link",
     "near_one",
     "one_line",
+    "operand",
     "plain",
     "printable",
     "shell_line",

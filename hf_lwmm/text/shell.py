@@ -15,6 +15,11 @@ def shell_line(words: Iterable[str]) -> str:
     return " ".join(shlex.quote(word) if word.isprintable() else _escaped(word) for word in words)
 
 
+def operand(word: str) -> str:
+    """Return a path or a name as no program takes it for an option: `./-x` for `-x`."""
+    return f"./{word}" if word.startswith("-") else word
+
+
 def _escaped(word: str) -> str:
     """A word in $'...', the bytes of characters that do not print as octal escapes."""
     return "$'" + "".join(char if _is_plain(char) else _octal(char) for char in word) + "'"
