@@ -98,7 +98,7 @@ def export(
 
 
 def _lineage(loaded: LoadedModel) -> tuple[Lineage | None, tuple[str, ...]]:
-    """What a merge says of itself, None of another network; and why it is not that of the recipe beside it."""
+    """The lineage of a merge, None of another network, and a note if it is not the merge of the recipe beside it."""
     claim = loaded.claim
     if claim is None:
         return None, ()

@@ -110,7 +110,7 @@ def reaching(what: str) -> Iterator[None]:
 
 
 def _no_proxy() -> str:
-    """Why no client can be made for the proxies of the environment; the variables may hold passwords."""
+    """The reason why no client can be made for the proxies of the environment, whose values may hold passwords."""
     proxies = ("http_proxy", "https_proxy", "all_proxy")
     stated = {name: value for name, value in os.environ.items() if value and name.lower() in proxies}
     names = ", ".join(stated) or "NO_PROXY or HF_ENDPOINT"

@@ -39,7 +39,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Form:
-    """How a stored tensor differs from its slots, if at all.
+    """The differences between a stored tensor and its slots.
 
     `kernel` is that, (height, width), of a stored convolution whose slot is a matrix; with `perhaps` it may be a matrix
     as well, and is written as one. `ones` are the axes of length 1 before those of the slot; below 0 the slot has them

@@ -1,4 +1,4 @@
-"""What networks that are none of transformers return here."""
+"""The output of networks that are none of transformers."""
 
 from __future__ import annotations
 

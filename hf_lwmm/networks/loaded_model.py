@@ -78,7 +78,7 @@ class LoadedModel:
 
     @cached_property
     def claim(self) -> Claim | None:
-        """What a recipe of this package beside the weights claims of them, None if there is none.
+        """The claim that a recipe of this package makes of the weights beside it, None if there is no recipe.
 
         Raises:
             HfLwmmError: if the recipe or the weights cannot be fetched or read.

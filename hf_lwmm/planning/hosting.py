@@ -123,7 +123,7 @@ def host(plan: MergePlan, system: str | None) -> HostedNetwork | NotHosted | Non
 
 
 def _of_config(anchor: Checkpoint, kind: Kind | None, system: str | None) -> HostedNetwork | None:
-    """What the anchor's config.json describes, and lacks."""
+    """The network that the anchor's config.json describes, with the settings that it lacks."""
     config, conversion = anchor.config, renaming(anchor, kind)
     own = kind is not None and kind.model_type == config.get("model_type")
     entries: dict[str, Mapping[str, Any]] = {}

@@ -34,7 +34,7 @@ _SIDE = 4096  # pixels that pictures are resized to at most
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """What a config.json of timm asks for: `timm.create_model(architecture, pretrained_cfg=pretrained, **arguments)`.
+    """The call that timm makes of a config.json: `create_model(architecture, pretrained_cfg=pretrained, **arguments)`.
 
     `classes` are the names of the classifier's rows, None if it names none. `content` is the whole file.
     """
@@ -48,7 +48,7 @@ class TimmConfig:
 
 @dataclass(frozen=True)
 class SmpConfig:
-    """What a config.json of segmentation_models.pytorch asks for: the name of a class, and arguments for it.
+    """The name of a class, and arguments for it, from a config.json of segmentation_models.pytorch.
 
     Of `encoder_weights`, which the class would fetch, only the name is here. `content` is the whole file.
     """

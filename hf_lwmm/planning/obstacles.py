@@ -17,7 +17,7 @@ MAX_OBSTRUCTED = 0.25
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a model does not share a slot; `kind` is what it is in `model`, if that cannot be merged at all."""
+    """A reason why a model does not share a slot; `kind` is what it is in `model`, if that cannot be merged at all."""
 
     text: str
     model: int = 0

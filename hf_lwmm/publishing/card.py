@@ -203,7 +203,7 @@ def _bn_part(mix: float | None) -> str:
 
 
 def _advised(plan: MergePlan) -> Markdown:
-    """Why the method was advised, empty if it was not, or nobody said what the merge is for."""
+    """The reason why the method was advised, empty if it was not, or nobody said what the merge is for."""
     advice = plan.advice
     told = advice is not None and advice.known.target is not None and advice.method == plan.method.name
     return plain(advice.why) if advice is not None and told else Markdown("")

@@ -244,7 +244,7 @@ class SweepReport:
 
     @property
     def summary(self) -> str:
-        """What was scored: candidates, images and classes, and what intervals are over."""
+        """A summary of what was scored: candidates, images and classes, and what intervals are over."""
         classes = self.data.classes
         return (
             f"{len(self.listed)} candidates on {self.data.images} images of {self.data.name}, {len(classes.rows)} "
