@@ -190,29 +190,27 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def collect(scorer: Scorer, results: Path) -> None:
-    """Write all that has been scored of a cell as one JSON file; what is in it of runs that are not here stays."""
+    """Write all that has been scored of a cell as one JSON file."""
     films = {split: film.films for split, film in scorer.frames.items()}
     runs = {split: blocks(own, SETTINGS["block"]) for split, own in films.items()}
-    path = results / f"{scorer.bn}-{scorer.steps}.json"
-    earlier = json.loads(path.read_text()) if path.exists() else {}
     content: dict[str, Any] = {
         "bn": scorer.bn,
         "steps": scorer.steps,
         "blocks": {s: [films[s][int(np.argmax(runs[s] == b))] for b in range(runs[s][-1] + 1)] for s in films},
-        "counts": earlier.get("counts", {}),
-        "distances": earlier.get("distances", {}),
+        "counts": {},
+        "distances": {},
     }
     for seed in SETTINGS["seeds"]:
         for name in SETTINGS["pairs"]:
             models = pair(name, seed)
             for each in candidates([name], seed):
-                if (stored := scorer.stored(each)).exists():
-                    content["counts"][each.name] = json.loads(stored.read_text())
+                if (path := scorer.stored(each)).exists():
+                    content["counts"][each.name] = json.loads(path.read_text())
             if all(scorer.path(model).exists() for model in models):
                 content["distances"][f"{name}, seed {seed}"] = distances(list(map(scorer.path, models)), scorer.start)
     results.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, separators=(",", ":")).replace('},"', '},\n"').replace(':{"', ':{\n"')
-    path.write_text(text + "\n")
+    (results / f"{scorer.bn}-{scorer.steps}.json").write_text(text + "\n")
 
 
 def main() -> None:
