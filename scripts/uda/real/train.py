@@ -4,7 +4,8 @@
 
 Without names it trains all runs, all of them for the fewest steps before one goes further. A run is named
 DATA/BN/SEED. It writes DIR/DATA/BN/SEED/steps-45.safetensors and so on, and a call that was killed goes on where it
-stopped. Every step has its own random numbers, so that the result is the same.
+stopped. Every step has its own random numbers, so that the result is the same, with as many threads on the same kind of
+processor; with others a run of 45 steps ends up to 0.3 mIoU away.
 """
 
 from __future__ import annotations
