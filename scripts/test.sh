@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-exec .venv/bin/python -m pytest -n 3 --dist worksteal "$@"  # three for two cores: many tests wait for others
+exec .venv/bin/python -m pytest -n 3 "$@"  # three for two cores: many tests wait for others
