@@ -23,7 +23,7 @@ from hf_lwmm.cli.terminal import (
     progress_bar,
     say,
 )
-from hf_lwmm.text import shell_line
+from hf_lwmm.text import operand, shell_line
 
 EXAMPLES = """Examples:
 
@@ -121,7 +121,7 @@ def _merge_again(folder: Path, models: list[str]) -> str:
     """The line that makes a merge once more; empty if its parents are local and not among the scored models."""
     recipe = hf_lwmm.load_recipe(folder)
     if not recipe.local:
-        return shell_line(["hf-lwmm", "merge", "--recipe", str(folder)])
+        return shell_line(["hf-lwmm", "merge", "--recipe", operand(str(folder))])
     places = {Path(model).resolve().name: model for model in models if Path(model).exists()}
     if recipe.tuning is not None or not places.keys() >= set(recipe.local):
         return ""

@@ -153,8 +153,13 @@ def pictures_in(folder: Path, *, deep: bool = True) -> list[Path]:
 
     Those of the folders below, linked ones included, are among them if `deep`.
     """
-    found = files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
-    return [path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    return [
+        path for path in _files_in(folder, deep) if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _files_in(folder: Path, deep: bool) -> list[Path]:
+    return files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
 
 
 def check_kinds(folder: Path, unread: Collection[str] = UNREAD_SUFFIXES, *, deep: bool = True) -> None:
@@ -168,7 +173,7 @@ def check_kinds(folder: Path, unread: Collection[str] = UNREAD_SUFFIXES, *, deep
     Raises:
         DatasetError: naming one of them.
     """
-    files = files_below(folder) if deep else [path for path in sorted(folder.glob("*")) if path.is_file()]
+    files = _files_in(folder, deep)
     others = [path for path in files if path.suffix.lower() in unread and not path.name.startswith(".")]
     if others:
         raise DatasetError(
