@@ -10,6 +10,7 @@ from hf_lwmm.layouts.layout import Component, Layout
 from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 from hf_lwmm.layouts.roles import (
     classes_of_rows,
+    companion_of,
     depth_order,
     has_background_row,
     has_no_object_row,
@@ -43,6 +44,7 @@ __all__ = [
     "SlotMap",
     "backbone_prefixes",
     "classes_of_rows",
+    "companion_of",
     "depth_order",
     "has_background_row",
     "has_no_object_row",

@@ -20,6 +20,12 @@ def place_of(slot: str) -> tuple[Component, Place] | None:
     return (component, place) if component and place else None
 
 
+def companion_of(slot: str) -> str:
+    """Return the slot that is added to this one before it is used, or ''."""
+    place = place_of(slot)
+    return f"{place[0].name}.{place[1].companion}" if place and place[1].companion else ""
+
+
 def in_backbone(slot: str) -> bool:
     """Return True if the slot is known to be part of a backbone."""
     found = place_of(slot)

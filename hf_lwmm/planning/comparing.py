@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.labels import matching_rows
-from hf_lwmm.layouts import place_of
+from hf_lwmm.layouts import companion_of
 from hf_lwmm.planning.classifiers import NO_OBJECT, row_names
 from hf_lwmm.planning.obstacles import Reason
 
 
 def companion_reason(ours: Checkpoint, theirs: Checkpoint, slot: str) -> Reason | None:
     """Return the reason why a slot of two models is not the same if only one has what is added to it; else None."""
-    place = place_of(slot)
-    if place is None or not place[1].companion:
+    companion = companion_of(slot)
+    if not companion:
         return None
-    companion = f"{place[0].name}.{place[1].companion}"
     lacking = [each.label for each in (ours, theirs) if companion not in each.slot_map.slots]
     return Reason(f"it includes {companion} in {lacking[0]}, which has no such slot") if len(lacking) == 1 else None
 

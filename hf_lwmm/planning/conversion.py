@@ -19,6 +19,7 @@ from hf_lwmm.layouts import (
     Form,
     Layout,
     Shape,
+    companion_of,
     depth_order,
     map_slots,
     place_of,
@@ -137,7 +138,7 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
 
 def _lacking(layout: Layout, slots: Sequence[str], shapes: Mapping[str, Shape]) -> list[str]:
     """The slots that a layout has no name for, nor another slot that they can be added to, and cannot do without."""
-    companions = {_companion(slot): slot for slot in slots if layout.stored(slot)}
+    companions = {companion_of(slot): slot for slot in slots if layout.stored(slot)}
     lacking = [slot for slot in slots if not (layout.stored(slot) or _is_spare(slot))]
     return [slot for slot in lacking if slot not in companions or shapes[slot] != shapes[companions[slot]]]
 
@@ -146,12 +147,6 @@ def _is_spare(slot: str, held: Container[str] = ()) -> bool:
     """True if only pre-training uses a slot, and it is not among those that are held."""
     place = place_of(slot)
     return place is not None and "pretraining" in place[1].flags and slot not in held
-
-
-def _companion(slot: str) -> str:
-    """The slot that is added to this one before it is used, or ''."""
-    place = place_of(slot)
-    return f"{place[0].name}.{place[1].companion}" if place and place[1].companion else ""
 
 
 @dataclass(frozen=True)
@@ -194,11 +189,11 @@ def _stored(checkpoint: Checkpoint, layout: Layout, slot: str) -> tuple[str, lis
     for part in parts:
         own = atoms.get(part.slot)
         if own is not None:
-            added = atoms.get(_companion(part.slot))
+            added = atoms.get(companion_of(part.slot))
             more = (added,) if added and not layout.stored(added.slot) else ()
             pieces.append(_Piece(own.shape, (own, *more)))
         # What is added to a slot here is zero for a checkpoint that has added it already.
-        elif summed := next((atoms[other] for other in atoms if _companion(other) == part.slot), None):
+        elif summed := next((atoms[other] for other in atoms if companion_of(other) == part.slot), None):
             pieces.append(_Piece(summed.shape, ()))
         else:
             raise LayoutError(
