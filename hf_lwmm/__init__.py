@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.api.sweep import sweep as sweep
     from hf_lwmm.data.loading import LabelledImages as LabelledImages
     from hf_lwmm.data.loading import open_images as open_images
+    from hf_lwmm.describing.network_description import NetworkDescription as NetworkDescription
     from hf_lwmm.engine.write_options import WriteOptions as WriteOptions
     from hf_lwmm.errors import (
         AlignmentError as AlignmentError,
@@ -131,10 +132,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.planning.inputs import MergeInputs as MergeInputs
     from hf_lwmm.planning.inputs import NetworkOptions as NetworkOptions
     from hf_lwmm.planning.knobs import Knobs as Knobs
-    from hf_lwmm.planning.network_description import NetworkDescription as NetworkDescription
     from hf_lwmm.planning.plan import MergePlan as MergePlan
-    from hf_lwmm.planning.recipe import Recipe as Recipe
-    from hf_lwmm.planning.recipe import load_recipe as load_recipe
     from hf_lwmm.plots import (
         COLOURS as COLOURS,
     )
@@ -169,6 +167,8 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.publishing.reports import check_report_name as check_report_name
     from hf_lwmm.publishing.reports import save_report as save_report
     from hf_lwmm.publishing.score_plots import save_score_plots as save_score_plots
+    from hf_lwmm.recipes.recipe import Recipe as Recipe
+    from hf_lwmm.recipes.recipe import load_recipe as load_recipe
     from hf_lwmm.sweeping.grid import SweepAxes as SweepAxes
     from hf_lwmm.sweeping.ranking import SweepReport as SweepReport
     from hf_lwmm.sweeping.run_options import SweepRun as SweepRun

@@ -17,7 +17,7 @@ from hf_lwmm import ImageSource, Knobs
 from hf_lwmm.calibration.bn_choice import mean_entropy
 from hf_lwmm.data.unlabelled import open_unlabelled_images
 from hf_lwmm.errors import PlanError
-from hf_lwmm.planning.recipe import read_recipe
+from hf_lwmm.recipes.recipe import read_recipe
 
 
 @pytest.fixture(scope="module")

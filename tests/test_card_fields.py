@@ -16,8 +16,8 @@ from tiny import segformer, tree
 
 import hf_lwmm
 from hf_lwmm.labels import label_sets
-from hf_lwmm.planning.recipe import read_recipe
 from hf_lwmm.publishing.licences import merged_licence
+from hf_lwmm.recipes.recipe import read_recipe
 
 CARD: dict[str, Any] = {
     "license": "other",

@@ -25,10 +25,10 @@ from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.hub import ModelRef, Source, is_repo_id
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.provenance import Tuning
-from hf_lwmm.planning.recipe import recipe_of
 from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.licences import merged_licence
 from hf_lwmm.publishing.rendering import render
+from hf_lwmm.recipes.recipe import recipe_of
 
 FIELDS = ("class", "licence", "link", "data", "tensor", "note", "picture", "title", "images", "split", "code")
 

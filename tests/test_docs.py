@@ -16,7 +16,7 @@ import yaml
 
 import hf_lwmm
 from hf_lwmm.cli import COMMANDS, load_command
-from hf_lwmm.planning.recipe import read_recipe
+from hf_lwmm.recipes.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

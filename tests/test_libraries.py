@@ -23,10 +23,10 @@ from tiny import scene, tree
 from torch import nn
 
 import hf_lwmm
+from hf_lwmm.describing.libraries import smp_pixels
 from hf_lwmm.errors import CheckpointError, ExtraError, HfLwmmError, LayoutError
 from hf_lwmm.evaluation.inference import segment
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.planning.libraries import smp_pixels
 
 NAMES = ("road", "sky", "car")
 ENCODER = "tu-test_resnet"  # timm's smallest, with 375,000 weights

@@ -16,7 +16,7 @@ from merged import merged, tiny
 from safetensors.numpy import load_file
 
 import hf_lwmm
-from hf_lwmm.planning.recipe import read_recipe
+from hf_lwmm.recipes.recipe import read_recipe
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 

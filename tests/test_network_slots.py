@@ -11,13 +11,13 @@ from small_networks import LABELS, MIT
 
 from hf_lwmm.checkpoints.checkpoint import classifier_rows
 from hf_lwmm.checkpoints.companions import placeholders
+from hf_lwmm.describing.kinds import KINDS, kind_of
+from hf_lwmm.describing.network_fields import SYSTEM_FIELDS
+from hf_lwmm.describing.network_slots import _NETWORKS, is_counter, misfits, network_slots, surplus
 from hf_lwmm.labels import label_sets
 from hf_lwmm.layouts import place_of
 from hf_lwmm.networks.families import FAMILIES
 from hf_lwmm.networks.module_slots import slots_of
-from hf_lwmm.planning.kinds import KINDS, kind_of
-from hf_lwmm.planning.network_fields import SYSTEM_FIELDS
-from hf_lwmm.planning.network_slots import _NETWORKS, is_counter, misfits, network_slots, surplus
 
 DEEP = {
     **MIT,

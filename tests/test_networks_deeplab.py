@@ -17,6 +17,7 @@ from seeded import seeded
 from torch import nn
 from transformers import AutoImageProcessor
 
+from hf_lwmm.describing.network_fields import SYSTEM_FIELDS as PARTICULAR
 from hf_lwmm.errors import LayoutError, PlanError
 from hf_lwmm.networks import BottleneckConfig, BottleneckForImageClassification, DeepLabV2Config
 from hf_lwmm.networks import DeepLabV2ForSemanticSegmentation as DeepLabV2
@@ -27,7 +28,6 @@ from hf_lwmm.networks.image_processing import as_rgb
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.planning.inputs import SYSTEMS as SYSTEM_NAMES
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.planning.network_fields import SYSTEM_FIELDS as PARTICULAR
 
 CITYSCAPES = [f"class {i}" for i in range(19)]
 

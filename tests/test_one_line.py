@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from small_networks import LABELS, MIT, network
 
 import hf_lwmm
+from hf_lwmm.describing.network_fields import SYSTEM_FIELDS
 from hf_lwmm.networks import (
     BottleneckConfig,
     BottleneckForImageClassification,
@@ -28,7 +29,6 @@ from hf_lwmm.networks import (
     SegformerMMSegConfig,
     SegformerMMSegForSemanticSegmentation,
 )
-from hf_lwmm.planning.network_fields import SYSTEM_FIELDS
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 

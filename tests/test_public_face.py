@@ -21,7 +21,7 @@ import hf_lwmm
 from hf_lwmm.cli import COMMANDS, load_command
 from hf_lwmm.errors import PlanError
 from hf_lwmm.options import Options, declarations, option_name
-from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.recipes.recipe import Recipe
 
 _PACKAGE = Path(hf_lwmm.__file__).parent
 _ROOT = _PACKAGE.parent

@@ -18,8 +18,8 @@ from hf_lwmm.labels import read_label_set
 from hf_lwmm.methods import METHODS
 from hf_lwmm.options import option
 from hf_lwmm.planning.images import ImageProvenance
-from hf_lwmm.planning.recipe import read_recipe
 from hf_lwmm.publishing.command import merge_command
+from hf_lwmm.recipes.recipe import read_recipe
 
 _GOLDEN = Path(__file__).parent / "golden" / "recipes"
 A, B = "org/a@" + "1" * 40, "org/b@" + "2" * 40 + ":latest.pth"

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from safetensors.numpy import save_file
 
 import hf_lwmm
-from hf_lwmm.planning.recipe import read_recipe
+from hf_lwmm.recipes.recipe import read_recipe
 
 SECRET = "hf_SECRET_TOKEN_OF_THE_USER"
 HASH = "0" * 64

@@ -17,7 +17,7 @@ from safetensors.numpy import save
 
 import hf_lwmm
 from hf_lwmm.hub import Pushed
-from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.recipes.recipe import Recipe
 
 _NUMBERS = itertools.count()
 CONFIG, PROCESSOR, NESTED = "config.json", "preprocessor_config.json", "processor_config.json"

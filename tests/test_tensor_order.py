@@ -22,8 +22,8 @@ import hf_lwmm
 from hf_lwmm.errors import HfLwmmError, LayoutError, PlanError
 from hf_lwmm.layouts import depth_order, map_slots
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
-from hf_lwmm.planning.recipe import read_recipe
 from hf_lwmm.planning.tensor_order import TensorOrder, in_order_of_use
+from hf_lwmm.recipes.recipe import read_recipe
 
 
 def order_of(decided: hf_lwmm.MergePlan) -> list[str]:

@@ -17,7 +17,7 @@ from tiny import scene, tensors
 import hf_lwmm
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.planning.images import ImageSource, read_image_provenance
-from hf_lwmm.planning.recipe import load_recipe
+from hf_lwmm.recipes.recipe import load_recipe
 
 
 def test_decided_weights_travel_and_are_merged_again_without_the_data(

@@ -26,7 +26,7 @@ import hf_lwmm
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.layouts import depth_order, in_backbone, map_slots, place_of
 from hf_lwmm.layouts.forms import Form, special_tokens
-from hf_lwmm.planning.recipe import load_recipe
+from hf_lwmm.recipes.recipe import load_recipe
 
 pytestmark = pytest.mark.usefixtures("without_plots")
 

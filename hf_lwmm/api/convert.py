@@ -9,6 +9,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.companions import CONFIG
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES, write_torch_file
+from hf_lwmm.describing.network_fields import stated_heads
 from hf_lwmm.engine.streaming import write_tensors
 from hf_lwmm.errors import PlanError
 from hf_lwmm.files.atomic import atomic
@@ -16,7 +17,6 @@ from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
 from hf_lwmm.planning.local_inputs import local_inputs
-from hf_lwmm.planning.network_fields import stated_heads
 from hf_lwmm.progress import Progress, silent
 
 

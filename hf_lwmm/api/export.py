@@ -13,13 +13,13 @@ from hf_lwmm.api.push import push_or_keep
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, Source, parse_ref
-from hf_lwmm.planning.claims import other_beside
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.converted_card import render_converted_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
 from hf_lwmm.publishing.lineage import CARRIED_RECIPE, Lineage, lineage_of
+from hf_lwmm.recipes.claims import other_beside
 
 if TYPE_CHECKING:
     from hf_lwmm.networks.loaded_model import LoadedModel

@@ -8,7 +8,7 @@ from hf_lwmm import hub
 from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub import ModelRef
-from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.recipes.recipe import Recipe
 
 
 def local_models(recipe: Recipe, given: Sequence[ModelRef], label: str) -> Mapping[str, ModelRef]:

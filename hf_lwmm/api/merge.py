@@ -15,6 +15,8 @@ from hf_lwmm.api.merged_files import drawn, write_model
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
 from hf_lwmm.api.push import push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.describing.hosting import HostedNetwork, host
+from hf_lwmm.describing.promised_parts import lacking_warning
 from hf_lwmm.engine.network_folder import (
     check_format,
     code_files,
@@ -29,22 +31,20 @@ from hf_lwmm.hub import Pushed, PushOptions, Ref
 from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.bn_distance import bn_warnings
-from hf_lwmm.planning.hosting import HostedNetwork, host
 from hf_lwmm.planning.images import check_place, naming_options
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.preparation import preparation_warnings
-from hf_lwmm.planning.promised_parts import lacking_warning
 from hf_lwmm.planning.provenance import check_measurements
-from hf_lwmm.planning.recipe import Recipe
-from hf_lwmm.planning.recorded import other_inputs, other_output
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
 from hf_lwmm.publishing.score_files import examples_note, write_scores
 from hf_lwmm.publishing.superseded import LAYER_PLOT, SCORE_PLOT
+from hf_lwmm.recipes.recipe import Recipe
+from hf_lwmm.recipes.recorded import other_inputs, other_output
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport

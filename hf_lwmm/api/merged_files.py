@@ -11,21 +11,21 @@ from pathlib import Path
 
 from hf_lwmm import hub
 from hf_lwmm.api.push import files_in
+from hf_lwmm.describing.hosting import HostedNetwork
 from hf_lwmm.engine.network_folder import as_anchor_files, names_for_loaders, write_hosted, write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import naming_extras, noting
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.syncing import sync_all
 from hf_lwmm.planning.file_options import FileOptions
-from hf_lwmm.planning.hosting import HostedNetwork
 from hf_lwmm.planning.images import ImageProvenance, naming_options
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.pretraining import pretraining_warnings
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, recipe_of
 from hf_lwmm.plots.layers import plot_layer_weights
 from hf_lwmm.progress import Progress
 from hf_lwmm.publishing.superseded import LAYER_PLOT
+from hf_lwmm.recipes.recipe import FILE_NAME, Recipe, recipe_of
 
 
 def drawn(plan: MergePlan) -> bytes | None:

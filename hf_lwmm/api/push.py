@@ -15,9 +15,9 @@ from hf_lwmm.errors import HfLwmmError, HubError, keeping
 from hf_lwmm.hub import Pushed, PushOptions, Source, parse_hub_ref
 from hf_lwmm.hub.local_folder import file_of, files_of, no_files_of
 from hf_lwmm.options import option_arguments
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, load_recipe
-from hf_lwmm.planning.recorded import added_beside
 from hf_lwmm.publishing.superseded import superseded
+from hf_lwmm.recipes.recipe import FILE_NAME, Recipe, load_recipe
+from hf_lwmm.recipes.recorded import added_beside
 from hf_lwmm.text import shell_line
 
 

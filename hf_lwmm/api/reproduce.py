@@ -15,9 +15,9 @@ from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import CheckpointError, PlanError, RefError
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import ModelRef, Ref, Source, parse_hub_ref, parse_ref
-from hf_lwmm.planning.recipe import FILE_NAME, load_recipe
-from hf_lwmm.planning.recorded import added_beside
 from hf_lwmm.progress import Progress, silent
+from hf_lwmm.recipes.recipe import FILE_NAME, load_recipe
+from hf_lwmm.recipes.recorded import added_beside
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ from hf_lwmm.checkpoints.torch_sharing import check_apart
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.unwrapping import without_pure_wrappers
 from hf_lwmm.checkpoints.weight_file import WeightFile
+from hf_lwmm.describing.hosting import HostedNetwork
+from hf_lwmm.describing.libraries import library_of
 from hf_lwmm.engine.streaming import write_merged, write_tensors
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
 from hf_lwmm.files.documents import as_mapping, parse_json
-from hf_lwmm.planning.hosting import HostedNetwork
-from hf_lwmm.planning.libraries import library_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
 

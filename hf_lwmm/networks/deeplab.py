@@ -1,6 +1,6 @@
 """DeepLabV2 of the UDA literature: ADVENT, MinEnt, AdaptSegNet, MaxSquare, FADA and DIGA.
 
-Their files look alike, but their arithmetic differs; `SYSTEM_FIELDS` in `hf_lwmm.planning.network_fields` lists the
+Their files look alike, but their arithmetic differs; `SYSTEM_FIELDS` in `hf_lwmm.describing.network_fields` lists the
 differences.
 """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedConfig, PreTrainedModel, SegformerForSemanticSegmentation
 
+from hf_lwmm.describing.kinds import KINDS, check_no_system, kind_of
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.bottleneck import BottleneckForImageClassification
@@ -26,7 +27,6 @@ from hf_lwmm.networks.from_slots import (
 )
 from hf_lwmm.networks.hrda import HRDAForSemanticSegmentation
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegForSemanticSegmentation
-from hf_lwmm.planning.kinds import KINDS, check_no_system, kind_of
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, SegformerConfig
 
+from hf_lwmm.describing import network_fields
+from hf_lwmm.describing.network_slots import misfits
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import SlotMap
 from hf_lwmm.networks.bottleneck import BottleneckConfig
@@ -21,8 +23,6 @@ from hf_lwmm.networks.faster_rcnn import FasterRCNNConfig, FasterRCNNForObjectDe
 from hf_lwmm.networks.hrda import HRDAConfig, HRDAForSemanticSegmentation
 from hf_lwmm.networks.module_slots import slots_of
 from hf_lwmm.networks.segformer_mmseg import SegformerMMSegConfig, SegformerMMSegForSemanticSegmentation
-from hf_lwmm.planning import network_fields
-from hf_lwmm.planning.network_slots import misfits
 
 
 def faster_rcnn_config(slot_map: SlotMap, classes: Sequence[str]) -> FasterRCNNConfig:

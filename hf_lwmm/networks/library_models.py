@@ -17,10 +17,10 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import CONFIG, placeholders
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.weight_files import PREFERRED
+from hf_lwmm.describing.network_slots import misfits
 from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.networks.module_slots import slots_of
-from hf_lwmm.planning.network_slots import misfits
 
 
 @dataclass(frozen=True)

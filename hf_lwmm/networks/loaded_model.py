@@ -21,8 +21,8 @@ from hf_lwmm.hub import Source
 from hf_lwmm.networks.families import Family
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.library_models import save
-from hf_lwmm.planning.claims import Claim, claim_of
 from hf_lwmm.planning.inputs import NetworkOptions
+from hf_lwmm.recipes.claims import Claim, claim_of
 from hf_lwmm.text import one_line
 
 TRANSFORMERS = "transformers"

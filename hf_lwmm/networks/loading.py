@@ -24,6 +24,10 @@ from hf_lwmm.checkpoints.companions import (
 )
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import default_files
+from hf_lwmm.describing.kinds import check_no_system
+from hf_lwmm.describing.libraries import SMP, TIMM, library_of
+from hf_lwmm.describing.network_slots import misfits, some
+from hf_lwmm.describing.stated_names import foreign_parts
 from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError, PlanError
 from hf_lwmm.files.documents import shortened
 from hf_lwmm.hub import Ref, parse_ref
@@ -38,10 +42,6 @@ from hf_lwmm.networks.own_code import own_network
 from hf_lwmm.networks.processors import image_processor, stated_processor
 from hf_lwmm.planning.groups import check_runnable
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.planning.kinds import check_no_system
-from hf_lwmm.planning.libraries import SMP, TIMM, library_of
-from hf_lwmm.planning.network_slots import misfits, some
-from hf_lwmm.planning.stated_names import foreign_parts
 
 # Tasks of the networks that transformers has itself, by the end of the class's name.
 _TASKS = {

@@ -7,9 +7,9 @@ from torch import nn
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.torch_tensors import TORCH_DTYPES
+from hf_lwmm.describing.network_slots import misfits, some, surplus
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import SlotMap, map_slots
-from hf_lwmm.planning.network_slots import misfits, some, surplus
 
 _TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
 

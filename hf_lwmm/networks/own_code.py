@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.describing.network_description import NetworkDescription
 from hf_lwmm.errors import HfLwmmError, PlanError
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.networks.class_logits import ClassLogits
@@ -24,7 +25,6 @@ from hf_lwmm.networks.grouping import grouped
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.planning.network_description import NetworkDescription
 
 Factory = Callable[..., Any]
 

@@ -15,9 +15,9 @@ from transformers.models.auto.image_processing_auto import (
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import PROCESSORS, ProcessorSettings
+from hf_lwmm.describing.image_settings import image_settings
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
-from hf_lwmm.planning.image_settings import image_settings
 
 _KIND = re.compile(r"(\w+ImageProcessor)(?:Pil|Fast)?")
 _MODELS = "transformers.models."  # where its classes for pictures of any network are; others are bases of these

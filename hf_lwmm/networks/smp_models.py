@@ -10,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.describing.libraries import SmpConfig, smp_config, smp_pixels
+from hf_lwmm.describing.network_description import IMAGENET_MEAN, IMAGENET_STD
 from hf_lwmm.errors import CheckpointError, naming_extras
 from hf_lwmm.labels import LabelSet
 from hf_lwmm.networks.class_logits import ClassLogits
@@ -17,8 +19,6 @@ from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 from hf_lwmm.networks.library_models import LibraryModel, built, check_rows, names_of_rows
 from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.networks.one_row import classes_of_one_row
-from hf_lwmm.planning.libraries import SmpConfig, smp_config, smp_pixels
-from hf_lwmm.planning.network_description import IMAGENET_MEAN, IMAGENET_STD
 
 _HEAD = "segmentation_head.0.weight"
 _TIMM = "tu-"  # before names of encoders that are timm's

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from transformers import TimmWrapperImageProcessor
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.describing.libraries import TimmConfig, timm_config
 from hf_lwmm.errors import CheckpointError, LayoutError, naming_extras
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.networks.class_logits import ClassLogits
 from hf_lwmm.networks.library_models import LibraryModel, built, check_rows, names_of_rows
 from hf_lwmm.networks.module_slots import fill
 from hf_lwmm.networks.one_row import classes_of_one_row
-from hf_lwmm.planning.libraries import TimmConfig, timm_config
 
 
 def timm_network(checkpoint: Checkpoint) -> Any:

@@ -1,1 +1,1 @@
-"""From headers to a plan: alignment, knobs, tensor recipes, and the recipe that makes a merge again."""
+"""From headers to a plan: alignment, knobs, and where each element of the merged file comes from."""

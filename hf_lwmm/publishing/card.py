@@ -13,21 +13,21 @@ from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES
+from hf_lwmm.describing.hosting import HostedNetwork, NotHosted
+from hf_lwmm.describing.libraries import TIMM, library_of
+from hf_lwmm.describing.stated_names import foreign_parts
 from hf_lwmm.hub import Source
 from hf_lwmm.hub.card import README
 from hf_lwmm.methods.layerwise import Layerwise
-from hf_lwmm.planning.hosting import HostedNetwork, NotHosted
 from hf_lwmm.planning.images import ImageProvenance
-from hf_lwmm.planning.libraries import TIMM, library_of
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.recipe import Recipe
-from hf_lwmm.planning.stated_names import foreign_parts
 from hf_lwmm.publishing.command import merge_command
 from hf_lwmm.publishing.licences import MergedLicence
 from hf_lwmm.publishing.metadata import card_metadata
 from hf_lwmm.publishing.rendering import render
 from hf_lwmm.publishing.tasks import has_bare_class, task_of
 from hf_lwmm.publishing.usage import usage
+from hf_lwmm.recipes.recipe import Recipe
 from hf_lwmm.text import Markdown, code, joined, link, plain, table
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import argument, option_arguments
 from hf_lwmm.planning.images import ImageProvenance, ImageSource
-from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.recipes.recipe import Recipe
 from hf_lwmm.text import operand, shell_line
 
 

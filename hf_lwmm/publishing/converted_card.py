@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm._version import __version__
+from hf_lwmm.describing.libraries import SMP, TIMM
 from hf_lwmm.hub import Source, model_page, parse_hub_ref
 from hf_lwmm.options import option_arguments
 from hf_lwmm.planning.inputs import NetworkOptions
-from hf_lwmm.planning.libraries import SMP, TIMM
 from hf_lwmm.publishing.licences import Licence
 from hf_lwmm.publishing.lineage import Lineage
 from hf_lwmm.publishing.rendering import render

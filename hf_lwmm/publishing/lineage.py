@@ -11,8 +11,8 @@ from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import as_mapping, read_json
 from hf_lwmm.hub import Source
 from hf_lwmm.hub.card import README, read_card
-from hf_lwmm.planning.recipe import Recipe
 from hf_lwmm.publishing.superseded import EVALUATION, by_products
+from hf_lwmm.recipes.recipe import Recipe
 
 CARRIED_RECIPE = "merge.yaml"  # by another name, since its hashes are of other files than those beside it
 

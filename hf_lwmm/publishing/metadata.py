@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
+from hf_lwmm.describing.libraries import library_of
+from hf_lwmm.describing.promised_parts import lacking
 from hf_lwmm.hub import Source
 from hf_lwmm.hub.refs import is_repo_id
 from hf_lwmm.planning.images import ImageProvenance
-from hf_lwmm.planning.libraries import library_of
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.promised_parts import lacking
 from hf_lwmm.publishing.eval_results import metric_id, model_index
 from hf_lwmm.publishing.licences import Licence
 from hf_lwmm.publishing.tasks import pipeline_tag, task_of

@@ -14,8 +14,8 @@ from hf_lwmm.checkpoints.weight_files import first_file, weights_in
 from hf_lwmm.errors import HfLwmmError, HubError
 from hf_lwmm.files.documents import as_mapping, read_json, read_text
 from hf_lwmm.hub import Replacement, Source, parse_hub_ref
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
 from hf_lwmm.publishing.eval_results import eval_results_name
+from hf_lwmm.recipes.recipe import FILE_NAME, Recipe, read_recipe
 
 EVALUATION = "evaluation.json"
 LAYER_PLOT, SCORE_PLOT = "plots/layer_weights.png", "plots/scores.png"

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.planning.libraries import SMP, TIMM, library_of
-from hf_lwmm.planning.promised_parts import class_name, is_bare, lacking
+from hf_lwmm.describing.libraries import SMP, TIMM, library_of
+from hf_lwmm.describing.promised_parts import class_name, is_bare, lacking
 
 
 @dataclass(frozen=True)

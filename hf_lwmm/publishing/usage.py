@@ -12,8 +12,8 @@ from hf_lwmm.checkpoints.companions import class_count
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.weight_files import PREFERRED
-from hf_lwmm.planning.libraries import TIMM, library_of, smp_pixels
-from hf_lwmm.planning.promised_parts import class_name, lacking
+from hf_lwmm.describing.libraries import TIMM, library_of, smp_pixels
+from hf_lwmm.describing.promised_parts import class_name, lacking
 from hf_lwmm.publishing.tasks import Task, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one

@@ -12,7 +12,7 @@ from fuzz.changes import TEXTS, changed_bytes, changed_json, changed_yaml
 from fuzz.harness import Target
 
 from hf_lwmm.labels import normalise, read_label_set
-from hf_lwmm.planning.recipe import read_recipe
+from hf_lwmm.recipes.recipe import read_recipe
 
 _HASH = "0" * 64
 _RECIPES = (

@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 import hf_lwmm
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.planning.recipe import recipe_of
 from hf_lwmm.publishing.card import render_card
 from hf_lwmm.publishing.licences import merged_licence
+from hf_lwmm.recipes.recipe import recipe_of
 
 _TENSORS = {
     "encoder.conv.weight": (4, 3),

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.describing.kinds import KINDS
+from hf_lwmm.describing.network_slots import is_counter, network_slots, some
 from hf_lwmm.layouts import LAYOUTS, place_of
-from hf_lwmm.planning.kinds import KINDS
-from hf_lwmm.planning.network_slots import is_counter, network_slots, some
 
 _HEADED = ("ForSemanticSegmentation", "ForImageClassification")  # classes that have a head beside their backbone
 

@@ -19,13 +19,13 @@ from hf_lwmm.methods import make_method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import check_names
 from hf_lwmm.planning.file_options import FileOptions
-from hf_lwmm.planning.first_schema import OLDEST, from_first_schema, is_first_schema
 from hf_lwmm.planning.images import ImageProvenance, read_image_provenance
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.provenance import Tuning, read_tuning
 from hf_lwmm.planning.tensor_order import TensorOrder, read_order
+from hf_lwmm.recipes.first_schema import OLDEST, from_first_schema, is_first_schema
 
 FILE_NAME = RECIPE
 SCHEMA = 3

@@ -13,9 +13,9 @@ from typing import Any
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import label_names
+from hf_lwmm.describing.network_description import IMAGENET_MEAN, IMAGENET_STD
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.documents import shortened
-from hf_lwmm.planning.network_description import IMAGENET_MEAN, IMAGENET_STD
 
 TIMM, SMP = "timm", "segmentation-models-pytorch"  # as the Hub calls them
 SMP_CLASS = "_model_class"

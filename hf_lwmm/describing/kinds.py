@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import SlotMap
-from hf_lwmm.planning.network_fields import (
+from hf_lwmm.describing.network_fields import (
     Fields,
     bottleneck_fields,
     daformer_fields,
@@ -18,6 +16,8 @@ from hf_lwmm.planning.network_fields import (
     segformer_fields,
     segformer_mmseg_fields,
 )
+from hf_lwmm.errors import LayoutError
+from hf_lwmm.layouts import SlotMap
 
 FieldsOf = Callable[[SlotMap, Sequence[str], str | None], Fields]
 

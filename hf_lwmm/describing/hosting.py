@@ -14,16 +14,16 @@ from typing import Any
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, main_float_type
 from hf_lwmm.checkpoints.companions import CONFIG, PROCESSORS, placeholders
 from hf_lwmm.checkpoints.inert_pickle import shown
+from hf_lwmm.describing.image_settings import image_settings
+from hf_lwmm.describing.kinds import KINDS, Kind, kind_of
+from hf_lwmm.describing.network_description import IMAGENET_MEAN, IMAGENET_STD
+from hf_lwmm.describing.network_fields import Fields
+from hf_lwmm.describing.network_slots import network_slots, some, unfit
+from hf_lwmm.describing.stated_names import renaming
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import LAYOUTS, SlotMap, place_of
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
-from hf_lwmm.planning.image_settings import image_settings
-from hf_lwmm.planning.kinds import KINDS, Kind, kind_of
-from hf_lwmm.planning.network_description import IMAGENET_MEAN, IMAGENET_STD
-from hf_lwmm.planning.network_fields import Fields
-from hf_lwmm.planning.network_slots import network_slots, some, unfit
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.stated_names import renaming
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, tensor_recipes
 
 _PROCESSOR = "SegmentationImageProcessor"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from hf_lwmm.describing.network_fields import DILATIONS, Fields
 from hf_lwmm.layouts import Shape
-from hf_lwmm.planning.network_fields import DILATIONS, Fields
 
 Slots = dict[str, Shape]
 _ATROUS = 4  # parallel convolutions of DeepLabV2's classifier

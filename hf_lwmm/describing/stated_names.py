@@ -11,13 +11,13 @@ from typing import NoReturn
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
 from hf_lwmm.checkpoints.companions import placeholders
 from hf_lwmm.checkpoints.hosted import hosted_by
+from hf_lwmm.describing.kinds import KINDS, Kind
+from hf_lwmm.describing.libraries import library_of
+from hf_lwmm.describing.network_fields import Fields
+from hf_lwmm.describing.network_slots import network_slots, unfit
 from hf_lwmm.errors import LayoutError
 from hf_lwmm.layouts import LAYOUTS, Component, registration_order
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
-from hf_lwmm.planning.kinds import KINDS, Kind
-from hf_lwmm.planning.libraries import library_of
-from hf_lwmm.planning.network_fields import Fields
-from hf_lwmm.planning.network_slots import network_slots, unfit
 
 _TRANSFORMERS = "transformers"  # also how the names of other code bases begin that are its, such as those in memory
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 
 from hf_lwmm.checkpoints.companions import adapters_beside, loaded_beside
-from hf_lwmm.planning.recipe import Recipe
+from hf_lwmm.recipes.recipe import Recipe
 
 
 def other_inputs(recorded: Recipe, made: Recipe) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.errors import HfLwmmError, HubError
 from hf_lwmm.files.documents import read_text
 from hf_lwmm.hub import Source
-from hf_lwmm.planning.recipe import FILE_NAME, Recipe, read_recipe
+from hf_lwmm.recipes.recipe import FILE_NAME, Recipe, read_recipe
 
 
 @dataclass(frozen=True)
