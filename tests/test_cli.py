@@ -327,6 +327,16 @@ def test_a_hub_that_stumbles_is_waited_for(fault: Fault, run: Run, models: tuple
     assert fault.times == 0, "the fault never happened"
 
 
+def test_torch_gets_huge_pages_unless_the_user_has_decided(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for before, after in ((None, "1"), ("0", "0")):
+        with monkeypatch.context() as patched:
+            patched.delenv("THP_MEM_ALLOC_ENABLE", raising=False)
+            if before is not None:
+                patched.setenv("THP_MEM_ALLOC_ENABLE", before)
+            assert run("methods")[0] == 0
+            assert os.environ["THP_MEM_ALLOC_ENABLE"] == after
+
+
 def test_a_hub_that_stays_down_is_reported(
     run: Run, models: tuple[str, str], hub: LocalHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

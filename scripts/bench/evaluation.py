@@ -374,6 +374,7 @@ def main() -> None:
     if options.alone:
         way, model, data = options.alone
         if way == "stages":
+            os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command does
             print(json.dumps(stages(Path(model), Path(data), options.threads)))
         else:
             run_way(way, Path(model), Path(data), options.threads)
