@@ -121,7 +121,7 @@ def test_merge_evaluate_and_sweep_end_in_a_verdict_and_a_command_that_runs(
     assert verdict in card.split("\n## ")[0]
     if verdict.startswith("Keep"):
         models = f"{world / 'one'} {world / 'two'}"
-        assert command == f"hf-lwmm sweep {models} --data {world / 'data'} --flip"
+        assert command == f"hf-lwmm sweep {models} --methods layerwise,isotropic --data {world / 'data'} --flip"
     code, out, err = run("evaluate", world / "one", world / "two", "out", *images, "--output", "scores.md")
     assert code == 0, err
     verdict, command = last_lines(out)
@@ -240,8 +240,9 @@ def test_options_that_change_the_answer_go_along_in_the_next_command(
     code, out, err = run("merge", *nameless, *own, *merged)
     assert code == 0, err
     words = words_of(last_lines(out)[1])
-    assert words[:5] == ["sweep", *map(str, nameless), "--head", "anchor"]  # one image never shows a better merge
-    assert words[5:] == [*labels, "--data", str(data), "--limit", "1", "--compute-dtype", "float64"]
+    assert words[:3] == ["sweep", *map(str, nameless)]  # one image never shows a better merge
+    assert words[3:7] == ["--methods", "layerwise,isotropic", "--head", "anchor"]
+    assert words[7:] == [*labels, "--data", str(data), "--limit", "1", "--compute-dtype", "float64"]
     code, out, err = run(*words, "--anchors", "first")
     assert code == 0, err
     words = words_of(last_lines(out)[1])

@@ -72,7 +72,9 @@ def demo(
             with contextlib.suppress(KeyboardInterrupt):
                 threading.Event().wait()
     serve = shell_line(["hf-lwmm", "hub", "serve", "--root", str(output / "hub"), "--port", str(hub.port)])
-    say(f"To look around: {serve}, and {page} in a browser")
+    say(f"The Hub has stopped. To run the commands above, or to look at {page}, start it again:")
+    say(f"  {serve}")
+    say("and export in another shell what it prints.")
 
 
 def _point_stock_clients(endpoint: str, token: str, home: Path) -> None:

@@ -242,7 +242,8 @@ def _next(
     verdict, segments = result.evaluation.verdict, result.evaluation.metric.task in ("semantic", "panoptic")
     knobs = replace(result.recipe.knobs, labels=result.plan.knobs.labels)  # of own code, too, which no recipe has
     if verdict is not None and not verdict.merged and len(models) > 1:
-        return following(sweep, *models, given=(inputs.eval_images, evaluation, inputs.network, knobs))
+        axes = hf_lwmm.SweepAxes(methods=("layerwise", "isotropic"))  # between which advice chooses
+        return following(sweep, *models, given=(axes, inputs.eval_images, evaluation, inputs.network, knobs))
     if result.folder is not None and result.pushed is None:
         return following(push_command, result.folder, repository_name(result.folder))
     if not segments:
