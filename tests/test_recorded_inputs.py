@@ -32,9 +32,15 @@ def folders(tmp_path: Path) -> list[Path]:
 def test_models_of_one_name_are_told_apart_and_so_is_the_anchor(run: Run, folders: list[Path]) -> None:
     assert run("merge", *folders, "--anchor", folders[1], "--output", "out")[0] == 0
     recipe = hf_lwmm.load_recipe("out/hf_lwmm.yaml")
-    assert recipe.models == recipe.local == ("best", "best (2)") and recipe.anchor == "best (2)"
-    code, _, err = run("merge", "--recipe", "out/hf_lwmm.yaml", "--output", "again")
-    assert code == 1 and "has several local models named best. Name all models" in err and not Path("again").exists()
+    assert recipe.models == recipe.local == ("1/best", "2/best") and recipe.anchor == "2/best"
+    assert "hf-lwmm merge 1/best 2/best --anchor 2/best\n" in Path("out/README.md").read_text()
+    assert run("merge", "--recipe", "out/hf_lwmm.yaml", "--output", "again")[0] == 0
+    assert Path("again/model.safetensors").read_bytes() == Path("out/model.safetensors").read_bytes()
+
+
+def test_inspect_tells_models_of_one_name_apart(run: Run, folders: list[Path]) -> None:
+    code, out, _ = run("inspect", *folders)
+    assert code == 0 and all(f"{folder}\n" in out for folder in folders)
 
 
 def test_one_model_that_is_named_twice_keeps_its_name(run: Run, folders: list[Path]) -> None:
@@ -47,7 +53,7 @@ def test_a_recipe_of_several_models_of_one_name_does_not_merge_one_with_itself(
 ) -> None:
     assert run("merge", *folders, "--output", "out")[0] == 0
     old = yaml.safe_load(Path("out/hf_lwmm.yaml").read_text())
-    old["models"][1]["local"] = "best"
+    old["models"][0]["local"] = old["models"][1]["local"] = old["anchor"] = "best"
     Path("old.yaml").write_text(yaml.safe_dump(old))
     (tmp_path / "best").symlink_to(folders[0])
     code, _, err = run("merge", "--recipe", "old.yaml", "--output", "again")
@@ -91,7 +97,7 @@ def test_a_model_that_is_named_twice_in_two_ways_is_warned_of(run: Run, folders:
 
 def test_an_anchor_is_found_by_any_of_its_paths(run: Run, folders: list[Path]) -> None:
     code, out, _ = run("merge", "1/best", "2/best", "--anchor", folders[1], "--output", "out", "--json")
-    assert code == 0 and json.loads(out)["anchor"] == "best (2)"
+    assert code == 0 and json.loads(out)["anchor"] == "2/best"
     code, _, err = run("merge", "1/best", "2/best", "--anchor", folders[1].parent, "--output", "none")
     assert code == 1 and "is not among the models" in err
 
@@ -130,7 +136,7 @@ def test_a_local_model_is_called_by_no_more_folders_than_it_takes(tmp_path: Path
 def test_a_merge_of_local_models_is_reproduced_with_them_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
     assert run("merge", *folders, "--anchor", folders[1], "--output", "out")[0] == 0
     code, _, err = run("reproduce", "out")
-    assert code == 1 and "best, best (2) were local files or folders. If you have them, name them: --models PATH" in err
+    assert code == 1 and "1/best, 2/best were local files or folders. If you have them, name them: --models PATH" in err
     moved = tmp_path / "moved"
     folders[0].rename(moved)
     code, out, err = run("reproduce", "out", "--models", folders[1], "--models", moved)  # in any order

@@ -122,7 +122,8 @@ def _merge_again(folder: Path, models: list[str]) -> str:
     recipe = hf_lwmm.load_recipe(folder)
     if not recipe.local:
         return shell_line(["hf-lwmm", "merge", "--recipe", operand(str(folder))])
-    places = {Path(model).resolve().name: model for model in models if Path(model).exists()}
+    there = [model for model in models if Path(model).exists()]
+    places = {name: model for name in recipe.local for model in there if Path(model).resolve().match(name)}
     if recipe.tuning is not None or not places.keys() >= set(recipe.local):
         return ""
     parents = tuple(places.get(model, model) for model in recipe.models)

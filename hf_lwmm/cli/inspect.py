@@ -26,8 +26,9 @@ def inspect(models: options.Models = None, branch: options.Branch = "student", a
     if as_json:
         print_json([asdict(info) for info in found])
         return
-    for info in found:
-        say(info.model)
+    labels = [info.model for info in found]
+    for model, info in zip(models, found, strict=True):
+        say(info.model if labels.count(info.model) == 1 else model)
         for name, value in _rows(info):
             say(f"  {name:<13} {value}")
         notes(info.notes)

@@ -49,7 +49,7 @@ class Source:
     def file_label(self, name: str) -> str:
         """Return what messages call one of its files: the model's label, and the file's name unless it ends with it."""
         label = self.label
-        return label if label == name or label.endswith(f":{name}") else f"{label}: {name}"
+        return label if label == name or label.endswith((f":{name}", f"/{name}")) else f"{label}: {name}"
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe of a plan that was carried out."""
     sources = [checkpoint.source for checkpoint in plan.sources]
-    shown = [str(source.ref.at(source.sha)) if source.sha else source.ref.shown for source in sources]
+    shown = [str(source.ref.at(source.sha)) if source.sha else source.name or source.ref.shown for source in sources]
     every = _told_apart(
         shown, [source.ref.path and (source.ref.path.resolve(), source.ref.files) for source in sources]
     )
