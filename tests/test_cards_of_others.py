@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import Run
 from huggingface_hub import ModelCard
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from test_text import ATTACKS, LINKED, bare_text, structure, texts
@@ -94,6 +94,7 @@ _CONVERTED = (
 
 
 @given(text=texts)
+@example(text="_*")
 def test_a_converted_card_has_the_structure_that_it_has_with_harmless_names(text: str) -> None:
     def card(word: str) -> str:
         values = dict.fromkeys(_CONVERTED, word)

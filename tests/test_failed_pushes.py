@@ -249,7 +249,7 @@ def _by_hand(folder: Path) -> None:
         (_adapted, "adapter_config.json would be loaded together with the weights"),
         (_unprepared, "processor_config.json would be loaded together with the weights"),
         (_covered, "pytorch_model.bin would be loaded"),
-        (_by_hand, "records no merged weights"),
+        (_by_hand, "records no weights"),
     ],
 )
 def test_a_folder_that_contradicts_its_recipe_is_not_published(

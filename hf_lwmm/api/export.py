@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
-from hf_lwmm.api.push import push_or_keep
+from hf_lwmm.api.push import files_in, push_or_keep
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, Source, parse_ref
@@ -18,8 +18,9 @@ from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.converted_card import render_converted_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
-from hf_lwmm.publishing.lineage import CARRIED_RECIPE, Lineage, lineage_of
+from hf_lwmm.publishing.lineage import Lineage, lineage_of
 from hf_lwmm.recipes.claims import other_beside
+from hf_lwmm.recipes.recipe import CARRIED
 
 if TYPE_CHECKING:
     from hf_lwmm.networks.loaded_model import LoadedModel
@@ -47,8 +48,8 @@ def export(
 ) -> Export:
     """Write a model as a network with its configuration, image processor, code and card, and push it.
 
-    Of a merge, scores, pictures and the recipe come along, the latter as `merge.yaml`, if its files are those that the
-    recipe makes.
+    Of a merge, also of one that was converted before, scores, pictures and the recipe come along if its files are those
+    that the recipe records. The recipe becomes `merge.yaml` and gets the hashes of the files that are written here.
 
     Args:
         model: a reference, as for `merge`.
@@ -104,7 +105,7 @@ def _lineage(loaded: LoadedModel) -> tuple[Lineage | None, tuple[str, ...]]:
         return None, ()
     fault = claim.fault or (other_beside(loaded.source, claim.recipe) if claim.recipe else "")
     if claim.recipe is not None and not fault:
-        return lineage_of(loaded.source, claim.recipe), ()
+        return lineage_of(loaded.source, replace(claim.recipe, converted=None)), ()
     note = (
         f"{loaded.label}: {fault}, so nothing that is told of that merge was carried over: no parents, scores or recipe"
     )
@@ -112,8 +113,10 @@ def _lineage(loaded: LoadedModel) -> tuple[Lineage | None, tuple[str, ...]]:
 
 
 def _carry(source: Source, lineage: Lineage, folder: Path) -> None:
-    """Copy what a merge says of itself."""
+    """Copy what a merge says of itself beside the files of its network, and record these."""
+    converted = hub.file_hashes({name: folder / name for name in files_in(folder)})
     for name in lineage.files:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(hub.fetch(source, name).read_bytes())
-    (folder / CARRIED_RECIPE).write_text(lineage.recipe.to_yaml(), encoding="utf-8")
+    recipe = replace(lineage.recipe, converted=converted)
+    (folder / CARRIED).write_text(recipe.to_yaml(), encoding="utf-8")

@@ -12,17 +12,18 @@ from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import HfLwmmError, HubError, keeping
-from hf_lwmm.hub import Pushed, PushOptions, Source, parse_hub_ref
+from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Source, parse_hub_ref
 from hf_lwmm.hub.local_folder import file_of, files_of, no_files_of
 from hf_lwmm.options import option_arguments
 from hf_lwmm.publishing.superseded import superseded
-from hf_lwmm.recipes.recipe import FILE_NAME, Recipe, load_recipe
+from hf_lwmm.recipes.claims import other_content, recipe_beside
+from hf_lwmm.recipes.recipe import CARRIED, FILE_NAME, Recipe
 from hf_lwmm.recipes.recorded import added_beside
 from hf_lwmm.text import shell_line
 
 
 def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions()) -> Pushed:
-    """Push a folder that `merge` wrote, as one commit.
+    """Push a folder that `merge` wrote, or that `convert` wrote of a merge, as one commit.
 
     It takes the place of an earlier merge in the repository. Files that no merge wrote stay. The card may be edited
     before; the weights, and what is loaded with them, may not.
@@ -33,9 +34,12 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     """
     expect(options, PushOptions, "options")
     folder = Path(folder)
-    if not (folder / FILE_NAME).is_file():
-        raise HubError(f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push only what `merge` wrote.")
-    recipe = load_recipe(folder / FILE_NAME)
+    recipe = recipe_beside(hub.resolve(ModelRef(path=folder))) if folder.is_dir() else None
+    if recipe is None:
+        raise HubError(
+            f"{folder}: has no {FILE_NAME}, so it is not a merged model. Push what `merge` wrote, or what `convert` "
+            "wrote of a merge."
+        )
     wanted = hub.check_push(hub.target_repo(replace(options, repo=repo_id), ""), options)
     read = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
     refs = [parse_hub_ref(ref) for ref in read if ref not in recipe.local]
@@ -46,20 +50,21 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
 
 
 def _check_whole(folder: Path, recipe: Recipe, contents: Mapping[str, tuple[str, str]]) -> None:
-    """Refuse a folder whose weights, or what is loaded with them, are not what its recipe makes. Raises HubError."""
-    loaded, made = first_file(contents), {**recipe.output, **(recipe.beside or {})}
-    if not recipe.output:
-        problem = f"its {FILE_NAME} records no merged weights"
-    elif missing := [name for name in made if name not in contents]:
-        problem = f"{missing[0]}, which its {FILE_NAME} makes, is missing"
-    elif changed := [name for name, digest in made.items() if contents[name][0] != digest]:
-        problem = f"{changed[0]} is not the one that its {FILE_NAME} makes"
-    elif loaded is not None and loaded not in recipe.output:
-        problem = f"{loaded} would be loaded, which its {FILE_NAME} does not make"
-    elif not (problem := added_beside(contents, [loaded] if loaded else [], recipe)):
+    """Refuse a folder whose weights, or what is loaded with them, are not what its recipe records. Raises HubError."""
+    loaded = first_file(contents)
+    problem = other_content(recipe, {name: sha256 for name, (sha256, _) in contents.items()})
+    if not problem and loaded is not None and loaded not in recipe.weights:
+        problem = f"{loaded} would be loaded, which its {recipe.file_name} does not record"
+    if not problem:
+        problem = added_beside(contents, [loaded] if loaded else [], recipe)
+    if not problem:
         return
-    again = shell_line(["hf-lwmm", "merge", "--recipe", str(folder / FILE_NAME), "--output", "NEW"])
-    raise HubError(f"{folder}: {problem}, so it was not pushed. Make the model again, and push that: {again}")
+    if recipe.converted is not None:
+        remedy = "Convert the merge again, with the command on its card, and push that."
+    else:
+        again = shell_line(["hf-lwmm", "merge", "--recipe", str(folder / FILE_NAME), "--output", "NEW"])
+        remedy = f"Make the model again, and push that: {again}"
+    raise HubError(f"{folder}: {problem}, so it was not pushed. {remedy}")
 
 
 def files_in(folder: Path) -> list[str]:
@@ -144,8 +149,8 @@ def _kept(folder: Path, name: str) -> Path | None:
 
 
 def _command(folder: Path, repo_id: str, options: PushOptions) -> str:
-    """The command line that pushes a folder; of one that no merge wrote, that of the stock client."""
+    """The command line that pushes a folder; of one that is no merge, that of the stock client."""
     words = ["hf-lwmm", "push", str(folder), repo_id]
-    if not (folder / FILE_NAME).is_file():
+    if not any((folder / name).is_file() for name in (FILE_NAME, CARRIED)):
         words = ["hf", "upload", repo_id, str(folder), "."]
     return shell_line([*words, *option_arguments(replace(options, repo=""))])

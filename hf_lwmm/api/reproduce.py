@@ -16,8 +16,10 @@ from hf_lwmm.errors import CheckpointError, PlanError, RefError
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import ModelRef, Ref, Source, parse_hub_ref, parse_ref
 from hf_lwmm.progress import Progress, silent
-from hf_lwmm.recipes.recipe import FILE_NAME, load_recipe
+from hf_lwmm.recipes.claims import other_files, recipe_beside
+from hf_lwmm.recipes.recipe import FILE_NAME, Recipe
 from hf_lwmm.recipes.recorded import added_beside
+from hf_lwmm.text import shell_line
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = sil
     images are estimated again, with floating-point sums that may end in other bits on another machine.
 
     Raises:
-        PlanError: if it has no recipe, or a parent was a local file that is not among `models`, or one of these none.
+        PlanError: if it has no recipe, or was converted, or a parent was a local file that is not among `models`, or
+            one of these none.
         RefError: if the recipe names a path, or a file is named in `repo`.
         HubError: if a parent is gone.
     """
@@ -58,9 +61,11 @@ def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = sil
     if ref.path is not None and ref.path.is_file():
         raise RefError(f"{ref}: a file. Name the folder that it is in: {ref.path.parent}")
     source = hub.resolve(ref)
-    if FILE_NAME not in source.files:
+    recipe = recipe_beside(source)
+    if recipe is None:
         raise PlanError(f"{source.label}: has no {FILE_NAME}, so it was not made by hf-lwmm.")
-    recipe = load_recipe(hub.fetch(source, FILE_NAME), f"{source.label}:{FILE_NAME}")
+    if recipe.converted is not None:
+        raise PlanError(_of_converted(source, recipe))
     local = local_models(recipe, [parse_ref(model) for model in models], source.label)
     if recipe.bn_images is not None and recipe.bn_images.local:
         raise PlanError(
@@ -81,7 +86,7 @@ def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = sil
         base=found(recipe.base) if recipe.base else None,
         measurements=tuple(map(found, recipe.measurements)),
     )
-    recorded = {**recipe.output, **(recipe.beside or {})}
+    recorded = recipe.files_beside
     stored = hub.file_hashes({name: hub.fetch(source, name) for name in recorded if name in source.files})
     with scratch_folder() as folder:
         again = merge(
@@ -99,6 +104,18 @@ def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = sil
         why = f"{added}."
     same = merged == recorded == stored and not why
     return Reproduction(source.label, same, recorded, stored, merged, loaded, why)
+
+
+def _of_converted(source: Source, recipe: Recipe) -> str:
+    """What to do with a merge that was converted."""
+    name = recipe.file_name
+    here = other_files(source, recipe) or f"its files are those that its {name} records"
+    place = str(source.ref.path / name if source.ref.path is not None else name)
+    again = shell_line(["hf-lwmm", "merge", "--recipe", place, "--output", "NEW"])
+    return (
+        f"{source.label}: a merge that was converted, which its recipe alone does not make again; {here}. To make the "
+        f"merge itself again, by {name}: {again}"
+    )
 
 
 def _loaded(source: Source, output: Sequence[str]) -> tuple[tuple[str, ...], str]:

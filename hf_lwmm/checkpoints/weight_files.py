@@ -36,6 +36,11 @@ class ChosenFiles:
         return _folder(self.names if self.index is None else (self.index.name,))
 
 
+def is_weights(name: str) -> bool:
+    """True for the name of a file of weights, or of an index of such files."""
+    return name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX))
+
+
 def choose_files(source: Source) -> ChosenFiles:
     """Choose the files that hold the weights.
 

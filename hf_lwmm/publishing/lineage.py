@@ -14,8 +14,6 @@ from hf_lwmm.hub.card import README, read_card
 from hf_lwmm.publishing.superseded import EVALUATION, by_products
 from hf_lwmm.recipes.recipe import Recipe
 
-CARRIED_RECIPE = "merge.yaml"  # by another name, since its hashes are of other files than those beside it
-
 
 @dataclass(frozen=True)
 class Lineage:

@@ -1,4 +1,7 @@
-"""Tell which files of a repository an earlier merge wrote, so that the next one takes their place as a whole."""
+"""Tell which files of a repository an earlier merge wrote, so that the next one takes their place as a whole.
+
+A merge that was converted counts as one here.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,13 @@ from pathlib import PurePosixPath
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import ADAPTER_CONFIG, COMPANIONS, CONFIG, PROCESSORS, beside, loaded_beside
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
-from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
-from hf_lwmm.checkpoints.weight_files import first_file, weights_in
+from hf_lwmm.checkpoints.weight_files import first_file, is_weights, weights_in
 from hf_lwmm.errors import HfLwmmError, HubError
-from hf_lwmm.files.documents import as_mapping, read_json, read_text
+from hf_lwmm.files.documents import as_mapping, read_json
 from hf_lwmm.hub import Replacement, Source, parse_hub_ref
 from hf_lwmm.publishing.eval_results import eval_results_name
-from hf_lwmm.recipes.recipe import FILE_NAME, Recipe, read_recipe
+from hf_lwmm.recipes.claims import recipe_beside
+from hf_lwmm.recipes.recipe import Recipe
 
 EVALUATION = "evaluation.json"
 LAYER_PLOT, SCORE_PLOT = "plots/layer_weights.png", "plots/scores.png"
@@ -57,10 +60,8 @@ def superseded(
 
 def _earlier(remote: Source) -> Recipe | None:
     """The recipe of the merge in a repository, None if it has none that can be read."""
-    if FILE_NAME not in remote.files:
-        return None
     try:
-        return read_recipe(read_text(hub.fetch(remote, FILE_NAME), FILE_NAME), FILE_NAME)
+        return recipe_beside(remote)
     except HubError:
         raise
     except HfLwmmError:
@@ -68,9 +69,9 @@ def _earlier(remote: Source) -> Recipe | None:
 
 
 def _written(remote: Source, hashes: Mapping[str, str], recipe: Recipe, files: Collection[str]) -> Iterator[str]:
-    yield FILE_NAME
-    recorded = {name: digest for name, digest in recipe.output.items() if _is_weights(name)}
-    copies = {n: digest for n, digest in (recipe.beside or {}).items() if _may_be_copy(n) and n not in files}
+    yield recipe.file_name
+    recorded = {name: digest for name, digest in recipe.weights.items() if is_weights(name)}
+    copies = {n: digest for n, digest in (recipe.companions or {}).items() if _may_be_copy(n) and n not in files}
     for name, digest in {**copies, **recorded}.items():
         if name in remote.files and _sha256(remote, name, hashes[name]) == digest:
             yield name
@@ -81,7 +82,7 @@ def _written(remote: Source, hashes: Mapping[str, str], recipe: Recipe, files: C
         if name in remote.files:
             yield name
     left = {name for name in remote.files if name not in files and _may_be_copy(name) and "/" not in name}
-    if left and recipe.beside is None:
+    if left and recipe.companions is None:
         yield from left & _anchor_files(recipe)
 
 
@@ -98,10 +99,6 @@ def _eval_results(remote: Source) -> str:
         raise
     except HfLwmmError:
         return ""
-
-
-def _is_weights(name: str) -> bool:
-    return name.endswith((*WEIGHT_SUFFIXES, INDEX_SUFFIX))
 
 
 def _may_be_copy(name: str) -> bool:
@@ -157,7 +154,7 @@ def _warnings(
                 f"{where}: left what no merge wrote beside {wanted}: {', '.join(kept)}. Libraries may load it; delete "
                 "there what does not belong to the merge."
             )
-    replaced = [name for name in changed if name in remote.files and name not in own and _is_weights(name)]
+    replaced = [name for name in changed if name in remote.files and name not in own and is_weights(name)]
     if replaced:
         yield (
             f"{where}: replaced {', '.join(replaced)}, which no merge wrote. What was there is in the history, at "

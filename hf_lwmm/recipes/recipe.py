@@ -11,6 +11,7 @@ from typing import Any
 
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.companions import RECIPE
+from hf_lwmm.checkpoints.weight_files import is_weights
 from hf_lwmm.errors import DocumentError, PlanError, RefError
 from hf_lwmm.files.documents import as_mapping, is_texts, parse_yaml, read_text, shortened, to_yaml
 from hf_lwmm.hub.refs import check_inside
@@ -28,6 +29,7 @@ from hf_lwmm.planning.tensor_order import TensorOrder, read_order
 from hf_lwmm.recipes.first_schema import OLDEST, from_first_schema, is_first_schema
 
 FILE_NAME = RECIPE
+CARRIED = "merge.yaml"  # of a merge that was converted: by another name, since most hashes are of other files
 SCHEMA = 3
 _FIRST_FORMAT = "safetensors"  # of recipes of merges that do not say
 _NUMBERED = re.compile(r"(.+) \(\d+\)", re.DOTALL)  # as local models of one name are told apart
@@ -45,6 +47,9 @@ class Recipe:
     in `local`. The hashes of `base` and
     `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2
     networks run as those of the code base `system`.
+
+    `converted` is None beside the merge itself. Beside a merge that `convert` wrote it holds the hashes of its files,
+    which are others than those of `output` and `beside`; none if it was converted before they were recorded.
     """
 
     models: tuple[str, ...]
@@ -62,7 +67,32 @@ class Recipe:
     recorded: tuple[tuple[str, ...], ...] = field(default=(), repr=False)
     output: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, str] | None = None
+    converted: Mapping[str, str] | None = None
     version: str = __version__
+
+    @property
+    def file_name(self) -> str:
+        """Its name where it lies beside weights."""
+        return FILE_NAME if self.converted is None else CARRIED
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """The hashes of the files of weights that it lies beside, with their index."""
+        if self.converted is None:
+            return self.output
+        return {name: digest for name, digest in self.converted.items() if is_weights(name)}
+
+    @property
+    def companions(self) -> Mapping[str, str] | None:
+        """The hashes of what is loaded with these weights; None if it does not say."""
+        if self.converted is None:
+            return self.beside
+        return {name: digest for name, digest in self.converted.items() if not is_weights(name)}
+
+    @property
+    def files_beside(self) -> Mapping[str, str]:
+        """The hashes of all files that it lies beside, as far as it records them."""
+        return {**self.weights, **(self.companions or {})}
 
     @property
     def inputs(self) -> MergeInputs:
@@ -126,6 +156,7 @@ class Recipe:
             "max_shard_size": self.files.shard_bytes,
             "output": dict(sorted(self.output.items())),
             **({"beside": dict(sorted(self.beside.items()))} if self.beside is not None else {}),
+            **({"converted": dict(sorted(self.converted.items()))} if self.converted is not None else {}),
         }
         return to_yaml(content)
 
@@ -196,7 +227,7 @@ def load_recipe(path: str | Path, name: str = "") -> Recipe:
 
 _KEYS = (
     *("schema", "hf_lwmm", "models", "anchor", "method", "knobs", "base", "measurements", "tuning", "order"),
-    *("bn_images", "system", "format", "max_shard_size", "output", "beside"),
+    *("bn_images", "system", "format", "max_shard_size", "output", "beside", "converted"),
 )
 
 
@@ -245,6 +276,9 @@ def read_recipe(text: str, name: str = FILE_NAME) -> Recipe:
         recorded=tuple(entry.recorded for entry in every),
         output=_hashes(content.get("output"), f"{name}, output"),
         beside=_hashes(content["beside"], f"{name}, beside") if content.get("beside") is not None else None,
+        converted=(
+            _hashes(content["converted"], f"{name}, converted") if content.get("converted") is not None else None
+        ),
         version=content.get("hf_lwmm") or __version__,
     )
 

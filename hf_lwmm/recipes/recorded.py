@@ -40,10 +40,10 @@ def added_beside(files: Collection[str], loaded: Collection[str], made: Recipe) 
     Returns:
         The fault in words, empty if there is none.
     """
-    own = {*made.output, *(made.beside or {})}
-    folders = {PurePosixPath(name).parent.as_posix() for name in loaded or made.output}
+    own = made.files_beside.keys()
+    folders = {PurePosixPath(name).parent.as_posix() for name in loaded or made.weights}
     for folder in sorted(folders):
-        found = loaded_beside(files, folder) if made.beside is not None else adapters_beside(files, folder)
+        found = loaded_beside(files, folder) if made.companions is not None else adapters_beside(files, folder)
         if others := [name for name in found if name not in own]:
             return f"{', '.join(others)} would be loaded together with the weights, which the recipe does not make"
     return ""

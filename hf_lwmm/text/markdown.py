@@ -12,7 +12,7 @@ from urllib.parse import quote
 from hf_lwmm.text.printable import one_line, printable
 
 # Underscores within words, and the star after the name of an anchor, begin nothing.
-_ACTIVE = re.compile(r"[\\`\[\]<>#~$&]|(?<![^\W_])_|_(?![^\W_])|\*(?!(?<=\w\*)(?:[\s,;)]|$))")
+_ACTIVE = re.compile(r"[\\`\[\]<>#~$&]|(?<![^\W_])_|_(?![^\W_])|\*(?!(?<=[^\W_]\*)(?:[\s,;)]|$))")
 _ESCAPED = r"\\\g<0>"
 # At the start of a line these begin a list, underline a heading or draw a rule.
 _FIRST = re.compile(r"^(?:(\d+)(?=[.)](?:\s|$))|(?=[-+](?:[-\s]|$)|=+$))")
