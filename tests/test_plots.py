@@ -212,7 +212,7 @@ def test_data_that_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
             lambda: plot_layer_weights(hf_lwmm.plan([GTA, NIGHT], knobs=hf_lwmm.Knobs(method=hf_lwmm.Slerp())), path),
             "no weights of whole layers",
         ),
-        (lambda: plot_knob(merges()[:4], "start", path), "No two of the 4 merges differ in start alone"),
+        (lambda: plot_knob(merges()[:4], "start", path), "No two merges differ in start alone"),
         (lambda: plot_subsets([], path), "no merges"),
         (lambda: plot_class_scores(CLASSES, NAMES, SCORES[:2], path), "3 models on 4 classes"),
         (lambda: plot_class_scores(CLASSES, NAMES, SCORES, path, intervals=SCORES), "Intervals of shape"),

@@ -65,6 +65,23 @@ def ranked(*hits: list[int]) -> SweepReport:
     return rank(scored, skipped, data, ["a", "b"], Path("x"))
 
 
+def test_an_ensemble_that_leads_is_no_model_to_confirm_and_equal_merges_count_once() -> None:
+    counts = {"ensemble": 9, "merge": 8, "model": 2}
+    scored = []
+    for candidate in (
+        Candidate("model", (0,), 0),
+        Candidate("model", (1,), 1),
+        *(Candidate("merge", (0, 1), anchor, Knobs(method="isotropic")) for anchor in (0, 1)),
+        Candidate("ensemble", (0, 1), 0),
+    ):
+        hits = counts[candidate.kind]
+        scored.append(Scored(candidate, np.array([[[hits, 10 - hits, 0.0]]] * 4), 1.0, "semantic", NAMES[:1]))
+    data = SweepData("d", 4, "", None, ScoredClasses(NAMES[:1], (0,)))
+    found = rank(scored, [], data, ["a", "b"], Path("x"))
+    assert found.best.candidate.kind == "ensemble" and found.best_model.name == "isotropic of a*, b"
+    assert "isotropic of a*, b 80.00, a 20.00" in repr(found) and "4 candidates" in repr(found)
+
+
 def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
     near = ranked([5, 6, 5, 6], [1, 1, 1, 1], [6, 5, 6, 6], [5, 6, 6, 5])
     assert near.best.name == "layerwise of a*, b, start=0.2" and near.rows[1].ties_with_best

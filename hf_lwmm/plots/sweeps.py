@@ -50,7 +50,7 @@ def plot_knob(rows: Sequence[Row], knob: str, path: Place, metric: str = "mIoU")
     """
     lines = _lines_over(rows, knob)
     if not lines:
-        raise PlotError(f"No two of the {len(rows)} merges differ in {knob} alone.")
+        raise PlotError(f"No two merges differ in {knob} alone.")
     best = sorted(lines, key=lambda key: -max(row["score"] for row in lines[key].values()))[:_LINES]
     names = _line_names(best)
     values = dict.fromkeys(value for key in best for value in lines[key])

@@ -47,7 +47,7 @@ class Confirmation:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict on the winner, a merge, by its scores there; None if another kind of candidate won."""
+        """The verdict on the winner, a merge, by its scores there; None if a single model won."""
         found = self.report.verdict
         if found is None or self.report.models[self.winner].kind != "merge":
             return None
@@ -99,7 +99,7 @@ def confirm(
         data: what the images are, as `CandidateScorer.data` tells.
         images: the images to score on.
         split: the name of their split.
-        winner: the candidate with the highest score of the sweep.
+        winner: the model or merge with the highest score of the sweep.
     """
     compared = list(dict.fromkeys([*singles(len(scorer.models)), winner]))
     scored = [scorer.score(candidate, images) for candidate in compared]

@@ -94,6 +94,11 @@ class SweepReport:
         return self.rows[0]
 
     @property
+    def best_model(self) -> SweepRow:
+        """The model or merge with the highest score: an ensemble is no model that somebody could keep."""
+        return next(row for row in self.rows if row.candidate.kind != "ensemble")
+
+    @property
     def listed(self) -> list[SweepRow]:
         """The rows of the table: equal merges once."""
         return [row for row in self.rows if not row.repeats]
@@ -263,7 +268,7 @@ class SweepReport:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        best = [f"{one_line(row.name)} {100 * row.score:.2f}" for row in self.rows]
+        best = [f"{one_line(row.name)} {100 * row.score:.2f}" for row in self.listed]
         return f"<SweepReport: {self.metric} {first_few(best)}; {one_line(self.summary)}>"
 
     def _repr_markdown_(self) -> str:

@@ -41,7 +41,7 @@ def run_sweep(
         setup: the models and the data, with references at fixed commits.
         output: the Parquet file; its columns are in the docstring of `hf_lwmm.sweeping`.
         axes: what is varied, and the knobs that all merges share.
-        run: a search in place of the grid, a split to confirm the best on, and who scores candidates.
+        run: a search in place of the grid, a split to confirm the best model or merge on, and who scores candidates.
 
     Raises:
         PlanError: if a search is asked for beside a grid, no merge can be carried out, or the split to confirm on holds
@@ -80,7 +80,7 @@ def run_sweep(
             store.finish(columns(found.records()), [row.candidate.key for row in found.rows], scoring.skipped)
         if confirming is not None and run.confirm is not None:
             progress("Confirming", 0, 1)
-            confirmation = confirm(scorer, *confirming, run.confirm, found.best.candidate)
+            confirmation = confirm(scorer, *confirming, run.confirm, found.best_model.candidate)
             found = replace(found, confirmation=confirmation)
     return found
 
