@@ -57,6 +57,8 @@ def test_commands_options_and_choices_are_completed() -> None:
     assert completions("hf-lwmm merge --method sl") == ["slerp"]
     assert completions("hf-lwmm plan --head by") == ["by-label"]
     assert completions("hf-lwmm sweep --methods ties,d") == ["ties,dare"]
+    assert completions("hf-lwmm evaluate --protocol camv") == ["camvid11", "camvid32"]
+    assert completions("hf-lwmm evaluate --ids from-") == ["from-0", "from-1"]
 
 
 def test_completion_can_be_installed(run: Run) -> None:

@@ -150,6 +150,14 @@ def test_discussions_and_pull_requests_have_pages(hub: LocalHub) -> None:
     assert "at refs/pr/1" in at and "/local/pub/blob/refs%2Fpr%2F1/README.md" in at
 
 
+def test_a_card_without_text_says_so(hub: LocalHub) -> None:
+    bare = {"name": "bare", "type": "dataset"}
+    assert send(hub, "POST", "/api/repos/create", bare, TOKEN).status == 200
+    metadata = small("README.md", b"---\nlicense: mit\n---\n")
+    assert commit(hub, "local/bare", metadata, token=TOKEN, kind="dataset").status == 200
+    assert "The card has metadata alone" in page(hub, "/datasets/local/bare", TOKEN)
+
+
 @pytest.mark.parametrize("rest", ["", "/tree/main", "/blob/main/README.md", "/commits/main", "/discussions"])
 def test_a_private_repository_is_as_one_that_does_not_exist(hub: LocalHub, rest: str) -> None:
     for token in ("", BOB):

@@ -90,6 +90,32 @@ def test_the_hub_of_the_environment_has_addresses_too(monkeypatch: pytest.Monkey
         parse_ref("http://127.0.0.1:8001/mirror/org/a")
 
 
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("https://huggingface.co/datasets/org/a", "org/a"),
+        ("huggingface.co/datasets/org/a/tree/main", "org/a@main"),
+        ("https://hf.co/datasets/org/a/tree/refs%2Fconvert%2Fparquet", "org/a@refs/convert/parquet"),
+        ("org/a@v1", "org/a@v1"),
+    ],
+)
+def test_the_address_of_a_data_set_is_its_name(address: str, name: str) -> None:
+    assert hf_lwmm.ImageSource(address).data == name
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("https://huggingface.co/org/a", "not the address of a data set"),
+        ("https://huggingface.co/datasets/org/a/blob/main/x.png", "not the address of a data set"),
+        ("https://example.org/datasets/org/a", "not an address of the Hub"),
+    ],
+)
+def test_addresses_of_no_data_set_are_refused(address: str, says: str) -> None:
+    with pytest.raises(RefError, match=says):
+        hf_lwmm.ImageSource(address)
+
+
 def test_a_folder_here_is_not_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("org/a").mkdir(parents=True)

@@ -101,6 +101,8 @@ def test_the_pair_that_is_there_shows_what_the_readme_shows(client: Client, monk
     assert fields["Method"] == "isotropic"
     first, second = (Image.open(path) for path in sorted(space_app._streets("fog", frames=2).glob("images/*")))
     assert np.array_equal(first, render("fog", 200_000).image) and np.array_equal(second, render("fog", 200_001).image)
+    names = [path.name for path in sorted(space_app._streets("evening", "fog", frames=11).glob("images/*"))]
+    assert names[9:12] == ["evening-09.png", "evening-10.png", "fog-00.png"]  # which give the README's intervals, too
 
 
 def _parameters(client: Client, endpoint: str) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ def main() -> None:
         signal.signal(number, _interrupt)
     try:
         with naming_extras():
-            app(_with_bare_push(sys.argv[1:]))
+            app(_with_bare_push(sys.argv[1:]), prog_name="hf-lwmm")  # as completion is installed for, however it is run
     except HfLwmmError as error:
         for place, line in enumerate(error.lines):
             complain(line if place else f"Error: {line}")

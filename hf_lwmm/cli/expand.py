@@ -149,7 +149,7 @@ def _options_of(parameter: GroupParameter) -> list[inspect.Parameter]:
             metavar=metavar,
             show_default=False,
             rich_help_panel=parameter.group.panel_of(name),
-            autocompletion=completed(declared.choices) if declared.choices else None,
+            autocompletion=completed(declared.choices or declared.known),
         )
         annotation: Any = Annotated[Optional[kind], info]  # noqa: UP045  (typer reads it)
         flat = parameter.flat(name)
@@ -157,12 +157,12 @@ def _options_of(parameter: GroupParameter) -> list[inspect.Parameter]:
     return found
 
 
-def completed(choices: Iterable[str]) -> Callable[[str], list[str]]:
+def completed(choices: Iterable[str] | Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     """Return a function that completes a value, of which there may be several with commas between, to choices."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, _ = incomplete.rpartition(",")
-        return [before + comma + choice for choice in choices]
+        return [before + comma + choice for choice in (choices() if callable(choices) else choices)]
 
     return complete
 

@@ -137,23 +137,42 @@ def _revision(text: str, where: str) -> str | None:
     return revision or None
 
 
+def data_set_name(text: str) -> str:
+    """Return `org/name` or `org/name@revision` for the address of a data set on the Hub, and any other text as it is.
+
+    Raises:
+        RefError: for an address of anything else, or of another site.
+    """
+    if text.partition("/")[0].lower() in _HOSTS:
+        text = f"https://{text}"
+    if not re.match("https?://", text, re.IGNORECASE):
+        return text
+    path = _path_on_hub(text, "Name a data set of it as org/name, or download it and give its folder.").strip("/")
+    found = _PAGE.fullmatch(path.removeprefix("datasets/"))
+    if not path.startswith("datasets/") or found is None or found["file"] or not is_repo_id(found["repo"]):
+        raise RefError(f"{text}: not the address of a data set. Write org/name or org/name@revision.")
+    return _of_page(found, text).shown
+
+
 def _of_address(text: str) -> ModelRef:
     """A reference from an address of the Hub."""
-    from huggingface_hub import constants
-
-    address, endpoint = urlsplit(text), urlsplit(constants.ENDPOINT)
-    path = address.path
-    if address.netloc == endpoint.netloc:
-        path = path.removeprefix(endpoint.path.rstrip("/"))
-    elif address.hostname not in _HOSTS:
-        raise RefError(
-            f"{text}: not an address of the Hub ({constants.ENDPOINT}). Name a model of it as org/name, or download "
-            "the file and give its path."
-        )
+    path = _path_on_hub(text, "Name a model of it as org/name, or download the file and give its path.")
     found = _PAGE.fullmatch(path.strip("/"))
     if path.startswith(("/datasets/", "/spaces/")) or found is None or not is_repo_id(found["repo"]):
         raise RefError(f"{text}: not the address of a model, or of a file of one. Write org/name@revision:file.")
     return _of_page(found, text)
+
+
+def _path_on_hub(text: str, remedy: str) -> str:
+    """The path of an address of the Hub."""
+    from huggingface_hub import constants
+
+    address, endpoint = urlsplit(text), urlsplit(constants.ENDPOINT)
+    if address.netloc == endpoint.netloc:
+        return address.path.removeprefix(endpoint.path.rstrip("/"))
+    if address.hostname not in _HOSTS:
+        raise RefError(f"{text}: not an address of the Hub ({constants.ENDPOINT}). {remedy}")
+    return address.path
 
 
 def _of_page(found: re.Match[str], text: str) -> ModelRef:

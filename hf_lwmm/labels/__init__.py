@@ -7,6 +7,7 @@ from hf_lwmm.labels.ids import (
     LEFT_OUT,
     NUMBERINGS,
     LabelIds,
+    id_schemes,
     raw_label_set,
     without_ignored,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "class_names",
     "coloured_schemes",
     "colours_of_ids",
+    "id_schemes",
     "indexed_schemes",
     "is_label_file",
     "label_sets",

@@ -40,8 +40,12 @@ def raw_label_set(scheme: str | None) -> LabelSet | None:
     for labels in label_sets().values():
         if scheme in labels.ids:
             return labels
-    known = [name for labels in label_sets().values() for name in labels.ids]
-    raise DatasetError(f"--ids {scheme} is not one of {', '.join([*known, *NUMBERINGS])}.")
+    raise DatasetError(f"--ids {scheme} is not one of {', '.join(id_schemes())}.")
+
+
+def id_schemes() -> tuple[str, ...]:
+    """Return the names of all schemes of raw ids, and of the numberings of any classes."""
+    return (*(name for labels in label_sets().values() for name in labels.ids), *NUMBERINGS)
 
 
 def without_ignored(numbers: Mapping[int, str], where: str) -> dict[int, str]:

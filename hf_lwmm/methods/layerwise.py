@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hf_lwmm.methods.base import Method, register
-from hf_lwmm.methods.schedule import LayerWeights, check_ramp, layerwise_weights
+from hf_lwmm.methods.schedule import NAMED_RAMPS, LayerWeights, check_ramp, layerwise_weights
 from hf_lwmm.options import option
 
 
@@ -23,7 +23,7 @@ class Layerwise(Method):
 
     start: float = option(0.0, "Part of the depth that keeps the first layer's weights.", minimum=0, below=1)
     alpha: float | None = option(None, "Weight of the anchor in the first layers; 1/M by default.", maximum=1)
-    ramp: str = option("linear", "Fade of the others: linear, cosine, step, power:P.")
+    ramp: str = option("linear", "Fade of the others: linear, cosine, step, power:P.", known=NAMED_RAMPS)
 
     name: ClassVar[str] = "layerwise"
     summary: ClassVar[str] = (

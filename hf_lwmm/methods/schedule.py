@@ -11,7 +11,8 @@ import numpy.typing as npt
 from hf_lwmm.errors import PlanError
 
 LayerWeights = npt.NDArray[np.float64]
-RAMPS = ("linear", "cosine", "step", "power:P")
+NAMED_RAMPS = ("linear", "cosine", "step")
+_RAMPS = (*NAMED_RAMPS, "power:P")
 _DIGITS = 12  # of cosines and powers, whose last bits depend on the mathematical library
 
 
@@ -48,13 +49,13 @@ def fade(positions: int, *, start: float = 0.0, ramp: str = "linear") -> LayerWe
 def _exponent(ramp: str) -> float:
     power = re.fullmatch(r"power:(\d+(?:\.\d+)?)", ramp)
     if power is None or float(power[1]) == 0:
-        raise PlanError(f"--ramp {ramp} is not one of {', '.join(RAMPS)} (P a number above 0).")
+        raise PlanError(f"--ramp {ramp} is not one of {', '.join(_RAMPS)} (P a number above 0).")
     return float(power[1])
 
 
 def check_ramp(ramp: str) -> None:
     """Raise PlanError for an unknown ramp."""
-    if ramp not in RAMPS[:-1]:
+    if ramp not in NAMED_RAMPS:
         _exponent(ramp)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ class Declaration:
     `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
     line if it differs from the field's. With `commas`, the command line takes several values as one text with commas
     between them; without, an option of several values is repeated. `metavar` stands for the value in help texts, and
-    `shown` for the default.
+    `shown` for the default. `known` are values that a shell completes where others are allowed, too.
     """
 
     help: str
@@ -29,6 +29,7 @@ class Declaration:
     commas: bool = False
     metavar: str | None = None
     shown: str = ""
+    known: Iterable[str] | Callable[[], Iterable[str]] = ()
 
 
 def option(
@@ -44,9 +45,10 @@ def option(
     commas: bool = False,
     metavar: str | None = None,
     shown: str = "",
+    known: Iterable[str] | Callable[[], Iterable[str]] = (),
 ) -> _T:
     """Declare a field of an `Options` class; the arguments are those of `Declaration`."""
-    declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, shown)
+    declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, shown, known)
     # For mypy this is a value of the field's type; the dataclass sees its field.
     return field(default=default, metadata={"option": declared})
 

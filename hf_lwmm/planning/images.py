@@ -10,7 +10,8 @@ from typing import Any
 
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.files.nearest import or_nearest
-from hf_lwmm.hub.refs import is_repo_id
+from hf_lwmm.hub.refs import data_set_name, is_repo_id
+from hf_lwmm.labels import id_schemes
 from hf_lwmm.options import Options, check_names, naming_with_prefix, option, with_prefix
 
 
@@ -27,7 +28,9 @@ class ImageSource(Options):
     limit: int | None = option(None, "Use at most this many images.", minimum=1)
     image_column: str | None = option(None, "Column of the images.")
     label_column: str | None = option(None, "Column of the labels.")
-    ids: str | None = option(None, "Ids in label files: cityscapes, gta, ..., from-0, from-1 or binary.")
+    ids: str | None = option(
+        None, "Ids in label files: cityscapes, gta, ..., from-0, from-1 or binary.", known=id_schemes
+    )
     ignore_index: int | None = option(None, "Id in label files, beside 255, of pixels of no class.", minimum=0)
     streaming: bool = option(False, "Read rows of the Hub as they are needed.")
 
@@ -35,6 +38,7 @@ class ImageSource(Options):
         super().__post_init__()
         if not self.data:
             raise self.error(f"{self.flag('data')} is missing: org/name on the Hub, or a folder of images.")
+        object.__setattr__(self, "data", data_set_name(self.data))
 
     def __str__(self) -> str:
         return self.data + (f", split {self.split}" if self.split else "")

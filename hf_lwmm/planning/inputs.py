@@ -34,7 +34,10 @@ class ReadingOptions(Options):
         metavar="STUDENT|TEACHER|ALL|PREFIX",
     )
     labels: tuple[str | tuple[str, ...], ...] = option(
-        (), "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.", metavar="SET|FILE"
+        (),
+        "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.",
+        metavar="SET|FILE",
+        known=label_sets,
     )
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.methods import METHODS, Method, make_method
 from hf_lwmm.methods.auto import Auto
 from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.methods.schedule import NAMED_RAMPS
 from hf_lwmm.options import Options, did_you_mean, option, parsed
 from hf_lwmm.planning.knobs import BN_STATS, Knobs
 
@@ -44,7 +45,7 @@ class SweepAxes(Options):
     alpha: tuple[float | None, ...] = option(
         (None,), "Anchor weights to try with layerwise, such as 0.5,0.7.", commas=True, shown="1/M"
     )
-    ramp: tuple[str, ...] = option(("linear",), "Ramps to try with layerwise.", commas=True)
+    ramp: tuple[str, ...] = option(("linear",), "Ramps to try with layerwise.", commas=True, known=NAMED_RAMPS)
     bn_stats: tuple[str, ...] = option(
         ("linear",), "Treatments of BatchNorm's statistics to try.", choices=BN_STATS, commas=True
     )

@@ -50,6 +50,7 @@ of pictures. On the command line, `hf-lwmm merge A B --anchor A --method isotrop
 CSS = """
 .wide { overflow-x: auto; }
 .wide img { max-width: none; }
+.wide td, .wide th { padding: 4px 8px !important; white-space: nowrap; }
 .sideways { display: none; }
 @media (max-width: 640px) { .sideways { display: block; } }
 """
@@ -177,15 +178,15 @@ def can_sign_in() -> bool:
 
 @lru_cache
 def _streets(*styles: str, frames: int) -> Path:
-    """A folder of rendered streets with their labels, which is there as long as the app."""
+    """A folder of rendered streets with their labels, in the order of the demo's, which is there as long as the app."""
     folder = Path(tempfile.mkdtemp(prefix="hf-lwmm-")) / "streets"
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
     for style in styles:
         for number in range(frames):
             scene = demo.render(style, demo.FIRST_SCENE + number)
-            Image.fromarray(scene.image).save(folder / "images" / f"{style}-{number}.png")
-            Image.fromarray(scene.labels).save(folder / "labels" / f"{style}-{number}.png")
+            Image.fromarray(scene.image).save(folder / "images" / f"{style}-{number:02}.png")
+            Image.fromarray(scene.labels).save(folder / "labels" / f"{style}-{number:02}.png")
     (folder / "id2label.json").write_text(json.dumps(dict(enumerate(demo.CLASSES))), encoding="utf-8")
     return folder
 
@@ -332,6 +333,8 @@ def push(
     models, index = _chosen(first, second, anchor)
     if token is None:
         return "**Not pushed.** Sign in first: the merge is pushed as you."
+    if not repo.strip():
+        raise _problem("Name the repository to push to: you/name.")
     target = _repository(repo, "The repository")
     options = ["--method", method, *(["--start", str(start), "--ramp", ramp] if method == "layerwise" else [])]
     arguments = ["merge", *models, "--anchor", models[index], *options, "--push", target]
