@@ -174,4 +174,10 @@ def test_a_misspelt_data_folder_is_answered_with_the_nearest(
 def test_what_is_nowhere_near_is_no_suggestion(run: Run, hub: LocalHub, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
     assert "you mean" not in run("inspect", "org/nothing")[2]
+
+
+def test_a_file_that_is_not_there_asks_nobody_to_log_in(run: Run, hub: LocalHub) -> None:
+    for name in ("nothing.pth", "runs/config.json"):
+        code, _, err = run("inspect", name)
+        assert code == 1 and err == f"Error: {name}: there is no such file here, nor a model of that name on the Hub.\n"
     assert "you mean" not in run("inspect", "./elsewhere/at/all")[2]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 _ATTEMPTS = 5
 _LONGEST_WAIT = 60.0  # seconds
+# How names of files end, and those of repositories do not.
+_OF_FILES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".json", ".yaml", ".yml", ".md", ".txt")
 _RETRIED = (408, 429, 500, 502, 503, 504)
 # What the stock client raises where an answer is no JSON, or of another shape than the Hub's are.
 _SENSELESS = (ValueError, TypeError, LookupError, AttributeError, AssertionError, RecursionError)
@@ -173,6 +175,8 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
         except errors.RepositoryNotFoundError as error:
             if near := _misspelt(ref):
                 raise HubError(f"{near} Nor does the Hub show this token a model of that name.") from error
+            if str(ref.repo_id).lower().endswith(_OF_FILES):
+                raise HubError(f"{ref}: there is no such file here, nor a model of that name on the Hub.") from error
             raise HubError(
                 f"{ref}: no such model on the Hub, or it is private and this token may not read it. "
                 "Check the name, or log in with `hf auth login`."

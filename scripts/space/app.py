@@ -302,7 +302,10 @@ def may_push(profile: gr.OAuthProfile | None) -> tuple[str, gr.Button]:
         )
         return why, gr.Button(interactive=False)
     if profile is None:
-        why = "**Sign in above to push.** The merge is pushed under your name, with your own rights."
+        why = (
+            "**Sign in above to push.** That loads the page anew: choose the models again then. The merge is pushed under "
+            "your name, with your own rights."
+        )
         return why, gr.Button(interactive=False)
     if get_space() is None:
         why = f"Signed in on this machine: the merge is pushed with its own token, as {profile.username}."
