@@ -247,7 +247,5 @@ def _next(
         return following(push_command, result.folder, repository_name(result.folder))
     if not segments:
         return ""
-    if any(name.endswith(".safetensors") for name in result.recipe.output):  # which have no other branch
-        knobs = replace(knobs, branch=hf_lwmm.Knobs().branch)
     where = result.folder or (result.pushed.ref if result.pushed else "")
     return following(predict, where, "PICTURE", given=(inputs.network, knobs))
