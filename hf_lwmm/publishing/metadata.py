@@ -46,10 +46,8 @@ def card_metadata(
     parents = list(dict.fromkeys(source.ref.repo_id for source in sources if source.ref.repo_id))
     task, anchor = task_of(plan.anchor), plan.anchor
     whole = "model_type" in anchor.config and not lacking(anchor)
-    library, one_row = (
-        library_of(anchor.config) or ("transformers" if whole else "hf-lwmm"),
-        segments_by_one_row(anchor),
-    )
+    library = library_of(anchor.config) or ("transformers" if whole else "hf-lwmm")
+    one_row = segments_by_one_row(anchor)
     return {
         "base_model": parents or None,
         "datasets": _datasets(sources, images) or None,
