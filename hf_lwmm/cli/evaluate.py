@@ -37,7 +37,7 @@ accelerate launch --num_processes 4 -m hf_lwmm evaluate org/merged --data org/ci
 def evaluate(
     images: Annotated[
         hf_lwmm.ImageSource | None,
-        Group("Evaluation", usual=options.USUAL_IMAGES, shown={"split": "validation"}),
+        Group("Evaluation", usual=(*options.USUAL_IMAGES, "ignore_index"), shown={"split": "validation"}),
     ],
     evaluation: Annotated[
         hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol", "ensemble", "flip", "examples"))
