@@ -114,8 +114,10 @@ def sweep(
     notes(found.notes)
     if place is not None:
         hf_lwmm.save_report(found, place)
+        note(f"Wrote {report}")
     if as_json:
         print_json(found.to_dict())
+        note(f"Wrote {found.output}")
     else:
         _print(found)
         if found.confirmation is not None:
