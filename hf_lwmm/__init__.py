@@ -161,6 +161,8 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.plots.sweeps import save_sweep_plots as save_sweep_plots
     from hf_lwmm.progress import progress_bar as progress_bar
     from hf_lwmm.publishing.command import merge_command as merge_command
+    from hf_lwmm.publishing.lineage import FinishedMerge as FinishedMerge
+    from hf_lwmm.publishing.lineage import finished_merge as finished_merge
     from hf_lwmm.publishing.places import check_picture_name as check_picture_name
     from hf_lwmm.publishing.places import check_score_plots as check_score_plots
     from hf_lwmm.publishing.places import check_sweep_plots as check_sweep_plots

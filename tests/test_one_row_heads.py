@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from calls import lwmm, merge, plan
+from huggingface_hub import ModelCard
 from PIL import Image
 from tiny import scene, segformer, tree
 from torch import nn
@@ -115,6 +116,20 @@ def test_heads_of_one_row_are_merged_with_each_other_alone(
             unshared = {each.slot: each.reason for each in plan(models, head=head).alignment.unshared}
             for slot in ("segformer.classifier.weight", "segformer.classifier.bias"):
                 assert "one row of one is a sigmoid" in unshared[slot]
+
+
+def test_cards_turn_off_a_widget_that_would_find_the_one_class_everywhere(
+    cracks: list[Path], softmax: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(cracks[0], tmp_path / "crack"))
+    (folder / "README.md").write_text("---\nwidget:\n- src: https://example.org/a.jpg\n---\n")
+    merge([folder, cracks[1]], output=tmp_path / "merged", method="isotropic")
+    hf_lwmm.export(tmp_path / "merged", tmp_path / "converted")
+    for name in ("merged", "converted"):
+        data = ModelCard.load(tmp_path / name / "README.md").data.to_dict()
+        assert data["pipeline_tag"] == "image-segmentation" and data["inference"] is False and "widget" not in data
+    merge([softmax, softmax], output=tmp_path / "two", method="isotropic")
+    assert "inference" not in ModelCard.load(tmp_path / "two/README.md").data.to_dict()
 
 
 def test_fisher_information_is_that_of_the_sigmoid(cracks: list[Path], data: Path, tmp_path: Path) -> None:

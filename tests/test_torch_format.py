@@ -129,8 +129,15 @@ def test_what_was_merged_of_a_run_is_what_is_read_and_what_the_card_shows(
     with torch.no_grad():
         logits = [hf_lwmm.load(each).model(pixels).logits for each in ("safetensors", "torch", "torch/x.pth")]
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
-    _, _, err = run("predict", "torch", "p.png", "--output", "seen")
-    assert ("its hf_lwmm.yaml says that this is what was merged: --branch teacher" in err) == (branch == "teacher")
+    for form, read in (
+        ("torch", "so that was read, not the student"),
+        ("safetensors", "and there is no other network"),
+    ):
+        _, _, err = run("predict", form, "p.png", "--output", f"seen-{form}")
+        assert (f"{form}: its hf_lwmm.yaml says that teacher was merged, {read}" in err) == (branch == "teacher")
+        code, _, err = run("predict", form, "p.png", "--output", f"as-{form}", "--branch", branch)
+        assert code == 0 and "was merged, " not in err
+        assert hf_lwmm.load(form).is_merge
     (block,) = re.findall("```python\n(.*?)\n```", Path("torch/README.md").read_text(), re.DOTALL)
     prefix = "model." if branch == "student" else "ema_model."
     assert f'torch.load("torch/x.pth", map_location="cpu")["state_dict"]  # the merge is in {prefix}*' in block

@@ -130,6 +130,7 @@ def test_merge_evaluate_and_sweep_end_in_a_verdict_and_a_command_that_runs(
     code, out, err = run("sweep", world / "one", world / "two", *images, "--anchors", "first", "--report", "sweep.json")
     assert code == 0, err
     verdict, command = last_lines(out)
+    assert "Written to sweep.parquet" in out and "Wrote sweep.json" in err
     found = json.loads(Path("sweep.json").read_text())
     assert found["verdict"]["sentence"] == verdict and "optimistic" in found["remarks"]
     assert run(*shlex.split(command.replace("PICTURE", str(world / "data/images/0.png")))[1:])[0] == 0
@@ -169,6 +170,17 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_pat
     assert last_lines(scored.stdout)[1] == f"{merge} --eval-data {data} --flip --push m"  # for its card, too
     scored = lwmm("evaluate", world / "one", world / "two", tmp_path / "again", "--data", data)
     assert last_lines(scored.stdout)[1] == f"hf-lwmm push {tmp_path / 'again'} again"  # whose card has scores
+    scored = lwmm("evaluate", world / "one", merged.folder, "--data", data, "--output", tmp_path / "scores.md")
+    elsewhere = f"hf-lwmm merge {world / 'one'} two --anchor {world / 'one'} --method isotropic"
+    assert last_lines(scored.stdout)[1] == f"{elsewhere} --eval-data {data} --push m"
+    assert "Put them into the command: of two" in scored.stderr and f"Wrote {tmp_path / 'scores.md'}" in scored.stderr
+    hf_lwmm.export(merged.folder, tmp_path / "converted")
+    scored = lwmm("evaluate", world / "one", tmp_path / "converted", "--data", data)
+    assert last_lines(scored.stdout)[1] == f"hf-lwmm push {tmp_path / 'converted'} converted", scored.stderr
+    (merged.folder / "hf_lwmm.yaml").unlink()  # as the merges of others, which `push` does not take
+    (merged.folder / "README.md").write_text("---\nbase_model_relation: merge\n---\n")
+    scored = lwmm("evaluate", world / "one", merged.folder, "--data", data)
+    assert last_lines(scored.stdout)[1] == f"hf-lwmm predict {merged.folder} PICTURE", scored.stderr
 
 
 def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Path) -> None:

@@ -522,6 +522,14 @@ def test_interpolating_needs_a_grid(tmp_path: Path) -> None:
         merged(tmp_path, drawn(beit_of_timm()), drawn(beit_of_timm(), 1), resize_position=True)
 
 
+def test_towers_of_two_families_merge_with_a_warning_that_names_both(tmp_path: Path) -> None:
+    _, result = merged(tmp_path, drawn(clip()), drawn(dinov2(), 1))
+    says = "a CLIP ViT, model1/model.safetensors a DINOv2 ViT: merge models fine-tuned from one."
+    assert any("the merge may be useless" in each and says in each for each in result.warnings)
+    _, result = merged(tmp_path, plain(0), plain(1))
+    assert any("Merge models fine-tuned from one. If only" in each for each in result.warnings)
+
+
 @pytest.mark.parametrize(
     ("tokens", "special"),
     [(196, 0), (197, 1), (198, 2), (1370, 1), (1369, 0), (129, 0), (1, 0), (2, 1)],

@@ -143,7 +143,7 @@ def merge(
         if any(checkpoint.recorded for checkpoint in decided.sources) and not decided.undecided:
             drawing = in_background(lambda: drawn(decided))  # while the line is busy
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
-        measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
+        measured = check_measurements(opened.measurements, opened.checkpoints)
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
         doubts = (*measured, *prepared, *bn_warnings(opened), *lacking_warning(opened.anchor))
         _check_numbering(opened, inputs, evaluation)

@@ -52,7 +52,7 @@ class Checkpoint:
     `classes` are label names in order, None if unknown. `config` is what can be used of the config.json. `notes` say
     which files were chosen, and what was left out of them or cannot be used. `metadata` are facts of the training run,
     if a torch file holds any. `renamed` is true if the files store the tensors under other names, or others beside
-    them.
+    them. `branch` is the network that was taken, where there are several.
     """
 
     source: Source
@@ -66,6 +66,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     folder: str = ""
     renamed: bool = field(default=False, repr=False)
+    branch: str = field(default=STUDENT, repr=False)
 
     @property
     def label(self) -> str:
@@ -207,8 +208,8 @@ def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_onl
     Args:
         source: where they are.
         branch: which of several networks in them, as for `unwrap`; in place of the student the one that was merged, if
-            the recipe of a merge says so; None for what this package wrote itself, of which all tensors keep their
-            names.
+            the recipe of a merge says so, with a note; None for what this package wrote itself, of which all tensors
+            keep their names.
         headers_only: describe files on the Hub from their headers, without downloading them; `Checkpoint.fetch` brings
             what is read of them later.
 
@@ -221,8 +222,10 @@ def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_onl
     kinds = {PurePosixPath(name).suffix == ".safetensors" for name in chosen.names}
     if len(kinds) > 1:
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
-    merged = merged_branch(source, chosen.names) if branch == STUDENT and kinds == {False} else None
-    branch = merged or branch
+    merged = merged_branch(source, chosen.names) if branch is not None else None
+    taken = merged if merged is not None and branch in (STUDENT, merged) else branch
+    # What a merge writes as safetensors holds no other network than the merged one.
+    unwrapping = STUDENT if merged is not None and taken == merged and kinds == {True} else taken
     config = read_config(source, chosen.folder)
     chosen_files = (*chosen.names, *([chosen.index.name] if chosen.index else []))
     named = None if source.ref.files else other_weights(config.content, chosen_files, chosen.folder)
@@ -236,19 +239,20 @@ def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_onl
         for name in chosen.names:
             file = _open_file(source, name, headers_only)
             opened.callback(file.close)
-            parts.append(open_weight_file(name, file, branch or STUDENT))
+            parts.append(open_weight_file(name, file, unwrapping or STUDENT))
         parts = _by_index(source, chosen.index, parts)
         tensors = _union(source, parts)
         stored, unwrapped = tensors.keys(), tuple[str, ...]()
-        if branch is not None:
-            parts, unwrapped = unwrapped_files(source.label, parts, branch, hosted=hosted_by(config.content))
+        if unwrapping is not None:
+            parts, unwrapped = unwrapped_files(source.label, parts, unwrapping, hosted=hosted_by(config.content))
             tensors = _union(source, parts)
         opened.pop_all()
     readers = {tensor: part.reader for part in parts for tensor in part.tensors}
     classes = next((part.classes for part in parts if part.classes), None) or config.classes
     found = (*(note for part in parts for note in part.notes), *unwrapped)
-    if merged not in (None, STUDENT):
-        found = (f"{source.label}: its {RECIPE} says that this is what was merged: --branch {shown(merged)}", *found)
+    if taken is not None and taken != branch:
+        read = "and there is no other network in it" if unwrapping == STUDENT else "so that was read, not the student"
+        found = (f"{source.label}: its {RECIPE} says that {shown(taken)} was merged, {read}", *found)
     return Checkpoint(
         source,
         chosen.names,
@@ -261,6 +265,7 @@ def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_onl
         metadata={name: value for part in parts for name, value in part.metadata.items()},
         folder=chosen.folder,
         renamed=tensors.keys() != stored,
+        branch=taken or STUDENT,
     )
 
 

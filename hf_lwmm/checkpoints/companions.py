@@ -139,9 +139,9 @@ def _read_alone(source: Source) -> str:
 
 
 def merged_branch(source: Source, files: Sequence[str]) -> str | None:
-    """Return the branch of torch files that a merge is in, None if its recipe beside them says nothing of it.
+    """Return the branch that was merged into files of weights, None if a recipe beside them says nothing of it.
 
-    Such files are copies of the anchor's, with its other networks as they were.
+    Torch files are copies of the anchor's, with its other networks as they were; files of safetensors hold no others.
     """
     alone = source.ref.path if source.ref.path is not None and source.ref.path.is_file() else None
     if RECIPE not in source.files and (alone is None or not alone.with_name(RECIPE).is_file()):
@@ -152,7 +152,7 @@ def merged_branch(source: Source, files: Sequence[str]) -> str | None:
     except DocumentError:
         return None  # whoever needs a recipe says what is wrong with it
     knobs, output = recipe.get("knobs"), recipe.get("output")
-    written = isinstance(output, Mapping) and recipe.get("format") == "torch" and set(files) <= output.keys()
+    written = isinstance(output, Mapping) and set(files) <= output.keys()
     branch = knobs.get("branch") if isinstance(knobs, Mapping) and written else None
     return branch if isinstance(branch, str) else None
 

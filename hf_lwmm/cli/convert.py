@@ -22,7 +22,7 @@ hf-lwmm convert timm/resnet101.a1_in1k resnet101.pth --to advent --backbone-only
 
 
 def convert(
-    push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub")],  # noqa: UP045
+    push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
     network: Annotated[hf_lwmm.NetworkOptions, Group("Models", skip=("network", "device", "compute_dtype"))],
     source: Annotated[str, typer.Argument(help=options.MODEL)],
     output: Annotated[

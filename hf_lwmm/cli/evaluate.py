@@ -37,7 +37,7 @@ accelerate launch --num_processes 4 -m hf_lwmm evaluate org/merged --data org/ci
 def evaluate(
     images: Annotated[
         hf_lwmm.ImageSource | None,
-        Group("Evaluation", usual=options.USUAL_IMAGES, shown={"split": "validation"}),
+        Group("Evaluation", usual=(*options.USUAL_IMAGES, "ignore_index"), shown={"split": "validation"}),
     ],
     evaluation: Annotated[
         hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol", "ensemble", "flip", "examples"))
@@ -80,6 +80,7 @@ def evaluate(
     notes(found.notes)
     if target is not None:
         hf_lwmm.save_report(found, target)
+        note(f"Wrote {output}")
     if as_json:
         print_json(found.to_dict())
     else:
@@ -107,24 +108,25 @@ def _next(
     if found.verdict is None:
         return ""
     chosen = models[[model.name for model in found.models].index(found.verdict.model)]
-    if found.verdict.merged and Path(chosen).is_dir():
+    done = hf_lwmm.finished_merge(Path(chosen)) if found.verdict.merged and Path(chosen).is_dir() else None
+    if done is not None:
         name = repository_name(Path(chosen))
-        merge = "" if (Path(chosen) / "evaluation.json").is_file() else _merge_again(Path(chosen), models)
-        if merge:  # the card of a merge that nobody scored says so: these scores are for it
-            return scoring_merge(merge, images, evaluation, network, "--push", name)
-        return following(push, chosen, name)
+        if done.is_scored or done.recipe.converted is not None:
+            return following(push, chosen, name)
+        again = _merge_again(Path(chosen), done.recipe, models)  # its card says that nobody scored it; this scores it
+        return scoring_merge(again, images, evaluation, network, "--push", name)
     segments = found.metric.task in ("semantic", "panoptic")
     return following(predict, chosen, "PICTURE", given=(network,)) if segments else ""
 
 
-def _merge_again(folder: Path, models: list[str]) -> str:
-    """The line that makes a merge once more; empty if its parents are local and not among the scored models."""
-    recipe = hf_lwmm.load_recipe(folder)
+def _merge_again(folder: Path, recipe: hf_lwmm.Recipe, models: list[str]) -> str:
+    """The line that makes a merge once more, with a note if it names what was local and is not among the models."""
     if not recipe.local:
         return shell_line(["hf-lwmm", "merge", "--recipe", operand(str(folder))])
     there = [model for model in models if Path(model).exists()]
     places = {name: model for name in recipe.local for model in there if Path(model).resolve().match(name)}
-    if recipe.tuning is not None or not places.keys() >= set(recipe.local):
-        return ""
+    images = [each for each in (recipe.tuning and recipe.tuning.images, recipe.bn_images) if each and each.local]
+    if lost := [name for name in (*recipe.local, *(each.data for each in images)) if name not in places]:
+        note(f"{folder}: its recipe has no places on this machine. Put them into the command: of {', '.join(lost)}")
     parents = tuple(places.get(model, model) for model in recipe.models)
     return hf_lwmm.merge_command(replace(recipe, models=parents, anchor=places.get(recipe.anchor, recipe.anchor)))

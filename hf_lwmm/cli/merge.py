@@ -33,7 +33,7 @@ EXAMPLES = """Examples:
 
 hf-lwmm merge org/a org/b --anchor org/a --output merged
 
-hf-lwmm merge org/a@v1 org/b:latest.pth --anchor org/a@v1 --push org/merged --private
+hf-lwmm merge org/a@v1 org/b:latest.pth --push org/merged --private
 
 hf-lwmm merge a.pth b.pth --start 0.5 --ramp cosine --dry-run
 
@@ -71,7 +71,7 @@ def merge(
         Group(
             "Method",
             "tune-",
-            usual=("data",),
+            usual=(),
             options=hf_lwmm.ImageSource,
             shown=_TUNE_SPLIT,
             purposes={"data": "To decide weights on (adaptive, greedy-soup): "},
@@ -82,7 +82,7 @@ def merge(
         Group(
             "BatchNorm",
             "bn-",
-            usual=("data",),
+            usual=(),
             options=hf_lwmm.ImageSource,
             shown={"split": "train"},
             purposes={"data": "To recalibrate on: "},
@@ -93,9 +93,9 @@ def merge(
         Group(
             "Evaluation",
             "eval-",
-            usual=("data", "split", "ids"),
+            usual=("data",),
             shown={"split": "validation"},
-            purposes={"data": "To score the merge on: "},
+            purposes={"data": "To score on: "},
         ),
     ],
     evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol",), skip=("ensemble",))],
@@ -112,7 +112,7 @@ def merge(
     recipe: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            help="Read what is not given here from a recipe, such as hf_lwmm.yaml.",
+            help="Recipe (hf_lwmm.yaml) of what is not given here.",
             show_default=False,
             rich_help_panel="Models",
         ),
@@ -248,7 +248,5 @@ def _next(
         return following(push_command, result.folder, repository_name(result.folder))
     if not segments:
         return ""
-    if any(name.endswith(".safetensors") for name in result.recipe.output):  # which have no other branch
-        knobs = replace(knobs, branch=hf_lwmm.Knobs().branch)
     where = result.folder or (result.pushed.ref if result.pushed else "")
     return following(predict, where, "PICTURE", given=(inputs.network, knobs))

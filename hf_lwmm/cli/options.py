@@ -17,18 +17,18 @@ from hf_lwmm.options import declarations, naming_with_prefix, parsed
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
 PORT = 8765  # of local Hubs
-USUAL_IMAGES = ("data", "split", "ids", "ignore_index", "limit")  # the options of images that a short help shows
-MODEL = "Model: org/name[@revision][:file[+file]], or a local file or folder."
+USUAL_IMAGES = ("data", "split", "ids", "limit")  # the options of images that a short help shows
+MODEL = "org/name[@revision][:file[+file]], or a local path."
 
 Models = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads it at run time, also on Python 3.10)
-    typer.Argument(help=MODEL.replace("Model", "Models"), show_default=False, rich_help_panel="Models"),
+    typer.Argument(help=MODEL, show_default=False, rich_help_panel="Models"),
 ]
 Anchor = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         metavar="MODEL|NUMBER",
-        help="Model whose task, head and layout the result keeps.  [default: the first]",
+        help="Gives task, head and layout.  [default: the first]",
         show_default=False,
         rich_help_panel="Models",
     ),
@@ -38,7 +38,7 @@ MethodName = Annotated[
     typer.Option(
         "--method",
         metavar="NAME",
-        help="Merge method, or auto (see `hf-lwmm methods`).  [default: layerwise]",
+        help="As in `hf-lwmm methods`, or auto.  [default: layerwise]",
         show_default=False,
         rich_help_panel="Method",
         autocompletion=lambda: ["auto", *(method.name for method in hf_lwmm.list_methods())],
@@ -49,7 +49,7 @@ MethodOption = Annotated[
     typer.Option(
         "--option",
         metavar="NAME=VALUE",
-        help="Option of the method, such as density=0.2. Repeatable.",
+        help="Option of the method: density=0.2, ... Repeatable.",
         rich_help_panel="Method",
     ),
 ]
@@ -57,9 +57,9 @@ Base = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         metavar="MODEL",
-        help="Pre-training that all models come from, for methods that need it.",
+        help="Pre-training of all models, for methods that need it.",
         show_default=False,
-        rich_help_panel="Method",
+        rich_help_panel=ADVANCED,
     ),
 ]
 Target = Annotated[
@@ -68,7 +68,7 @@ Target = Annotated[
         metavar="|".join(_TARGET.choices),
         help=_TARGET.help,
         show_default=False,
-        rich_help_panel="Method",
+        rich_help_panel=ADVANCED,
         autocompletion=completed(_TARGET.choices),
     ),
 ]
@@ -80,7 +80,7 @@ Measurements = Annotated[
         rich_help_panel=ADVANCED,
     ),
 ]
-Branch = Annotated[str, typer.Option(metavar=_BRANCH.metavar, help=_BRANCH.help)]
+Branch = Annotated[str, typer.Option(metavar=_BRANCH.metavar, help=_BRANCH.help, rich_help_panel="Models")]
 Overwrite = Annotated[
     bool, typer.Option(help="Replace an existing output.", show_default=False, rich_help_panel="Output")
 ]

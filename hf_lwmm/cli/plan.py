@@ -26,7 +26,7 @@ def plan(
         Given,
         Group(
             "Method",
-            usual=("head", "share", "labels"),
+            usual=("head", "labels"),
             panels={"labels": "Models"},
             options=hf_lwmm.Knobs,
         ),
@@ -36,7 +36,7 @@ def plan(
     base: options.Base = None,
     target: options.Target = None,
     measurements: options.Measurements = None,
-    layerwise: Annotated[Given, Group("Method", options=hf_lwmm.Layerwise)],
+    layerwise: Annotated[Given, Group("Method", usual=("start", "ramp"), options=hf_lwmm.Layerwise)],
     network: Annotated[
         hf_lwmm.NetworkOptions,
         Group("Method", usual=(), skip=("labels", "branch", "system", "device", "compute_dtype")),

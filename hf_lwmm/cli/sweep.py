@@ -56,13 +56,11 @@ def sweep(
         Group("Evaluation", usual=("protocol",), skip=("ensemble", "examples")),
     ],
     network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
-    run: Annotated[hf_lwmm.SweepRun, Group("Method", usual=("search", "confirm"))],
+    run: Annotated[hf_lwmm.SweepRun, Group("Method", usual=())],
     models: options.Models = None,
     output: Annotated[
         Path,
-        typer.Option(
-            help="Parquet file of the results; what it holds already is not scored again.", rich_help_panel="Output"
-        ),
+        typer.Option(help="Parquet file, also to go on with.", rich_help_panel="Output"),
     ] = Path("sweep.parquet"),
     base: options.Base = None,
     target: options.Target = None,
@@ -116,8 +114,10 @@ def sweep(
     notes(found.notes)
     if place is not None:
         hf_lwmm.save_report(found, place)
+        note(f"Wrote {report}")
     if as_json:
         print_json(found.to_dict())
+        note(f"Wrote {found.output}")
     else:
         _print(found)
         if found.confirmation is not None:

@@ -36,9 +36,7 @@ def score_merge(
     network = replace(inputs.network, labels=plan.knobs.labels, branch=plan.knobs.branch)
     parents = _parents(plan, network)
     labels = (plan.anchor.classes,) if plan.anchor.classes else network.labels
-    # A copy of the anchor's file still holds all its branches; a file of tensors has no other.
-    branch = "student" if any(folder.glob("*.safetensors")) else network.branch
-    merged = load(folder, replace(network, labels=labels, branch=branch), title)
+    merged = load(folder, replace(network, labels=labels), title)
     with naming_options("eval"):
         report = evaluate([*parents, merged], inputs.eval_images, spec, parents=len(parents), progress=progress)
     if report is None:

@@ -21,9 +21,9 @@ class Layerwise(Method):
     the weights.
     """
 
-    start: float = option(0.0, "Part of the depth that keeps the first layer's weights.", minimum=0, below=1)
+    start: float = option(0.0, "Part of the depth before the fade begins.", minimum=0, below=1)
     alpha: float | None = option(None, "Weight of the anchor in the first layers; 1/M by default.", maximum=1)
-    ramp: str = option("linear", "Fade of the others: linear, cosine, step, power:P.", known=NAMED_RAMPS)
+    ramp: str = option("linear", "Fade: linear, cosine, step, power:P.", known=NAMED_RAMPS)
 
     name: ClassVar[str] = "layerwise"
     summary: ClassVar[str] = (

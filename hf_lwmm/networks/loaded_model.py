@@ -98,6 +98,11 @@ class LoadedModel:
         return told_of and self.source.card.get("base_model_relation") == "merge"
 
     @property
+    def segments_by_one_row(self) -> bool:
+        """True for a network of transformers that segments with a head of one row, which no pipeline shows."""
+        return self.task == "semantic" and getattr(getattr(self.model, "config", None), "num_labels", None) == 1
+
+    @property
     def auto_class(self) -> str:
         """The name of the Auto class of transformers that loads the network."""
         return _AUTO_CLASSES[self.task]

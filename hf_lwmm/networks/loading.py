@@ -76,7 +76,7 @@ def load(model: Ref, network: NetworkOptions = NetworkOptions(), name: str = "")
         module: Any = loaded.model
         module.to(device=device, dtype=getattr(torch, dtype)).eval()
         check_weights(module, checkpoint)
-        return replace(loaded, files=checkpoint.files, branch=network.branch)
+        return replace(loaded, files=checkpoint.files, branch=checkpoint.branch)
     finally:
         checkpoint.close()
 

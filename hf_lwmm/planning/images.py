@@ -22,15 +22,13 @@ class ImageSource(Options):
     `split` None is the split that the purpose calls for: validation to score, train to learn from.
     """
 
-    data: str = option("", "Data set on the Hub, org/name[@revision], or a folder.", metavar="DATASET")
+    data: str = option("", "org/name[@revision], or a folder.", metavar="DATASET")
     split: str | None = option(None, "Split of the data set.")
     config: str | None = option(None, "Configuration of the data set, where it has several.")
     limit: int | None = option(None, "Use at most this many images.", minimum=1)
     image_column: str | None = option(None, "Column of the images.")
     label_column: str | None = option(None, "Column of the labels.")
-    ids: str | None = option(
-        None, "Ids in label files: cityscapes, gta, ..., from-0, from-1 or binary.", known=id_schemes
-    )
+    ids: str | None = option(None, "Ids in label files: gta, from-0, from-1, binary, ...", known=id_schemes)
     ignore_index: int | None = option(None, "Id in label files, beside 255, of pixels of no class.", minimum=0)
     streaming: bool = option(False, "Read rows of the Hub as they are needed.")
 

@@ -30,14 +30,11 @@ class ReadingOptions(Options):
 
     branch: str = option(
         "student",
-        "Network to take from a file of several: student, teacher (EMA), a prefix of its names, or all for the whole.",
-        metavar="STUDENT|TEACHER|ALL|PREFIX",
+        "Network of a file of several: student, teacher (EMA), a prefix of its names, or all.",
+        metavar="BRANCH",
     )
     labels: tuple[str | tuple[str, ...], ...] = option(
-        (),
-        "Classes of models that name none: cityscapes19, synthia16, ... or a file. Repeatable.",
-        metavar="SET|FILE",
-        known=label_sets,
+        (), "Classes of models without names: cityscapes19, ... Repeatable.", metavar="SET|FILE", known=label_sets
     )
 
     def __post_init__(self) -> None:
@@ -73,7 +70,7 @@ class NetworkOptions(ReadingOptions):
         "Code of your own that makes the network of a model that hf-lwmm does not know.",
         metavar="MODULE:FUNCTION",
     )
-    device: str = option("cpu", "Device that networks run on: cpu, cuda, mps.")
+    device: str = option("cpu", "Device of the networks: cpu, cuda, mps.")
     compute_dtype: str = option("float32", "Type that networks compute in.", choices=FLOAT_TYPES)
 
 
@@ -100,7 +97,7 @@ class MergeInputs(Options):
     order: TensorOrder | None = field(default=None)
     target: str | None = option(
         None,
-        "Domain that the merge is for, on which advice rests.",
+        "Domain that the merge is for; advice rests on it.",
         choices=TARGETS,
     )
     full_download: bool = option(False, "Download whole files from the Hub, not only the parts that are read.")

@@ -39,7 +39,8 @@ class Verdict:
     """The verdict on two models' pre-training: `answer` is same, unclear or different.
 
     `cosine` is the median over `slots` backbone weights, and `relative` that of the distances ||a - b|| / ||a||; they
-    are None if there is no such weight.
+    are None if there is no such weight. `families` are those of the backbones where two families share one layout, such
+    as CLIP ViT and DINOv2 ViT; None for two of one family.
     """
 
     models: tuple[str, str]
@@ -47,6 +48,7 @@ class Verdict:
     cosine: float | None
     slots: int
     relative: float | None = None
+    families: tuple[str, str] | None = None
 
     @property
     def message(self) -> str:
@@ -63,9 +65,13 @@ class Verdict:
                 f"It is not clear whether {first} and {other} come from the same pre-training ({figures}; "
                 f"{SAME} or more is usual). Score the merge before you use it."
             )
+        if self.families is not None:
+            remedy = f"{first} is a {self.families[0]}, {other} a {self.families[1]}: merge models fine-tuned from one."
+        else:
+            remedy = "Merge models fine-tuned from one. If only their units are ordered differently, try --permute."
         return (
             f"{first} and {other} do not look like they come from the same pre-training ({figures}; {SAME} or more is "
-            "usual), so the merge may be useless. If only their units are ordered differently, try --permute."
+            f"usual), so the merge may be useless. {remedy}"
         )
 
 
@@ -86,7 +92,7 @@ def same_pretraining(first: Checkpoint, second: Checkpoint) -> Verdict:
     if median is not None and not DIFFERENT < median < SAME:
         answer = "same" if median >= SAME else "different"
     relative = float(np.median(distances)) if distances else None
-    return Verdict(model_names(first, second), answer, median, len(known), relative)
+    return Verdict(model_names(first, second), answer, median, len(known), relative, _families(first, second))
 
 
 def pretraining_warnings(plan: MergePlan) -> tuple[str, ...]:
@@ -99,6 +105,14 @@ def pretraining_warnings(plan: MergePlan) -> tuple[str, ...]:
     others = (model for model in plan.checkpoints if model is not plan.anchor)
     verdicts = (same_pretraining(plan.anchor, model) for model in others)
     return tuple(verdict.message for verdict in verdicts if verdict.answer != "same")
+
+
+def _families(first: Checkpoint, second: Checkpoint) -> tuple[str, str] | None:
+    """The families of both backbones; None if they are of one, or no layout knows them."""
+    one, other = first.slot_map, second.slot_map
+    if one.backbone is None or other.backbone is None or one.kin == other.kin:
+        return None
+    return f"{one.kin} {one.backbone.title}".strip(), f"{other.kin} {other.backbone.title}".strip()
 
 
 def _telling_slots(first: Checkpoint, second: Checkpoint) -> Iterator[str]:

@@ -132,15 +132,12 @@ def measured_model(path: Path) -> MeasuredModel | None:
         return None
 
 
-def check_measurements(
-    measurements: Sequence[Checkpoint], models: Sequence[Checkpoint], branch: str
-) -> tuple[str, ...]:
+def check_measurements(measurements: Sequence[Checkpoint], models: Sequence[Checkpoint]) -> tuple[str, ...]:
     """Refuse measurements of another model or branch, and return warnings about those that do not name their model.
 
     Args:
         measurements: a file for each model, in the models' order; none where nothing was measured.
         models: the models, with files that are on this machine or of which the Hub records hashes.
-        branch: the branch of the models that is merged.
 
     Raises:
         PlanError: naming both models, or both branches.
@@ -155,9 +152,9 @@ def check_measurements(
                 f"{found.label} was measured on {record.model}, not on {model.label}. Give one file for each model, in "
                 "the models' order, or measure this one (`hf-lwmm measure`)."
             )
-        elif record.branch not in (None, branch):
+        elif record.branch not in (None, model.branch):
             raise PlanError(
                 f"{found.label} was measured on the branch {shortened(record.branch)} of {record.model}, but the "
-                f"branch {shortened(branch)} is merged. Merge and measure with the same --branch."
+                f"branch {shortened(model.branch)} is merged. Merge and measure with the same --branch."
             )
     return tuple(warnings)

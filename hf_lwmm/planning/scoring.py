@@ -17,7 +17,7 @@ class ScoringOptions(Options):
     `flip` and `scales` are views of each image over which the softmax of a model is averaged.
     """
 
-    protocol: str | None = option(None, "Classes to score: cityscapes19, camvid11, ... or a file.", known=label_sets)
+    protocol: str | None = option(None, "Classes to score: cityscapes19, ... or a file.", known=label_sets)
     flip: bool = option(False, "Average each image with its mirror image.")
     scales: tuple[float, ...] = option(
         (1.0,), "Average over these sizes of an image, such as 0.5,1,1.5.", above=0, maximum=8, commas=True

@@ -53,6 +53,7 @@ def render_converted_card(
         "library_name": loaded.library,
         **licence.metadata,
         "pipeline_tag": TASKS[loaded.task].pipeline_tag,
+        "inference": False if loaded.segments_by_one_row else None,  # as for a merge
         "tags": [
             *("hf-lwmm", *(["merge"] if lineage is not None else [])),
             *(["custom_code"] if loaded.has_own_code else []),

@@ -1,18 +1,28 @@
-"""Carry on what a merge says of itself when it is converted: parents, recipe, scores and pictures."""
+"""Read what a merge says of itself, which it keeps when it is converted: parents, recipe, scores and pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.errors import DocumentError
 from hf_lwmm.files.documents import as_mapping, read_json
-from hf_lwmm.hub import Source
+from hf_lwmm.hub import ModelRef, Source
 from hf_lwmm.hub.card import README, read_card
 from hf_lwmm.publishing.superseded import EVALUATION, by_products
+from hf_lwmm.recipes.claims import recipe_beside
 from hf_lwmm.recipes.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class FinishedMerge:
+    """A merge in a folder, as `push` takes it: its recipe, and whether its scores are there."""
+
+    recipe: Recipe = field(repr=False)
+    is_scored: bool
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,13 @@ class Lineage:
     verdict: str = ""
     model_index: list[Any] | None = field(default=None, repr=False)
     metrics: list[str] | None = None
+
+
+def finished_merge(folder: Path) -> FinishedMerge | None:
+    """Return the merge in a folder, None if no recipe there tells of one. Raises PlanError if one cannot be read."""
+    source = hub.resolve(ModelRef(path=folder))
+    recipe = recipe_beside(source)
+    return FinishedMerge(recipe, EVALUATION in source.files) if recipe is not None else None
 
 
 def lineage_of(source: Source, recipe: Recipe) -> Lineage:

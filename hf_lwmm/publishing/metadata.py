@@ -14,7 +14,7 @@ from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.publishing.eval_results import metric_id, model_index
 from hf_lwmm.publishing.licences import Licence
-from hf_lwmm.publishing.tasks import pipeline_tag, task_of
+from hf_lwmm.publishing.tasks import pipeline_tag, segments_by_one_row, task_of
 
 if TYPE_CHECKING:
     from hf_lwmm.evaluation.report import EvaluationReport
@@ -47,6 +47,7 @@ def card_metadata(
     task, anchor = task_of(plan.anchor), plan.anchor
     whole = "model_type" in anchor.config and not lacking(anchor)
     library = library_of(anchor.config) or ("transformers" if whole else "hf-lwmm")
+    one_row = segments_by_one_row(anchor)
     return {
         "base_model": parents or None,
         "datasets": _datasets(sources, images) or None,
@@ -61,7 +62,9 @@ def card_metadata(
         ],
         "base_model_relation": "merge" if parents else None,
         "thumbnail": hub.file_address(repo_id, picture) if repo_id and picture else None,
-        "widget": (_widget(anchor.source.card) or None) if library == "transformers" else None,
+        "widget": (_widget(anchor.source.card) or None) if library == "transformers" and not one_row else None,
+        # The task stays, by which it is found, and which the Hub would read in config.json. Only its widget is wrong.
+        "inference": False if one_row else None,
         "model-index": model_index(report, title) if report is not None else None,
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hf_lwmm.checkpoints.checkpoint import Checkpoint
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
+from hf_lwmm.checkpoints.companions import class_count
 from hf_lwmm.describing.libraries import SMP, TIMM, library_of
 from hf_lwmm.describing.promised_parts import class_name, is_bare, lacking
 
@@ -124,6 +125,16 @@ def pipeline_tag(model: Checkpoint) -> str | None:
         return None
     task = task_of(model)
     return task.pipeline_tag if task else _stated_tag(model)
+
+
+def segments_by_one_row(model: Checkpoint) -> bool:
+    """Return True for a head of one row that segments: its class is where the sigmoid of the row is above 1/2.
+
+    No pipeline or widget shows that: they take the largest row of each pixel, which of one row is the same everywhere.
+    """
+    task = task_of(model)
+    rows = classifier_rows(model.slot_map) or class_count(model.config)
+    return task is not None and task.name == "semantic" and rows == 1
 
 
 def has_bare_class(model: Checkpoint) -> bool:

@@ -7,18 +7,16 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows
-from hf_lwmm.checkpoints.companions import class_count
+from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.torch_file import WEIGHT_SUFFIXES
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.describing.libraries import TIMM, library_of, smp_pixels
 from hf_lwmm.describing.promised_parts import class_name, lacking
-from hf_lwmm.publishing.tasks import Task, task_of
+from hf_lwmm.publishing.tasks import Task, segments_by_one_row, task_of
 
 _NETWORKS = {"daformer", "segformer", "segformer_mmseg", "deeplab", "diga", "bottleneck"}  # heads that have one
 
-# A pipeline takes the largest row of each pixel, which of one row is the same everywhere.
 _THRESHOLD = """
 picture = image_processor(Image.open("street.jpg").convert("RGB"), return_tensors="pt")
 mask = model(**picture).logits[0, 0] > 0  # the head has one row: its class is where the sigmoid is above 1/2"""
@@ -93,8 +91,7 @@ def _is_class_of(kind: str, name: str) -> bool:
 
 
 def _with_transformers(anchor: Checkpoint, name: str, model: str, processor: bool) -> str:
-    task = task_of(anchor)
-    one_row = task is not None and task.name == "semantic" and _rows(anchor) == 1
+    task, one_row = task_of(anchor), segments_by_one_row(anchor)
     if "auto_map" in anchor.config:
         auto_class = _mapped(anchor.config["auto_map"], task)
         code = auto_class_usage(auto_class, model, own_code=True, processor=processor)
@@ -115,11 +112,6 @@ def _with_transformers(anchor: Checkpoint, name: str, model: str, processor: boo
 def _thresholded(code: str) -> str:
     """Code that loads a network, and uses a head of one row."""
     return f"from PIL import Image\n{code}\n{_THRESHOLD}"
-
-
-def _rows(anchor: Checkpoint) -> int | None:
-    """The number of rows of a classifier, by its tensors or else by the configuration."""
-    return classifier_rows(anchor.slot_map) or class_count(anchor.config)
 
 
 def _mapped(auto_map: object, task: Task | None) -> str:

@@ -33,22 +33,20 @@ class SweepAxes(Options):
     are replaced by those of the axes.
     """
 
-    subsets: str = option("all", "Subsets to merge; all are those of two or more.", choices=SUBSETS)
-    anchors: str = option("all", "Anchors: all models of a subset, or its first.", choices=ANCHORS)
+    subsets: str = option("all", "Subsets of two or more to merge.", choices=SUBSETS)
+    anchors: str = option("all", "Models of a subset to anchor it.", choices=ANCHORS)
     methods: tuple[str, ...] = option(
         (Layerwise.name,),
-        "Methods to try; auto is the advised one.",
+        "Methods to try, or auto.",
         choices=(*METHODS, Auto.name),
         commas=True,
     )
-    start: tuple[float, ...] = option((0.0,), "Starts to try with layerwise, such as 0,0.25,0.5.", commas=True)
+    start: tuple[float, ...] = option((0.0,), "Starts to try, such as 0,0.25,0.5.", commas=True)
     alpha: tuple[float | None, ...] = option(
         (None,), "Anchor weights to try with layerwise, such as 0.5,0.7.", commas=True, shown="1/M"
     )
     ramp: tuple[str, ...] = option(("linear",), "Ramps to try with layerwise.", commas=True, known=NAMED_RAMPS)
-    bn_stats: tuple[str, ...] = option(
-        ("linear",), "Treatments of BatchNorm's statistics to try.", choices=BN_STATS, commas=True
-    )
+    bn_stats: tuple[str, ...] = option(("linear",), "Ways with BatchNorm's statistics.", choices=BN_STATS, commas=True)
     options: tuple[str, ...] = option(
         (),
         "Values of a method's option to try. Repeatable.",

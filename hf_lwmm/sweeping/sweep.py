@@ -59,7 +59,7 @@ def run_sweep(
         if search is not None:  # where these models do not merge, no trial can help
             scorer.plan(Candidate("merge", tuple(range(count)), 0, fixed))
         advice = scorer.advice()
-        doubts = check_measurements(scorer.measurements, scorer.models, setup.network.branch)
+        doubts = check_measurements(scorer.measurements, scorer.models)
         data = scorer.data()
         data = replace(data, notes=(*doubts, *data.notes))
         confirming = _confirming(scorer, run.confirm)

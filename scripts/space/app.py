@@ -303,8 +303,8 @@ def may_push(profile: gr.OAuthProfile | None) -> tuple[str, gr.Button]:
         return why, gr.Button(interactive=False)
     if profile is None:
         why = (
-            "**Sign in above to push.** That loads the page anew: choose the models again then. The merge is pushed under "
-            "your name, with your own rights."
+            "**Sign in above to push.** That loads the page anew: choose the models again then. The merge is pushed "
+            "under your name, with your own rights."
         )
         return why, gr.Button(interactive=False)
     if get_space() is None:
