@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -99,8 +99,8 @@ class Layout:
     `name` is the component's name, a slash, and the code base's; `also` lists other code bases with the same names.
     `prefixes` are what may stand before the table's names in a file; the first one is used for writing. `beside` is a
     backbone that must be in the same file, for tables whose names, such as `fc`, would otherwise fit any network.
-    `gated` is True if the table's first feed-forward layer stacks a gate on what it gates, False if it does not, and
-    None if the names are the same for both.
+    `gated` tells tables apart whose names are the same: True if the first feed-forward layer stacks a gate on what it
+    gates, False if it does not. It is None where names tell.
     """
 
     name: str
@@ -142,14 +142,19 @@ class Layout:
         """The `generic` names of each line that is not optional."""
         return tuple(tuple(line.left[0].generics()) for line in self.lines if not (line.optional or line.absent))
 
-    def suits(self, slots: Mapping[str, Shape]) -> bool:
-        """Return False if slots lack a line that is not optional, or have a gate that the layout has not."""
+    def suits(self, slots: Iterable[str]) -> bool:
+        """Return False if slots lack a line that is not optional."""
         forms = {generic(found[0]) for slot in slots if (found := self.stored(slot))}
         needed = (line.left[0] for line in self.lines if line.right and not (line.optional or line.absent))
-        if not all(any(form in forms for form in pattern.generics()) for pattern in needed):
-            return False
-        first, second = (slots.get(f"{self.component.name}.stage0.block0.mlp.fc{i}.weight", (0, 0)) for i in (1, 2))
-        return self.gated is None or self.gated == (first[0] == 2 * second[1] > 0)
+        return all(any(form in forms for form in pattern.generics()) for pattern in needed)
+
+    def agrees(self, tensors: Mapping[str, Shape], prefix: str) -> bool:
+        """Return False if the shapes of a file's tensors show a gate where the layout has none, or the reverse."""
+        if self.gated is None:
+            return True
+        layers = (self.stored(f"{self.component.name}.stage0.block0.mlp.fc{i}.weight") for i in (1, 2))
+        first, second = (tensors.get(prefix + found[0], ()) if found else () for found in layers)
+        return self.gated == (bool(first) and len(second) > 1 and first[0] == 2 * second[1])
 
     def lines_like(self, form: str) -> list[tuple[Pattern, Line]]:
         """Return the lines that can match names of this `generic` form, each with its pattern."""

@@ -5,6 +5,8 @@ The component holds their kin, too: CLIP and SigLIP (`clip`) and DINOv2 (`dinov2
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hf_lwmm.layouts.layout import Component, Kin, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
@@ -62,6 +64,7 @@ for b:
     stage0.block{b}.attn.proj
     stage0.block{b}.scale1!
     stage0.block{b}.norm2
+    stage0.block{b}.mlp.gate
     stage0.block{b}.mlp.fc1
     stage0.block{b}.mlp.fc2
     stage0.block{b}.scale2!
@@ -92,10 +95,18 @@ for b:
     ? blocks.{b}.ls2.gamma! = stage0.block{b}.scale2!
 """
 
+
+def _gated(layout: Layout) -> Layout:
+    """Return timm's layout of a network whose feed-forward layers have a gate, stacked on what it gates."""
+    table = layout.table.replace("= stage0.block{b}.mlp.fc1", "= stage0.block{b}.mlp.gate | stage0.block{b}.mlp.fc1")
+    return replace(layout, name=f"{layout.name}-gated", also=("timm",), gated=True, table=table)
+
+
 VIT_TIMM = Layout(
     name="vit/timm",
     component=VIT,
     also=("mae",),
+    gated=False,
     table="""
 cls_token! = embed.class!
 pos_embed! = embed.token_position! | embed.position! (tokens?)
@@ -126,6 +137,7 @@ VIT_TIMM_REGISTERS = Layout(  # their class token holds its position
     name="vit/timm-registers",
     component=VIT,
     also=("timm",),
+    gated=False,
     table="""
 cls_token! = embed.class!
 reg_token! = embed.registers!
@@ -239,5 +251,9 @@ IMAGENET_TRANSFORMERS = Layout(
     also=("transformers",),
 )
 
-LAYOUTS = (VIT_TIMM, VIT_TIMM_REGISTERS, *TRANSFORMERS, VIT_CONMIX)
+LAYOUTS = (
+    *(VIT_TIMM, VIT_TIMM_REGISTERS, _gated(VIT_TIMM), _gated(VIT_TIMM_REGISTERS)),
+    *TRANSFORMERS,
+    VIT_CONMIX,
+)
 HEADS = (IMAGENET_TIMM, IMAGENET_TRANSFORMERS)
