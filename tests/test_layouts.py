@@ -75,6 +75,7 @@ EXPECTED = {
     "mmseg1x_setr_pup_head": "setr_pup/mmseg",
     "mmseg1x_setr_mla_head": "setr_mla/mmseg",
     "mmseg1x_segmenter_head": "segmenter/mmseg",
+    "mmseg1x_vit": "vit/mmseg",
     "timm_pvt_v2_b2": "pvt/timm + imagenet/pvt-timm",
     "transformers_pvt_v2_b2": "pvt/transformers",
 }

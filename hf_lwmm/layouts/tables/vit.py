@@ -1,4 +1,4 @@
-"""ViT, DeiT, DeiT-3 and MAE, as in timm, in transformers (files; in memory since version 5) and in CoNMix's hybrid.
+"""ViT, DeiT, DeiT-3 and MAE, in timm, transformers (files; in memory since version 5), MMSegmentation, CoNMix's hybrid.
 
 The component holds their kin, too: CLIP and SigLIP (`clip`) and DINOv2 (`dinov2`), whose blocks have the same modules.
 """
@@ -239,6 +239,35 @@ transformer.encoder.encoder_norm = norm
 """,
 )
 
+MMSEG_BLOCKS = """
+for b:
+    layers.{b}.ln1 = stage0.block{b}.norm1
+    layers.{b}.attn.attn.in_proj_weight! = stage0.block{b}.attn.q.weight! | \
+        stage0.block{b}.attn.k.weight! | stage0.block{b}.attn.v.weight!
+    layers.{b}.attn.attn.in_proj_bias! = stage0.block{b}.attn.q.bias! | \
+        stage0.block{b}.attn.k.bias! | stage0.block{b}.attn.v.bias!
+    layers.{b}.attn.attn.out_proj = stage0.block{b}.attn.proj
+    layers.{b}.ln2 = stage0.block{b}.norm2
+    layers.{b}.ffn.layers.0.0 = stage0.block{b}.mlp.fc1
+    layers.{b}.ffn.layers.1 = stage0.block{b}.mlp.fc2
+"""
+
+VIT_MMSEG = Layout(  # of SETR and Segmenter
+    name="vit/mmseg",
+    component=VIT,
+    prefixes=("backbone.", ""),
+    table="""
+cls_token! = embed.class!
+pos_embed! = embed.token_position! | embed.position! (tokens)
+patch_embed.projection = embed.proj
+? ln_pre = embed.norm
+"""
+    + MMSEG_BLOCKS
+    + """
+? ln1 = norm
+""",
+)
+
 IMAGENET_TIMM = Layout(
     name="imagenet/vit-timm", component=IMAGENET, beside=VIT, table="head = classifier", also=("timm",)
 )
@@ -255,5 +284,6 @@ LAYOUTS = (
     *(VIT_TIMM, VIT_TIMM_REGISTERS, _gated(VIT_TIMM), _gated(VIT_TIMM_REGISTERS)),
     *TRANSFORMERS,
     VIT_CONMIX,
+    VIT_MMSEG,
 )
 HEADS = (IMAGENET_TIMM, IMAGENET_TRANSFORMERS)
