@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from hf_lwmm.layouts.language import (
     read_table,
 )
 
+ShapeTest = Callable[[Callable[[str], Shape]], bool]
 # The direction and the length of a weight-normalised layer make up one weight, so they share a depth position.
 _DEPTH_RANK = {leaf: LEAVES.index(leaf) for leaf in LEAVES} | {"weight_g": 0, "weight_v": 0}
 
@@ -99,8 +100,8 @@ class Layout:
     `name` is the component's name, a slash, and the code base's; `also` lists other code bases with the same names.
     `prefixes` are what may stand before the table's names in a file; the first one is used for writing. `beside` is a
     backbone that must be in the same file, for tables whose names, such as `fc`, would otherwise fit any network.
-    `gated` tells tables apart whose names are the same: True if the first feed-forward layer stacks a gate on what it
-    gates, False if it does not. It is None where names tell.
+    `told_by` is a test of shapes for a table whose names are another's, too: it is given what returns the stored shape
+    of a slot, or () for one that is not there.
     """
 
     name: str
@@ -109,7 +110,7 @@ class Layout:
     prefixes: tuple[str, ...] = ("",)
     beside: Component | None = None
     also: tuple[str, ...] = ()
-    gated: bool | None = None
+    told_by: ShapeTest | None = field(default=None, repr=False)
 
     @property
     def code_bases(self) -> tuple[str, ...]:
@@ -149,12 +150,13 @@ class Layout:
         return all(any(form in forms for form in pattern.generics()) for pattern in needed)
 
     def agrees(self, tensors: Mapping[str, Shape], prefix: str) -> bool:
-        """Return False if the shapes of a file's tensors show a gate where the layout has none, or the reverse."""
-        if self.gated is None:
-            return True
-        layers = (self.stored(f"{self.component.name}.stage0.block0.mlp.fc{i}.weight") for i in (1, 2))
-        first, second = (tensors.get(prefix + found[0], ()) if found else () for found in layers)
-        return self.gated == (bool(first) and len(second) > 1 and first[0] == 2 * second[1])
+        """Return False if the shapes of a file's tensors tell that another table with these names is meant."""
+
+        def stored_shape(slot: str) -> Shape:
+            found = self.stored(f"{self.component.name}.{slot}")
+            return tensors.get(prefix + found[0], ()) if found else ()
+
+        return self.told_by is None or self.told_by(stored_shape)
 
     def lines_like(self, form: str) -> list[tuple[Pattern, Line]]:
         """Return the lines that can match names of this `generic` form, each with its pattern."""

@@ -190,9 +190,9 @@ def _detect(tensors: Mapping[str, Shape]) -> tuple[Sequence[LayoutMatch], Sequen
     # backbone, then the one listed first. Backbones are found before heads.
     best: dict[str, _Rated] = {}
     for (count, listed), match in _found(tensors):
-        if not match.layout.agrees(tensors, match.prefix):
-            continue
         beside = match.layout.beside
+        if not match.layout.agrees(tensors, match.prefix) or (beside and beside.name not in best):
+            continue
         merit = (count, listed, best[beside.name][0] if beside else ())
         key = match.layout.component.name
         if key not in best or merit > best[key][0]:

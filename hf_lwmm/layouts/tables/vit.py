@@ -5,8 +5,10 @@ The component holds their kin, too: CLIP and SigLIP (`clip`) and DINOv2 (`dinov2
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from hf_lwmm.layouts.forms import Shape
 from hf_lwmm.layouts.layout import Component, Kin, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
@@ -96,17 +98,26 @@ for b:
 """
 
 
+def _has_gate(shape_of: Callable[[str], Shape]) -> bool:
+    first, second = (shape_of(f"stage0.block0.mlp.fc{i}.weight") for i in (1, 2))
+    return first[:1] == tuple(2 * width for width in second[1:2]) != ()
+
+
+def _has_no_gate(shape_of: Callable[[str], Shape]) -> bool:
+    return not _has_gate(shape_of)
+
+
 def _gated(layout: Layout) -> Layout:
     """Return timm's layout of a network whose feed-forward layers have a gate, stacked on what it gates."""
     table = layout.table.replace("= stage0.block{b}.mlp.fc1", "= stage0.block{b}.mlp.gate | stage0.block{b}.mlp.fc1")
-    return replace(layout, name=f"{layout.name}-gated", also=("timm",), gated=True, table=table)
+    return replace(layout, name=f"{layout.name}-gated", also=("timm",), told_by=_has_gate, table=table)
 
 
 VIT_TIMM = Layout(
     name="vit/timm",
     component=VIT,
     also=("mae",),
-    gated=False,
+    told_by=_has_no_gate,
     table="""
 cls_token! = embed.class!
 pos_embed! = embed.token_position! | embed.position! (tokens?)
@@ -137,7 +148,7 @@ VIT_TIMM_REGISTERS = Layout(  # their class token holds its position
     name="vit/timm-registers",
     component=VIT,
     also=("timm",),
-    gated=False,
+    told_by=_has_no_gate,
     table="""
 cls_token! = embed.class!
 reg_token! = embed.registers!
