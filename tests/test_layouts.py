@@ -75,6 +75,7 @@ EXPECTED = {
     "mmseg1x_setr_pup_head": "setr_pup/mmseg",
     "mmseg1x_setr_mla_head": "setr_mla/mmseg",
     "mmseg1x_segmenter_head": "segmenter/mmseg",
+    "mmseg1x_vit": "vit/mmseg",
     "timm_pvt_v2_b2": "pvt/timm + imagenet/pvt-timm",
     "transformers_pvt_v2_b2": "pvt/transformers",
 }
@@ -345,7 +346,11 @@ def test_a_detector_has_the_backbone_whose_last_stage_is_in_its_box_head() -> No
     assert known(slots) == backbone
 
 
-@pytest.mark.parametrize("name", ["resnest50d", "res2net50_26w_4s", "vgg19", "vgg16_bn", "eva02_tiny_patch14_224"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnest50d", "res2net50_26w_4s", "vgg19", "vgg16_bn", "eva02_tiny_patch14_224"]
+    + ["seresnet50", "seresnet152d", "ecaresnet50d", "resnetrs50", "senet154", "edgenext_small"],
+)
 def test_a_network_with_some_of_the_names_is_left_alone(name: str) -> None:
     import timm
 

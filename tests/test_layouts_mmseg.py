@@ -19,6 +19,7 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3Deco
 from segmentation_models_pytorch.decoders.upernet.decoder import PSPModule, UPerNetDecoder
 from timm.models.hrnet import HighResolutionNetFeatures
 from timm.models.resnet import BasicBlock, ResNet
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 from torchvision.models.segmentation import deeplabv3_resnet50, fcn_resnet50
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
@@ -93,6 +94,26 @@ def test_a_resnet_with_a_deep_stem_of_timm_computes_what_mmsegmentations_does(sy
     load(network, tensors, unused="^fc")
     _, features = network.forward_intermediates(seeded_image(64, 64), indices=[1, 2, 3, 4])
     assert_equal_golden(features, system)
+
+
+@torch.no_grad()
+def test_a_vit_of_timm_computes_what_that_of_setr_and_segmenter_does() -> None:
+    network = VisionTransformer(img_size=32, patch_size=8, embed_dim=16, depth=3, num_heads=2, num_classes=0).eval()
+    tensors = converted(weights("mmseg1x_vit"), "timm")
+    load(network, tensors)
+    features = network.forward_intermediates(seeded_image(32, 32), indices=[0], intermediates_only=True)
+    last = network.forward_features(seeded_image(32, 32))[:, 1:].transpose(1, 2).reshape(1, 16, 4, 4)
+    assert_equal_golden([*features, last], "mmseg1x_vit")
+    back = converted(tensors, "mmseg")
+    assert back.keys() == weights("mmseg1x_vit").keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in weights("mmseg1x_vit").items())
+
+
+@pytest.mark.parametrize("head", ["setr_pup", "setr_mla", "segmenter"])
+def test_a_vit_and_its_head_are_found_in_one_file(head: str) -> None:
+    systems = ("mmseg1x_vit", f"mmseg1x_{head}_head")
+    found = map_slots({name: shape for system in systems for name, shape, _ in manifest(system)})
+    assert found.layout == f"vit/mmseg + {head}/mmseg" and all(place_of(slot) for slot in found.slots)
 
 
 @torch.no_grad()

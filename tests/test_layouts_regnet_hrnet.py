@@ -68,14 +68,22 @@ def test_regnets_are_in_the_order_of_registration_and_of_a_forward_pass(kind: st
         assert_in_registered_order(network)
 
 
-def test_a_regnet_of_transformers_is_told_from_a_resnet_by_its_prefix() -> None:
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_a_regnet_of_transformers_is_told_from_a_resnet_by_its_stem(prefix: str) -> None:
     with torch.device("meta"):
         resnet = transformers.ResNetForImageClassification(transformers.ResNetConfig())
         regnet = transformers.RegNetForImageClassification(regnet_config("x"))
-        bare = transformers.RegNetModel(regnet_config("x"))
+        bare = {
+            family: {prefix + name: shape for name, shape in shapes(network).items()}
+            for family, network in (
+                ("resnet", transformers.ResNetModel(transformers.ResNetConfig())),
+                ("regnet", transformers.RegNetModel(regnet_config("x"))),
+            )
+        }
     assert map_slots(shapes(resnet)).layout == "resnet/transformers + imagenet/resnet-transformers"
     assert map_slots(shapes(regnet)).layout == "regnet/transformers-x + imagenet/regnet-transformers"
-    assert map_slots(shapes(bare)).layout == "resnet/transformers"  # has all of a ResNet's names
+    assert map_slots(bare["regnet"]).layout == "regnet/transformers-x"
+    assert map_slots(bare["resnet"]).layout == "resnet/transformers"
 
 
 @pytest.mark.parametrize(

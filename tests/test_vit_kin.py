@@ -135,7 +135,12 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module], str, st
     "DINOv2, gated": (
         lambda: of_timm(init_values=1.0, **GATED),
         lambda: dinov2(use_swiglu_ffn=True),
-        "vit/timm", "vit/transformers-dinov2-giant", tokens,
+        "vit/timm-gated", "vit/transformers-dinov2-giant", tokens,
+    ),
+    "DINOv2 with registers, gated": (
+        lambda: of_timm(init_values=1.0, reg_tokens=3, no_embed_class=True, **GATED),
+        lambda: dinov2(registers=3, use_swiglu_ffn=True),
+        "vit/timm-registers-gated", "vit/transformers-dinov2-registers-giant", tokens,
     ),
 }  # fmt: skip
 
@@ -250,16 +255,31 @@ def test_there_and_back_is_the_same_bytes(kin: str, tmp_path: Path) -> None:
     assert all(np.shape(before[name]) == np.shape(after[name]) for name in before)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("registers", "layout"), [(0, "dinov2-giant"), (3, "dinov2-registers-giant")])
+def test_a_giant_dinov2_in_memory_is_the_one_of_files_and_of_timm(registers: int, layout: str, tmp_path: Path) -> None:
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    network = drawn(dinov2(registers, use_swiglu_ffn=True))
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    in_memory = write(tmp_path / "in_memory.safetensors", state)
+    assert layout_of(in_memory) == f"vit/transformers-{layout}-runtime"
+    timms = of_timm(init_values=1.0, reg_tokens=registers, no_embed_class=registers > 0, **GATED)
+    agree(tokens(loaded(timms, converted(in_memory, "timm")), images), tokens(network, images))
+    there = write(tmp_path / "there.safetensors", converted(in_memory, "transformers"))
+    again = loaded(dinov2(registers, use_swiglu_ffn=True), load_file(there))
+    assert all((tensor.numpy() == state[name]).all() for name, tensor in again.state_dict().items())
+    back = converted(there, f"transformers-{layout}-runtime")
+    assert {name.partition(".")[2] for name in back} == state.keys()
+
+
 def on_meta(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("kin", "library"),  # but for the giant DINOv2 in transformers, which has other names in memory than in files
-    [(kin, library) for kin in PAIRS for library in (0, 1) if (kin, library) != ("DINOv2, gated", 1)],
-)
+@pytest.mark.parametrize("library", [0, 1])
+@pytest.mark.parametrize("kin", PAIRS)
 def test_depth_order_is_the_order_of_a_forward_pass(kin: str, library: int) -> None:
     network, forward = PAIRS[kin][library]().eval(), PAIRS[kin][4]
     called: dict[str, int] = {}
@@ -293,6 +313,7 @@ TOWERS = {"vision_config": {**SIZE, **MLP}, "text_config": {**SIZE, **MLP, "voca
     [
         (lambda: dinov2(), "vit/transformers-dinov2-runtime", 0),
         (lambda: dinov2(registers=2), "vit/transformers-dinov2-registers-runtime", 0),
+        (lambda: dinov2(use_swiglu_ffn=True), "vit/transformers-dinov2-giant-runtime", 0),
         (lambda: dinov3(), "dinov3/transformers-runtime", 0),
         (lambda: beit(), "beit/transformers-runtime", 0),
         (
@@ -409,6 +430,7 @@ def plain(seed: int, **options: Any) -> nn.Module:
     [
         (lambda: of_timm(init_values=1.0, mlp_ratio=4), dinov2),
         (dinov2, lambda: of_timm(init_values=1.0, mlp_ratio=4)),
+        (lambda: of_timm(init_values=1.0, **GATED), lambda: dinov2(use_swiglu_ffn=True)),
         (clip, lambda: of_timm(pre_norm=True, norm_layer=nn.LayerNorm)),
         (siglip, lambda: of_timm(class_token=False, global_pool="map")),
         (dinov3_of_timm, dinov3),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from hf_lwmm.layouts.language import (
     read_table,
 )
 
+ShapeTest = Callable[[Callable[[str], Shape]], bool]
 # The direction and the length of a weight-normalised layer make up one weight, so they share a depth position.
 _DEPTH_RANK = {leaf: LEAVES.index(leaf) for leaf in LEAVES} | {"weight_g": 0, "weight_v": 0}
 
@@ -99,8 +100,8 @@ class Layout:
     `name` is the component's name, a slash, and the code base's; `also` lists other code bases with the same names.
     `prefixes` are what may stand before the table's names in a file; the first one is used for writing. `beside` is a
     backbone that must be in the same file, for tables whose names, such as `fc`, would otherwise fit any network.
-    `gated` is True if the table's first feed-forward layer stacks a gate on what it gates, False if it does not, and
-    None if the names are the same for both.
+    `told_by` is a test of shapes for a table whose names are another's, too: it is given what returns the stored shape
+    of a slot, or () for one that is not there.
     """
 
     name: str
@@ -109,7 +110,7 @@ class Layout:
     prefixes: tuple[str, ...] = ("",)
     beside: Component | None = None
     also: tuple[str, ...] = ()
-    gated: bool | None = None
+    told_by: ShapeTest | None = field(default=None, repr=False)
 
     @property
     def code_bases(self) -> tuple[str, ...]:
@@ -142,14 +143,20 @@ class Layout:
         """The `generic` names of each line that is not optional."""
         return tuple(tuple(line.left[0].generics()) for line in self.lines if not (line.optional or line.absent))
 
-    def suits(self, slots: Mapping[str, Shape]) -> bool:
-        """Return False if slots lack a line that is not optional, or have a gate that the layout has not."""
+    def suits(self, slots: Iterable[str]) -> bool:
+        """Return False if slots lack a line that is not optional."""
         forms = {generic(found[0]) for slot in slots if (found := self.stored(slot))}
         needed = (line.left[0] for line in self.lines if line.right and not (line.optional or line.absent))
-        if not all(any(form in forms for form in pattern.generics()) for pattern in needed):
-            return False
-        first, second = (slots.get(f"{self.component.name}.stage0.block0.mlp.fc{i}.weight", (0, 0)) for i in (1, 2))
-        return self.gated is None or self.gated == (first[0] == 2 * second[1] > 0)
+        return all(any(form in forms for form in pattern.generics()) for pattern in needed)
+
+    def agrees(self, tensors: Mapping[str, Shape], prefix: str) -> bool:
+        """Return False if the shapes of a file's tensors tell that another table with these names is meant."""
+
+        def stored_shape(slot: str) -> Shape:
+            found = self.stored(f"{self.component.name}.{slot}")
+            return tensors.get(prefix + found[0], ()) if found else ()
+
+        return self.told_by is None or self.told_by(stored_shape)
 
     def lines_like(self, form: str) -> list[tuple[Pattern, Line]]:
         """Return the lines that can match names of this `generic` form, each with its pattern."""

@@ -124,7 +124,7 @@ def map_slots(tensors: Mapping[str, Shape]) -> SlotMap:
 
 @lru_cache(8)  # the models of a merge mostly have the same tensors
 def _slot_map(tensors: tuple[tuple[str, Shape], ...]) -> SlotMap:
-    matches, claims = _detect(name for name, _ in tensors)
+    matches, claims = _detect(dict(tensors))
     atoms: dict[str, tuple[Atom, ...]] = {}
     owner: dict[str, str] = {}
     known: set[str] = set()  # layouts that hold a tensor after all; a name as common as `fc` can fit several
@@ -181,7 +181,7 @@ def _numbered(names: Iterable[str]) -> dict[str, list[str]]:
     return {begins: rests for begins, rests in found.items() if len(rests) >= _FEWEST}
 
 
-def _detect(names: Iterable[str]) -> tuple[Sequence[LayoutMatch], Sequence[LayoutMatch]]:
+def _detect(tensors: Mapping[str, Shape]) -> tuple[Sequence[LayoutMatch], Sequence[LayoutMatch]]:
     """Find the best layout of each component in a file: in the order of `COMPONENTS`, and the best of all first.
 
     Where two components have names in common, the tensors belong to the one whose layout is better.
@@ -189,8 +189,10 @@ def _detect(names: Iterable[str]) -> tuple[Sequence[LayoutMatch], Sequence[Layou
     # The best layout knows the most names; among equals, one under a listed prefix wins, then the one beside the better
     # backbone, then the one listed first. Backbones are found before heads.
     best: dict[str, _Rated] = {}
-    for (count, listed), match in _found(names):
+    for (count, listed), match in _found(tensors):
         beside = match.layout.beside
+        if not match.layout.agrees(tensors, match.prefix) or (beside and beside.name not in best):
+            continue
         merit = (count, listed, best[beside.name][0] if beside else ())
         key = match.layout.component.name
         if key not in best or merit > best[key][0]:

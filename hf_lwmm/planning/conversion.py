@@ -119,8 +119,7 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
     """The layout of a code base that holds all of a component's slots."""
     backbone = checkpoint.slot_map.backbone
     possible = [x for x in LAYOUTS if x.component is component and x.beside in (None, backbone)]
-    shapes = {slot: checkpoint.slot_map.shapes[slot] for slot in slots}
-    named = sorted((x for x in possible if to in x.code_bases), key=lambda layout: not layout.suits(shapes))
+    named = sorted((x for x in possible if to in x.code_bases), key=lambda layout: not layout.suits(slots))
     for layout in named:
         if not _lacking(layout, slots, checkpoint.slot_map.shapes):
             return layout

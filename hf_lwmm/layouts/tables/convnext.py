@@ -64,6 +64,7 @@ for s:
         stages.{s}.blocks.{b}.mlp.fc1 = stage{s}.block{b}.fc1 (1x1?)
         stages.{s}.blocks.{b}.mlp.grn = stage{s}.block{b}.grn
         stages.{s}.blocks.{b}.mlp.fc2 = stage{s}.block{b}.fc2 (1x1?)
+        no stages.{s}.blocks.{b}.gamma_xca!  # EdgeNeXt
 ? head.norm = norm
 """
 

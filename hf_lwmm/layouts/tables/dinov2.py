@@ -16,7 +16,6 @@ patch_embed.proj = embed.proj
 DINOV2 = Layout(
     name="vit/dinov2",
     component=VIT,
-    gated=False,
     table=_ORIGINAL
     + TIMM_BLOCKS
     + """
@@ -24,14 +23,14 @@ norm = norm
 """,
 )
 
-# The gate and what it gates are one matrix in every code base's files; timm's has the name of a plain first layer.
+# In every code base's files, the gate and what it gates are one matrix; in memory, transformers has two.
+_STACKED = "stage0.block{b}.mlp.gate | stage0.block{b}.mlp.fc1"
 DINOV2_GIANT = Layout(
     name="vit/dinov2-giant",
     component=VIT,
     also=("dinov2",),
-    gated=True,
     table=_ORIGINAL
-    + TIMM_BLOCKS.replace("mlp.fc1 = ", "mlp.w12 = ").replace("mlp.fc2 = ", "mlp.w3 = ")
+    + TIMM_BLOCKS.replace("fc1 = stage0.block{b}.mlp.fc1", f"w12 = {_STACKED}").replace("mlp.fc2 = ", "mlp.w3 = ")
     + """
 norm = norm
 """,
@@ -39,10 +38,22 @@ norm = norm
 
 _HUB = ("attention.query", "attention.key", "attention.value", "output.dense")
 _MEMORY = ("q_proj", "k_proj", "v_proj", "o_proj")
-_GATED = ("weights_in", "weights_out")
+_PLAIN = """
+    encoder.layer.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
+    encoder.layer.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
+"""
+_GATED = f"""
+    encoder.layer.{{b}}.mlp.weights_in = {_STACKED}
+    encoder.layer.{{b}}.mlp.weights_out = stage0.block{{b}}.mlp.fc2
+"""
+_GATED_MEMORY = """
+    encoder.layer.{b}.mlp.gate_proj = stage0.block{b}.mlp.gate
+    encoder.layer.{b}.mlp.up_proj = stage0.block{b}.mlp.fc1
+    encoder.layer.{b}.mlp.down_proj = stage0.block{b}.mlp.fc2
+"""
 
 
-def _transformers(name: str, attention: tuple[str, ...], prefix: str, mlp: tuple[str, str] = ("fc1", "fc2")) -> Layout:
+def _transformers(name: str, attention: tuple[str, ...], prefix: str, mlp: str) -> Layout:
     """The names of transformers, which differ in attention, in the feed-forward layers and in a line for registers."""
     query, key, value, output = attention
     registers = "embeddings.register_tokens! = embed.registers!" if "registers" in prefix else ""
@@ -51,7 +62,6 @@ def _transformers(name: str, attention: tuple[str, ...], prefix: str, mlp: tuple
         component=VIT,
         prefixes=(prefix, ""),
         also=() if attention is _MEMORY else ("transformers",),
-        gated=mlp == _GATED,
         table=f"""
 embeddings.cls_token! = embed.class!
 ? embeddings.mask_token! = embed.mask! (-1d)
@@ -66,8 +76,7 @@ for b:
     encoder.layer.{{b}}.attention.{output} = stage0.block{{b}}.attn.proj
     encoder.layer.{{b}}.layer_scale1.lambda1! = stage0.block{{b}}.scale1!
     encoder.layer.{{b}}.norm2 = stage0.block{{b}}.norm2
-    encoder.layer.{{b}}.mlp.{mlp[0]} = stage0.block{{b}}.mlp.fc1
-    encoder.layer.{{b}}.mlp.{mlp[1]} = stage0.block{{b}}.mlp.fc2
+{mlp}
     encoder.layer.{{b}}.layer_scale2.lambda1! = stage0.block{{b}}.scale2!
 layernorm = norm
 """,
@@ -76,12 +85,14 @@ layernorm = norm
 
 _REGISTERS = "dinov2_with_registers."
 TRANSFORMERS = (
-    _transformers("transformers-dinov2-registers", _HUB, _REGISTERS),
+    _transformers("transformers-dinov2-registers", _HUB, _REGISTERS, _PLAIN),
     _transformers("transformers-dinov2-registers-giant", _HUB, _REGISTERS, _GATED),
-    _transformers("transformers-dinov2", _HUB, "dinov2."),
+    _transformers("transformers-dinov2", _HUB, "dinov2.", _PLAIN),
     _transformers("transformers-dinov2-giant", _HUB, "dinov2.", _GATED),
-    _transformers("transformers-dinov2-registers-runtime", _MEMORY, _REGISTERS),
-    _transformers("transformers-dinov2-runtime", _MEMORY, "dinov2."),
+    _transformers("transformers-dinov2-registers-runtime", _MEMORY, _REGISTERS, _PLAIN),
+    _transformers("transformers-dinov2-registers-giant-runtime", _MEMORY, _REGISTERS, _GATED_MEMORY),
+    _transformers("transformers-dinov2-runtime", _MEMORY, "dinov2.", _PLAIN),
+    _transformers("transformers-dinov2-giant-runtime", _MEMORY, "dinov2.", _GATED_MEMORY),
 )
 
 LAYOUTS = (DINOV2, DINOV2_GIANT, *TRANSFORMERS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from hf_lwmm.layouts.forms import Shape
 from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
@@ -122,10 +125,16 @@ REGNETY_TRANSFORMERS = Layout(
 """,
 )
 
-REGNETX_TRANSFORMERS = Layout(  # without the prefix, the names are also a ResNet's
+
+def _has_regnets_stem(shape_of: Callable[[str], Shape]) -> bool:
+    return shape_of("stem.conv.weight")[2:] == (3, 3)
+
+
+REGNETX_TRANSFORMERS = Layout(  # ResNets have the same names
     name="regnet/transformers-x",
     component=REGNET,
     prefixes=("regnet.", ""),
+    told_by=_has_regnets_stem,
     also=("transformers",),
     table=_TRANSFORMERS
     + """

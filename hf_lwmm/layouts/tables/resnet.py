@@ -5,6 +5,9 @@ Frozen BatchNorm (FADA, MIC's detectors) differs from trainable BatchNorm only i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from hf_lwmm.layouts.forms import Shape
 from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
@@ -50,6 +53,8 @@ for s:
         ? layer{s+1}.{b}.bn3 = stage{s}.block{b}.bn3
         ? layer{s+1}.{b}.downsample.0 = stage{s}.block{b}.downsample.conv
         ? layer{s+1}.{b}.downsample.1 = stage{s}.block{b}.downsample.bn
+        no layer{s+1}.{b}.se.fc1  # squeeze and excitation
+        no layer{s+1}.{b}.se.conv  # ECA
 layer4.{b}.conv1  # required, because HRNet has the names of a single stage
 """
 
@@ -110,10 +115,16 @@ RESNET_CVRN = Layout(  # CVRN's panoptic branches, which are built on UPSNet
     + STAGES.replace("layer{s+1}.{b}", "res{s+2}.layers.{b}").replace("layer4.{b}", "res5.layers.{b}"),
 )
 
-RESNET_TRANSFORMERS = Layout(
+
+def _has_no_regnets_stem(shape_of: Callable[[str], Shape]) -> bool:
+    return shape_of("stem.conv.weight")[2:] != (3, 3)
+
+
+RESNET_TRANSFORMERS = Layout(  # RegNetX has the same names
     name="resnet/transformers",
     component=RESNET,
     prefixes=("resnet.", ""),
+    told_by=_has_no_regnets_stem,
     table="""
 embedder.embedder.convolution = stem.conv
 embedder.embedder.normalization = stem.bn

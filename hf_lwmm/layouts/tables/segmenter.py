@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hf_lwmm.layouts.layout import Component, Layout
+from hf_lwmm.layouts.tables.vit import MMSEG_BLOCKS
 
 # The scores of classes are products of patches with embeddings of the classes, which run through the layers with them.
 SEGMENTER = Component(
@@ -33,15 +34,9 @@ SEGMENTER_MMSEG = Layout(
     prefixes=("decode_head.",),
     table="""
 cls_emb! = classes! (+1d)
-for b:
-    layers.{b}.ln1 = block{b}.norm1
-    layers.{b}.attn.attn.in_proj_weight! = \
-        block{b}.attn.q.weight! | block{b}.attn.k.weight! | block{b}.attn.v.weight!
-    layers.{b}.attn.attn.in_proj_bias! = block{b}.attn.q.bias! | block{b}.attn.k.bias! | block{b}.attn.v.bias!
-    layers.{b}.attn.attn.out_proj = block{b}.attn.proj
-    layers.{b}.ln2 = block{b}.norm2
-    layers.{b}.ffn.layers.0.0 = block{b}.mlp.fc1
-    layers.{b}.ffn.layers.1 = block{b}.mlp.fc2
+"""
+    + MMSEG_BLOCKS.replace("stage0.", "")
+    + """
 dec_proj = project
 patch_proj = patch_project
 classes_proj = class_project

@@ -1,10 +1,14 @@
-"""ViT, DeiT, DeiT-3 and MAE, as in timm, in transformers (files; in memory since version 5) and in CoNMix's hybrid.
+"""ViT, DeiT, DeiT-3 and MAE, in timm, transformers (files; in memory since version 5), MMSegmentation, CoNMix's hybrid.
 
 The component holds their kin, too: CLIP and SigLIP (`clip`) and DINOv2 (`dinov2`), whose blocks have the same modules.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from hf_lwmm.layouts.forms import Shape
 from hf_lwmm.layouts.layout import Component, Kin, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
@@ -62,6 +66,7 @@ for b:
     stage0.block{b}.attn.proj
     stage0.block{b}.scale1!
     stage0.block{b}.norm2
+    stage0.block{b}.mlp.gate
     stage0.block{b}.mlp.fc1
     stage0.block{b}.mlp.fc2
     stage0.block{b}.scale2!
@@ -92,10 +97,27 @@ for b:
     ? blocks.{b}.ls2.gamma! = stage0.block{b}.scale2!
 """
 
+
+def _has_gate(shape_of: Callable[[str], Shape]) -> bool:
+    first, second = (shape_of(f"stage0.block0.mlp.fc{i}.weight") for i in (1, 2))
+    return first[:1] == tuple(2 * width for width in second[1:2]) != ()
+
+
+def _has_no_gate(shape_of: Callable[[str], Shape]) -> bool:
+    return not _has_gate(shape_of)
+
+
+def _gated(layout: Layout) -> Layout:
+    """Return timm's layout of a network whose feed-forward layers have a gate, stacked on what it gates."""
+    table = layout.table.replace("= stage0.block{b}.mlp.fc1", "= stage0.block{b}.mlp.gate | stage0.block{b}.mlp.fc1")
+    return replace(layout, name=f"{layout.name}-gated", also=("timm",), told_by=_has_gate, table=table)
+
+
 VIT_TIMM = Layout(
     name="vit/timm",
     component=VIT,
     also=("mae",),
+    told_by=_has_no_gate,
     table="""
 cls_token! = embed.class!
 pos_embed! = embed.token_position! | embed.position! (tokens?)
@@ -126,6 +148,7 @@ VIT_TIMM_REGISTERS = Layout(  # their class token holds its position
     name="vit/timm-registers",
     component=VIT,
     also=("timm",),
+    told_by=_has_no_gate,
     table="""
 cls_token! = embed.class!
 reg_token! = embed.registers!
@@ -227,6 +250,35 @@ transformer.encoder.encoder_norm = norm
 """,
 )
 
+MMSEG_BLOCKS = """
+for b:
+    layers.{b}.ln1 = stage0.block{b}.norm1
+    layers.{b}.attn.attn.in_proj_weight! = stage0.block{b}.attn.q.weight! | \
+        stage0.block{b}.attn.k.weight! | stage0.block{b}.attn.v.weight!
+    layers.{b}.attn.attn.in_proj_bias! = stage0.block{b}.attn.q.bias! | \
+        stage0.block{b}.attn.k.bias! | stage0.block{b}.attn.v.bias!
+    layers.{b}.attn.attn.out_proj = stage0.block{b}.attn.proj
+    layers.{b}.ln2 = stage0.block{b}.norm2
+    layers.{b}.ffn.layers.0.0 = stage0.block{b}.mlp.fc1
+    layers.{b}.ffn.layers.1 = stage0.block{b}.mlp.fc2
+"""
+
+VIT_MMSEG = Layout(  # of SETR and Segmenter
+    name="vit/mmseg",
+    component=VIT,
+    prefixes=("backbone.", ""),
+    table="""
+cls_token! = embed.class!
+pos_embed! = embed.token_position! | embed.position! (tokens)
+patch_embed.projection = embed.proj
+? ln_pre = embed.norm
+"""
+    + MMSEG_BLOCKS
+    + """
+? ln1 = norm
+""",
+)
+
 IMAGENET_TIMM = Layout(
     name="imagenet/vit-timm", component=IMAGENET, beside=VIT, table="head = classifier", also=("timm",)
 )
@@ -239,5 +291,10 @@ IMAGENET_TRANSFORMERS = Layout(
     also=("transformers",),
 )
 
-LAYOUTS = (VIT_TIMM, VIT_TIMM_REGISTERS, *TRANSFORMERS, VIT_CONMIX)
+LAYOUTS = (
+    *(VIT_TIMM, VIT_TIMM_REGISTERS, _gated(VIT_TIMM), _gated(VIT_TIMM_REGISTERS)),
+    *TRANSFORMERS,
+    VIT_CONMIX,
+    VIT_MMSEG,
+)
 HEADS = (IMAGENET_TIMM, IMAGENET_TRANSFORMERS)
