@@ -35,6 +35,7 @@ os.environ.update(
 )
 os.environ.pop("HF_HUB_OFFLINE", None)
 
+from fresh import Forks  # noqa: E402
 from huggingface_hub import HfApi  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -99,6 +100,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Processes that have imported torch and torchvision, which takes longest, and nothing that needs these."""
+    with Forks("import torch, torchvision") as prepared:
+        yield prepared
 
 
 @pytest.fixture
