@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import shutil
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+gc.disable()  # until all is collected: what is imported stays, and looking through it again and again is slow
 
 # The stock client reads these when it is imported, so they are set before anything imports it.
 _HOME = Path(tempfile.mkdtemp(prefix="hf-lwmm-tests-"))
@@ -32,6 +35,7 @@ os.environ.update(
 )
 os.environ.pop("HF_HUB_OFFLINE", None)
 
+from fresh import Forks  # noqa: E402
 from huggingface_hub import HfApi  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
@@ -46,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that share a long preparation come first: a process begins with many tests in a row."""
     prepared = ("test_uda.py", "test_extension.py", "test_torch_files_hostile.py")
     items.sort(key=lambda item: item.path.name not in prepared)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of every later search for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +100,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         return code, out, err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Processes that have imported torch and torchvision, which takes longest, and nothing that needs these."""
+    with Forks("import torch, torchvision") as prepared:
+        yield prepared
 
 
 @pytest.fixture

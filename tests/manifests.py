@@ -35,14 +35,18 @@ def forward_order(system: str) -> list[str]:
 
 
 @cache
-def slot_map(system: str, shrink: int = 1) -> SlotMap:
-    """Return the slots of a system's tensors, with layers narrower by the factor `shrink`."""
-    return map_slots({name: shape for name, shape, _ in shrunk(system, shrink)})
+def slot_map(system: str, shrink: int = 1, least: int = 64) -> SlotMap:
+    """Return the slots of a system's tensors, with layers of `least` and more narrower by the factor `shrink`."""
+    return map_slots({name: shape for name, shape, _ in shrunk(system, shrink, least)})
 
 
-def shrunk(system: str, factor: int) -> list[tuple[str, tuple[int, ...], str]]:
-    """Return the manifest with layers narrower by `factor`; sizes below 64, such as classes and kernels, stay."""
-    return [(n, tuple(d // factor if d >= 64 else d for d in shape), dtype) for n, shape, dtype in manifest(system)]
+def shrunk(system: str, factor: int, least: int = 64) -> list[tuple[str, tuple[int, ...], str]]:
+    """Return the manifest with layers narrower by `factor`; sizes below `least`, such as classes and kernels, stay.
+
+    The layers of the smallest MiT are 32 wide and more. With another `least` code bases that store keys and values as
+    one tensor would have other slots than those that do not.
+    """
+    return [(n, tuple(d // factor if d >= least else d for d in shape), dtype) for n, shape, dtype in manifest(system)]
 
 
 def drawn(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -59,11 +63,11 @@ def slot_values(slots: SlotMap, seed: int = 0) -> Arrays:
     return {slot: drawn(slot, atom.shape, seed) for slot, atom in slots.slots.items()}
 
 
-def stored(system: str, seed: int = 0, keep: str = "", shrink: int = 1) -> Arrays:
+def stored(system: str, seed: int = 0, keep: str = "", shrink: int = 1, least: int = 64) -> Arrays:
     """Return the system's tensors whose names start with `keep`, holding `slot_values` in the system's layout."""
-    slots = slot_map(system, shrink)
+    slots = slot_map(system, shrink, least)
     arrays: Arrays = {}
-    for name, shape, dtype in shrunk(system, shrink):
+    for name, shape, dtype in shrunk(system, shrink, least):
         if not name.startswith(keep):
             continue
         if "int" in dtype:

@@ -33,11 +33,11 @@ SEGFORMERS = {
 
 def stored(system: str, seed: int = 0, keep: str = "") -> Arrays:
     """A system's tensors, in narrow layers."""
-    return stored_in_full(system, seed, keep, shrink(system))
+    return stored_in_full(system, seed, keep, **narrow(system))
 
 
-def shrink(system: str) -> int:
-    return 1 if "_b0" in system or "_b2" in system else 16
+def narrow(system: str) -> dict[str, int]:
+    return {"shrink": 8, "least": 32} if "_b0" in system or "_b2" in system else {"shrink": 16}
 
 
 def converted(tmp_path: Path, arrays: Arrays, to: str, *, backbone_only: bool = False) -> Arrays:
@@ -183,7 +183,7 @@ def test_merging_across_layouts_is_merging_after_conversion(
     other = write(tmp_path / "other.safetensors", _used(stored(second, 2)))
     # What the target layout has no place for is no part of what they share.
     common = [layout.component.name for layout in LAYOUTS if code_base in layout.code_bases]
-    slots = slot_map(second, shrink(second))
+    slots = slot_map(second, **narrow(second))
     kept = {atom.tensor for slot, atom in slots.slots.items() if slot.partition(".")[0] in common and "aux" not in slot}
     trimmed = {name: array for name, array in _used(stored(second, 2)).items() if name in kept}
     changed = converted(tmp_path, trimmed, code_base)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Run
+from fresh import Forks
 from huggingface_hub import HfApi, ModelCard
 from small_networks import LABELS, network, picture, saved, state
 from tiny import segformer, tree
@@ -40,7 +39,9 @@ for name in sys.argv[1:]:
 """
 
 
-def test_a_converted_checkpoint_is_one_line_of_transformers(run: Run, hub: Any, api: HfApi, tmp_path: Path) -> None:
+def test_a_converted_checkpoint_is_one_line_of_transformers(
+    run: Run, hub: Any, api: HfApi, forks: Forks, tmp_path: Path
+) -> None:
     models = {name: network(name) for name in ("daformer", "deeplab", "segformer", "edaps")}
     for name, model in models.items():
         if name == "edaps":
@@ -60,7 +61,7 @@ def test_a_converted_checkpoint_is_one_line_of_transformers(run: Run, hub: Any, 
         assert card.base_model == [repo] and card.license == "mit" and card.library_name == "transformers"
     for imports, trust in (("import hf_lwmm.networks", ""), ("", "trust_remote_code=True,")):
         code = READ.format(imports=imports, trust=trust)
-        done = subprocess.run([sys.executable, "-c", code, *models], capture_output=True, text=True, check=False)
+        done = forks.run(code, *models)
         assert done.returncode == 0, done.stderr
         read = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith(": ")]
         for (name, model), (module, processor, total) in zip(models.items(), read, strict=True):

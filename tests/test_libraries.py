@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import timm
 import torch
 from calls import lwmm, merge
 from conftest import Run
+from fresh import Forks
 from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 from tiny import scene, tree
@@ -242,7 +242,9 @@ for block, saved in json.loads(sys.argv[1]):
 """
 
 
-def test_pushed_merges_and_conversions_load_as_their_cards_say(run: Run, api: HfApi, tmp_path: Path) -> None:
+def test_pushed_merges_and_conversions_load_as_their_cards_say(
+    run: Run, api: HfApi, forks: Forks, tmp_path: Path
+) -> None:
     pairs = {}
     for name, make in (("timm", of_timm), ("smp", of_smp)):
         models = [make(tmp_path / f"{name}{seed}", seed) for seed in (1, 2)]
@@ -265,7 +267,7 @@ def test_pushed_merges_and_conversions_load_as_their_cards_say(run: Run, api: Hf
             torch.save({"pixels": pixels, "logits": logits}, saved)
             cases.append((block, str(saved)))
     assert cases[0][0].count("hf-hub:org/timm-merged") == 1 and "encoder_weights=None" in cases[2][0]
-    done = subprocess.run([sys.executable, "-c", SNIPPET, json.dumps(cases)], capture_output=True, text=True)
+    done = forks.run(SNIPPET, json.dumps(cases))
     assert done.returncode == 0, done.stderr
 
 

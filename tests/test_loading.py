@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fresh import Forks
 from manifests import manifest, stored, write
 from small_networks import SMALL, network, picture, saved, state
 
@@ -145,7 +146,11 @@ def test_glc_and_conmix_classifiers_load_from_their_own_names(tmp_path: Path) ->
 # What importing costs
 
 
-def printed(code: str) -> str:
+def printed(code: str, forks: Forks | None = None) -> str:
+    if forks is not None:
+        ran = forks.run(code)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -155,11 +160,11 @@ KNOWN = "print('hf-lwmm-daformer' in transformers.models.auto.configuration_auto
 
 
 @pytest.mark.parametrize("lines", ["import hf_lwmm, transformers", "import transformers, hf_lwmm"])
-def test_importing_the_package_leaves_transformers_alone(lines: str) -> None:
+def test_importing_the_package_leaves_transformers_alone(lines: str, forks: Forks) -> None:
     alone = "import sys, hf_lwmm; print(sorted({'torch', 'transformers'} & set(sys.modules)), len(sys.meta_path))"
     bare = "import sys; print([], len(sys.meta_path))"
     assert printed(alone) == printed(bare)
-    assert printed(f"{lines}; import transformers.models.auto; {KNOWN}") == "False\n"
+    assert printed(f"{lines}; import transformers.models.auto; {KNOWN}", forks) == "False\n"
 
 
 @pytest.mark.parametrize(
@@ -169,5 +174,5 @@ def test_importing_the_package_leaves_transformers_alone(lines: str) -> None:
         "from transformers import SegformerForSemanticSegmentation; import hf_lwmm.networks",
     ],
 )
-def test_importing_the_networks_registers_them_with_the_auto_classes(lines: str) -> None:
-    assert printed(f"{lines}; import transformers; {KNOWN}") == "True\n"
+def test_importing_the_networks_registers_them_with_the_auto_classes(lines: str, forks: Forks) -> None:
+    assert printed(f"{lines}; import transformers; {KNOWN}", forks) == "True\n"

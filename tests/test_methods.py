@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,12 @@ import calls
 import numpy as np
 import pytest
 import yaml
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from manifests import Arrays, stored, to_slots, write
+from manifests import Arrays, to_slots, write
+from manifests import stored as stored_in_full
 from safetensors.numpy import load_file
 
 from hf_lwmm import hub
@@ -33,6 +33,11 @@ pytestmark = pytest.mark.usefixtures("without_plots")
 SHAPES = {"block.0.conv.weight": (6, 5, 3, 3), "block.0.conv.bias": (6,), "block.1.fc.weight": (7, 6)}
 SHAPES |= {"head.weight": (3, 7)}
 BASED = [name for name, method in METHODS.items() if "base" in method.needs]
+
+
+def stored(system: str, seed: int, keep: str = "") -> Arrays:
+    """A system's tensors, in narrow layers."""
+    return stored_in_full(system, seed, keep, shrink=8, least=32)
 
 
 def network(seed: int, scale: float = 1.0) -> Arrays:
@@ -405,31 +410,28 @@ def test_a_base_or_measurements_of_another_network_are_refused(tmp_path: Path) -
         merge(tmp_path, MODELS, method="fisher", fisher=[{"x.weight": np.ones(2, np.float32)}] * 3)
 
 
-def test_method_options_and_base_travel_in_recipe_card_and_command(tmp_path: Path) -> None:
+def test_method_options_and_base_travel_in_recipe_card_and_command(run: Run, tmp_path: Path) -> None:
     paths = [write(tmp_path / f"model{i}.safetensors", model) for i, model in enumerate(MODELS)]
     base = write(tmp_path / "base.safetensors", BASE)
-    command = [sys.executable, "-m", "hf_lwmm", "merge", *map(str, paths), "--method", "ties", "--base", str(base)]
-    command += ["--option", "density=0.4", "--output", str(tmp_path / "ties")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = ["merge", *paths, "--method", "ties", "--base", base, "--option", "density=0.4", "--output", "ties"]
+    code, _, err = run(*command)
+    assert code == 0, err
     card = (tmp_path / "ties" / "README.md").read_text()
     assert "merged with `ties` (Yadav et al. 2023, arXiv 2306.01708)" in card and "base.safetensors" in card
     assert (
         "--method ties --option density=0.4 --base base.safetensors" in card and "weight in the first layer" not in card
     )
-    again = [sys.executable, "-m", "hf_lwmm", "merge", "--recipe", str(tmp_path / "ties" / "hf_lwmm.yaml")]
-    done = subprocess.run([*again, "--output", "again"], capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, err = run("merge", "--recipe", "ties/hf_lwmm.yaml", "--output", "again")
+    assert code == 0, err
     assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "ties/model.safetensors").read_bytes()
-    bad = subprocess.run([*command, "--option", "density=much"], capture_output=True, text=True, check=False)
-    assert bad.returncode != 0 and "Traceback" not in bad.stderr
-    assert "--option density must be a number, not 'much'" in bad.stderr
+    code, _, err = run(*command, "--option", "density=much")
+    assert code != 0 and "--option density must be a number, not 'much'" in err
 
 
-def test_methods_are_listed_with_what_they_need() -> None:
-    done = subprocess.run([sys.executable, "-m", "hf_lwmm", "methods", "--json"], capture_output=True, check=True)
-    rows = {row["method"]: row for row in json.loads(done.stdout)}
-    assert set(rows) == set(METHODS) and rows["ties"]["needs"] == ["base"]
+def test_methods_are_listed_with_what_they_need(run: Run) -> None:
+    code, out, _ = run("methods", "--json")
+    rows = {row["method"]: row for row in json.loads(out)}
+    assert code == 0 and set(rows) == set(METHODS) and rows["ties"]["needs"] == ["base"]
     assert (
         rows["fisher"]["needs"] == ["labelled images, gradients (--measurements)"]
         and rows["dare"]["options"]["density"] == 0.5
@@ -459,7 +461,7 @@ def shuffled(tmp_path: Path, system: str, model: Arrays, seed: int) -> tuple[Arr
 
 @pytest.mark.parametrize("system", NARROW)
 def test_shuffled_units_find_their_places_again(system: str, tmp_path: Path) -> None:
-    model = stored(system, 1, shrink=NARROW[system])
+    model = stored_in_full(system, 1, shrink=NARROW[system])
     other, matching = shuffled(tmp_path, system, model, 2)
     assert matching.moved > 0.9
     same = sum(np.array_equal(model[name], other[name]) for name in model if model[name].dtype == np.float32)
@@ -474,7 +476,7 @@ def test_shuffled_units_find_their_places_again(system: str, tmp_path: Path) -> 
 
 def test_permuting_leaves_what_a_network_computes_unchanged(tmp_path: Path) -> None:
     import torch
-    import torchvision
+    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     torch.manual_seed(0)
@@ -484,8 +486,8 @@ def test_permuting_leaves_what_a_network_computes_unchanged(tmp_path: Path) -> N
     image = torch.randn(1, 3, 64, 64).double()
     for network in (
         SegformerForSemanticSegmentation(small),
-        torchvision.models.resnet18(),
-        torchvision.models.resnet50(),
+        ResNet(BasicBlock, [1, 2, 1, 1]),
+        ResNet(Bottleneck, [1, 2, 1, 1]),
     ):
         network.double().eval()
         for parameter in network.parameters():

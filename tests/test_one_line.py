@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +12,7 @@ import pytest
 import torch
 from calls import merge
 from conftest import Run
+from fresh import Forks
 from safetensors.torch import load_file
 from small_networks import LABELS, MIT, network
 
@@ -120,9 +119,7 @@ for name, code in json.load(open("snippets.json")).items():
 """
 
 
-def test_pth_in_and_a_repository_out_that_its_card_loads(
-    files: dict[str, list[Path]], run: Run, tmp_path: Path
-) -> None:
+def test_pth_in_and_a_repository_out_that_its_card_loads(files: dict[str, list[Path]], run: Run, forks: Forks) -> None:
     snippets, expected = {}, {}
     for name, models in files.items():
         system = SYSTEMS.get(name)
@@ -139,7 +136,7 @@ def test_pth_in_and_a_repository_out_that_its_card_loads(
         with torch.no_grad():
             expected[name] = loaded.model(torch.randn(1, 3, 64, 96)).logits.double().abs().sum().item()
     Path("snippets.json").write_text(json.dumps(snippets))
-    done = subprocess.run([sys.executable, "-c", SNIPPETS], capture_output=True, text=True, check=False)
+    done = forks.run(SNIPPETS)
     assert done.returncode == 0, done.stderr
     read = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert [each[0] for each in read] == list(files)

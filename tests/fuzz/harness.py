@@ -90,7 +90,8 @@ def fuzz(target: Target, count: int, seed: int, log: Path | None = None) -> dict
     others: list[str] = []
     slowest = (0.0, "")
     before = _memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of importing
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of what ran before
+    handler = signal.signal(signal.SIGALRM, _too_long)
     for index in range(count):
         name = f"{seed}:{index}"
         content = case(target, name)
@@ -104,6 +105,7 @@ def fuzz(target: Target, count: int, seed: int, log: Path | None = None) -> dict
         slowest = max(slowest, (time.process_time() - began, name))
         if log is not None and (index + 1) % 1000 == 0:
             log.write_text(f"{index + 1} of {count}; slowest {slowest}; others {len(others)} {others[:20]}\n")
+    signal.signal(signal.SIGALRM, handler)
     peak = _memory("VmHWM") - before
     return {"found": dict(found.most_common()), "others": others, "slowest": slowest, "megabytes": peak}
 
@@ -126,7 +128,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=Path, help="folder of more undamaged files")
     parser.add_argument("--log", type=Path, help="file for the state of a long run")
     options = parser.parse_args()
-    signal.signal(signal.SIGALRM, _too_long)
     log = options.log.absolute() if options.log else None
     more = [path.read_bytes() for path in sorted(options.seeds.iterdir())] if options.seeds else []
     with tempfile.TemporaryDirectory() as folder:

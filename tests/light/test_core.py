@@ -5,14 +5,12 @@ In these tests no package of an extra can be imported, installed or not. `.ci/ru
 
 from __future__ import annotations
 
-import os
 import struct
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fresh import Forks, Ran
 from huggingface_hub import HfApi, metadata_load
 from torch_files import ordered, storage, tensor, zipped
 
@@ -23,18 +21,24 @@ MODELS = Path(__file__).parents[2] / "hf_lwmm" / "demo" / "models"
 MERGED = "f4a341eb66e9038707481d5f737822948ab6aa0e1d9f896dd1122e597e11605e"
 
 _BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({list(EXTRAS)})); "
-_COMMAND = _BLOCKED + "from hf_lwmm.cli import main; main()"
-Core = Callable[..., "subprocess.CompletedProcess[str]"]
+_DEPENDENCIES = "import huggingface_hub.hf_api, jinja2, numpy, pydantic, rich.table, typer, yaml"
+Core = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def without_extras() -> Iterator[Forks]:
+    """Processes that can import no extra; all that every installation has, they have imported."""
+    with Forks(_BLOCKED + _DEPENDENCIES) as prepared:
+        yield prepared
 
 
 @pytest.fixture
-def core(tmp_path: Path) -> Core:
+def core(without_extras: Forks, tmp_path: Path) -> Core:
     """Run a command in an empty folder, in a process that can import no extra."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", _COMMAND, *map(str, arguments)]
-        environment = {**os.environ, "COLUMNS": "200"}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    def run(*arguments: object) -> Ran:
+        code = "from hf_lwmm.cli import main; main()"
+        done = without_extras.run(code, *arguments, folder=tmp_path, environment={"COLUMNS": "200"})
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
@@ -66,10 +70,12 @@ def test_the_main_job_from_pull_to_pushed_card(core: Core, models: tuple[str, st
     assert again.returncode == 0 and "the bytes agree" in again.stdout and MERGED in again.stdout
 
 
-def test_a_merged_folder_is_pushed_later(core: Core, models: tuple[str, str], api: HfApi, tmp_path: Path) -> None:
+def test_a_merged_folder_is_pushed_later(
+    core: Core, without_extras: Forks, models: tuple[str, str], api: HfApi, tmp_path: Path
+) -> None:
     assert core("merge", *models, "--output", "out").returncode == 0
-    code = _BLOCKED + "import hf_lwmm; print(hf_lwmm.push('out', 'local/light-later').changed)"
-    pushed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    code = "import hf_lwmm; print(hf_lwmm.push('out', 'local/light-later').changed)"
+    pushed = without_extras.run(code, folder=tmp_path)
     assert pushed.stdout == "True\n" and "hf_lwmm.yaml" in api.list_repo_files("local/light-later")
 
 
@@ -134,9 +140,8 @@ def test_other_commands_name_the_extra_that_they_lack(
     assert f"pip install 'hf-lwmm[{WITH_EXTRAS[command]}]'" in done.stderr
 
 
-def test_the_networks_name_the_extra_that_they_lack() -> None:
-    code = _BLOCKED + "import hf_lwmm.networks"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def test_the_networks_name_the_extra_that_they_lack(without_extras: Forks) -> None:
+    done = without_extras.run("import hf_lwmm.networks")
     assert "hf_lwmm.networks needs transformers, which is not installed: pip install 'hf-lwmm[networks]'" in done.stderr
 
 
