@@ -184,6 +184,13 @@ SCHEMES: dict[str, Callable[[Callable[..., Tensor]], State]] = {
     },
     "quanto": lambda d: {"weight._data": codes(d, 4, 8), "weight._scale": d(4, 1)},
     "HQQ": lambda d: {"W_q": codes(d, 4, 4).view(torch.uint8), "scale": d(4, 1), "zero": d(4, 1)},
+    "of 16 bits": lambda d: {"weight": codes(d, 4, 8).short(), "scale": d(4)},
+    "of 32 bits": lambda d: {"weight": codes(d, 4, 8).int(), "alpha": d(4)},
+    "a scale of any name": lambda d: {"weight": codes(d, 4, 8).view(torch.uint8), "s": d(4)},
+    "one bit": lambda d: {"weight": d(4, 8) > 0, "alpha": d(4)},
+    "scales of the name": lambda d: {"kernels": codes(d, 4, 8).int(), "kernels_scale": d(4)},
+    "scales inside": lambda d: {"weight": codes(d, 4, 8).short(), "quantizer.s": d(4), "quan_w_fn.alpha": d(1)},
+    "ModelOpt": lambda d: {"weight": codes(d, 4, 8).view(torch.float8_e4m3fn), "weight_quantizer._scale": d(1)},
     "microscaling": lambda d: {"w_blocks": codes(d, 4, 4).view(torch.uint8), "w_scales": d(4, 1)},
 }  # fmt: skip
 
@@ -215,6 +222,65 @@ def test_names_of_tensors_reach_a_terminal_without_its_own_signs(run: Run, tmp_p
     paths = [saved(tmp_path / f"m{i}", state) for i, state in enumerate(states)]
     code, _, err = run("merge", *paths, "--output", "out")
     assert code == 0 and "1 tensor (\\x1b[31m\\n" in err and "\x1b" not in err and 90 * "x" not in err
+
+
+def test_a_scale_beside_a_module_of_codes_and_codes_of_one_file_without_modules_belong_together(tmp_path: Path) -> None:
+    def flat(seed: int) -> State:
+        draw = drawn(seed)
+        return {
+            **body(seed), "net.fc.weight": codes(draw, 4, 8).short(), "net.fc_scale": draw(4), "net.fc2_gain": draw(4),
+            "layer1_weight": codes(draw, 4, 8).short(), "layer1_s": draw(4),
+            "layer2_weight": draw(4), "layer2_s": draw(4),
+        }  # fmt: skip
+
+    one, two = flat(1), flat(2)
+    decided, result = written(tmp_path, one, two, **HALF)
+    kept = {"net.fc.weight", "net.fc_scale", "layer1_weight", "layer1_s"}
+    assert one.keys() - {each.slot for each in decided.alignment.shared} == kept
+    assert all(equal(result[name], one[name]) for name in kept)
+
+
+def quantiser(how: str, seed: int) -> State:
+    """What a float layer's quantiser has, in several codes' names."""
+    draw = drawn(seed)
+    zero, on = torch.tensor([40 * seed], dtype=torch.int32), torch.ones(1, dtype=torch.uint8)
+    made: dict[str, State] = {
+        "torch": {
+            "weight_fake_quant.scale": draw(1), "weight_fake_quant.zero_point": zero,
+            "weight_fake_quant.fake_quant_enabled": on, "weight_fake_quant.activation_post_process.min_val": draw(),
+            "weight_fake_quant.activation_post_process.max_val": draw(),
+        },
+        "learned": {"quant.scale": draw(1), "quant.zero_point": draw(1)},
+        "BRECQ": {"weight_quantizer.delta": draw(4, 1), "weight_quantizer.zero_point": draw(4, 1)},
+        "in the layer": {"weight_scale": draw(4, 1), "weight_zero_point": draw(4, 1)},
+        "histogram": {"obs.min_val": draw(), "obs.max_val": draw(), "obs.histogram": draw(16)},
+    }  # fmt: skip
+    return {f"net.fc.{name}": tensor for name, tensor in made[how].items()}
+
+
+@pytest.mark.parametrize("how", ["torch", "learned", "BRECQ", "in the layer", "histogram"])
+def test_a_quantiser_of_floats_stays_the_anchors_as_a_whole(how: str, tmp_path: Path) -> None:
+    plain = [{**body(seed), "net.fc.weight": drawn(seed)(4, 8), "net.fc.bias": drawn(seed)(4)} for seed in (1, 2)]
+    one, two = ({**state, **quantiser(how, seed)} for seed, state in enumerate(plain, 1))
+    decided, result = written(tmp_path, one, two, **HALF)
+    kept = quantiser(how, 1).keys()
+    assert all(equal(result[name], one[name]) for name in kept)
+    assert {each.slot for each in decided.alignment.shared} == plain[0].keys()
+    [note] = decided.alignment.notes
+    assert f"{len(kept)} tensors (" in note and "are of quantisers" in note and not decided.kept_classifiers
+
+
+def test_masks_and_places_beside_scales_are_no_codes(tmp_path: Path) -> None:
+    def attention(seed: int) -> State:
+        numbers = torch.ones(4, 8, dtype=torch.uint8)
+        return {
+            "attn.logit_scale": drawn(seed)(4),
+            "attn.causal_mask": numbers,
+            "attn.relative_position_index": numbers,
+        }
+
+    decided, _ = written(tmp_path, *({**body(seed), **attention(seed)} for seed in (1, 2)), **HALF)
+    assert "attn.logit_scale" in {each.slot for each in decided.alignment.shared} and not decided.alignment.notes
 
 
 def test_a_model_with_scales_alone_is_none_with_codes(tmp_path: Path) -> None:
@@ -462,7 +528,9 @@ def test_tensors_that_are_only_called_like_singular_vectors_and_masks_merge(tmp_
         torch.testing.assert_close(result[f"net.{name}"], (one[f"net.{name}"] + two[f"net.{name}"]) / 2)
 
 
-@pytest.mark.parametrize(("down", "up"), [("down.weight", "up.weight"), ("A", "B"), ("a.weight", "b.weight")])
+@pytest.mark.parametrize(
+    ("down", "up"), [("down.weight", "up.weight"), ("A", "B"), ("a.weight", "b.weight"), ("U", "V")]
+)
 def test_low_rank_factors_under_plain_names_are_known_by_their_shapes(down: str, up: str, tmp_path: Path) -> None:
     one, two = (
         {**body(s), "q.weight": drawn(s)(8, 6), f"q.{down}": drawn(s)(2, 6), f"q.{up}": drawn(s)(8, 2)} for s in (1, 2)
@@ -472,6 +540,47 @@ def test_low_rank_factors_under_plain_names_are_known_by_their_shapes(down: str,
     for model in (one, two):  # of another shape than the weight, they are layers as any others
         model[f"q.{up}"] = torch.ones(9, 2)
     written(tmp_path, one, two, **HALF)
+
+
+FACTORISED: dict[str, dict[str, tuple[int, ...]]] = {
+    "singular vectors": {"weight_u": (8, 2), "weight_v": (2, 6)},
+    "in columns": {"U": (8, 2), "S": (2,), "V": (6, 2)},
+    "as layers": {"U.weight": (8, 2), "V.weight": (2, 6)},
+    "of a convolution": {"u.weight": (8, 2, 1, 1), "v.weight": (2, 6, 3, 3)},
+    "stacked": {"A": (3, 2, 6), "B": (3, 8, 2)},
+    "left and right": {"W_left": (8, 2), "W_right": (2, 6)},
+    "tensorly": {"weight.core": (2, 2), "weight.factors.factor_0": (8, 2), "weight.factors.factor_1": (6, 2)},
+    "length and direction": {"g": (8,), "v": (8, 6)},
+}
+
+
+@pytest.mark.parametrize("how", FACTORISED)
+def test_factors_without_a_weight_stay_the_anchors_together(how: str, tmp_path: Path) -> None:
+    shapes = {f"net.{name}": shape for name, shape in FACTORISED[how].items()}
+    one, two = (
+        {**body(s), "net.bias": drawn(s)(8), **{name: drawn(s)(*shape) for name, shape in shapes.items()}}
+        for s in (1, 2)
+    )
+    decided, result = written(tmp_path, one, two, **HALF)
+    assert all(equal(result[name], one[name]) for name in shapes) and not equal(result["net.bias"], one["net.bias"])
+    assert f"{len(shapes)} tensors (net." in decided.alignment.notes[0]
+
+
+ORDINARY: dict[str, dict[str, tuple[int, ...]]] = {
+    "relative attention": {"pos_bias_u": (8, 128), "pos_bias_v": (8, 128)},
+    "state space": {"A": (16, 4), "B": (4, 16), "C": (16, 4)},
+    "gate": {"u.weight": (8, 2), "v.weight": (8, 2)},
+    "branches": {"left.weight": (2, 8), "right.weight": (8, 2)},
+    "bottleneck": {"down.weight": (2, 8), "up.weight": (8, 2)},
+    "square": {"A": (8, 8), "B": (8, 8)},
+}
+
+
+@pytest.mark.parametrize("how", ORDINARY)
+def test_what_is_only_called_like_factors_merges(how: str, tmp_path: Path) -> None:
+    one, two = ({**body(s), **{f"net.{n}": drawn(s)(*shape) for n, shape in ORDINARY[how].items()}} for s in (1, 2))
+    decided, _ = written(tmp_path, one, two, **HALF)
+    assert {each.slot for each in decided.alignment.shared} == one.keys() and not decided.alignment.notes
 
 
 def test_a_lone_direction_is_a_weight_like_any_other_but_not_beside_a_weight_norm(tmp_path: Path) -> None:

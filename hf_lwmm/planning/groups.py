@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.dtypes import is_float, is_minifloat
+from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.checkpoints.torch_tensors import TorchReader
 from hf_lwmm.checkpoints.weight_files import ADAPTER_FILE
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.layouts import depth_order
+from hf_lwmm.planning.low_rank import added_products, factorised_weights
+from hf_lwmm.planning.quantised import quantised_weights, quantisers
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ ADAPTER = Kind(
     "Merge each adapter into its base model first (peft: `merge_and_unload()`), then merge those models.",
 )
 QUANTISED = Kind("quantised", "Save the model in floats first (transformers: `dequantize()`), then merge that.")
+QUANTISER = Kind(
+    "of quantisers that the weights pass in training",
+    "Merge the models without them (torch: before `prepare_qat`), and quantise the result.",
+)
 COMPLEX = Kind("complex", "Save real and imaginary parts as tensors of their own to merge them.")
 INTEGER = Kind("of integers", "Save the model in floats first, then merge that.", silent=True)
 
@@ -177,7 +183,7 @@ _ADAPTER = re.compile(
 
 def _adapters(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
     names = [name for name in checkpoint.tensors if _ADAPTER.search(name)]
-    names += [name for pair in _low_rank_pairs(checkpoint.tensors) for name in pair if name not in names]
+    names += [name for factors in added_products(checkpoint.tensors) for name in factors if name not in names]
     for part in checkpoint.parts:
         if PurePosixPath(part.name).name.startswith(ADAPTER_FILE):
             names += [name for name in part.tensors if name not in names]
@@ -185,51 +191,11 @@ def _adapters(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
         yield ADAPTER, names
 
 
-# LoRA's factors under plain names, which ends follow the name of the layer.
-_PAIRS = ((".down.weight", ".up.weight"), (".A", ".B"), (".A.weight", ".B.weight"), (".a.weight", ".b.weight"))
-
-
-def _low_rank_pairs(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[str, str]]:
-    """Pairs of tensors beneath a layer whose product has the shape of its weight, and a lower rank."""
-    for name, info in tensors.items():
-        layer = name.removesuffix(".weight")
-        for down, up in _PAIRS if layer != name and len(info.shape) > 1 else ():
-            first, second = tensors.get(layer + down), tensors.get(layer + up)
-            if first and second and len(first.shape) == len(second.shape) == len(info.shape):
-                rank = first.shape[0]
-                fits = (second.shape[:2], first.shape[1]) == ((info.shape[0], rank), info.shape[1])
-                if fits and rank < min(info.shape[:2]):
-                    yield layer + down, layer + up
-
-
-# What bitsandbytes, torchao, GPTQ, AWQ, AQLM, HQQ, quanto, compressed-tensors and the fp8 formats keep beside codes:
-# scales, zero points, code books, orders and shapes.
-_SCALE = re.compile(r"scale|scb|zero|absmax|amax|quant|codebook|lut|g_idx|_shape$|_min$|_max$|_meta", re.IGNORECASE)
-# Codes that are packed into wider integers go by their names.
-_PACKED = re.compile(r"^(q_?weight|qzeros|W_q|codes|\w*_packed|packed_\w+|\w*_qdata|\w*_blocks)$")
-
-
 def _quantised(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
-    """Codes with the scales of the same module; numbers of 8 bits are codes if they are floats or have scales."""
-    beside: dict[str, list[str]] = {}
-    beneath: dict[str, list[str]] = {}  # bitsandbytes keeps what belongs to `weight` under its name: `weight.absmax`
-    for name in checkpoint.tensors:
-        module, _, leaf = name.rpartition(".")
-        if _SCALE.search(leaf):
-            beside.setdefault(module, []).append(name)
-        while module:
-            if module in checkpoint.tensors:
-                beneath.setdefault(module, []).append(name)
-            module = module.rpartition(".")[0]
-    for name, info in checkpoint.tensors.items():
-        module, _, leaf = name.rpartition(".")
-        packed = _PACKED.match(leaf) is not None
-        narrow = info.dtype in ("I8", "U8") and info.count > 1
-        if is_float(info.dtype) or not (packed or narrow or is_minifloat(info.dtype)):
-            continue
-        scales = [each for each in (*beside.get(module, ()), *beneath.get(name, ())) if each != name]
-        if scales or packed or is_minifloat(info.dtype):
-            yield QUANTISED, [name, *scales]
+    coded = list(quantised_weights(checkpoint.tensors))
+    yield from ((QUANTISED, names) for names in coded)
+    known = {name for names in coded for name in names}
+    yield from ((QUANTISER, names) for names in quantisers(checkpoint.tensors) if known.isdisjoint(names))
 
 
 _PARAMETRISED = re.compile(r"^(.*parametrizations\.[^.]+)\.(.+)$")
@@ -244,9 +210,13 @@ def _computed(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
 
     A weight norm's factors have a product, which is merged. Spectral norm's `u` and `v` are the singular vectors of one
     weight: an average's are others, and its largest singular value is no longer 1, so no `u` and `v` give the merged
-    weight back. A pruned weight is a product with a mask, and the average of two has neither's zeros.
+    weight back. A pruned weight is a product with a mask, and the average of two has neither's zeros. The average of
+    two products of a low rank has a higher one, and factors of that rank have other averages.
     """
     tensors = checkpoint.tensors
+    for factors in factorised_weights(tensors):
+        if not any(map(_ADAPTER.search, factors)):
+            yield COMPUTED, factors
     parametrised: dict[str, list[str]] = {}
     beside: dict[str, list[str]] = {}
     for name in tensors:
@@ -256,6 +226,8 @@ def _computed(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
             parametrised.setdefault(found[1], []).append(name)
         elif (found := _FACTOR.match(name)) and name.endswith("_g") and f"{found[1]}_v" in tensors:
             yield _norm(checkpoint, name, f"{found[1]}_v")
+        elif direction := _direction(name, tensors):
+            yield COMPUTED, [name, direction]
         elif others := _computed_with(name, tensors, beside[name.rpartition(".")[0]]):
             yield COMPUTED, [name, *others]
     for stem, names in parametrised.items():
@@ -263,6 +235,14 @@ def _computed(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
             yield _norm(checkpoint, f"{stem}.original0", f"{stem}.original1")
         elif len(names) > 1:
             yield COMPUTED, names
+
+
+def _direction(name: str, tensors: Mapping[str, TensorInfo]) -> str | None:
+    """The direction of a weight of which a tensor is the length, under names of other code than torch's."""
+    module, dot, leaf = name.rpartition(".")
+    other = module + dot + {"g": "v", "magnitude": "direction"}.get(leaf, "")
+    found = tensors.get(other) if f"{module}{dot}weight" not in tensors else None
+    return other if found and len(found.shape) > 1 and tensors[name].count in found.shape[:2] else None
 
 
 def _computed_with(name: str, tensors: Mapping[str, TensorInfo], beside: Sequence[str]) -> list[str]:

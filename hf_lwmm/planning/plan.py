@@ -81,13 +81,17 @@ class MergePlan:
 
     @property
     def kept_classifiers(self) -> tuple[str, ...]:
-        """Notes on the reasons why classifiers stay the anchor's, though others have them and nobody asked for it."""
+        """Notes on the reasons why classifiers stay the anchor's, though others have them and nobody asked for it.
+
+        Of what cannot be merged for what it is in the anchor, notes of the alignment tell.
+        """
         anchor, others = self.anchor, [each for each in self.checkpoints if each is not self.anchor]
         reasons = (
             entry.reason
             for entry in self.alignment.unshared
             if entry.model == self.alignment.anchor
             and is_classifier(anchor, entry.slot)
+            and anchor.slot_map.slots[entry.slot].tensor not in self.alignment.intact
             and any(entry.slot in each.slot_map.slots for each in others)
         )
         asked = self.knobs.head == "anchor" or self.knobs.keep

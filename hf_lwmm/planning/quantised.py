@@ -1,0 +1,89 @@
+"""Find quantised weights by names and types: codes with what decodes them, and the quantisers that floats pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from hf_lwmm.checkpoints.dtypes import is_float, is_minifloat
+from hf_lwmm.checkpoints.safetensors_file import TensorInfo
+
+# What bitsandbytes, torchao, GPTQ, AWQ, AQLM, HQQ, quanto, compressed-tensors, Brevitas, LSQ, ModelOpt, torch's
+# observers and the fp8 formats keep beside codes: scales, zero points, code books, orders and shapes.
+_SCALE = re.compile(
+    r"scal(e|ing)|scb|zero|absmax|amax|quan|codebook|lut|g_idx|_shape$|_min$|_max$|(min|max)_val|_meta", re.I
+)
+# Codes that are packed into wider integers go by their names.
+_PACKED = re.compile(r"^(q_?weight|qzeros|W_q|codes|\w*_packed|packed_\w+|\w*_qdata|\w*_blocks)$")
+_SHORT = ("I8", "U8", "I16", "U16")
+_WEIGHT = re.compile(r"((?:.*?_)?)q?(?:weights?|w|kernel)(?:_\w+)?", re.I)
+_BIAS = re.compile(r"(.*_)?bias(_\w+)?", re.I)
+# Integers of ordinary networks, which may stand beside scales of another kind.
+_PLACES = re.compile(r"index|indices|idx|(^|_)ids?$|mask|position|coord|count|num_|shape|step", re.I)
+# What a quantiser of floats has, beside its scale or range.
+_OF_QUANTISERS = re.compile(r"(|.*_)(zero_?point|zp|histogram)s?", re.I)
+
+
+def quantised_weights(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
+    """Yield codes, each with the tensors that decode it.
+
+    Floats of few bits are codes, and so are integers of up to 16 bits with scales in their module, and any with scales
+    of their own name. Where a weight is of integers, all else in its module decodes it, whatever it is called, but for
+    the bias, which is added to the product.
+    """
+    inside, beside = _related(tensors)
+    for name, info in tensors.items():
+        module, _, leaf = name.rpartition(".")
+        sure = _PACKED.fullmatch(leaf) is not None or is_minifloat(info.dtype)
+        if is_float(info.dtype) or info.dtype == "C64" or not (sure or (info.count > 1 and not _PLACES.search(leaf))):
+            continue
+        others = {each: each[len(module) + bool(module) :] for each in inside.get(module, ()) if each != name}
+        decoders = [*inside.get(name, ()), *beside.get(name, ())]
+        if sure or info.dtype in _SHORT:
+            decoders += [each for each, rest in others.items() if "." not in rest and _SCALE.search(rest)]
+        if weight := _WEIGHT.fullmatch(leaf):
+            decoders += [each for each, rest in others.items() if _decodes(rest, weight[1])]
+            decoders += beside.get(module, ())
+        if sure or decoders:
+            yield list(dict.fromkeys([name, *decoders]))
+
+
+def quantisers(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
+    """Yield what belongs to each quantiser that floats pass in training: its scale, zero point, range and switches."""
+    inside, _ = _related(tensors)
+    for name in tensors:
+        module, _, leaf = name.rpartition(".")
+        if found := _OF_QUANTISERS.fullmatch(leaf):
+            cut = len(module) + bool(module)
+            own = {each: each[cut:] for each in inside[module] if each.startswith(found[1], cut)}
+            layer = any(_WEIGHT.fullmatch(rest) or _BIAS.fullmatch(rest) for rest in own.values())
+            names = [each for each, rest in own.items() if each == name or not layer or _SCALE.search(rest)]
+            if len(names) > 1:
+                yield names
+
+
+def _decodes(rest: str, stem: str) -> bool:
+    """True if the name of a tensor, after its module's, is that of a decoder of the module's weight."""
+    if "." in rest or _SCALE.search(rest):
+        return _SCALE.search(rest) is not None
+    return rest.startswith(stem) and not _BIAS.fullmatch(rest)
+
+
+def _related(tensors: Mapping[str, TensorInfo]) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+    """The tensors inside each module, "" for those in none, and the scales that have a tensor's or module's name.
+
+    bitsandbytes keeps what belongs to `weight` under its name (`weight.absmax`), others add to it (`weight_scale`).
+    """
+    inside: dict[str, list[str]] = {}
+    beside: dict[str, list[str]] = {}
+    for name in tensors:
+        parts = name.split(".")
+        if len(parts) == 1:
+            inside.setdefault("", []).append(name)
+        for depth, part in enumerate(parts):
+            if depth:
+                inside.setdefault(".".join(parts[:depth]), []).append(name)
+            found = _SCALE.search(part)
+            if found and (stem := part[: found.start()].rstrip("_")):
+                beside.setdefault(".".join([*parts[:depth], stem]), []).append(name)
+    return inside, beside
