@@ -86,6 +86,8 @@ def test_a_folder_without_splits_confirms_nothing_and_says_which_folders_would(w
         hf_lwmm.sweep(models, ImageSource(flat), output, run=SweepRun(confirm="test"))
     for folder in ("test/images", "test/labels", "val/images", "val/labels"):
         assert f"{flat}/{folder}" in str(raised.value)
+    with pytest.raises(PlanError, match=r"tree/test/images .*tree/val/images .*; then --confirm test\."):
+        hf_lwmm.sweep(models, ImageSource(flat), output, run=SweepRun(confirm="val"))
     tree_of = tmp_path / "divided"
     tree(tree_of, 2, "val/images", "val/labels")
     tree(tree_of, 3, "test/images", "test/labels")

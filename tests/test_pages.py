@@ -150,6 +150,13 @@ def test_discussions_and_pull_requests_have_pages(hub: LocalHub) -> None:
     assert "at refs/pr/1" in at and "/local/pub/blob/refs%2Fpr%2F1/README.md" in at
 
 
+def test_links_lead_to_headings(hub: LocalHub) -> None:
+    assert '<h1 id="a-card' in page(hub, "/local/pub", TOKEN)
+    assert commit(hub, "local/pub", small("a.md", b"[x](#use-it)\n\n## Use it!"), token=TOKEN).status == 200
+    shown = page(hub, "/local/pub/blob/main/a.md", TOKEN)
+    assert 'href="#use-it"' in shown and '<h2 id="use-it">' in shown
+
+
 def test_a_card_without_text_says_so(hub: LocalHub) -> None:
     bare = {"name": "bare", "type": "dataset"}
     assert send(hub, "POST", "/api/repos/create", bare, TOKEN).status == 200

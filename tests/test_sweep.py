@@ -391,7 +391,7 @@ def test_the_command_prints_the_table_and_json(world: Path, tmp_path: Path) -> N
     )  # fmt: skip
     assert counted == [0]
     for option, value, message in (
-        ("--start", "0,x", "--start must be a list of numbers, not (0.0, 'x')"),
+        ("--start", "0,x", "--start must be a list of numbers, not '0,x'"),
         ("--option", "t=x", "--option t must be a number, not 'x'"),
         ("--methods", "layerwise,", "has nothing where a value should be"),
         ("--methods", "", "has nothing where a value should be"),

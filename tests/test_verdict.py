@@ -136,7 +136,9 @@ def test_merge_evaluate_and_sweep_end_in_a_verdict_and_a_command_that_runs(
     assert run(*shlex.split(command.replace("PICTURE", str(world / "data/images/0.png")))[1:])[0] == 0
 
 
-def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_path: Path) -> None:
+def test_the_command_after_a_sweep_makes_the_merge_that_won(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Score on what a merge itself says, so that it wins."""
     merged = hf_lwmm.merge(
         [world / "one", world / "two"], knobs=hf_lwmm.Knobs(method="isotropic"), output=tmp_path / "m"
@@ -150,15 +152,20 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(world: Path, tmp_pat
         size = [(picture.height, picture.width)]
         (labels,) = loaded.image_processor.post_process_semantic_segmentation(outputs, size)
         Image.fromarray(labels.numpy().astype(np.uint8)).save(data / "labels" / path.name)
-    done = lwmm(
+    sweep = (
         *("sweep", world / "one", world / "two", "--data", data, "--methods", "isotropic", "--anchors", "first"),
         *("--output", tmp_path / "sweep.parquet"),
     )
+    done = lwmm(*sweep)
     assert done.exit_code == 0, done.stderr
     verdict, command = last_lines(done.stdout)
     assert verdict.startswith("Take isotropic of one*, two: +") and verdict.endswith((" over one.", " over two."))
     merge = f"hf-lwmm merge {world / 'one'} {world / 'two'} --anchor {world / 'one'} --method isotropic"
     assert command == f"{merge} --eval-data {data}"
+    monkeypatch.chdir(tmp_path)
+    for taken, free in (("one-lwmm", "one-lwmm-2"), ("one-lwmm-2", "one-lwmm-3")):
+        Path(taken).mkdir()
+        assert last_lines(lwmm(*sweep).stdout)[1] == f"{command} --output {free}"
     again = lwmm(*shlex.split(command)[1:], "--output", tmp_path / "again")
     assert again.exit_code == 0, again.stderr
     name = "model.safetensors"

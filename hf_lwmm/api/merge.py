@@ -118,10 +118,10 @@ def merge(
     refs = read_models(models, knobs, inputs)
     chosen = anchor_index(refs, anchor)
     pushing = PushOptions.of(push)
-    repo_id = hub.target_repo(pushing, f"{refs[chosen].name}-lwmm") if pushing else None
+    repo_id = hub.target_repo(pushing, refs[chosen].merge_name) if pushing else None
     if pushing and repo_id:
         repo_id = hub.check_push(repo_id, pushing)
-    path = None if output is None and repo_id else Path(output or f"{refs[chosen].name}-lwmm")
+    path = None if output is None and repo_id else Path(output or refs[chosen].merge_name)
     read = local_inputs(*refs, inputs, knobs, evaluation)
     target = check_target(path, writing.overwrite, read) if path is not None else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import hf_lwmm
@@ -25,6 +26,16 @@ def following(command: Callable[..., None], *arguments: object, given: tuple[Opt
             shared = {name for name, own in group.declared.items() if declared.get(name) is own}
             words += option_arguments(options, group.group.prefix, shared)
     return shell_line(words)
+
+
+def with_free_output(line: str, default: str | Path) -> str:
+    """Return a command's line with an `--output` that nothing has yet, if something has its default output."""
+    default = Path(default)
+    if not default.exists():
+        return line
+    numbered = (default.with_name(f"{default.stem}-{number}{default.suffix}") for number in count(2))
+    free = next(path for path in numbered if not path.exists())
+    return f"{line} {shell_line(['--output', operand(str(free))])}"
 
 
 def repository_name(folder: Path) -> str:

@@ -12,10 +12,10 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.following import following, repository_name
+from hf_lwmm.cli.following import following, repository_name, with_free_output
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push as push_command
-from hf_lwmm.cli.sweep import sweep
+from hf_lwmm.cli.sweep import SWEPT, sweep
 from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
 from hf_lwmm.cli.terminal import (
     note,
@@ -243,7 +243,8 @@ def _next(
     knobs = replace(result.recipe.knobs, labels=result.plan.knobs.labels)  # of own code, too, which no recipe has
     if verdict is not None and not verdict.merged and len(models) > 1:
         axes = hf_lwmm.SweepAxes(methods=("layerwise", "isotropic"))  # between which advice chooses
-        return following(sweep, *models, given=(axes, inputs.eval_images, evaluation, inputs.network, knobs))
+        line = following(sweep, *models, given=(axes, inputs.eval_images, evaluation, inputs.network, knobs))
+        return with_free_output(line, SWEPT)
     if result.folder is not None and result.pushed is None:
         return following(push_command, result.folder, repository_name(result.folder))
     if not segments:

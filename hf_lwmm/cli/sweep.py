@@ -11,7 +11,7 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.following import following, scoring_merge
+from hf_lwmm.cli.following import following, scoring_merge, with_free_output
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.terminal import (
     note,
@@ -32,6 +32,8 @@ hf-lwmm sweep a.pth b.pth --data cityscapes/ --split val --methods layerwise,iso
 hf-lwmm sweep org/a org/b --data org/cityscapes --methods ties,dare --base org/mit-b5 --option density=0.2,0.5
 
 hf-lwmm sweep org/a org/b --data org/cityscapes --search 50 --jobs 4"""
+
+SWEPT = "sweep.parquet"  # the results, unless --output names another file
 
 
 def sweep(
@@ -61,7 +63,7 @@ def sweep(
     output: Annotated[
         Path,
         typer.Option(help="Parquet file, also to go on with.", rich_help_panel="Output"),
-    ] = Path("sweep.parquet"),
+    ] = Path(SWEPT),
     base: options.Base = None,
     target: options.Target = None,
     measurements: options.Measurements = None,
@@ -175,4 +177,5 @@ def _next(
         measurements=tuple(str(measurements[index]) for index in chosen.models) if method.measured else (),
         system=network.system,
     )
-    return scoring_merge(hf_lwmm.merge_command(recipe), images, evaluation, network)
+    line = scoring_merge(hf_lwmm.merge_command(recipe), images, evaluation, network)
+    return with_free_output(line, hf_lwmm.parse_ref(recipe.anchor).merge_name)

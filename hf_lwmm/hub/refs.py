@@ -50,6 +50,11 @@ class ModelRef:
         return path.stem if path.is_file() else path.name
 
     @property
+    def merge_name(self) -> str:
+        """The name of a merge with this model as its anchor, where none is given."""
+        return f"{self.name}-lwmm"
+
+    @property
     def shown(self) -> str:
         """A text that may be shown to anybody: of a local path it has only the last part."""
         files = ":" + "+".join(self.files) if self.files else ""

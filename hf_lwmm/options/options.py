@@ -45,7 +45,7 @@ class Options:
         """An option's value, in the type of its field."""
         flag, given = self.flag(name), values.plain(getattr(self, name))
         hint = _hints(type(self))[name]  # type: ignore[arg-type]
-        wrong = self.error(f"{flag} must be {values.type_name(hint)}, not {shortened(given)}.")
+        wrong = self.error(f"{flag} must be {values.type_name(hint)}, not {shortened(values.as_written(given))}.")
         if declared is None:  # the field holds what checks itself, such as other options
             if not values.is_instance(given, hint):
                 raise wrong

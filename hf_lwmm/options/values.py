@@ -87,6 +87,13 @@ def plain(value: Any) -> Any:
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
+def as_written(value: Any) -> Any:
+    """Return a tuple of single values as a command line has it, with commas between, and any other value as it is."""
+    if not isinstance(value, tuple) or not all(isinstance(one, str | int | float) for one in value):
+        return value
+    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+
+
 _LARGEST = sys.float_info.max
 
 

@@ -134,6 +134,7 @@ def render_card(
             as_file=isinstance(extras.hosted, NotHosted),
         ),
         command=merge_command(recipe),
+        local=joined(map(code, dict.fromkeys(recipe.local))),
     )
 
 

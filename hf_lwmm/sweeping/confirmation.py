@@ -72,11 +72,11 @@ def confirming_images(images: ImageSource, split: str, task: str) -> ImageSource
     """
     chosen = open_images(images, task=task)
     if not chosen.has_splits:
-        folder = Path(images.data)
+        folder, other = Path(images.data), "test" if split in ("val", "validation") else split
         raise PlanError(
             f"--confirm {split}: {folder} has no splits, so that all its images choose the winner. Put some of them "
-            f"into {folder / split}/images and their labels into {folder / split}/labels, the others into "
-            f"{folder / 'val'}/images and {folder / 'val'}/labels."
+            f"into {folder / other}/images and their labels into {folder / other}/labels, the others into "
+            f"{folder / 'val'}/images and {folder / 'val'}/labels; then --confirm {other}."
         )
     others = replace(images, split=split)
     found = open_images(others, task=task)

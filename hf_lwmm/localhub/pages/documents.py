@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,8 @@ from hf_lwmm.localhub.records import File
 
 _LONGEST, _LONGEST_CARD = 2**18, 2**16  # bytes of a text that is shown, and of one that is rendered, which takes longer
 _MARKDOWN = (".md", ".markdown")
-_LISTED = ("p", "div", "h1", "h2", "h3", "h4", "h5", "h6")
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_LISTED = ("p", "div", *_HEADINGS)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,8 @@ def rendered(markdown: str, place: Place) -> Markup:
     attributes["details"] = {"open"}
     for tag in _LISTED:
         attributes.setdefault(tag, set()).add("align")
+    for tag in _HEADINGS:
+        attributes[tag].add("id")
     return Markup(
         nh3.clean(
             _parser().render(markdown),
@@ -103,6 +107,7 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     for cell in ("th_open", "td_open"):
         parser.add_render_rule(cell, _cell)
+    parser.add_render_rule("heading_open", _heading)
     return parser
 
 
@@ -111,4 +116,11 @@ def _cell(self: RendererHTML, tokens: list[Token], index: int, options: Any, env
     style = str(tokens[index].attrs.pop("style", ""))
     if style:
         tokens[index].attrs["align"] = style.removeprefix("text-align:")
+    return self.renderToken(tokens, index, options, environment)
+
+
+def _heading(self: RendererHTML, tokens: list[Token], index: int, options: Any, environment: Any) -> str:
+    """A heading's beginning, with the name by which links lead to it, as the Hub forms it from the text."""
+    words = re.findall(r"[\w-]+", tokens[index + 1].content.lower())
+    tokens[index].attrs["id"] = "-".join(words)
     return self.renderToken(tokens, index, options, environment)
