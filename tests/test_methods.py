@@ -459,6 +459,14 @@ def shuffled(tmp_path: Path, system: str, model: Arrays, seed: int) -> tuple[Arr
     return arrays, matching
 
 
+def test_a_note_says_whether_permutation_found_anything_to_move(run: Run, tmp_path: Path) -> None:
+    model = stored_in_full("nvlabs_segformer_b0", 1)
+    paths = [write(tmp_path / "a.safetensors", model), write(tmp_path / "b.safetensors", model)]
+    code, _, err = run("merge", *paths, "--method", "permutation", "--output", "out")
+    assert code == 0 and "b.safetensors: its units match the anchor's where they are, and none changes places" in err
+    assert str(Matching({"stage": np.array([1, 0, 2, 3])})) == "50.0% of its units change places"
+
+
 @pytest.mark.parametrize("system", NARROW)
 def test_shuffled_units_find_their_places_again(system: str, tmp_path: Path) -> None:
     model = stored_in_full(system, 1, shrink=NARROW[system])

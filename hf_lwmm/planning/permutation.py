@@ -160,6 +160,11 @@ class Matching:
         total = sum(len(order) for order in self.orders.values())
         return sum(int((order != np.arange(len(order))).sum()) for order in self.orders.values()) / max(total, 1)
 
+    def __str__(self) -> str:
+        if self.moved:
+            return f"{self.moved:.1%} of its units change places"
+        return "its units match the anchor's where they are, and none changes places"
+
 
 def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Matching:
     """Return the permutations of the other model's units that bring its shared slots nearest to the anchor's.
@@ -226,7 +231,8 @@ def permute_to_anchor(
         key = (str(checkpoints[anchor].source.ref), str(checkpoint.source.ref), *shared)
         if key not in known:
             known[key] = match_units(checkpoints[anchor], checkpoint, list(shared))
-        permuted[index] = permuted_checkpoint(checkpoint, known[key])
+        moved = permuted_checkpoint(checkpoint, known[key])
+        permuted[index] = replace(moved, notes=(*moved.notes, f"{checkpoint.label}: {known[key]}"))
     return tuple(permuted)
 
 
