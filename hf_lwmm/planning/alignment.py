@@ -7,25 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
-from hf_lwmm.checkpoints.dtypes import is_float
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
 from hf_lwmm.layouts import depth_order, in_backbone, place_of, registration_order
 from hf_lwmm.planning.classifiers import is_classifier, label_notes
-from hf_lwmm.planning.comparing import companion_reason, compare_labels
-from hf_lwmm.planning.groups import (
-    ADAPTER,
-    COMPLEX,
-    INTEGER,
-    TIED,
-    WEIGHT_NORM,
-    Groups,
-    copies_of,
-    groups_of,
-    sentence,
-)
+from hf_lwmm.planning.groups import ADAPTER, TIED, WEIGHT_NORM, sentence
+from hf_lwmm.planning.members import GroupedModels, fixed_reason, is_under, members_of
 from hf_lwmm.planning.obstacles import Obstacles, Reason, norm_notes
 from hf_lwmm.planning.positions import position_notes
 from hf_lwmm.planning.prefixes import prefix_notes
@@ -126,51 +116,22 @@ def align(
             or nothing or only a trivial part is shared.
         PlanError: if a name in `keep` fits no slot of the anchor.
     """
-    models = _Models.of(checkpoints, anchor)
+    models = GroupedModels.of(checkpoints, anchor)
     _check_networks(models)
     _check_backbones(checkpoints, anchor)
     _check_keep(checkpoints[anchor], keep)
     _check_head(checkpoints[anchor], head)
-    mine = checkpoints[anchor].slot_map.slots
     ranked = _ranked(models, order, recorded)
-    positions: dict[object, int] = {}
-    shared: list[SharedSlot] = []
-    unshared: list[Unshared] = []
-    obstacles, alone = Obstacles(), len(checkpoints) == 1
-    for slot in ranked:
-        members, rows, reasons = _members(models, slot, head, keep)
-        factors = models.ours.of(slot, WEIGHT_NORM)
-        if merged := (len(members) > 1 and (share == "any" or not reasons)) or (alone and not reasons):
-            position = positions.setdefault(_place(models, slot, granularity), len(positions) + 1)
-            own = factors.slots if factors else ()
-            shared.append(SharedSlot(slot, mine[slot].shape, position, members, rows or None, own))
-        else:
-            unshared.append(Unshared(slot, anchor, reasons[0].text))
-        obstacles.add(slot, reasons, 0 if merged else math.prod(mine[slot].shape))
-    mergeable = set(ranked)
-    for slot in [slot for slot in mine if slot not in mergeable]:
-        reason = _fixed_reason(models, slot) or Reason("not merged")
-        unshared.append(Unshared(slot, anchor, reason.text))
-        obstacles.add(slot, [reason], math.prod(mine[slot].shape))
-    for model, checkpoint in enumerate(checkpoints):
-        theirs = checkpoint.slot_map.slots
-        unshared += [Unshared(slot, model, "the anchor does not have it") for slot in theirs if slot not in mine]
+    shared, unshared, obstacles = _divided(models, ranked, share=share, head=head, granularity=granularity, keep=keep)
     total = checkpoints[anchor].weight_count
     alignment = Alignment(
         anchor,
-        len(positions),
-        tuple(shared),
-        tuple(unshared),
+        max((each.position for each in shared), default=0),
+        shared,
+        (*unshared, *_only_of_others(checkpoints, anchor)),
         shared_parameters=sum(math.prod(each.shape) for each in shared),
         anchor_parameters=total,
-        notes=(
-            *dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head)),
-            *prefix_notes(checkpoints, anchor),
-            *position_notes(checkpoints, anchor),
-            *_tie_notes(models, {each.slot for each in shared}),
-            *norm_notes(checkpoints, models.groups, anchor),
-            *obstacles.notes(checkpoints, total),
-        ),
+        notes=(*_notes(models, shared, head), *obstacles.notes(checkpoints, total)),
         copies=models.copies,
         intact=frozenset(n for group in models.ours.groups if not group.kind.merges for n in group.tensors),
         ranked=tuple(ranked),
@@ -180,96 +141,73 @@ def align(
     return alignment
 
 
-@dataclass(frozen=True)
-class _Models:
-    """The models of a merge with their groups, and the anchor's tensors that are copies by a tie, as slots, too."""
+def _divided(
+    models: GroupedModels, ranked: Sequence[str], *, share: str, head: str, granularity: str, keep: Sequence[str]
+) -> tuple[tuple[SharedSlot, ...], tuple[Unshared, ...], Obstacles]:
+    """The anchor's slots that are merged, those that are not, and what kept them from it.
 
-    checkpoints: Sequence[Checkpoint]
-    anchor: int
-    groups: tuple[Groups, ...]
-    copies: Mapping[str, str]
-    copied_slots: Mapping[str, str]
+    `ranked` are those that can be merged, in the order in which positions are given to them.
+    """
+    slots, alone = models.checkpoints[models.anchor].slot_map.slots, len(models.checkpoints) == 1
+    shared, unshared, obstacles = list[SharedSlot](), list[Unshared](), Obstacles()
+    positions: dict[object, int] = {}
+    for slot in ranked:
+        members, rows, reasons = members_of(models, slot, head, keep)
+        if merged := (len(members) > 1 and (share == "any" or not reasons)) or (alone and not reasons):
+            position = positions.setdefault(_place(models, slot, granularity), len(positions) + 1)
+            factors = models.ours.of(slot, WEIGHT_NORM)
+            own = factors.slots if factors else ()
+            shared.append(SharedSlot(slot, slots[slot].shape, position, members, rows or None, own))
+        else:
+            unshared.append(Unshared(slot, models.anchor, reasons[0].text))
+        obstacles.add(slot, reasons, 0 if merged else math.prod(slots[slot].shape))
+    mergeable = set(ranked)
+    for slot in [slot for slot in slots if slot not in mergeable]:
+        reason = fixed_reason(models, slot) or Reason("not merged")
+        unshared.append(Unshared(slot, models.anchor, reason.text))
+        obstacles.add(slot, [reason], math.prod(slots[slot].shape))
+    return tuple(shared), tuple(unshared), obstacles
 
-    @classmethod
-    def of(cls, checkpoints: Sequence[Checkpoint], anchor: int) -> _Models:
-        groups, own = tuple(map(groups_of, checkpoints)), checkpoints[anchor]
-        copies = copies_of(groups[anchor], own, [each for each in checkpoints if each is not own])
-        atoms = own.slot_map.atoms
-        slots = {atom.slot: atoms[original][0].slot for name, original in copies.items() for atom in atoms[name]}
-        return cls(checkpoints, anchor, groups, copies, slots)
 
-    @property
-    def ours(self) -> Groups:
-        """The anchor's groups."""
-        return self.groups[self.anchor]
+def _only_of_others(checkpoints: Sequence[Checkpoint], anchor: int) -> Iterator[Unshared]:
+    """The slots that the anchor lacks."""
+    mine = checkpoints[anchor].slot_map.slots
+    for model, checkpoint in enumerate(checkpoints):
+        for slot in checkpoint.slot_map.slots:
+            if slot not in mine:
+                yield Unshared(slot, model, "the anchor does not have it")
 
 
-def _check_networks(models: _Models) -> None:
+def _notes(models: GroupedModels, shared: Sequence[SharedSlot], head: str) -> Iterator[str]:
+    """What was assumed about the models, and what should be known of slots that are merged."""
+    checkpoints, anchor = models.checkpoints, models.anchor
+    yield from dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head))
+    yield from prefix_notes(checkpoints, anchor)
+    yield from position_notes(checkpoints, anchor)
+    yield from _tie_notes(models, {each.slot for each in shared})
+    yield from norm_notes(checkpoints, models.groups, anchor)
+
+
+def _check_networks(models: GroupedModels) -> None:
+    """Refuse adapters, which are changes to a network and none themselves."""
     for checkpoint, groups in zip(models.checkpoints, models.groups, strict=True):
         if slots := [slot for group in groups.groups if group.kind is ADAPTER for slot in group.slots]:
             raise AlignmentError(f"{checkpoint.label}: {sentence(ADAPTER, slots)}")
 
 
-def _members(
-    models: _Models, slot: str, head: str, keep: Sequence[str]
-) -> tuple[tuple[int, ...], dict[int, tuple[int, ...]], list[Reason]]:
-    """The models that share a slot, the classifier rows of those that are matched by label, and the others' reasons."""
-    members, rows, reasons = [models.anchor], dict[int, tuple[int, ...]](), list[Reason]()
-    unit = models.ours.unit(slot)  # all of it is shared, or nothing
-    held = next((reason for each in unit if (reason := _held(models, each, head, keep))), None)
-    if held is not None and len(models.checkpoints) == 1:
-        reasons.append(held)
-    for model in range(len(models.checkpoints)):
-        if model == models.anchor:
-            continue
-        reason, matched = held, dict[str, tuple[int, ...] | None]()
-        for each in unit:
-            if reason is None and each not in models.copied_slots:
-                reason, matched[each] = _compare(models, model, each, head)
-        if reason is not None:
-            reasons.append(reason)
-            continue
-        members.append(model)
-        if (found := matched[models.copied_slots.get(slot, slot)]) is not None:
-            rows[model] = found
-    return tuple(sorted(members)), rows, reasons
-
-
-def _ranked(models: _Models, order: str, recorded: TensorOrder | None) -> list[str]:
+def _ranked(models: GroupedModels, order: str, recorded: TensorOrder | None) -> list[str]:
     """The anchor's slots that can be merged, in the order asked for."""
     anchor = models.checkpoints[models.anchor]
-    mergeable = [slot for slot in anchor.slot_map.slots if _fixed_reason(models, slot) is None]
+    mergeable = [slot for slot in anchor.slot_map.slots if fixed_reason(models, slot) is None]
     if order != "file":
         return recorded.ranked(mergeable, anchor.slot_map, anchor.label) if recorded else depth_order(mergeable)
     rank = {name: i for i, name in enumerate(registration_order(anchor.slot_map))}
     return sorted(mergeable, key=lambda slot: rank[anchor.slot_map.slots[slot].tensor])
 
 
-def _fixed_reason(models: _Models, slot: str) -> Reason | None:
-    """The reason why a slot of the anchor, or one of those that belong to it, can never be merged, or None."""
-    checkpoint = models.checkpoints[models.anchor]
-    for each in models.ours.unit(slot):
-        dtype = checkpoint.tensors[checkpoint.slot_map.slots[each].tensor].dtype
-        if kind := models.ours.obstacle(each):
-            odd = kind in (COMPLEX, INTEGER)
-            text = f"not a float weight ({dtype}): the anchor's is kept" if odd else kind.name
-            return Reason(text, models.anchor, kind)
-        place = place_of(each)
-        if place and "unused" in place[1].flags:
-            return Reason("stored, but never used by the network")
-        if place and "constant" in place[1].flags:
-            return Reason("computed when the network is built: the anchor's is kept")
-    return None
-
-
-def _under(slot: str, name: str) -> bool:
-    """True if a name is the slot's, or its beginning up to a dot: block.2.1 is not the beginning of block.2.10."""
-    return slot == name or slot.startswith(name.rstrip(".") + ".")
-
-
 def _check_keep(anchor: Checkpoint, keep: Sequence[str]) -> None:
     for name in keep:
-        if not any(_under(slot, name) for slot in anchor.slot_map.slots):
+        if not any(is_under(slot, name) for slot in anchor.slot_map.slots):
             raise PlanError(f"--keep {name} fits no slot of {anchor.label}; `hf-lwmm plan --full` lists them.")
 
 
@@ -283,16 +221,7 @@ def _check_head(anchor: Checkpoint, head: str) -> None:
         )
 
 
-def _held(models: _Models, slot: str, head: str, keep: Sequence[str]) -> Reason | None:
-    """The reason why a slot is asked to stay the anchor's, or None."""
-    if asked := next((name for name in keep if _under(slot, name)), None):
-        return Reason(f"kept as asked (--keep {asked})")
-    place, anchor = place_of(slot), models.checkpoints[models.anchor]
-    in_head = place[0].kind == "head" if place else anchor.slot_map.backbone is not None or is_classifier(anchor, slot)
-    return Reason("heads stay the anchor's (--head anchor)") if head == "anchor" and in_head else None
-
-
-def _tie_notes(models: _Models, shared: Collection[str]) -> Iterator[str]:
+def _tie_notes(models: GroupedModels, shared: Collection[str]) -> Iterator[str]:
     """Say of models that have tied tensors apart which of them are merged: headers do not tell if they are equal."""
     ours = models.checkpoints[models.anchor]
     for checkpoint, groups in zip(models.checkpoints, models.groups, strict=True):
@@ -307,27 +236,7 @@ def _tie_notes(models: _Models, shared: Collection[str]) -> Iterator[str]:
                 )
 
 
-def _compare(models: _Models, model: int, slot: str, head: str) -> tuple[Reason | None, tuple[int, ...] | None]:
-    """The reason why a model does not share a slot with the anchor, None if it does, and matched classifier rows."""
-    ours, theirs, groups = models.checkpoints[models.anchor], models.checkpoints[model], models.groups[model]
-    if slot not in theirs.slot_map.slots:
-        return Reason(f"{theirs.label} has no such slot"), None
-    mine, other = ours.slot_map.slots[slot], theirs.slot_map.slots[slot]
-    if kind := groups.obstacle(slot):
-        dtype = theirs.tensors[other.tensor].dtype
-        stored = f"{kind.name} in {theirs.label}" if is_float(dtype) else f"{theirs.label} stores it as {dtype}"
-        return Reason(stored, model, kind), None
-    if groups.of(slot, WEIGHT_NORM) and not models.ours.of(slot, WEIGHT_NORM):
-        return Reason(f"{WEIGHT_NORM.name} in {theirs.label}"), None
-    if is_classifier(ours, slot) and is_classifier(theirs, slot):
-        reason, rows = compare_labels(ours, theirs, slot, head)
-        return (Reason(reason) if reason else None), rows
-    if mine.shape != other.shape:
-        return Reason(f"shape {list(other.shape)} in {theirs.label}"), None
-    return companion_reason(ours, theirs, slot), None
-
-
-def _place(models: _Models, slot: str, granularity: str) -> object:
+def _place(models: GroupedModels, slot: str, granularity: str) -> object:
     """A key that all slots at one depth position have in common."""
     slot = models.copied_slots.get(slot, slot)
     if factors := models.ours.of(slot, WEIGHT_NORM):
@@ -370,7 +279,8 @@ def _check_enough(checkpoints: Sequence[Checkpoint], alignment: Alignment) -> No
         _refuse(checkpoints, alignment.anchor, other, share)
 
 
-def _refuse(checkpoints: Sequence[Checkpoint], anchor: int, model: int, what: str) -> None:
+def _refuse(checkpoints: Sequence[Checkpoint], anchor: int, model: int, what: str) -> NoReturn:
+    """Refuse a model beside the anchor, with the first slots in which they differ. Raises AlignmentError."""
     ours, theirs = checkpoints[anchor], checkpoints[model]
     lines = [f"{ours.label} and {theirs.label} {what}; merging needs the same architecture."]
     lines += [f"  {c.label}: {c.slot_map.architecture} ({c.slot_map.layout})" for c in (ours, theirs)]

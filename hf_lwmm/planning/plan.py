@@ -261,24 +261,30 @@ def make_plan(
         guessed = knobs.order != "file" and is_guessed(alignment.ranked)
         order = TensorOrder.of(alignment.ranked) if guessed else None
     plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning, order=order)
-    if tuning is not None:
-        _check_tuning(plan, tuning)
-    if knobs.bn_stats == "recalibrate" and not any(map(is_bn_stat, plan.anchor.slot_map.slots)):
-        raise PlanError(
-            f"{plan.anchor.label}: has no BatchNorm, so --bn-stats recalibrate has nothing to do; leave it out."
-        )
-    if alignment.shared:
-        plan.slot_weights(alignment.shared[0])
-    if plan.permutes:
-        _check_permutable(plan)
-    if base is not None:
-        _check_base(plan)
-    for index in range(len(measurements)):
-        _check_measurements(plan, index)
+    _check(plan)
     return plan
 
 
+def _check(plan: MergePlan) -> None:
+    """Refuse knobs that mean nothing to these models, and a base or measurements that do not fit them."""
+    if plan.tuning is not None:
+        _check_tuning(plan, plan.tuning)
+    if plan.knobs.bn_stats == "recalibrate" and not any(map(is_bn_stat, plan.anchor.slot_map.slots)):
+        raise PlanError(
+            f"{plan.anchor.label}: has no BatchNorm, so --bn-stats recalibrate has nothing to do; leave it out."
+        )
+    if plan.alignment.shared:
+        plan.slot_weights(plan.alignment.shared[0])  # a method refuses options that fit no merge of so many models
+    if plan.permutes:
+        _check_permutable(plan)
+    if plan.base is not None:
+        _check_base(plan, plan.base)
+    for measurements, model in zip(plan.measurements, plan.checkpoints, strict=False):  # all, or none measured
+        _check_measurements(plan.method, measurements, model)
+
+
 def _check_models(method: Method, count: int) -> None:
+    """Refuse a method that is still to be chosen, and one that merges another number of models."""
     if isinstance(method, Auto):
         raise PlanError(f"--method {method.name} stands for the advised method, which `plan` and `merge` put there.")
     if method.models is not None and count != method.models:
@@ -286,6 +292,7 @@ def _check_models(method: Method, count: int) -> None:
 
 
 def _check_tuning(plan: MergePlan, tuning: Tuning) -> None:
+    """Refuse weights that were decided for a merge of other positions or models."""
     if not plan.method.tuned:
         raise PlanError(f"--method {plan.method.name} has weights of its own; decided ones mean nothing to it.")
     shape = (plan.alignment.positions, len(plan.checkpoints))
@@ -298,6 +305,7 @@ def _check_tuning(plan: MergePlan, tuning: Tuning) -> None:
 
 
 def _check_permutable(plan: MergePlan) -> None:
+    """Refuse to permute units where something else names them by their old places, or nothing tells the units."""
     if plan.base is not None or plan.measurements:
         raise PlanError(
             f"--permute moves units away from where the base and the measurements of --method {plan.method.name} have "
@@ -307,6 +315,7 @@ def _check_permutable(plan: MergePlan) -> None:
 
 
 def _check_given(method: Method, base: Checkpoint | None, measurements: int, models: int) -> None:
+    """Refuse a base or a number of measurements that a method has no use for, or lacks."""
     if "base" in method.needs and base is None:
         raise PlanError(f"--method {method.name} needs --base, the pre-training that all models share.")
     if "base" not in method.needs and base is not None:
@@ -317,29 +326,28 @@ def _check_given(method: Method, base: Checkpoint | None, measurements: int, mod
         raise PlanError(f"--method {method.name} takes {what} (--measurements), not {measurements}.")
 
 
-def _check_base(plan: MergePlan) -> None:
-    assert plan.base is not None
-    groups, shared = groups_of(plan.base), {each.slot for each in plan.alignment.shared}
-    for group in groups.groups:
+def _check_base(plan: MergePlan, base: Checkpoint) -> None:
+    """Refuse a base that is stored in a form that cannot be merged, or has none of the shared slots."""
+    shared = {each.slot for each in plan.alignment.shared}
+    for group in groups_of(base).groups:
         if not (group.kind.merges or shared.isdisjoint(group.slots)) or group.kind is ADAPTER:
-            raise PlanError(f"{plan.base.label}: cannot be the base: {sentence(group.kind, group.slots)}")
-    if not any(plan.base_atom(shared.slot) for shared in plan.alignment.shared):
+            raise PlanError(f"{base.label}: cannot be the base: {sentence(group.kind, group.slots)}")
+    if not any(map(plan.base_atom, shared)):
         raise PlanError(
-            f"{plan.base.label} has none of the shared slots in the same shape, so it is not the models' base "
-            f"({plan.base.slot_map.architecture} against {plan.anchor.slot_map.architecture})."
+            f"{base.label} has none of the shared slots in the same shape, so it is not the models' base "
+            f"({base.slot_map.architecture} against {plan.anchor.slot_map.architecture})."
         )
 
 
-def _check_measurements(plan: MergePlan, index: int) -> None:
+def _check_measurements(method: Method, found: Checkpoint, model: Checkpoint) -> None:
     """Refuse measurements of another network."""
-    found, model = plan.measurements[index], plan.checkpoints[index]
     slots = model.slot_map.slots
     fitting = 0
     for slot, info in found.tensors.items():
         if slot not in slots:
             continue
         shape = slots[slot].shape
-        expected = shape if "fisher" in plan.method.needs else (math.prod(shape[1:]),) * 2
+        expected = shape if "fisher" in method.needs else (math.prod(shape[1:]),) * 2
         if not is_float(info.dtype):
             raise PlanError(f"{found.label}: its measurements must be floats, but {slot} is {info.dtype}.")
         if info.shape != expected:
