@@ -15,7 +15,7 @@ from transformers import SwinConfig
 from typer.testing import CliRunner
 
 from hf_lwmm.cli import app
-from hf_lwmm.layouts import map_slots, place_of
+from hf_lwmm.layouts import in_backbone, map_slots, place_of
 
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _SWIN = {"image_size": 64, "window_size": 2, "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
@@ -71,16 +71,8 @@ def oneformer() -> nn.Module:
 
 
 def upernet() -> nn.Module:
-    """Return a narrow UperNet."""
-    config = transformers.UperNetConfig(
-        backbone_config=swin(),
-        hidden_size=8,
-        pool_scales=[1],
-        auxiliary_channels=8,
-        auxiliary_in_channels=32,
-        **_LABELS,
-    )
-    return transformers.UperNetForSemanticSegmentation(config)
+    """Return a narrow UperNet on a Swin."""
+    return upernet_on(swin(), 32)
 
 
 def depth_of_swinv2() -> nn.Module:
@@ -90,6 +82,42 @@ def depth_of_swinv2() -> nn.Module:
         fusion_hidden_size=8, readout_type="ignore", reassemble_factors=[1, 1, 1, 1],
     )  # fmt: skip
     return transformers.DPTForDepthEstimation(config)
+
+
+_VIT = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+
+
+def depth_of_dinov2() -> nn.Module:
+    """Return a narrow DPT on a DINOv2 with registers."""
+    backbone = transformers.Dinov2WithRegistersConfig(
+        **_VIT, num_register_tokens=2, out_features=_STAGES, reshape_hidden_states=False
+    )
+    config = transformers.DPTConfig(
+        backbone_config=backbone, neck_hidden_sizes=[8, 16, 32, 32], fusion_hidden_size=8
+    )  # fmt: skip
+    return transformers.DPTForDepthEstimation(config)
+
+
+def eomt(**options: Any) -> nn.Module:
+    """Return a narrow EoMT, whose last block sees its queries, too."""
+    sizes = {"num_blocks": 1, "num_queries": 4, "num_upscale_blocks": 1, "num_register_tokens": 2}
+    return transformers.EomtForUniversalSegmentation(transformers.EomtConfig(**_VIT, **sizes, **_LABELS, **options))
+
+
+def eomt_of_dinov3() -> nn.Module:
+    """Return a narrow EoMT on a DINOv3."""
+    sizes = {"num_blocks": 1, "num_queries": 4, "num_upscale_blocks": 1, "num_register_tokens": 2}
+    config = transformers.EomtDinov3Config(**_VIT, intermediate_size=64, **sizes, **_LABELS)
+    return transformers.EomtDinov3ForUniversalSegmentation(config)
+
+
+def upernet_on(backbone: Any, width: int) -> nn.Module:
+    """Return a narrow UperNet on a backbone whose third features have this width."""
+    config = transformers.UperNetConfig(
+        backbone_config=backbone, hidden_size=8, pool_scales=[1], auxiliary_channels=8, auxiliary_in_channels=width,
+        **_LABELS,
+    )  # fmt: skip
+    return transformers.UperNetForSemanticSegmentation(config)
 
 
 def detr(timm: bool) -> nn.Module:
@@ -119,6 +147,14 @@ NETWORKS: Mapping[str, tuple[Callable[[], nn.Module], str, str, str]] = {
     "detr": (lambda: detr(False), "resnet/transformers", "resnet/transformers", "backbone."),
     "detr-timm": (lambda: detr(True), "resnet/torchvision", "resnet/torchvision", "backbone."),
     "dpt": (depth_of_swinv2, "swinv2/transformers", "swinv2/transformers", "backbone."),
+    "eomt": (eomt, "vit/transformers-eomt", "vit/transformers-eomt", "layers."),
+    "eomt-giant": (
+        lambda: eomt(use_swiglu_ffn=True),
+        "vit/transformers-eomt-giant",
+        "vit/transformers-eomt-giant",
+        "layers.",
+    ),
+    "eomt-dinov3": (eomt_of_dinov3, "dinov3/transformers-eomt", "dinov3/transformers-eomt", "layers."),
 }
 
 
@@ -159,6 +195,50 @@ def test_a_mask2former_and_an_upernet_merge_their_swin(first: str, tmp_path: Pat
     heads = [slot for slot in anchor if not slot.startswith("swin.")]
     assert all(torch.equal(found[slot], anchor[slot]) for slot in heads)
     assert any("transformer_module" in slot or slot.startswith("upernet.") for slot in heads)
+
+
+_DINOV2 = transformers.Dinov2WithRegistersConfig(**_VIT, num_register_tokens=2, out_features=_STAGES)
+_DINOV3 = transformers.DINOv3ViTConfig(**_VIT, intermediate_size=64, num_register_tokens=2)
+# Two of one class merge whole; two of different heads on one backbone merge that.
+COUPLES: Mapping[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
+    "Mask2Formers": (lambda: mask2former(swin()), lambda: mask2former(swin())),
+    "OneFormers": (oneformer, oneformer),
+    "DPTs": (depth_of_dinov2, depth_of_dinov2),
+    "EoMTs": (eomt, eomt),
+    "DETRs": (lambda: detr(False), lambda: detr(False)),
+    "UperNets": (lambda: upernet_on(_DINOV2, 32), lambda: upernet_on(_DINOV2, 32)),
+    "OneFormer and MaskFormer": (oneformer, maskformer),
+    "EoMT and DPT": (eomt, depth_of_dinov2),
+    "DPT and EoMT": (depth_of_dinov2, eomt),
+    "UperNet and DPT": (lambda: upernet_on(_DINOV2, 32), depth_of_dinov2),
+    "EoMT and DINOv3": (eomt_of_dinov3, lambda: transformers.DINOv3ViTModel(_DINOV3)),
+    "DETR and Mask2Former": (lambda: detr(False), lambda: mask2former(resnet())),
+}
+
+
+@pytest.mark.parametrize("couple", COUPLES)
+def test_models_with_one_backbone_merge_it_and_the_head_if_it_is_one(couple: str, tmp_path: Path) -> None:
+    networks = [make() for make in COUPLES[couple]]
+    for seed, (name, network) in enumerate(zip("ab", networks, strict=True)):
+        torch.manual_seed(seed)
+        for parameter in network.parameters():
+            parameter.data.normal_()
+        network.save_pretrained(tmp_path / name)  # type: ignore[operator]
+    arguments = ["merge", *(str(tmp_path / name) for name in "ab"), "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*arguments, "--method", "isotropic"])
+    assert result.exit_code == 0, result.output
+    _, loading = type(networks[0]).from_pretrained(tmp_path / "out", output_loading_info=True)  # type: ignore[attr-defined]
+    assert not any(loading.values())
+
+    ours, theirs, found = (map_slots_of(tmp_path / name / "model.safetensors") for name in ("a", "b", "out"))
+    floats = {slot for slot, tensor in ours.items() if tensor.is_floating_point()}
+    head = {slot for slot in floats if not in_backbone(slot)}
+    merged = {slot for slot in floats & theirs.keys() if ours[slot].shape == theirs[slot].shape}
+    unlike = {slot for slot in merged if not torch.allclose(found[slot], (ours[slot] + theirs[slot]) / 2, atol=1e-5)}
+    expected = ("swin.unused_norm", "vit.embed.class", "criterion.", "class_predictor.")
+    assert [slot for slot in unlike if not slot.startswith(expected)] == []
+    assert [slot for slot in (head - merged) | unlike if not torch.equal(found[slot], ours[slot])] == []
+    assert ("head stay" in result.output) == bool(head - theirs.keys())
 
 
 def map_slots_of(path: Path) -> dict[str, torch.Tensor]:

@@ -31,6 +31,7 @@ from hf_lwmm.hub import Pushed, PushOptions, Ref
 from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.bn_distance import bn_warnings
+from hf_lwmm.planning.heads import kept_heads
 from hf_lwmm.planning.images import check_place, naming_options
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
@@ -268,7 +269,7 @@ def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
     """Notes on what was assumed, decided, copied or left out."""
     notes = [ready.advice_line] if ready.advice_line else []
     notes += [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
-    notes += ready.kept_classifiers
+    notes += kept_heads(ready)
     if ready.tuning is not None:
         notes += [f"Layer weights decided on {ready.tuning.images}:"] if ready.tuning.images else []
         notes += ready.tuning.notes

@@ -10,7 +10,8 @@ from typing import Any
 from hf_lwmm.layouts import named_parts
 
 _OWN = re.compile(r"(For[A-Z]\w*|Model|Backbone)")  # how names of transformers' classes end, after that of the type
-_BODY = "model"  # or the name of the type: what transformers calls a network without its head
+# What transformers calls a network without its head, if not by its type, and one of another type within it.
+_BODIES = {"model", "backbone"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Hosted:
             return 0
         names = tuple(names)
         firsts = {name.partition(".")[0] for name in names}
-        has_body = len(firsts) > 1 and not firsts.isdisjoint({_BODY, self.kind})
+        has_body = len(firsts) > 1 and not firsts.isdisjoint({*_BODIES, self.kind})
         return named_parts(names, "transformers") + has_body
 
 

@@ -19,7 +19,6 @@ from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.methods.schedule import LayerWeights
 from hf_lwmm.planning.advice import Advice
 from hf_lwmm.planning.alignment import Alignment, SharedSlot, align
-from hf_lwmm.planning.classifiers import is_classifier
 from hf_lwmm.planning.groups import ADAPTER, groups_of, sentence
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import axes_of
@@ -78,24 +77,6 @@ class MergePlan:
         """The label sets that name a model's classes; others name outputs of the user's own code, of no recipe."""
         named = {checkpoint.classes for checkpoint in self.checkpoints}
         return tuple(labels for labels in self.knobs.labels if read_label_set(labels).classes in named)
-
-    @property
-    def kept_classifiers(self) -> tuple[str, ...]:
-        """Notes on the reasons why classifiers stay the anchor's, though others have them and nobody asked for it.
-
-        Of what cannot be merged for what it is in the anchor, notes of the alignment tell.
-        """
-        anchor, others = self.anchor, [each for each in self.checkpoints if each is not self.anchor]
-        reasons = (
-            entry.reason
-            for entry in self.alignment.unshared
-            if entry.model == self.alignment.anchor
-            and is_classifier(anchor, entry.slot)
-            and anchor.slot_map.slots[entry.slot].tensor not in self.alignment.intact
-            and any(entry.slot in each.slot_map.slots for each in others)
-        )
-        asked = self.knobs.head == "anchor" or self.knobs.keep
-        return () if asked else tuple(f"The classifier stays {anchor.label}'s: {why}" for why in dict.fromkeys(reasons))
 
     @property
     def labels(self) -> tuple[str, ...]:

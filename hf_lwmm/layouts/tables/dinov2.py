@@ -1,4 +1,7 @@
-"""DINOv2 with and without registers, as in its own code and in transformers (files; in memory); timm's is its ViT."""
+"""DINOv2 with and without registers, as in its own code and in transformers (files; in memory; in EoMT).
+
+timm's is its ViT.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,18 @@ norm = norm
 """,
 )
 
-_HUB = ("attention.query", "attention.key", "attention.value", "output.dense")
-_MEMORY = ("q_proj", "k_proj", "v_proj", "o_proj")
+_HUB = """
+    encoder.layer.{b}.attention.attention.query = stage0.block{b}.attn.q
+    encoder.layer.{b}.attention.attention.key = stage0.block{b}.attn.k
+    encoder.layer.{b}.attention.attention.value = stage0.block{b}.attn.v
+    encoder.layer.{b}.attention.output.dense = stage0.block{b}.attn.proj
+"""
+_MEMORY = """
+    encoder.layer.{b}.attention.q_proj = stage0.block{b}.attn.q
+    encoder.layer.{b}.attention.k_proj = stage0.block{b}.attn.k
+    encoder.layer.{b}.attention.v_proj = stage0.block{b}.attn.v
+    encoder.layer.{b}.attention.o_proj = stage0.block{b}.attn.proj
+"""
 _PLAIN = """
     encoder.layer.{b}.mlp.fc1 = stage0.block{b}.mlp.fc1
     encoder.layer.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
@@ -53,9 +66,20 @@ _GATED_MEMORY = """
 """
 
 
-def _transformers(name: str, attention: tuple[str, ...], prefix: str, mlp: str) -> Layout:
+def _blocks(attention: str, mlp: str) -> str:
+    return f"""
+for b:
+    encoder.layer.{{b}}.norm1 = stage0.block{{b}}.norm1
+{attention}
+    encoder.layer.{{b}}.layer_scale1.lambda1! = stage0.block{{b}}.scale1!
+    encoder.layer.{{b}}.norm2 = stage0.block{{b}}.norm2
+{mlp}
+    encoder.layer.{{b}}.layer_scale2.lambda1! = stage0.block{{b}}.scale2!
+"""
+
+
+def _transformers(name: str, attention: str, prefix: str, mlp: str) -> Layout:
     """The names of transformers, which differ in attention, in the feed-forward layers and in a line for registers."""
-    query, key, value, output = attention
     registers = "embeddings.register_tokens! = embed.registers!" if "registers" in prefix else ""
     return Layout(
         name=f"vit/{name}",
@@ -68,17 +92,30 @@ embeddings.cls_token! = embed.class!
 embeddings.position_embeddings! = embed.token_position! | embed.position! (tokens)
 {registers}
 embeddings.patch_embeddings.projection = embed.proj
-for b:
-    encoder.layer.{{b}}.norm1 = stage0.block{{b}}.norm1
-    encoder.layer.{{b}}.attention.{query} = stage0.block{{b}}.attn.q
-    encoder.layer.{{b}}.attention.{key} = stage0.block{{b}}.attn.k
-    encoder.layer.{{b}}.attention.{value} = stage0.block{{b}}.attn.v
-    encoder.layer.{{b}}.attention.{output} = stage0.block{{b}}.attn.proj
-    encoder.layer.{{b}}.layer_scale1.lambda1! = stage0.block{{b}}.scale1!
-    encoder.layer.{{b}}.norm2 = stage0.block{{b}}.norm2
-{mlp}
-    encoder.layer.{{b}}.layer_scale2.lambda1! = stage0.block{{b}}.scale2!
+{_blocks(attention, mlp)}
 layernorm = norm
+""",
+    )
+
+
+def _eomt(name: str, mlp: str) -> Layout:
+    """The names of EoMT, a DINOv2 that segments by queries of its own; its class token holds its position."""
+    attention = """
+    encoder.layer.{b}.attention.k_proj = stage0.block{b}.attn.k
+    encoder.layer.{b}.attention.v_proj = stage0.block{b}.attn.v
+    encoder.layer.{b}.attention.q_proj = stage0.block{b}.attn.q
+    encoder.layer.{b}.attention.out_proj = stage0.block{b}.attn.proj
+"""
+    return Layout(
+        name=f"vit/{name}",
+        component=VIT,
+        table=f"""
+embeddings.cls_token! = embed.class!
+embeddings.register_tokens! = embed.registers!
+embeddings.patch_embeddings.projection = embed.proj
+embeddings.position_embeddings.weight! = embed.position! (-1d)
+layernorm = norm
+{_blocks(attention, mlp).replace("encoder.layer", "layers")}
 """,
     )
 
@@ -95,4 +132,6 @@ TRANSFORMERS = (
     _transformers("transformers-dinov2-giant-runtime", _MEMORY, "dinov2.", _GATED_MEMORY),
 )
 
-LAYOUTS = (DINOV2, DINOV2_GIANT, *TRANSFORMERS)
+EOMT = (_eomt("transformers-eomt", _PLAIN), _eomt("transformers-eomt-giant", _GATED_MEMORY))
+
+LAYOUTS = (DINOV2, DINOV2_GIANT, *TRANSFORMERS, *EOMT)

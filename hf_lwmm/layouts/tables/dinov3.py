@@ -1,4 +1,4 @@
-"""DINOv3's ViT, as in its own code, in timm (its Eva class) and in transformers (files; in memory)."""
+"""DINOv3's ViT, as in its own code, in timm (its Eva class) and in transformers (files; in memory; in EoMT)."""
 
 from __future__ import annotations
 
@@ -111,32 +111,32 @@ norm = norm
     )
 
 
-def _transformers(name: str, prefix: str, also: tuple[str, ...] = ()) -> Layout:
-    """The names, which differ in what stands before the blocks: `layer` in files, `model.layer` in memory."""
-    return Layout(
-        name=f"dinov3/{name}",
-        component=DINOV3,
-        also=also,
-        table=f"""
+_TRANSFORMERS = """
 embeddings.cls_token! = embed.class!
 ? embeddings.mask_token! = embed.mask!
 embeddings.register_tokens! = embed.registers!
 embeddings.patch_embeddings = embed.proj
+"""
+_TRANSFORMERS_BLOCKS = """
 for b:
-    {prefix}.{{b}}.norm1 = stage0.block{{b}}.norm1
-    {prefix}.{{b}}.attention.k_proj = stage0.block{{b}}.attn.k
-    {prefix}.{{b}}.attention.v_proj = stage0.block{{b}}.attn.v
-    {prefix}.{{b}}.attention.q_proj = stage0.block{{b}}.attn.q
-    {prefix}.{{b}}.attention.o_proj = stage0.block{{b}}.attn.proj
-    {prefix}.{{b}}.layer_scale1.lambda1! = stage0.block{{b}}.scale1!
-    {prefix}.{{b}}.norm2 = stage0.block{{b}}.norm2
-    ? {prefix}.{{b}}.mlp.gate_proj = stage0.block{{b}}.mlp.gate
-    {prefix}.{{b}}.mlp.up_proj = stage0.block{{b}}.mlp.fc1
-    {prefix}.{{b}}.mlp.down_proj = stage0.block{{b}}.mlp.fc2
-    {prefix}.{{b}}.layer_scale2.lambda1! = stage0.block{{b}}.scale2!
-norm = norm
-""",
-    )
+    LAYER.{b}.norm1 = stage0.block{b}.norm1
+    LAYER.{b}.attention.k_proj = stage0.block{b}.attn.k
+    LAYER.{b}.attention.v_proj = stage0.block{b}.attn.v
+    LAYER.{b}.attention.q_proj = stage0.block{b}.attn.q
+    LAYER.{b}.attention.o_proj = stage0.block{b}.attn.proj
+    LAYER.{b}.layer_scale1.lambda1! = stage0.block{b}.scale1!
+    LAYER.{b}.norm2 = stage0.block{b}.norm2
+    ? LAYER.{b}.mlp.gate_proj = stage0.block{b}.mlp.gate
+    LAYER.{b}.mlp.up_proj = stage0.block{b}.mlp.fc1
+    LAYER.{b}.mlp.down_proj = stage0.block{b}.mlp.fc2
+    LAYER.{b}.layer_scale2.lambda1! = stage0.block{b}.scale2!
+"""
+
+
+def _transformers(name: str, layers: str) -> Layout:
+    """The names, which differ in what the list of blocks is called."""
+    blocks = _TRANSFORMERS_BLOCKS.replace("LAYER", layers)
+    return Layout(name=f"dinov3/{name}", component=DINOV3, table=_TRANSFORMERS + blocks + "norm = norm")
 
 
 _GATED = """
@@ -149,6 +149,12 @@ _GATED_TIMM = """
     blocks.{b}.mlp.fc1_x = stage0.block{b}.mlp.fc1
     blocks.{b}.mlp.fc2 = stage0.block{b}.mlp.fc2
 """
+EOMT = Layout(  # a DINOv3 that segments by queries of its own
+    name="dinov3/transformers-eomt",
+    component=DINOV3,
+    table=_TRANSFORMERS + "layernorm = norm" + _TRANSFORMERS_BLOCKS.replace("LAYER", "layers"),
+)
+
 LAYOUTS = (
     _original("dinov3", _PLAIN),
     _original("dinov3-gated", _GATED, ("dinov3",)),
@@ -156,6 +162,7 @@ LAYOUTS = (
     _timm("timm-gated", _GATED_TIMM, ("timm",)),
     _transformers("transformers", "layer"),
     _transformers("transformers-runtime", "model.layer"),
+    EOMT,
 )
 
 IMAGENET_TIMM = Layout(
