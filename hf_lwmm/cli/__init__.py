@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import cache
 from importlib import import_module
 from itertools import zip_longest
 from types import FrameType
@@ -64,8 +65,9 @@ class _InterruptedError(Exception):
     """A command was interrupted. Its arguments say what is kept."""
 
 
+@cache
 def load_command(name: str) -> Any:
-    """Import a command and return it in click's form."""
+    """Import a command and return it in click's form, which is made once in a process."""
     from hf_lwmm.cli.every_command import with_common_options
     from hf_lwmm.cli.expand import expanded
     from hf_lwmm.cli.help import GroupedCommand
@@ -115,6 +117,11 @@ def _options(
         typer.echo(ctx.get_help())
 
 
+@cache
+def _command_line() -> Any:
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
     from hf_lwmm.cli.terminal import complain
@@ -130,7 +137,8 @@ def main() -> None:
         signal.signal(number, _interrupt)
     try:
         with naming_extras():
-            app(_with_bare_push(sys.argv[1:]), prog_name="hf-lwmm")  # as completion is installed for, however it is run
+            # Completion is installed for the command, however it is run.
+            _command_line()(_with_bare_push(sys.argv[1:]), prog_name="hf-lwmm")
     except HfLwmmError as error:
         for place, line in enumerate(error.lines):
             complain(line if place else f"Error: {line}")
@@ -149,7 +157,7 @@ def run_command(arguments: Sequence[str]) -> None:
     Raises:
         typer.Exit: if its exit code is not 0.
     """
-    if code := app(_with_bare_push(arguments), standalone_mode=False):
+    if code := _command_line()(_with_bare_push(arguments), standalone_mode=False):
         raise typer.Exit(code)
 
 
