@@ -495,9 +495,13 @@ def test_an_option_out_of_range_is_named_as_it_was_given(purpose: str, run: Run)
     assert code != 0 and f"--{purpose}-limit 0 must be at least 1" in " ".join(err.split())
 
 
-def test_an_answer_that_nobody_can_read_is_an_error_in_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for stdout, why in ((open("/dev/full", "w"), "No space left on device"), (None, "stdout is closed")):  # noqa: SIM115, PTH123
-        monkeypatch.setattr(sys, "argv", ["hf-lwmm", "methods"])
+@pytest.mark.parametrize("command", ["methods", "", "--help", "merge -h", "merge --help-all", "hub serve --help"])
+def test_an_answer_that_nobody_can_read_is_an_error_in_one_line(
+    command: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, closed = (open("/dev/full", "w"), "No space left on device"), (None, "stdout is closed")  # noqa: SIM115, PTH123
+    for stdout, why in (full, closed) if command == "methods" else (full,):
+        monkeypatch.setattr(sys, "argv", ["hf-lwmm", *command.split()])
         monkeypatch.setattr(sys, "stdout", stdout)
         stderr = io.StringIO()
         monkeypatch.setattr(sys, "stderr", stderr)

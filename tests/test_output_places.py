@@ -248,3 +248,36 @@ def test_python_gets_the_same_refusals(tmp_path: Path, models: list[Path]) -> No
 def test_reports_of_other_kinds_are_refused_before_any_work(command: str, option: str, name: str, run: Run) -> None:
     code, _, err = run(command, "never/loaded", "never/this", "--data", "never/read", option, name)
     assert code == 1 and "reports are written as .json or .md" in err
+
+
+def test_overwriting_deletes_nothing_that_is_no_output(run: Run, models: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("mine")
+    for name in ("tree/.git/HEAD", "tree/a/b/paper.tex", "plot.png/mine.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    assert run("merge", *models, "--output", "merged")[0] == 0
+    assert run("merge", *models, "--output", "merged", "--overwrite")[0] == 0
+    (tmp_path / "merged" / "best.safetensors").write_bytes((models[0] / "model.safetensors").read_bytes())
+    before = below(tmp_path)
+    merging = ["merge", *models, "--method", "isotropic", "--overwrite", "--output"]
+    for command, words in (
+        ([*merging, "tree"], "tree holds .git/HEAD, which is no part of a model"),
+        ([*merging, "merged"], "merged holds best.safetensors, which is no part"),
+        ([*merging, "log.txt"], "log.txt is a file, and the output is a folder"),
+        (["convert", models[0], "log.txt", "--overwrite"], "log.txt"),
+        (["convert", models[0], "tree", "--to", "advent", "--overwrite"], "tree holds .git/HEAD"),
+        (["plan", *models, "--overwrite", "--plot", "plot.png"], "plot.png is a folder, and the output is a file"),
+    ):
+        code, _, err = run(*command)
+        assert code == 1 and words in err
+    assert below(tmp_path) == before
+
+
+def test_overwriting_replaces_a_link_to_a_folder_and_not_the_folder(
+    run: Run, models: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    (tmp_path / "merged").symlink_to("mine")
+    assert run("merge", *models, "--output", "merged", "--overwrite")[0] == 0
+    assert not (tmp_path / "merged").is_symlink() and (tmp_path / "mine" / "notes.txt").read_text() == "mine"

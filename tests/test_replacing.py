@@ -67,13 +67,13 @@ def test_the_second_of_two_runs_replaces_nothing_and_loses_nothing(folder: bool,
 def test_overwriting_replaces_only_what_stood_there_at_the_start(folder: bool, tmp_path: Path) -> None:
     target = tmp_path / ("out" if folder else "out.json")
     writing("old", folder)(target)
-    claimed = check_target(target, overwrite=True)
-    with atomic(check_target(target, overwrite=True)) as place:
+    claimed = check_target(target, overwrite=True, folder=folder)
+    with atomic(check_target(target, overwrite=True, folder=folder)) as place:
         writing("of another run", folder)(place)
     with pytest.raises(MergeError, match="was changed while this ran"), atomic(claimed) as place:
         writing("new", folder)(place)
     assert text_of(target) == "of another run"
-    with atomic(check_target(target, overwrite=True)) as place:
+    with atomic(check_target(target, overwrite=True, folder=folder)) as place:
         writing("new", folder)(place)
     assert text_of(target) == "new" and len(list(tmp_path.iterdir())) == 2
 
@@ -92,7 +92,7 @@ def test_what_vanishes_meanwhile_counts_as_changed(
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         return real(path)
 
-    claimed = check_target(target, overwrite=True)
+    claimed = check_target(target, overwrite=True, folder=True)
     with (
         pytest.raises(DisplacedError, match=r"was changed while this ran.*/out-2") as displaced,
         atomic(claimed) as place,
@@ -104,7 +104,7 @@ def test_what_vanishes_meanwhile_counts_as_changed(
     shutil.rmtree(target, ignore_errors=True)
     writing("old", True)(target)
     monkeypatch.setattr(Path, "lstat", late)
-    with atomic(check_target(target, overwrite=True)) as place:
+    with atomic(check_target(target, overwrite=True, folder=True)) as place:
         writing("new", True)(place)
     assert text_of(target) == "new"
 
@@ -118,7 +118,7 @@ def test_what_vanishes_in_the_last_moment_costs_nothing(tmp_path: Path, monkeypa
         return exchange(one, other)
 
     monkeypatch.setattr("hf_lwmm.files.atomic.exchange", late)
-    with pytest.raises(DisplacedError) as displaced, atomic(check_target(target, overwrite=True)) as place:
+    with pytest.raises(DisplacedError) as displaced, atomic(check_target(target, overwrite=True, folder=True)) as place:
         writing("new", True)(place)
     assert text_of(displaced.value.path) == "new"
 

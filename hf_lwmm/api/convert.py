@@ -18,6 +18,7 @@ from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.conversion import Conversion, plan_conversion
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.progress import Progress, silent
+from hf_lwmm.publishing.model_folders import check_model_folder
 
 
 def convert(
@@ -55,7 +56,8 @@ def convert(
             f"{path}: files of weights end in {', '.join(WEIGHT_SUFFIXES)}, and {path.suffix} is none of them. "
             "Folders to write have names without such a suffix."
         )
-    target = check_target(path, overwrite, local_inputs(ref))
+    check = check_target if path.suffix in WEIGHT_SUFFIXES else check_model_folder
+    target = check(path, overwrite, local_inputs(ref))
     progress("Fetching weights", 0, 2)
     checkpoint = open_checkpoint(hub.resolve(ref), branch=branch)
     try:

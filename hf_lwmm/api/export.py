@@ -11,7 +11,6 @@ from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.load import load
 from hf_lwmm.api.push import files_in, push_or_keep
 from hf_lwmm.files.atomic import atomic
-from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref, Source, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
 from hf_lwmm.planning.local_inputs import local_inputs
@@ -19,6 +18,7 @@ from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.converted_card import render_converted_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
 from hf_lwmm.publishing.lineage import Lineage, lineage_of
+from hf_lwmm.publishing.model_folders import check_model_folder
 from hf_lwmm.recipes.claims import other_beside
 from hf_lwmm.recipes.recipe import CARRIED
 
@@ -70,7 +70,7 @@ def export(
     if pushing and repo_id:
         repo_id = hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or ref.name)
-    target = check_target(path, overwrite, local_inputs(ref, network)) if path is not None else None
+    target = check_model_folder(path, overwrite, local_inputs(ref, network)) if path is not None else None
     progress("Loading", 0, 2)
     loaded = load(ref, replace(network, compute_dtype="stored"))
     if pushing and repo_id:

@@ -26,7 +26,6 @@ from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic
-from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref
 from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
@@ -42,6 +41,7 @@ from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
 from hf_lwmm.publishing.licences import check_licence, merged_licence
+from hf_lwmm.publishing.model_folders import check_model_folder
 from hf_lwmm.publishing.score_files import examples_note, write_scores
 from hf_lwmm.publishing.superseded import LAYER_PLOT, SCORE_PLOT
 from hf_lwmm.recipes.recipe import Recipe
@@ -124,7 +124,7 @@ def merge(
         repo_id = hub.check_push(repo_id, pushing)
     path = None if output is None and repo_id else Path(output or refs[chosen].merge_name)
     read = local_inputs(*refs, inputs, knobs, evaluation)
-    target = check_target(path, writing.overwrite, read) if path is not None else None
+    target = check_model_folder(path, writing.overwrite, read) if path is not None else None
 
     def send(folder: Path, *, temporary: bool) -> Pushed | None:
         if pushing is None or repo_id is None:

@@ -136,9 +136,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        with naming_extras():
-            # Completion is installed for the command, however it is run.
-            _command_line()(_with_bare_push(sys.argv[1:]), prog_name="hf-lwmm")
+        _run(_with_bare_push(sys.argv[1:]))
     except HfLwmmError as error:
         for place, line in enumerate(error.lines):
             complain(line if place else f"Error: {line}")
@@ -149,6 +147,22 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    """Run a command. Raises HfLwmmError also if what typer itself prints, such as help, cannot be printed."""
+    from hf_lwmm.cli.terminal import answering
+
+    try:
+        with naming_extras():
+            # Completion is installed for the command, however it is run.
+            _command_line()(arguments, prog_name="hf-lwmm")
+    except BrokenPipeError:
+        raise
+    except OSError:
+        with answering():  # if it was stdout that took no more, it takes no line either
+            print()
+        raise
 
 
 def run_command(arguments: Sequence[str]) -> None:

@@ -30,13 +30,14 @@ class Target:
     before: State | None
 
 
-def check_target(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> Target:
+def check_target(path: Path, overwrite: bool, inputs: Iterable[Path] = (), *, folder: bool = False) -> Target:
     """Return the place that output is to take, before any work is done for it.
 
     Args:
         path: the file or folder to write.
         overwrite: replace what stands there, as it is now.
         inputs: files and folders that the output is made of, which it never replaces, and never joins.
+        folder: whether the output is a folder. A file never takes the place of a folder, nor a folder that of a file.
 
     Raises:
         MergeError: if something stands there that is not to be replaced, or nothing can be written there.
@@ -55,6 +56,9 @@ def check_target(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) -> Ta
         raise MergeError(f"{path} exists already. Choose another output, or replace it with --overwrite.")
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise MergeError(f"{path}: is neither a file nor a folder. Choose another output.")
+    if path.exists() and path.is_dir() is not folder:
+        kinds = ("file", "folder") if folder else ("folder", "file")
+        raise MergeError("{} is a {}, and the output is a {}. Choose another output.".format(path, *kinds))
     return Target(path, state(path))
 
 

@@ -112,6 +112,7 @@ def _config(app: ASGIApp, log_level: int) -> uvicorn.Config:
     return uvicorn.Config(
         until_cut(app),
         log_level=log_level,
+        log_config=None,  # its own asks what stdout is, which may be closed
         lifespan="off",
         timeout_graceful_shutdown=_GRACE,
         http=TimedConnection,
