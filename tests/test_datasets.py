@@ -199,8 +199,9 @@ def test_label_files_that_cannot_be_ids_are_refused(tmp_path: Path) -> None:
     assert "is a picture of colours, not of ids. --ids names the set" in refusal()
     Image.fromarray(scene(0)[1]).save(label, format="JPEG")
     assert "is a JPEG, which does not keep ids exactly" in refusal()
-    Image.fromarray(scene(0)[1].astype(np.float32)).save(label, format="TIFF")
-    assert "labels are whole numbers" in refusal()
+    for wrong in (0.5, float("nan"), 1e9):
+        Image.fromarray(scene(0)[1].astype(np.float32) + wrong).save(label, format="TIFF")
+        assert "at (0, 0); labels are whole numbers" in refusal()
     label.unlink()
     assert "has no label for 0.png (1 of 1 images lack one)" in refusal()
     write(label, Image.fromarray(scene(0)[1]))

@@ -94,7 +94,7 @@ def test_jpegs_have_the_pixels_that_pillow_gives(options: dict[str, object]) -> 
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        (np.full((2, 2), 0.5, np.float32), "has fractional values"),
+        (np.full((2, 2), 0.5, np.float32), "holds floats"),
         (np.full((2, 2), -1, np.int32), "has values from -1 to -1, beyond 16 bits"),
         (np.full((2, 2), 65536, np.int32), "has values from 65536 to 65536, beyond 16 bits"),
     ],
@@ -109,3 +109,16 @@ def test_pictures_with_values_of_no_known_range_are_refused(values: NDArray[np.g
 def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"^none\.png: there is no such file\.$"):
         decode_rgb(tmp_path / "none.png", "none.png")
+
+
+def test_whole_numbers_that_are_stored_as_floats_are_ids() -> None:
+    ids, file = np.array([[0, 1, 2], [255, -1, 70000]], np.int32), io.BytesIO()
+    Image.fromarray(ids.astype(np.float32)).save(file, "TIFF")
+    found = label_ids(file.getvalue(), "that.tif")
+    assert np.array_equal(found, ids) and found.dtype.kind == "i"
+    segments, grey = np.abs(ids), io.BytesIO()
+    Image.fromarray(segments.astype(np.float32)).save(grey, "TIFF")
+    assert np.array_equal(segment_runs(grey.getvalue(), "that.tif").ids, [0, 1, 2, 255, 1, 70000])
+    Image.fromarray(segments.astype(np.float32) + np.float32(0.25)).save(grey, "TIFF")
+    with pytest.raises(DatasetError, match=r"^that\.tif: holds 0\.25 at \(0, 0\); labels are whole numbers"):
+        segment_runs(grey.getvalue(), "that.tif")

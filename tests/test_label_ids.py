@@ -70,7 +70,10 @@ def test_ids_stand_for_classes_by_each_numbering() -> None:
     ids = np.array([[0, 1, 2, 255]], np.uint8)
     assert LabelIds(3).class_ids(ids, "l").tolist() == [[0, 1, 2, 255]]
     assert LabelIds(2, "from-1").class_ids(ids, "l").tolist() == [[255, 0, 1, 255]]
-    assert LabelIds(2, "binary").class_ids(ids[:, [0, 1, 3]], "l").tolist() == [[0, 1, 1]]
+    for second in (1, 3):
+        assert LabelIds(2, "binary").class_ids(ids[:, [0, second]], "l").tolist() == [[0, 1]]
+    with pytest.raises(DatasetError, match=r"l has the ids 1 and 255, .* --ids from-0 ignores 255"):
+        LabelIds(2, "binary").class_ids(ids[:, [0, 1, 3]], "l")
     assert LabelIds(150, "ade20k").class_ids(ids, "l").tolist() == [[255, 0, 1, 255]]
     assert LabelIds(19, "cityscapes").class_ids(np.array([7, -1, 65535, 0]), "l").tolist() == [0, 255, 255, 255]
     with pytest.raises(DatasetError, match="--ids binary is for two classes, but there are 3"):
@@ -219,6 +222,19 @@ def test_255_is_ignored_where_other_labels_tell_the_classes(two: Path, tmp_path:
     assert found is not None and found.confusion is not None
     zeros = sum(int((np.asarray(Image.open(path)) == 0).sum()) for path in (data / "labels").iterdir())
     assert found.confusion[0].sum(axis=1).tolist() == [zeros, 48 * 64]
+    [note] = (each for each in found.notes if "255" in each)
+    assert "0.png: the label holds only 0 and 255, and" in note and "--ids binary scores both" in note
+    border = np.asarray([[0, 1, 255] * 16] * 48, np.uint8)
+    Image.fromarray(np.resize(border, (48, 64))).save(data / "labels" / "2.png")
+    bordered = hf_lwmm.evaluate([two], data)
+    assert bordered is not None and not any("255" in each for each in bordered.notes)
+
+
+def test_a_late_mask_of_another_kind_is_named(two: Path, tmp_path: Path) -> None:
+    data = masks(tmp_path / "data", [0, 1], 3)
+    Image.fromarray(np.resize(np.array([0, 255], np.uint8), (48, 64))).save(data / "labels" / "2.png")
+    found = hf_lwmm.evaluate([two], data)
+    assert found is not None and any("2.png: the label holds only 0 and 255, and" in each for each in found.notes)
 
 
 def test_labels_that_are_all_ignored_are_refused(two: Path, tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def main() -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     """Run a command. Raises HfLwmmError also if what typer itself prints, such as help, cannot be printed."""
-    from hf_lwmm.cli.terminal import answering
+    from hf_lwmm.cli.terminal import say
 
     try:
         with naming_extras():
@@ -160,8 +160,7 @@ def _run(arguments: Sequence[str]) -> None:
     except BrokenPipeError:
         raise
     except OSError:
-        with answering():  # if it was stdout that took no more, it takes no line either
-            print()
+        say()  # if it was stdout that took no more, it takes no line either
         raise
 
 

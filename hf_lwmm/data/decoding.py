@@ -38,6 +38,7 @@ _LOSSLESS = ("PNG", "BMP", "DIB", "PPM", "TIFF", "WEBP")
 _LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _ID_MODES = ("1", "L", "LA", "P", "PA", "I", "F", "RGB", "RGBA", "RGBX")  # and I;16 in either byte order
 _DEFLATE = 1032  # bytes that one byte can stand for at most
+_EXACT = 1 << 24  # below it a float of 32 bits may be any whole number
 _ORIENTATION = 0x0112
 # The turn that shows a picture upright, by the value of this tag of EXIF.
 _TURNS = {
@@ -99,7 +100,7 @@ def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:
     """
     picture = decode(stored, where)
     if picture.mode == "F":
-        raise DatasetError(f"{where}: has fractional values; store pictures as integers of 8 or 16 bits.")
+        raise DatasetError(f"{where}: holds floats; store pictures as integers of 8 or 16 bits.")
     if picture.mode.startswith("I"):  # Pillow's own conversion would clip them to 255
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
@@ -180,23 +181,31 @@ def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] | 
             values = values[..., 0] * np.uint16(256) + _low_bytes(content)[..., 0]
     if values.ndim == 3:
         values = _ids_of_colours(values, where, colours or {})
-    if values.dtype.kind not in "bui":
-        raise DatasetError(f"{where}: has fractional values; labels are whole numbers.")
-    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+    return values.astype(np.uint8) if values.dtype.kind == "b" else _whole(values, where)
+
+
+def _whole(values: NDArray[Any], where: str) -> NDArray[Any]:
+    """The ids of a grey picture, which geographic programs store as floats. Raises DatasetError for any other float."""
+    if values.dtype.kind != "f":
+        return values
+    if (wrong := ~(np.abs(values) < _EXACT) | (values % 1 != 0)).any():
+        y, x = (int(part[0]) for part in np.nonzero(wrong))
+        raise DatasetError(f"{where}: holds {values[y, x]:g} at ({x}, {y}); labels are whole numbers.")
+    return values.astype(np.int32)
 
 
 def segment_runs(stored: bytes | Path, where: str) -> Runs:
     """Return the ids of a panoptic label: red + 256 green + 65536 blue, or the values of a grey picture.
 
     Raises:
-        DatasetError: if it cannot be decoded, or is lossy.
+        DatasetError: if it cannot be decoded, is lossy, or holds floats that are not whole.
     """
     picture = decode_exact(stored, where)
     if len(picture.getbands()) > 1:
         picture = picture.convert("L" if picture.mode == "LA" else "RGB")
     channels: NDArray[Any] = np.asarray(picture)
     if channels.ndim == 2:
-        return Runs.of(channels.astype(np.int32))
+        return Runs.of(_whole(channels, where).astype(np.int32))
     ends = run_ends(channels)  # of colours: far fewer pixels are left to make ids of
     colours = np.zeros((ends.size, 4), np.uint8)
     colours[:, :3] = channels.reshape(-1, 3).take(ends, axis=0)

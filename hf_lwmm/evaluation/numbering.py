@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_lwmm.data.loading import LabelledImages
 from hf_lwmm.errors import DatasetError
@@ -28,7 +32,22 @@ def label_ids(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds,
         labels = {sample.label_place(images.name): np.asarray(sample.label) for sample in samples}
         for place, label in labels.items():
             ids.class_ids(label, place, [*labels.values()])
+        if classes.ids is None and ids.scheme == FROM_ZERO and not notes:
+            notes = _mixed(classes, labels)
     return ids, notes
+
+
+def _mixed(classes: ScoredClasses, labels: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """A note if labels of two classes hold 1, and others 0 and 255, but none both: both may be the second class."""
+    held = {place: {each for each in (0, 1, IGNORE) if (label == each).any()} for place, label in labels.items()}
+    ones = [place for place, ids in held.items() if 1 in ids]
+    doubtful = [place for place, ids in held.items() if ids == {0, IGNORE}]
+    if len(classes.every) != 2 or not ones or not doubtful or any(IGNORE in held[place] for place in ones):
+        return ()
+    return (
+        f"{doubtful[0]} holds only 0 and {IGNORE}, and {ones[0]} holds 1: {IGNORE} was ignored. If it is "
+        f"{classes.every[1]}, as 1 is, --ids {BINARY} scores both",
+    )
 
 
 def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, tuple[str, ...]]:
@@ -44,13 +63,16 @@ def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, 
     count = len(classes.every)
     if images.task != "semantic" or classes.ids is not None:
         return LabelIds(count, classes.ids or FROM_ZERO), ()
-    first, last = False, False
+    first, last, both = False, False, dict[str, NDArray[Any]]()
     for sample in images:
         sample.check_size(images.name)
         label = np.asarray(sample.label)
         if sample.segments is not None or ((label != 0) & (label != IGNORE) & (label != LEFT_OUT)).any():
-            return LabelIds(count), ()
-        first, last = first or bool((label == 0).any()), last or bool((label == IGNORE).any())
+            return LabelIds(count), _mixed(classes, {**both, sample.label_place(images.name): label})
+        has_first, has_last = bool((label == 0).any()), bool((label == IGNORE).any())
+        if has_first and has_last and not both:
+            both[sample.label_place(images.name)] = label
+        first, last = first or has_first, last or has_last
     if not first:
         raise DatasetError(f"{images.name}: has no labelled pixel: all ids are {IGNORE}, which stands for no class.")
     if not last:

@@ -72,7 +72,7 @@ class LabelIds:
 
     `scheme` is a data set's raw ids, or a numbering: `from-0`, in which ids are those of the classes and 255 is
     ignored; `from-1`, in which they are one more, and 0 is ignored too; or `binary`, in which 0 is the first of two
-    classes, and 1 or 255 the second.
+    classes, and 1 or 255 the second, of which a label has only one.
 
     Raises:
         DatasetError: if there is no such scheme, or it does not fit as many classes.
@@ -95,7 +95,7 @@ class LabelIds:
             beside: other labels of the data set, which help to tell what would fit.
 
         Raises:
-            DatasetError: if an id stands for nothing.
+            DatasetError: if an id stands for nothing, or two stand for one class of two.
         """
         if self.scheme == FROM_ZERO and label.dtype == np.uint8 and not self._outside(label).any():
             return label  # as most files are: without a copy
@@ -103,6 +103,11 @@ class LabelIds:
             classes = np.full(label.shape, IGNORE, np.uint8)
             classes[~left] = self.class_ids(label[~left], where, beside)
             return classes
+        if self.scheme == BINARY and (label == 1).any() and (label == IGNORE).any():
+            raise DatasetError(
+                f"{where} has the ids 1 and {IGNORE}, and --ids {BINARY} takes each for the second class. "
+                f"--ids {FROM_ZERO} ignores {IGNORE}."
+            )
         beyond = (label < 0) | (label > 255)
         found: NDArray[Any] = self._table()[np.where(beyond, IGNORE, label)]
         if raw_label_set(self.scheme) is None:
