@@ -55,6 +55,13 @@ def test_what_differs_in_the_last_digit_is_told_apart_as_torch_does(
     assert np.array_equal(best_classes([Logits((logits,), corners)], wanted), expected)
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_resized_logits_are_torchs_to_the_bit(align_corners: bool) -> None:
+    logits = torch.randn(5, 23, 41, generator=torch.Generator().manual_seed(1))
+    whole = interpolate(logits[None], (160, 301), mode="bilinear", align_corners=align_corners)[0]
+    assert torch.equal(resized_logits(Logits((logits,), align_corners), (160, 301)), whole)
+
+
 @given(st.integers(0, 2**32), SIZES, SIZES, SIZES, SIZES, SIZES)
 def test_windows(
     seed: int,

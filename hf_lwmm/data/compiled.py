@@ -5,9 +5,10 @@ numba is imported then, too: it takes half a second, which need not pass before 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import cache, update_wrapper, wraps
+from types import FunctionType
 from typing import Any
 
 
@@ -37,15 +38,17 @@ WORDS = Argument("uint64", 1, readonly=True, aligned=False)
 INTEGERS = Argument("int64", 1, readonly=True)
 
 
-def compiled(*arguments: Argument) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def compiled(
+    *arguments: Argument, using: Sequence[Callable[..., Any]] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that compiles a loop for arguments of these types, once for each machine.
 
     It takes about a second, and later processes a third of that. The result lies beside the module or, where that is
-    not writable, in the user's cache.
+    not writable, in the user's cache. `using` are functions of the module that the loop calls.
     """
 
     def decorate(loop: Callable[..., Any]) -> Callable[..., Any]:
-        compile_once = cache(lambda: _compile(loop, arguments))
+        compile_once = cache(lambda: _compile(loop, arguments, using))
 
         @wraps(loop)
         def call(*values: Any) -> Any:
@@ -56,11 +59,13 @@ def compiled(*arguments: Argument) -> Callable[[Callable[..., Any]], Callable[..
     return decorate
 
 
-def _compile(loop: Callable[..., Any], arguments: tuple[Argument, ...]) -> Any:
+def _compile(loop: Any, arguments: tuple[Argument, ...], using: Sequence[Callable[..., Any]]) -> Any:
     from numba import njit
 
     types = tuple(each.of_numba() for each in arguments)
+    names = {**loop.__globals__, **{each.__name__: njit(each) for each in using}}
+    whole = update_wrapper(FunctionType(loop.__code__, names), loop)
     try:
-        return njit(types, nogil=True, cache=True)(loop)
+        return njit(types, nogil=True, cache=True)(whole)
     except RuntimeError:  # numba may write neither place
-        return njit(types, nogil=True)(loop)
+        return njit(types, nogil=True)(whole)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hf_lwmm.evaluation.neighbours import best_between
+from hf_lwmm.evaluation.neighbours import best_between, values_between
 from hf_lwmm.networks.windows import Box
 
 ClassMap = NDArray[np.uint8]
@@ -157,13 +158,20 @@ class _Resized:
 
     def best(self) -> ClassMap | None:
         """Return the best class of each pixel, to the last digit; None if it takes another way to find it."""
-        rows = self.source.rows if isinstance(self.source, _Stored) else None
-        if rows is None or rows.device.type != "cpu" or rows.dtype != torch.float32 or self.classes > 256:
+        if self._neighbours is None or self.classes > 256:
             return None
-        axes = [part.numpy() for axis in self._axes(rows.device) for part in (axis.before, axis.after, axis.part)]
         out = np.empty(self.size, np.uint8)
-        best_between(rows.numpy(), self.source.size[1], *axes, np.empty(len(rows), np.uint8), out)
+        best_between(*self._neighbours, np.empty(len(self._neighbours[0]), np.uint8), out)
         return out
+
+    @cached_property
+    def _neighbours(self) -> tuple[Any, ...] | None:
+        """What compiled loops take of the values and their neighbours; None if these are not theirs."""
+        rows = self.source.rows if isinstance(self.source, _Stored) else None
+        if rows is None or rows.device.type != "cpu" or rows.dtype != torch.float32:
+            return None
+        axes = (part.numpy() for axis in self._axes(rows.device) for part in (axis.before, axis.after, axis.part))
+        return (rows.numpy(), self.source.size[1], *axes)
 
     def certain(self) -> Tensor:
         source = self.source.certain()
@@ -172,6 +180,10 @@ class _Resized:
         return _agreed(across[y.before], across[y.after])
 
     def at(self, y: Tensor, x: Tensor) -> Tensor:
+        if self._neighbours is not None:
+            out = torch.empty(len(y), self.classes)
+            values_between(*self._neighbours, y.numpy(), x.numpy(), out.numpy())
+            return out
         rows, columns = self._axes(y.device)
         top, bottom, down = rows.before[y], rows.after[y], rows.part[y]
         left, right, along = columns.before[x], columns.after[x], columns.part[x]

@@ -1,4 +1,4 @@
-"""Find the best class between four neighbours, by the very numbers that torch's bilinear interpolation computes.
+"""Compute values between four neighbours, and the best class there, as torch's bilinear interpolation does to the bit.
 
 torch rounds the product with the neighbour after, and then once more when the one with the neighbour before has been
 added to it (a fused multiplication and addition). In double precision both steps can be followed: a product of two
@@ -15,13 +15,48 @@ import numpy as np
 from hf_lwmm.data.compiled import Argument, compiled
 
 _LOGITS, _PLACES, _PARTS = Argument("float32", 2), Argument("int32", 1), Argument("float32", 1)
+_GRID = (_LOGITS, Argument(), _PLACES, _PLACES, _PARTS, _PLACES, _PLACES, _PARTS)
 
 
-@compiled(
-    *(_LOGITS, Argument(), _PLACES, _PLACES, _PARTS, _PLACES, _PLACES, _PARTS),
-    Argument("uint8", 1),
-    Argument("uint8", 2),
-)
+def _between(a: Any, b: Any, c: Any, d: Any, along: Any, back: Any, down: Any, up: Any) -> Any:
+    """The value between a and b above and c and d below. The weights are of single precision, given in double."""
+    above = np.float32(a * back + np.float64(np.float32(b * along)))
+    below = np.float32(c * back + np.float64(np.float32(d * along)))
+    return np.float32(above * up + np.float64(np.float32(below * down)))
+
+
+@compiled(*_GRID, _PLACES, _PLACES, _LOGITS, using=(_between,))
+def values_between(
+    logits: Any,
+    width: Any,
+    tops: Any,
+    bottoms: Any,
+    downs: Any,
+    lefts: Any,
+    rights: Any,
+    alongs: Any,
+    y: Any,
+    x: Any,
+    out: Any,
+) -> None:
+    """Write the values of some pixels of a resized map, (N, classes) float32, to `out`.
+
+    Args:
+        logits, width, tops, bottoms, downs, lefts, rights, alongs: as for `best_between`.
+        y, x: the rows and columns of the pixels, (N,) int32.
+        out: the values.
+    """
+    for n in range(len(y)):
+        top, bottom = tops[y[n]] * width, bottoms[y[n]] * width
+        left, right = lefts[x[n]], rights[x[n]]
+        down, up = np.float64(downs[y[n]]), np.float64(np.float32(1) - downs[y[n]])
+        along, back = np.float64(alongs[x[n]]), np.float64(np.float32(1) - alongs[x[n]])
+        a, b, c, d = logits[top + left], logits[top + right], logits[bottom + left], logits[bottom + right]
+        for k in range(out.shape[1]):
+            out[n, k] = _between(a[k], b[k], c[k], d[k], along, back, down, up)
+
+
+@compiled(*_GRID, Argument("uint8", 1), Argument("uint8", 2), using=(_between,))
 def best_between(
     logits: Any,
     width: Any,
@@ -66,9 +101,7 @@ def best_between(
             along, back = np.float64(alongs[x]), np.float64(np.float32(1) - alongs[x])
             a, b, c, d = logits[top + left], logits[top + right], logits[bottom + left], logits[bottom + right]
             for k in range(classes):
-                above = np.float32(a[k] * back + np.float64(np.float32(b[k] * along)))
-                below = np.float32(c[k] * back + np.float64(np.float32(d[k] * along)))
-                values[k] = np.float32(above * up + np.float64(np.float32(below * down)))
+                values[k] = _between(a[k], b[k], c[k], d[k], along, back, down, up)
             which = 0
             for k in range(1, classes):
                 if values[k] > values[which]:
