@@ -110,6 +110,7 @@ def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> Non
     card = (tmp_path / "one" / "README.md").read_text()
     assert 'model = AutoModelForSemanticSegmentation.from_pretrained("one", trust_remote_code=True)' in card
     assert str(tmp_path) not in card and "3 classes: road, sky, car." in card
+    assert "in a form that `from_pretrained` of transformers loads" in card
     (command,) = (line for line in card.splitlines() if line.startswith("hf-lwmm convert "))
     assert command.split()[3:] == ["--system", "adaptsegnet", "--labels", "cityscapes19", "--labels", "road,sky,car"]
     shutil.copytree(tmp_path / "one", tmp_path / "latest")  # its code is a converted model's, and can be replaced
