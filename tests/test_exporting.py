@@ -122,7 +122,11 @@ def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_converted_model_works_in_a_pipeline(tmp_path: Path) -> None:
-    hf_lwmm.export(saved(network("daformer"), tmp_path / "model"), tmp_path / "out")
+    model = saved(network("daformer"), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["quantization_config"] = {"load_in_4bit": True, "quant_method": "bitsandbytes"}  # of floats
+    (model / "config.json").write_text(json.dumps(config))
+    hf_lwmm.export(model, tmp_path / "out")
     segment = pipeline("image-segmentation", model=str(tmp_path / "out"))
     found = segment(picture())
     assert {each["label"] for each in found} <= {"road", "sky", "car"}

@@ -12,6 +12,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_che
 from hf_lwmm.checkpoints.companions import (
     COMPANIONS,
     CONFIG,
+    QUANTISATION,
     WEIGHTS_NAME,
     beside,
     class_count,
@@ -38,8 +39,6 @@ from hf_lwmm.files.documents import as_mapping, parse_json
 from hf_lwmm.planning.groups import QUANTISED, groups_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
-
-_QUANTISATION = "quantization_config"
 
 
 def write_network(
@@ -146,10 +145,10 @@ def _beside_anchor(plan: MergePlan) -> dict[str, str]:
 
 def quantisation_note(anchor: Checkpoint) -> tuple[str, ...]:
     """Return a note if the anchor's config.json would have the floats that its weights are quantised once more."""
-    if not anchor.config.get(_QUANTISATION) or any(group.kind is QUANTISED for group in groups_of(anchor).groups):
+    if not anchor.config.get(QUANTISATION) or any(group.kind is QUANTISED for group in groups_of(anchor).groups):
         return ()
     return (
-        f"{anchor.label}: its weights are floats, so {_QUANTISATION} of its config.json was left out, by which "
+        f"{anchor.label}: its weights are floats, so {QUANTISATION} of its config.json was left out, by which "
         "transformers would quantise them when it loads them",
     )
 
@@ -176,7 +175,7 @@ def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
     if name == CONFIG:
         settings.pop(WEIGHTS_NAME, None)
         if quantisation_note(plan.anchor):
-            settings.pop(_QUANTISATION)
+            settings.pop(QUANTISATION)
         settings = _with_a_class_a_row(settings, plan.anchor)
         if plan.knobs.dtype is not None and library_of(stated) is None:  # others pass it on as an argument
             settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = plan.knobs.dtype
