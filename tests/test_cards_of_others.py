@@ -26,7 +26,7 @@ from hf_lwmm.hub import ModelRef, Source, is_repo_id
 from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.planning.provenance import Tuning
 from hf_lwmm.publishing.card import CardExtras, render_card
-from hf_lwmm.publishing.licences import merged_licence
+from hf_lwmm.publishing.licences import licence_of, merged_licence
 from hf_lwmm.publishing.rendering import render
 from hf_lwmm.recipes.recipe import recipe_of
 
@@ -149,3 +149,10 @@ def test_spaces_around_a_licence_are_no_part_of_it() -> None:
     sources = [Source(ModelRef(f"org/{n}"), "0" * 40, (), {"license": text}) for n, text in enumerate((" MIT ", "mit"))]
     found = merged_licence(sources)
     assert found.licence.id == "mit" and not found.warnings
+
+
+@pytest.mark.parametrize("text", ["CC BY-NC 4.0", "MIT License", "other\n---\n# boo"])
+def test_a_licence_that_is_no_id_is_the_name_of_another(text: str) -> None:
+    found = licence_of(Source(ModelRef("org/a"), "0" * 40, (), {"license": text}))
+    assert found.metadata == {"license": "other", "license_name": " ".join(text.split()), "license_link": None}
+    assert merged_licence([Source(ModelRef("org/a"), "0" * 40, (), {"license": text})]).licence.id == "other"

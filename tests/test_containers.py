@@ -142,6 +142,7 @@ ALONE: dict[str, tuple[Any, str]] = {
     "weights": ({"weights": module(STUDENT)}, "read the entry weights"),
     "in a list": ([STUDENT], "the only element of a list"),
     "pairs": (tuple(STUDENT.items()), "a list of names and tensors"),
+    "flat with a number as a name": ({**STUDENT, 1: torch.zeros(1)}, "left out what is no tensor under a text: 1"),
     "flat with counters": ({**STUDENT, "epoch": 3}, "left out what is no tensor: epoch"),
     "extra state": ({"state_dict": {**STUDENT, "fp8._extra_state": None}}, "no tensor: fp8._extra_state"),
     "bytes": ({"state_dict": {**STUDENT, "x._extra_state": io.BytesIO(b"x")}}, "no tensor: x._extra_state"),

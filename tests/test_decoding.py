@@ -116,9 +116,9 @@ def test_whole_numbers_that_are_stored_as_floats_are_ids() -> None:
     Image.fromarray(ids.astype(np.float32)).save(file, "TIFF")
     found = label_ids(file.getvalue(), "that.tif")
     assert np.array_equal(found, ids) and found.dtype.kind == "i"
-    segments, grey = np.abs(ids), io.BytesIO()
+    segments, grey, fractions = np.abs(ids), io.BytesIO(), io.BytesIO()
     Image.fromarray(segments.astype(np.float32)).save(grey, "TIFF")
     assert np.array_equal(segment_runs(grey.getvalue(), "that.tif").ids, [0, 1, 2, 255, 1, 70000])
-    Image.fromarray(segments.astype(np.float32) + np.float32(0.25)).save(grey, "TIFF")
+    Image.fromarray(segments.astype(np.float32) + np.float32(0.25)).save(fractions, "TIFF")
     with pytest.raises(DatasetError, match=r"^that\.tif: holds 0\.25 at \(0, 0\); labels are whole numbers"):
-        segment_runs(grey.getvalue(), "that.tif")
+        segment_runs(fractions.getvalue(), "that.tif")

@@ -111,6 +111,7 @@ def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> Non
     card = (tmp_path / "one" / "README.md").read_text()
     assert 'model = AutoModelForSemanticSegmentation.from_pretrained("one", trust_remote_code=True)' in card
     assert str(tmp_path) not in card and "3 classes: road, sky, car." in card
+    assert "in a form that `from_pretrained` of transformers loads" in card
     (command,) = (line for line in card.splitlines() if line.startswith("hf-lwmm convert "))
     assert command.split()[3:] == ["--system", "adaptsegnet", "--labels", "cityscapes19", "--labels", "road,sky,car"]
     shutil.copytree(tmp_path / "one", tmp_path / "latest")  # its code is a converted model's, and can be replaced
@@ -122,7 +123,11 @@ def test_the_command_on_the_card_converts_again(run: Run, tmp_path: Path) -> Non
 
 
 def test_a_converted_model_works_in_a_pipeline(tmp_path: Path) -> None:
-    hf_lwmm.export(saved(network("daformer"), tmp_path / "model"), tmp_path / "out")
+    model = saved(network("daformer"), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["quantization_config"] = {"load_in_4bit": True, "quant_method": "bitsandbytes"}  # of floats
+    (model / "config.json").write_text(json.dumps(config))
+    hf_lwmm.export(model, tmp_path / "out")
     segment = pipeline("image-segmentation", model=str(tmp_path / "out"))
     found = segment(picture())
     assert {each["label"] for each in found} <= {"road", "sky", "car"}

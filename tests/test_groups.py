@@ -267,7 +267,7 @@ def test_a_quantiser_of_floats_stays_the_anchors_as_a_whole(how: str, tmp_path: 
     assert all(equal(result[name], one[name]) for name in kept)
     assert {each.slot for each in decided.alignment.shared} == plain[0].keys()
     [note] = decided.alignment.notes
-    assert f"{len(kept)} tensors (" in note and "are of quantisers" in note and not decided.kept_classifiers
+    assert f"{len(kept)} tensors (" in note and "are of quantisers" in note and not kept_heads(decided)
 
 
 def test_masks_and_places_beside_scales_are_no_codes(tmp_path: Path) -> None:
@@ -340,6 +340,15 @@ def test_known_layouts_keep_scales_with_codes_and_run_as_no_network(bare: Path, 
     assert code == 1 and "m1: 56 tensors (" in err and "quantised" in err and "integers" not in err
     code, _, err = run("predict", one, bare, "--output", "pictures")
     assert code == 1 and "m1: cannot be run as a network: 56 tensors (" in err and "Save the model in floats" in err
+
+
+def test_a_scheme_of_quantisation_is_not_published_with_floats(models: list[Path], tmp_path: Path) -> None:
+    config = json.loads((models[0] / "config.json").read_text())
+    stated = config | {"quantization_config": {"load_in_4bit": True, "quant_method": "bitsandbytes"}}
+    (models[0] / "config.json").write_text(json.dumps(stated))
+    result = merge(models, output=tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written.keys() == config.keys() and any("quantization_config of its" in note for note in result.notes)
 
 
 # --- ties

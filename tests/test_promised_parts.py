@@ -46,6 +46,16 @@ def test_a_merge_without_promised_parts_warns_and_its_card_states_no_task(
     assert ModelCard.load(tmp_path / "whole/README.md").data.pipeline_tag == "image-segmentation"
 
 
+def test_weights_of_other_shapes_than_promised_are_named(without_plots: None, tmp_path: Path) -> None:
+    folder = segformer(tmp_path / "one", 1, stages=TWO_STAGES)
+    config = json.loads((folder / "config.json").read_text())
+    sizes = [*config["hidden_sizes"][:-1], 2 * config["hidden_sizes"][-1]]
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_sizes": sizes}))
+    result = hf_lwmm.merge([folder, folder], output=tmp_path / "out")
+    assert any("slots in its shapes (mit.stage1." in each and "or refuse it" in each for each in result.warnings)
+    assert "from_pretrained" not in (tmp_path / "out/README.md").read_text()
+
+
 def test_a_configuration_that_cannot_be_followed_promises_nothing_that_is_known(
     without_plots: None, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from hf_lwmm.engine.network_folder import (
     check_format,
     code_files,
     names_note,
+    quantisation_note,
 )
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import PlanError, naming_extras
@@ -269,7 +270,7 @@ def _notes(ready: MergePlan, extras: CardExtras) -> tuple[str, ...]:
     """Notes on what was assumed, decided, copied or left out."""
     notes = [ready.advice_line] if ready.advice_line else []
     notes += [note for checkpoint in ready.checkpoints for note in checkpoint.notes]
-    notes += kept_heads(ready)
+    notes += (*kept_heads(ready), *quantisation_note(ready.anchor))
     if ready.tuning is not None:
         notes += [f"Layer weights decided on {ready.tuning.images}:"] if ready.tuning.images else []
         notes += ready.tuning.notes

@@ -67,6 +67,7 @@ class ProcessorSettings:
 
 RECIPE = "hf_lwmm.yaml"  # of a merge: what it was made of, and how
 WEIGHTS_NAME = "transformers_weights"  # in a config.json: the file that transformers loads, whatever else is there
+QUANTISATION = "quantization_config"  # in a config.json: how transformers quantises weights, or reads quantised ones
 
 
 def other_weights(config: Mapping[str, Any], files: Collection[str], folder: str) -> str | None:

@@ -130,7 +130,8 @@ def find_network(content: Any, branch: str, file: str) -> Network:
     if found.skipped:
         some = ", ".join(map(shown, found.skipped[:3]))
         more = f" and {len(found.skipped) - 3:,} more" if len(found.skipped) > 3 else ""
-        notes.append(f"{file}: left out what is no tensor: {some}{more}")
+        what = "is no tensor" if all(isinstance(each, str) for each in found.skipped) else "is no tensor under a text"
+        notes.append(f"{file}: left out what {what}: {some}{more}")
     return Network(
         found.tensors,
         _classes(content),

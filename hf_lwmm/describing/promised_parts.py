@@ -1,6 +1,6 @@
 """Find the parts that a config.json promises and the weights beside it lack, without torch.
 
-Transformers would fill them at random, with a warning that few read.
+Transformers would fill them at random, with a warning that few read, or refuse those of another shape.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.describing.kinds import KINDS
 from hf_lwmm.describing.network_slots import is_counter, network_slots, some
-from hf_lwmm.layouts import LAYOUTS, place_of
+from hf_lwmm.layouts import LAYOUTS, Shape, names_a_classifier, place_of
 
 _HEADED = ("ForSemanticSegmentation", "ForImageClassification")  # classes that have a head beside their backbone
 
@@ -49,7 +49,8 @@ def lacking_warning(model: Checkpoint) -> tuple[str, ...]:
         return ()
     return (
         f"{model.label}: its config.json describes a {class_name(model)}, of which its weights lack {lacks}. "
-        "transformers would fill that at random, so the card states no task and no line that loads the merge.",
+        "transformers would fill that at random, or refuse it, so the card states no task and no line that loads the "
+        "merge.",
     )
 
 
@@ -63,10 +64,17 @@ def _lacking_slots(model: Checkpoint) -> str:
         return ""
     given = model.slot_map.slots
     if all(slot in given or is_counter(slot) for slot in needed):
-        return ""
+        return _other_shapes(needed, model)
     named = _named_slots(model)  # a head is found as a whole alone; what there is of it is not missing
     missing = [slot for slot in needed if slot not in given and slot not in named and not is_counter(slot)]
     return f"{len(missing)} slots ({some(missing)})" if missing else ""
+
+
+def _other_shapes(needed: Mapping[str, Shape], model: Checkpoint) -> str:
+    """Say which slots have another shape than the network's, but for classifiers, whose rows the labels tell."""
+    given = model.slot_map.shapes
+    other = [slot for slot, shape in needed.items() if given.get(slot, shape) != shape and not names_a_classifier(slot)]
+    return f"{len(other)} slots in its shapes ({some(other)})" if other else ""
 
 
 def _named_slots(model: Checkpoint) -> set[str]:
@@ -84,5 +92,5 @@ def _named_slots(model: Checkpoint) -> set[str]:
 def _layers(config: Mapping[str, Any]) -> int:
     """The number of layers that a configuration asks for, which may be too many to list."""
     depths = config.get("depths")
-    counts = [*(depths if isinstance(depths, list) else ()), config.get("mask_depth")]
+    counts = [*(depths if isinstance(depths, list) else ()), config.get("mask_depth"), config.get("num_encoder_blocks")]
     return sum(each for each in counts if isinstance(each, int))

@@ -12,6 +12,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_che
 from hf_lwmm.checkpoints.companions import (
     COMPANIONS,
     CONFIG,
+    QUANTISATION,
     WEIGHTS_NAME,
     beside,
     class_count,
@@ -35,6 +36,7 @@ from hf_lwmm.engine.streaming import write_merged, write_tensors
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
 from hf_lwmm.files.documents import as_mapping, parse_json
+from hf_lwmm.planning.groups import QUANTISED, groups_of
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.progress import Progress, silent
 
@@ -141,6 +143,16 @@ def _beside_anchor(plan: MergePlan) -> dict[str, str]:
     return {name: path for name, path in found.items() if path is not None}
 
 
+def quantisation_note(anchor: Checkpoint) -> tuple[str, ...]:
+    """Return a note if the anchor's config.json would have the floats that its weights are quantised once more."""
+    if not anchor.config.get(QUANTISATION) or any(group.kind is QUANTISED for group in groups_of(anchor).groups):
+        return ()
+    return (
+        f"{anchor.label}: its weights are floats, so {QUANTISATION} of its config.json was left out, by which "
+        "transformers would quantise them when it loads them",
+    )
+
+
 def code_files(plan: MergePlan) -> tuple[str, ...]:
     """Return the names of the Python files beside the anchor's weights that are copied, as its network's own code.
 
@@ -156,12 +168,14 @@ def _settings(content: bytes, name: str, plan: MergePlan) -> bytes:
     """A file of the anchor's settings, as it is if nothing in it has to change.
 
     It has no paths of somebody's machine, and no secrets. The configuration names no file of weights, the dtype that is
-    written, and as many classes as the classifier has rows.
+    written, as many classes as the classifier has rows, and no scheme of quantisation for weights that are none.
     """
     stated = as_mapping(parse_json(content, name), name)
     settings: dict[str, Any] = without_local_paths(stated)
     if name == CONFIG:
         settings.pop(WEIGHTS_NAME, None)
+        if quantisation_note(plan.anchor):
+            settings.pop(QUANTISATION)
         settings = _with_a_class_a_row(settings, plan.anchor)
         if plan.knobs.dtype is not None and library_of(stated) is None:  # others pass it on as an argument
             settings["torch_dtype" if "torch_dtype" in settings else "dtype"] = plan.knobs.dtype

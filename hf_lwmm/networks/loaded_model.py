@@ -12,7 +12,7 @@ from typing import Any
 
 import transformers
 
-from hf_lwmm.checkpoints.companions import COMPANIONS
+from hf_lwmm.checkpoints.companions import COMPANIONS, QUANTISATION
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import PlanError
@@ -149,9 +149,12 @@ class LoadedModel:
                 self.model.save_pretrained(folder)
                 self.image_processor.save_pretrained(folder)
             for path in (Path(folder, name) for name in COMPANIONS):
-                if path.is_file() and (stated := read_json(path, path.name)) != without_local_paths(stated):
-                    text = json.dumps(without_local_paths(stated), indent=2, sort_keys=True)
-                    path.write_text(text + "\n", encoding="utf-8")
+                if not path.is_file():
+                    continue
+                settings = without_local_paths(stated := read_json(path, path.name))
+                settings.pop(QUANTISATION, None)  # what runs here has floats
+                if settings != stated:
+                    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         finally:
             if bars:
                 transformers.utils.logging.enable_progress_bar()

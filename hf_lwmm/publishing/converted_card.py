@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hf_lwmm.networks.loaded_model import LoadedModel
 
 _CLASSES_SHOWN = 40
-_LOADERS = {TIMM: "timm", SMP: "`from_pretrained` of segmentation_models.pytorch"}
+_LOADERS = {TIMM: Markdown("timm"), SMP: Markdown("`from_pretrained` of segmentation_models.pytorch")}
 
 
 def render_converted_card(
@@ -68,7 +68,7 @@ def render_converted_card(
         source=origin,
         architecture=loaded.family.name,
         own_code=loaded.has_own_code,
-        loader=_LOADERS.get(loaded.library, "`from_pretrained` of transformers"),
+        loader=_LOADERS.get(loaded.library, Markdown("`from_pretrained` of transformers")),
         usage=_usage(loaded, title, repo_id),
         classes=f"{len(named)} classes: {shown}." if named else "",
         notes=loaded.notes,

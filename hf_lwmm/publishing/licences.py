@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hf_lwmm import hub
 from hf_lwmm.errors import CardError
 from hf_lwmm.hub.client import Source
-from hf_lwmm.text import Markdown, link, plain
+from hf_lwmm.text import Markdown, link, one_line, plain
 
 # Licence ids of the Hub, from the most permissive to the most restrictive; others count as more restrictive still.
 _BY_RESTRICTION = (
@@ -81,13 +81,16 @@ class MergedLicence:
 
 
 def licence_of(source: Source) -> Licence:
-    """Return the licence that the card of a source states."""
+    """Return the licence that the card of a source states; a text that is no id is the name of another licence."""
     card = source.card
     identifier = card.get("license")
     if isinstance(identifier, list):
         identifier = identifier[0] if len(identifier) == 1 else "other"
-    identifier = str(identifier).strip().lower() if identifier else None
-    stated, name, place = str(card.get("license_link") or ""), card.get("license_name"), None
+    identifier, name = str(identifier).strip() if identifier else None, card.get("license_name")
+    if identifier and not _ID.fullmatch(identifier):  # such as "MIT License": the Hub takes no such id
+        identifier, name = "other", name or one_line(identifier)
+    identifier = identifier.lower() if identifier else None
+    stated, place = str(card.get("license_link") or ""), None
     link = stated if stated.startswith(("http://", "https://")) else None
     if source.ref.repo_id and source.sha and stated in source.files:  # another repository does not have the file
         place = hub.file_address(source.ref.repo_id, stated, source.sha, shown=True)
