@@ -25,6 +25,7 @@ from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.engine.streaming import write_merged
 from hf_lwmm.errors import AlignmentError, CheckpointError, PlanError
 from hf_lwmm.hub.refs import parse_ref
+from hf_lwmm.planning.heads import kept_heads
 from hf_lwmm.planning.plan import MergePlan, make_plan
 
 pytestmark = pytest.mark.usefixtures("without_plots")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
+from hf_lwmm.api.destination import destination
 from hf_lwmm.api.load import load
-from hf_lwmm.api.push import files_in, push_or_keep
+from hf_lwmm.api.push import files_in
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.hub import Pushed, PushOptions, Ref, Source, parse_ref
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -65,37 +66,25 @@ def export(
     expect(network, NetworkOptions, "network")
     check_licence(license)
     ref = parse_ref(model)
-    pushing = PushOptions.of(push)
-    repo_id = hub.target_repo(pushing, ref.name) if pushing else None
-    if pushing and repo_id:
-        repo_id = hub.check_push(repo_id, pushing)
-    path = None if output is None and repo_id else Path(output or ref.name)
-    target = check_model_folder(path, overwrite, local_inputs(ref, network)) if path is not None else None
+    goal = destination(output, push, ref.name)
+    target = check_model_folder(goal.path, overwrite, local_inputs(ref, network)) if goal.path is not None else None
     progress("Loading", 0, 2)
     loaded = load(ref, replace(network, compute_dtype="stored"))
-    if pushing and repo_id:
-        hub.check_apart(repo_id, pushing, [loaded.source])
+    goal.check_apart([loaded.source])
     licence = merged_licence([loaded.source], license)
-
-    def send(folder: Path, *, temporary: bool) -> Pushed | None:
-        if pushing is None or repo_id is None:
-            return None
-        message = f"Convert {loaded.source.label} with hf-lwmm"
-        return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
-
+    message = f"Convert {loaded.source.label} with hf-lwmm"
     progress("Writing", 1, 2)
     with atomic(target) as folder:
         loaded.save(folder)
-        title = repo_id or (path.name if path else ref.name)
         lineage, other = _lineage(loaded)
         if lineage is not None:
             _carry(loaded.source, lineage, folder)
-        card = render_converted_card(loaded, network, licence.licence, title, repo_id, lineage)
+        card = render_converted_card(loaded, network, licence.licence, goal.title, goal.repo_id, lineage)
         (folder / "README.md").write_text(card, encoding="utf-8")
-        pushed = send(folder, temporary=True) if path is None else None
-    if path is not None:
-        pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished folder
-    return Export(loaded, path, pushed, (*loaded.notes, *other, *licence.warnings))
+        pushed = goal.push(folder, message, progress) if goal.path is None else None
+    if goal.path is not None:  # only now, so that a push that fails does not cost the finished folder
+        pushed = goal.push(goal.path, message, progress)
+    return Export(loaded, goal.path, pushed, (*loaded.notes, *other, *licence.warnings))
 
 
 def _lineage(loaded: LoadedModel) -> tuple[Lineage | None, tuple[str, ...]]:

@@ -9,11 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
+from hf_lwmm.api.destination import destination
 from hf_lwmm.api.merged_files import drawn, write_model
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
-from hf_lwmm.api.push import push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.describing.hosting import HostedNetwork, host
 from hf_lwmm.describing.promised_parts import lacking_warning
@@ -119,26 +118,14 @@ def merge(
     _check_sources(inputs)
     refs = read_models(models, knobs, inputs)
     chosen = anchor_index(refs, anchor)
-    pushing = PushOptions.of(push)
-    repo_id = hub.target_repo(pushing, refs[chosen].merge_name) if pushing else None
-    if pushing and repo_id:
-        repo_id = hub.check_push(repo_id, pushing)
-    path = None if output is None and repo_id else Path(output or refs[chosen].merge_name)
+    goal = destination(output, push, refs[chosen].merge_name)
     read = local_inputs(*refs, inputs, knobs, evaluation)
-    target = check_model_folder(path, writing.overwrite, read) if path is not None else None
-
-    def send(folder: Path, *, temporary: bool) -> Pushed | None:
-        if pushing is None or repo_id is None:
-            return None
-        progress("Pushing", 0, 1)
-        message = f"Merge {len(refs)} model{'s' if len(refs) > 1 else ''} with hf-lwmm"
-        return push_or_keep(folder, repo_id, pushing, message=message, temporary=temporary)
-
+    target = check_model_folder(goal.path, writing.overwrite, read) if goal.path is not None else None
+    message = f"Merge {len(refs)} model{'s' if len(refs) > 1 else ''} with hf-lwmm"
     known = replace(inputs, tuning=None) if inputs.tune_images else inputs
     with planned(refs, anchor, knobs, known, progress) as decided:
         check_format(decided, writing)
-        if pushing and repo_id:
-            hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])
+        goal.check_apart(checkpoint.source for checkpoint in decided.sources)
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         drawing: Future[bytes | None] | None = None
@@ -155,11 +142,10 @@ def merge(
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
             folder.mkdir()
-            title = repo_id or (path.name if path else "")
             undrawn: list[str] = []
             written = write_model(ready, hosted, folder, inputs, writing, evaluation, undrawn, progress, drawing)
             ready, recipe = written.plan, written.recipe
-            report = _evaluate(ready, folder, title, inputs, evaluation, progress)
+            report = _evaluate(ready, folder, goal.title, inputs, evaluation, progress)
             extras = CardExtras(
                 report=report,
                 pictures=write_scores(report, folder, undrawn) if report else (),
@@ -168,18 +154,18 @@ def merge(
                 code=code_files(ready),
                 hosted=found,
             )
-            card = render_card(ready, recipe, licence, title, repo_id, extras)
+            card = render_card(ready, recipe, licence, goal.title, goal.repo_id, extras)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            pushed = send(folder, temporary=True) if path is None else None
-        if path is not None:
-            pushed = send(path, temporary=False)  # only now, so that a push that fails does not cost the finished merge
+            pushed = goal.push(folder, message, progress) if goal.path is None else None
+        if goal.path is not None:  # only now, so that a push that fails does not cost the finished merge
+            pushed = goal.push(goal.path, message, progress)
     warnings = (*_duplicates(ready.checkpoints), *doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
     renamed = hosted is not None and hosted.conversion is not None
     named = names_note(ready.anchor) if writing.format != "torch" and not renamed else ()
     described = found.notes if found is not None else ()
     left_out = examples_note(report) if report else ()
     notes = (*_notes(ready, extras), *named, *described, *written.notes, *undrawn, *left_out)
-    return MergeResult(ready, recipe, card, path, pushed, warnings, notes, report)
+    return MergeResult(ready, recipe, card, goal.path, pushed, warnings, notes, report)
 
 
 def _check_images(knobs: Knobs, inputs: MergeInputs) -> None:
