@@ -272,6 +272,21 @@ def test_a_giant_dinov2_in_memory_is_the_one_of_files_and_of_timm(registers: int
     assert {name.partition(".")[2] for name in back} == state.keys()
 
 
+@torch.no_grad()
+def test_an_eomt_computes_in_its_first_blocks_what_timms_dinov2_does(tmp_path: Path) -> None:
+    config = transformers.EomtConfig(**SIZE, num_blocks=1, num_queries=2, num_upscale_blocks=1, num_register_tokens=3)
+    network = drawn(transformers.EomtForUniversalSegmentation(config))
+    timms = of_timm(init_values=1.0, mlp_ratio=4, reg_tokens=3, no_embed_class=True)
+    loaded(timms, converted(stored(network, tmp_path), "timm"))
+    outputs = []
+    for block in (network.layers[0], timms.blocks[0]):  # type: ignore[union-attr]
+        block.register_forward_hook(lambda *args: outputs.append(args[-1]))
+    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    network(images)
+    timms(images)
+    agree(*outputs)
+
+
 def on_meta(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
@@ -539,9 +554,52 @@ def test_the_card_says_what_was_interpolated(tmp_path: Path) -> None:
     assert load_recipe(tmp_path / "out" / "hf_lwmm.yaml").knobs.resize_position
 
 
+def swin(window: int, seed: int) -> nn.Module:
+    sizes = {"img_size": 64, "embed_dim": 8, "depths": (1, 2), "num_heads": (1, 2), "num_classes": 0}
+    return drawn(timm.models.SwinTransformer(**sizes, window_size=window, always_partition=True), seed)
+
+
+RELATIVE = {
+    "Swin": (swin(2, 0), swin(4, 1), 3, ".attn.bias_table", 0, "windows of 4 x 4.* 2 x 2"),
+    "Swin, larger": (swin(4, 0), swin(2, 1), 7, ".attn.bias_table", 0, "windows of 2 x 2.* 4 x 4"),
+    "BEiT": (
+        *(drawn(beit(), 0), drawn(beit_of_timm(img_size=48), 1), 7),
+        *(".relative_position", 3, "windows of 6 x 6.* 4 x 4"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kin", RELATIVE)
+def test_relative_positions_are_interpolated_as_torch_does_it(kin: str, tmp_path: Path) -> None:
+    first, second, side, ending, behind, note = RELATIVE[kin]
+    arrays, result = merged(tmp_path, first, second, resize_position=True)
+    mine, theirs = (to_slots(load_file(stored(network, tmp_path / "again"))) for network in (first, second))
+    mean = to_slots(arrays)
+    tables = [slot for slot in mine if slot.endswith(ending)]
+    assert len(tables) > 1
+    for slot in tables:
+        grid = torch.from_numpy(theirs[slot][: len(theirs[slot]) - behind])
+        old = int(len(grid) ** 0.5)
+        square = grid.T.reshape(1, -1, old, old)
+        wanted = nn.functional.interpolate(square, (side, side), mode="bicubic").reshape(-1, side**2).T.numpy()
+        other = np.concatenate([wanted, theirs[slot][len(grid) :]])
+        assert np.allclose(mean[slot], (mine[slot] + other) / 2, atol=1e-6)
+    assert any(re.search(f"{note} .* and {len(tables) - 1} more", each) for each in result.warnings)
+
+
+@pytest.mark.parametrize("kin", ["Swin", "BEiT"])
+def test_relative_positions_of_another_window_stay_the_anchors_with_one_note(kin: str, tmp_path: Path) -> None:
+    first, second, _, ending, _, note = RELATIVE[kin]
+    arrays, result = merged(tmp_path, first, second)
+    mine, mean = to_slots(load_file(tmp_path / "model0" / "model.safetensors")), to_slots(arrays)
+    assert all((mean[slot] == mine[slot]).all() for slot in mine if slot.endswith(ending))
+    (found,) = [each for each in result.warnings if "relative positions" in each]
+    assert re.search(note, found) and "anchor's are kept" in found and "--resize-position" in found
+
+
 def test_interpolating_needs_a_grid(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"has no position embeddings of a square grid.*leave it out"):
-        merged(tmp_path, drawn(beit_of_timm()), drawn(beit_of_timm(), 1), resize_position=True)
+        merged(tmp_path, drawn(dinov3()), drawn(dinov3(), 1), resize_position=True)
 
 
 def test_towers_of_two_families_merge_with_a_warning_that_names_both(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ have 1, 2 and 3 blocks, and those of a stage with an x are counted, but not mean
 | `(constant)` (outlines) | computed when the network is built, though stored beside its weights |
 | `(pretraining)` (outlines) | only pre-training with masked images uses it: a layout without it can do without |
 | `(grid)` (outlines) | the tokens of a square grid of patches, which can be interpolated to another grid |
+| `(relative)` (outlines) | relative positions in a square window: such a grid, too, and perhaps rows behind it |
 | `(with x)` (outlines) | slot x is added to it before it is used; a network that has no x stores the sum |
 | `{leaf}` | weight, bias, ...; appended to the name after a dot if not written |
 | `name!` | a parameter itself, not a module with leaves |
@@ -58,7 +59,7 @@ _VARIABLE = re.compile(
 )
 _FLAG = (
     r"\d+x\d+\??|[+-]\d+d|unfolded|tokens\??|"  # of layouts
-    r"classes|background|boxes|unused|constant|grid|pretraining|with [\w.]+"  # of outlines
+    r"classes|background|boxes|unused|constant|grid|relative|pretraining|with [\w.]+"  # of outlines
 )
 _LINE = re.compile(rf"^(?:(?P<optional>\?) |(?P<absent>no) )?(?P<body>.*?)(?P<flags>(?:\s+\((?:{_FLAG})\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")

@@ -47,7 +47,9 @@ class Knobs(ReadingOptions):
         maximum=1,
     )
     resize_position: bool = option(
-        False, "Interpolate position embeddings of other grids of patches to the anchor's (bicubic)."
+        False,
+        "Interpolate position embeddings of other grids of patches, and relative ones of other windows, to the "
+        "anchor's (bicubic).",
     )
     permute: bool = option(False, "First permute every model's units to match the anchor's (Git Re-Basin).")
 

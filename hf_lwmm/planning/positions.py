@@ -1,4 +1,4 @@
-"""Tokens beside the picture's own: position embeddings of another grid than the anchor's, and registers."""
+"""Positions of another grid of patches, or of another window, than the anchor's, and registers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from hf_lwmm.errors import PlanError
 from hf_lwmm.layouts import Atom, place_of
 
 _REGISTERS = ".embed.registers"
+_OF_CLASS_TOKEN = 3  # relative positions of BEiT's class token: to patches, from them, and to itself
 _CUBIC = -0.75  # the parameter of the kernel, as torch and so transformers have it
 
 
@@ -25,47 +26,48 @@ def position_notes(checkpoints: Sequence[Checkpoint], anchor: int) -> Iterator[s
     ours = checkpoints[anchor]
     for theirs in checkpoints:
         yield from _register_notes(ours, theirs)
-        for slot, old, new in _other_grids(ours, theirs):
+        for (old, new), slots in _other_grids(ours, theirs).items():
             yield (
-                f"{theirs.label} has position embeddings of {_grid(old)} patches, {ours.label} of {_grid(new)}: the "
-                f"anchor's are kept ({slot}). --resize-position interpolates those of the other models instead."
+                f"{theirs.label} has {old}, {ours.label} of {new.size}: the anchor's are kept ({_some(slots)}). "
+                "--resize-position interpolates those of the other models instead."
             )
 
 
 def resize_positions(
     checkpoints: Sequence[Checkpoint], anchor: int, base: Checkpoint | None
 ) -> tuple[tuple[Checkpoint, ...], Checkpoint | None, tuple[str, ...]]:
-    """Return the checkpoints, and the base, with position embeddings of the anchor's grid, and notes on what changed.
+    """Return the checkpoints, and the base, with positions of the anchor's grid or window, and notes on what changed.
 
     Values are interpolated when they are read. Those of the class token and of registers stay as they are.
 
     Raises:
-        PlanError: if the anchor has no position embeddings of a square grid.
+        PlanError: if the anchor has no positions of a square grid or window.
     """
     ours = checkpoints[anchor]
-    if not any(_side(atom) for slot, atom in ours.slot_map.slots.items() if _is_grid(slot)):
+    if not any(_grid_of(slot, atom) for slot, atom in ours.slot_map.slots.items()):
         raise PlanError(
-            f"{ours.label}: has no position embeddings of a square grid of patches that a layout knows, so "
-            "--resize-position has nothing to do; leave it out."
+            f"{ours.label}: has no position embeddings of a square grid of patches, nor relative ones of a square "
+            "window, that a layout knows, so --resize-position has nothing to do; leave it out."
         )
     notes = []
 
     def resized(theirs: Checkpoint) -> Checkpoint:
-        found = [*_other_grids(ours, theirs)]
-        for slot, old, new in found:
+        found = _other_grids(ours, theirs)
+        for (old, new), slots in found.items():
             notes.append(
-                f"{theirs.label}: its position embeddings of {_grid(old)} patches are interpolated (bicubic) to the "
-                f"anchor's {_grid(new)} ({slot})."
+                f"{theirs.label}: its {old} are interpolated (bicubic) to the anchor's {new.size} ({_some(slots)})."
             )
-        return _resized(theirs, {slot: new for slot, _, new in found}) if found else theirs
+        sides = {slot: new.side for (_, new), slots in found.items() for slot in slots}
+        return _resized(theirs, sides) if found else theirs
 
     return tuple(map(resized, checkpoints)), resized(base) if base else None, tuple(notes)
 
 
 def interpolated(grid: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """Return an embedding of `side` x `side` patches, (side ** 2, C), made from that of another square grid, (N, C).
+    """Return values on a grid of `side` x `side`, (side ** 2, C), made from those on another square grid, (N, C).
 
-    Bicubic, with pixel centres aligned and borders repeated: torch's `interpolate(mode="bicubic")`.
+    Bicubic, with pixel centres aligned and borders repeated: torch's `interpolate(mode="bicubic")`, which Microsoft's
+    Swin uses for relative positions, too.
     """
     old = math.isqrt(len(grid))
     matrix = _cubic_matrix(old, side)
@@ -90,14 +92,60 @@ def _cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 1, near, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a)
 
 
-def _other_grids(ours: Checkpoint, theirs: Checkpoint) -> Iterator[tuple[str, int, int]]:
-    """Slots of position embeddings that differ only in the grid, with the side of theirs and of ours."""
+@dataclass(frozen=True)
+class _Grid:
+    """The square grid in the rows of a slot: positions of patches, or relative ones within a window.
+
+    `behind` rows after it belong to none of its places: those of BEiT's class token.
+    """
+
+    side: int
+    relative: bool
+    behind: int
+
+    @property
+    def size(self) -> str:
+        """The patches of the picture, or of the window."""
+        side = (self.side + 1) // 2 if self.relative else self.side
+        return f"{side} x {side}"
+
+    def __str__(self) -> str:
+        if self.relative:
+            return f"relative positions in windows of {self.size}"
+        return f"position embeddings of {self.size} patches"
+
+
+def _grid_of(slot: str, atom: Atom) -> _Grid | None:
+    """The grid in a slot, None if it has none, or one that is not square."""
+    place = place_of(slot)
+    if place is None or len(atom.shape) < 2:
+        return None
+    rows = atom.shape[-2]
+    if "grid" in place[1].flags and math.isqrt(rows) ** 2 == rows:
+        return _Grid(math.isqrt(rows), False, 0)
+    for behind in (0, _OF_CLASS_TOKEN) if "relative" in place[1].flags else ():
+        side = math.isqrt(max(rows - behind, 0))
+        if side % 2 and side**2 == rows - behind:
+            return _Grid(side, True, behind)
+    return None
+
+
+def _other_grids(ours: Checkpoint, theirs: Checkpoint) -> dict[tuple[_Grid, _Grid], list[str]]:
+    """Slots that differ only in the size of a grid, by theirs and ours."""
     mine, other = ours.slot_map.slots, theirs.slot_map.slots
+    found: dict[tuple[_Grid, _Grid], list[str]] = {}
     for slot in mine:
-        if _is_grid(slot) and slot in other and mine[slot].shape[-1] == other[slot].shape[-1]:
-            old, new = _side(other[slot]), _side(mine[slot])
-            if old and new and old != new and is_float(theirs.tensors[other[slot].tensor].dtype):
-                yield slot, old, new
+        if slot not in other or mine[slot].shape[-1:] != other[slot].shape[-1:]:
+            continue
+        old, new = _grid_of(slot, other[slot]), _grid_of(slot, mine[slot])
+        alike = old and new and old.side != new.side and old.behind == new.behind
+        if old and new and alike and is_float(theirs.tensors[other[slot].tensor].dtype):
+            found.setdefault((old, new), []).append(slot)
+    return found
+
+
+def _some(slots: Sequence[str]) -> str:
+    return slots[0] + (f" and {len(slots) - 1} more" if len(slots) > 1 else "")
 
 
 def _register_notes(ours: Checkpoint, theirs: Checkpoint) -> Iterator[str]:
@@ -117,40 +165,28 @@ def _register_notes(ours: Checkpoint, theirs: Checkpoint) -> Iterator[str]:
             yield f"{theirs.label} has {count} registers, {ours.label} has none: they are left out ({slot})."
 
 
-def _is_grid(slot: str) -> bool:
-    place = place_of(slot)
-    return place is not None and "grid" in place[1].flags
-
-
-def _side(atom: Atom) -> int:
-    """The patches in a row of a square grid, 0 if the grid is no square."""
-    patches = atom.shape[-2] if len(atom.shape) > 1 else 0
-    return math.isqrt(patches) if math.isqrt(patches) ** 2 == patches else 0
-
-
-def _grid(side: int) -> str:
-    return f"{side} x {side}"
-
-
 def _resized(checkpoint: Checkpoint, sides: Mapping[str, int]) -> Checkpoint:
     """The checkpoint with other sides of the grids of some slots."""
     tensors, readers = dict(checkpoint.tensors), dict[str, _ResizedTensor]()
     for slot, side in sides.items():
         name = checkpoint.slot_map.slots[slot].tensor
         info, atoms = checkpoint.tensors[name], checkpoint.slot_map.atoms[name]
-        rows = sum(side * side if atom.slot == slot else atom.shape[-2] for atom in atoms)
+        grid = _grid_of(slot, checkpoint.slot_map.slots[slot])
+        assert grid is not None
+        rows = info.shape[-2] - grid.side**2 + side**2
         tensors[name] = TensorInfo(info.dtype, (*info.shape[:-2], rows, info.shape[-1]))
-        readers[name] = _ResizedTensor(info, atoms, slot, side)
+        readers[name] = _ResizedTensor(info, atoms, slot, grid, side)
     return replace(checkpoint, tensors=tensors, reader=_ResizedReader(checkpoint.reader, readers))
 
 
 @dataclass(frozen=True)
 class _ResizedTensor:
-    """A stored tensor, its atoms, and the new side of the grid of one of them."""
+    """A stored tensor, its atoms, and the grid of one of them with its new side."""
 
     info: TensorInfo
     atoms: tuple[Atom, ...]
     slot: str
+    grid: _Grid
     side: int
 
     def read(self, name: str, reader: TensorReader) -> Bytes:
@@ -162,7 +198,11 @@ class _ResizedTensor:
         pieces = []
         for atom in self.atoms:
             rows = values[atom.start : atom.start + math.prod(atom.shape)].reshape(-1, atom.shape[-1])
-            pieces.append(interpolated(rows, self.side) if atom.slot == self.slot else rows)
+            if atom.slot == self.slot:
+                count = self.grid.side**2
+                pieces.append(interpolated(rows[:count], self.side))
+                rows = rows[count:]
+            pieces.append(rows)
         return narrow(np.concatenate(pieces).reshape(-1), self.info.dtype).view(np.uint8)
 
 

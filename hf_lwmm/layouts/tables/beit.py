@@ -18,13 +18,13 @@ embed.proj
 embed.class! (with embed.token_position)
 embed.mask! (pretraining)
 embed.token_position! & embed.position! (grid)
-relative_position!
+relative_position! (relative)
 relative_index! (constant)
 for b:
     stage0.block{b}.norm1
     stage0.block{b}.attn.q
     stage0.block{b}.attn.k & stage0.block{b}.attn.v
-    stage0.block{b}.attn.relative_position!
+    stage0.block{b}.attn.relative_position! (relative)
     stage0.block{b}.attn.relative_index! (constant)
     stage0.block{b}.attn.proj
     stage0.block{b}.scale1!

@@ -31,7 +31,7 @@ for s:
         stage{s}.block{b}.norm1
         stage{s}.block{b}.attn.q
         stage{s}.block{b}.attn.k & stage{s}.block{b}.attn.v
-        stage{s}.block{b}.attn.bias_table!
+        stage{s}.block{b}.attn.bias_table! (relative)
         stage{s}.block{b}.attn.index! (constant)
         stage{s}.block{b}.attn.mask! (constant)
         stage{s}.block{b}.attn.proj
