@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -459,9 +460,9 @@ def test_who_does_not_read_is_not_waited_for(own: LocalHub, monkeypatch: pytest.
     request = b"GET /local/pub/resolve/main/w.bin HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with opened(own, request):
         while not own._server.server_state.tasks:
-            pass
+            time.sleep(0.005)
         while own._server.server_state.connections:
-            pass
+            time.sleep(0.005)
     assert read(own, "/local/pub/resolve/main/w.bin") == content
 
 
@@ -473,10 +474,10 @@ def test_connections_of_strangers_give_way(own: LocalHub, monkeypatch: pytest.Mo
     unknown = b"POST /api/validate-yaml HTTP/1.1\r\n" + begun
     present = own._server.server_state.connections
     while present:
-        pass
+        time.sleep(0.005)
     with opened(own, known) as upload, contextlib.ExitStack() as stack:
         while not any(getattr(each, "user", None) for each in list(present)):
-            pass
+            time.sleep(0.005)
         strangers = [stack.enter_context(opened(own, unknown)) for _ in range(12)]
         assert listed(own) == ["local/priv", "local/pub"]
         with contextlib.suppress(ConnectionError):
@@ -484,7 +485,7 @@ def test_connections_of_strangers_give_way(own: LocalHub, monkeypatch: pytest.Mo
         upload.sendall(WEIGHTS[1:])
         assert upload.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
     while present:
-        pass
+        time.sleep(0.005)
     monkeypatch.setattr(connections, "CONNECTIONS", 0)
     assert send(own, "GET", "/api/models", token=TOKEN).status == 503
 

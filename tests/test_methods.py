@@ -13,19 +13,12 @@ import numpy as np
 import pytest
 import yaml
 from conftest import Run
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from manifests import Arrays, to_slots, write
 from manifests import stored as stored_in_full
 from safetensors.numpy import load_file
 
-from hf_lwmm import hub
-from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.errors import PlanError
-from hf_lwmm.hub.refs import parse_ref
-from hf_lwmm.methods import METHODS, Slot, make_method
-from hf_lwmm.planning.permutation import Matching, axes_of, permuted_checkpoint
+from hf_lwmm.methods import METHODS
 from hf_lwmm.planning.provenance import Tuning
 
 pytestmark = pytest.mark.usefixtures("without_plots")
@@ -171,69 +164,7 @@ def test_regmean_agrees_best_with_every_models_outputs(tmp_path: Path) -> None:
     np.testing.assert_allclose(result["block.0.conv.bias"], stack("block.0.conv.bias").mean(0), rtol=1e-6, atol=1e-6)
 
 
-# Properties
-
-
-def options_for(method: str) -> dict[str, float]:
-    """Options under which models that equal each other and the base's sum come out as they went in."""
-    return {"scale": 1.0, "density": 1.0} if method == "ties" else {}
-
-
-tensors = arrays(np.float64, (4, 3), elements=st.floats(-2, 2, width=32))
-
-
-def slot(values: list[np.ndarray], base: np.ndarray | None = None, statistics: list[np.ndarray] = []) -> Slot:  # noqa: B006
-    return Slot("s", 2, 5, tuple(values), base, tuple(statistics))
-
-
-def applied(name: str, values: list[np.ndarray], base: np.ndarray, options: dict[str, float]) -> np.ndarray:
-    method = make_method(name, options)
-    if method.linear:
-        weights = method.weights(5, len(values), 0)[1]
-        rest = 1 - weights.sum()
-        return sum(w * v for w, v in zip(weights, values, strict=True)) + rest * (base if rest else 0)
-    ones = [np.ones((4, 3)) if "fisher" in method.needs else np.eye(3) for _ in values]
-    return method.merge(slot(values, base, ones if method.needs & {"fisher", "grams"} else []))
-
-
-@pytest.mark.parametrize("name", ["layerwise", "isotropic", "fisher", "slerp", "model-stock", "regmean", "ties"])
-@given(value=tensors, base=tensors)
-def test_equal_models_come_out_as_they_went_in(name: str, value: np.ndarray, base: np.ndarray) -> None:
-    result = applied(name, [value, value], base, options_for(name))
-    np.testing.assert_allclose(result, value, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize(
-    "name", ["isotropic", "fisher", "task-arithmetic", "ties", "breadcrumbs", "model-stock", "lines", "regmean", "wise"]
-)
-@given(values=st.lists(tensors, min_size=3, max_size=3), base=tensors)
-@settings(max_examples=40)
-def test_the_order_of_models_says_nothing(name: str, values: list[np.ndarray], base: np.ndarray) -> None:
-    if name == "model-stock" and any(not (value - base).any() for value in values):
-        return  # a model that is the base has no direction
-    one = applied(name, values, base, {})
-    np.testing.assert_allclose(applied(name, [values[2], values[0], values[1]], base, {}), one, rtol=1e-7, atol=1e-7)
-
-
-@pytest.mark.parametrize("name", BASED)
-@given(base=tensors)
-def test_models_that_are_the_base_stay_it(name: str, base: np.ndarray) -> None:
-    np.testing.assert_allclose(applied(name, [base, base], base, {}), base, rtol=1e-12, atol=1e-12)
-
-
-def test_tiny_and_opposite_task_vectors_do_not_break_a_formula() -> None:
-    base, step = np.zeros(2), np.array([1.0, -2.0])
-    kept_one = applied("ties", [step, step], base, {"density": 0.2})  # a fifth of two elements is none
-    assert np.array_equal(kept_one, [0, -2])
-    assert np.array_equal(applied("model-stock", [step, -step], base, {}), base)
-
-
-@given(values=st.lists(tensors, min_size=1, max_size=4), base=tensors, t=st.floats(0, 1))
-def test_wise_lies_between_the_base_and_the_average(values: list[np.ndarray], base: np.ndarray, t: float) -> None:
-    ends = base, np.mean(values, axis=0)
-    found = applied("wise", values, base, {"t": t})
-    np.testing.assert_allclose(found, (1 - t) * ends[0] + t * ends[1], rtol=1e-9, atol=1e-9)
-    assert (found >= np.minimum(*ends) - 1e-9).all() and (found <= np.maximum(*ends) + 1e-9).all()
+# Between a base and models
 
 
 @pytest.mark.parametrize("system", ["nvlabs_segformer_b0", "torchvision_resnet101"])
@@ -436,83 +367,3 @@ def test_methods_are_listed_with_what_they_need(run: Run) -> None:
         rows["fisher"]["needs"] == ["labelled images, gradients (--measurements)"]
         and rows["dare"]["options"]["density"] == 0.5
     )
-
-
-# Permutations
-
-NARROW = {"nvlabs_segformer_b0": 1, "advent_deeplabv2_r101_multi": 16, "hrda_mitb5": 16}
-
-
-def shuffled(tmp_path: Path, system: str, model: Arrays, seed: int) -> tuple[Arrays, Matching]:
-    """The same network with its units in other places."""
-    source = open_checkpoint(hub.resolve(parse_ref(write(tmp_path / "source.safetensors", model))))
-    axes = axes_of(source)
-    draw = np.random.default_rng(seed)
-    sizes = {where.rows: source.slot_map.slots[slot].shape[0] for slot, where in axes.items() if where.rows}
-    matching = Matching({group: draw.permutation(size) for group, size in sizes.items()})
-    moved = permuted_checkpoint(source, matching)
-    arrays = {}
-    for name, array in model.items():
-        raw = np.empty(array.nbytes, np.uint8)
-        moved.reader.read(name, 0, memoryview(raw))  # type: ignore[union-attr]
-        arrays[name] = raw.view(array.dtype).reshape(array.shape)
-    return arrays, matching
-
-
-def test_a_note_says_whether_permutation_found_anything_to_move(run: Run, tmp_path: Path) -> None:
-    model = stored_in_full("nvlabs_segformer_b0", 1)
-    paths = [write(tmp_path / "a.safetensors", model), write(tmp_path / "b.safetensors", model)]
-    code, _, err = run("merge", *paths, "--method", "permutation", "--output", "out")
-    assert code == 0 and "b.safetensors: its units match the anchor's where they are, and none changes places" in err
-    assert str(Matching({"stage": np.array([1, 0, 2, 3])})) == "50.0% of its units change places"
-
-
-@pytest.mark.parametrize("system", NARROW)
-def test_shuffled_units_find_their_places_again(system: str, tmp_path: Path) -> None:
-    model = stored_in_full(system, 1, shrink=NARROW[system])
-    other, matching = shuffled(tmp_path, system, model, 2)
-    assert matching.moved > 0.9
-    same = sum(np.array_equal(model[name], other[name]) for name in model if model[name].dtype == np.float32)
-    assert same < len(model) / 3
-    result = merge(tmp_path, [model, other], method="permutation")
-    assert all(np.array_equal(result[name], model[name]) for name in model)
-    plain = merge(tmp_path, [model, other], method="isotropic")
-    assert not all(np.array_equal(plain[name], model[name]) for name in model)
-    layerwise = merge(tmp_path, [model, other], permute=True)
-    assert all(np.array_equal(layerwise[name], model[name]) for name in model)
-
-
-def test_permuting_leaves_what_a_network_computes_unchanged(tmp_path: Path) -> None:
-    import torch
-    from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation
-
-    torch.manual_seed(0)
-    small = SegformerConfig(
-        depths=[1, 2, 1, 1], hidden_sizes=[8, 16, 24, 32], num_attention_heads=[1, 2, 3, 4], decoder_hidden_size=16
-    )
-    image = torch.randn(1, 3, 64, 64).double()
-    for network in (
-        SegformerForSemanticSegmentation(small),
-        ResNet(BasicBlock, [1, 2, 1, 1]),
-        ResNet(Bottleneck, [1, 2, 1, 1]),
-    ):
-        network.double().eval()
-        for parameter in network.parameters():
-            parameter.data += 0.1 * torch.randn_like(parameter)
-        model = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-        other, matching = shuffled(tmp_path, "", model, 3)
-        assert matching.moved > 0.8
-        before = network(image)
-        network.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in other.items()})
-        after = network(image)
-        first, second = (out if isinstance(out, torch.Tensor) else out.logits for out in (before, after))
-        torch.testing.assert_close(first, second, rtol=1e-8, atol=1e-8)
-
-
-def test_permuting_is_refused_where_it_has_no_meaning(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="permuting knows MiT and ResNet, not unknown network"):
-        merge(tmp_path, MODELS, method="permutation")
-    models = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)]
-    with pytest.raises(PlanError, match="--permute moves units away from where the base"):
-        merge(tmp_path, models, models[0], method="ties", permute=True)
