@@ -54,7 +54,7 @@ def check_every_step(work: Callable[[], object], target: Path, *, overwrite: boo
         if overwrite and not target.suffix:
             target.mkdir()
         if overwrite:
-            (target if target.suffix else target / "old.txt").write_text("old")
+            (target if target.suffix else target / "README.md").write_text("---\ntags: [hf-lwmm]\n---\nold")
 
     reset()
     old = contents(target) if overwrite else None

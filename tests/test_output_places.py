@@ -273,6 +273,27 @@ def test_overwriting_deletes_nothing_that_is_no_output(run: Run, models: list[Pa
     assert below(tmp_path) == before
 
 
+def test_overwriting_deletes_no_model_that_was_not_written_there(run: Run, models: list[Path], tmp_path: Path) -> None:
+    merging = ["merge", *models, "--method", "isotropic", "--overwrite", "--output"]
+    trained = (models[0] / "model.safetensors").read_bytes()
+    (tmp_path / "own").mkdir()
+    for name, content in (("model.safetensors", trained), ("config.json", b"{}"), ("README.md", b"# Mine\n")):
+        (tmp_path / "own" / name).write_bytes(content)
+    assert run("merge", *models, "--output", "merged")[0] == 0
+    (tmp_path / "merged" / "model.safetensors").write_bytes(trained)  # trained further
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "hf_lwmm.yaml").write_text(f"models: [{models[0]}, {models[1]}]  # mine\n")
+    before = below(tmp_path)
+    for command, words in (
+        ([*merging, "own"], "own: hf-lwmm did not write this model, and --overwrite would delete it"),
+        ([*merging, "merged"], "merged: model.safetensors is not the one that its hf_lwmm.yaml records"),
+        (["merge", "--recipe", "r/hf_lwmm.yaml", "--output", "r", "--overwrite"], "r holds r/hf_lwmm.yaml, which the"),
+    ):
+        code, _, err = run(*command)
+        assert code == 1 and words in err
+    assert below(tmp_path) == before
+
+
 def test_overwriting_replaces_a_link_to_a_folder_and_not_the_folder(
     run: Run, models: list[Path], tmp_path: Path
 ) -> None:

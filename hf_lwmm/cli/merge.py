@@ -123,8 +123,9 @@ def merge(
     as_json: options.Json = False,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
-    if recipe and output and _is_same(recipe, output):
-        raise hf_lwmm.PlanError(f"{output} is {recipe}, which the output is made of. Choose another output.")
+    if recipe and output and any(_is_same(place, output) for place in (recipe, *recipe.resolve().parents)):
+        relation = "is" if _is_same(recipe, output) else "holds"
+        raise hf_lwmm.PlanError(f"{output} {relation} {recipe}, which the output is made of. Choose another output.")
     start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
     chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
     if knobs.get("bn_stats", start.knobs.bn_stats) != "recalibrate":  # a recipe's mix means nothing to another choice

@@ -7,16 +7,20 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import COMPANIONS
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
-from hf_lwmm.errors import HfLwmmError, MergeError
+from hf_lwmm.errors import HfLwmmError, MergeError, PlanError
 from hf_lwmm.files.documents import read_text
 from hf_lwmm.files.targets import Target, check_target
 from hf_lwmm.publishing.superseded import by_products
+from hf_lwmm.recipes.claims import other_files, recipe_beside
 from hf_lwmm.recipes.recipe import CARRIED, FILE_NAME, read_recipe
 
 # What every output may have. Files of other names are an output's only if its recipe records them.
 _USUAL = {FILE_NAME, CARRIED, "README.md", *COMPANIONS}
+_TAG = "hf-lwmm"  # which the cards of outputs have
+_DELETES = "--overwrite would delete it. Move it away, or choose another output."
 _NETWORKS = Path(__file__).parents[1] / "networks"  # whose code a converted model comes with
 _WEIGHTS = re.compile(rf"model(-\d+-of-\d+)?\.safetensors|model\.safetensors{re.escape(INDEX_SUFFIX)}")
 
@@ -29,15 +33,29 @@ def check_model_folder(path: Path, overwrite: bool, inputs: Iterable[Path] = ())
     """
     target = check_target(path, overwrite, inputs, folder=True)
     if target.before is not None and not path.is_symlink():
-        known = _USUAL | _recorded(path)
-        for name in _files(path):
+        known, names = _USUAL | _recorded(path), list(_files(path))
+        for name in names:
             usual = name in known or _WEIGHTS.fullmatch(name) or (name.endswith(".py") and (_NETWORKS / name).is_file())
             if not usual and not any(by_products([name])):
                 raise MergeError(
-                    f"{path} holds {name}, which is no part of a model that was written there, and --overwrite would "
-                    "delete it. Move it away, or choose another output."
+                    f"{path} holds {name}, which is no part of a model that was written there, and {_DELETES}"
                 )
+        if foreign := "" if all(map(_WEIGHTS.fullmatch, names)) else _foreign(path):  # weights alone may be converted
+            raise MergeError(f"{path}: {foreign}, and {_DELETES}")
     return target
+
+
+def _foreign(folder: Path) -> str:
+    """Why the model in a folder is none that was written there, or no longer; empty if it still is."""
+    source = hub.resolve(hub.ModelRef(path=folder))
+    try:
+        recipe = recipe_beside(source)
+        if recipe is not None:
+            return other_files(source, recipe)
+    except PlanError:
+        return f"its {FILE_NAME} is no recipe"
+    tags = source.card.get("tags")
+    return "" if isinstance(tags, list) and _TAG in tags else "hf-lwmm did not write this model"
 
 
 def _files(folder: Path) -> Iterator[str]:
