@@ -445,6 +445,7 @@ def test_hub_serve_serves_until_interrupted(tmp_path: Path) -> None:
     assert "Ctrl-C" in lines[-1] and "Traceback" not in err
 
 
+@pytest.mark.usefixtures("without_plots")
 @pytest.mark.parametrize(
     "options",
     [
