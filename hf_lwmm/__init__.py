@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.api.inspect import ModelInfo as ModelInfo
     from hf_lwmm.api.inspect import inspect as inspect
     from hf_lwmm.api.load import load as load
+    from hf_lwmm.api.local_models import known_local_models as known_local_models
     from hf_lwmm.api.measure import Measurement as Measurement
     from hf_lwmm.api.measure import measure as measure
     from hf_lwmm.api.merge import MergeResult as MergeResult

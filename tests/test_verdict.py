@@ -181,6 +181,9 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(
     elsewhere = f"hf-lwmm merge {world / 'one'} two --anchor {world / 'one'} --method isotropic"
     assert last_lines(scored.stdout)[1] == f"{elsewhere} --eval-data {data} --push m"
     assert "Put them into the command: of two" in scored.stderr and f"Wrote {tmp_path / 'scores.md'}" in scored.stderr
+    segformer(tmp_path / "another" / "two", 9)  # no parent, though it has the name of one
+    scored = lwmm("evaluate", world / "one", tmp_path / "another" / "two", merged.folder, "--data", data)
+    assert last_lines(scored.stdout)[1] == f"{elsewhere} --eval-data {data} --push m"
     hf_lwmm.export(merged.folder, tmp_path / "converted")
     scored = lwmm("evaluate", world / "one", tmp_path / "converted", "--data", data)
     assert last_lines(scored.stdout)[1] == f"hf-lwmm push {tmp_path / 'converted'} converted", scored.stderr

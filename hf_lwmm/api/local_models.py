@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.weight_files import choose_files
 from hf_lwmm.errors import PlanError
-from hf_lwmm.hub import ModelRef
+from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.recipes.recipe import Recipe
 
 
@@ -23,12 +23,8 @@ def local_models(recipe: Recipe, given: Sequence[ModelRef], label: str) -> Mappi
         PlanError: if one is not among them, or one of them is none of the recipe's.
         CheckpointError: if one of them has no weights.
     """
-    names = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
-    wanted = {
-        name: _content(hashes) for name, hashes in zip(names, recipe.sha256, strict=False) if name in recipe.local
-    }
-    contents = {ref: _content(_hashes(ref)) for ref in given}
-    found = {name: ref for name, own in wanted.items() for ref, content in contents.items() if own and content == own}
+    wanted, contents = _wanted(recipe), _contents(given)
+    found = _found(wanted, contents)
     if missing := [name for name in dict.fromkeys(recipe.local) if name not in found]:
         one = len(missing) == 1
         what = "was a local file or folder" if one else "were local files or folders"
@@ -40,6 +36,30 @@ def local_models(recipe: Recipe, given: Sequence[ModelRef], label: str) -> Mappi
     if others := [ref for ref, content in contents.items() if content not in wanted.values()]:
         raise PlanError(f"{label}: {others[0].shown} is none of its models: no local one has this SHA-256.")
     return found
+
+
+def known_local_models(recipe: Recipe, given: Sequence[Ref]) -> Mapping[str, ModelRef]:
+    """Return where those local models of a recipe are, by their names there, that are among the given models.
+
+    Raises:
+        HfLwmmError: a subclass, if one of the local models that are given has no weights or cannot be read.
+    """
+    local = [ref for ref in map(parse_ref, given) if ref.is_local]
+    return _found(_wanted(recipe), _contents(local))
+
+
+def _wanted(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """The content of each local model, by its name."""
+    names = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
+    return {name: _content(each) for name, each in zip(names, recipe.sha256, strict=False) if name in recipe.local}
+
+
+def _contents(given: Sequence[ModelRef]) -> dict[ModelRef, tuple[str, ...]]:
+    return {ref: _content(_hashes(ref)) for ref in given}
+
+
+def _found(wanted: Mapping[str, tuple[str, ...]], contents: Mapping[ModelRef, tuple[str, ...]]) -> dict[str, ModelRef]:
+    return {name: ref for name, own in wanted.items() for ref, content in contents.items() if own and content == own}
 
 
 def _hashes(ref: ModelRef) -> Mapping[str, str]:

@@ -110,8 +110,13 @@ def _of_converted(source: Source, recipe: Recipe) -> str:
     """What to do with a merge that was converted."""
     name = recipe.file_name
     here = other_files(source, recipe) or f"its files are those that its {name} records"
-    place = str(source.ref.path / name if source.ref.path is not None else name)
-    again = shell_line(["hf-lwmm", "merge", "--recipe", place, "--output", "NEW"])
+    place, fetching = str(source.ref.path / name if source.ref.path is not None else name), ""
+    if source.ref.repo_id is not None:
+        revision = ["--revision", source.sha] if source.sha else []
+        fetching = (
+            shell_line(["hf", "download", source.ref.repo_id, name, *revision, "--local-dir", "."]) + " and then "
+        )
+    again = fetching + shell_line(["hf-lwmm", "merge", "--recipe", place, "--output", "NEW"])
     return (
         f"{source.label}: a merge that was converted, which its recipe alone does not make again; {here}. To make the "
         f"merge itself again, by {name}: {again}"

@@ -123,8 +123,7 @@ def _merge_again(folder: Path, recipe: hf_lwmm.Recipe, models: list[str]) -> str
     """The line that makes a merge once more, with a note if it names what was local and is not among the models."""
     if not recipe.local:
         return shell_line(["hf-lwmm", "merge", "--recipe", operand(str(folder))])
-    there = [model for model in models if Path(model).exists()]
-    places = {name: model for name in recipe.local for model in there if Path(model).resolve().match(name)}
+    places = {name: str(ref) for name, ref in hf_lwmm.known_local_models(recipe, models).items()}
     images = [each for each in (recipe.tuning and recipe.tuning.images, recipe.bn_images) if each and each.local]
     if lost := [name for name in (*recipe.local, *(each.data for each in images)) if name not in places]:
         note(f"{folder}: its recipe has no places on this machine. Put them into the command: of {', '.join(lost)}")

@@ -212,12 +212,15 @@ def _told_apart(names: Sequence[str], places: Sequence[object]) -> tuple[str, ..
 
 
 def load_recipe(path: str | Path, name: str = "") -> Recipe:
-    """Read a recipe file, or that of a merge's folder; `name` is what messages call it, its path if empty.
+    """Read a recipe file, or that of the folder of a merge, converted or not; `name` is what messages call it, its path if empty.
 
     Raises:
         PlanError: if it cannot be read, or is no recipe.
     """
-    path = Path(path) / FILE_NAME if os.path.isdir(path) else Path(path)  # noqa: PTH112  (pathlib's fails for long texts)
+    path = Path(path)
+    if os.path.isdir(path):  # noqa: PTH112  (pathlib's fails for long texts)
+        carried = (path / CARRIED).is_file() and not (path / FILE_NAME).exists()
+        path = path / (CARRIED if carried else FILE_NAME)
     try:
         text = read_text(path, name or str(path))
     except DocumentError as error:
