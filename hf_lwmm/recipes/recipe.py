@@ -212,7 +212,9 @@ def _told_apart(names: Sequence[str], places: Sequence[object]) -> tuple[str, ..
 
 
 def load_recipe(path: str | Path, name: str = "") -> Recipe:
-    """Read a recipe file, or that of the folder of a merge, converted or not; `name` is what messages call it, its path if empty.
+    """Read a recipe file, or that of the folder of a merge, converted or not.
+
+    `name` is what messages call it, its path if empty.
 
     Raises:
         PlanError: if it cannot be read, or is no recipe.
