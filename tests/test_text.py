@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -132,6 +132,7 @@ def test_text_makes_no_structure_of_its_own(place: str, text: str) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 @given(text=texts)
+@example(text=":100:")
 def test_no_reader_finds_addresses_or_names_to_link_in_text(place: str, text: str) -> None:
     assert not [part for part in bare_text(PLACES[place](text)) if LINKED.search(part)]
 

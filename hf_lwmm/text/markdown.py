@@ -18,9 +18,7 @@ _ESCAPED = r"\\\g<0>"
 _FIRST = re.compile(r"^(?:(\d+)(?=[.)](?:\s|$))|(?=[-+](?:[-\s]|$)|=+$))")
 # What GitHub and many other readers make a link of wherever it stands in text, escaped or not: addresses of the web and
 # of e-mail, names of users and numbers of issues; also names of emoji, of which they make pictures.
-_LINKED = re.compile(
-    r"://|www\.|(?:mailto|xmpp):|[\w.+-]@[\w-]+\.\w|(?<!\w)@\w|#\d|\bgh-\d|:[a-z+-][\w+-]*:", re.IGNORECASE
-)
+_LINKED = re.compile(r"://|www\.|(?:mailto|xmpp):|[\w.+-]@[\w-]+\.\w|(?<!\w)@\w|#\d|\bgh-\d|:[\w+-]+:", re.IGNORECASE)
 _AROUND = re.compile(r"""([(\["'<]*)(.*?)([)\]"'>,;:.!?]*)""")  # a word, and the marks before and after it
 _URL = "/:?#@!$&'+,;=%~"  # characters that stay in an address
 
