@@ -15,6 +15,7 @@ import timm
 import torch
 import transformers
 from manifests import Arrays, slot_map, to_slots, write
+from manifests import stored as stored_arrays
 from safetensors.numpy import load_file
 from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
@@ -463,6 +464,36 @@ def test_code_bases_merge_as_if_they_had_the_same_names(anchor: Any, other: Any,
     assert kept <= {"vit.embed.mask"} and mean.keys() == mine.keys()
     for slot in mine.keys() - kept:
         assert np.allclose(mean[slot], (mine[slot] + theirs[slot]) / 2, atol=1e-6), slot
+
+
+def masked_beit() -> nn.Module:
+    config = transformers.BeitConfig(
+        **VIT, use_relative_position_bias=True, layer_scale_init_value=0.1, use_mask_token=True, vocab_size=16
+    )
+    return transformers.BeitForMaskedImageModeling(config)
+
+
+def test_the_norm_of_a_beit_that_reconstructs_masked_images_is_microsofts(tmp_path: Path) -> None:
+    theirs = drawn(beit_of_timm(global_pool="token"), 1)
+    first = drawn(masked_beit())
+    assert map_slots(on_meta(masked_beit)).layout == "beit/transformers-masked-runtime"
+    assert layout_of(stored(first, tmp_path / "file")) == "beit/transformers-masked"
+    arrays, _ = merged(tmp_path, first, theirs)
+    mean = (first.state_dict()["layernorm.weight"] + theirs.state_dict()["norm.weight"]) / 2
+    assert np.allclose(arrays["layernorm.weight"], mean.numpy(), atol=1e-6)
+    back = converted(tmp_path / "model1" / "model.safetensors", "transformers-masked")
+    assert (back["layernorm.weight"] == theirs.state_dict()["norm.weight"].numpy()).all()
+    assert all(name.startswith(("beit.", "layernorm.")) for name in back)
+
+
+def test_what_only_meta_trains_a_dinov3_with_is_left_out(tmp_path: Path) -> None:
+    arrays = stored_arrays("dinov3_vits16", shrink=16)
+    width = arrays["norm.weight"].shape
+    local = {f"local_cls_norm.{leaf}": np.ones(width, np.float32) for leaf in ("weight", "bias")}
+    file = write(tmp_path / "model.safetensors", {**arrays, **local})
+    found = hf_lwmm.convert(file, tmp_path / "out.safetensors", to="transformers")
+    assert "Left out 14 tensors that the network never uses" in found.notes[0]  # with the biases of keys
+    assert layout_of(tmp_path / "out.safetensors") == "dinov3/transformers"
 
 
 def test_a_class_token_that_holds_its_position_is_not_averaged_with_one_that_does_not(tmp_path: Path) -> None:

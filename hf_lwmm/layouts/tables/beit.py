@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
@@ -109,6 +112,13 @@ for b:
     )
 
 
+def _masked(layout: Layout) -> Layout:
+    """The same names in a network for pre-training with masked images, which norms what it reconstructs from itself."""
+    inner = re.sub(r"(?m)^( *(?:\? )?)(?!for )(?=\S)", r"\1beit.", layout.table.removesuffix(_NORMS))
+    name = layout.name.replace("transformers", "transformers-masked")
+    return replace(layout, name=name, prefixes=("",), table=f"{inner}\nlayernorm = norm")
+
+
 BEIT_TRANSFORMERS = _transformers("transformers", "beit.")
 BEIT_DATA2VEC = _transformers("transformers-data2vec", "data2vec_vision.")
 
@@ -147,5 +157,8 @@ IMAGENET_TRANSFORMERS = Layout(
     also=("transformers", "transformers-data2vec"),
 )
 
-LAYOUTS = (BEIT_TIMM, BEIT_TRANSFORMERS, BEIT_DATA2VEC, BEIT_TRANSFORMERS_RUNTIME)
+LAYOUTS = (
+    *(BEIT_TIMM, BEIT_TRANSFORMERS, BEIT_DATA2VEC, BEIT_TRANSFORMERS_RUNTIME),
+    *(_masked(BEIT_TRANSFORMERS), _masked(BEIT_TRANSFORMERS_RUNTIME)),
+)
 HEADS = (IMAGENET_TIMM, IMAGENET_TRANSFORMERS)

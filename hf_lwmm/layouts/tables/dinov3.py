@@ -6,7 +6,7 @@ from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
 # Positions are rotations, whose periods follow from the width. Keys have no bias: the original stores one and masks it.
-# Wide feed-forward layers have a gate.
+# Wide feed-forward layers have a gate. Only pre-training norms the class token of small crops by itself.
 DINOV3 = Component(
     name="dinov3",
     kind="backbone",
@@ -39,6 +39,7 @@ for b:
     stage0.block{b}.mlp.fc2
     stage0.block{b}.scale2!
 norm
+local_norm (unused)
 """,
 )
 
@@ -79,6 +80,7 @@ for b:
         + """
     blocks.{b}.ls2.gamma! = stage0.block{b}.scale2!
 norm = norm
+? local_cls_norm = local_norm
 """,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
-from hf_lwmm.layouts.tables.mbnet import MBNET, MBNET_TIMM
+from hf_lwmm.layouts.tables.mbnet import MBNET, MBNET_TIMM, TIMM_STAGES, TORCHVISION_STAGES
 
 EFFICIENTNETV2 = Component(
     name="efficientnetv2",
@@ -39,22 +39,12 @@ for b:
     blocks.2.{b}.bn1 = stage2.block{b}.expand.bn
     blocks.2.{b}.conv_pwl = stage2.block{b}.project.conv
     blocks.2.{b}.bn2 = stage2.block{b}.project.bn
-for s:
-    for b:
-        blocks.{s+3}.{b}.conv_pw = stage{s+3}.block{b}.expand.conv
-        blocks.{s+3}.{b}.bn1 = stage{s+3}.block{b}.expand.bn
-        blocks.{s+3}.{b}.conv_dw = stage{s+3}.block{b}.depthwise.conv
-        blocks.{s+3}.{b}.bn2 = stage{s+3}.block{b}.depthwise.bn
-        blocks.{s+3}.{b}.se.conv_reduce = stage{s+3}.block{b}.squeeze.reduce
-        blocks.{s+3}.{b}.se.conv_expand = stage{s+3}.block{b}.squeeze.expand
-        blocks.{s+3}.{b}.conv_pwl = stage{s+3}.block{b}.project.conv
-        blocks.{s+3}.{b}.bn3 = stage{s+3}.block{b}.project.bn
-? conv_head = top.conv (1x1)
-? bn2 = top.bn
-""",
+"""
+    + TIMM_STAGES.replace("s+1", "s+3").replace("? blocks", "blocks"),
 )
 
-_TORCHVISION = """
+_TORCHVISION = (
+    """
 features.0.0 = stem.conv
 features.0.1 = stem.bn
 for b:
@@ -70,19 +60,13 @@ for b:
     features.3.{b}.block.0.1 = stage2.block{b}.expand.bn
     features.3.{b}.block.1.0 = stage2.block{b}.project.conv
     features.3.{b}.block.1.1 = stage2.block{b}.project.bn
-for s:
-    for b:
-        features.{s+4}.{b}.block.0.0 = stage{s+3}.block{b}.expand.conv
-        features.{s+4}.{b}.block.0.1 = stage{s+3}.block{b}.expand.bn
-        features.{s+4}.{b}.block.1.0 = stage{s+3}.block{b}.depthwise.conv
-        features.{s+4}.{b}.block.1.1 = stage{s+3}.block{b}.depthwise.bn
-        features.{s+4}.{b}.block.2.fc1 = stage{s+3}.block{b}.squeeze.reduce
-        features.{s+4}.{b}.block.2.fc2 = stage{s+3}.block{b}.squeeze.expand
-        features.{s+4}.{b}.block.3.0 = stage{s+3}.block{b}.project.conv
-        features.{s+4}.{b}.block.3.1 = stage{s+3}.block{b}.project.bn
+"""
+    + TORCHVISION_STAGES.replace("s+2", "s+4").replace("s+1", "s+3")
+    + """
 features.TOP.0 = top.conv (1x1)
 features.TOP.1 = top.bn
 """
+)
 
 # The small network has a stage less, so that the top has another number.
 EFFICIENTNETV2_TORCHVISION = tuple(

@@ -54,6 +54,34 @@ top.bn
 """,
 )
 
+# Stages of whole blocks, which EfficientNetV2 has later, and what is behind them in timm.
+TIMM_STAGES = """
+for s:
+    for b:
+        blocks.{s+1}.{b}.conv_pw = stage{s+1}.block{b}.expand.conv
+        blocks.{s+1}.{b}.bn1 = stage{s+1}.block{b}.expand.bn
+        blocks.{s+1}.{b}.conv_dw = stage{s+1}.block{b}.depthwise.conv
+        blocks.{s+1}.{b}.bn2 = stage{s+1}.block{b}.depthwise.bn
+        ? blocks.{s+1}.{b}.se.conv_reduce = stage{s+1}.block{b}.squeeze.reduce
+        ? blocks.{s+1}.{b}.se.conv_expand = stage{s+1}.block{b}.squeeze.expand
+        blocks.{s+1}.{b}.conv_pwl = stage{s+1}.block{b}.project.conv
+        blocks.{s+1}.{b}.bn3 = stage{s+1}.block{b}.project.bn
+? conv_head = top.conv (1x1)
+? bn2 = top.bn
+"""
+TORCHVISION_STAGES = """
+for s:
+    for b:
+        features.{s+2}.{b}.block.0.0 = stage{s+1}.block{b}.expand.conv
+        features.{s+2}.{b}.block.0.1 = stage{s+1}.block{b}.expand.bn
+        features.{s+2}.{b}.block.1.0 = stage{s+1}.block{b}.depthwise.conv
+        features.{s+2}.{b}.block.1.1 = stage{s+1}.block{b}.depthwise.bn
+        features.{s+2}.{b}.block.2.fc1 = stage{s+1}.block{b}.squeeze.reduce
+        features.{s+2}.{b}.block.2.fc2 = stage{s+1}.block{b}.squeeze.expand
+        features.{s+2}.{b}.block.3.0 = stage{s+1}.block{b}.project.conv
+        features.{s+2}.{b}.block.3.1 = stage{s+1}.block{b}.project.bn
+"""
+
 MBNET_TIMM = Layout(
     name="mbnet/timm",
     component=MBNET,
@@ -68,19 +96,8 @@ for b:
     ? blocks.0.{b}.se.conv_expand = stage0.block{b}.squeeze.expand
     blocks.0.{b}.conv_pw = stage0.block{b}.project.conv
     blocks.0.{b}.bn2 = stage0.block{b}.project.bn
-for s:
-    for b:
-        blocks.{s+1}.{b}.conv_pw = stage{s+1}.block{b}.expand.conv
-        blocks.{s+1}.{b}.bn1 = stage{s+1}.block{b}.expand.bn
-        blocks.{s+1}.{b}.conv_dw = stage{s+1}.block{b}.depthwise.conv
-        blocks.{s+1}.{b}.bn2 = stage{s+1}.block{b}.depthwise.bn
-        ? blocks.{s+1}.{b}.se.conv_reduce = stage{s+1}.block{b}.squeeze.reduce
-        ? blocks.{s+1}.{b}.se.conv_expand = stage{s+1}.block{b}.squeeze.expand
-        blocks.{s+1}.{b}.conv_pwl = stage{s+1}.block{b}.project.conv
-        blocks.{s+1}.{b}.bn3 = stage{s+1}.block{b}.project.bn
-? conv_head = top.conv (1x1)
-? bn2 = top.bn
-""",
+"""
+    + TIMM_STAGES,
 )
 
 MBNET_TORCHVISION = Layout(  # EfficientNet
@@ -96,16 +113,9 @@ for b:
     features.1.{b}.block.1.fc2 = stage0.block{b}.squeeze.expand
     features.1.{b}.block.2.0 = stage0.block{b}.project.conv
     features.1.{b}.block.2.1 = stage0.block{b}.project.bn
-for s:
-    for b:
-        features.{s+2}.{b}.block.0.0 = stage{s+1}.block{b}.expand.conv
-        features.{s+2}.{b}.block.0.1 = stage{s+1}.block{b}.expand.bn
-        features.{s+2}.{b}.block.1.0 = stage{s+1}.block{b}.depthwise.conv
-        features.{s+2}.{b}.block.1.1 = stage{s+1}.block{b}.depthwise.bn
-        features.{s+2}.{b}.block.2.fc1 = stage{s+1}.block{b}.squeeze.reduce
-        features.{s+2}.{b}.block.2.fc2 = stage{s+1}.block{b}.squeeze.expand
-        features.{s+2}.{b}.block.3.0 = stage{s+1}.block{b}.project.conv
-        features.{s+2}.{b}.block.3.1 = stage{s+1}.block{b}.project.bn
+"""
+    + TORCHVISION_STAGES
+    + """
 features.8.0 = top.conv (1x1)
 features.8.1 = top.bn
 """,

@@ -46,24 +46,30 @@ unused_norm (unused)
 """,
 )
 
-SWIN_TIMM = Layout(
-    name="swin/timm",
-    component=SWIN,
-    table="""
-patch_embed.proj = embed.proj
-patch_embed.norm = embed.norm
+_BLOCKS = """
 for s:
     for b:
+        ? layers.{s}.blocks.{b}.attn_mask! = stage{s}.block{b}.attn.mask!
         layers.{s}.blocks.{b}.norm1 = stage{s}.block{b}.norm1
         layers.{s}.blocks.{b}.attn.relative_position_bias_table! = stage{s}.block{b}.attn.bias_table!
+        ? layers.{s}.blocks.{b}.attn.relative_position_index! = stage{s}.block{b}.attn.index!
         layers.{s}.blocks.{b}.attn.qkv = \
             stage{s}.block{b}.attn.q | stage{s}.block{b}.attn.k | stage{s}.block{b}.attn.v
         layers.{s}.blocks.{b}.attn.proj = stage{s}.block{b}.attn.proj
         layers.{s}.blocks.{b}.norm2 = stage{s}.block{b}.norm2
         layers.{s}.blocks.{b}.mlp.fc1 = stage{s}.block{b}.mlp.fc1
         layers.{s}.blocks.{b}.mlp.fc2 = stage{s}.block{b}.mlp.fc2
-    layers.{s+1}.downsample.norm = stage{s+1}.downsample.norm
-    layers.{s+1}.downsample.reduction = stage{s+1}.downsample.reduction
+"""
+
+SWIN_TIMM = Layout(
+    name="swin/timm",
+    component=SWIN,
+    table=f"""
+patch_embed.proj = embed.proj
+patch_embed.norm = embed.norm
+{_BLOCKS}
+    layers.{{s+1}}.downsample.norm = stage{{s+1}}.downsample.norm
+    layers.{{s+1}}.downsample.reduction = stage{{s+1}}.downsample.reduction
 ? norm = norm
 """,
 )
@@ -79,29 +85,18 @@ SWIN_MICROSOFT = Layout(
     name="swin/microsoft",
     component=SWIN,
     prefixes=("", "backbone.", "encoder."),  # the longer ones in its segmenters and in SimMIM
-    table="""
+    table=f"""
 ? mask_token! = embed.mask!
 ? absolute_pos_embed! = embed.position!
 patch_embed.proj = embed.proj
 patch_embed.norm = embed.norm
-for s:
-    for b:
-        ? layers.{s}.blocks.{b}.attn_mask! = stage{s}.block{b}.attn.mask!
-        layers.{s}.blocks.{b}.norm1 = stage{s}.block{b}.norm1
-        layers.{s}.blocks.{b}.attn.relative_position_bias_table! = stage{s}.block{b}.attn.bias_table!
-        ? layers.{s}.blocks.{b}.attn.relative_position_index! = stage{s}.block{b}.attn.index!
-        layers.{s}.blocks.{b}.attn.qkv = \
-            stage{s}.block{b}.attn.q | stage{s}.block{b}.attn.k | stage{s}.block{b}.attn.v
-        layers.{s}.blocks.{b}.attn.proj = stage{s}.block{b}.attn.proj
-        layers.{s}.blocks.{b}.norm2 = stage{s}.block{b}.norm2
-        layers.{s}.blocks.{b}.mlp.fc1 = stage{s}.block{b}.mlp.fc1
-        layers.{s}.blocks.{b}.mlp.fc2 = stage{s}.block{b}.mlp.fc2
-    layers.{s}.downsample.reduction = stage{s+1}.downsample.reduction
-    layers.{s}.downsample.norm = stage{s+1}.downsample.norm
+{_BLOCKS}
+    layers.{{s}}.downsample.reduction = stage{{s+1}}.downsample.reduction
+    layers.{{s}}.downsample.norm = stage{{s+1}}.downsample.norm
 layers.0.downsample.norm  # required, since timm has the same names one stage later
 ? norm = norm
 for s:
-    ? norm{s} = stage{s}.norm
+    ? norm{{s}} = stage{{s}}.norm
 """,
 )
 
