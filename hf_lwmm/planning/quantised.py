@@ -15,6 +15,7 @@ _SCALE = re.compile(
 )
 # Codes that are packed into wider integers go by their names.
 _PACKED = re.compile(r"^(q_?weight|qzeros|W_q|codes|\w*_packed|packed_\w+|\w*_qdata|\w*_blocks)$")
+_NEAR = 8  # modules from a tensor outwards that it may belong to
 _SHORT = ("I8", "U8", "I16", "U16")
 _WEIGHT = re.compile(r"((?:.*?_)?)q?(?:weights?|w|kernel)(?:_\w+)?", re.I)
 _BIAS = re.compile(r"(.*_)?bias(_\w+)?", re.I)
@@ -80,13 +81,14 @@ def _related(tensors: Mapping[str, TensorInfo]) -> tuple[Mapping[str, Sequence[s
     inside: dict[str, list[str]] = {}
     beside: dict[str, list[str]] = {}
     for name in tensors:
-        parts = name.split(".")
-        if len(parts) == 1:
+        module, dot, part = name.rpartition(".")
+        if not dot:
             inside.setdefault("", []).append(name)
-        for depth, part in enumerate(parts):
-            if depth:
-                inside.setdefault(".".join(parts[:depth]), []).append(name)
+        for _ in range(_NEAR):
+            if dot:
+                inside.setdefault(module, []).append(name)
             found = _SCALE.search(part)
             if found and (stem := part[: found.start()].rstrip("_")):
-                beside.setdefault(".".join([*parts[:depth], stem]), []).append(name)
+                beside.setdefault(module + dot + stem, []).append(name)
+            module, dot, part = module.rpartition(".")
     return inside, beside
