@@ -91,6 +91,12 @@ def test_a_data_set_that_names_two_classes_alike_is_refused(tmp_path: Path) -> N
     assert done.exit_code == 1 and "id2label.json: is not valid JSON: the name '1' occurs twice" in str(done.exception)
 
 
+def test_a_model_whose_names_a_data_set_gets_is_named_itself(tmp_path: Path) -> None:
+    data, model = tree(tmp_path / "data", 1), segformer(tmp_path / "m", 1, ("road", "sky", "Sky"))
+    with pytest.raises(DatasetError, match=r"^m: has two classes named 'Sky'"):
+        hf_lwmm.evaluate([model], data)
+
+
 def test_two_rows_of_a_model_may_be_one_class(tmp_path: Path) -> None:
     assert match_classes(("car", "Car", "sky"), ("sky", "car"), "m", "d")[:4].tolist() == [1, 1, 0, 255]
     data, model = tree(tmp_path / "data", 2), segformer(tmp_path / "m", 1, ("car", "Car", "sky"))

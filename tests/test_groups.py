@@ -189,6 +189,7 @@ SCHEMES: dict[str, Callable[[Callable[..., Tensor]], State]] = {
     "of 32 bits": lambda d: {"weight": codes(d, 4, 8).int(), "alpha": d(4)},
     "a scale of any name": lambda d: {"weight": codes(d, 4, 8).view(torch.uint8), "s": d(4)},
     "one bit": lambda d: {"weight": d(4, 8) > 0, "alpha": d(4)},
+    "places in a codebook": lambda d: {"indices": codes(d, 4, 8).view(torch.uint8), "centroids": d(9)},
     "scales of the name": lambda d: {"kernels": codes(d, 4, 8).int(), "kernels_scale": d(4)},
     "scales inside": lambda d: {"weight": codes(d, 4, 8).short(), "quantizer.s": d(4), "quan_w_fn.alpha": d(1)},
     "ModelOpt": lambda d: {"weight": codes(d, 4, 8).view(torch.float8_e4m3fn), "weight_quantizer._scale": d(1)},
@@ -556,6 +557,8 @@ FACTORISED: dict[str, dict[str, tuple[int, ...]]] = {
     "singular vectors": {"weight_u": (8, 2), "weight_v": (2, 6)},
     "in columns": {"U": (8, 2), "S": (2,), "V": (6, 2)},
     "as layers": {"U.weight": (8, 2), "V.weight": (2, 6)},
+    "as projections": {"q_u_proj.weight": (8, 2), "q_v_proj.weight": (2, 6)},
+    "as linear layers": {"ALinear.weight": (8, 2), "BLinear.weight": (2, 6)},
     "of a convolution": {"u.weight": (8, 2, 1, 1), "v.weight": (2, 6, 3, 3)},
     "stacked": {"A": (3, 2, 6), "B": (3, 8, 2)},
     "left and right": {"W_left": (8, 2), "W_right": (2, 6)},
@@ -582,6 +585,8 @@ ORDINARY: dict[str, dict[str, tuple[int, ...]]] = {
     "gate": {"u.weight": (8, 2), "v.weight": (8, 2)},
     "branches": {"left.weight": (2, 8), "right.weight": (8, 2)},
     "bottleneck": {"down.weight": (2, 8), "up.weight": (8, 2)},
+    "latent attention": {"q_a_proj.weight": (2, 8), "q_b_proj.weight": (8, 2)},
+    "gated attention": {"u_proj.weight": (8, 2), "v_proj.weight": (8, 2)},
     "square": {"A": (8, 8), "B": (8, 8)},
 }
 

@@ -15,6 +15,7 @@ from hf_lwmm.errors import DatasetError
 from hf_lwmm.labels import (
     FROM_ONE,
     FROM_ZERO,
+    check_named_apart,
     is_label_file,
     label_sets,
     meaning,
@@ -87,6 +88,7 @@ def scored_classes(
         every = label_sets()["cityscapes19"].classes if wanted.name in _PARTS_OF_CITYSCAPES else wanted.classes
     else:
         every = first.classes
+        check_named_apart(every, first.label)
         notes.append(f"{images.name}: does not name its classes; its ids were taken for {first.label}'s (--protocol)")
     if ids is None and images.task == "semantic":
         ids, assumed = _numbering(images, models)

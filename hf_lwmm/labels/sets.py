@@ -208,6 +208,16 @@ def matching_rows(names: Sequence[str], others: Sequence[str]) -> tuple[int, ...
     return tuple(rows)
 
 
+def check_named_apart(classes: Sequence[str], owner: str) -> None:
+    """Refuse classes of which two have one name; `owner` is whose they are. Raises DatasetError."""
+    spelt = [*map(normalise, classes)]
+    if twice := [name for place, name in enumerate(classes) if spelt.index(spelt[place]) < place]:
+        raise DatasetError(
+            f"{owner}: has two classes named {twice[0]!r}, so that neither can be matched by name. Give each a name "
+            "of its own: of a data set in id2label.json or with --protocol, of a model in config.json."
+        )
+
+
 def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, data_name: str) -> NDArray[np.uint8]:
     """Match a model's classes to a data set's by name, or else by meaning; several may be one class of the data set.
 
@@ -226,12 +236,7 @@ def match_classes(model: Sequence[str], data: Sequence[str], model_name: str, da
     if max(len(model), len(data)) > 255:
         larger, count = (model_name, len(model)) if len(model) > 255 else (data_name, len(data))
         raise DatasetError(f"{larger}: has {count} classes; up to 255 can be scored.")
-    spelt = [*map(normalise, data)]
-    if twice := [name for place, name in enumerate(data) if spelt.index(spelt[place]) < place]:
-        raise DatasetError(
-            f"{data_name}: has two classes named {twice[0]!r}, so that neither can be matched by name. Give each a "
-            "name of its own: of a data set in id2label.json or with --protocol, of a model in config.json."
-        )
+    check_named_apart(data, data_name)
     rows = {meaning(name): index for index, name in enumerate(data)}
     rows |= {normalise(name): index for index, name in enumerate(data)}
     table = np.full(256, IGNORE, np.uint8)

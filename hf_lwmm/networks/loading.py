@@ -351,8 +351,9 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
             raise CheckpointError(
-                f"{checkpoint.label}: its weights have other shapes than its config.json describes (see the report "
-                "above). If those of the classifier have, give id2label as many classes as it has rows."
+                f"{checkpoint.label}: its weights have other shapes than its config.json describes of "
+                f"{model_class.__name__}. If those of the classifier have, give id2label as many classes as it has "
+                "rows."
             ) from None
         raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
     if missing := sorted(name for name in found["missing_keys"] if not name.endswith("num_batches_tracked")):

@@ -240,9 +240,11 @@ def _computed(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
 def _direction(name: str, tensors: Mapping[str, TensorInfo]) -> str | None:
     """The direction of a weight of which a tensor is the length, under names of other code than torch's."""
     module, dot, leaf = name.rpartition(".")
-    other = module + dot + {"g": "v", "magnitude": "direction"}.get(leaf, "")
-    found = tensors.get(other) if f"{module}{dot}weight" not in tensors else None
-    return other if found and len(found.shape) > 1 and tensors[name].count in found.shape[:2] else None
+    for other in {"g": ("v", "V"), "magnitude": ("direction",)}.get(leaf, ()):
+        found = tensors.get(module + dot + other) if f"{module}{dot}weight" not in tensors else None
+        if found and len(found.shape) > 1 and tensors[name].count in found.shape[:2]:
+            return module + dot + other
+    return None
 
 
 def _computed_with(name: str, tensors: Mapping[str, TensorInfo], beside: Sequence[str]) -> list[str]:

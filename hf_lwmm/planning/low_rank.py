@@ -11,7 +11,7 @@ Shape = tuple[int, ...]
 
 # Factors under plain names, as layers or parameters: LoRA's, and those of a decomposition into singular vectors, but
 # not the two biases of relative attention.
-_FACTOR = re.compile(r"(|(?:.*[._])(?<!bias_))(down|a|A|u|U|left)(\.weight|)")
+_FACTOR = re.compile(r"(|(?:.*[._])(?<!bias_))(down|a|A|u|U|left)((?:_proj|Linear|)\.weight|)")
 _LAST = {
     "down": ("up",), "a": ("b",), "A": ("B",), "left": ("right",),
     "u": ("v", "vh", "vt"), "U": ("V", "Vh", "VH", "Vt", "VT"),

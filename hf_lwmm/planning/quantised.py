@@ -11,15 +11,17 @@ from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 # What bitsandbytes, torchao, GPTQ, AWQ, AQLM, HQQ, quanto, compressed-tensors, Brevitas, LSQ, ModelOpt, torch's
 # observers and the fp8 formats keep beside codes: scales, zero points, code books, orders and shapes.
 _SCALE = re.compile(
-    r"scal(e|ing)|scb|zero|absmax|amax|quan|codebook|lut|g_idx|_shape$|_min$|_max$|(min|max)_val|_meta", re.I
+    r"scal(e|ing)|scb|zero|absmax|amax|quan|codebook|centroid|lut|g_idx|_shape$|_min$|_max$|(min|max)_val|_meta", re.I
 )
 # Codes that are packed into wider integers go by their names.
 _PACKED = re.compile(r"^(q_?weight|qzeros|W_q|codes|\w*_packed|packed_\w+|\w*_qdata|\w*_blocks)$")
+_NEAR = 8  # modules from a tensor outwards that it may belong to
 _SHORT = ("I8", "U8", "I16", "U16")
 _WEIGHT = re.compile(r"((?:.*?_)?)q?(?:weights?|w|kernel)(?:_\w+)?", re.I)
 _BIAS = re.compile(r"(.*_)?bias(_\w+)?", re.I)
 # Integers of ordinary networks, which may stand beside scales of another kind.
 _PLACES = re.compile(r"index|indices|idx|(^|_)ids?$|mask|position|coord|count|num_|shape|step", re.I)
+_BOOKS = re.compile(r"codebook|centroid|lut", re.I)  # in which places are looked up
 # What a quantiser of floats has, beside its scale or range.
 _OF_QUANTISERS = re.compile(r"(|.*_)(zero_?point|zp|histogram)s?", re.I)
 
@@ -35,9 +37,11 @@ def quantised_weights(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
     for name, info in tensors.items():
         module, _, leaf = name.rpartition(".")
         sure = _PACKED.fullmatch(leaf) is not None or is_minifloat(info.dtype)
-        if is_float(info.dtype) or info.dtype == "C64" or not (sure or (info.count > 1 and not _PLACES.search(leaf))):
+        if is_float(info.dtype) or info.dtype == "C64" or not (sure or info.count > 1):
             continue
         others = {each: each[len(module) + bool(module) :] for each in inside.get(module, ()) if each != name}
+        if not sure and _PLACES.search(leaf) and not any(map(_BOOKS.search, others.values())):
+            continue
         decoders = [*inside.get(name, ()), *beside.get(name, ())]
         if sure or info.dtype in _SHORT:
             decoders += [each for each, rest in others.items() if "." not in rest and _SCALE.search(rest)]
@@ -77,13 +81,14 @@ def _related(tensors: Mapping[str, TensorInfo]) -> tuple[Mapping[str, Sequence[s
     inside: dict[str, list[str]] = {}
     beside: dict[str, list[str]] = {}
     for name in tensors:
-        parts = name.split(".")
-        if len(parts) == 1:
+        module, dot, part = name.rpartition(".")
+        if not dot:
             inside.setdefault("", []).append(name)
-        for depth, part in enumerate(parts):
-            if depth:
-                inside.setdefault(".".join(parts[:depth]), []).append(name)
+        for _ in range(_NEAR):
+            if dot:
+                inside.setdefault(module, []).append(name)
             found = _SCALE.search(part)
             if found and (stem := part[: found.start()].rstrip("_")):
-                beside.setdefault(".".join([*parts[:depth], stem]), []).append(name)
+                beside.setdefault(module + dot + stem, []).append(name)
+            module, dot, part = module.rpartition(".")
     return inside, beside
