@@ -319,7 +319,7 @@ def test_depth_order_is_the_order_of_a_forward_pass(kin: str, library: int) -> N
 SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
 BEIT_INDICES = {f"beit.stage0.block{block}.attn.relative_index" for block in range(12)}
 DINOV3_ONLY = {"dinov3.embed.mask", "dinov3.embed.periods"} | {
-    f"dinov3.stage0.block{block}.attn.{name}" for block in range(12) for name in ("k.bias", "bias_mask")
+    f"dinov3.stage0.block{block}.attn.{name}" for block in range(12) for name in ("k.masked_bias", "bias_mask")
 }
 TOWERS = {"vision_config": {**SIZE, **MLP}, "text_config": {**SIZE, **MLP, "vocab_size": 50}}
 
@@ -656,3 +656,20 @@ def test_leading_dimensions_are_added_and_taken_away() -> None:
     form = Form(ones=-1, tokens=True)
     assert form.cut((50, 8), 2) == ((1, 1, 8), (1, 49, 8))
     assert form.stack([(1, 1, 8), (1, 49, 8)]) == (50, 8)
+
+
+def test_a_bias_of_keys_is_merged_where_the_network_uses_it(tmp_path: Path) -> None:
+    paths = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        network = dinov3(key_bias=True)
+        for layer in network.modules():
+            if hasattr(layer, "k_proj"):
+                nn.init.normal_(layer.k_proj.bias)
+        paths.append(tmp_path / str(seed))
+        network.save_pretrained(paths[-1])
+    merged = hf_lwmm.merge(paths, knobs=hf_lwmm.Knobs(method="isotropic"), output=tmp_path / "out")
+    assert merged.folder is not None
+    one, two, both = (load_file(path / "model.safetensors") for path in (*paths, merged.folder))
+    name = next(name for name in one if name.endswith("k_proj.bias"))
+    np.testing.assert_allclose(both[name], (one[name] + two[name]) / 2, rtol=1e-6)

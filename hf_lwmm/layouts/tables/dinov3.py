@@ -5,8 +5,9 @@ from __future__ import annotations
 from hf_lwmm.layouts.layout import Component, Layout, Variant
 from hf_lwmm.layouts.tables.classifiers import IMAGENET
 
-# Positions are rotations, whose periods follow from the width. Keys have no bias: the original stores one and masks it.
-# Wide feed-forward layers have a gate. Only pre-training norms the class token of small crops by itself.
+# Positions are rotations, whose periods follow from the width. Keys have no bias, or one that the original stores and
+# masks, but transformers' may have one that counts. Wide feed-forward layers have a gate. Only pre-training norms the
+# class token of small crops by itself.
 DINOV3 = Component(
     name="dinov3",
     kind="backbone",
@@ -28,7 +29,7 @@ embed.periods! (constant)
 for b:
     stage0.block{b}.norm1
     stage0.block{b}.attn.q
-    stage0.block{b}.attn.k.bias! (unused)
+    stage0.block{b}.attn.k.masked_bias! (unused)
     stage0.block{b}.attn.bias_mask! (constant)
     stage0.block{b}.attn.k & stage0.block{b}.attn.v
     stage0.block{b}.attn.proj
@@ -70,7 +71,7 @@ for b:
         + _QKV_WEIGHT
         + """
     ? blocks.{b}.attn.qkv.bias! = stage0.block{b}.attn.q.bias! | \
-        stage0.block{b}.attn.k.bias! | stage0.block{b}.attn.v.bias!
+        stage0.block{b}.attn.k.masked_bias! | stage0.block{b}.attn.v.bias!
     ? blocks.{b}.attn.qkv.bias_mask! = stage0.block{b}.attn.bias_mask!
     blocks.{b}.attn.proj = stage0.block{b}.attn.proj
     blocks.{b}.ls1.gamma! = stage0.block{b}.scale1!
