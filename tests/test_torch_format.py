@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from calls import merge
 from conftest import Run
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_networks import network as network_of
 from small_networks import saved as saved_network
 from torch import Tensor, nn
@@ -147,6 +148,20 @@ def test_what_was_merged_of_a_run_is_what_is_read_and_what_the_card_shows(
         assert torch.equal(found["state_dict"][prefix + name.removeprefix(prefix)], tensor)
     with torch.no_grad():
         assert torch.equal(found["loaded"].model(pixels).logits, logits[0])
+
+
+def test_a_recipe_chooses_no_other_network_than_the_branch_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    own = {key: tensor.contiguous() for key, tensor in network(1).state_dict().items()}
+    for name in "ab":
+        save_file({**prefixed(own, "student."), **prefixed(own, "ema_student.")}, f"{name}.safetensors")
+    assert run("merge", "a.safetensors", "b.safetensors", "--branch", "teacher", "--output", "out")[0] == 0
+    shutil.copy("a.safetensors", "out/model.safetensors")  # which has both again
+    for given in ([], ["--branch", "teacher"]):
+        code, _, err = run("inspect", "out", *given)
+        assert code == 0 and "took the teacher" in err and "no other network" not in err, err
+    assert "took the student" not in err and "(--branch with the beginning of its names and a dot)" in err
+    code, _, err = run("inspect", "out", "--branch", "student.")
+    assert code == 0 and "tensors of this branch" in err, err
 
 
 def test_the_merge_can_be_merged_again(tmp_path: Path) -> None:

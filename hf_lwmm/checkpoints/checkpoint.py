@@ -24,7 +24,7 @@ from hf_lwmm.checkpoints.companions import (
     read_processor,
 )
 from hf_lwmm.checkpoints.dtypes import BITS, TORCH_NAMES, Bytes, byte_count, widen
-from hf_lwmm.checkpoints.hosted import hosted_by
+from hf_lwmm.checkpoints.hosted import Hosted, hosted_by
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.checkpoints.readers import JoinedReader, TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
@@ -224,8 +224,6 @@ def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_onl
         raise CheckpointError(f"{source.label}: name files of one kind, not safetensors beside torch files.")
     merged = merged_branch(source, chosen.names) if branch is not None else None
     taken = merged if merged is not None and branch in (STUDENT, merged) else branch
-    # What a merge writes as safetensors holds no other network than the merged one.
-    unwrapping = STUDENT if merged is not None and taken == merged and kinds == {True} else taken
     config = read_config(source, chosen.folder)
     chosen_files = (*chosen.names, *([chosen.index.name] if chosen.index else []))
     named = None if source.ref.files else other_weights(config.content, chosen_files, chosen.folder)
@@ -239,19 +237,19 @@ def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_onl
         for name in chosen.names:
             file = _open_file(source, name, headers_only)
             opened.callback(file.close)
-            parts.append(open_weight_file(name, file, unwrapping or STUDENT))
+            parts.append(open_weight_file(name, file, taken or STUDENT))
         parts = _by_index(source, chosen.index, parts)
         tensors = _union(source, parts)
-        stored, unwrapped = tensors.keys(), tuple[str, ...]()
-        if unwrapping is not None:
-            parts, unwrapped = unwrapped_files(source.label, parts, unwrapping, hosted=hosted_by(config.content))
+        stored, unwrapped, alone = tensors.keys(), tuple[str, ...](), False
+        if taken is not None:
+            parts, unwrapped, alone = _one_network(source, parts, taken, merged, hosted_by(config.content))
             tensors = _union(source, parts)
         opened.pop_all()
     readers = {tensor: part.reader for part in parts for tensor in part.tensors}
     classes = next((part.classes for part in parts if part.classes), None) or config.classes
     found = (*(note for part in parts for note in part.notes), *unwrapped)
     if taken is not None and taken != branch:
-        read = "and there is no other network in it" if unwrapping == STUDENT else "so that was read, not the student"
+        read = "and there is no other network in it" if alone else "so that was read, not the student"
         found = (f"{source.label}: its {RECIPE} says that {shown(taken)} was merged, {read}", *found)
     return Checkpoint(
         source,
@@ -267,6 +265,29 @@ def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_onl
         renamed=tensors.keys() != stored,
         branch=taken or STUDENT,
     )
+
+
+def _one_network(
+    source: Source, parts: Sequence[WeightFile], taken: str, merged: str | None, hosted: Hosted | None
+) -> tuple[list[WeightFile], tuple[str, ...], bool]:
+    """The files with the tensors of one network, notes on the choice, and True if there is none but the merged one.
+
+    What a merge writes as safetensors holds no other, by no name of a branch.
+    """
+    try:
+        found, notes = unwrapped_files(source.label, parts, taken, hosted=hosted)
+    except CheckpointError:
+        if taken != merged or any(not part.name.endswith(".safetensors") for part in parts):
+            raise
+        return (*unwrapped_files(source.label, parts, STUDENT, hosted=hosted), True)
+    if taken == merged:  # --branch student takes it, too, and not the student
+        named = "(--branch with the beginning of its names and a dot)"
+        notes = tuple(note.replace(f"(--branch {STUDENT})", named) for note in notes)
+    return found, notes, _count(found) == _count(parts)
+
+
+def _count(parts: Sequence[WeightFile]) -> int:
+    return sum(len(part.tensors) for part in parts)
 
 
 def _open_file(source: Source, name: str, headers_only: bool) -> ByteFile:

@@ -155,7 +155,7 @@ def merged_branch(source: Source, files: Sequence[str]) -> str | None:
     knobs, output = recipe.get("knobs"), recipe.get("output")
     written = isinstance(output, Mapping) and set(files) <= output.keys()
     branch = knobs.get("branch") if isinstance(knobs, Mapping) and written else None
-    return branch if isinstance(branch, str) else None
+    return branch if isinstance(branch, str) and branch else None
 
 
 def read_processor(source: Source, folder: str) -> ProcessorSettings | None:
