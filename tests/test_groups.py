@@ -276,13 +276,16 @@ def test_masks_and_places_beside_scales_are_no_codes(tmp_path: Path) -> None:
     def attention(seed: int) -> State:
         numbers = torch.ones(4, 8, dtype=torch.uint8)
         return {
-            "attn.logit_scale": drawn(seed)(4),
-            "attn.causal_mask": numbers,
-            "attn.relative_position_index": numbers,
+            "convolution.attn.logit_scale": drawn(seed)(4),
+            "convolution.attn.causal_mask": numbers,
+            "convolution.attn.relative_position_index": numbers,
         }
 
     decided, _ = written(tmp_path, *({**body(seed), **attention(seed)} for seed in (1, 2)), **HALF)
-    assert "attn.logit_scale" in {each.slot for each in decided.alignment.shared} and not decided.alignment.notes
+    assert (
+        "convolution.attn.logit_scale" in {each.slot for each in decided.alignment.shared}
+        and not decided.alignment.notes
+    )
 
 
 def test_a_model_with_scales_alone_is_none_with_codes(tmp_path: Path) -> None:

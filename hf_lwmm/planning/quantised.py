@@ -11,7 +11,8 @@ from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 # What bitsandbytes, torchao, GPTQ, AWQ, AQLM, HQQ, quanto, compressed-tensors, Brevitas, LSQ, ModelOpt, torch's
 # observers and the fp8 formats keep beside codes: scales, zero points, code books, orders and shapes.
 _SCALE = re.compile(
-    r"scal(e|ing)|scb|zero|absmax|amax|quan|codebook|centroid|lut|g_idx|_shape$|_min$|_max$|(min|max)_val|_meta", re.I
+    r"scal(e|ing)|scb|zero|absmax|amax|quan|codebook|centroid|(^|_)lut|g_idx|_shape$|_min$|_max$|(min|max)_val|_meta",
+    re.I,
 )
 # Codes that are packed into wider integers go by their names.
 _PACKED = re.compile(r"^(q_?weight|qzeros|W_q|codes|\w*_packed|packed_\w+|\w*_qdata|\w*_blocks)$")
@@ -21,7 +22,7 @@ _WEIGHT = re.compile(r"((?:.*?_)?)q?(?:weights?|w|kernel)(?:_\w+)?", re.I)
 _BIAS = re.compile(r"(.*_)?bias(_\w+)?", re.I)
 # Integers of ordinary networks, which may stand beside scales of another kind.
 _PLACES = re.compile(r"index|indices|idx|(^|_)ids?$|mask|position|coord|count|num_|shape|step", re.I)
-_BOOKS = re.compile(r"codebook|centroid|lut", re.I)  # in which places are looked up
+_BOOKS = re.compile(r"(codebook|centroid|(^|[._])lut)[^.]*$", re.I)  # in which places are looked up
 # What a quantiser of floats has, beside its scale or range.
 _OF_QUANTISERS = re.compile(r"(|.*_)(zero_?point|zp|histogram)s?", re.I)
 
@@ -34,22 +35,29 @@ def quantised_weights(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
     the bias, which is added to the product.
     """
     inside, beside = _related(tensors)
+    scales: dict[str, list[str]] = {}  # by the module that they are in
+    for name in tensors:
+        module, _, leaf = name.rpartition(".")
+        if _SCALE.search(leaf):
+            scales.setdefault(module, []).append(name)
     for name, info in tensors.items():
         module, _, leaf = name.rpartition(".")
         sure = _PACKED.fullmatch(leaf) is not None or is_minifloat(info.dtype)
         if is_float(info.dtype) or info.dtype == "C64" or not (sure or info.count > 1):
             continue
-        others = {each: each[len(module) + bool(module) :] for each in inside.get(module, ()) if each != name}
-        if not sure and _PLACES.search(leaf) and not any(map(_BOOKS.search, others.values())):
+        near = scales.get(module, [])
+        if not sure and _PLACES.search(leaf) and not any(map(_BOOKS.search, near)):
             continue
         decoders = [*inside.get(name, ()), *beside.get(name, ())]
         if sure or info.dtype in _SHORT:
-            decoders += [each for each, rest in others.items() if "." not in rest and _SCALE.search(rest)]
+            decoders += near
         if weight := _WEIGHT.fullmatch(leaf):
-            decoders += [each for each, rest in others.items() if _decodes(rest, weight[1])]
+            cut = len(module) + bool(module)
+            decoders += [each for each in inside.get(module, ()) if _decodes(each[cut:], weight[1])]
             decoders += beside.get(module, ())
-        if sure or decoders:
-            yield list(dict.fromkeys([name, *decoders]))
+        group = list(dict.fromkeys([name, *decoders]))
+        if sure or len(group) > 1:
+            yield group
 
 
 def quantisers(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
