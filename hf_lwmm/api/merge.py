@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
-from hf_lwmm.api.merged_files import drawn, write_model
+from hf_lwmm.api.merged_files import hash_inputs, write_model
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
 from hf_lwmm.api.push import push_or_keep
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -28,7 +27,6 @@ from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref
-from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.bn_distance import bn_warnings
 from hf_lwmm.planning.images import check_place, naming_options
@@ -139,10 +137,8 @@ def merge(
             hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
-        drawing: Future[bytes | None] | None = None
-        if any(checkpoint.recorded for checkpoint in decided.sources) and not decided.undecided:
-            drawing = in_background(lambda: drawn(decided))  # while the line is busy
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
+        hashing = hash_inputs(opened)
         measured = check_measurements(opened.measurements, opened.checkpoints, opened.knobs.branch)
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
         doubts = (*measured, *prepared, *bn_warnings(opened), *lacking_warning(opened.anchor))
@@ -155,7 +151,7 @@ def merge(
             folder.mkdir()
             title = repo_id or (path.name if path else "")
             undrawn: list[str] = []
-            written = write_model(ready, hosted, folder, inputs, writing, evaluation, undrawn, progress, drawing)
+            written = write_model(ready, hosted, folder, inputs, writing, evaluation, undrawn, progress, hashing)
             ready, recipe = written.plan, written.recipe
             report = _evaluate(ready, folder, title, inputs, evaluation, progress)
             extras = CardExtras(
