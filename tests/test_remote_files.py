@@ -176,6 +176,14 @@ def test_only_what_is_needed_is_fetched_and_only_once(hub: LocalHub, opened: Ope
     assert read(again, 0, 20_000) == CONTENT[:20_000] and wire.bytes == MIB // 4  # half of it from the disk
 
 
+def test_a_span_comes_over_several_connections_down_to_its_end(hub: LocalHub, opened: Opened) -> None:
+    # The last requests are small, so that no connection is left alone with much.
+    file, wire = opened(), Wire(hub)
+    assert file.fetch([(0, 3 * MIB)], ignored) is None
+    assert wire.requests == 3 and wire.bytes == 3 * MIB
+    assert read(file, 0, 3 * MIB) == CONTENT[: 3 * MIB] and wire.requests == 3
+
+
 def test_a_killed_fetch_goes_on_where_it_was(hub: LocalHub, opened: Opened, repo: str) -> None:
     hub.throttle.rate = MIB
     script = f"""

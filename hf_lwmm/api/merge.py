@@ -27,6 +27,7 @@ from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.atomic import atomic
 from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import Pushed, PushOptions, Ref
+from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
 from hf_lwmm.planning.bn_distance import bn_warnings
 from hf_lwmm.planning.images import check_place, naming_options
@@ -135,6 +136,8 @@ def merge(
         check_format(decided, writing)
         if pushing and repo_id:
             hub.check_apart(repo_id, pushing, [checkpoint.source for checkpoint in decided.sources])
+        transformers, system = writing.format == "transformers", inputs.network.system
+        hosting = in_background(lambda: host(decided, system)) if transformers else None  # while the line is busy
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
@@ -143,7 +146,7 @@ def merge(
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
         doubts = (*measured, *prepared, *bn_warnings(opened), *lacking_warning(opened.anchor))
         _check_numbering(opened, inputs, evaluation)
-        found = host(opened, inputs.network.system) if writing.format == "transformers" else None
+        found = hosting.result() if hosting is not None else None
         hosted = found if isinstance(found, HostedNetwork) else None
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)

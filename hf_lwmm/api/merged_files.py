@@ -26,6 +26,7 @@ from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.pretraining import pretraining_warnings
 from hf_lwmm.plots.layers import plot_layer_weights
 from hf_lwmm.progress import Progress
+from hf_lwmm.publishing.rendering import template
 from hf_lwmm.publishing.superseded import LAYER_PLOT
 from hf_lwmm.recipes.recipe import FILE_NAME, Recipe, recipe_of
 
@@ -80,6 +81,7 @@ def write_model(
             (folder / LAYER_PLOT).parent.mkdir(exist_ok=True)  # the anchor's file may lie in a folder of this name
             (folder / LAYER_PLOT).write_bytes(picture)
     unlike = pretraining_warnings(ready)
+    template("card")
     synced.result()
     hashes = hashing.result()
     for checkpoint in ready.sources:

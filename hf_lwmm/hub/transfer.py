@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from hf_lwmm.errors import keeping
-from hf_lwmm.hub.partial_file import PartialFile
+from hf_lwmm.hub.partial_file import BLOCK, PartialFile
 from hf_lwmm.hub.range_requests import RangeRequests
-from hf_lwmm.hub.ranges import Span, cut
+from hf_lwmm.hub.ranges import Span, total
 
-_REQUEST = 1 << 23  # bytes that one request asks for
+_REQUEST, _LEAST = 1 << 23, 1 << 20  # bytes that one request asks for, and that one of the last ones does
 _THREADS = 8
 _KEEP_EVERY = 1.0  # seconds: so much of a thread's work is lost at most when the process is killed
 _PATIENCE = 1.0  # seconds that threads have to end after an interruption
@@ -46,13 +46,14 @@ class _Transfer:
 
     def __init__(self, requests: RangeRequests, stored: PartialFile, spans: Iterable[Span]) -> None:
         self._requests, self._stored = requests, stored
-        self._left = deque(cut(spans, _REQUEST))
+        self._left, self._lock = deque(spans), threading.Lock()
+        self._unasked = total(self._left)
         self._news: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
         self._stop = threading.Event()
 
     def run(self, progress: Callable[[int], None]) -> None:
         """Transfer all; `progress` is told the bytes as they come. Raises the first error of a thread."""
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(_THREADS, len(self._left)))]
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
         for thread in threads:
             thread.start()
         try:
@@ -82,10 +83,16 @@ class _Transfer:
             self._news.put(error)
 
     def _next(self) -> Span | None:
-        try:
-            return self._left.popleft()
-        except IndexError:
-            return None
+        """What a thread is to bring next: less towards the end, so that no thread has much left when the others end."""
+        with self._lock:
+            if not self._left:
+                return None
+            start, end = self._left.popleft()
+            most = max(_LEAST, min(_REQUEST, self._unasked // (2 * _THREADS) // BLOCK * BLOCK))
+            if end - start > most:
+                self._left.appendleft((start + most, end))
+            self._unasked -= min(most, end - start)
+            return start, min(start + most, end)
 
     def _transfer(self, start: int, end: int) -> None:
         arrived, kept, kept_at = start, start, time.monotonic()
