@@ -79,9 +79,10 @@ def font_file() -> Path:
 
 @cache
 def _font(size: float) -> FreeTypeFont:
+    file = font_file()  # first: who lacks matplotlib is told so, and not of Pillow, which comes with it
     from PIL import ImageFont
 
-    return ImageFont.truetype(font_file(), size * DPI / 72, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(file, size * DPI / 72, layout_engine=ImageFont.Layout.BASIC)
 
 
 def _larger(points: tuple[Point, ...]) -> list[Point]:
