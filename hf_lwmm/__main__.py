@@ -1,10 +1,12 @@
 """`python -m hf_lwmm` is `hf-lwmm`."""
 
+import gc
 import sys
 
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it quietly even while it is being imported."""
+    gc.set_threshold(100_000)  # imports and plans make many objects that stay; to look through them again takes time
     try:
         from hf_lwmm import cli
 

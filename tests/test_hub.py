@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, ModelInfo, snapshot_download
 from safetensors.numpy import save
 
 from hf_lwmm import hub
@@ -34,6 +35,21 @@ def test_listed_models_are_sources_at_a_commit(repo: str, api: HfApi) -> None:
     [listed] = hub.list_models({"filter": "listed", "search": repo.split("/")[1]}, limit=5)
     assert listed.source.ref == hub.parse_ref(repo) and listed.source.sha == api.model_info(repo).sha
     assert listed.source == hub.resolve(hub.parse_ref(repo)) and listed.source.card["license"] == "mit"
+
+
+def test_files_are_those_of_the_commit_even_if_the_branch_moves_meanwhile(
+    repo: str, api: HfApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, asked = hub.resolve(hub.parse_ref(repo)), HfApi.model_info
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="more.json", repo_id=repo)
+
+    def info(own: HfApi, repo_id: str, *, revision: str | None = None, **more: Any) -> ModelInfo:
+        # The client asks with a token when it looks for the commit, of which it is told the new one.
+        return asked(own, repo_id, revision=revision or (None if more else old.sha), **more)
+
+    monkeypatch.setattr(HfApi, "model_info", info)
+    new = hub.resolve(hub.parse_ref(repo))
+    assert new.sha != old.sha and set(new.files) - set(old.files) == {"more.json"}
 
 
 def test_a_long_header_is_read_without_its_data(repo: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,9 @@ def test_variances_below_0_stop_a_merge_unless_allowed(run: Run, good: Path, tmp
         code, _, err = run("merge", *models, "--output", tmp_path / "out")
         assert code == 1 and not (tmp_path / "out").exists()
         assert "bad: tensor" in err and "running_var' is a variance, and has a value below 0" in err
+    shutil.copy(bad / "model.safetensors", tmp_path / "bare.safetensors")  # whose tensors are given other names
+    code, _, err = run("merge", tmp_path / "bare.safetensors", good, "--output", tmp_path / "out")
+    assert code == 1 and "running_var' is a variance, and has a value below 0" in err
     assert run("merge", good, bad, "--output", tmp_path / "out", "--allow-nonfinite")[0] == 0
     assert run("merge", good, bad, "--output", tmp_path / "kept", "--bn-stats", "anchor")[0] == 0  # it is not read
 

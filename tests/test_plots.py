@@ -6,6 +6,7 @@ import html
 import io
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -242,6 +243,56 @@ def test_plan_draws_its_weights(
     assert code == 1 and err.startswith("Error: --method slerp")
 
 
-def test_matplotlib_is_imported_when_something_is_drawn() -> None:
-    code = "import sys, hf_lwmm.plots, hf_lwmm.api.merge; print('matplotlib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+def test_matplotlib_is_not_imported_to_merge(tmp_path: Path) -> None:
+    code = "import sys, hf_lwmm, hf_lwmm.plots; hf_lwmm.merge(sys.argv[2:], output=sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-c", code, str(tmp_path / "out"), str(GTA), str(NIGHT)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    plot_layer_weights(hf_lwmm.plan([GTA, NIGHT]), tmp_path / "plan.png")
+    assert (tmp_path / "out/plots/layer_weights.png").read_bytes() == (tmp_path / "plan.png").read_bytes()
+    assert loaded and not [name for name in loaded if name.startswith("matplotlib")]
+
+
+def many(count: int, tmp_path: Path) -> list[Path]:
+    """Models of one network, with names that need several rows, and one with signs that mean something elsewhere."""
+    found = [tmp_path / f"{index}-{LONG.replace('/', '-')}" for index in range(count - 1)] + [tmp_path / "a$b$, é"]
+    for folder in found:
+        shutil.copytree(GTA, folder)
+    return found
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_all_models_of_a_merge_are_named_above_its_weights(suffix: str, tmp_path: Path) -> None:
+    # Each row of the legend makes the picture higher; nothing reaches its edges.
+    heights = []
+    for count in (2, 5):
+        (tmp_path / f"{count}").mkdir()
+        path = tmp_path / f"{count}.{suffix}"
+        plot_layer_weights(hf_lwmm.plan(many(count, tmp_path / f"{count}")), path)
+        if suffix == "svg":
+            text = html.unescape(path.read_text())
+            assert all(f"<!-- {index}-{LONG.replace('/', '-')}" in text for index in range(count - 1))
+            assert "<!-- a$b$, é -->" in text
+            heights.append(float(re.search(r'height="([\d.]+)pt"', text)[1]))  # type: ignore[index]
+            continue
+        pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+        heights.append(len(pixels))
+        assert min(edge.min() for edge in (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:])) == 255
+        for colour in COLOURS[:count]:
+            assert (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1).sum() > 400, colour
+    assert heights[1] > heights[0]
+
+
+@pytest.mark.parametrize(("ends", "shown"), [(1, ""), (9, "9"), (10, "10"), (300, "300"), (1061, "1000")])
+def test_depth_positions_are_numbered_in_round_steps(
+    ends: int, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = hf_lwmm.plan([GTA, NIGHT])
+    weights = np.full((ends, 2), 0.5)
+    monkeypatch.setattr(type(plan), "layer_weights", property(lambda plan: weights))
+    plot_layer_weights(plan, tmp_path / "layers.svg")
+    texts = re.findall("<!-- (.*?) -->", (tmp_path / "layers.svg").read_text())
+    numbers = [int(text) for text in texts if text.isdecimal()]
+    assert numbers == sorted(numbers) and len(numbers) <= 9 and (not shown or numbers[-1] == int(shown))
+    assert len({after - before for before, after in itertools.pairwise(numbers)}) <= 1
+    plot_layer_weights(plan, tmp_path / "layers.png")
+    assert np.asarray(Image.open(tmp_path / "layers.png").convert("L"))[:, -2:].min() == 255

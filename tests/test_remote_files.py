@@ -20,11 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_lwmm.errors import HubError
-from hf_lwmm.hub import RangesRefusedError, RemoteFile, open_remote, parse_ref, resolve
+from hf_lwmm.hub import RangesRefusedError, RemoteFile, fetch_together, open_remote, parse_ref, resolve
 from hf_lwmm.localhub import Fault, LocalHub
 
 MIB = 1 << 20
 CONTENT = np.random.default_rng(0).bytes(4 * MIB + 1234)
+OTHER = CONTENT[::-1]
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 FILE = r"/model\.bin$"
 SCATTERED = [(start, start + 70_000) for start in range(10_000, 4 * MIB, 400_000)]
@@ -176,6 +177,14 @@ def test_only_what_is_needed_is_fetched_and_only_once(hub: LocalHub, opened: Ope
     assert read(again, 0, 20_000) == CONTENT[:20_000] and wire.bytes == MIB // 4  # half of it from the disk
 
 
+def test_a_span_comes_over_several_connections_down_to_its_end(hub: LocalHub, opened: Opened) -> None:
+    # The last requests are small, so that no connection is left alone with much.
+    file, wire = opened(), Wire(hub)
+    assert file.fetch([(0, 3 * MIB)], ignored) is None
+    assert wire.requests == 3 and wire.bytes == 3 * MIB
+    assert read(file, 0, 3 * MIB) == CONTENT[: 3 * MIB] and wire.requests == 3
+
+
 def test_a_killed_fetch_goes_on_where_it_was(hub: LocalHub, opened: Opened, repo: str) -> None:
     hub.throttle.rate = MIB
     script = f"""
@@ -293,6 +302,50 @@ def test_a_file_that_changes_is_refused(headers: dict[str, str], hub: LocalHub, 
     with pytest.raises(HubError, match="changed"):
         file.fetch(SCATTERED, ignored)
     assert left(folder) == []
+
+
+@pytest.fixture
+def other(repo: str, api: HfApi) -> Iterator[RemoteFile]:
+    """The weights of another repository."""
+    api.create_repo(f"{repo}-b")
+    api.upload_file(path_or_fileobj=OTHER, path_in_repo="model.bin", repo_id=f"{repo}-b")
+    file = open_remote(resolve(parse_ref(f"{repo}-b")), "model.bin")
+    assert file is not None
+    yield file
+    file.close()
+
+
+def test_files_are_fetched_together(hub: LocalHub, opened: Opened, other: RemoteFile) -> None:
+    file, told = opened(), []
+    wire = Wire(hub)
+    fetch_together({file: SCATTERED, other: [*SCATTERED, *MOST]}, told.append)
+    assert sum(told) == wire.bytes
+    wire = Wire(hub)
+    assert all(read(file, *span) == CONTENT[slice(*span)] for span in SCATTERED)
+    assert all(read(other, *span) == OTHER[slice(*span)] for span in (*SCATTERED, *MOST))
+    fetch_together({file: SCATTERED, other: MOST}, told.append)
+    assert wire.bytes == 0
+
+
+def test_of_files_that_are_fetched_together_one_may_come_whole_only(
+    hub: LocalHub, opened: Opened, other: RemoteFile
+) -> None:
+    file = opened()
+    hub.faults.append(Fault(r"-b/resolve/.*/model\.bin$", ignore_range=True, times=99))
+    fetch_together({file: SCATTERED, other: MOST}, ignored)
+    assert other.path is not None and other.path.read_bytes() == OTHER
+    assert file.path is None and all(read(file, *span) == CONTENT[slice(*span)] for span in SCATTERED)
+
+
+def test_of_files_that_are_fetched_together_the_one_that_has_changed_is_named(
+    hub: LocalHub, opened: Opened, other: RemoteFile
+) -> None:
+    file = opened()
+    assert read(other, 0, 9) == OTHER[:9]
+    hub.faults.append(Fault(r"-b/resolve/.*/model\.bin$", headers={"ETag": '"other"'}, times=99))
+    with pytest.raises(HubError, match=r"-b@.*:model.bin changed while it was being read; run again"):
+        fetch_together({file: SCATTERED, other: MOST}, ignored)
+    assert all(read(file, *span) == CONTENT[slice(*span)] for span in SCATTERED)
 
 
 def test_a_server_that_sends_whole_files_only_is_told_from_others(hub: LocalHub, opened: Opened, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.destination import destination
-from hf_lwmm.api.merged_files import drawn, write_model
+from hf_lwmm.api.merged_files import hash_inputs, write_model
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.describing.hosting import HostedNetwork, host
@@ -126,24 +125,24 @@ def merge(
     with planned(refs, anchor, knobs, known, progress) as decided:
         check_format(decided, writing)
         goal.check_apart(checkpoint.source for checkpoint in decided.sources)
+        transformers, system = writing.format == "transformers", inputs.network.system
+        hosting = in_background(lambda: host(decided, system)) if transformers else None  # while the line is busy
         # Networks on images are loaded from whole files: to fetch parts first would be to fetch them twice.
         looks = any((inputs.tune_images, inputs.bn_images, inputs.eval_images))
-        drawing: Future[bytes | None] | None = None
-        if any(checkpoint.recorded for checkpoint in decided.sources) and not decided.undecided:
-            drawing = in_background(lambda: drawn(decided))  # while the line is busy
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
+        hashing = hash_inputs(opened)
         measured = check_measurements(opened.measurements, opened.checkpoints)
         prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
         doubts = (*measured, *prepared, *bn_warnings(opened), *lacking_warning(opened.anchor))
         _check_numbering(opened, inputs, evaluation)
-        found = host(opened, inputs.network.system) if writing.format == "transformers" else None
+        found = hosting.result() if hosting is not None else None
         hosted = found if isinstance(found, HostedNetwork) else None
         ready = _tuned(opened, inputs, evaluation, progress)
         licence = merged_licence([checkpoint.source for checkpoint in ready.checkpoints], writing.license)
         with atomic(target) as folder:
             folder.mkdir()
             undrawn: list[str] = []
-            written = write_model(ready, hosted, folder, inputs, writing, evaluation, undrawn, progress, drawing)
+            written = write_model(ready, hosted, folder, inputs, writing, evaluation, undrawn, progress, hashing)
             ready, recipe = written.plan, written.recipe
             report = _evaluate(ready, folder, goal.title, inputs, evaluation, progress)
             extras = CardExtras(

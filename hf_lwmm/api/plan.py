@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
-from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, fetch_together, open_checkpoint, with_labels
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.hub.concurrently import concurrently
@@ -184,9 +184,14 @@ def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False, whol
     With `whole`, whole files are downloaded; with `whole_anchor`, the anchor's are.
     """
     remote = any(checkpoint.recorded for checkpoint in decided.sources)
+    in_part: list[tuple[Checkpoint, frozenset[str]]] = []
     for checkpoint, tensors in zip(decided.sources, tensors_read(decided), strict=True) if remote else ():
-        entire = whole or (whole_anchor and checkpoint is decided.anchor)
-        checkpoint.fetch(tensors | _bn_tensors(decided, checkpoint), whole=entire, progress=progress)
+        needed = tensors | _bn_tensors(decided, checkpoint)
+        if whole or (whole_anchor and checkpoint is decided.anchor):
+            checkpoint.fetch(needed, whole=True, progress=progress)
+        else:
+            in_part.append((checkpoint, needed))
+    fetch_together(in_part, progress)
     return _permuted(decided, progress) if decided.permutes else decided
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -187,19 +187,41 @@ class Checkpoint:
         Raises:
             HubError: if they cannot be fetched.
         """
-        remote = [part for part in self.parts if isinstance(part.file, hub.RemoteFile)]
-        spans = {part.name: part.reader.spans(name for name in tensors if name in part.tensors) for part in remote}
-        total = sum(end - start for found in spans.values() for start, end in found)
-        done = 0
+        spans = self._spans(tensors)
+        advance = _advancing(f"Fetching {self.label}", spans.values(), progress)
+        for file, needed in spans.items():
+            file.fetch(needed, advance, whole=whole)
 
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(f"Fetching {self.label}", min(done, total), total)
+    def _spans(self, tensors: Collection[str]) -> dict[hub.RemoteFile, list[tuple[int, int]]]:
+        """The bytes of the files on the Hub in which some tensors lie."""
+        return {
+            part.file: part.reader.spans(name for name in tensors if name in part.tensors)
+            for part in self.parts
+            if isinstance(part.file, hub.RemoteFile)
+        }
 
-        for part in remote:
-            assert isinstance(part.file, hub.RemoteFile)
-            part.file.fetch(spans[part.name], advance, whole=whole)
+
+def fetch_together(wanted: Sequence[tuple[Checkpoint, Collection[str]]], progress: Progress = silent) -> None:
+    """Bring the bytes of some tensors of several checkpoints from the Hub, as `Checkpoint.fetch` does one by one.
+
+    Raises:
+        HubError: if they cannot be fetched.
+    """
+    spans = {file: needed for each, tensors in wanted for file, needed in each._spans(tensors).items()}
+    labels = dict.fromkeys(each.label for each, _ in wanted)
+    hub.fetch_together(spans, _advancing(f"Fetching {' and '.join(labels)}", spans.values(), progress))
+
+
+def _advancing(what: str, spans: Iterable[Sequence[tuple[int, int]]], progress: Progress) -> Callable[[int], None]:
+    """A function that is told of bytes as they come, and tells of all that have come of the spans of some files."""
+    total, done = sum(end - start for each in spans for start, end in each), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(what, min(done, total), total)
+
+    return advance
 
 
 def open_checkpoint(source: Source, *, branch: str | None = STUDENT, headers_only: bool = False) -> Checkpoint:

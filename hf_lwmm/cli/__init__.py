@@ -126,7 +126,6 @@ def main() -> None:
     """Run the command line; an error is one message on stderr and exit code 1, Ctrl-C is 130."""
     from hf_lwmm.cli.terminal import complain
 
-    gc.set_threshold(100_000)  # imports and plans make many objects that stay; to look through them again takes time
     atexit.register(gc.freeze)  # the process ends: looking for garbage once more would take a tenth of a second
     # The stock client, once it is imported, warns of cards and caches in words of its own; what matters is said here.
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")

@@ -206,6 +206,7 @@ def _restacked(tensor: TensorRecipe, merged: Mapping[str, TensorRecipe]) -> Tens
     """The recipe of a tensor that is cut or stacked from pieces of merged tensors."""
     segments: list[Segment] = []
     dtype = tensor.info.dtype
+    variance = all(merged[piece.terms[0].tensor].variance for piece in tensor.segments)
     for piece in tensor.segments:
         term = piece.terms[0]
         recipe, end = merged[term.tensor], term.start + piece.count
@@ -213,4 +214,4 @@ def _restacked(tensor: TensorRecipe, merged: Mapping[str, TensorRecipe]) -> Tens
         inside = [each for each in recipe.segments if term.start <= each.start and each.start + each.count <= end]
         assert sum(each.count for each in inside) == piece.count, "segments end where slots do"
         segments += [replace(each, start=piece.start + each.start - term.start) for each in inside]
-    return replace(tensor, info=replace(tensor.info, dtype=dtype), segments=tuple(segments))
+    return replace(tensor, info=replace(tensor.info, dtype=dtype), segments=tuple(segments), variance=variance)

@@ -16,7 +16,7 @@ from hf_lwmm.hub.pushing import (
 )
 from hf_lwmm.hub.range_requests import RangesRefusedError
 from hf_lwmm.hub.refs import ModelRef, Ref, is_repo_id, parse_hub_ref, parse_ref
-from hf_lwmm.hub.remote_file import RemoteFile, open_remote
+from hf_lwmm.hub.remote_file import RemoteFile, fetch_together, open_remote
 from hf_lwmm.hub.telling_names import telling_names
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "content_names",
     "data_page",
     "fetch",
+    "fetch_together",
     "file_address",
     "file_hashes",
     "is_inside",

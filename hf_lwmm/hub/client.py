@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hf_lwmm.errors import CheckpointError, HubError
 from hf_lwmm.hub.calls import client, reaching, read, readable
 from hf_lwmm.hub.card import README, card_metadata, read_card
+from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.hub.local_folder import file_of, files_of
 from hf_lwmm.hub.refs import ModelRef
 
@@ -72,12 +73,17 @@ def resolve(ref: ModelRef) -> Source:
     from huggingface_hub import is_offline_mode
 
     api, repo_id = client(), _repo_id(ref)
+    # To wait for one answer in place of two: what the revision lists is, as good as always, what its commit lists.
+    asking = None if is_offline_mode() else in_background(lambda: api.model_info(repo_id, revision=ref.revision))
     sha = read(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
     if ref.revision is not None and _COMMIT.fullmatch(ref.revision) and sha != ref.revision:
         raise HubError(f"{ref}: a branch or a tag of this name hides the commit; it leads to {sha}.")
-    if is_offline_mode():
+    if asking is None:
         return _cached_source(ref, sha)
-    return _listed_source(ref, read(ref, lambda: api.model_info(repo_id, revision=sha)))
+    listed = asking.result() if asking.exception() is None else None
+    if listed is None or listed.sha != sha:
+        listed = read(ref, lambda: api.model_info(repo_id, revision=sha))
+    return _listed_source(ref, listed)
 
 
 def list_models(query: Mapping[str, str], limit: int) -> list[ListedModel]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.files.walking import files_below
+from hf_lwmm.hub.concurrently import concurrently
 
 _K = TypeVar("_K")
-_BLOCK = 1 << 24  # bytes; between two blocks a thread may wait for Python code of others, for as long as a block takes
+# Bytes that are read at a time. After each block a thread may wait for others that run Python, for as long as two take.
+_BLOCK = 1 << 22
+_AT_A_TIME = 2 if (os.cpu_count() or 1) > 3 else 1  # files; a merge goes on beside it
 
 
 def sha256(path: Path) -> str:
@@ -30,9 +32,20 @@ def sha256(path: Path) -> str:
 
 
 def file_hashes(paths: Mapping[_K, Path]) -> dict[_K, str]:
-    """Return the SHA-256 of each file, in hexadecimal, under the same keys; two files are read at a time."""
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(paths, pool.map(sha256, paths.values()), strict=True))
+    """Return the SHA-256 of each file, in hexadecimal, under the same keys; few are read at a time.
+
+    Whoever makes this call in a daemon thread does not wait for it at the end of the process.
+
+    Raises:
+        CheckpointError: if a file cannot be read.
+    """
+    left = iter(tuple(paths.items()))  # each thread takes the next one
+
+    def some() -> dict[_K, str]:
+        return {key: sha256(path) for key, path in left}
+
+    found = {key: digest for part in concurrently([some] * _AT_A_TIME) for key, digest in part.result().items()}
+    return {key: found[key] for key in paths}
 
 
 def git_blob_id(path: Path) -> str:

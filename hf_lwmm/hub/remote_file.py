@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hf_lwmm.errors import HubError
@@ -14,7 +14,7 @@ from hf_lwmm.hub.concurrently import concurrently
 from hf_lwmm.hub.partial_file import BLOCK, OtherContentError, PartialFile
 from hf_lwmm.hub.range_requests import FileChangedError, RangeRequests, RangesRefusedError
 from hf_lwmm.hub.ranges import Span, align, coalesce, cut, subtract, total, union
-from hf_lwmm.hub.transfer import transfer
+from hf_lwmm.hub.transfer import Part, transfer
 
 _KEPT_BLOCK = 1 << 18  # bytes of a block that is kept in memory
 _KEPT = 1 << 26  # bytes kept in memory, and the most that one read asks for at once
@@ -137,15 +137,12 @@ class RemoteFile:
             self._check(start, end)
         if (path := self._whole or _cached(self._source, self._name)) is not None:
             return self._use(path)
-        self._stored = PartialFile.open(self._partial, self.size)
-        needed = align(spans, BLOCK, self.size)
-        missing = subtract(needed, self._held(needed))
-        recorded = self._stored.recorded() if self._stored is not None else []
+        missing = self._missing(spans)
         try:
-            if whole or (missing and total(union([*needed, *recorded])) > _WHOLE_FROM * self.size):
+            if whole or missing is None:
                 return self._use(self._complete(self._held([(0, self.size)]), progress))
             if missing:
-                self._bring(coalesce(missing, total(missing) // _READ_ALONG), progress)
+                self._bring(missing, progress)
             if self._blob.exists():  # another process has downloaded the file meanwhile
                 return self._use(fetch(self._source, self._name))
             return None
@@ -154,6 +151,18 @@ class RemoteFile:
         except FileChangedError:
             self._forget()
             raise
+
+    def part(self, spans: Sequence[Span]) -> Part | None:
+        """Return what `fetch` would carry into the cache for spans; None if it would do less, or more.
+
+        Raises:
+            HubError: as `fetch`.
+        """
+        for start, end in spans:
+            self._check(start, end)
+        if (self._whole or _cached(self._source, self._name)) is not None or not (missing := self._missing(spans)):
+            return None
+        return Part(self._requests, self._create(), missing)
 
     def close(self) -> None:
         """Close the file, which cannot be read again."""
@@ -165,6 +174,16 @@ class RemoteFile:
             raise HubError(f"{self._requests.label}: was closed, so it cannot be read. Open the model again.")
         if start < 0 or end > self.size:
             raise HubError(f"{self._requests.label}: ends too early; it is truncated or damaged.")
+
+    def _missing(self, spans: Sequence[Span]) -> list[Span] | None:
+        """The bytes to fetch for spans, with small gaps between them; None where most of the file is needed."""
+        self._stored = PartialFile.open(self._partial, self.size)
+        needed = align(spans, BLOCK, self.size)
+        missing = subtract(needed, self._held(needed))
+        recorded = self._stored.recorded() if self._stored is not None else []
+        if missing and total(union([*needed, *recorded])) > _WHOLE_FROM * self.size:
+            return None
+        return coalesce(missing, total(missing) // _READ_ALONG)
 
     def _held(self, spans: Sequence[Span]) -> list[Span]:
         """The parts of spans that are on disk."""
@@ -234,10 +253,29 @@ class RemoteFile:
 
     def _bring(self, spans: Sequence[Span], progress: Callable[[int], None]) -> None:
         """Fetch spans, which begin and end where blocks do, into the partial file."""
+        transfer([Part(self._requests, self._create(), spans)], progress)
+
+    def _create(self) -> PartialFile:
+        """The partial file, made if there is none."""
         with disk_errors(self._partial):
             self._partial.parent.mkdir(parents=True, exist_ok=True)
         self._stored = PartialFile.create(self._partial, self.size)
-        transfer(self._requests, self._stored, spans, progress)
+        return self._stored
+
+
+def fetch_together(wanted: Mapping[RemoteFile, Sequence[Span]], progress: Callable[[int], None]) -> None:
+    """Fetch spans of several files as `RemoteFile.fetch` does; the line is busy from the first file to the last.
+
+    Raises:
+        HubError: as `RemoteFile.fetch`.
+    """
+    parts = {file: part for file, spans in wanted.items() if (part := file.part(spans)) is not None}
+    # Where one of them has changed, or comes whole only, each for itself finds out which.
+    with contextlib.suppress(FileChangedError, RangesRefusedError):
+        transfer(list(parts.values()), progress)
+        wanted = {file: spans for file, spans in wanted.items() if file not in parts}
+    for file, spans in wanted.items():
+        file.fetch(spans, progress)
 
 
 def _partial(blob: Path) -> Path:

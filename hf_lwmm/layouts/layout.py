@@ -187,6 +187,16 @@ class Layout:
 
     def stored(self, slot: str) -> tuple[str, tuple[SlotPart, ...]] | None:
         """Return the name (without prefix) of the tensor that holds a slot, and all its slots; None if none does."""
+        if (known := self._stored.get(slot)) is None and (known := self._find(slot)) is not None:
+            self._stored[slot] = known
+        return known
+
+    @cached_property
+    def _stored(self) -> dict[str, tuple[str, tuple[SlotPart, ...]]]:
+        """What `stored` has found: a conversion asks it several times for each slot."""
+        return {}
+
+    def _find(self, slot: str) -> tuple[str, tuple[SlotPart, ...]] | None:
         inner = slot.removeprefix(self.component.name + ".")
         for pattern, line in self._slot_index.get(generic(inner), ()):
             if (found := pattern.read(inner)) is not None and line.left[0].fits(found[0]):

@@ -1,4 +1,8 @@
-"""Plots for model cards and notebooks, all in one style. Matplotlib is imported when the first one is drawn."""
+"""Plots for model cards and notebooks, all in one style.
+
+Matplotlib is imported when it draws the first one. Layer weights, which every merge shows, are shapes that Pillow draws
+without it; matplotlib draws the same shapes where vectors are asked for.
+"""
 
 from __future__ import annotations
 

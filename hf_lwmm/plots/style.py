@@ -71,9 +71,7 @@ def picture(path: Place, height: float) -> Iterator[Figure]:
         PlotError: for another suffix, or a folder that does not exist.
         MergeError: if the file cannot be written.
     """
-    file = path if isinstance(path, io.BytesIO | Target) else Path(path)
-    named = file.path if isinstance(file, Target) else file
-    suffix = ".png" if isinstance(named, io.BytesIO) else checked_name(named).suffix.lower()
+    suffix = suffix_of(path)
     with naming_extras("Drawing a plot"):
         from matplotlib import style
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -83,11 +81,29 @@ def picture(path: Place, height: float) -> Iterator[Figure]:
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        if isinstance(file, io.BytesIO):
+        with opened(path) as file:
             figure.savefig(file, format=suffix[1:], metadata=_METADATA[suffix])
-            return
-        with atomic(file) as place:
-            figure.savefig(place, format=suffix[1:], metadata=_METADATA[suffix])
+
+
+def suffix_of(path: Place) -> str:
+    """Return the suffix that says what kind of picture goes to a place.
+
+    Raises:
+        PlotError: as `picture`.
+    """
+    if isinstance(path, io.BytesIO):
+        return ".png"
+    return checked_name(path.path if isinstance(path, Target) else path).suffix.lower()
+
+
+@contextlib.contextmanager
+def opened(path: Place) -> Iterator[Path | io.BytesIO]:
+    """Return a context with the file or the buffer that a picture is written to. Raises MergeError if it cannot be."""
+    if isinstance(path, io.BytesIO):
+        yield path
+        return
+    with atomic(path if isinstance(path, Target) else Path(path)) as place:
+        yield place
 
 
 def checked_name(path: str | Path) -> Path:

@@ -25,11 +25,12 @@ def render(name: str, metadata: Mapping[str, Any], **values: object) -> str:
         CardError: if the metadata cannot be written as YAML.
     """
     stated = {key: value for key, value in metadata.items() if value is not None}
-    return _template(name).render(card_data=_yaml(stated), **values)
+    return template(name).render(card_data=_yaml(stated), **values)
 
 
 @cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
+    """Return the template of this name, which takes a moment when it is asked for first."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(finalize=as_markdown, undefined=StrictUndefined, keep_trailing_newline=False)

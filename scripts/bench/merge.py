@@ -75,11 +75,12 @@ def make_checkpoints(folder: Path, count: int) -> list[Path]:
         path = folder / f"b5-{seed}.safetensors"
         if not path.exists():
             draw = np.random.default_rng(seed)
+            # mergekit rejects models whose BatchNorm counters differ, and hf-lwmm variances below 0.
             arrays = {
-                # mergekit rejects models whose BatchNorm counters differ.
                 name: np.array(0, np.int64) if "int" in dtype else draw.standard_normal(shape, np.float32)
                 for name, shape, dtype in keys
             }
+            arrays |= {name: np.abs(array) for name, array in arrays.items() if name.endswith("running_var")}
             save_file(arrays, path, metadata={"format": "pt"})
         paths.append(path)
     return paths

@@ -29,7 +29,7 @@ TOKEN = "hf_bench"
 
 MERGE = """
 import sys
-from hf_lwmm.cli import main
+from hf_lwmm.__main__ import main
 sys.argv = ["hf-lwmm", "merge", "bench/a", "bench/b", "--output", sys.argv[1], *sys.argv[2:]]
 main()
 """
@@ -71,7 +71,7 @@ def make_checkpoints(folder: Path, layers: float) -> list[Path]:
             for name, shape, dtype in keys:
                 size = [max(1, int(each * layers)) if each > 8 else each for each in shape]
                 whole = torch.tensor(0) if "int" in dtype else torch.randn(size)
-                found[prefix + name] = whole
+                found[prefix + name] = whole.abs() if name.endswith("running_var") else whole
             return found
 
         student = tensors("model.", keys)
