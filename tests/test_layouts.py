@@ -464,3 +464,10 @@ def test_what_follows_from_the_size_is_neither_merged_nor_converted(tmp_path: Pa
     conversion = hf_lwmm.convert(files[0], tmp_path / "transformers.safetensors", to="transformers")
     assert any("Left out 12 tensors that are computed when the network is built" in note for note in conversion.notes)
     assert map_slots({t.name: t.info.shape for t in conversion.tensors}).layout.startswith("beit/transformers")
+
+
+def test_a_width_that_is_a_scalar_tells_no_size() -> None:
+    shapes = {name: shape for name, shape, _ in manifest("nvlabs_segformer_b0")}
+    told = map_slots(shapes)
+    place = next(atom.tensor for slot, atom in told.slots.items() if slot == MIT.width_slot)
+    assert told.architecture.startswith("MiT-B0") and "MiT-B0" not in map_slots({**shapes, place: ()}).architecture

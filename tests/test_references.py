@@ -63,6 +63,9 @@ REFUSED = {
     "x" * 5000 + "/y/z": "neither a local path",
     "https://example.org/org/a": "not an address of the Hub",
     "https://huggingface.co@example.org/org/a": "not an address of the Hub",
+    "https://[::1/org/a": "not an address",
+    "https://huggingface.co\uff0fx/org/a": "not an address",
+    "file://[x/a": "not an address",
     "https://huggingface.co/": "not the address of a model",
     "https://huggingface.co/datasets/org/a": "not the address of a model",
     f"{PAGE}/discussions": "not the address of a model",
@@ -109,6 +112,7 @@ def test_the_address_of_a_data_set_is_its_name(address: str, name: str) -> None:
         ("https://huggingface.co/org/a", "not the address of a data set"),
         ("https://huggingface.co/datasets/org/a/blob/main/x.png", "not the address of a data set"),
         ("https://example.org/datasets/org/a", "not an address of the Hub"),
+        ("https://[::1/datasets/org/a", "not an address"),
     ],
 )
 def test_addresses_of_no_data_set_are_refused(address: str, says: str) -> None:

@@ -51,16 +51,20 @@ def test_equal_merges_are_one_candidate_with_one_name() -> None:
     assert merges(2, SweepAxes(start=(0.25,), bn_stats=("pooled",), fixed=fixed))[0].name("ab") == name
 
 
-def ranked(*hits: list[int]) -> SweepReport:
-    """A report over candidates that get given numbers of 10 pixels of each image right, all of one class."""
+def ranked(*hits: list[int], times: int = 2) -> SweepReport:
+    """A report over candidates that get given numbers of 10 pixels of each image right, all of one class.
+
+    Each of these images is there so many times.
+    """
     scored = []
-    for place, own in enumerate(hits):
+    for place, given in enumerate(hits):
+        own = given * times
         counts = np.zeros((len(own), 2, 3))
         counts[:, 0] = [(hit, 10 - hit, 0) for hit in own]
         knobs = Knobs(method=Layerwise(start=0.1 * place))
         candidate = Candidate("model", (place,), place) if place < 2 else Candidate("merge", (0, 1), 0, knobs)
         scored.append(Scored(candidate, counts, 1.0, "semantic", NAMES[:2]))
-    data = SweepData("d", len(hits[0]), "", None, ScoredClasses(NAMES[:2], (0, 1)))
+    data = SweepData("d", times * len(hits[0]), "", None, ScoredClasses(NAMES[:2], (0, 1)))
     skipped = [Skipped(Candidate("merge", (0, 1), 1, Knobs()), "no")]
     return rank(scored, skipped, data, ["a", "b"], Path("x"))
 
@@ -92,6 +96,7 @@ def test_the_verdict_says_whether_the_best_can_be_told_from_the_next() -> None:
     assert not near.rows[-1].ties_with_best and "- no (layerwise of a, b*)" in near.to_markdown()
     far = ranked([2, 2, 3, 2], [1, 1, 1, 1], [8, 9, 8, 9])
     assert "tell them apart" not in far.remarks and "leads a by" in far.remarks
+    assert "do not tell them apart" in ranked([2, 2, 3, 2, 2], [1, 1, 1, 1, 1], [8, 9, 8, 9, 8], times=1).remarks
     assert far.rows[1].difference is None and far.best.difference == pytest.approx(34 / 40 - 9 / 40)
     assert far.rows[1].to_anchor is None and near.best.to_anchor == pytest.approx(23 / 40 - 22 / 40)
     assert near.best.to_anchor_interval is not None and near.best.to_anchor_interval.low <= 0.025

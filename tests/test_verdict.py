@@ -201,7 +201,7 @@ def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Pat
     assert (tmp_path / "scores.png").read_bytes() == png and shown == {"width": 720} and len(repr(plot)) < 80
     drawn = re.findall("<!-- (.*?) -->", (tmp_path / "scores.svg").read_text())
     assert [each for each in drawn if each in ("mIoU", "road")] == ["mIoU", "road"]
-    assert "IoU in %, with 95 % intervals" in drawn and {"a", "merge"} <= set(drawn)
+    assert "IoU in %; lines are 95 % intervals" in drawn and {"a", "merge"} <= set(drawn)
     with pytest.raises(hf_lwmm.PlotError, match="ends in"):
         plot.save(tmp_path / "scores.txt")
 

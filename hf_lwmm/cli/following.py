@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from itertools import count
@@ -31,10 +32,10 @@ def following(command: Callable[..., None], *arguments: object, given: tuple[Opt
 def with_free_output(line: str, default: str | Path) -> str:
     """Return a command's line with an `--output` that nothing has yet, if something has its default output."""
     default = Path(default)
-    if not default.exists():
+    if not os.path.lexists(default):
         return line
     numbered = (default.with_name(f"{default.stem}-{number}{default.suffix}") for number in count(2))
-    free = next(path for path in numbered if not path.exists())
+    free = next(path for path in numbered if not os.path.lexists(path))
     return f"{line} {shell_line(['--output', operand(str(free))])}"
 
 

@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from hf_lwmm.errors import RefError
 from hf_lwmm.files.nearest import or_nearest
@@ -112,7 +112,7 @@ def parse_hub_ref(text: str) -> ModelRef:
     if (page := _PAGE.fullmatch(text)) and page["view"] and is_repo_id(page["repo"]):
         return _of_page(page, text)
     if re.match("file:/", text, re.IGNORECASE):
-        raise RefError(f"{text}: an address of a file. Give its plain path: {unquote(urlsplit(text).path)}")
+        raise RefError(f"{text}: an address of a file. Give its plain path: {unquote(_split(text).path)}")
     if re.match("[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
         raise RefError(f"{text}: not an address of the Hub. Name a model of it as org/name, or give a local path.")
     repo, colon, files = text.partition(":")
@@ -172,12 +172,19 @@ def _path_on_hub(text: str, remedy: str) -> str:
     """The path of an address of the Hub."""
     from huggingface_hub import constants
 
-    address, endpoint = urlsplit(text), urlsplit(constants.ENDPOINT)
+    address, endpoint = _split(text), _split(constants.ENDPOINT)
     if address.netloc == endpoint.netloc:
         return address.path.removeprefix(endpoint.path.rstrip("/"))
     if address.hostname not in _HOSTS:
         raise RefError(f"{text}: not an address of the Hub ({constants.ENDPOINT}). {remedy}")
     return address.path
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError as error:  # an odd host
+        raise RefError(f"{text}: not an address ({error}).") from None
 
 
 def _of_page(found: re.Match[str], text: str) -> ModelRef:

@@ -100,7 +100,8 @@ def _size(component: Component, slots: Mapping[str, Atom]) -> str:
         if found := re.match(rf"{component.name}\.stage(\d+)\.block(\d+)\.", slot):
             blocks.setdefault(int(found[1]), set()).add(int(found[2]))
     depths = tuple(len(blocks[stage]) for stage in sorted(blocks))
-    width = slots[component.width_slot].shape[0] if component.width_slot in slots else None
+    shape = slots[component.width_slot].shape if component.width_slot in slots else ()
+    width = shape[0] if shape else None
     for variant in component.variants:
         if variant.depths == depths and variant.width in (None, width):
             return variant.name

@@ -13,7 +13,7 @@ from hf_lwmm.plots.style import Place, PlotError, colour, legend_above, legend_h
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_INTERVALS = ", with 95 % intervals"
+_INTERVALS = "; lines are 95 % intervals"
 Values = NDArray[np.floating[Any]]
 
 

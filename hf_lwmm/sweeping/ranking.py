@@ -14,7 +14,7 @@ from hf_lwmm.errors import naming_extras
 from hf_lwmm.evaluation.per_image import padded
 from hf_lwmm.evaluation.report import difference_cells, report
 from hf_lwmm.evaluation.task_metrics import METRICS
-from hf_lwmm.evaluation.verdict import Verdict
+from hf_lwmm.evaluation.verdict import FEWEST, Verdict
 from hf_lwmm.methods import Method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
@@ -38,6 +38,7 @@ class SweepRow:
     candidate; their intervals are paired. They are None where a candidate would be compared with itself, `to_anchor`
     for an ensemble, and the first two where no single model was scored. `repeats` is True for a merge that is equal to
     one above but for its anchor, on which it does not depend; they share a rank, and tables list them once.
+    `ties_with_best` is True if other images could as well have put the candidate first.
     """
 
     rank: int
@@ -54,11 +55,7 @@ class SweepRow:
     by_class: Values = field(repr=False)
     seconds: float = 0.0
     repeats: bool = False
-
-    @property
-    def ties_with_best(self) -> bool:
-        """True if other images could as well have put it first."""
-        return self.behind_interval is None or self.behind_interval.high >= 0
+    ties_with_best: bool = True
 
 
 @dataclass(frozen=True)
@@ -306,10 +303,12 @@ def rank(
     best = scores[order[0].candidate]
     alone = {each.anchor: scores[each] for each in reference if each.kind == "model"}
     rows, ranks = list[SweepRow](), dict[object, int]()
+    few = (data.groups.count if data.groups else data.images) < FEWEST
     for each in order:
         own, first, seen = scores[each.candidate], not rows, len(ranks)
         place = ranks.setdefault(_content(each), seen + 1)
         anchor = alone.get(each.candidate.anchor) if each.candidate.kind == "merge" else None
+        behind = None if first else interval(own.resamples - best.resamples)
         rows.append(
             SweepRow(
                 rank=place,
@@ -322,10 +321,11 @@ def rank(
                 to_anchor=own.mean - anchor.mean if anchor else None,
                 to_anchor_interval=interval(own.resamples - anchor.resamples) if anchor else None,
                 behind=None if first else own.mean - best.mean,
-                behind_interval=None if first else interval(own.resamples - best.resamples),
+                behind_interval=behind,
                 by_class=own.by_class,
                 seconds=each.seconds,
                 repeats=place <= seen,
+                ties_with_best=few or behind is None or behind.high >= 0,
             )
         )
     return SweepReport(

@@ -44,7 +44,8 @@ ABOUT = """# Merge two segmentation models
 No training, and the merge costs as much at inference as one model. `isotropic` averages all shared layers, for
 pictures that are new to both models, or mixed of what each of them knows. `layerwise` averages the first layers and
 keeps the last of the anchor ([Layer-wise Model Merging](https://arxiv.org/abs/2409.15813)), for the anchor's own kind
-of pictures. On the command line, `hf-lwmm merge A B --anchor A --method isotropic --push` does the same.
+of pictures. On the command line, `hf-lwmm merge A B --anchor A --method isotropic --push` makes and pushes the merge
+that is chosen here at first; `--method layerwise --start 0.5 --ramp cosine` makes others.
 """
 # On a telephone tables and the figure keep their size, and are scrolled sideways in their frame.
 CSS = """
