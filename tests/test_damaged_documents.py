@@ -200,7 +200,7 @@ def test_a_recipe_in_a_repository_is_read_alike(tmp_path: Path, run: Run) -> Non
     for content in (b"\xff", b"a: [", b"models: 3"):
         (tmp_path / "merged" / "hf_lwmm.yaml").write_bytes(content)
         code, _, err = run("reproduce", "merged")
-        assert code == 1 and err.startswith("Error: merged:hf_lwmm.yaml: ") and err.count("\n") == 1
+        assert code == 1 and err.startswith("Error: merged, hf_lwmm.yaml: ") and err.count("\n") == 1
 
 
 def test_equal_parts_of_a_recipe_are_written_out_again(models: list[Path], tmp_path: Path) -> None:

@@ -69,15 +69,17 @@ def test_an_existing_folder_is_never_touched_unasked(tmp_path: Path) -> None:
     with pytest.raises(MergeError, match=r"holds mine\.txt, which is no part of a model"):
         calls.merge(paths, output=tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
-    (tmp_path / "out" / "mine.txt").rename(tmp_path / "out" / "README.md")
+    (tmp_path / "out" / "mine.txt").unlink()
+    card = "---\ntags: [hf-lwmm]\n---\n"
+    (tmp_path / "out" / "README.md").write_text(card)
     broken = tiny(1)
     broken["block.1.conv.weight"].flat[0] = np.nan
     bad = write(tmp_path / "bad.safetensors", broken)
     with pytest.raises(MergeError, match="not finite"):
         calls.merge([paths[0], bad], output=tmp_path / "out", overwrite=True)
-    assert (tmp_path / "out" / "README.md").read_text() == "mine"
+    assert (tmp_path / "out" / "README.md").read_text() == card
     calls.merge(paths, output=tmp_path / "out", overwrite=True)
-    assert (tmp_path / "out" / "README.md").read_text() != "mine"
+    assert (tmp_path / "out" / "README.md").read_text() != card
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1.safetensors", "2.safetensors", "bad.safetensors", "out"]
 
 

@@ -33,7 +33,7 @@ from hf_lwmm import (
     sweeping,
 )
 from hf_lwmm.cli import app
-from hf_lwmm.errors import ExtraError, PlanError, SweepError
+from hf_lwmm.errors import ExtraError, MergeError, PlanError, SweepError
 from hf_lwmm.sweeping.grid import read_candidate
 
 
@@ -310,7 +310,7 @@ def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
         with pytest.raises(PlanError, match=re.escape(message)) as caught:
             hf_lwmm.sweep(paths(world)[:count], data, file, **options)
         assert "\n" not in str(caught.value)
-    with pytest.raises(SweepError, match="is a folder"):
+    with pytest.raises(MergeError, match="is a folder"):
         hf_lwmm.sweep(paths(world), data, tmp_path)
     assert not any(tmp_path.iterdir())
 

@@ -80,6 +80,9 @@ class ImageProvenance(ImageSource):
     commit: str | None = None
     local: bool = False
 
+    def __post_init__(self) -> None:
+        Options.__post_init__(self)  # its name is no address, whatever it looks like
+
     @property
     def ref(self) -> str:
         """The data set as an option takes it: org/name@commit."""
