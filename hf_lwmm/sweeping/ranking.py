@@ -15,47 +15,17 @@ from hf_lwmm.evaluation.per_image import padded
 from hf_lwmm.evaluation.report import difference_cells, report
 from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.evaluation.verdict import FEWEST, Verdict
-from hf_lwmm.methods import Method
-from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval, interval
-from hf_lwmm.metrics.ratios import Values
 from hf_lwmm.planning.advice import Advice
 from hf_lwmm.plots import Plot, plot_knob, plot_subsets
 from hf_lwmm.sweeping.confirmation import Confirmation
-from hf_lwmm.sweeping.grid import Candidate, Skipped, short_labels
+from hf_lwmm.sweeping.grid import Skipped, short_labels
+from hf_lwmm.sweeping.rows import SweepRow
 from hf_lwmm.sweeping.scorer import Scored, SweepData
 from hf_lwmm.text import first_few, one_line, plain, table
 
 if TYPE_CHECKING:
     import pandas
-
-
-@dataclass(frozen=True)
-class SweepRow:
-    """A candidate's place in the table; scores are fractions, intervals 95 % over images.
-
-    `difference` is to the best single model, `to_anchor` to the candidate's own anchor and `behind` to the best
-    candidate; their intervals are paired. They are None where a candidate would be compared with itself, `to_anchor`
-    for an ensemble, and the first two where no single model was scored. `repeats` is True for a merge that is equal to
-    one above but for its anchor, on which it does not depend; they share a rank, and tables list them once.
-    `ties_with_best` is True if other images could as well have put the candidate first.
-    """
-
-    rank: int
-    name: str
-    candidate: Candidate
-    score: float
-    interval: Interval
-    difference: float | None
-    difference_interval: Interval | None
-    to_anchor: float | None
-    to_anchor_interval: Interval | None
-    behind: float | None
-    behind_interval: Interval | None
-    by_class: Values = field(repr=False)
-    seconds: float = 0.0
-    repeats: bool = False
-    ties_with_best: bool = True
 
 
 @dataclass(frozen=True)
@@ -219,7 +189,7 @@ class SweepReport:
 
     def records(self) -> list[dict[str, Any]]:
         """Return a row of plain data for each candidate, the best first; see the table in `hf_lwmm.sweeping`."""
-        return [_record(row, self) for row in self.rows]
+        return [row.record(self.labels, self.metric) for row in self.rows]
 
     def plot(self, knob: str | None = None) -> Plot:
         """Draw the scores over the subsets of the models, as `plot_subsets`, or over a knob, as `plot_knob`.
@@ -353,46 +323,6 @@ def _content(scored: Scored) -> object:
     if candidate.kind == "merge":
         candidate = replace(candidate, anchor=candidate.models[0], trial=None)
     return candidate, scored.counts.tobytes()
-
-
-def _record(row: SweepRow, found: SweepReport) -> dict[str, Any]:
-    candidate, knobs = row.candidate, row.candidate.knobs
-    layerwise = knobs.method if knobs is not None and isinstance(knobs.method, Layerwise) else None
-    return {
-        "rank": row.rank,
-        "candidate": row.name,
-        "kind": candidate.kind,
-        "models": [found.labels[model] for model in candidate.models],
-        "anchor": None if candidate.kind == "ensemble" else found.labels[candidate.anchor],
-        "method": candidate.method,
-        "start": layerwise and layerwise.start,
-        "alpha": layerwise and (1 / len(candidate.models) if layerwise.alpha is None else layerwise.alpha),
-        "ramp": layerwise and layerwise.ramp,
-        "bn_stats": knobs and knobs.bn_stats,
-        "options": knobs and _options(knobs.method),
-        "trial": candidate.trial,
-        "metric": found.metric,
-        "score": row.score,
-        **_ends("low", "high", row.interval),
-        "difference": row.difference,
-        **_ends("difference_low", "difference_high", row.difference_interval),
-        "to_anchor": row.to_anchor,
-        **_ends("to_anchor_low", "to_anchor_high", row.to_anchor_interval),
-        "behind": row.behind,
-        **_ends("behind_low", "behind_high", row.behind_interval),
-        "by_class": row.by_class.tolist(),
-    }
-
-
-def _options(method: Method) -> dict[str, float]:
-    """A method's options; those of layerwise have columns of their own."""
-    if isinstance(method, Layerwise):
-        return {}
-    return {name: float(value) for name, value in method.options.items() if value is not None}
-
-
-def _ends(low: str, high: str, interval: Interval | None) -> dict[str, float | None]:
-    return {low: None, high: None} if interval is None else {low: interval.low, high: interval.high}
 
 
 def _known(value: float) -> float | None:
