@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_networks import LABELS, MIT, network, saved
 from transformers import (
+    AutoImageProcessor,
     ResNetConfig,
     ResNetForImageClassification,
     SegformerConfig,
@@ -151,6 +152,7 @@ def test_heads_that_no_tensor_shows_come_from_the_config_json(run: Run, tmp_path
     assert Path("one/p_labels.png").read_bytes() == Path("other/p_labels.png").read_bytes()
     assert run("merge", "d/:x.pth", "d/:x.pth", "--output", "out")[0] == 0
     assert json.loads(Path("out/config.json").read_text())["num_attention_heads"] == [1, 2, 3, 4]
+    assert AutoImageProcessor.from_pretrained("out").size == {"height": 512, "width": 512}
 
 
 def test_a_converted_published_size_needs_no_config_json(run: Run, tmp_path: Path) -> None:

@@ -133,6 +133,8 @@ def _of_config(anchor: Checkpoint, kind: Kind | None, system: str | None) -> Hos
         return None
     if conversion is None:
         return HostedNetwork(kind, entries, system=system)
+    if own and kind is not None and anchor.processor is None:
+        entries = {**_processor(anchor, kind, {}), **entries}
     if own and kind is not None and "architectures" not in config:
         entries[CONFIG] = {**entries.get(CONFIG, {}), "architectures": [kind.model]}
     first = conversion.tensors[0].segments[0].terms[0].tensor
