@@ -92,3 +92,25 @@ def test_a_conversion(name: str, tmp_path: Path) -> None:
     model = write(tmp_path / "model.safetensors", arrays)
     target = tmp_path / name
     check_every_step(lambda: hf_lwmm.convert(model, target, to="fada", overwrite=True), target)
+
+
+def test_an_interruption_between_the_two_steps_gives_the_old_output_its_name_back(
+    models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renaming, "_rename", lambda *_: False)
+    target = tmp_path / "out"
+    calls.merge(models, output=target)
+    before = contents(target)
+    rename = Path.rename
+
+    def interrupted(path: Path, other: Path) -> Path:
+        found = rename(path, other)
+        if path == target:
+            raise KeyboardInterrupt
+        return found
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        calls.merge(models, output=target, overwrite=True, method="isotropic")
+    assert contents(target) == before
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith(".")) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -295,9 +296,12 @@ def measurements(slots: Arrays, kind: str) -> Arrays:
     return {n: np.asarray(a.T @ a + np.eye(a.shape[1]), np.float32) for n, a in kernels.items()}
 
 
-def test_slots_that_the_base_lacks_stay_the_anchors(tmp_path: Path) -> None:
+def test_slots_that_the_base_lacks_stay_the_anchors_and_are_named(run: Run, tmp_path: Path) -> None:
     models = [stored("nvlabs_segformer_b0", seed) for seed in (1, 2)]
     base = stored("nvlabs_segformer_b0", 3, keep="backbone.")
+    paths = [write(tmp_path / f"{name}.safetensors", each) for name, each in zip("abc", (*models, base), strict=True)]
+    code, _, err = run("merge", *paths[:2], "--method", "task-arithmetic", "--base", paths[2], "--dry-run")
+    assert code == 0 and re.search(r"c\.safetensors: lacks \d+ of the \d+ shared slots \(.*\): they stay a\.s", err)
     result = merge(tmp_path, models, base, method="task-arithmetic")
     head = [name for name in result if name.startswith("decode_head") and "running" not in name]
     assert all(np.array_equal(result[name], models[0][name]) for name in head)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.destination import destination
@@ -75,7 +76,12 @@ class MergeResult:
         return replace(self, warnings=(*found, *self.warnings))
 
     def _repr_markdown_(self) -> str:
-        return self.card.split("\n---\n", 1)[-1]
+        text, place = self.card.split("\n---\n", 1)[-1], ""
+        if self.folder is not None:
+            place = quote(self.folder.as_posix())
+        elif self.pushed is not None:
+            place = f"{self.pushed.url}/resolve/{quote(self.pushed.revision or 'main', safe='')}"
+        return text.replace("](plots/", f"]({place}/plots/") if place else text  # a notebook lies elsewhere
 
 
 @naming_extras("This merge")

@@ -16,7 +16,7 @@ from hf_lwmm.cli.following import following, repository_name, with_free_output
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push as push_command
 from hf_lwmm.cli.sweep import SWEPT, sweep
-from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
+from hf_lwmm.cli.tables import note_plan, print_plan
 from hf_lwmm.cli.terminal import (
     note,
     notes,
@@ -150,8 +150,7 @@ def merge(
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
         print_plan(decided, as_json=as_json)
-        note_advice(decided)
-        note_undecided(decided)
+        note_plan(decided)
         note("Dry run: nothing was merged.")
         return
     with progress_bar() as progress:

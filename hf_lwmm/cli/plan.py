@@ -10,8 +10,8 @@ import typer
 import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Given, Group
-from hf_lwmm.cli.tables import note_advice, note_undecided, print_plan
-from hf_lwmm.cli.terminal import note, notes, warn
+from hf_lwmm.cli.tables import note_plan, print_plan
+from hf_lwmm.cli.terminal import note
 
 EXAMPLES = """Examples:
 
@@ -65,12 +65,7 @@ def plan(
     place = hf_lwmm.check_picture_name(plot, *read, overwrite=overwrite) if plot is not None else None
     decided = hf_lwmm.plan(models or [], anchor, knobs=own, inputs=inputs)
     print_plan(decided, as_json=as_json, full=full)
-    for checkpoint in decided.sources:
-        notes(checkpoint.notes)
-    for warning in decided.alignment.notes:
-        warn(warning)
-    note_advice(decided)
-    note_undecided(decided)
+    note_plan(decided)
     if place is not None:
         hf_lwmm.plot_layer_weights(decided, place)
         note(f"Drew {place.path}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import hf_lwmm
-from hf_lwmm.cli.terminal import console, note, print_json
+from hf_lwmm.cli.terminal import console, note, notes, print_json, warn
 
 _ROWS = 40
 _NAMES = 3
@@ -64,14 +64,14 @@ def _cell(members: tuple[int, ...], weights: dict[int, float] | None, model: int
     return f"{weights[model]:.4f}" if weights else "*"
 
 
-def note_undecided(plan: hf_lwmm.MergePlan) -> None:
-    """Explain which weights are still undecided, and what will decide them."""
+def note_plan(plan: hf_lwmm.MergePlan) -> None:
+    """Say what is to be known of a plan besides its table: notes on its models, advice, and what is not decided yet."""
+    for checkpoint in plan.sources:
+        notes(checkpoint.notes)
+    for warning in plan.alignment.notes:
+        warn(warning)
+    if plan.advice_line:
+        note(plan.advice_line)
     if plan.undecided:
         labels = "labelled" if "labels" in plan.method.needs else "unlabelled"
         note(f"{plan.method.name} decides the layer weights on {labels} images (--tune-data) when it merges.")
-
-
-def note_advice(plan: hf_lwmm.MergePlan) -> None:
-    """Say in one line what the models are best merged with, if it is not what was chosen."""
-    if plan.advice_line:
-        note(plan.advice_line)

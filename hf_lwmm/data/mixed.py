@@ -81,5 +81,5 @@ def _has_colours(path: Path) -> bool | None:
 def _mixed(root: Path, first: Path, other: Path) -> DatasetError:
     return DatasetError(
         f"{root}: has {first.relative_to(root)} and {other.relative_to(root)}, which seem to be a picture and its "
-        "mask. Name the folder of the pictures alone, without the masks."
+        "mask. Name the folder of the pictures alone, without the masks; give two pictures of one name other names."
     )

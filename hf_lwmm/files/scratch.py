@@ -57,6 +57,7 @@ def locked_folder(place: Path) -> Iterator[Path]:
         yield path
     finally:
         try:
+            _restore(path / REPLACED, place)  # what was to be replaced, and was not
             shutil.rmtree(path, ignore_errors=True)
         finally:
             if lock is not None:
@@ -151,4 +152,5 @@ def _locked(path: Path) -> int:
 def _restore(waiting: Path, parent: Path) -> None:
     for each in waiting.iterdir() if waiting.is_dir() else ():
         with contextlib.suppress(FileExistsError):  # what was to take its place has it
-            rename_new(each, parent / each.name)
+            if not os.path.lexists(parent / each.name):
+                rename_new(each, parent / each.name)

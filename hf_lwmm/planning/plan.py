@@ -243,7 +243,17 @@ def make_plan(
         order = TensorOrder.of(alignment.ranked) if guessed else None
     plan = MergePlan(tuple(checkpoints), knobs, alignment, base, tuple(measurements), tuning, order=order)
     _check(plan)
-    return plan
+    return replace(plan, alignment=replace(alignment, notes=(*alignment.notes, *_without_base(plan))))
+
+
+def _without_base(plan: MergePlan) -> tuple[str, ...]:
+    """A note on shared slots that the base lacks, without which a method on a base has nothing to go by."""
+    shared = [each.slot for each in plan.alignment.shared if not is_bn_stat(each.slot)]
+    lacking = [slot for slot in shared if plan.base_atom(slot) is None] if plan.base is not None else []
+    if plan.base is None or not lacking:
+        return ()
+    what = f"{len(lacking):,} of the {len(shared):,} shared slots ({first_few(lacking)})"
+    return (f"{plan.base.label}: lacks {what}: they stay {plan.anchor.label}'s.",)
 
 
 def _check(plan: MergePlan) -> None:

@@ -98,7 +98,12 @@ class SweepReport:
             following, ties = rows[1], sum(row.ties_with_best for row in rows[1:])
             assert following.behind is not None and following.behind_interval is not None
             by = f"{100 * abs(following.behind):.2f} points ({_span(following.behind_interval, -1)})"
-            if following.ties_with_best:
+            if following.ties_with_best and self.data.units < FEWEST:
+                few = f"but {self.data.units} {self.data.groups.name if self.data.groups else 'images'}"
+                texts.append(
+                    f"{self.best.name} leads {following.name} by {by}, {few} tell nothing apart; {FEWEST} may."
+                )
+            elif following.ties_with_best:
                 texts.append(f"{self.best.name} leads {following.name} by {by}: these images do not tell them apart.")
             else:
                 texts.append(f"{self.best.name} leads {following.name} by {by}.")
@@ -273,7 +278,7 @@ def rank(
     best = scores[order[0].candidate]
     alone = {each.anchor: scores[each] for each in reference if each.kind == "model"}
     rows, ranks = list[SweepRow](), dict[object, int]()
-    few = (data.groups.count if data.groups else data.images) < FEWEST
+    few = data.units < FEWEST
     for each in order:
         own, first, seen = scores[each.candidate], not rows, len(ranks)
         place = ranks.setdefault(_content(each), seen + 1)

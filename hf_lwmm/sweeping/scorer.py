@@ -92,6 +92,11 @@ class SweepData:
     notes: tuple[str, ...] = ()
     groups: Groups | None = field(default=None, repr=False)
 
+    @property
+    def units(self) -> int:
+        """The number of images, or of their groups, that intervals are over."""
+        return self.groups.count if self.groups else self.images
+
 
 class CandidateScorer:
     """The models of a sweep, opened, and the networks built so far. Use it as a context."""
