@@ -99,10 +99,9 @@ class SweepReport:
             assert following.behind is not None and following.behind_interval is not None
             by = f"{100 * abs(following.behind):.2f} points ({_span(following.behind_interval, -1)})"
             if following.ties_with_best and self.data.units < FEWEST:
-                few = f"but {self.data.units} {self.data.groups.name if self.data.groups else 'images'}"
-                texts.append(
-                    f"{self.best.name} leads {following.name} by {by}, {few} tell nothing apart; {FEWEST} may."
-                )
+                units = f"{self.data.units} {self.data.groups.name if self.data.groups else 'images'}"
+                lead = f"{self.best.name} leads {following.name} by {by}"
+                texts.append(f"{lead}, but {units} are too few to tell: it takes at least {FEWEST}.")
             elif following.ties_with_best:
                 texts.append(f"{self.best.name} leads {following.name} by {by}: these images do not tell them apart.")
             else:
