@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scenes import check, scene
+from tiny import tree
 
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
@@ -260,3 +261,10 @@ def test_parts_share_out_every_image_once(count: int, world: int) -> None:
         # The batches are those of a single process, so what passes a network together is the same.
         shared_out = sorted(tuple(each) for part in parts for each in part)
         assert shared_out == [tuple(each) for each in images.part(0, 1, batch)]
+
+
+def test_a_split_of_a_folder_without_splits_is_all_of_it_and_said(tmp_path: Path) -> None:
+    flat = tree(tmp_path / "flat", 2)
+    found = open_images(ImageSource(flat, split="test"))
+    assert found.count == 2 and found.notes == ("flat: has no splits, so --split test stands for all its images",)
+    assert open_images(ImageSource(flat)).notes == ()

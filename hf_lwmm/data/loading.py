@@ -143,8 +143,8 @@ def open_images(images: ImageSource | str | Path, *, task: str = "semantic") -> 
     Raises:
         DatasetError: if there is no such data set or split, it is gated, empty, or has no labels.
     """
-    source = as_images(images)
-    source = replace(source, split=source.split or "validation")
+    asked = as_images(images)
+    source = replace(asked, split=asked.split or "validation")
     raw_label_set(source.ids)
     path = Path(source.data)
     opened = (_open_folder(path, source, task) if path.is_dir() else None) or _of_rows(source)
@@ -152,7 +152,10 @@ def open_images(images: ImageSource | str | Path, *, task: str = "semantic") -> 
         raise DatasetError(f"{opened.name}: the split has no images.")
     count = opened.count if source.limit is None else min(source.limit, opened.count)
     identity = hub.stamp(path) if path.is_dir() else opened.commit or ""
-    return replace(opened, count=count, identity=identity, source=source)
+    notes = opened.notes
+    if asked.split and not opened.has_splits:
+        notes = (*notes, f"{opened.name}: has no splits, so --split {asked.split} stands for all its images")
+    return replace(opened, count=count, identity=identity, source=source, notes=notes)
 
 
 # Folders
