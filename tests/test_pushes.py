@@ -106,6 +106,20 @@ def test_scores_pictures_and_copies_of_an_earlier_merge_go_too(
     assert f"scores of the earlier merge are removed, since this one has none: {removed}. Merge with --eval-data" in err
 
 
+def test_a_folder_that_is_pushed_has_a_card_that_loads_the_repository(
+    run: Run, api: HfApi, models: list[Path], repo: str
+) -> None:
+    assert run("merge", *models[:2], *FIRST, "--output", "merged")[0] == 0
+    before = Path("merged/README.md").read_text()
+    assert "\n# merged\n" in before and '"merged"' in before
+    Path("merged/README.md").write_text(before + "\nMy own words on merged.\n")
+    assert run("push", "merged", repo)[0] == 0
+    card = Path(api.hf_hub_download(repo, "README.md")).read_text()
+    assert f"\n# {repo}\n" in card and f'"{repo}"' in card and '"merged"' not in card
+    assert card == Path("merged/README.md").read_text() and card.endswith("\nMy own words on merged.\n")
+    assert run("push", "merged", repo)[0] == 0
+
+
 def test_a_preprocessor_that_somebody_added_stays(run: Run, api: HfApi, parents: tuple[str, str], repo: str) -> None:
     merged(run, *parents, "--push", repo, *FIRST)
     put(api, repo, **{"preprocessor_config.json": b"{}"})

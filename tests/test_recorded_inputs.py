@@ -133,6 +133,15 @@ def test_a_local_model_is_called_by_no_more_folders_than_it_takes(tmp_path: Path
     assert telling_names(whole) == ("/best", "a/best")
 
 
+def test_a_file_reproduces_the_merge_that_read_the_config_beside_it(run: Run, models: list[Path]) -> None:
+    given = [f"{folder}/:model.safetensors" for folder in models[:2]]
+    assert run("merge", *given, "--output", "out")[0] == 0 and Path("out/config.json").is_file()
+    for last in ("/model.safetensors", "/:model.safetensors", ""):
+        named = [part for each in models[:2] for part in ("--models", f"{each}{last}")]
+        code, out, err = run("reproduce", "out", *named)
+        assert code == 0 and "the bytes agree" in out, (out, err)
+
+
 def test_a_merge_of_local_models_is_reproduced_with_them_named(run: Run, folders: list[Path], tmp_path: Path) -> None:
     assert run("merge", *folders, "--anchor", folders[1], "--output", "out")[0] == 0
     code, _, err = run("reproduce", "out")

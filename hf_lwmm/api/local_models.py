@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.weight_files import choose_files
@@ -59,7 +60,22 @@ def _contents(given: Sequence[ModelRef]) -> dict[ModelRef, tuple[str, ...]]:
 
 
 def _found(wanted: Mapping[str, tuple[str, ...]], contents: Mapping[ModelRef, tuple[str, ...]]) -> dict[str, ModelRef]:
-    return {name: ref for name, own in wanted.items() for ref, content in contents.items() if own and content == own}
+    return {
+        name: _as_recorded(name, ref)
+        for name, own in wanted.items()
+        for ref, content in contents.items()
+        if own and content == own
+    }
+
+
+def _as_recorded(name: str, ref: ModelRef) -> ModelRef:
+    """The reference in the form of its name: `folder:file` reads the config.json beside the file, `file` does not."""
+    assert ref.path is not None
+    if ":" in name and ref.path.is_file():
+        return ModelRef(path=ref.path.parent, files=(ref.path.name,))
+    if ":" not in name and len(ref.files) == 1 and PurePath(name).name == PurePath(ref.files[0]).name:
+        return ModelRef(path=ref.path / ref.files[0])
+    return ref
 
 
 def _hashes(ref: ModelRef) -> Mapping[str, str]:

@@ -12,9 +12,13 @@ from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.checkpoints.weight_files import first_file
 from hf_lwmm.errors import HfLwmmError, HubError, keeping
+from hf_lwmm.files.atomic import atomic
+from hf_lwmm.files.targets import check_target
 from hf_lwmm.hub import ModelRef, Pushed, PushOptions, Source, parse_hub_ref
+from hf_lwmm.hub.card import README
 from hf_lwmm.hub.local_folder import file_of, files_of, no_files_of
 from hf_lwmm.options import option_arguments
+from hf_lwmm.publishing.renamed_card import renamed_card
 from hf_lwmm.publishing.superseded import superseded
 from hf_lwmm.recipes.claims import other_content, recipe_beside
 from hf_lwmm.recipes.recipe import CARRIED, FILE_NAME, Recipe
@@ -44,9 +48,20 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     read = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
     refs = [parse_hub_ref(ref) for ref in read if ref not in recipe.local]
     hub.check_apart(wanted, options, [Source(ref, ref.revision, ()) for ref in refs])
+    _check_whole(folder, recipe, _contents(folder))
+    _name_card(folder / README, folder.resolve().name, wanted)
     contents = _contents(folder)
-    _check_whole(folder, recipe, contents)
     return _push(folder, contents, wanted, options, message="Upload a model merged with hf-lwmm")
+
+
+def _name_card(path: Path, old: str, new: str) -> None:
+    """Have the card in a folder name the repository, from which its examples load the model."""
+    if not path.is_file():
+        return
+    text = path.read_bytes().decode(errors="surrogateescape")
+    if (named := renamed_card(text, old, new)) != text:
+        with atomic(check_target(path, overwrite=True)) as place:
+            place.write_bytes(named.encode(errors="surrogateescape"))
 
 
 def _check_whole(folder: Path, recipe: Recipe, contents: Mapping[str, tuple[str, str]]) -> None:
