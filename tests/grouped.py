@@ -108,6 +108,11 @@ SCHEMES: dict[str, Callable[[Callable[..., Tensor]], State]] = {
     "scales of the name": lambda d: {"kernels": codes(d, 4, 8).int(), "kernels_scale": d(4)},
     "scales inside": lambda d: {"weight": codes(d, 4, 8).short(), "quantizer.s": d(4), "quan_w_fn.alpha": d(1)},
     "ModelOpt": lambda d: {"weight": codes(d, 4, 8).view(torch.float8_e4m3fn), "weight_quantizer._scale": d(1)},
+    "sparse rows": lambda d: {
+        "values": d(6), "crow_indices": torch.tensor([0, 3, 6]), "col_indices": torch.arange(6) % 4,
+    },
+    "sparse places": lambda d: {"weight_values": d(6), "weight_indices": torch.arange(12).view(2, 6)},
+    "product quantisation": lambda d: {"centroids": d(9, 2), "assignments": torch.arange(8) % 9},
     "microscaling": lambda d: {"w_blocks": codes(d, 4, 4).view(torch.uint8), "w_scales": d(4, 1)},
 }  # fmt: skip
 

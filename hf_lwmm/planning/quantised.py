@@ -22,6 +22,9 @@ _WEIGHT = re.compile(r"((?:.*?_)?)q?(?:weights?|w|kernel)(?:_\w+)?", re.I)
 _BIAS = re.compile(r"(.*_)?bias(_\w+)?", re.I)
 # Integers of ordinary networks, which may stand beside scales of another kind.
 _PLACES = re.compile(r"index|indices|idx|(^|_)ids?$|mask|position|coord|count|num_|shape|step", re.I)
+# Places of the values of a sparse matrix, or of the rows of a code book that make a weight up.
+_SPARSE = re.compile(r"(|.*_)((crow|ccol|col|row)_)?(indices|indptr|assignments)")
+_VALUES = ("values", "data", "centroids")
 _BOOKS = re.compile(r"(codebook|centroid|(^|[._])lut)[^.]*$", re.I)  # in which places are looked up
 # What a quantiser of floats has, beside its scale or range.
 _OF_QUANTISERS = re.compile(r"(|.*_)(zero_?point|zp|histogram)s?", re.I)
@@ -46,6 +49,9 @@ def quantised_weights(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
         if is_float(info.dtype) or info.dtype == "C64" or not (sure or info.count > 1):
             continue
         near = scales.get(module, [])
+        if values := _values_at(name, tensors):
+            yield [name, *values]
+            continue
         if not sure and _PLACES.search(leaf) and not any(map(_BOOKS.search, near)):
             continue
         decoders = [*inside.get(name, ()), *beside.get(name, ())]
@@ -72,6 +78,14 @@ def quantisers(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
             names = [each for each, rest in own.items() if each == name or not layer or _SCALE.search(rest)]
             if len(names) > 1:
                 yield names
+
+
+def _values_at(name: str, tensors: Mapping[str, TensorInfo]) -> list[str]:
+    """The floats of which a tensor of integers has the places; none if it is no such tensor."""
+    module, dot, leaf = name.rpartition(".")
+    found = _SPARSE.fullmatch(leaf)
+    values = [f"{module}{dot}{found[1]}{value}" for value in _VALUES] if found else []
+    return [each for each in values if each in tensors and is_float(tensors[each].dtype)]
 
 
 def _decodes(rest: str, stem: str) -> bool:
