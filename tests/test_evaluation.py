@@ -18,10 +18,12 @@ from tiny import NAMES, scene, segformer, tree
 
 import hf_lwmm
 from hf_lwmm.errors import DatasetError, MergeError, PlanError
+from hf_lwmm.evaluation import reading
 from hf_lwmm.evaluation.evaluate import evaluate as evaluate_networks
 from hf_lwmm.evaluation.inference import segment
 from hf_lwmm.evaluation.overlays import save_picture
 from hf_lwmm.evaluation.protocols import ScoredClasses
+from hf_lwmm.evaluation.reading import SampleCache
 from hf_lwmm.evaluation.report import report
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.evaluation.task_metrics import METRICS
@@ -297,3 +299,21 @@ def test_synonyms_meet_in_an_ensemble(tmp_path: Path) -> None:
     )
     rows = rows_of_classes(first, other)
     assert rows is not None and rows.tolist() == [2, 1, 0]
+
+
+def test_evaluations_with_one_cache_look_at_labels_once(
+    tmp_path: Path, models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, cache, looked, look = ImageSource(tree(tmp_path / "data", 3)), SampleCache(), list[str](), reading.label_ids
+
+    def counted(images: Any, classes: ScoredClasses) -> Any:
+        looked.append(images.name)
+        return look(images, classes)
+
+    monkeypatch.setattr(reading, "label_ids", counted)
+    loaded = [hf_lwmm.load(folder) for folder in models[:2]]
+    apart = [evaluate_networks([each], images, cache=cache) for each in loaded]
+    assert looked == ["data"]
+    together = evaluate_networks(loaded, images)
+    assert together is not None
+    assert [each.models[0].mean for each in apart if each] == [each.mean for each in together.models]

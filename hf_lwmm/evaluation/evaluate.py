@@ -20,7 +20,6 @@ from hf_lwmm.data.groups import group_notes, groups_of
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.errors import DatasetError, PlanError, keeping, noting
 from hf_lwmm.evaluation.examples import draw_example
-from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.per_image import score
 from hf_lwmm.evaluation.pictures import all_views
 from hf_lwmm.evaluation.protocols import ScoredClasses, doubtful_ids, scored_classes, unknown_classes
@@ -82,14 +81,15 @@ def evaluate(
     groups = groups_of(opened, spec.groups)
     scored = _scored_models(models, spec.ensemble)
     classes, notes = scored_classes(opened, models, spec.protocol)
-    ids, assumed = label_ids(opened, classes)
+    cache = cache or SampleCache()
+    ids, assumed = cache.label_ids(opened, classes)
     plan = _scoring_plan(scored, opened, classes, ids, spec)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     path = (partial or _cache()) / f"{_key(plan, opened, spec)}-{rank}-of-{world}.npz"
     started = time.perf_counter()
     with keeping(SCORES_KEPT):
         batches = opened.part(rank, world, spec.batch_size)
-        own, fresh = _score(plan, batches, Reader(opened, spec.threads, cache or SampleCache()), path, progress)
+        own, fresh = _score(plan, batches, Reader(opened, spec.threads, cache), path, progress)
     tallies = _gather(own, rank, world)
     with contextlib.suppress(OSError):
         path.unlink()  # a finished run is counted again the next time: the data may have changed

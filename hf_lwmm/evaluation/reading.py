@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.pictures import Picture
+from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.scoring_plan import ScoringPlan
+from hf_lwmm.labels import LabelIds
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,22 @@ class PreparedSample:
 
 @dataclass
 class SampleCache:
-    """Prepared samples in memory: the first ones, as many as `size` bytes take."""
+    """What several evaluations of the same images need once: how labels are numbered, and prepared samples in memory.
+
+    These are the first ones, as many as `size` bytes take.
+    """
 
     size: int = 0
     _kept: dict[tuple[str, str, int], PreparedSample] = field(default_factory=dict, repr=False)
     _used: int = field(default=0, repr=False)
+    _ids: dict[object, tuple[LabelIds, tuple[str, ...]]] = field(default_factory=dict, repr=False)
+
+    def label_ids(self, images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, tuple[str, ...]]:
+        """Return the ids in the labels of images, and notes. Raises DatasetError, as `numbering.label_ids`."""
+        key = (images.name, images.identity, images.count, images.task, classes)
+        if key not in self._ids:
+            self._ids[key] = label_ids(images, classes)
+        return self._ids[key]
 
     def get(self, plan: ScoringPlan, index: int) -> PreparedSample | None:
         """Return the sample with a number, if it is here as a plan takes it."""
