@@ -22,7 +22,7 @@ class Destination:
 
     @property
     def title(self) -> str:
-        """What the card calls the model."""
+        """The name by which the card calls the model."""
         return self.repo_id or (self.path.name if self.path is not None else "")
 
     def check_apart(self, inputs: Iterable[Source]) -> None:

@@ -107,7 +107,7 @@ def reproduce(repo: Ref, models: Sequence[Ref] = (), *, progress: Progress = sil
 
 
 def _of_converted(source: Source, recipe: Recipe) -> str:
-    """What to do with a merge that was converted."""
+    """The sentences on a merge that was converted, and on making it again."""
     name = recipe.file_name
     here = other_files(source, recipe) or f"its files are those that its {name} records"
     place, fetching = str(source.ref.path / name if source.ref.path is not None else name), ""

@@ -166,7 +166,7 @@ class _Resized:
 
     @cached_property
     def _neighbours(self) -> tuple[Any, ...] | None:
-        """What compiled loops take of the values and their neighbours; None if these are not theirs."""
+        """The arguments of compiled loops for the values and their neighbours; None if these are not theirs."""
         rows = self.source.rows if isinstance(self.source, _Stored) else None
         if rows is None or rows.device.type != "cpu" or rows.dtype != torch.float32:
             return None

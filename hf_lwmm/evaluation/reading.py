@@ -47,7 +47,7 @@ class PreparedSample:
 
 @dataclass
 class SampleCache:
-    """What several evaluations of the same images need once: how labels are numbered, and prepared samples in memory.
+    """Memory for several evaluations of the same images: how their labels are numbered, and prepared samples.
 
     These are the first ones, as many as `size` bytes take.
     """

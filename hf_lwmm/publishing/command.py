@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.options import argument, option_arguments
-from hf_lwmm.planning.images import ImageProvenance, ImageSource
+from hf_lwmm.planning.images import ImageProvenance
 from hf_lwmm.recipes.recipe import Recipe
 from hf_lwmm.text import operand, shell_line
 
@@ -31,5 +33,4 @@ def merge_command(recipe: Recipe) -> str:
 
 
 def _image_arguments(images: ImageProvenance, prefix: str) -> list[str]:
-    source: ImageSource = images.source
-    return option_arguments(source, prefix)
+    return option_arguments(replace(images, data=images.ref), prefix)
