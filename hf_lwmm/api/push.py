@@ -48,20 +48,21 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
     read = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
     refs = [parse_hub_ref(ref) for ref in read if ref not in recipe.local]
     hub.check_apart(wanted, options, [Source(ref, ref.revision, ()) for ref in refs])
-    _check_whole(folder, recipe, _contents(folder))
-    _name_card(folder / README, folder.resolve().name, wanted)
     contents = _contents(folder)
+    _check_whole(folder, recipe, contents)
+    if _name_card(folder / README, folder.resolve().name, wanted):
+        contents[README] = hub.content_names(folder / README)
     return _push(folder, contents, wanted, options, message="Upload a model merged with hf-lwmm")
 
 
-def _name_card(path: Path, old: str, new: str) -> None:
-    """Have the card in a folder name the repository, from which its examples load the model."""
-    if not path.is_file():
-        return
-    text = path.read_bytes().decode(errors="surrogateescape")
-    if (named := renamed_card(text, old, new)) != text:
-        with atomic(check_target(path, overwrite=True)) as place:
-            place.write_bytes(named.encode(errors="surrogateescape"))
+def _name_card(path: Path, old: str, new: str) -> bool:
+    """Have a folder's card name the repository, from which its examples load; return True if that changes it."""
+    text = path.read_bytes().decode(errors="surrogateescape") if path.is_file() else ""
+    if (named := renamed_card(text, old, new)) == text:
+        return False
+    with atomic(check_target(path, overwrite=True)) as place:
+        place.write_bytes(named.encode(errors="surrogateescape"))
+    return True
 
 
 def _check_whole(folder: Path, recipe: Recipe, contents: Mapping[str, tuple[str, str]]) -> None:

@@ -91,7 +91,7 @@ class _Transfer:
             self._news.put(error)
 
     def _next(self) -> tuple[Part, int, int] | None:
-        """What a thread is to bring next: less towards the end, so that no thread has much left when the others end."""
+        """The next span for a thread: a shorter one towards the end, so that none has much left when the others end."""
         with self._lock:
             if not self._left:
                 return None

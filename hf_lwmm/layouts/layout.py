@@ -193,7 +193,7 @@ class Layout:
 
     @cached_property
     def _stored(self) -> dict[str, tuple[str, tuple[SlotPart, ...]]]:
-        """What `stored` has found: a conversion asks it several times for each slot."""
+        """The answers of `stored` so far: a conversion asks several times for each slot."""
         return {}
 
     def _find(self, slot: str) -> tuple[str, tuple[SlotPart, ...]] | None:

@@ -179,7 +179,7 @@ def _only_of_others(checkpoints: Sequence[Checkpoint], anchor: int) -> Iterator[
 
 
 def _notes(models: GroupedModels, shared: Sequence[SharedSlot], head: str) -> Iterator[str]:
-    """What was assumed about the models, and what should be known of slots that are merged."""
+    """Notes on what was assumed about the models, and on slots that are merged."""
     checkpoints, anchor = models.checkpoints, models.anchor
     yield from dict.fromkeys(label_notes(checkpoints, anchor, {each.slot: each.members for each in shared}, head))
     yield from prefix_notes(checkpoints, anchor)
