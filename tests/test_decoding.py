@@ -27,11 +27,11 @@ def _compiled_loops() -> None:
 
 @given(
     arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9), st.just(3))),
-    st.sampled_from(["RGB", "RGBA", "L", "LA", "P"]),
+    st.sampled_from(["RGB", "RGBA", "L", "LA", "P", "I;16"]),
     st.integers(0, 9),
 )
 def test_ids_of_pngs_are_those_that_pillow_reads(colours: NDArray[np.uint8], mode: str, level: int) -> None:
-    picture = Image.fromarray(colours).convert(mode)
+    picture = PICTURES[mode](colours)
     file = io.BytesIO()
     picture.save(file, format="PNG", compress_level=level)
     plain = np.asarray(picture).astype(np.int32)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from hf_lwmm.data.annotations import PanopticMap
 from hf_lwmm.data.palettes import ids_of_palette
+from hf_lwmm.data.png import plain_values
 from hf_lwmm.data.runs import Ids, Runs, run_ends
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.files.kinds import HEAD, foreign_kind
@@ -52,33 +54,41 @@ _TURNS = {
 }
 
 
-def decode(stored: bytes | Path, where: str, *, alone: bool = False) -> Image.Image:
-    """Return a picture in the mode in which it is stored, decoded to the end.
+def decode(stored: bytes | Path, where: str) -> Image.Image:
+    """Return a picture in the mode in which it is stored, decoded to the end; of several in a file, the first.
 
     Args:
         stored: the content of the file, or its path.
         where: what error messages call it.
-        alone: whether to refuse a file of several pictures, of which the first is decoded.
 
     Raises:
         DatasetError: if it cannot be decoded.
     """
+    with _named(stored, where):
+        picture = _opened(stored)
+        picture.load()
+    return picture
+
+
+def _opened(stored: bytes | Path) -> Image.Image:
+    picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
+    _check_claim(picture, len(stored) if isinstance(stored, bytes) else stored.stat().st_size)
+    return picture
+
+
+@contextlib.contextmanager
+def _named(stored: bytes | Path, where: str) -> Iterator[None]:
+    """Say of which file it is that decoding failed, and why. Raises DatasetError."""
     if isinstance(stored, Path) and os.path.exists(stored) and not os.path.isfile(stored):  # noqa: PTH110, PTH113
         raise DatasetError(f"{where}: is no file, but a folder, a pipe or the like.")
     try:
-        picture = Image.open(io.BytesIO(stored) if isinstance(stored, bytes) else stored)
-        _check_claim(picture, len(stored) if isinstance(stored, bytes) else stored.stat().st_size)
-        picture.load()
-        frames = getattr(picture, "n_frames", 1) if alone else 1
+        yield
     except FileNotFoundError:
         raise DatasetError(f"{where}: there is no such file.") from None
     except Exception as error:  # a damaged file fails wherever Pillow's reader of its format first meets it
         mistake = foreign_kind(_head(stored))
         why = f"it {mistake}" if mistake else _without_address(error)
         raise DatasetError(f"{where}: cannot be decoded: {why}") from None
-    if frames > 1:
-        raise DatasetError(f"{where}: holds {frames} pictures. Store each label as a file of its own.")
-    return picture
 
 
 def _check_claim(picture: Image.Image, size: int) -> None:
@@ -122,13 +132,24 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def decode_exact(stored: bytes | Path, where: str) -> Image.Image:
-    """Return the picture of a label, in the mode in which it is stored and never turned.
+def decode_exact(stored: bytes | Path, where: str) -> tuple[Image.Image, NDArray[Any]]:
+    """Return the picture of a label, and its values as they are stored, never turned.
+
+    The values are (height, width) or (height, width, channels), of the type that the picture's mode has in NumPy. Only
+    where it is read by Pillow is the picture itself decoded, too.
 
     Raises:
         DatasetError: if it cannot be decoded, has a format that does not keep every pixel, or holds several pictures.
     """
-    picture = decode(stored, where, alone=True)
+    with _named(stored, where):
+        picture = _opened(stored)
+        values = plain_values(picture, content_of(stored)) if picture.format == "PNG" else None
+        if values is None:
+            picture.load()
+            values = np.asarray(picture)
+        frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise DatasetError(f"{where}: holds {frames} pictures. Store each label as a file of its own.")
     kind = picture.format or "picture of its own kind"
     if kind == "TIFF" and picture.info.get("compression") in _LOSSY_IN_TIFF:
         kind = f"TIFF compressed as {picture.info['compression']}"
@@ -136,7 +157,7 @@ def decode_exact(stored: bytes | Path, where: str) -> Image.Image:
         kind = "lossy WEBP"
     if kind not in _LOSSLESS:
         raise DatasetError(f"{where}: is a {kind}, which does not keep ids exactly. Labels are PNG files.")
-    return picture
+    return picture, values
 
 
 def content_of(stored: bytes | Path) -> bytes:
@@ -167,14 +188,13 @@ def label_ids(stored: bytes | Path, where: str, colours: Mapping[Colour, int] | 
     Raises:
         DatasetError: if it cannot be decoded, is lossy, or its colours do not stand for ids.
     """
-    picture = decode_exact(stored, where)
+    picture, values = decode_exact(stored, where)
     if picture.mode not in _ID_MODES and not picture.mode.startswith("I;16"):
         raise DatasetError(
             f"{where}: is a picture of the mode {picture.mode}, which holds no ids. Labels are PNG files."
         )
     if picture.mode in ("P", "PA"):
         return ids_of_palette(picture, where, colours)
-    values: NDArray[Any] = np.asarray(picture)
     if picture.mode in ("RGB", "RGBA"):
         content = content_of(stored)
         if _has_deep_colours(content):
@@ -200,10 +220,9 @@ def segment_runs(stored: bytes | Path, where: str) -> Runs:
     Raises:
         DatasetError: if it cannot be decoded, is lossy, or holds floats that are not whole.
     """
-    picture = decode_exact(stored, where)
-    if len(picture.getbands()) > 1:
-        picture = picture.convert("L" if picture.mode == "LA" else "RGB")
-    channels: NDArray[Any] = np.asarray(picture)
+    picture, channels = decode_exact(stored, where)
+    if len(picture.getbands()) > 1 and picture.mode != "RGB":
+        channels = np.asarray(picture.convert("L" if picture.mode == "LA" else "RGB"))
     if channels.ndim == 2:
         return Runs.of(_whole(channels, where).astype(np.int32))
     ends = run_ends(channels)  # of colours: far fewer pixels are left to make ids of

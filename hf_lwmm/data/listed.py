@@ -173,7 +173,7 @@ def _instances(label: Path, things: Mapping[int, int]) -> Callable[[], Boxes]:
     """Make a reader of the objects in an instanceIds file, whose pixels are 1000 * raw class + number."""
 
     def read() -> Boxes:
-        ids = np.asarray(decode_exact(label, str(label)))
+        _, ids = decode_exact(label, str(label))
         entries = []
         for number in np.unique(ids[ids >= 1000]).tolist():
             if number // 1000 in things:

@@ -33,7 +33,7 @@ def _with_right_sums(content: bytes) -> bytes:
 
 
 def label(folder: Path) -> Target:
-    """Ids are those that Pillow reads."""
+    """Ids are those that Pillow reads, if it does: of PNG files it checks a sum more, that of what is compressed."""
     ids = np.random.default_rng(0).integers(0, 3, (6, 5)).astype(np.uint8)
     grey = Image.fromarray(ids)
     palette = grey.convert("P")
@@ -54,8 +54,11 @@ def label(folder: Path) -> Target:
     def check(content: bytes) -> str:
         found = label_ids(content, "label.png")
         assert found.ndim == 2 and found.dtype.kind in "ui", "no map of ids"
-        with Image.open(io.BytesIO(content)) as picture:
-            theirs = np.asarray(picture)
+        try:
+            theirs = np.asarray(Image.open(io.BytesIO(content)))
+        except OSError:
+            assert content.startswith(b"\x89PNG"), "read though Pillow refuses it"
+            return "read though Pillow refuses it"
         assert found.shape == theirs.shape[:2], "another size"
         if theirs.ndim == 2 and theirs.dtype.kind in "ui":
             assert (found == theirs).all(), "other ids than Pillow reads"
