@@ -134,7 +134,7 @@ def table3(bench: Bench, on: str) -> list[str]:
 
 
 def _short(model: str) -> str:
-    return model.split("/")[0].replace("cnn-gta-", "")
+    return model.split("/")[0].removeprefix("cnn-")
 
 
 def table4(bench: Bench, on: str) -> list[str]:
