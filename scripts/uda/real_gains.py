@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 
 from scripts.uda.candidates import Scored
+from scripts.uda.real.train import SETTINGS
 
-# Names of pairs as their distances are listed, by the data of the two models.
-PAIRS = {("film-a", "film-b"): "different films", ("film-a", "film-a"): "the same film",
-         ("first-half", "second-half"): "halves of a film"}  # fmt: skip
-# Blocks of frames by target: the split, and the film, or all of them.
-TARGETS = {"mixed": ("test", None), "new": ("test", "Seq05VD"), "own": ("test", "0001TP")}
 _MERGE = re.compile(r"(\w+): ([\w-]+)/(\d+), ([\w-]+)/(\d+)")
 
 
@@ -26,10 +22,10 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
         cell = json.loads(path.read_text())
         for name in cell["counts"]:
             found = _MERGE.fullmatch(name)
-            pair = PAIRS.get((found[2], found[4])) if found else None
-            apart = cell["distances"].get(f"{pair}, seed {found[3]}") if found else None
-            if found is None or apart is None:
+            name_of_pair = _pair(found[2], found[4]) if found else None
+            if found is None or name_of_pair is None:
                 continue
+            apart = cell["distances"][f"{name_of_pair}, seed {found[3]}"]
             models = (f"{found[2]}/{found[3]}", f"{found[4]}/{found[5]}")
             facts = {
                 "bench": "real, ESPNetv2",
@@ -42,14 +38,21 @@ def rows(folder: Path) -> Iterator[dict[str, Any]]:
                 "frozen": cell["bn"] == "frozen",
                 "method": found[1],
             }
-            for target, (split, film) in TARGETS.items():
-                merge, *parents = (_scored(cell, each, split, film) for each in (name, *models))
+            for target, frames in {**SETTINGS["targets"], "own": SETTINGS["pairs"][name_of_pair]["known"]}.items():
+                merge, *parents = (_scored(cell, each, frames) for each in (name, *models))
                 gain = merge.gain(max(parents, key=lambda single: single.mean))
                 gap = abs(parents[0].mean - parents[1].mean)
                 yield {**facts, "target": target, "gap": gap, "gain": gain[0], "low": gain[1], "high": gain[2]}
 
 
-def _scored(cell: Mapping[str, Any], name: str, split: str, film: str | None) -> Scored:
-    """Return what a candidate scored on a film; its counts are of blocks of frames."""
-    kept = [film in (None, own) for own in cell["blocks"][split]]
+def _pair(*data: str) -> str | None:
+    """Return the name of the entry of real.yaml's `pairs` with these data, if there is one."""
+    pairs = SETTINGS["pairs"].items()
+    return next((name for name, each in pairs if [model.split()[0] for model in each["models"]] == [*data]), None)
+
+
+def _scored(cell: Mapping[str, Any], name: str, frames: str) -> Scored:
+    """Return what a candidate scored on a split, or on a film of one; its counts are of blocks of frames."""
+    split, _, film = frames.partition("/")
+    kept = [film in ("", own) for own in cell["blocks"][split]]
     return Scored(np.asarray(cell["counts"][name][split])[kept])
