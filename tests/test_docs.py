@@ -153,7 +153,7 @@ def test_recipes_in_the_documentation_are_recipes() -> None:
     blocks = [code for text in texts for language, code in _FENCE.findall(text) if language == "yaml"]
     assert blocks and all(read_recipe(block).models for block in blocks)
     card = ROOT / "model_cards" / "streets-gta-lwmm" / "hf_lwmm.yaml"
-    assert yaml.safe_load(card.read_text(encoding="utf-8"))["schema"] == 2 and read_recipe(card.read_text()).output
+    assert yaml.safe_load(card.read_text(encoding="utf-8"))["schema"] == 3 and read_recipe(card.read_text()).output
 
 
 def test_the_readme_counts_the_methods() -> None:
