@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import calls
 import pytest
 import timm
 import torch
 import transformers
-from manifests import slot_map
+from manifests import known, on_meta, slot_map, stored, write
 from torch import nn
-from vits import MLP, PAIRS, SIZE, VIT, beit, dinov2, dinov3, of_timm, on_meta
+from vits import MLP, PAIRS, SIZE, VIT, beit, dinov2, dinov3, of_timm
 
-from hf_lwmm.layouts import depth_order, in_backbone, map_slots, place_of
+import hf_lwmm
+from hf_lwmm.layouts import LAYOUTS, depth_order, in_backbone, map_slots, place_of
 from hf_lwmm.layouts.forms import Form, special_tokens
 
 
@@ -167,3 +170,44 @@ def test_leading_dimensions_are_added_and_taken_away() -> None:
     form = Form(ones=-1, tokens=True)
     assert form.cut((50, 8), 2) == ((1, 1, 8), (1, 49, 8))
     assert form.stack([(1, 1, 8), (1, 49, 8)]) == (50, 8)
+
+
+def test_every_vit_holds_the_same_slots() -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    runtime = on_meta(lambda: ViTForImageClassification(ViTConfig(num_labels=1000)))
+    expected = known(map_slots(runtime))
+    assert len(expected) == 5 + 12 * 16 + 4 and map_slots(runtime).architecture == "ViT-B, image classifier"
+    slots = map_slots(on_meta(lambda: timm.create_model("vit_base_patch16_224")))
+    assert slots.layout == "vit/timm + imagenet/vit-timm" and known(slots) == expected
+
+    # Names as in files on the Hub, which transformers renames to those in memory.
+    layout = next(layout for layout in LAYOUTS if layout.name == "vit/transformers")
+    hub = {slot: layout.stored(slot) for slot in expected if slot.startswith("vit.")}
+    names = {slot: "vit." + found[0] for slot, found in hub.items() if found}
+    assert len(names) == len(hub)
+    in_memory = {slot: atom.tensor for slot, atom in map_slots(runtime).slots.items()}
+    renames = get_checkpoint_conversion_mapping("ViTModel")
+    for slot, name in names.items():
+        renamed = name
+        for rename in renames:
+            renamed = rename.rename_source_key(renamed)[0]
+        assert renamed == in_memory[slot]
+    assert map_slots({name: expected[slot] for slot, name in names.items()}).layout == "vit/transformers"
+
+
+def test_conmix_shares_its_transformer_with_timms_hybrid() -> None:
+    hybrid = known(map_slots(on_meta(lambda: timm.create_model("vit_base_r50_s16_224"))))
+    conmix = known(slot_map("conmix_vit"))
+    lacking = {slot for slot in conmix if slot.startswith("vit.") and hybrid.get(slot) != conmix[slot]}
+    assert lacking == {"vit.projection.weight", "vit.projection.bias"}
+
+
+def test_what_follows_from_the_size_is_neither_merged_nor_converted(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{i}.safetensors", stored("beit_base_finetuned", i, shrink=16)) for i in (0, 1)]
+    reasons = {entry.slot: entry.reason for entry in calls.plan(files).alignment.unshared}
+    assert len(reasons) == 12 and all("relative_index" in slot for slot in reasons)
+    conversion = hf_lwmm.convert(files[0], tmp_path / "transformers.safetensors", to="transformers")
+    assert any("Left out 12 tensors that are computed when the network is built" in note for note in conversion.notes)
+    assert map_slots({t.name: t.info.shape for t in conversion.tensors}).layout.startswith("beit/transformers")

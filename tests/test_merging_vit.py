@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from manifests import to_slots
+from manifests import on_meta, to_slots
 from safetensors.numpy import load_file
 from torch import nn
 from vits import (
@@ -28,7 +28,6 @@ from vits import (
     layout_of,
     merged,
     of_timm,
-    on_meta,
     plain,
     siglip,
     stored,

@@ -198,11 +198,6 @@ def converted(file: Path, to: str) -> Arrays:
     return load_file(output)
 
 
-def on_meta(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
-
-
 def merged(tmp_path: Path, *models: nn.Module, **options: Any) -> tuple[Arrays, hf_lwmm.MergeResult]:
     """The mean of models, under the names of the first."""
     files = [stored(model, tmp_path / f"model{i}") for i, model in enumerate(models)]
