@@ -1,4 +1,4 @@
-"""Layer-wise model merging for segmentation checkpoints on the Hugging Face Hub.
+"""Layer-wise model merging for vision checkpoints on the Hugging Face Hub.
 
     import hf_lwmm
     result = hf_lwmm.merge(["org/a", "org/b"], anchor="org/a", output="merged")

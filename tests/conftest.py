@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 import shutil
@@ -22,6 +23,7 @@ with socket.socket() as _probe:
     _probe.bind(("127.0.0.1", 0))
     _PORT = _probe.getsockname()[1]
 TOKEN = "hf_local_write"
+_NUMBERS = itertools.count()  # of repositories that a test has to itself
 Run = Callable[..., tuple[int, str, str]]  # arguments to exit code, stdout and stderr
 os.environ.update(
     HF_HOME=str(_HOME / "hf"),
@@ -137,3 +139,37 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bare(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same images alone."""
     return Path(shutil.copytree(data / "images", tmp_path_factory.mktemp("bare") / "pictures"))
+
+
+@pytest.fixture(scope="session")
+def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two small SegFormers of one kind, as transformers saves them."""
+    import torch
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    folders = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        config = SegformerConfig(
+            num_encoder_blocks=2, depths=[1, 1], hidden_sizes=[8, 16], num_attention_heads=[1, 2], sr_ratios=[4, 2],
+            patch_sizes=[7, 3], strides=[4, 2], mlp_ratios=[2, 2], decoder_hidden_size=8,
+            id2label={0: "road", 1: "sky"}, label2id={"road": 0, "sky": 1},
+        )  # fmt: skip
+        folder = tmp_path_factory.mktemp(f"tiny{seed}")
+        SegformerForSemanticSegmentation(config).save_pretrained(folder)
+        SegformerImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+        folders.append(folder)
+    return folders[0], folders[1]
+
+
+@pytest.fixture
+def hub_models(api: HfApi, tiny_folders: tuple[Path, Path], request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The two SegFormers as fresh repositories of the organisation org."""
+    names = []
+    for letter, folder in zip("ab", tiny_folders, strict=True):
+        name = f"org/{request.node.originalname[5:35].strip('_')}-{next(_NUMBERS)}-{letter}"
+        api.create_repo(name)
+        (folder / "README.md").write_text("---\nlicense: mit\nlibrary_name: transformers\n---\n# Model\n")
+        api.upload_folder(repo_id=name, folder_path=folder)
+        names.append(name)
+    return names[0], names[1]

@@ -6,17 +6,21 @@ import base64
 import hashlib
 import http.client
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi
+
 from hf_lwmm.localhub import LocalHub
 
 WEIGHTS = b"PRIVATE WEIGHTS" * 100
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 TOKEN, BOB = "hf_local", "hf_bob"
+CARD = b"---\nlicense: mit\ntags: [merge]\n---\n"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,15 @@ def hub_of_two(folder: Path) -> Iterator[LocalHub]:
         yield hub
 
 
+@contextmanager
+def hub_with_private(folder: Path) -> Iterator[LocalHub]:
+    """Run a Hub as `hub_of_two`, with a card in pub, and with local's private repository priv."""
+    with hub_of_two(folder) as hub:
+        assert send(hub, "POST", "/api/repos/create", {"name": "priv", "private": True}, TOKEN).status == 200
+        assert commit(hub, "local/pub", small("README.md", CARD), token=TOKEN).status == 200
+        yield hub
+
+
 def send(
     hub: LocalHub, method: str, path: str, body: Any = None, token: str = "", headers: Mapping[str, str] | None = None
 ) -> Reply:
@@ -59,6 +72,23 @@ def send(
         return Reply(answer.status, answer.read(), dict(answer.getheaders()))
     finally:
         connection.close()
+
+
+def opened(hub: LocalHub, content: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", hub.port), timeout=60)
+    connection.sendall(content)
+    return connection
+
+
+def read(hub: LocalHub, path: str, token: str = TOKEN) -> bytes | int:
+    """The content of a file, or the status of the refusal."""
+    reply = send(hub, "GET", path, token=token)
+    return reply.body if reply.status == 200 else reply.status
+
+
+def listed(hub: LocalHub) -> list[str]:
+    """The models that the user local sees."""
+    return [model.id for model in HfApi(endpoint=hub.endpoint, token=TOKEN).list_models()]
 
 
 def lines(operations: list[Mapping[str, Any]]) -> bytes:

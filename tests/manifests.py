@@ -6,13 +6,18 @@ import gzip
 import json
 import math
 import zlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.layouts import SlotMap, map_slots, place_of
+
+if TYPE_CHECKING:
+    import torch
 
 _FOLDER = Path(__file__).parent / "golden" / "key_manifests"
 NAMES = tuple(
@@ -38,6 +43,19 @@ def forward_order(system: str) -> list[str]:
 def slot_map(system: str, shrink: int = 1, least: int = 64) -> SlotMap:
     """Return the slots of a system's tensors, with layers of `least` and more narrower by the factor `shrink`."""
     return map_slots({name: shape for name, shape, _ in shrunk(system, shrink, least)})
+
+
+def known(slots: SlotMap) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the slots that a layout knows."""
+    return {slot: atom.shape for slot, atom in slots.slots.items() if place_of(slot)}
+
+
+def on_meta(make: Callable[[], torch.nn.Module]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's tensors, without their values."""
+    import torch  # which tests of the package without extras lack
+
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
 
 
 def shrunk(system: str, factor: int, least: int = 64) -> list[tuple[str, tuple[int, ...], str]]:

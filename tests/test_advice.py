@@ -43,7 +43,11 @@ def model(folder: Path, seed: int, card: dict[str, Any] | None = None, frozen: b
         (Known(), "layerwise", "the paper's choice"),
         (Known(target="anchor", data=(GTA, SYNTHIA)), "layerwise", "the anchor's own domain"),
         (Known(target="new", data=(GTA, SYNTHIA)), "isotropic", "where the plain average of models that saw"),
-        (Known(target="mixed", data=(GTA, SYNTHIA)), "isotropic", "a mixture of domains"),
+        (
+            Known(target="mixed", data=(GTA, SYNTHIA)),
+            "isotropic",
+            "a mixture of domains, where the plain average of models that saw different data can gain most; score it",
+        ),
         (Known(target="mixed", data=(GTA, GTA)), "layerwise", "the models saw the same data"),
         (Known(target="new", data=(GTA, NONE)), "isotropic", "of which their cards say nothing"),
         (Known(target="new", data=(GTA, SYNTHIA), starts=(GTA, SYNTHIA)), "layerwise", "different base models"),

@@ -141,6 +141,13 @@ def test_python_examples_compile_and_use_public_names(page: str) -> None:
     assert names - {"networks", "localhub"} <= set(hf_lwmm.__all__)
 
 
+@pytest.mark.parametrize("page", sources())
+def test_every_module_that_a_page_runs_or_imports_exists(page: str) -> None:
+    names = re.findall(r"(?:python -m|from|import) ((?:hf_lwmm|scripts)(?:\.\w+)+)", sources()[page])
+    paths = [ROOT / name.replace(".", "/") for name in names]
+    assert not [path for path in paths if not path.is_dir() and not path.with_suffix(".py").is_file()]
+
+
 def test_notebooks_and_the_space_use_the_public_face_alone() -> None:
     scripts = [*(ROOT / "notebooks").glob("*.py"), *(ROOT / "scripts" / "space").glob("*.py")]
     texts = [path.read_text(encoding="utf-8") for path in scripts]
@@ -153,7 +160,7 @@ def test_recipes_in_the_documentation_are_recipes() -> None:
     blocks = [code for text in texts for language, code in _FENCE.findall(text) if language == "yaml"]
     assert blocks and all(read_recipe(block).models for block in blocks)
     card = ROOT / "model_cards" / "streets-gta-lwmm" / "hf_lwmm.yaml"
-    assert yaml.safe_load(card.read_text(encoding="utf-8"))["schema"] == 2 and read_recipe(card.read_text()).output
+    assert yaml.safe_load(card.read_text(encoding="utf-8"))["schema"] == 3 and read_recipe(card.read_text()).output
 
 
 def test_the_readme_counts_the_methods() -> None:

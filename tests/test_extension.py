@@ -86,7 +86,7 @@ def hf(home: Path) -> Hf:
 def test_it_is_installed_as_a_python_package(home: Path) -> None:
     manifest = json.loads((home / ".local/share/hf/extensions/hf-lwmm/manifest.json").read_text())
     assert manifest["type"] == "python" and manifest["short_name"] == "lwmm"
-    assert manifest["description"] == "Layer-wise model merging for segmentation checkpoints on the Hugging Face Hub"
+    assert manifest["description"] == "Layer-wise model merging for vision checkpoints on the Hugging Face Hub"
     assert Path(manifest["executable_path"]).name == "hf-lwmm"
     assert not (REPOSITORY / "hf-lwmm").exists()  # a file of this name would be taken for the whole extension
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,25 @@ def test_the_extra_brings_the_package(package: str, extra: str) -> None:
     brought = re.search(rf"^{extra} = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL)
     name = {"PIL": "pillow", "markdown_it": "markdown-it-py"}.get(package, package.replace("_", "-"))
     assert brought is not None and f'"{name}>=' in brought[1]
+
+
+def test_every_package_of_an_extra_that_is_imported_is_known() -> None:
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    table = re.findall(r"^\[project.optional-dependencies\]\n(.*?)^\[", project, re.MULTILINE | re.DOTALL)[0]
+    required = {name.lower() for name in re.findall(r'"([\w-]+)(?:\[\w+\])?>=', table)}
+    brought = {
+        package
+        for package, names in packages_distributions().items()
+        if required & {name.lower().replace("_", "-") for name in names}
+    }
+    imported = set()
+    for path in Path(hf_lwmm.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).partition(".")[0])
+    assert {"torch", "PIL"} <= imported & brought <= EXTRAS.keys()
 
 
 def test_another_missing_module_is_no_extra() -> None:

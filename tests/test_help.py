@@ -36,6 +36,12 @@ def test_help_stands_in_panels(run: Run) -> None:
     assert re.search(rf"^{ADVANCED}:$", run("merge", "--help-all")[1], re.MULTILINE)
 
 
+def test_a_switch_that_is_on_shows_how_to_turn_it_off(run: Run) -> None:
+    assert "--key / --no-key" in run("predict", "--help")[1]
+    assert "--open / --no-open" in run("demo", "--help")[1]
+    assert "--flip " in run("evaluate", "--help")[1] and "--no-flip" not in run("evaluate", "--help")[1]
+
+
 def test_every_panel_is_known() -> None:
     for command in COMMANDS:
         assert {getattr(each, "rich_help_panel", None) for each in load_command(command).params} <= {None, *PANELS}

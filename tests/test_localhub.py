@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
-from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi, ModelCard
+from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from huggingface_hub.errors import (
-    BadRequestError,
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors.numpy import save
+from repositories import CARD, new_repository
 
-from hf_lwmm.localhub import Fault, LocalHub
+from hf_lwmm.localhub import LocalHub
 from hf_lwmm.localhub.store import Store
-
-WEIGHTS = save({"w": np.arange(750_000, dtype=np.float32)}, metadata={"format": "pt"})
-CARD = "---\nlicense: mit\ntags: [merge]\npipeline_tag: image-segmentation\n---\n# Hello\n"
 
 
 @pytest.fixture
 def repo(api: HfApi, request: pytest.FixtureRequest) -> str:
-    """A fresh repository with a card, a config and 3 MB of weights."""
-    repo_id = f"org/{request.node.name.replace('[', '-').replace(']', '')[:60]}"
-    api.create_repo(repo_id)
-    api.create_commit(
-        repo_id,
-        [
-            CommitOperationAdd("README.md", CARD.encode()),
-            CommitOperationAdd("config.json", b"{}"),
-            CommitOperationAdd("sub/model.safetensors", WEIGHTS),
-        ],
-        commit_message="first",
-    )
-    return repo_id
+    return new_repository(api, request)
 
 
 def test_files_come_back_as_they_went(api: HfApi, repo: str, tmp_path: Path) -> None:
@@ -59,20 +40,6 @@ def test_large_and_small_files_are_named_as_on_the_hub(api: HfApi, repo: str) ->
     assert files["sub/model.safetensors"].lfs.sha256 and files["config.json"].lfs is None
     assert files["config.json"].blob_id == hashlib.sha1(b"blob 2\0{}").hexdigest()  # git's name for the content {}
     assert info.card_data.license == "mit" and info.pipeline_tag == "image-segmentation"
-
-
-def test_an_old_commit_stays_readable(api: HfApi, repo: str) -> None:
-    old = api.model_info(repo).sha
-    api.upload_file(path_or_fileobj=b'{"a": 1}', path_in_repo="config.json", repo_id=repo)
-    assert Path(api.hf_hub_download(repo, "config.json", revision=old)).read_text() == "{}"
-    assert Path(api.hf_hub_download(repo, "config.json")).read_text() == '{"a": 1}'
-    assert [commit.title for commit in api.list_repo_commits(repo)][1:] == ["first", "initial commit"]
-
-
-def test_files_and_folders_can_be_deleted(api: HfApi, repo: str) -> None:
-    deletions = [CommitOperationDelete("config.json"), CommitOperationDelete("sub/", is_folder=True)]
-    api.create_commit(repo, deletions, commit_message="less")
-    assert set(api.list_repo_files(repo)) == {".gitattributes", "README.md"}
 
 
 def test_headers_are_read_by_range_requests(api: HfApi, repo: str) -> None:
@@ -91,53 +58,6 @@ def test_trees_are_listed_in_pages(api: HfApi, repo: str) -> None:
     assert len(page.json()) == 2 and 'rel="next"' in page.headers["Link"]
     found = api.get_paths_info(repo, ["config.json", "sub", "nothing"])
     assert [entry.path for entry in found] == ["config.json", "sub"]
-
-
-def test_branches_and_tags_point_at_commits(api: HfApi, repo: str) -> None:
-    api.create_branch(repo, branch="dev")
-    api.create_tag(repo, tag="v1")
-    api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id=repo, revision="dev")
-    assert "x.txt" in api.list_repo_files(repo, revision="dev")
-    assert "x.txt" not in api.list_repo_files(repo, revision="v1")
-    refs = api.list_repo_refs(repo)
-    assert {branch.name for branch in refs.branches} == {"main", "dev"} and [tag.name for tag in refs.tags] == ["v1"]
-    api.delete_branch(repo, branch="dev")
-    with pytest.raises(RevisionNotFoundError):
-        api.model_info(repo, revision="dev")
-
-
-def test_a_pull_request_does_not_touch_main(api: HfApi, repo: str) -> None:
-    done = api.create_commit(repo, [CommitOperationAdd("new.txt", b"new")], commit_message="please", create_pr=True)
-    assert done.pr_url and done.pr_num == 1
-    assert "new.txt" not in api.list_repo_files(repo)
-    assert "new.txt" in api.list_repo_files(repo, revision="refs/pr/1")
-    assert api.get_discussion_details(repo, 1).title == "please"
-
-
-def test_a_commit_that_changes_nothing_adds_nothing(api: HfApi, repo: str) -> None:
-    head = api.model_info(repo).sha
-    api.create_commit(repo, [CommitOperationAdd("config.json", b"{}")], commit_message="again")
-    assert api.model_info(repo).sha == head
-
-
-def test_a_commit_on_an_old_parent_is_refused(api: HfApi, repo: str) -> None:
-    parent = api.model_info(repo).sha
-    api.upload_file(path_or_fileobj=b"1", path_in_repo="a.txt", repo_id=repo)
-    with pytest.raises(HfHubHTTPError, match="412"):
-        operations = [CommitOperationAdd("b.txt", b"2")]
-        api.create_commit(repo, operations, commit_message="late", parent_commit=parent)
-
-
-def test_commits_at_once_are_all_kept(api: HfApi, repo: str) -> None:
-    def upload(number: int) -> None:
-        api.upload_file(path_or_fileobj=b"%d" % number, path_in_repo=f"{number}.txt", repo_id=repo)
-
-    threads = [threading.Thread(target=upload, args=(number,)) for number in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {f"{number}.txt" for number in range(6)} <= set(api.list_repo_files(repo))
 
 
 def test_private_repositories_are_hidden_from_others(hub: LocalHub, api: HfApi) -> None:
@@ -246,16 +166,6 @@ def test_everything_survives_a_restart(tmp_path: Path) -> None:
         assert Path(api.hf_hub_download("local/kept", "a.txt", cache_dir=tmp_path / "cache")).read_bytes() == b"kept"
 
 
-def test_a_download_cut_again_and_again_is_resumed_by_the_client(
-    hub: LocalHub, api: HfApi, repo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The client keeps whole blocks of 10 MB only; with those it would begin again and never arrive.
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100_000)
-    hub.faults.append(Fault(path=r"model\.safetensors$", drop_after_bytes=1_200_000, times=99))
-    path = Path(api.hf_hub_download(repo, "sub/model.safetensors", cache_dir=tmp_path))
-    assert hashlib.sha256(path.read_bytes()).hexdigest() == hashlib.sha256(WEIGHTS).hexdigest()
-
-
 def test_datasets_load_whole_and_streamed(api: HfApi) -> None:
     datasets = pytest.importorskip("datasets")
     mask = np.array([[0, 1], [2, 255]], np.uint8)
@@ -288,53 +198,6 @@ def test_timm_pushes_and_loads(api: HfApi) -> None:
     loaded = timm.create_model("hf-hub:org/tiny-timm", pretrained=True)
     for name, tensor in model.state_dict().items():
         assert loaded.state_dict()[name].equal(tensor), name
-
-
-def test_small_and_large_files_can_be_copied(api: HfApi, repo: str) -> None:
-    copies = [
-        CommitOperationCopy("sub/model.safetensors", "b.safetensors"),
-        CommitOperationCopy("config.json", "c.json"),
-    ]
-    api.create_commit(repo, copies, commit_message="copy")
-    entries = {entry.path: entry for entry in api.list_repo_tree(repo, recursive=True)}
-    assert entries["b.safetensors"].lfs.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
-    assert Path(api.hf_hub_download(repo, "c.json")).read_text() == "{}"
-
-
-def test_commits_go_to_branches_only(api: HfApi, repo: str) -> None:
-    api.create_tag(repo, tag="v1")
-    for revision in ("v1", api.model_info(repo).sha):
-        with pytest.raises(BadRequestError):
-            api.upload_file(path_or_fileobj=b"x", path_in_repo="x.txt", repo_id=repo, revision=revision)
-    assert [branch.name for branch in api.list_repo_refs(repo).branches] == ["main"]
-    with pytest.raises(HfHubHTTPError, match="403"):
-        api.delete_branch(repo, branch="main")
-    for name in ("refs/pr/5", "tags/x"):
-        with pytest.raises(BadRequestError):
-            api.create_branch(repo, branch=name)
-
-
-def test_deleting_what_is_not_there_is_an_error(api: HfApi, repo: str) -> None:
-    for operation in (CommitOperationDelete("sub"), CommitOperationDelete("none/", is_folder=True)):
-        with pytest.raises(EntryNotFoundError):
-            api.create_commit(repo, [operation], commit_message="gone")
-    assert "sub/model.safetensors" in api.list_repo_files(repo)
-
-
-def test_a_name_is_not_a_file_and_a_folder(api: HfApi, repo: str) -> None:
-    for path in ("sub", "config.json/x.txt"):
-        with pytest.raises(BadRequestError):
-            api.upload_file(path_or_fileobj=b"x", path_in_repo=path, repo_id=repo)
-
-
-def test_a_pull_request_starts_where_it_was_asked_to(api: HfApi, repo: str) -> None:
-    parent = api.model_info(repo).sha
-    api.upload_file(path_or_fileobj=b"1", path_in_repo="later.txt", repo_id=repo)
-    operations = [CommitOperationAdd("new.txt", b"2")]
-    done = api.create_commit(repo, operations, commit_message="pr", parent_commit=parent, create_pr=True)
-    assert "later.txt" not in api.list_repo_files(repo, revision=done.pr_revision)
-    again = [CommitOperationAdd("config.json", b"{}")]
-    assert api.create_commit(repo, again, commit_message="same", create_pr=True).pr_url is None
 
 
 def test_a_read_token_changes_nothing(hub: LocalHub, repo: str) -> None:
@@ -384,46 +247,3 @@ def test_text_is_told_from_binary_by_its_start(api: HfApi, repo: str) -> None:
     api.upload_file(path_or_fileobj=b"x" + "ä".encode() * 600, path_in_repo="text", repo_id=repo)
     odd, text = api.get_paths_info(repo, ["odd", "text"])
     assert odd.lfs is not None and text.lfs is None
-
-
-def test_faults_can_be_planned_over_http(hub: LocalHub, api: HfApi) -> None:
-    admin = f"{hub.endpoint}/_faults"
-    assert httpx2.post(admin, json={"path": "whoami", "status": 500}).json()[0]["times"] == 1
-    assert httpx2.get(f"{hub.endpoint}/api/whoami-v2").status_code == 500
-    assert httpx2.post(admin, json={"path": "(", "status": 500}).status_code == 400
-    assert httpx2.delete(admin).json() == [] and api.whoami()["name"] == "local"
-
-
-def test_a_hub_for_people_plans_no_faults(tmp_path: Path) -> None:
-    with LocalHub(tmp_path, faults=False) as plain:
-        assert httpx2.get(f"{plain.endpoint}/_faults").status_code == 404
-
-
-@pytest.mark.parametrize("status", [429, 500])
-def test_the_client_tries_again(status: int, hub: LocalHub, api: HfApi, repo: str) -> None:
-    hub.faults.append(Fault("/tree/", status=status, retry_after=0))
-    assert "config.json" in api.list_repo_files(repo) and hub.faults[0].times == 0
-
-
-def test_a_throttled_line_is_shared_and_counts_what_it_carries(hub: LocalHub, repo: str) -> None:
-    def seconds(url: str) -> float:
-        begun = time.monotonic()
-        assert httpx2.get(url, headers={"Accept-Encoding": "identity"}).content == WEIGHTS
-        return time.monotonic() - begun
-
-    url = f"{hub.endpoint}/{repo}/resolve/main/sub/model.safetensors"
-    line = hub.throttle
-    line.rate, line.latency = 6e6, 0.2
-    line.requests = line.bytes_sent = 0
-    with ThreadPoolExecutor() as pool:
-        first, second = pool.map(seconds, [url, url])
-    assert min(first, second) > 0.9 and max(first, second) > 1.1  # 6 MB at 6 MB/s, of which both have a half
-    assert (line.requests, line.bytes_sent) == (2, 2 * len(WEIGHTS))
-
-
-def test_faults_ignore_ranges_and_change_headers(hub: LocalHub, repo: str) -> None:
-    url = f"{hub.endpoint}/{repo}/resolve/main/sub/model.safetensors"
-    hub.faults += [Fault("model", ignore_range=True), Fault("model", headers={"ETag": '"other"'})]
-    whole, other, plain = (httpx2.get(url, headers={"Range": "bytes=8-11"}) for _ in range(3))
-    assert whole.status_code == 200 and whole.content == WEIGHTS
-    assert (other.status_code, other.headers["ETag"], other.content) == (206, '"other"', plain.content)

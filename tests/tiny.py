@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+import hf_lwmm
+from hf_lwmm import EvaluationSpec
 from hf_lwmm.networks import DeepLabV2Config, DeepLabV2ForSemanticSegmentation
 
 NAMES = ("road", "sky", "car")
@@ -80,3 +82,19 @@ def tree(root: Path, count: int = 5, images: str = "images", labels: str = "labe
             (root / name).mkdir(parents=True, exist_ok=True)
             picture.save(root / name / f"{seed}.png")
     return root
+
+
+def masks(root: Path, values: Any, count: int = 2, dtype: Any = np.uint8) -> Path:
+    """Images, and labels whose pixels have the values."""
+    tree(root, count)
+    for seed, path in enumerate(sorted((root / "labels").iterdir())):
+        ids = np.random.default_rng(seed).choice(np.array(values, dtype), (6, 8))
+        Image.fromarray(np.kron(ids, np.ones((8, 8), dtype))).save(path)
+    return root
+
+
+def mean(model: Path, data: Any, spec: EvaluationSpec = EvaluationSpec()) -> float:
+    """The mean over classes that a model reaches."""
+    found = hf_lwmm.evaluate([model], data, evaluation=spec)
+    assert found is not None
+    return found.models[0].mean

@@ -87,7 +87,7 @@ def _stub() -> None: ...
 app = typer.Typer(
     name="hf-lwmm",
     cls=_LazyGroup,
-    help="Merge segmentation models of the Hugging Face Hub, layer by layer.",
+    help="Merge vision models of the Hugging Face Hub, layer by layer.",
     epilog="Example: hf-lwmm merge org/a org/b --anchor org/a --push",
     invoke_without_command=True,
     pretty_exceptions_enable=False,

@@ -25,7 +25,9 @@ class GroupedCommand(TyperCommand):
         panels: dict[str, list[tuple[str, str]]] = {title: [] for title in PANELS}
         for parameter in sorted(self.get_params(ctx), key=lambda each: each.param_type_name != "argument"):
             if (record := parameter.get_help_record(ctx)) is not None:
-                name = _NEGATION.sub("", _TYPE.sub(lambda found: _VALUES[found[1]], record[0]))
+                name = _TYPE.sub(lambda found: _VALUES[found[1]], record[0])
+                if parameter.default is not True:  # of a switch that is on, the negation is what one needs
+                    name = _NEGATION.sub("", name)
                 is_argument = parameter.param_type_name == "argument"
                 title = getattr(parameter, "rich_help_panel", None) or ("Models" if is_argument else "Options")
                 panels[title].append((name, record[1]))

@@ -1,17 +1,14 @@
 """Advise which method merges some models for a purpose, from what can be known without running a network.
 
-The advice rests on merges that were scored on target images, of real (ESPNetv2, films of CamVid) and of rendered
-streets (a small SegFormer). All models grew apart from one start; figures are points of mIoU.
+The advice rests on merges of models that grew apart from one start, of rendered streets and of films of CamVid; the
+figures are in docs/evidence.md.
 
-- Models that saw different data, on a mixture of their domains: the plain average was 2.1 to 4.8 above the best of
-  them, layer-wise merging 1.4 to 2.7.
-- On a new domain: the plain average gained on the real film; of rendered streets on real ones it was -1.8 to +1.3 from
-  the best of them, layer-wise merging -0.4 to +0.5.
-- On the anchor's own domain: the plain average lost 1.5 to 5, layer-wise merging 0.6 at most.
-- Models that saw the same data gained nothing that is certain. Distance did not tell the cases apart: +2 at a median
-  cosine of 0.9999, 0 at 0.9996, -2 to -4 at 0.93.
-- The anchor's BatchNorm statistics in the place of merged ones cost 5 to 14 where the models' differed; statistics that
-  were estimated again on 46 images cost 2 to 11.
+- Models that saw different data, on a mixture of their domains or on a new one: the plain average gains most where each
+  of them knows a part of the target, and loses most where one knows nothing of it.
+- On the anchor's own domain both lose to the anchor, layer-wise merging less.
+- Models that saw the same data gain nothing that is certain. Distance does not tell the cases apart.
+- The anchor's BatchNorm statistics in the place of merged ones cost 5 to 14 points of mIoU where the models' differed;
+  statistics that were estimated again on 46 images cost 2 to 11.
 """
 
 from __future__ import annotations
@@ -114,11 +111,13 @@ def _method(known: Known) -> tuple[str, str]:
         return Layerwise.name, "the cards name different base models, whose average means little; score it first"
     if known.same_data:
         return Layerwise.name, f"{where}, but the models saw the same data, whose merges gain little"
-    gains, doubt = ("gains most", "") if known.target == "mixed" else ("can gain most", "; score it")
     if known.same_data is False:
-        return Isotropic.name, f"{where}, where the plain average of models that saw different data {gains}{doubt}"
-    unless = "unless the models saw the same data, of which their cards say nothing"
-    return Isotropic.name, f"{where}, where the plain average {gains} {unless}{doubt}"
+        average = "the plain average of models that saw different data can gain most"
+    else:
+        average = (
+            "the plain average can gain most unless the models saw the same data, of which their cards say nothing"
+        )
+    return Isotropic.name, f"{where}, where {average}; score it"
 
 
 def _of_bn_stats(known: Known) -> str:

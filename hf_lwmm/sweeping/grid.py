@@ -46,7 +46,7 @@ class SweepAxes(Options):
         (None,), "Anchor weights to try with layerwise, such as 0.5,0.7.", commas=True, shown="1/M"
     )
     ramp: tuple[str, ...] = option(("linear",), "Ramps to try with layerwise.", commas=True, known=NAMED_RAMPS)
-    bn_stats: tuple[str, ...] = option(("linear",), "Ways with BatchNorm's statistics.", choices=BN_STATS, commas=True)
+    bn_stats: tuple[str, ...] = option(("linear",), "BatchNorm's running statistics.", choices=BN_STATS, commas=True)
     options: tuple[str, ...] = option(
         (),
         "Values of a method's option to try. Repeatable.",

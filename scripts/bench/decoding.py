@@ -1,6 +1,5 @@
 """Time Pillow and kornia-rs on the kinds of files that an evaluation reads, in one process with one thread.
 
-    pip install kornia-rs
     python scripts/bench/decoding.py [--runs 15] [--no-inference]
 
 Each file holds one frame of 1024x2048 pixels. The two decoders take turns, and the last column says whether they give
