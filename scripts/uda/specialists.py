@@ -36,6 +36,7 @@ MERGES = {
     "the same data": (
         ("segformer-gta", "segformer-gta@2"),
         ("segformer-night", "segformer-night@2"),
+        ("segformer-synthia", "segformer-synthia@2"),
         ("cnn-gta-fada", "cnn-gta-adaptsegnet"),
         ("cnn-night-minent", "cnn-night-maxsquare"),
     ),
