@@ -20,5 +20,10 @@ def renamed_card(text: str, old: str, new: str) -> str:
         new: the repository, such as org/name.
     """
     text = re.sub(rf"^(# |- name: ){re.escape(plain(old))}$", lambda found: found[1] + new, text, flags=re.MULTILINE)
-    name, file = f'"{old}"', f'"{old}/'
-    return _FENCE.sub(lambda code: code[0] if file in code[0] else code[0].replace(name, f'"{new}"'), text)
+
+    def renamed(code: re.Match[str]) -> str:
+        if f'"{old}/' in code[0]:
+            return code[0]
+        return code[0].replace(f'"{old}"', f'"{new}"').replace(f'"local-dir:{old}"', f'"hf-hub:{new}"')  # timm's
+
+    return _FENCE.sub(renamed, text)
