@@ -191,5 +191,18 @@ def test_panoptic_labels_are_segments_with_classes(hub: LocalHub, api: HfApi) ->
     assert sample.label[0].tolist() == [255, 255, 0, 0, 1, 1]
     with pytest.raises(DatasetError, match="segments_info lists the segment 5, which the label does not have"):
         images.read(1)
-    with pytest.raises(DatasetError, match=r"has the category 8, which id2label\.json does not name"):
+    with pytest.raises(DatasetError, match=r"has the category 8, which the data set does not name"):
         images.read(2)
+
+
+def test_objects_of_a_category_without_a_name_are_no_other_classs(hub: LocalHub, api: HfApi) -> None:
+    record = [{"bbox": [Value("float32")], "category_id": Value("int64")}]
+    rows = [[{"bbox": [1, 1, 4, 4], "category_id": category}] for category in (200, 0)]
+    name = push("org/boxes", {"image": (ImageFeature(), [scene(0)[0]] * 2), "objects": (record, rows)})
+    names = json.dumps({"7": "car", "200": "road"}).encode()
+    api.upload_file(path_or_fileobj=names, path_in_repo="id2label.json", repo_id=name, repo_type="dataset")
+    images = open_images(name)
+    found = images.read(0).boxes
+    assert images.classes == ("car", "road") and found is not None and found.labels.tolist() == [1]
+    with pytest.raises(DatasetError, match="an object has the category 0, which the data set does not name"):
+        images.read(1)

@@ -252,7 +252,7 @@ def _of_rows(source: ImageSource) -> LabelledImages:
         if maps:
             source_of.append(rows.stored(found, where))
         if task == "detection":
-            found, boxes = 0, boxes_of(_objects(found, numbers), where)
+            found, boxes = 0, boxes_of(_objects(found, numbers, where), where)
         elif task == "panoptic":
             segments = panoptic_map(source_of[1], _listed(row[SEGMENTS], numbers, where), where)
             found = segments.class_map()
@@ -308,15 +308,15 @@ def _no_tree(data: str, split: str, reason: str = "") -> str:
     )
 
 
-def _objects(found: Any, numbers: Mapping[int, str]) -> list[dict[str, Any]]:
+def _objects(found: Any, numbers: Mapping[int, str], where: str) -> list[dict[str, Any]]:
     """The objects in a row, one by one, with categories as indices of the names."""
-    index: dict[Any, int] = {number: position for position, number in enumerate(numbers)}
-    entries = []
-    for entry in _one_by_one(found):
-        category = entry.get(category_field(entry) or "")
-        crowd = entry.get("iscrowd", 0)
-        entries.append({"bbox": entry["bbox"], "category": index.get(category, category), "crowd": crowd})
-    return entries
+    entries = _one_by_one(found)
+    given = [entry.get(category_field(entry) or "") for entry in entries]
+    categories = _places(given, numbers, f"{where}: an object") if numbers else given
+    return [
+        {"bbox": entry["bbox"], "category": category, "crowd": entry.get("iscrowd", 0)}
+        for entry, category in zip(entries, categories, strict=True)
+    ]
 
 
 def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str, Any]]:
@@ -324,10 +324,16 @@ def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str
     entries = _one_by_one(infos)
     if not numbers:
         return entries
-    index = {number: position for position, number in enumerate(numbers)}
-    if unnamed := [info.get("category_id") for info in entries if info.get("category_id") not in index]:
-        raise DatasetError(f"{where}: {SEGMENTS} has the category {unnamed[0]}, which {_NAMES} does not name.")
-    return [{**info, "category_id": index[info["category_id"]]} for info in entries]
+    categories = _places([info.get("category_id") for info in entries], numbers, f"{where}: {SEGMENTS}")
+    return [{**info, "category_id": category} for info, category in zip(entries, categories, strict=True)]
+
+
+def _places(categories: Sequence[Any], numbers: Mapping[int, str], where: str) -> Sequence[Any]:
+    """Categories as indices of the names. Raises DatasetError for one without a name."""
+    index: dict[Any, int] = {number: place for place, number in enumerate(numbers)}
+    if unnamed := [category for category in categories if category not in index]:
+        raise DatasetError(f"{where} has the category {unnamed[0]}, which the data set does not name.")
+    return [index[category] for category in categories]
 
 
 def _one_by_one(records: Any) -> list[dict[str, Any]]:
