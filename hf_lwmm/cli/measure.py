@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -58,7 +57,7 @@ def measure(
     with progress_bar() as progress:
         found = hf_lwmm.measure(
             model,
-            images if images.limit else replace(images, limit=64),
+            images,
             output,
             kind=kind,
             protocol=protocol,

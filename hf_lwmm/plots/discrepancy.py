@@ -33,9 +33,9 @@ def plot_discrepancy(report: Discrepancy, path: Place) -> None:
         for index, kind in enumerate(kinds):
             points = [(t.position, t.relative) for t in report.tensors if t.kind == kind and t.relative]
             drawn += len(points)
-            upper.scatter(
-                *zip(*points, strict=True), s=7, linewidths=0, color=colour(index), label=_LABELS[kind]
-            ) if points else 0
+            if points:
+                x, y = zip(*points, strict=True)
+                upper.scatter(x, y, s=7, linewidths=0, color=colour(index), label=_LABELS[kind])
         upper.scatter([], [], marker="s", color=GREY, label=_ALL)
         for tau in report.taus:
             upper.axhline(1 / tau, color="black", linestyle="--", linewidth=0.8)
