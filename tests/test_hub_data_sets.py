@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,14 @@ def test_what_the_hub_does_not_have_is_named(pushed: str, api: HfApi, streaming:
     api.create_repo("org/bare", repo_type="dataset", exist_ok=True)
     with pytest.raises(DatasetError, match=r"org/bare, split validation: cannot be opened: .*doesn't contain any data"):
         open_images(ImageSource("org/bare", streaming=streaming))
+
+
+def test_data_sets_whose_names_have_gated_in_them_are_not_gated(hub: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "irrigated").mkdir()
+    with pytest.raises(DatasetError, match="irrigated: no images with labels"):
+        open_images(tmp_path / "irrigated")
+    with pytest.raises(DatasetError, match="org/aggregated, split validation: cannot be opened"):
+        open_images("org/aggregated")
 
 
 def test_gated_data_sets_say_where_to_ask(api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
