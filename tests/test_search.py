@@ -202,3 +202,12 @@ def test_lists_of_the_local_hub_are_filtered_as_on_the_hub(zoo: HfApi, hub: Loca
     some = next(iter(zoo.list_models(author="search", filter="segformer", expand=["config", "downloads"])))
     assert some.config and some.config["model_type"] == "segformer" and some.downloads == 0 and some.sha is None
     assert httpx2.get(f"{hub.endpoint}/api/models?limit=1").links.get("next")
+
+
+def test_a_family_is_found_whatever_its_members_are_called(zoo: HfApi) -> None:
+    import timm
+
+    state = timm.create_model("mobilenetv2_035", num_classes=0).state_dict()
+    _upload(zoo, "mobile", {"model.safetensors": save({name: tensor.numpy() for name, tensor in state.items()})})
+    for name in ("mobilenetv2", "MBConv network"):
+        assert _names(hf_lwmm.search(name, limit=1000, scan=1000)) == {"mobile"}

@@ -227,15 +227,13 @@ def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
     component, kin = known[_plain(name)]
     family = _plain(name) in {_plain(each) for each in (component.title, *_kin(component))}
 
-    def fits(architecture: str) -> bool:
-        backbone = _plain(architecture.split(", ")[0])
-        return backbone.startswith(_plain(name)) if family else backbone == _plain(name)
-
     def share(checkpoint: Checkpoint) -> float | None:
-        if checkpoint.slot_map.backbone is not component or not fits(checkpoint.slot_map.architecture):
+        found = checkpoint.slot_map
+        fits = found.kin == kin if family else _plain(found.architecture.split(", ")[0]) == _plain(name)
+        if found.backbone is not component or not fits:
             return None
         own = whole = 0
-        for slot, atom in checkpoint.slot_map.slots.items():
+        for slot, atom in found.slots.items():
             count = math.prod(atom.shape)
             place = place_of(slot)
             whole += count
