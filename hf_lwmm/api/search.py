@@ -153,7 +153,7 @@ def search(
         HubError: if the Hub cannot be reached.
     """
     if (backbone is None) == (like is None):
-        raise PlanError("Name a backbone such as mit-b5, or with --like a model; one of the two.")
+        raise PlanError("Name a backbone, such as mit-b5, or a model (--like): one of the two.")
     named = read_label_set(labels) if labels is not None else None
     wanted = _like(like, named) if like is not None else _backbone(str(backbone), named)
     found: list[Candidate] = []
