@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
+from hf_lwmm.api.measure import KINDS
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group, completed
 from hf_lwmm.cli.terminal import notes, progress_bar, say
@@ -33,10 +34,10 @@ def measure(
     kind: Annotated[
         str,
         typer.Option(
-            metavar="fisher|grams",
+            metavar="|".join(KINDS),
             help="Fisher information (labelled images), or Gram matrices.",
             rich_help_panel="Method",
-            autocompletion=completed(("fisher", "grams")),
+            autocompletion=completed(KINDS),
         ),
     ] = "fisher",
     protocol: Annotated[
