@@ -184,6 +184,12 @@ def test_a_column_of_pixels_without_a_class_is_shown(tmp_path: Path) -> None:
     assert "<!-- none -->" not in (tmp_path / "confusion.svg").read_text()
 
 
+def test_a_score_may_lie_outside_its_interval(tmp_path: Path) -> None:
+    row = {"models": NAMES[:1], "anchor": NAMES[0], "method": None, "score": 0.5}
+    plot_subsets([{**row, "low": 0.51, "high": 0.6}, {**row, "low": 0.4, "high": 0.49}], tmp_path / "subsets.png")
+    assert (tmp_path / "subsets.png").is_file()
+
+
 def test_the_knobs_that_vary_are_named_among_the_subsets_unless_they_are_many(tmp_path: Path) -> None:
     def names(*starts: float) -> str:
         rows = [
