@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hf_lwmm.planning.discrepancy import Discrepancy
-from hf_lwmm.plots.style import GREY, Place, colour, legend_above, mark_boundary, picture
+from hf_lwmm.plots.style import GREY, Place, colour, legend_above, literal, mark_boundary, picture
 
 _LABELS = {"weights": "weights", "biases": "biases", "bn_stats": "BatchNorm statistics"}  # of the kinds of tensors
 
@@ -57,7 +57,7 @@ def plot_discrepancy(report: Discrepancy, path: Place) -> None:
             axes.yaxis.get_major_locator().set_params(integer=True)
             if 0 < report.boundary < positions:
                 axes.axvline(report.boundary + 0.5, color="black", linestyle=":", linewidth=1)
-        first, second = report.models
+        first, second = map(literal, report.models)
         between = "\n" if len(first) + len(second) > 60 else ", "
         lower[-1].set_xlabel(f"{report.granularity}, in depth order; a is {first}{between}b is {second}")
         legend_above(figure, upper, [*(_LABELS[kind] for kind in kinds), _ALL])

@@ -203,6 +203,6 @@ def _line_names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
     varied = [place for place in range(2, len(keys[0])) if len({key[place] for key in keys}) > 1]
     names = []
     for key in keys:
-        models = ", ".join(name + ("*" if name == key[1] else "") for name in key[0])
+        models = ", ".join(literal(name) + ("*" if name == key[1] else "") for name in key[0])
         names.append("; ".join([models, *(key[place] for place in varied if key[place])]))
     return names
