@@ -178,7 +178,7 @@ def open_rows(
     try:
         table = datasets.load_dataset(name, config, split=split, revision=revision or None, streaming=streaming)
     except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
-        if "is a gated dataset" in str(error):
+        if any(words in str(error) for words in ("a gated dataset", "gated repo")):  # names have no blanks
             message = f"{data}: is gated; ask for access on its page, then log in with `hf auth login`."
         elif "available configs: " in str(error):
             names = str(error).partition("available configs: ")[2].splitlines()[0]
