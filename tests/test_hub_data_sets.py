@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +79,16 @@ def test_what_the_hub_does_not_have_is_named(pushed: str, api: HfApi, streaming:
     api.create_repo("org/bare", repo_type="dataset", exist_ok=True)
     with pytest.raises(DatasetError, match=r"org/bare, split validation: cannot be opened: .*doesn't contain any data"):
         open_images(ImageSource("org/bare", streaming=streaming))
+
+
+def test_the_commit_of_a_data_set_is_known_offline(hub: LocalHub, api: HfApi) -> None:
+    image, label = scene(0)
+    name = push("org/kept", {"image": (ImageFeature(), [image]), "mask": (ImageFeature(), [Image.fromarray(label)])})
+    known = open_images(name).commit
+    code = "import sys; from hf_lwmm.data.loading import open_images; print(open_images(sys.argv[1]).commit)"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == known == api.dataset_info(name).sha, done.stderr
 
 
 def test_data_sets_whose_names_have_gated_in_them_are_not_gated(hub: LocalHub, tmp_path: Path) -> None:
