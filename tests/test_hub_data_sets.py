@@ -81,6 +81,14 @@ def test_what_the_hub_does_not_have_is_named(pushed: str, api: HfApi, streaming:
         open_images(ImageSource("org/bare", streaming=streaming))
 
 
+def test_a_hub_that_fails_leaves_no_classes_out(hub: LocalHub) -> None:
+    image, label = scene(0)
+    name = push("org/named", {"image": (ImageFeature(), [image]), "mask": (ImageFeature(), [Image.fromarray(label)])})
+    hub.faults.append(Fault(path=r"id2label\.json", method="HEAD", status=403, times=9))
+    with pytest.raises(DatasetError, match=r"org/named, id2label\.json: cannot be read: .*403.* Run it again"):
+        open_images(name)
+
+
 def test_the_commit_of_a_data_set_is_known_offline(hub: LocalHub, api: HfApi) -> None:
     image, label = scene(0)
     name = push("org/kept", {"image": (ImageFeature(), [image]), "mask": (ImageFeature(), [Image.fromarray(label)])})

@@ -16,7 +16,7 @@ from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, obj
 from hf_lwmm.data.decoding import decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
-from hf_lwmm.data.rows import Rows, file_of, open_rows
+from hf_lwmm.data.rows import Rows, file_of, first_line, open_rows
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError, DocumentError
 from hf_lwmm.files.documents import read_json
@@ -347,7 +347,11 @@ def _one_by_one(records: Any) -> list[dict[str, Any]]:
 
 
 def _names_beside(rows: Rows) -> dict[int, str]:
-    """The class names in an id2label.json beside the data, as several data sets on the Hub have one."""
+    """The class names in an id2label.json beside the data, as several data sets on the Hub have one.
+
+    Raises:
+        DatasetError: if it cannot be read, or the Hub fails to say whether there is one.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -355,7 +359,10 @@ def _names_beside(rows: Rows) -> dict[int, str]:
     try:
         beside = Path(name, _NAMES)
         path = beside if Path(name).is_dir() else hf_hub_download(name, _NAMES, repo_type="dataset", revision=revision)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error.__cause__, HfHubHTTPError):  # it answered that it is busy or down: there may be names
+            reason = first_line(error.__cause__)
+            raise DatasetError(f"{name}, {_NAMES}: cannot be read: {reason} Run it again.") from None
         return {}
     return _names_in(Path(path), f"{name}, {_NAMES}") if Path(path).is_file() else {}
 
