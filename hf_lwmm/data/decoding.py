@@ -64,8 +64,7 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
     Raises:
         DatasetError: if it cannot be decoded.
     """
-    with _named(stored, where):
-        picture = _opened(stored)
+    with _named(stored, where), _opened(stored) as picture:
         picture.load()
     return picture
 
@@ -141,8 +140,7 @@ def decode_exact(stored: bytes | Path, where: str) -> tuple[Image.Image, NDArray
     Raises:
         DatasetError: if it cannot be decoded, has a format that does not keep every pixel, or holds several pictures.
     """
-    with _named(stored, where):
-        picture = _opened(stored)
+    with _named(stored, where), _opened(stored) as picture:
         values = plain_values(picture, content_of(stored)) if picture.format == "PNG" else None
         if values is None:
             picture.load()
