@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 from conftest import Run
 from huggingface_hub import HfApi, ModelCard
@@ -93,6 +94,20 @@ def test_one_licence_in_two_repositories_is_one_licence() -> None:
     ]
     found = merged_licence(sources)
     assert not found.warnings and found.licence.metadata["license_link"].endswith(f"/org/a/blob/{'0' * 40}/LICENSE")
+
+
+@pytest.mark.parametrize(
+    ("stated", "excludes"),
+    [
+        ({"license": "apache-2.0", "license_link": "https://github.com/google-research/x/blob/main/LICENSE"}, False),
+        ({"license_name": "sam", "license_link": "https://github.com/facebookresearch/x/blob/main/LICENSE"}, False),
+        ({"license_name": "fair-noncommercial-research-license"}, True),
+        ({"license_name": "theirs", "license_link": "https://creativecommons.org/licenses/by-nc/4.0/"}, True),
+    ],
+)
+def test_a_licence_is_not_judged_by_who_keeps_it(stated: dict[str, str], excludes: bool) -> None:
+    source = hf_lwmm.hub.Source(hf_lwmm.ModelRef("org/a"), "0" * 40, (), {"license": "other", **stated})
+    assert merged_licence([source]).licence.non_commercial == excludes
 
 
 def test_sheets_of_examples_have_a_key(models: list[Path], data: Path) -> None:

@@ -13,7 +13,7 @@ import timm
 import torch
 import transformers
 from conftest import Run
-from huggingface_hub import ModelCard
+from huggingface_hub import HfApi, ModelCard
 from PIL import Image
 from safetensors.torch import save_file
 from small_networks import MIT, network, saved
@@ -154,6 +154,13 @@ CASES: dict[str, tuple[Make, Make, str | None, str | None, str, str]] = {
     ),
     "unknown": (of_nobody, of_nobody, None, None, "hf-lwmm", 'load_file("out/model.safetensors")'),
 }  # fmt: skip
+
+
+def test_timm_loads_a_folder_that_was_pushed_from_its_repository(run: Run, api: HfApi, tmp_path: Path) -> None:
+    assert run("merge", of_timm(4)(tmp_path / "one", 1), of_timm(4)(tmp_path / "two", 2), "--output", "out")[0] == 0
+    assert run("push", "out", "local/out-of-timm")[0] == 0
+    card = Path(api.hf_hub_download("local/out-of-timm", "README.md")).read_text()
+    assert 'timm.create_model("hf-hub:local/out-of-timm", pretrained=True)' in card and "local-dir" not in card
 
 
 @pytest.mark.parametrize("case", CASES)

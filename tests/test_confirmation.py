@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calls import lwmm, merge
-from tiny import segformer, tree
+from datasets import Dataset, Features
+from datasets import Image as ImageFeature
+from PIL import Image
+from tiny import scene, segformer, tree
 
 import hf_lwmm
 from hf_lwmm import ImageSource, SweepAxes, SweepRun
@@ -17,6 +20,7 @@ from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.report import EvaluationReport, report
 from hf_lwmm.evaluation.task_metrics import METRICS
+from hf_lwmm.localhub import LocalHub
 from hf_lwmm.sweeping.confirmation import Confirmation
 
 
@@ -68,6 +72,17 @@ def test_the_command_reports_the_confirmation(world: Path, tmp_path: Path) -> No
         and found["confirmation"]["winner"] == found["candidates"][0]["candidate"]
     )
     assert found["advice"]["method"] == "isotropic" and np.isfinite(found["confirmation"]["models"][0]["mean"])
+
+
+def test_a_confirmation_says_at_which_commit_the_data_were(hub: LocalHub, world: Path, tmp_path: Path) -> None:
+    rows = {split: [scene(seed) for seed in seeds] for split, seeds in {"validation": (1, 2), "test": (3, 4)}.items()}
+    for split, scenes in rows.items():
+        columns = {"image": [image for image, _ in scenes], "label": [Image.fromarray(label) for _, label in scenes]}
+        features = Features({"image": ImageFeature(), "label": ImageFeature()})
+        Dataset.from_dict(columns, features=features).push_to_hub("org/confirming", split=split)
+    models, run = [world / "one", world / "two"], SweepRun(confirm="test")
+    found = hf_lwmm.sweep(models, "org/confirming", tmp_path / "a.parquet", run=run)
+    assert found.confirmation is not None and found.confirmation.report.commit == found.data.commit is not None
 
 
 def test_images_that_choose_confirm_nothing(world: Path, tmp_path: Path) -> None:

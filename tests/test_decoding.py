@@ -122,3 +122,13 @@ def test_whole_numbers_that_are_stored_as_floats_are_ids() -> None:
     Image.fromarray(segments.astype(np.float32) + np.float32(0.25)).save(fractions, "TIFF")
     with pytest.raises(DatasetError, match=r"^that\.tif: holds 0\.25 at \(0, 0\); labels are whole numbers"):
         segment_runs(fractions.getvalue(), "that.tif")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["png", "tif", "gif"])
+def test_files_are_closed(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"picture.{kind}"
+    Image.fromarray(np.eye(4, dtype=np.uint8)).save(path)
+    decode_rgb(path, "a picture")
+    if kind != "gif":
+        label_ids(path, "a label")

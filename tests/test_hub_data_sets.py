@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +79,32 @@ def test_what_the_hub_does_not_have_is_named(pushed: str, api: HfApi, streaming:
     api.create_repo("org/bare", repo_type="dataset", exist_ok=True)
     with pytest.raises(DatasetError, match=r"org/bare, split validation: cannot be opened: .*doesn't contain any data"):
         open_images(ImageSource("org/bare", streaming=streaming))
+
+
+def test_a_hub_that_fails_leaves_no_classes_out(hub: LocalHub) -> None:
+    image, label = scene(0)
+    name = push("org/named", {"image": (ImageFeature(), [image]), "mask": (ImageFeature(), [Image.fromarray(label)])})
+    hub.faults.append(Fault(path=r"id2label\.json", method="HEAD", status=403, times=9))
+    with pytest.raises(DatasetError, match=r"org/named, id2label\.json: cannot be read: .*403.* Run it again"):
+        open_images(name)
+
+
+def test_the_commit_of_a_data_set_is_known_offline(hub: LocalHub, api: HfApi) -> None:
+    image, label = scene(0)
+    name = push("org/kept", {"image": (ImageFeature(), [image]), "mask": (ImageFeature(), [Image.fromarray(label)])})
+    known = open_images(name).commit
+    code = "import sys; from hf_lwmm.data.loading import open_images; print(open_images(sys.argv[1]).commit)"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == known == api.dataset_info(name).sha, done.stderr
+
+
+def test_data_sets_whose_names_have_gated_in_them_are_not_gated(hub: LocalHub, tmp_path: Path) -> None:
+    (tmp_path / "irrigated").mkdir()
+    with pytest.raises(DatasetError, match="irrigated: no images with labels"):
+        open_images(tmp_path / "irrigated")
+    with pytest.raises(DatasetError, match="org/aggregated, split validation: cannot be opened"):
+        open_images("org/aggregated")
 
 
 def test_gated_data_sets_say_where_to_ask(api: HfApi, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,5 +221,18 @@ def test_panoptic_labels_are_segments_with_classes(hub: LocalHub, api: HfApi) ->
     assert sample.label[0].tolist() == [255, 255, 0, 0, 1, 1]
     with pytest.raises(DatasetError, match="segments_info lists the segment 5, which the label does not have"):
         images.read(1)
-    with pytest.raises(DatasetError, match=r"has the category 8, which id2label\.json does not name"):
+    with pytest.raises(DatasetError, match=r"has the category 8, which the data set does not name"):
         images.read(2)
+
+
+def test_objects_of_a_category_without_a_name_are_no_other_classs(hub: LocalHub, api: HfApi) -> None:
+    record = [{"bbox": [Value("float32")], "category_id": Value("int64")}]
+    rows = [[{"bbox": [1, 1, 4, 4], "category_id": category}] for category in (200, 0)]
+    name = push("org/boxes", {"image": (ImageFeature(), [scene(0)[0]] * 2), "objects": (record, rows)})
+    names = json.dumps({"7": "car", "200": "road"}).encode()
+    api.upload_file(path_or_fileobj=names, path_in_repo="id2label.json", repo_id=name, repo_type="dataset")
+    images = open_images(name)
+    found = images.read(0).boxes
+    assert images.classes == ("car", "road") and found is not None and found.labels.tolist() == [1]
+    with pytest.raises(DatasetError, match="an object has the category 0, which the data set does not name"):
+        images.read(1)

@@ -70,6 +70,12 @@ def test_pictures_are_turned_as_cameras_mean_it_and_labels_never(value: int, kin
         assert label.shape == ((96, 64) if value in (5, 6, 7, 8) else (64, 96))
 
 
+def test_pictures_of_16_bits_are_turned_too() -> None:
+    values = np.arange(24, dtype=np.uint16).reshape(4, 6) * 2048
+    found = decode_rgb(turned(Image.fromarray(values), 6), "a picture")
+    assert np.array_equal(np.asarray(found)[..., 0], values // 256)
+
+
 def test_a_damaged_exif_block_turns_nothing(tmp_path: Path) -> None:
     upright, file = picture(), io.BytesIO()
     upright.save(file, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12")

@@ -256,7 +256,7 @@ def test_names_that_do_not_fit_are_listed_on_both_sides(models: tuple[Path, Path
     ("changed", "message"),
     [
         ({"outputs": ("lane", "lane")}, "outputs must be different texts"),
-        ({"groups": {"road": ["lane", "path"]}}, "the group 'road' has no output to be 'path'"),
+        ({"groups": {"road": ["lane", "path"]}}, "'path' in the group 'road' is no output of it"),
         ({"groups": {"road": ["lane"], "way": ["lane"]}}, "the output 'lane' is in two groups, 'road' and 'way'"),
         ({"groups": {"road": "lane"}}, "the group 'road' must be a list of outputs"),
         ({"outputs": ()}, "groups are of outputs, and outputs has no names"),

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,21 @@ def test_a_column_of_pixels_without_a_class_is_shown(tmp_path: Path) -> None:
     assert "<!-- none -->" in (tmp_path / "confusion.svg").read_text()
     plot_confusion(CLASSES, np.hstack([COUNTS, np.zeros((4, 1))]), tmp_path / "confusion.svg")
     assert "<!-- none -->" not in (tmp_path / "confusion.svg").read_text()
+
+
+def test_a_score_may_lie_outside_its_interval(tmp_path: Path) -> None:
+    row = {"models": NAMES[:1], "anchor": NAMES[0], "method": None, "score": 0.5}
+    plot_subsets([{**row, "low": 0.51, "high": 0.6}, {**row, "low": 0.4, "high": 0.49}], tmp_path / "subsets.png")
+    assert (tmp_path / "subsets.png").is_file()
+
+
+def test_dollars_in_names_begin_no_formula(tmp_path: Path) -> None:
+    names, path = ("a$_$", "b$^$"), tmp_path / "plot.svg"
+    row = {"models": names, "anchor": names[0], "method": "layerwise", "score": 0.5}
+    plot_knob([{**row, "start": start} for start in (0.0, 0.5)], "start", path)
+    assert "a$_$*, b$^$" in html.unescape(path.read_text())
+    plot_discrepancy(replace(hf_lwmm.diff(GTA, NIGHT), models=names), path)
+    assert "a is a$_$, b is b$^$" in html.unescape(path.read_text())
 
 
 def test_the_knobs_that_vary_are_named_among_the_subsets_unless_they_are_many(tmp_path: Path) -> None:

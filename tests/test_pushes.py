@@ -48,6 +48,22 @@ def test_a_folder_that_is_pushed_has_a_card_that_loads_the_repository(
     assert f"\n# {repo}\n" in card and f'"{repo}"' in card and '"merged"' not in card
     assert card == Path("merged/README.md").read_text() and card.endswith("\nMy own words on merged.\n")
     assert run("push", "merged", repo)[0] == 0
+    Path("merged").rename("better")
+    assert run("push", "better", f"{repo}-too")[0] == 0
+    again = Path(api.hf_hub_download(f"{repo}-too", "README.md")).read_text()
+    assert again == card.replace(repo, f"{repo}-too")
+
+
+def test_a_renamed_folder_has_a_card_that_loads_the_repository_unless_its_title_is_the_users(
+    run: Run, api: HfApi, models: list[Path], repo: str
+) -> None:
+    assert run("merge", *models[:2], *FIRST, "--output", "merged")[0] == 0
+    Path("merged").rename("better")
+    assert run("push", "better", repo)[0] == 0
+    card = Path("better/README.md").read_text()
+    assert f"\n# {repo}\n" in card and f'"{repo}"' in card and "\n# merged\n" not in card and '"merged"' not in card
+    Path("better/README.md").write_text(card.replace(f"# {repo}", "# Streets"))
+    assert run("push", "better", repo)[0] == 0 and "\n# Streets\n" in Path("better/README.md").read_text()
 
 
 def test_what_was_pushed_is_named_with_its_branch_or_pull_request(api: HfApi, repo: str, tmp_path: Path) -> None:

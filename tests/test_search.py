@@ -69,7 +69,8 @@ def zoo(_served: LocalHub) -> HfApi:
     _upload(api, "roads", {"model.safetensors": two, "config.json": names})
     _upload(api, "roads-too", {"model.safetensors": two, "config.json": names}, licence="apache-2.0")
     _upload(api, "pets", {"model.safetensors": two, "config.json": others})
-    _upload(api, "three", {"model.safetensors": three, "config.json": json.dumps(kind).encode()})
+    several = {"model.safetensors": three, "config.json": json.dumps(kind).encode()}
+    _upload(api, "three", several, licence="[mit, apache-2.0]")
     _upload(api, "wide", {"model.safetensors": _small_segformer(2, 16), "config.json": names})
     _upload(api, "torch-only", {"latest.pth": _torch_file(two), "config.json": names})
     _upload(api, "torch-broken", {"pytorch_model.bin": b"PK never whole", "config.json": b"{}"})
@@ -100,6 +101,7 @@ def test_models_like_another_are_found_with_what_is_needed_to_choose(zoo: HfApi)
     assert same.architecture == "MiT with 1-1 blocks, SegFormer head" and same.layout and same.downloads == 0
     assert pets.same_labels is False and pets.classes == ("cat", "dog") and pets.shared and 0.9 < pets.shared < 1
     assert three.same_labels is None and three.classes is None and three.rows == 3
+    assert three.licence == "mit, apache-2.0"
     assert same.sha == zoo.model_info("search/roads-too").sha
     torch_file = rows["search/torch-only"]
     assert torch_file.shared == same.shared and torch_file.layout == same.layout and torch_file.same_labels is True
@@ -200,3 +202,12 @@ def test_lists_of_the_local_hub_are_filtered_as_on_the_hub(zoo: HfApi, hub: Loca
     some = next(iter(zoo.list_models(author="search", filter="segformer", expand=["config", "downloads"])))
     assert some.config and some.config["model_type"] == "segformer" and some.downloads == 0 and some.sha is None
     assert httpx2.get(f"{hub.endpoint}/api/models?limit=1").links.get("next")
+
+
+def test_a_family_is_found_whatever_its_members_are_called(zoo: HfApi) -> None:
+    import timm
+
+    state = timm.create_model("mobilenetv2_035", num_classes=0).state_dict()
+    _upload(zoo, "mobile", {"model.safetensors": save({name: tensor.numpy() for name, tensor in state.items()})})
+    for name in ("mobilenetv2", "MBConv network"):
+        assert _names(hf_lwmm.search(name, limit=1000, scan=1000)) == {"mobile"}

@@ -33,8 +33,11 @@ from hf_lwmm import (
     sweeping,
 )
 from hf_lwmm.cli import app
-from hf_lwmm.errors import ExtraError, MergeError, PlanError, SweepError
-from hf_lwmm.sweeping.grid import read_candidate
+from hf_lwmm.errors import CheckpointError, ExtraError, MergeError, PlanError, SweepError
+from hf_lwmm.hub import ModelRef
+from hf_lwmm.sweeping.executor import Processes
+from hf_lwmm.sweeping.grid import read_candidate, singles
+from hf_lwmm.sweeping.scorer import SweepSetup
 
 
 def model(folder: Path, seed: int) -> Path:
@@ -241,6 +244,26 @@ def test_spread_candidates_give_the_same_results(how: SweepRun, world: Path, tmp
     assert rows(alone) == rows(spread)
     one, other = (pq.read_table(tmp_path / f"{name}.parquet").drop(["seconds"]) for name in ("alone", "spread"))
     assert one.to_pylist() == other.to_pylist()
+
+
+def test_a_sweep_goes_on_with_other_threads(world: Path, tmp_path: Path) -> None:
+    models, data, file = paths(world, "one", "two"), ImageSource(world / "data", limit=2), tmp_path / "a.parquet"
+    axes, seen = SweepAxes(methods=("isotropic",), anchors="first"), list[int]()
+    hf_lwmm.sweep(models, data, file, axes=axes, evaluation=EvaluationSpec(workers=1))
+    hf_lwmm.sweep(
+        *(models, data, file),
+        axes=axes,
+        evaluation=EvaluationSpec(workers=2),
+        progress=lambda what, done, total: seen.append(total - done),
+    )
+    assert seen == [0]
+
+
+def test_what_keeps_a_worker_from_opening_models_is_said_as_it_is(tmp_path: Path) -> None:
+    gone, data = ModelRef(path=tmp_path / "gone"), ImageSource(tmp_path)
+    setup = SweepSetup((gone,), None, (), data, hf_lwmm.NetworkOptions(), EvaluationSpec())
+    with pytest.raises(CheckpointError, match="gone: is neither a file nor a folder"), Processes(setup, 1) as workers:
+        next(workers.score(singles(1)))
 
 
 @pytest.mark.slow  # four more processes start

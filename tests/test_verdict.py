@@ -136,22 +136,26 @@ def test_merge_evaluate_and_sweep_end_in_a_verdict_and_a_command_that_runs(
     assert run(*shlex.split(command.replace("PICTURE", str(world / "data/images/0.png")))[1:])[0] == 0
 
 
-def test_the_command_after_a_sweep_makes_the_merge_that_won(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Score on what a merge itself says, so that it wins."""
-    merged = hf_lwmm.merge(
-        [world / "one", world / "two"], knobs=hf_lwmm.Knobs(method="isotropic"), output=tmp_path / "m"
-    )
-    assert merged.folder is not None
-    loaded = hf_lwmm.load(merged.folder)
-    data = tree(tmp_path / "data", 6)
+def as_seen_by(model: Path, folder: Path) -> Path:
+    """Data whose labels are what a model itself says, so that it wins."""
+    loaded, data = hf_lwmm.load(model), tree(folder, 6)
     for path in (data / "images").iterdir():
         picture = Image.open(path)
         outputs = loaded.model(**loaded.image_processor(picture, return_tensors="pt"))
         size = [(picture.height, picture.width)]
         (labels,) = loaded.image_processor.post_process_semantic_segmentation(outputs, size)
         Image.fromarray(labels.numpy().astype(np.uint8)).save(data / "labels" / path.name)
+    return data
+
+
+def test_the_command_after_a_sweep_makes_the_merge_that_won(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = hf_lwmm.merge(
+        [world / "one", world / "two"], knobs=hf_lwmm.Knobs(method="isotropic"), output=tmp_path / "m"
+    )
+    assert merged.folder is not None
+    data = as_seen_by(merged.folder, tmp_path / "data")
     sweep = (
         *("sweep", world / "one", world / "two", "--data", data, "--methods", "isotropic", "--anchors", "first"),
         *("--output", tmp_path / "sweep.parquet"),
@@ -191,6 +195,18 @@ def test_the_command_after_a_sweep_makes_the_merge_that_won(
     (merged.folder / "README.md").write_text("---\nbase_model_relation: merge\n---\n")
     scored = lwmm("evaluate", world / "one", merged.folder, "--data", data)
     assert last_lines(scored.stdout)[1] == f"hf-lwmm predict {merged.folder} PICTURE", scored.stderr
+
+
+def test_the_command_after_evaluate_says_where_the_base_is(world: Path, tmp_path: Path) -> None:
+    one, two, base = world / "one", world / "two", segformer(tmp_path / "base", 3)
+    knobs, inputs = hf_lwmm.Knobs(method="task-arithmetic"), hf_lwmm.MergeInputs(base=base)
+    merged = hf_lwmm.merge([one, two], knobs=knobs, inputs=inputs, output=tmp_path / "m")
+    assert merged.folder is not None
+    data = as_seen_by(merged.folder, tmp_path / "data")
+    scored = lwmm("evaluate", one, two, base, merged.folder, "--data", data)
+    verdict, command = last_lines(scored.stdout)
+    assert verdict.startswith("Take m: +") and "Put them into the command" not in scored.stderr
+    assert command.startswith(f"hf-lwmm merge {one} {two} ") and f" --base {base} " in command
 
 
 def test_a_report_draws_its_means_with_intervals_above_the_classes(tmp_path: Path) -> None:

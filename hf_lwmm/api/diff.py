@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from html import escape
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect_list
-from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.api.plan import opened_together
 from hf_lwmm.errors import naming_extras
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.planning.advice import Advice, advise, known_of
@@ -93,14 +92,7 @@ def diff(
     check_granularity(granularity)
     if base is not None:
         hub.resolve(parse_ref(base))
-    with contextlib.ExitStack() as stack:
-        opened = []
-        refs = [parse_ref(ref) for ref in (first, second)]
-        for done, (ref, name) in enumerate(zip(refs, hub.telling_names(refs), strict=True)):
-            progress("Reading headers", done, 2)
-            checkpoint = open_checkpoint(replace(hub.resolve(ref), name=name), branch=branch, headers_only=True)
-            stack.callback(checkpoint.close)
-            opened.append(checkpoint)
+    with opened_together([(parse_ref(ref), branch) for ref in (first, second)], progress=progress) as opened:
         known = known_of(opened, 0, target, has_base=base is not None)
         for checkpoint, other in (opened, opened[::-1]):
             atoms = checkpoint.slot_map.slots
@@ -122,10 +114,5 @@ def diff_headers(first: Ref, second: Ref, *, branch: str = "student") -> HeaderD
     Raises:
         HfLwmmError: a subclass that says what is wrong with which model.
     """
-    with contextlib.ExitStack() as stack:
-        opened = []
-        refs = [parse_ref(ref) for ref in (first, second)]
-        for ref, name in zip(refs, hub.telling_names(refs), strict=True):
-            opened.append(open_checkpoint(replace(hub.resolve(ref), name=name), branch=branch, headers_only=True))
-            stack.callback(opened[-1].close)
+    with opened_together([(parse_ref(ref), branch) for ref in (first, second)]) as opened:
         return compare_headers(*opened)

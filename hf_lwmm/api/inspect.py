@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.checkpoints.dtypes import TORCH_NAMES, is_float
-from hf_lwmm.hub import Ref, parse_ref
+from hf_lwmm.hub import Ref, Source, parse_ref
 from hf_lwmm.planning.groups import described, groups_of
 from hf_lwmm.text import one_line
 
@@ -68,12 +68,14 @@ def inspect(model: Ref, *, branch: str = "student") -> ModelInfo:
         dtypes=dict(sorted(dtypes.items(), key=lambda item: -item[1])),
         tensors=len(checkpoint.tensors),
         parameters=sum(info.count for info in checkpoint.tensors.values() if is_float(info.dtype)),
-        license=_stated(checkpoint.source.card.get("license")),
+        license=stated_licence(checkpoint.source),
         image_processor=processor.kind or "of the model's type" if processor else None,
         training=checkpoint.metadata,
         notes=(*checkpoint.notes, *(f"{checkpoint.label}: {each}" for each in described(groups_of(checkpoint)))),
     )
 
 
-def _stated(licence: str | list[str] | None) -> str | None:
+def stated_licence(source: Source) -> str | None:
+    """Return the licence that a model's card states, several with commas between; None if it states none."""
+    licence = source.card.get("license")
     return ", ".join(licence) if isinstance(licence, list) else licence

@@ -51,8 +51,8 @@ def known_local_models(recipe: Recipe, given: Sequence[Ref]) -> Mapping[str, Mod
 
 def _wanted(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """The content of each local model, by its name."""
-    names = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
-    return {name: _content(each) for name, each in zip(names, recipe.sha256, strict=False) if name in recipe.local}
+    named = zip(recipe.references, recipe.sha256, strict=False)
+    return {name: _content(each) for name, each in named if name in recipe.local}
 
 
 def _contents(given: Sequence[ModelRef]) -> dict[ModelRef, tuple[str, ...]]:

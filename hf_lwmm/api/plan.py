@@ -126,9 +126,7 @@ def planned(
     wanted: list[tuple[ModelRef, str | None]] = [(ref, knobs.branch) for ref in refs]
     wanted += [(parse_ref(inputs.base), "student")] if inputs.base else []
     wanted += [(parse_ref(ref), None) for ref in inputs.measurements]
-    opened: list[Checkpoint] = []
-    try:
-        _open_all(wanted, opened, headers_only=not inputs.full_download, progress=progress)
+    with opened_together(wanted, headers_only=not inputs.full_download, progress=progress) as opened:
         for checkpoint in opened[: len(refs)]:
             _ = checkpoint.processor  # one that cannot be read is known before anything is merged
         _check_commit(anchor, opened[index])
@@ -139,9 +137,6 @@ def planned(
         chosen = replace(knobs, method=resolved(knobs.method, advice))
         order = inputs.order or traced(checkpoints[index], knobs, inputs.network)
         yield replace(make_plan(checkpoints, index, chosen, base, measurements, inputs.tuning, order), advice=advice)
-    finally:
-        for checkpoint in opened:
-            checkpoint.close()
 
 
 def traced(anchor: Checkpoint, knobs: Knobs, network: NetworkOptions) -> TensorOrder | None:
@@ -158,24 +153,35 @@ def traced(anchor: Checkpoint, knobs: Knobs, network: NetworkOptions) -> TensorO
     return traced_order(anchor, network)
 
 
-def _open_all(
-    wanted: Sequence[tuple[ModelRef, str | None]], opened: list[Checkpoint], *, headers_only: bool, progress: Progress
-) -> None:
-    """Open checkpoints, append to `opened` those that could be opened, and raise the first error that there was."""
+@contextlib.contextmanager
+def opened_together(
+    wanted: Sequence[tuple[ModelRef, str | None]], *, headers_only: bool = True, progress: Progress = silent
+) -> Iterator[list[Checkpoint]]:
+    """Return a context with the checkpoints of references and branches, under names that tell them apart.
+
+    Raises:
+        HfLwmmError: the first error, if a checkpoint cannot be opened.
+    """
 
     def opener(ref: ModelRef, branch: str | None, name: str) -> Callable[[], Checkpoint]:
         return lambda: open_checkpoint(replace(hub.resolve(ref), name=name), branch=branch, headers_only=headers_only)
 
-    failed = None
+    opened, failed = list[Checkpoint](), None
     names = hub.telling_names([ref for ref, _ in wanted])
-    for outcome in concurrently([opener(ref, branch, name) for (ref, branch), name in zip(wanted, names, strict=True)]):
-        progress("Reading headers", len(opened), len(wanted))
-        if (error := outcome.exception()) is None:
-            opened.append(outcome.result())
-        else:
-            failed = failed or error
-    if failed is not None:
-        raise failed
+    try:
+        openers = [opener(ref, branch, name) for (ref, branch), name in zip(wanted, names, strict=True)]
+        for outcome in concurrently(openers):
+            progress("Reading headers", len(opened), len(wanted))
+            if (error := outcome.exception()) is None:
+                opened.append(outcome.result())
+            else:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        yield opened
+    finally:
+        for checkpoint in opened:
+            checkpoint.close()
 
 
 def fetched(decided: MergePlan, progress: Progress, *, whole: bool = False, whole_anchor: bool = False) -> MergePlan:

@@ -45,8 +45,7 @@ def push(folder: str | Path, repo_id: str, options: PushOptions = PushOptions())
             "wrote of a merge."
         )
     wanted = hub.check_push(hub.target_repo(replace(options, repo=repo_id), ""), options)
-    read = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
-    refs = [parse_hub_ref(ref) for ref in read if ref not in recipe.local]
+    refs = [parse_hub_ref(ref) for ref in recipe.references if ref not in recipe.local]
     hub.check_apart(wanted, options, [Source(ref, ref.revision, ()) for ref in refs])
     contents = _contents(folder)
     _check_whole(folder, recipe, contents)

@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm import hub
-from hf_lwmm.checkpoints.checkpoint import (
-    Checkpoint,
-    classifier_rows,
-    open_checkpoint,
-    with_labels,
-)
+from hf_lwmm.api.inspect import stated_licence
+from hf_lwmm.checkpoints.checkpoint import Checkpoint, classifier_rows, open_checkpoint, with_labels
 from hf_lwmm.errors import AlignmentError, HfLwmmError, PlanError
-from hf_lwmm.hub import ListedModel, Ref, Source, parse_ref
+from hf_lwmm.hub import ListedModel, Ref, parse_ref
 from hf_lwmm.labels import LabelSet, normalise, read_label_set
 from hf_lwmm.layouts import COMPONENTS, Component, place_of
 from hf_lwmm.planning.alignment import align
@@ -157,7 +153,7 @@ def search(
         HubError: if the Hub cannot be reached.
     """
     if (backbone is None) == (like is None):
-        raise PlanError("Name a backbone such as mit-b5, or with --like a model; one of the two.")
+        raise PlanError("Name a backbone, such as mit-b5, or a model (--like): one of the two.")
     named = read_label_set(labels) if labels is not None else None
     wanted = _like(like, named) if like is not None else _backbone(str(backbone), named)
     found: list[Candidate] = []
@@ -196,9 +192,8 @@ class _Wanted:
 
     def judge(self, model: ListedModel) -> Candidate | str | None:
         """Return the model if it can merge, a text if that cannot be found out, or None if it cannot merge."""
-        source = model.source
         try:
-            checkpoint = open_checkpoint(source, headers_only=True)
+            checkpoint = open_checkpoint(model.source, headers_only=True)
             checkpoint.close()
             checkpoint = with_labels(checkpoint, [self.labels] if self.labels else [])
             shared = self.share(checkpoint)
@@ -206,27 +201,21 @@ class _Wanted:
             return str(error).splitlines()[0]
         if shared is None:
             return None
-        found, rows = checkpoint.slot_map, classifier_rows(checkpoint.slot_map)
-        return self._candidate(model, source, found.architecture, found.layout, checkpoint.classes, rows, shared)
-
-    def _candidate(
-        self,
-        model: ListedModel,
-        source: Source,
-        architecture: str,
-        layout: str,
-        classes: tuple[str, ...] | None,
-        rows: int | None,
-        shared: float,
-    ) -> Candidate:
-        same = None
+        found, classes, same = checkpoint.slot_map, checkpoint.classes, None
         if classes and self.labels:
             same = [*map(normalise, classes)] == [*map(normalise, self.labels.classes)]
-        licence = source.card.get("license")
         return Candidate(
-            _repo(model), str(source.sha), architecture, layout, classes, rows, same, str(licence) if licence else None,
-            model.downloads, shared,
-        )  # fmt: skip
+            repo=_repo(model),
+            sha=str(model.source.sha),
+            architecture=found.architecture,
+            layout=found.layout,
+            classes=classes,
+            rows=classifier_rows(found),
+            same_labels=same,
+            licence=stated_licence(model.source),
+            downloads=model.downloads,
+            shared=shared,
+        )
 
 
 def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
@@ -238,15 +227,13 @@ def _backbone(name: str, labels: LabelSet | None) -> _Wanted:
     component, kin = known[_plain(name)]
     family = _plain(name) in {_plain(each) for each in (component.title, *_kin(component))}
 
-    def fits(architecture: str) -> bool:
-        backbone = _plain(architecture.split(", ")[0])
-        return backbone.startswith(_plain(name)) if family else backbone == _plain(name)
-
     def share(checkpoint: Checkpoint) -> float | None:
-        if checkpoint.slot_map.backbone is not component or not fits(checkpoint.slot_map.architecture):
+        found = checkpoint.slot_map
+        fits = found.kin == kin if family else _plain(found.architecture.split(", ")[0]) == _plain(name)
+        if found.backbone is not component or not fits:
             return None
         own = whole = 0
-        for slot, atom in checkpoint.slot_map.slots.items():
+        for slot, atom in found.slots.items():
             count = math.prod(atom.shape)
             place = place_of(slot)
             whole += count

@@ -116,5 +116,4 @@ def _shared(evaluation: EvaluationSpec, jobs: int | None) -> EvaluationSpec:
 
 def _exact(ref: Ref) -> ModelRef:
     """The reference at its commit, so that every process and every continuation reads the same."""
-    source = hub.resolve(parse_ref(ref))
-    return source.ref.at(source.sha) if source.sha else source.ref
+    return hub.resolve(parse_ref(ref)).exact

@@ -128,4 +128,5 @@ def _merge_again(folder: Path, recipe: hf_lwmm.Recipe, models: list[str]) -> str
     if lost := [name for name in (*recipe.local, *(each.data for each in images)) if name not in places]:
         note(f"{folder}: its recipe has no places on this machine. Put them into the command: of {', '.join(lost)}")
     parents = tuple(places.get(model, model) for model in recipe.models)
-    return hf_lwmm.merge_command(replace(recipe, models=parents, anchor=places.get(recipe.anchor, recipe.anchor)))
+    anchor, base = places.get(recipe.anchor, recipe.anchor), recipe.base and places.get(recipe.base, recipe.base)
+    return hf_lwmm.merge_command(replace(recipe, models=parents, anchor=anchor, base=base))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 import hf_lwmm
+from hf_lwmm.api.measure import KINDS
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group, completed
 from hf_lwmm.cli.terminal import notes, progress_bar, say
@@ -34,10 +34,10 @@ def measure(
     kind: Annotated[
         str,
         typer.Option(
-            metavar="fisher|grams",
+            metavar="|".join(KINDS),
             help="Fisher information (labelled images), or Gram matrices.",
             rich_help_panel="Method",
-            autocompletion=completed(("fisher", "grams")),
+            autocompletion=completed(KINDS),
         ),
     ] = "fisher",
     protocol: Annotated[
@@ -58,7 +58,7 @@ def measure(
     with progress_bar() as progress:
         found = hf_lwmm.measure(
             model,
-            images if images.limit else replace(images, limit=64),
+            images,
             output,
             kind=kind,
             protocol=protocol,

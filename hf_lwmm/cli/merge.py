@@ -28,6 +28,7 @@ from hf_lwmm.cli.terminal import (
     say,
     warn,
 )
+from hf_lwmm.options import naming_with_prefix
 
 EXAMPLES = """Examples:
 
@@ -67,12 +68,11 @@ def merge(
     writing: Annotated[Given, Group("Output", usual=("overwrite",), options=hf_lwmm.WriteOptions)],
     push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
     tune_images: Annotated[
-        Given,
+        hf_lwmm.ImageSource | None,
         Group(
             "Method",
             "tune-",
             usual=(),
-            options=hf_lwmm.ImageSource,
             shown=_TUNE_SPLIT,
             purposes={"data": "To decide weights on (adaptive, greedy-soup): "},
         ),
@@ -135,8 +135,8 @@ def merge(
     inputs = hf_lwmm.MergeInputs(
         base=base or (start.base if "base" in chosen.needs else None),
         measurements=tuple(measurements or (start.measurements if chosen.measured else ())),
-        tune_images=options.images(tune_images, "tune-"),
-        bn_images=options.images(bn_images, "bn-", start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
+        tune_images=tune_images,
+        bn_images=_bn_images(bn_images, start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
         tuning=tuning,
         order=None if models or anchor or own.order != start.knobs.order else start.order,
@@ -177,6 +177,17 @@ def merge(
     print_pushed(result.pushed, quiet=as_json)
     if result.evaluation is not None and not as_json:
         print_verdict(result.evaluation.verdict, _next(result, sources, inputs, evaluation))
+
+
+def _bn_images(given: Given, recorded: hf_lwmm.ImageSource | None) -> hf_lwmm.ImageSource | None:
+    """Return the images of the given options, which replace those of a recipe."""
+    with naming_with_prefix(hf_lwmm.ImageSource.flags(), "bn-"):
+        if recorded is not None and "data" not in given:
+            return replace(recorded, **given)
+        given = {name: value for name, value in given.items() if value is not False}  # leaving out asks for nothing
+        if given and "data" not in given:
+            raise hf_lwmm.PlanError(f"{hf_lwmm.ImageSource.flag(next(iter(given)))} needs --data.")
+        return hf_lwmm.ImageSource(**given) if given else None
 
 
 def _with_recorded_system(

@@ -12,7 +12,7 @@ import hf_lwmm
 from hf_lwmm.cli.expand import completed
 from hf_lwmm.cli.help import ADVANCED
 from hf_lwmm.errors import PlanError
-from hf_lwmm.options import declarations, naming_with_prefix, parsed
+from hf_lwmm.options import declarations, parsed
 
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
@@ -111,23 +111,6 @@ def chosen_method(
     given = {**layerwise, **_values(options, type(method))}
     known = type(method).read(given, f"--method {method.name}")
     return replace(method, **{option: getattr(known, option) for option in given})  # type: ignore[type-var]
-
-
-def images(
-    given: Mapping[str, Any], prefix: str, recorded: hf_lwmm.ImageSource | None = None
-) -> hf_lwmm.ImageSource | None:
-    """Return the image source of the given options, which replace those of a recorded one.
-
-    Raises:
-        PlanError: if no data set is named.
-    """
-    with naming_with_prefix(hf_lwmm.ImageSource.flags(), prefix):
-        if recorded is not None and "data" not in given:
-            return replace(recorded, **given)
-        given = {name: value for name, value in given.items() if value is not False}  # leaving out asks for nothing
-        if given and "data" not in given:
-            raise PlanError(f"--{prefix}{next(iter(given)).replace('_', '-')} needs --{prefix}data.")
-        return hf_lwmm.ImageSource(**given) if given else None
 
 
 def _values(options: Sequence[str], method: type[hf_lwmm.Method]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def be_quiet(wanted: bool) -> None:
 
 
 def progress_bar() -> AbstractContextManager[Any]:
-    """Return a context whose value is for `progress=`; it shows nothing to who wants quiet."""
+    """Return a context whose value is for `progress=`; with `--quiet` it shows nothing."""
     return nullcontext(lambda what, done, total: None) if _quiet else hf_lwmm.progress_bar()
 
 

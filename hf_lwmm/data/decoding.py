@@ -64,8 +64,7 @@ def decode(stored: bytes | Path, where: str) -> Image.Image:
     Raises:
         DatasetError: if it cannot be decoded.
     """
-    with _named(stored, where):
-        picture = _opened(stored)
+    with _named(stored, where), _opened(stored) as picture:
         picture.load()
     return picture
 
@@ -109,6 +108,7 @@ def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:
         DatasetError: if it cannot be decoded, or holds values that are neither 8-bit nor 16-bit integers.
     """
     picture = decode(stored, where)
+    turn = _turn(picture)
     if picture.mode == "F":
         raise DatasetError(f"{where}: holds floats; store pictures as integers of 8 or 16 bits.")
     if picture.mode.startswith("I"):  # Pillow's own conversion would clip them to 255
@@ -117,7 +117,6 @@ def decode_rgb(stored: bytes | Path, where: str) -> Image.Image:
             raise DatasetError(f"{where}: has values from {values.min()} to {values.max()}, beyond 16 bits.")
         is_deep = values.dtype.itemsize == 2 or values.max() > 255
         picture = Image.fromarray((values >> 8 if is_deep else values).astype(np.uint8))
-    turn = _turn(picture)
     try:
         rgb = picture.convert("RGB")
     except ValueError as error:
@@ -141,8 +140,7 @@ def decode_exact(stored: bytes | Path, where: str) -> tuple[Image.Image, NDArray
     Raises:
         DatasetError: if it cannot be decoded, has a format that does not keep every pixel, or holds several pictures.
     """
-    with _named(stored, where):
-        picture = _opened(stored)
+    with _named(stored, where), _opened(stored) as picture:
         values = plain_values(picture, content_of(stored)) if picture.format == "PNG" else None
         if values is None:
             picture.load()

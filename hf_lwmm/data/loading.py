@@ -16,7 +16,7 @@ from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, obj
 from hf_lwmm.data.decoding import decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
-from hf_lwmm.data.rows import Rows, file_of, open_rows
+from hf_lwmm.data.rows import Rows, file_of, first_line, open_rows
 from hf_lwmm.data.runs import Ids
 from hf_lwmm.errors import DatasetError, DocumentError
 from hf_lwmm.files.documents import read_json
@@ -252,7 +252,7 @@ def _of_rows(source: ImageSource) -> LabelledImages:
         if maps:
             source_of.append(rows.stored(found, where))
         if task == "detection":
-            found, boxes = 0, boxes_of(_objects(found, numbers), where)
+            found, boxes = 0, boxes_of(_objects(found, numbers, where), where)
         elif task == "panoptic":
             segments = panoptic_map(source_of[1], _listed(row[SEGMENTS], numbers, where), where)
             found = segments.class_map()
@@ -308,15 +308,15 @@ def _no_tree(data: str, split: str, reason: str = "") -> str:
     )
 
 
-def _objects(found: Any, numbers: Mapping[int, str]) -> list[dict[str, Any]]:
+def _objects(found: Any, numbers: Mapping[int, str], where: str) -> list[dict[str, Any]]:
     """The objects in a row, one by one, with categories as indices of the names."""
-    index: dict[Any, int] = {number: position for position, number in enumerate(numbers)}
-    entries = []
-    for entry in _one_by_one(found):
-        category = entry.get(category_field(entry) or "")
-        crowd = entry.get("iscrowd", 0)
-        entries.append({"bbox": entry["bbox"], "category": index.get(category, category), "crowd": crowd})
-    return entries
+    entries = _one_by_one(found)
+    given = [entry.get(category_field(entry) or "") for entry in entries]
+    categories = _places(given, numbers, f"{where}: an object") if numbers else given
+    return [
+        {"bbox": entry["bbox"], "category": category, "crowd": entry.get("iscrowd", 0)}
+        for entry, category in zip(entries, categories, strict=True)
+    ]
 
 
 def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str, Any]]:
@@ -324,10 +324,16 @@ def _listed(infos: Any, numbers: Mapping[int, str], where: str) -> list[dict[str
     entries = _one_by_one(infos)
     if not numbers:
         return entries
-    index = {number: position for position, number in enumerate(numbers)}
-    if unnamed := [info.get("category_id") for info in entries if info.get("category_id") not in index]:
-        raise DatasetError(f"{where}: {SEGMENTS} has the category {unnamed[0]}, which {_NAMES} does not name.")
-    return [{**info, "category_id": index[info["category_id"]]} for info in entries]
+    categories = _places([info.get("category_id") for info in entries], numbers, f"{where}: {SEGMENTS}")
+    return [{**info, "category_id": category} for info, category in zip(entries, categories, strict=True)]
+
+
+def _places(categories: Sequence[Any], numbers: Mapping[int, str], where: str) -> Sequence[Any]:
+    """Categories as indices of the names. Raises DatasetError for one without a name."""
+    index: dict[Any, int] = {number: place for place, number in enumerate(numbers)}
+    if unnamed := [category for category in categories if category not in index]:
+        raise DatasetError(f"{where} has the category {unnamed[0]}, which the data set does not name.")
+    return [index[category] for category in categories]
 
 
 def _one_by_one(records: Any) -> list[dict[str, Any]]:
@@ -341,7 +347,11 @@ def _one_by_one(records: Any) -> list[dict[str, Any]]:
 
 
 def _names_beside(rows: Rows) -> dict[int, str]:
-    """The class names in an id2label.json beside the data, as several data sets on the Hub have one."""
+    """The class names in an id2label.json beside the data, as several data sets on the Hub have one.
+
+    Raises:
+        DatasetError: if it cannot be read, or the Hub fails to say whether there is one.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -349,7 +359,10 @@ def _names_beside(rows: Rows) -> dict[int, str]:
     try:
         beside = Path(name, _NAMES)
         path = beside if Path(name).is_dir() else hf_hub_download(name, _NAMES, repo_type="dataset", revision=revision)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error.__cause__, HfHubHTTPError):  # it answered that it is busy or down: there may be names
+            reason = first_line(error.__cause__)
+            raise DatasetError(f"{name}, {_NAMES}: cannot be read: {reason} Run it again.") from None
         return {}
     return _names_in(Path(path), f"{name}, {_NAMES}") if Path(path).is_file() else {}
 

@@ -20,10 +20,10 @@ def ids_of_palette(picture: Image.Image, where: str, colours: Mapping[Colour, in
     """Return the ids of a palette picture, (height, width): its indices, or what a renumbered palette shows instead.
 
     If the used entries are colours of classes, they give the ids of these; greys do so if the palette has no other
-    colours. Without such colours, one of greys that run
-    against its indices, as white before black, gives the greys if they are those of a mask. Entries that repeat an
-    earlier one are padding and tell nothing. Where nothing says what the ids are, a palette of nothing but the colours
-    of a data set that has palette files, at other indices than there, could mean either.
+    colours. Without such colours, one of greys that run against its indices, as white before black, gives the greys if
+    they are those of a mask. Entries that repeat an earlier one are padding and tell nothing. Where nothing says what
+    the ids are, a palette of nothing but the colours of a data set that has palette files, at other indices than there,
+    could mean either.
 
     Args:
         picture: of the mode P or PA.

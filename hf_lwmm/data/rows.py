@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from hf_lwmm.files.walking import files_below
 from hf_lwmm.hub import is_inside
 from hf_lwmm.planning.images import check_place
 
+_COMMIT = re.compile("[0-9a-f]{40}")  # by which datasets calls the folder of what it keeps of a repository
 LISTS = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # of datasets, which then reads what they name
 
 
@@ -42,16 +44,19 @@ class Rows:
 
     @property
     def commit(self) -> str | None:
-        """The commit of the data set on the Hub; None for a folder, or without a connection."""
+        """The commit of the data set on the Hub; None for a folder, and for a stream without a connection."""
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         if Path(self.name).is_dir():
             return None
+        kept = () if self.streaming else (Path(file["filename"]).parent.name for file in self.table.cache_files)
+        if (found := next(filter(_COMMIT.fullmatch, kept), None)) is not None:
+            return found
         try:
             return HfApi().dataset_info(self.name, revision=self.revision).sha
         except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-            return None  # read from the cache
+            return None
 
     @property
     def count(self) -> int:
@@ -178,7 +183,7 @@ def open_rows(
     try:
         table = datasets.load_dataset(name, config, split=split, revision=revision or None, streaming=streaming)
     except Exception as error:  # datasets raises errors of many kinds, each with a text of its own
-        if "gated" in str(error).lower():
+        if any(words in str(error) for words in ("a gated dataset", "gated repo")):  # names have no blanks
             message = f"{data}: is gated; ask for access on its page, then log in with `hf auth login`."
         elif "available configs: " in str(error):
             names = str(error).partition("available configs: ")[2].splitlines()[0]

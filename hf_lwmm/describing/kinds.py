@@ -46,10 +46,11 @@ class Kind:
         """The classes of the code that travels, by the Auto class that loads each; empty for transformers' own."""
         if not self.module:
             return {}
-        return {"AutoConfig": f"{self.module}.{self.config}", _AUTO[self.task]: f"{self.module}.{self.model}"}
+        return {"AutoConfig": f"{self.module}.{self.config}", AUTO_CLASSES[self.task]: f"{self.module}.{self.model}"}
 
 
-_AUTO = {
+# The Auto class of transformers for the networks of a task.
+AUTO_CLASSES: Mapping[str, str] = {
     "semantic": "AutoModelForSemanticSegmentation",
     "panoptic": "AutoModelForUniversalSegmentation",
     "classification": "AutoModelForImageClassification",

@@ -58,7 +58,7 @@ class NetworkDescription:
                 raise PlanError(f"A network's description: the group {name!r} must be a list of outputs.")
             for member in members:
                 if member not in names:
-                    raise PlanError(f"A network's description: the group {name!r} has no output to be {member!r}.")
+                    raise PlanError(f"A network's description: {member!r} in the group {name!r} is no output of it.")
                 if seen.setdefault(member, name) != name:
                     both = f"{seen[member]!r} and {name!r}"
                     raise PlanError(f"A network's description: the output {member!r} is in two groups, {both}.")

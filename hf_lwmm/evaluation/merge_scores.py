@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.data.loading import open_images
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
@@ -14,7 +13,6 @@ from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.protocols import scored_classes
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.hub import ModelRef
 from hf_lwmm.networks.loaded_model import LoadedModel
 from hf_lwmm.networks.loading import load
 from hf_lwmm.planning.images import ImageSource, for_purpose, naming_options
@@ -61,10 +59,4 @@ def _parents(plan: MergePlan, network: NetworkOptions) -> Sequence[LoadedModel]:
     anchor = plan.alignment.anchor
     others = (each for index, each in enumerate(plan.checkpoints) if index != anchor)
     chosen = [plan.anchor, *others]
-    return [load(_exact(each), network, each.source.name) for each in chosen]
-
-
-def _exact(checkpoint: Checkpoint) -> ModelRef:
-    """The reference with its commit, so that no later one is scored."""
-    source = checkpoint.source
-    return source.ref.at(source.sha) if source.sha else source.ref
+    return [load(each.source.exact, network, each.source.name) for each in chosen]

@@ -56,9 +56,9 @@ class Picture:
         """
         inputs: dict[tuple[str, View], Mapping[str, Tensor]] = {}
         for loaded in models:
-            for view in views:
-                if (loaded.preparation, view) not in inputs:
-                    inputs[loaded.preparation, view] = _view_of(_processed(loaded, image), view)
+            if (loaded.preparation, views[0]) not in inputs:
+                found = _processed(loaded, image)
+                inputs |= {(loaded.preparation, view): _view_of(found, view) for view in views}
         return cls((image.height, image.width), inputs, name)
 
     def on_device(self, loaded: LoadedModel, view: View = PLAIN[0]) -> dict[str, Tensor]:

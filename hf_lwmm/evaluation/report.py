@@ -126,15 +126,15 @@ class EvaluationReport:
             "models": [
                 {
                     "model": model.name,
-                    "mean": _known(model.mean),
-                    "interval": [_known(value) for value in model.interval],
-                    **{name.replace(" ", "_"): _known(value) for name, value in model.extras.items()},
-                    "difference": None if model.difference is None else _known(model.difference),
-                    "difference_interval": [_known(v) for v in model.difference_interval or ()] or None,
-                    "to_best_parent": None if model.to_best is None else _known(model.to_best),
-                    "to_best_parent_interval": [_known(v) for v in model.to_best_interval or ()] or None,
-                    "by_class": {c: _known(v) for c, v in zip(self.classes, model.by_class.tolist(), strict=True)},
-                    "other_protocols": {name: _known(value) for name, value in model.other_protocols.items()},
+                    "mean": known(model.mean),
+                    "interval": [known(value) for value in model.interval],
+                    **{name.replace(" ", "_"): known(value) for name, value in model.extras.items()},
+                    "difference": None if model.difference is None else known(model.difference),
+                    "difference_interval": [known(v) for v in model.difference_interval or ()] or None,
+                    "to_best_parent": None if model.to_best is None else known(model.to_best),
+                    "to_best_parent_interval": [known(v) for v in model.to_best_interval or ()] or None,
+                    "by_class": {c: known(v) for c, v in zip(self.classes, model.by_class.tolist(), strict=True)},
+                    "other_protocols": {name: known(value) for name, value in model.other_protocols.items()},
                 }
                 for model in self.models
             ],
@@ -172,7 +172,7 @@ class EvaluationReport:
             to_anchor = difference_cells(model.difference, model.difference_interval)
             to_best = difference_cells(model.to_best, model.to_best_interval) if best is not None else ()
             score = f"{100 * model.mean:.2f}"
-            rows.append((model.name, score, _span(model.interval), *to_anchor, *to_best, *further))
+            rows.append((model.name, score, span(model.interval), *to_anchor, *to_best, *further))
         return (*header, *extras), rows
 
     def of_classes(self) -> Table:
@@ -224,12 +224,12 @@ class EvaluationReport:
             "model": model.name,
             "kind": model.kind,
             self.metric.name: model.mean,
-            **_ends("", model.interval),
+            **ends("", model.interval),
             **{name.replace(" ", "_"): value for name, value in model.extras.items()},
             "difference": model.difference,
-            **_ends("difference_", model.difference_interval),
+            **ends("difference_", model.difference_interval),
             "to_best_parent": model.to_best,
-            **_ends("to_best_parent_", model.to_best_interval),
+            **ends("to_best_parent_", model.to_best_interval),
             **{f"{of_class} {name}": score for name, score in zip(self.classes, model.by_class.tolist(), strict=True)},
         }
 
@@ -251,19 +251,22 @@ def difference_cells(difference: float | None, interval: Interval | None) -> tup
     """Return a difference and its interval in points, as cells of a table; they are empty if there is none."""
     if difference is None or interval is None:
         return "", ""
-    return f"{100 * difference:+.2f}", _span(interval, signed=True)
+    return f"{100 * difference:+.2f}", span(interval, signed=True)
 
 
-def _known(value: float) -> float | None:
+def known(value: float) -> float | None:
+    """Return a number as JSON has it: None for nan."""
     return None if np.isnan(value) else value
 
 
-def _ends(prefix: str, interval: Interval | None) -> dict[str, float | None]:
+def ends(prefix: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the two ends of an interval by name, such as `low` and `high` after the prefix; None if there is none."""
     low, high = interval or (None, None)
     return {f"{prefix}low": low, f"{prefix}high": high}
 
 
-def _span(interval: Interval, signed: bool = False) -> str:
+def span(interval: Interval, signed: bool = False) -> str:
+    """Return an interval in points, in words."""
     sign = "+" if signed else ""
     low, high = (100 * end + 0.0 for end in interval)  # no -0.00
     return f"{low:{sign}.2f} to {high:{sign}.2f}"

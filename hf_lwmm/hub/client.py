@@ -47,6 +47,11 @@ class Source:
         files = ":" + "+".join(self.ref.files) if self.ref.files else ""
         return f"{self.ref.repo_id}@{self.sha[:7]}{files}"
 
+    @property
+    def exact(self) -> ModelRef:
+        """The reference at its commit, by which no later one is read."""
+        return self.ref.at(self.sha) if self.sha else self.ref
+
     def file_label(self, name: str) -> str:
         """Return what messages call one of its files: the model's label, and the file's name unless it ends with it."""
         label = self.label

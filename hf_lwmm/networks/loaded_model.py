@@ -15,6 +15,7 @@ import transformers
 from hf_lwmm.checkpoints.companions import COMPANIONS, QUANTISATION
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.weight_files import first_file
+from hf_lwmm.describing.kinds import AUTO_CLASSES
 from hf_lwmm.errors import PlanError
 from hf_lwmm.files.documents import read_json
 from hf_lwmm.hub import Source
@@ -26,12 +27,6 @@ from hf_lwmm.recipes.claims import Claim, claim_of
 from hf_lwmm.text import one_line
 
 TRANSFORMERS = "transformers"
-_AUTO_CLASSES: Mapping[str, str] = {
-    "semantic": "AutoModelForSemanticSegmentation",
-    "panoptic": "AutoModelForUniversalSegmentation",
-    "classification": "AutoModelForImageClassification",
-    "detection": "AutoModelForObjectDetection",
-}
 
 
 @dataclass(frozen=True)
@@ -105,7 +100,7 @@ class LoadedModel:
     @property
     def auto_class(self) -> str:
         """The name of the Auto class of transformers that loads the network."""
-        return _AUTO_CLASSES[self.task]
+        return AUTO_CLASSES[self.task]
 
     @cached_property
     def preparation(self) -> str:

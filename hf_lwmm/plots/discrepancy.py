@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hf_lwmm.planning.discrepancy import Discrepancy
-from hf_lwmm.plots.style import GREY, Place, colour, legend_above, mark_boundary, picture
+from hf_lwmm.plots.style import GREY, Place, colour, legend_above, literal, mark_boundary, picture
 
 _LABELS = {"weights": "weights", "biases": "biases", "bn_stats": "BatchNorm statistics"}  # of the kinds of tensors
 
@@ -33,9 +33,9 @@ def plot_discrepancy(report: Discrepancy, path: Place) -> None:
         for index, kind in enumerate(kinds):
             points = [(t.position, t.relative) for t in report.tensors if t.kind == kind and t.relative]
             drawn += len(points)
-            upper.scatter(
-                *zip(*points, strict=True), s=7, linewidths=0, color=colour(index), label=_LABELS[kind]
-            ) if points else 0
+            if points:
+                x, y = zip(*points, strict=True)
+                upper.scatter(x, y, s=7, linewidths=0, color=colour(index), label=_LABELS[kind])
         upper.scatter([], [], marker="s", color=GREY, label=_ALL)
         for tau in report.taus:
             upper.axhline(1 / tau, color="black", linestyle="--", linewidth=0.8)
@@ -57,7 +57,7 @@ def plot_discrepancy(report: Discrepancy, path: Place) -> None:
             axes.yaxis.get_major_locator().set_params(integer=True)
             if 0 < report.boundary < positions:
                 axes.axvline(report.boundary + 0.5, color="black", linestyle=":", linewidth=1)
-        first, second = report.models
+        first, second = map(literal, report.models)
         between = "\n" if len(first) + len(second) > 60 else ", "
         lower[-1].set_xlabel(f"{report.granularity}, in depth order; a is {first}{between}b is {second}")
         legend_above(figure, upper, [*(_LABELS[kind] for kind in kinds), _ALL])

@@ -79,7 +79,7 @@ def font_file() -> Path:
 
 @cache
 def _font(size: float) -> FreeTypeFont:
-    file = font_file()  # first: who lacks matplotlib is told so, and not of Pillow, which comes with it
+    file = font_file()  # first: without matplotlib the error is about it, and not about Pillow, which comes with it
     from PIL import ImageFont
 
     return ImageFont.truetype(file, size * DPI / 72, layout_engine=ImageFont.Layout.BASIC)

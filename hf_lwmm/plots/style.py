@@ -141,11 +141,10 @@ class Plot:
             PlotError: for another suffix, or a folder that does not exist.
             MergeError: if the file cannot be written.
         """
-        file = path if isinstance(path, Target) else checked_name(path)
-        if (file.path if isinstance(file, Target) else file).suffix.lower() != ".png":
-            self.draw(file)
+        if suffix_of(path) != ".png":
+            self.draw(path)
             return
-        with atomic(file) as place:
+        with atomic(path if isinstance(path, Target) else Path(path)) as place:
             place.write_bytes(self.png)
 
     def to_html(self) -> str:

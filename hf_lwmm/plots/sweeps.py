@@ -168,8 +168,10 @@ def save_sweep_plots(rows: Sequence[Row], folder: Path | TargetFolder, metric: s
 
 def _draw(axes: Axes, values: Sequence[float], rows: Sequence[Row], index: int, name: str, line: str) -> None:
     scores = [100 * row["score"] for row in rows]
-    spread = [[100 * (row["score"] - row["low"]) if row.get("low") is not None else 0.0 for row in rows],
-              [100 * (row["high"] - row["score"]) if row.get("high") is not None else 0.0 for row in rows]]  # fmt: skip
+    # The score is that of the images themselves, which may lie outside the interval of the resamples.
+    below = [100 * max(row["score"] - row["low"], 0) if row.get("low") is not None else 0.0 for row in rows]
+    above = [100 * max(row["high"] - row["score"], 0) if row.get("high") is not None else 0.0 for row in rows]
+    spread = [below, above]
     axes.errorbar(
         values, scores, spread, color=colour(index), label=name, fmt=f"o{line}", elinewidth=0.8, capsize=2, capthick=0.8
     )
@@ -201,6 +203,6 @@ def _line_names(keys: Sequence[tuple[Any, ...]]) -> list[str]:
     varied = [place for place in range(2, len(keys[0])) if len({key[place] for key in keys}) > 1]
     names = []
     for key in keys:
-        models = ", ".join(name + ("*" if name == key[1] else "") for name in key[0])
+        models = ", ".join(literal(name) + ("*" if name == key[1] else "") for name in key[0])
         names.append("; ".join([models, *(key[place] for place in varied if key[place])]))
     return names

@@ -119,7 +119,7 @@ def render_card(
         at_a_glance=_at_a_glance(plan, licence),
         use=_INTENDED.get(task.name if (task := task_of(anchor)) else ""),
         with_cards=_with_cards(plan),
-        scored_on=_scored_on(report),
+        scored_on=report.scored_on if report else "",
         non_commercial=licence.licence.non_commercial,
         recipe=recipe.to_yaml(),
         code=joined(map(code, extras.code)),
@@ -184,10 +184,6 @@ def _with_cards(plan: MergePlan) -> Markdown:
     """Links to the parents that have a page or a card, once each."""
     sources = (checkpoint.source for checkpoint in plan.checkpoints)
     return joined(dict.fromkeys(_link(each) for each in sources if each.ref.repo_id or README in each.files))
-
-
-def _scored_on(report: EvaluationReport | None) -> str:
-    return report.scored_on if report is not None else ""
 
 
 def _knobs(plan: MergePlan) -> str:

@@ -46,7 +46,7 @@ def render_converted_card(
     source = loaded.source
     named = [name for name in loaded.classes if not name.startswith("LABEL_")]
     shown = ", ".join(named[:_CLASSES_SHOWN]) + (", ..." if len(named) > _CLASSES_SHOWN else "")
-    origin = str(source.ref.at(source.sha)) if source.sha else source.ref.shown
+    origin = str(source.exact) if source.sha else source.ref.shown
     data = {
         "base_model": _base(source, lineage) or None,
         "base_model_relation": "merge" if lineage is not None else None,

@@ -24,9 +24,9 @@ _BY_RESTRICTION = (
     ("cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
 )
 _RANK = {licence: rank for rank, group in enumerate(_BY_RESTRICTION) for licence in group}
-_NON_COMMERCIAL = ("-nc", "noncommercial", "non-commercial", "nvidia", "research")
-
-
+# Parts of addresses and names of licences that exclude commercial use. An address may be of facebookresearch's.
+_IN_ADDRESSES = ("-nc", "noncommercial", "non-commercial")
+_IN_NAMES = (*_IN_ADDRESSES, "nvidia", "research")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_-]*")
 
 
@@ -67,8 +67,8 @@ class Licence:
     @property
     def non_commercial(self) -> bool:
         """True if the licence seems to exclude commercial use."""
-        text = f"{self.id} {self.name} {self.link}".lower()
-        return any(word in text for word in _NON_COMMERCIAL)
+        name, address = f"{self.id} {self.name}".lower(), str(self.link).lower()
+        return any(word in name for word in _IN_NAMES) or any(word in address for word in _IN_ADDRESSES)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm import hub
-from hf_lwmm.errors import DocumentError
-from hf_lwmm.files.documents import as_mapping, read_json
 from hf_lwmm.hub import ModelRef, Source
 from hf_lwmm.hub.card import README, read_card
-from hf_lwmm.publishing.superseded import EVALUATION, by_products
+from hf_lwmm.publishing.superseded import EVALUATION, by_products, scores_of
 from hf_lwmm.recipes.claims import recipe_beside
 from hf_lwmm.recipes.recipe import Recipe
 
@@ -66,18 +64,14 @@ def lineage_of(source: Source, recipe: Recipe) -> Lineage:
         recipe,
         tuple(dict.fromkeys(parent for parent in parents if parent)),
         tuple(by_products(source.files)),
-        _verdict(source) if EVALUATION in source.files else "",
+        _verdict(source),
         index if _is_index(index) else None,
         [metric for metric in metrics if isinstance(metric, str)] if isinstance(metrics, list) else None,
     )
 
 
 def _verdict(source: Source) -> str:
-    try:
-        content = as_mapping(read_json(hub.fetch(source, EVALUATION), EVALUATION), EVALUATION)
-    except DocumentError:
-        return ""
-    verdict = content.get("verdict")
+    verdict = scores_of(source).get("verdict")
     sentence = verdict.get("sentence") if isinstance(verdict, Mapping) else None
     return sentence if isinstance(sentence, str) else ""
 

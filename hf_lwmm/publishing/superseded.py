@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from pathlib import PurePosixPath
+from typing import Any
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.companions import ADAPTER_CONFIG, COMPANIONS, CONFIG, PROCESSORS, beside, loaded_beside
 from hf_lwmm.checkpoints.shard_index import INDEX_SUFFIX
 from hf_lwmm.checkpoints.weight_files import first_file, is_weights, weights_in
-from hf_lwmm.errors import HfLwmmError, HubError
+from hf_lwmm.errors import DocumentError, HfLwmmError, HubError
 from hf_lwmm.files.documents import as_mapping, read_json
 from hf_lwmm.hub import Replacement, Source, parse_hub_ref
 from hf_lwmm.publishing.eval_results import eval_results_name
@@ -78,7 +79,7 @@ def _written(remote: Source, hashes: Mapping[str, str], recipe: Recipe, files: C
     yield from filter(_PICTURE.fullmatch, remote.files)
     if EVALUATION in remote.files:
         yield EVALUATION
-        name = _eval_results(remote)
+        name = eval_results_name(str(scores_of(remote).get("dataset")))  # the same in the Hub's format
         if name in remote.files:
             yield name
     left = {name for name in remote.files if name not in files and _may_be_copy(name) and "/" not in name}
@@ -90,15 +91,14 @@ def _sha256(remote: Source, name: str, digest: str) -> str:
     return digest if len(digest) == 64 else hub.sha256(hub.fetch(remote, name))
 
 
-def _eval_results(remote: Source) -> str:
-    """The name of the file with the scores of evaluation.json in the Hub's format, empty if there is none."""
+def scores_of(source: Source) -> Mapping[str, Any]:
+    """Return the scores that a merge has of itself; nothing if it has none that can be read. Raises HubError."""
+    if EVALUATION not in source.files:
+        return {}
     try:
-        content = as_mapping(read_json(hub.fetch(remote, EVALUATION), EVALUATION), EVALUATION)
-        return eval_results_name(str(content.get("dataset")))
-    except HubError:
-        raise
-    except HfLwmmError:
-        return ""
+        return as_mapping(read_json(hub.fetch(source, EVALUATION), EVALUATION), EVALUATION)
+    except DocumentError:
+        return {}
 
 
 def _may_be_copy(name: str) -> bool:

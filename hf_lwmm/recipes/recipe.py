@@ -44,9 +44,8 @@ class Recipe:
     the merge has of the anchor: configuration, image processor and code; None in recipes that do not say.
 
     A local model of a finished merge is named by its last part alone, and a number if several have the same, and listed
-    in `local`. The hashes of `base` and
-    `measurements` follow those of the models. BatchNorm's statistics were estimated on `bn_images`, with DeepLabV2
-    networks run as those of the code base `system`.
+    in `local`. The hashes of `base` and `measurements` follow those of the models. BatchNorm's statistics were
+    estimated on `bn_images`, with DeepLabV2 networks run as those of the code base `system`.
 
     `converted` is None beside the merge itself. Beside a merge that `convert` wrote it holds the hashes of its files,
     which are others than those of `output` and `beside`; none if it was converted before they were recorded.
@@ -74,6 +73,11 @@ class Recipe:
     def file_name(self) -> str:
         """Its name where it lies beside weights."""
         return FILE_NAME if self.converted is None else CARRIED
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All models that the merge reads, with base and measurements, in the order of `sha256`."""
+        return (*self.models, *([self.base] if self.base else []), *self.measurements)
 
     @property
     def weights(self) -> Mapping[str, str]:
@@ -130,7 +134,7 @@ class Recipe:
     def to_yaml(self) -> str:
         """Return the file's text; equal recipes give equal texts."""
         entries = []
-        for index, ref in enumerate((*self.models, *([self.base] if self.base else []), *self.measurements)):
+        for index, ref in enumerate(self.references):
             entry: dict[str, Any] = {"local" if ref in self.local else "model": ref}
             if self.sha256:
                 entry["sha256"] = dict(sorted(self.sha256[index].items()))
@@ -174,7 +178,7 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe of a plan that was carried out."""
     sources = [checkpoint.source for checkpoint in plan.sources]
-    shown = [str(source.ref.at(source.sha)) if source.sha else source.name or source.ref.shown for source in sources]
+    shown = [str(source.exact) if source.sha else source.name or source.ref.shown for source in sources]
     every = _told_apart(
         shown, [source.ref.path and (source.ref.path.resolve(), source.ref.files) for source in sources]
     )

@@ -54,5 +54,4 @@ def _anchor(recipe: Recipe) -> int | None:
 
 
 def _hashes(recipe: Recipe) -> list[tuple[str, list[str]]]:
-    refs = (*recipe.models, *([recipe.base] if recipe.base else []), *recipe.measurements)
-    return [(ref, sorted(sha256.values())) for ref, sha256 in zip(refs, recipe.sha256, strict=False)]
+    return [(ref, sorted(sha256.values())) for ref, sha256 in zip(recipe.references, recipe.sha256, strict=False)]

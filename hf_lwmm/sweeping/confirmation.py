@@ -112,4 +112,4 @@ def confirm(
         kinds=[candidate.kind for candidate in compared],
         groups=data.groups,
     )
-    return Confirmation(split, found, compared.index(winner))
+    return Confirmation(split, replace(found, commit=data.commit), compared.index(winner))

@@ -22,7 +22,7 @@ from hf_lwmm.sweeping.grid import Candidate, Skipped
 from hf_lwmm.sweeping.run_options import SweepRun
 from hf_lwmm.sweeping.scorer import CandidateScorer, Scored, SweepSetup
 
-_scorer: CandidateScorer  # of a worker process
+_worker: _Worker  # of a worker process
 _ended = False  # True in a worker process that was told to end
 
 
@@ -131,8 +131,8 @@ class Cluster:
 
         kind = "GPU" if self._setup.network.device.startswith("cuda") else "CPU"
         count = self._jobs or int(self._ray.cluster_resources().get(kind, 1))
-        actor = self._ray.remote(_Actor).options(num_cpus=1, num_gpus=int(kind == "GPU"))
-        pool: Any = ActorPool([actor.remote(self._setup) for _ in range(count)])
+        actor = self._ray.remote(_Worker).options(num_cpus=1, num_gpus=int(kind == "GPU"))
+        pool: Any = ActorPool([actor.remote(self._setup, 1) for _ in range(count)])
         return pool
 
 
@@ -143,15 +143,15 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-class _Actor:
-    """A scorer on a node of the cluster, opened with its first candidate, so that its errors come back as they are."""
+class _Worker:
+    """A scorer in a process of its own, opened with its first candidate, so that its errors come back as they are."""
 
-    def __init__(self, setup: SweepSetup) -> None:
+    def __init__(self, setup: SweepSetup, threads: int) -> None:
         self._setup = setup
         self._scorer: CandidateScorer | None = None
+        torch.set_num_threads(threads)
 
     def score(self, candidate: Candidate) -> Scored | Skipped | HfLwmmError:
-        torch.set_num_threads(1)
         try:
             self._scorer = self._scorer or CandidateScorer(self._setup)
         except HfLwmmError as error:
@@ -161,12 +161,11 @@ class _Actor:
 
 def _begin(setup: SweepSetup, threads: int) -> None:
     """Prepare a worker process."""
-    global _scorer
+    global _worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    _scorer = CandidateScorer(setup)
+    _worker = _Worker(setup, threads)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -188,7 +187,7 @@ def _end_with_parent() -> None:
 def _score(candidate: Candidate) -> Scored | Skipped | HfLwmmError:
     if _ended:
         sys.exit()
-    return _attempt(_scorer, candidate)
+    return _worker.score(candidate)
 
 
 def _attempt(scorer: CandidateScorer, candidate: Candidate) -> Scored | Skipped | HfLwmmError:

@@ -12,7 +12,7 @@ import numpy as np
 from hf_lwmm._version import __version__
 from hf_lwmm.errors import naming_extras
 from hf_lwmm.evaluation.per_image import padded
-from hf_lwmm.evaluation.report import difference_cells, report
+from hf_lwmm.evaluation.report import difference_cells, known, report, span
 from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.evaluation.verdict import FEWEST, Verdict
 from hf_lwmm.metrics.bootstrap import Interval, interval
@@ -97,7 +97,8 @@ class SweepReport:
         if len(rows) > 1:
             following, ties = rows[1], sum(row.ties_with_best for row in rows[1:])
             assert following.behind is not None and following.behind_interval is not None
-            by = f"{100 * abs(following.behind):.2f} points ({_span(following.behind_interval, -1)})"
+            low, high = following.behind_interval
+            by = f"{100 * abs(following.behind):.2f} points ({span(Interval(-high, -low), signed=True)})"
             if following.ties_with_best and self.data.units < FEWEST:
                 units = f"{self.data.units} {self.data.groups.name if self.data.groups else 'images'}"
                 lead = f"{self.best.name} leads {following.name} by {by}"
@@ -135,7 +136,7 @@ class SweepReport:
                     "anchor": None if row.candidate.kind == "ensemble" else self.labels[row.candidate.anchor],
                     "knobs": row.candidate.to_dict()["knobs"],
                     "trial": row.candidate.trial,
-                    "score": _known(row.score),
+                    "score": known(row.score),
                     "interval": list(row.interval),
                     "difference": row.difference,
                     "difference_interval": list(row.difference_interval) if row.difference_interval else None,
@@ -143,7 +144,7 @@ class SweepReport:
                     "to_anchor_interval": list(row.to_anchor_interval) if row.to_anchor_interval else None,
                     "behind": row.behind,
                     "behind_interval": list(row.behind_interval) if row.behind_interval else None,
-                    "by_class": dict(zip(self.data.classes.names, map(_known, row.by_class.tolist()), strict=True)),
+                    "by_class": dict(zip(self.data.classes.names, map(known, row.by_class.tolist()), strict=True)),
                     "seconds": round(row.seconds, 3),
                 }
                 for row in self.rows
@@ -165,7 +166,7 @@ class SweepReport:
                 f"{row.rank}{' =' if row.rank > 1 and row.ties_with_best else ''}",
                 f"{row.name}{self._other_anchors(row)}",
                 f"{100 * row.score:.2f}",
-                _span(row.interval),
+                span(row.interval),
                 *difference_cells(row.difference, row.difference_interval),
                 *difference_cells(row.to_anchor, row.to_anchor_interval),
             )
@@ -327,12 +328,3 @@ def _content(scored: Scored) -> object:
     if candidate.kind == "merge":
         candidate = replace(candidate, anchor=candidate.models[0], trial=None)
     return candidate, scored.counts.tobytes()
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _span(interval: Interval, sign: int = 1) -> str:
-    low, high = sorted(100 * sign * end + 0.0 for end in interval)  # no -0.00
-    return f"{low:+.2f} to {high:+.2f}" if sign < 0 else f"{low:.2f} to {high:.2f}"

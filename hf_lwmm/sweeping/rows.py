@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hf_lwmm.evaluation.report import ends
 from hf_lwmm.methods import Method
 from hf_lwmm.methods.layerwise import Layerwise
 from hf_lwmm.metrics.bootstrap import Interval
@@ -64,13 +65,13 @@ class SweepRow:
             "trial": candidate.trial,
             "metric": metric,
             "score": self.score,
-            **_ends("low", "high", self.interval),
+            **ends("", self.interval),
             "difference": self.difference,
-            **_ends("difference_low", "difference_high", self.difference_interval),
+            **ends("difference_", self.difference_interval),
             "to_anchor": self.to_anchor,
-            **_ends("to_anchor_low", "to_anchor_high", self.to_anchor_interval),
+            **ends("to_anchor_", self.to_anchor_interval),
             "behind": self.behind,
-            **_ends("behind_low", "behind_high", self.behind_interval),
+            **ends("behind_", self.behind_interval),
             "by_class": self.by_class.tolist(),
         }
 
@@ -80,7 +81,3 @@ def _options(method: Method) -> dict[str, float]:
     if isinstance(method, Layerwise):
         return {}
     return {name: float(value) for name, value in method.options.items() if value is not None}
-
-
-def _ends(low: str, high: str, interval: Interval | None) -> dict[str, float | None]:
-    return {low: None, high: None} if interval is None else {low: interval.low, high: interval.high}

@@ -208,8 +208,6 @@ def _write(table: pa.Table, target: Target | Path, meta: Mapping[str, Any]) -> N
 
 def columns(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """Return the columns that the Parquet file has beside the raw counts: the records, column by column."""
-    import pyarrow as pa
-
     rows = [dict(record) for record in records]
     kinds = dict.fromkeys(rows[0], pa.float64())
     kinds |= dict.fromkeys(("rank", "trial"), pa.int64())

@@ -11,9 +11,9 @@ from hf_lwmm.checkpoints.companions import COMPANIONS, companion
 from hf_lwmm.options import Options
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
 
-# No result depends on the device or on how rows are fetched. The images are identified by their content, the protocol
-# by its classes, ensembles are candidates, and intervals are drawn anew from the counts.
-_LEFT_OUT = ("device", "data", "protocol", "split", "limit", "streaming", "ensemble", "examples", "groups")
+# No result depends on the device, on how rows are fetched, or on how many threads read them. The images are identified
+# by their content, the protocol by its classes, ensembles are candidates, and intervals are drawn anew from the counts.
+_LEFT_OUT = ("device", "data", "protocol", "split", "limit", "streaming", "ensemble", "examples", "groups", "workers")
 
 
 def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
