@@ -165,8 +165,10 @@ def _watched(model: nn.Module, totals: dict[str, Tensor]) -> Iterator[None]:
 def _inputs_as_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
     """A layer's inputs as the rows of a matrix: (positions, inputs)."""
     if isinstance(layer, nn.Conv2d):
-        padding: Any = layer.padding
-        windows = nn.functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
+        # Filled up first, as the layer does it: `padding` may be a word, such as "same", and the fill no zeros.
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        filled = nn.functional.pad(inputs, layer._reversed_padding_repeated_twice, mode)
+        windows = nn.functional.unfold(filled, layer.kernel_size, layer.dilation, 0, layer.stride)
         return windows.transpose(1, 2).reshape(-1, windows.shape[1])
     return inputs.reshape(-1, inputs.shape[-1])
 
