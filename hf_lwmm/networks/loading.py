@@ -346,7 +346,7 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
             model, found = model_class.from_pretrained(None, state_dict=state_of(checkpoint), **how)
         else:
             model, found = model_class.from_pretrained(hub.fetch(source, path).parent, local_files_only=True, **how)
-    except LayoutError:
+    except HfLwmmError:
         raise
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
