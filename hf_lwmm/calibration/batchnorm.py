@@ -22,9 +22,8 @@ from hf_lwmm.calibration.merged_network import load_merged, pixels_of
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
-from hf_lwmm.data.rows import first_line
 from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, first_line
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.byte_file import LocalFile
 from hf_lwmm.files.scratch import scratch_folder

@@ -15,10 +15,9 @@ from torch.func import functional_call
 from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.calibration.merged_network import load_merged, pixels_of
-from hf_lwmm.data.rows import first_line
 from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
 from hf_lwmm.engine.network_folder import write_network
-from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.errors import DatasetError, PlanError, first_line
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_lwmm.data.annotations import Boxes
-from hf_lwmm.data.rows import first_line
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, first_line
 from hf_lwmm.evaluation.class_map import ClassMap, Logits, Size, average, best_classes
 from hf_lwmm.evaluation.pictures import PLAIN, Picture, View, prepared
 from hf_lwmm.labels import matching_rows, normalise
