@@ -26,7 +26,7 @@ from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
 from hf_lwmm.errors import PlanError
 from hf_lwmm.evaluation.inference import naming_size
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.files.byte_file import LocalFile
+from hf_lwmm.files.byte_file import LocalFile, write_all
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import parse_ref, resolve
 from hf_lwmm.networks.finite import check_outputs
@@ -211,9 +211,7 @@ def _write_file(path: Path, anchor: Checkpoint, names: Mapping[str, str], found:
                     f"{anchor.label}: --bn-stats recalibrate finds statistics that {kind} cannot hold ({slot}); "
                     "write them in another type (--dtype float32)."
                 )
-            data = narrow(values.cpu().numpy(), dtype).data
             place = header.starts[name] + atom.start * ITEM_SIZES[dtype]
-            if os.pwrite(descriptor, data, place) != len(data):
-                raise OSError("the disk is full")
+            write_all(descriptor, narrow(values.cpu().numpy(), dtype).data, place)
     finally:
         os.close(descriptor)
