@@ -98,7 +98,7 @@ def write_tensors(
         return tuple(shards)
     index = {
         "metadata": {"total_size": sum(tensor.info.nbytes for tensor in tensors)},
-        "weight_map": {t.name: name for name, group in shards.items() for t in sorted(group, key=lambda t: t.name)},
+        "weight_map": {tensor.name: name for name, group in shards.items() for tensor in group},
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     return (*shards, "model.safetensors.index.json")

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-
-Shape = tuple[int, ...]
+from hf_lwmm.layouts import Shape
 
 # Factors under plain names, as layers or parameters: LoRA's, and those of a decomposition into singular vectors, but
 # not the two biases of relative attention.

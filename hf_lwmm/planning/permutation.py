@@ -6,6 +6,7 @@ must move together are a group: a residual stream, the hidden units of one MLP, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
 from hf_lwmm.checkpoints.readers import MemoryReader
 from hf_lwmm.errors import PlanError, naming_extras
-from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
+from hf_lwmm.layouts import depth_order, is_bn_stat
 from hf_lwmm.layouts.language import Pattern
 from hf_lwmm.progress import Progress, silent
 
@@ -166,7 +167,7 @@ class Matching:
         return "its units match the anchor's where they are, and none changes places"
 
 
-def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Matching:
+def match_units(anchor: Checkpoint, other: Checkpoint, shared: Sequence[str]) -> Matching:
     """Return the permutations of the other model's units that bring its shared slots nearest to the anchor's.
 
     Coordinate ascent on the inner product of the two models' weights, one linear assignment for each group in turn,
@@ -178,7 +179,8 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Mat
     with naming_extras("Permuting units"):
         from scipy.optimize import linear_sum_assignment
 
-    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in set(shared) and not is_bn_stat(slot)}
+    looked_at = {slot for slot in shared if not is_bn_stat(slot)}
+    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in looked_at}
     shapes = {slot: atom.shape for slot, atom in anchor.slot_map.slots.items()}
     mine, theirs = (
         {slot: each.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
@@ -230,7 +232,7 @@ def permute_to_anchor(
             continue
         key = (str(checkpoints[anchor].source.ref), str(checkpoint.source.ref), *shared)
         if key not in known:
-            known[key] = match_units(checkpoints[anchor], checkpoint, list(shared))
+            known[key] = match_units(checkpoints[anchor], checkpoint, shared)
         moved = permuted_checkpoint(checkpoint, known[key])
         permuted[index] = replace(moved, notes=(*moved.notes, f"{checkpoint.label}: {known[key]}"))
     return tuple(permuted)
@@ -246,7 +248,7 @@ def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoin
         for atom in checkpoint.slot_map.atoms[name] if is_float(info.dtype) else ():
             item = ITEM_SIZES[info.dtype]
             if where := axes.get(atom.slot):
-                part = raw[atom.start * item : (atom.start + _count(atom)) * item]
+                part = raw[atom.start * item : (atom.start + math.prod(atom.shape)) * item]
                 values = part.reshape(*atom.shape, item)
                 orders = (matching.orders.get(where.rows or ""), matching.orders.get(where.columns or ""))
                 part[...] = permute(values, *orders).reshape(-1)
@@ -263,7 +265,3 @@ def permute(values: NDArray[np.generic], rows: Order | None, columns: Order | No
 
 def _by_columns(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
-
-
-def _count(atom: Atom) -> int:
-    return int(np.prod(atom.shape))
