@@ -179,9 +179,10 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: Sequence[str]) ->
     with naming_extras("Permuting units"):
         from scipy.optimize import linear_sum_assignment
 
-    looked_at = {slot for slot in shared if not is_bn_stat(slot)}
-    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in looked_at}
-    shapes = {slot: atom.shape for slot, atom in anchor.slot_map.slots.items()}
+    shapes, other_shapes = anchor.slot_map.shapes, other.slot_map.shapes
+    # A model may share other slots than the rest do, and a classifier that is matched by label has rows of its own.
+    alike = {slot for slot in shared if other_shapes.get(slot) == shapes[slot] and not is_bn_stat(slot)}
+    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in alike}
     mine, theirs = (
         {slot: each.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
         for each in (anchor, other)
