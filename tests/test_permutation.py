@@ -71,15 +71,17 @@ def test_units_are_matched_by_what_both_models_have(tmp_path: Path) -> None:
     assert all(np.array_equal(result[name], multi[name]) for name in multi)
 
 
-def test_units_are_matched_though_rows_are_matched_by_label(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [slice(3), slice(None, None, -1)], ids=["fewer", "reversed"])
+def test_units_are_matched_though_rows_are_matched_by_label(order: slice, tmp_path: Path) -> None:
     model = stored("transformers_segformer_b0_hub_legacy", 1, shrink=8)
+    model["decode_head.classifier.weight"] *= 100  # so that rows of other classes would outweigh all else
+    names = [f"class {row}" for row in range(len(model["decode_head.classifier.bias"]))]
     other, _ = shuffled(tmp_path, "", model, 2)
-    fewer = {name: array[:3] if ".classifier." in name else array for name, array in other.items()}
+    other |= {name: np.ascontiguousarray(other[name][order]) for name in other if ".classifier." in name}
     folders = []
-    for place, arrays in enumerate((model, fewer)):
-        rows = len(arrays["decode_head.classifier.bias"])
-        folders.append(write(tmp_path / str(place) / "model.safetensors", arrays).parent)
-        (folders[-1] / "config.json").write_text(json.dumps({"id2label": {row: f"class {row}" for row in range(rows)}}))
+    for arrays, labels in ((model, names), (other, names[order])):
+        folders.append(write(tmp_path / str(len(folders)) / "model.safetensors", arrays).parent)
+        (folders[-1] / "config.json").write_text(json.dumps({"id2label": dict(enumerate(labels))}))
     calls.merge(folders, output=tmp_path / "out", method="permutation", head="by-label")
     result = load_file(tmp_path / "out" / "model.safetensors")
     assert all(np.array_equal(result[name], model[name]) for name in model)

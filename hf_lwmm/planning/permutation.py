@@ -20,6 +20,7 @@ from hf_lwmm.checkpoints.readers import MemoryReader
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.layouts import depth_order, is_bn_stat
 from hf_lwmm.layouts.language import Pattern
+from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.progress import Progress, silent
 
 Order = NDArray[np.intp]
@@ -180,7 +181,7 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: Sequence[str]) ->
         from scipy.optimize import linear_sum_assignment
 
     shapes, other_shapes = anchor.slot_map.shapes, other.slot_map.shapes
-    # A model may share other slots than the rest do, and a classifier that is matched by label has rows of its own.
+    # With --share any, a model may lack what others share.
     alike = {slot for slot in shared if other_shapes.get(slot) == shapes[slot] and not is_bn_stat(slot)}
     axes = {slot: where for slot, where in axes_of(anchor).items() if slot in alike}
     mine, theirs = (
@@ -213,14 +214,14 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: Sequence[str]) ->
 def permute_to_anchor(
     checkpoints: Sequence[Checkpoint],
     anchor: int,
-    shared: Sequence[str],
+    shared: Sequence[SharedSlot],
     matchings: MutableMapping[tuple[str, ...], Matching] | None = None,
     progress: Progress = silent,
 ) -> tuple[Checkpoint, ...]:
     """Return the checkpoints with the units of all others where the anchor's are.
 
-    `shared` are the slots that the matching looks at. `matchings` keeps what was found, for further merges of the same
-    models.
+    The matching looks at the `shared` slots, except those whose rows are matched by label. `matchings` keeps what was
+    found, for further merges of the same models.
 
     Raises:
         PlanError: for a family without a table.
@@ -231,9 +232,10 @@ def permute_to_anchor(
         progress("Matching units", index, len(checkpoints))
         if index == anchor:
             continue
-        key = (str(checkpoints[anchor].source.ref), str(checkpoint.source.ref), *shared)
+        slots = [each.slot for each in shared if index not in (each.rows or ())]
+        key = (str(checkpoints[anchor].source.ref), str(checkpoint.source.ref), *slots)
         if key not in known:
-            known[key] = match_units(checkpoints[anchor], checkpoint, shared)
+            known[key] = match_units(checkpoints[anchor], checkpoint, slots)
         moved = permuted_checkpoint(checkpoint, known[key])
         permuted[index] = replace(moved, notes=(*moved.notes, f"{checkpoint.label}: {known[key]}"))
     return tuple(permuted)
