@@ -143,6 +143,12 @@ def noting(what: str, notes: list[str]) -> Iterator[None]:
         notes.append(f"{what}: {' '.join(reason.split())}")
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of the text of an error of other code, or else its kind, with a full stop."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text if text.endswith(".") else text + "."
+
+
 # Packages by the name under which they are imported, and the extra of pyproject.toml that brings each.
 EXTRAS = {
     "PIL": "eval",

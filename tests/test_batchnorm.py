@@ -136,7 +136,7 @@ def test_networks_without_statistics_and_images_too_small_are_refused(
         merge(unknown, bn_stats="recalibrate", bn_mix=1, bn_images=bare, output=tmp_path / "out")
     (tmp_path / "dots").mkdir()
     Image.new("RGB", (1, 1)).save(tmp_path / "dots/0.png")
-    with pytest.raises(PlanError, match="dots: one cannot see 1 x 1 pixels: "):
+    with pytest.raises(PlanError, match="dots: one cannot take 1 x 1 pixels: "):
         merge(models[:2], bn_stats="recalibrate", bn_mix=1, bn_images=tmp_path / "dots", output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -55,6 +55,7 @@ def test_resamples_without_a_score_are_left_out() -> None:
     assert interval(score_resamples(counts, summed(mean_iou))) == (0.5, 0.5)
 
 
-def test_intervals_need_images() -> None:
+@pytest.mark.parametrize("groups", [None, np.zeros(0, np.intp)])
+def test_intervals_need_images(groups: np.ndarray | None) -> None:
     with pytest.raises(MetricError, match="at least one"):
-        score_resamples(np.zeros((0, 2, 3), int), summed(mean_iou))
+        score_resamples(np.zeros((0, 2, 3), int), summed(mean_iou), groups)

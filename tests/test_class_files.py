@@ -53,6 +53,7 @@ def test_odd_names_are_names(text: str, tmp_path: Path) -> None:
     ("road\t1\nsky\t2\n", "a table of columns with tabs"),
     ("road, sky, car\n", "a table of columns with commas"),
     ("road 0\nsky 1\n", "a number behind each name"),
+    (f"0 road\n{'9' * 5000} sky\n", "an id before a name in some lines .'0 road'., and not in others"),
     ("road 128 64 128\nsky 1 2 3\n", "a table of colours"),
     ("0 road 128 64 128\n1 sky 1 2 3\n", "a table of colours .'0 road 128 64 128'"),
     ("0 128 64 128 road\n1 1 2 3 sky\n", "a table of colours"),

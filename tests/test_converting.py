@@ -101,6 +101,9 @@ def test_multi_level_and_separate_classifiers_convert(tmp_path: Path) -> None:
     assert same(converted(tmp_path, multi, "maxsquare"), multi)
     with pytest.raises(LayoutError, match=r"fada cannot hold its ResNet .*stage2\.aux\.branch0\.weight and 7 more"):
         converted(tmp_path, multi, "fada")
+    single = {name: array for name, array in multi.items() if not re.match(r"layer5\.(?!conv2d_list\.0\.weight)", name)}
+    with pytest.raises(LayoutError, match=r"has no name for resnet\.stage2\.aux\.branch0\.weight\.$"):
+        converted(tmp_path, single, "fada")
 
 
 def test_fadas_halves_are_saved_as_fada_saves_them(tmp_path: Path) -> None:

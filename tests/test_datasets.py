@@ -20,7 +20,7 @@ from tiny import tree
 
 from hf_lwmm.data.loading import LabelledImages, open_images
 from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
-from hf_lwmm.errors import DatasetError
+from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.labels import label_sets, match_classes
 from hf_lwmm.planning.images import ImageSource
 
@@ -235,6 +235,8 @@ def test_folders_and_names_that_are_no_data_sets_are_refused(tmp_path: Path) -> 
         open_images(tmp_path / "empty")
     with pytest.raises(DatasetError, match=r"neither a folder here nor org/name\[@revision\]"):
         open_images(tmp_path / "nothing")
+    with pytest.raises(PlanError, match=r"--data '.*d\.\.\.: File name too long\."):
+        open_images(str(tmp_path / ("d" * 300)))
     with pytest.raises(DatasetError, match="--ids kitti is not one of cityscapes, gta, synthia, mapillary"):
         open_images(ImageSource(tmp_path, ids="kitti"))
 

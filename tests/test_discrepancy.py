@@ -174,6 +174,18 @@ def test_other_heads_are_listed_as_not_compared(tmp_path: Path) -> None:
     assert sum(map(len, report.reasons.values())) == len(report.uncompared)
 
 
+def test_a_tie_is_compared_under_the_name_that_both_models_have(tmp_path: Path) -> None:
+    import torch
+
+    tensors = {name: torch.from_numpy(value) for name, value in network(0).items()}
+    torch.save({**tensors, "head.weight": tensors["block.1.fc.weight"]}, tmp_path / "tied.pth")
+    plain = write(tmp_path / "plain.safetensors", network(1))
+    for models in ((tmp_path / "tied.pth", plain), (plain, tmp_path / "tied.pth")):
+        report = hf_lwmm.diff(*models)
+        assert {tensor.slot for tensor in report.tensors} == network(1).keys()
+        assert report.uncompared == (("head.weight", "tied.pth", "plain.safetensors has no such slot"),)
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
     broken = network(1)
     broken["block.1.fc.weight"][3, 3] = np.inf

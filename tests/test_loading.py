@@ -125,6 +125,17 @@ def test_a_repository_that_contradicts_itself_is_refused_with_the_reason(tmp_pat
             hf_lwmm.load(folder)
 
 
+def test_a_configuration_of_too_many_layers_is_refused_and_the_model_named_once(tmp_path: Path) -> None:
+    from transformers import SegformerConfig, SegformerForImageClassification
+
+    small = SegformerConfig(depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8)
+    SegformerForImageClassification(small).save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text())
+    (tmp_path / "model/config.json").write_text(json.dumps({**config, "depths": [1, 1, 10_000, 1]}))
+    with pytest.raises(CheckpointError, match=r"^model: its config.json asks for depths \[1, 1, 10000, 1\], more"):
+        hf_lwmm.load(tmp_path / "model")
+
+
 def test_code_of_a_repository_is_never_run(tmp_path: Path) -> None:
     folder = saved(network("daformer"), tmp_path / "model")
     (folder / "own.py").write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,6 +37,7 @@ from hub_requests import (
 )
 from huggingface_hub import HfApi
 
+from hf_lwmm.errors import HubError
 from hf_lwmm.localhub import LocalHub, cards, contents, discussions, listings, reading, store, writing
 from hf_lwmm.localhub.records import Changes
 
@@ -283,3 +286,12 @@ def test_a_server_ends_when_it_is_told_to_whoever_is_connected(tmp_path: Path) -
     with LocalHub(tmp_path / "hub") as again:
         assert not list((again.store.root / "incoming").iterdir())
         assert send(again, "GET", "/local/big/resolve/main/w.bin", token=token).body == content
+
+
+def test_a_port_that_is_taken_leaves_no_socket_open(own: LocalHub, tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as left_open:
+        warnings.simplefilter("always")
+        with pytest.raises(HubError):
+            LocalHub(tmp_path / "other", own.port)
+        gc.collect()
+    assert not left_open

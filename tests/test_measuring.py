@@ -11,7 +11,7 @@ import torch
 from calls import lwmm, merge
 from conftest import Run
 from manifests import write
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny import NAMES, scene, segformer, tree
 
 import hf_lwmm
@@ -106,6 +106,22 @@ def test_gram_matrices_are_of_the_layers_inputs(models: tuple[Path, Path], data:
     torch.testing.assert_close(found["segformer.classifier.weight"], total, rtol=1e-3, atol=1e-3)
     merge(models, method="regmean", measurements=files, output=tmp_path / "merged")
     assert hf_lwmm.load(tmp_path / "merged").classes == NAMES
+
+
+@pytest.mark.parametrize("padding, mode", [("same", "zeros"), ("same", "reflect"), ("valid", "zeros"), (1, "circular")])
+def test_gram_matrices_of_convolutions_have_what_is_filled_in(
+    padding: int | str, mode: str, data: Path, tmp_path: Path
+) -> None:
+    conv = torch.nn.Conv2d(3, len(NAMES), 3, padding=padding, padding_mode=mode, bias=False)
+    save_file({"0.weight": conv.weight}, tmp_path / "model.safetensors")
+    own = hf_lwmm.NetworkOptions(network=lambda config, classes: torch.nn.Sequential(conv), labels=(NAMES,))
+    model, target = tmp_path / "model.safetensors", tmp_path / "grams.safetensors"
+    hf_lwmm.measure(model, some(data, 1), target, kind="grams", network=own)
+    loaded = hf_lwmm.load(model, own)
+    outputs = loaded.model(loaded.image_processor(scene(0)[0], return_tensors="pt")["pixel_values"]).logits
+    rows, gram = conv.weight.flatten(1), load_file(target)["0.weight"]
+    products = torch.einsum("ncyx,ndyx->cd", outputs, outputs)
+    torch.testing.assert_close(rows @ gram @ rows.T, products, rtol=1e-3, atol=1e-2)
 
 
 def test_grams_need_no_labels_and_fisher_does(

@@ -196,6 +196,18 @@ def test_different_networks_are_refused_by_name(first: str, second: str, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_of_several_models_the_one_that_differs_is_refused_by_name(tmp_path: Path) -> None:
+    step = {"layer0.steps": np.array(1, np.int64)}
+    paths = []
+    for name, width, more in (("one", 3, {}), ("two", 3, {}), ("odd", 7, step)):
+        arrays = {f"layer{i}.weight": np.ones((width, 2), np.float32) for i in range(3)}
+        paths.append(write(tmp_path / f"{name}.safetensors", arrays | more))
+    with pytest.raises(AlignmentError, match=r"one.safetensors and odd.safetensors share 0 of 18 weights") as error:
+        calls.plan(paths)
+    assert "layer1.weight: [3, 2] against [7, 2]" in str(error.value) and "(4 slots differ)" in str(error.value)
+    assert "layer0.steps: no such slot against []" in str(error.value)
+
+
 def test_an_error_of_several_lines_is_printed_as_lines_and_no_name_makes_one(run: Run, tmp_path: Path) -> None:
     write_header(tmp_path / "a\nError: b.safetensors", "nvlabs_segformer_b0")
     write_header(tmp_path / "r.safetensors", "torchvision_resnet101")

@@ -87,6 +87,19 @@ def test_rows_of_a_classifier_are_matched_by_label(tmp_path: Path) -> None:
         assert np.array_equal(result[row], expected)
 
 
+@pytest.mark.parametrize("method", ["slerp", "task-arithmetic", "model-stock", "wise"])
+def test_rows_that_only_the_anchor_has_stay_its_own_by_every_method(method: str, tmp_path: Path) -> None:
+    system, name = "transformers_segformer_b0_hub_legacy", "decode_head.classifier.weight"
+    first = with_classes(system, 1, 3)
+    one = labelled(tmp_path / "one", first, ["road", "sky", "car"])
+    two = labelled(tmp_path / "two", with_classes(system, 2, 2), ["car", "road"])
+    base = labelled(tmp_path / "base", with_classes(system, 3, 3), ["road", "sky", "car"])
+    given = {} if method == "slerp" else {"base": base}
+    calls.merge([one, two], output=tmp_path / "out", method=method, head="by-label", **given)
+    result = load_file(tmp_path / "out" / "model.safetensors")[name]
+    assert [np.array_equal(*rows) for rows in zip(result, first[name], strict=True)] == [False, True, False]
+
+
 def test_named_label_sets_tell_gtas_classes_from_synthias(tmp_path: Path) -> None:
     from hf_lwmm.labels import label_sets
 

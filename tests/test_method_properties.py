@@ -67,6 +67,12 @@ def test_tiny_and_opposite_task_vectors_do_not_break_a_formula() -> None:
     assert np.array_equal(applied("model-stock", [step, -step], base, {}), base)
 
 
+def test_without_a_floor_what_no_model_has_fisher_information_of_is_averaged() -> None:
+    values, measured = [np.array([1.0, 1.0]), np.array([3.0, 3.0])], [np.array([0.0, 0.0]), np.array([0.0, 1e-40])]
+    merged = make_method("fisher", {"floor": 0}).merge(slot(values, statistics=measured))
+    np.testing.assert_allclose(merged, [2, 3], rtol=1e-12)
+
+
 @given(values=st.lists(tensors, min_size=1, max_size=4), base=tensors, t=st.floats(0, 1))
 def test_wise_lies_between_the_base_and_the_average(values: list[np.ndarray], base: np.ndarray, t: float) -> None:
     ends = base, np.mean(values, axis=0)

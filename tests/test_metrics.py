@@ -20,8 +20,8 @@ from hf_lwmm.data.runs import Runs, run_ends, shared_areas
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.classification import (
     average_accuracy,
+    class_accuracy,
     classification_counts,
-    classification_scores,
     overall_accuracy,
 )
 from hf_lwmm.metrics.panoptic import mean_pq, panoptic_counts, panoptic_scores
@@ -310,11 +310,11 @@ def test_panoptic_maps_that_cannot_be_compared_are_refused(
 def test_accuracies_are_means_over_classes_and_over_images(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(pairs).T
     counts = classification_counts(labels, predictions, 5)
-    scores = classification_scores(counts.sum(axis=0))
+    total = counts.sum(axis=0)
     right = labels == predictions
     per_class = [right[labels == c].mean() if (labels == c).any() else np.nan for c in range(5)]
-    assert np.array_equal(scores.accuracy, per_class, equal_nan=True)
-    assert scores.average == pytest.approx(np.nanmean(per_class)) and scores.overall == right.mean()
+    assert np.array_equal(class_accuracy(total), per_class, equal_nan=True)
+    assert average_accuracy(total) == pytest.approx(np.nanmean(per_class)) and overall_accuracy(total) == right.mean()
 
 
 def test_labels_outside_the_classes_are_refused() -> None:
@@ -334,6 +334,5 @@ def test_statistics_hold_for_one_data_set_and_for_many(counts: np.ndarray) -> No
     assert np.array_equal(iou(total), semantic_scores(total).iou, equal_nan=True)
     quality = np.concatenate([counts, counts[..., :1]], axis=-1)
     assert np.array_equal(mean_pq(quality)[-1], panoptic_scores(quality[-1]).mean_pq, equal_nan=True)
-    accuracy = classification_scores(counts[0, :, :2])
-    assert np.array_equal(average_accuracy(counts[..., :2])[0], accuracy.average, equal_nan=True)
-    assert np.array_equal(overall_accuracy(counts[..., :2])[0], accuracy.overall, equal_nan=True)
+    for accuracy in (average_accuracy, overall_accuracy):
+        assert np.array_equal(accuracy(counts[..., :2])[0], accuracy(counts[0, :, :2]), equal_nan=True)

@@ -115,7 +115,7 @@ def test_heads_of_one_row_are_merged_with_each_other_alone(
         for models in ([cracks[0], softmax], [softmax, cracks[0]]):
             unshared = {each.slot: each.reason for each in plan(models, head=head).alignment.unshared}
             for slot in ("segformer.classifier.weight", "segformer.classifier.bias"):
-                assert "one row of one is a sigmoid" in unshared[slot]
+                assert "the one row of one is for a sigmoid" in unshared[slot]
 
 
 def test_cards_turn_off_a_widget_that_would_find_the_one_class_everywhere(

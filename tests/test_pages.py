@@ -56,6 +56,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalHub]:
             "latin.txt": "gr\u00fcn".encode("latin-1"),
             "long.md": b"# long\n" * 20_000,
             "huge.txt": b"x" * 2**19,
+            "nearly.txt": b"x" * 999_700,
             "raw.bin": b"\0\1",
         }
         changes = [small(path, content) for path, content in files.items()]
@@ -105,6 +106,7 @@ def test_a_card_does_nothing_in_a_browser(hub: LocalHub) -> None:
 def test_files_are_listed_and_shown(hub: LocalHub) -> None:
     text = page(hub, "/local/pub/tree/main")
     assert text.index("plots/</a>") < text.index("README.md</a>") and "50 bytes" in text
+    assert "524 kB" in text and "1 MB" in text and "1e+03" not in text
     odd = "sub/%3Cb%3E%26%27%22%23%3F%252F.txt"
     assert f'href="/local/pub/blob/main/{odd}"' in page(hub, "/local/pub/tree/main/sub")
     assert "<pre>odd</pre>" in page(hub, f"/local/pub/blob/main/{odd}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
 from conftest import Run
 from manifests import Arrays, stored, write
 from merged import merged, tiny
+from safetensors.numpy import load_file
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
@@ -58,6 +61,30 @@ def test_shuffled_units_find_their_places_again(system: str, tmp_path: Path) -> 
     assert not all(np.array_equal(plain[name], model[name]) for name in model)
     layerwise = merged(tmp_path, model, other, permute=True)
     assert all(np.array_equal(layerwise[name], model[name]) for name in model)
+
+
+def test_units_are_matched_by_what_both_models_have(tmp_path: Path) -> None:
+    multi = stored("advent_deeplabv2_r101_multi", 1, shrink=16)
+    other, _ = shuffled(tmp_path, "", multi, 2)
+    single = {name: array for name, array in other.items() if not name.startswith("layer5.")}
+    result = merged(tmp_path, multi, multi, single, method="permutation", share="any")
+    assert all(np.array_equal(result[name], multi[name]) for name in multi)
+
+
+@pytest.mark.parametrize("order", [slice(3), slice(None, None, -1)], ids=["fewer", "reversed"])
+def test_units_are_matched_though_rows_are_matched_by_label(order: slice, tmp_path: Path) -> None:
+    model = stored("transformers_segformer_b0_hub_legacy", 1, shrink=8)
+    model["decode_head.classifier.weight"] *= 100  # so that rows of other classes would outweigh all else
+    names = [f"class {row}" for row in range(len(model["decode_head.classifier.bias"]))]
+    other, _ = shuffled(tmp_path, "", model, 2)
+    other |= {name: np.ascontiguousarray(other[name][order]) for name in other if ".classifier." in name}
+    folders = []
+    for arrays, labels in ((model, names), (other, names[order])):
+        folders.append(write(tmp_path / str(len(folders)) / "model.safetensors", arrays).parent)
+        (folders[-1] / "config.json").write_text(json.dumps({"id2label": dict(enumerate(labels))}))
+    calls.merge(folders, output=tmp_path / "out", method="permutation", head="by-label")
+    result = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(np.array_equal(result[name], model[name]) for name in model)
 
 
 def test_permuting_leaves_what_a_network_computes_unchanged(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ REFERENCES = {
     "https://huggingface.co/gpt2/tree/main": ModelRef("gpt2", "main"),
     f"{PAGE}/tree/main": ModelRef("org/a", "main"),
     "org/a/tree/main": ModelRef("org/a", "main"),
+    "org/a/tree/main/run/5/": ModelRef("org/a", "main", files=("run/5",)),
+    f"{PAGE}/tree/main/run/5": ModelRef("org/a", "main", files=("run/5",)),
     "org/a/blob/main/sub/model.safetensors": ModelRef("org/a", "main", files=("sub/model.safetensors",)),
     "huggingface.co/org/a": ModelRef("org/a"),
     "hf.co/org/a/tree/v1.0": ModelRef("org/a", "v1.0"),
@@ -49,7 +51,6 @@ REFUSED = {
     "org/a@x\x1b[31m": "is not the name of a branch",
     "org/a\n/b": "neither a local path",
     "org/a/b/main": "neither a local path",
-    "org/a/tree/main/sub": "a folder. Name a file in it: org/a@main:sub/FILE",
     "org/\u0430": "neither a local path",
     "org/a:../x": "does not stay inside",
     "org/a:x\x1b": "does not stay inside",
@@ -69,9 +70,10 @@ REFUSED = {
     "https://huggingface.co/": "not the address of a model",
     "https://huggingface.co/datasets/org/a": "not the address of a model",
     f"{PAGE}/discussions": "not the address of a model",
-    f"{PAGE}/tree/main/sub": "a folder. Name a file in it: org/a@main:sub/FILE",
     f"{PAGE}/blob/main": "does not stay inside",
     f"{PAGE}/blob/main/%2e%2e/x": "does not stay inside",
+    f"{PAGE}/tree/main/%2e%2e/x": "does not stay inside",
+    f"{PAGE}/commit/main/%2e%2e/x": "does not stay inside",
 }
 
 

@@ -325,7 +325,7 @@ def test_networks_that_cannot_be_tuned_are_refused(models: list[Path], bare: Pat
         (tmp_path / name / "preprocessor_config.json").write_text(json.dumps(settings))
     with pytest.raises(PlanError, match="--method adaptive looks at class maps; a is a classification network"):
         merge([tmp_path / "a", tmp_path / "b"], method="adaptive", tune_images=bare, output=tmp_path / "out")
-    with pytest.raises(PlanError, match="adaptive: one cannot see 1 x 1 pixels: "):
+    with pytest.raises(PlanError, match="adaptive: one cannot take 1 x 1 pixels: "):
         options = {**FEW, "crop": 1}
         merge(models[:2], method="adaptive", option=options, tune_images=bare, output=tmp_path / "out")
     network = hf_lwmm.NetworkOptions(system="advent")

@@ -217,8 +217,8 @@ def with_bn_distance(ready: MergePlan) -> MergePlan:
 
 def _permuted(ready: MergePlan, progress: Progress) -> MergePlan:
     """The plan over models whose units stand where the anchor's do."""
-    shared = [slot.slot for slot in ready.alignment.shared]
-    checkpoints = permute_to_anchor(ready.checkpoints, ready.alignment.anchor, shared, progress=progress)
+    alignment = ready.alignment
+    checkpoints = permute_to_anchor(ready.checkpoints, alignment.anchor, alignment.shared, progress=progress)
     return replace(ready, checkpoints=checkpoints)
 
 

@@ -22,11 +22,11 @@ from hf_lwmm.calibration.merged_network import load_merged, pixels_of
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, TORCH_NAMES, narrow
 from hf_lwmm.checkpoints.safetensors_file import read_header
-from hf_lwmm.data.rows import first_line
 from hf_lwmm.data.unlabelled import ImageSequence, open_unlabelled_images
 from hf_lwmm.errors import PlanError
+from hf_lwmm.evaluation.inference import naming_size
 from hf_lwmm.evaluation.spec import EvaluationSpec
-from hf_lwmm.files.byte_file import LocalFile
+from hf_lwmm.files.byte_file import LocalFile, write_all
 from hf_lwmm.files.scratch import scratch_folder
 from hf_lwmm.hub import parse_ref, resolve
 from hf_lwmm.networks.finite import check_outputs
@@ -130,16 +130,13 @@ def estimate_bn_stats(loaded: LoadedModel, images: ImageSequence, progress: Prog
         read = [images.read(int(index)) for index in batch]
         pixels = pixels_of(loaded, [each.image for each in read])
         try:
-            outputs = model(pixels)
+            with naming_size(loaded, pixels, f"{images.name}: "):
+                outputs = model(pixels)
         except ValueError as error:
             raise PlanError(
                 f"{images.name}: --bn-stats recalibrate cannot estimate a variance where {loaded.label} normalises a "
                 f"single value of an image; larger ones may help, but not behind global pooling ({error})."
             ) from None
-        except RuntimeError as error:  # too few pixels, or too many
-            height, width = pixels.shape[-2:]
-            seen = f"{loaded.label} cannot see {height} x {width} pixels: {first_line(error)}"
-            raise PlanError(f"{images.name}: {seen}") from None
         remedy = "Keep the merged statistics: --bn-stats linear."
         check_outputs(loaded, outputs, pixels, f"{images.name}, {read[0].name}", remedy)
     atoms, found = slots_of(model).atoms, {}
@@ -214,9 +211,7 @@ def _write_file(path: Path, anchor: Checkpoint, names: Mapping[str, str], found:
                     f"{anchor.label}: --bn-stats recalibrate finds statistics that {kind} cannot hold ({slot}); "
                     "write them in another type (--dtype float32)."
                 )
-            data = narrow(values.cpu().numpy(), dtype).data
             place = header.starts[name] + atom.start * ITEM_SIZES[dtype]
-            if os.pwrite(descriptor, data, place) != len(data):
-                raise OSError("the disk is full")
+            write_all(descriptor, narrow(values.cpu().numpy(), dtype).data, place)
     finally:
         os.close(descriptor)

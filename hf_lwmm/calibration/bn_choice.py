@@ -42,7 +42,7 @@ def better_bn_stats(
     """Compare two networks that differ in their running statistics alone, on the images that these were estimated on.
 
     Where the images have labels that fit the network, the higher score is better; else the lower mean entropy of the
-    outputs, which tells less: a network can be sure and wrong. Of equals the merged statistics are kept.
+    outputs, which tells less: a network can be sure and wrong. If they are equal, the merged statistics are kept.
 
     Args:
         merged: the network with merged statistics.

@@ -29,7 +29,7 @@ from hf_lwmm.labels import IGNORE, match_classes
 from hf_lwmm.layouts import Atom
 from hf_lwmm.networks.finite import check_outputs, is_finite, overflow
 from hf_lwmm.networks.loaded_model import LoadedModel
-from hf_lwmm.networks.module_slots import slots_of
+from hf_lwmm.networks.module_slots import places_of, slots_of
 from hf_lwmm.networks.one_row import with_background
 from hf_lwmm.planning.provenance import MeasuredModel
 from hf_lwmm.progress import Progress, silent
@@ -112,7 +112,11 @@ def grams(loaded: LoadedModel, images: ImageSequence, progress: Progress = silen
     atoms, found = slots_of(model).atoms, {}
     for name, total in totals.items():
         for atom in atoms[f"{name}.weight"]:  # layers that are stored as one share their inputs
-            found[atom.slot] = (total / images.count).clone()
+            gram = total / images.count
+            if atom.order is not None:
+                inputs = atom.order.to_slot(np.arange(math.prod(atom.shape)))[: len(gram)]  # of the first output
+                gram = gram[inputs][:, inputs]
+            found[atom.slot] = gram
     return found
 
 
@@ -165,8 +169,10 @@ def _watched(model: nn.Module, totals: dict[str, Tensor]) -> Iterator[None]:
 def _inputs_as_rows(layer: nn.Module, inputs: Tensor) -> Tensor:
     """A layer's inputs as the rows of a matrix: (positions, inputs)."""
     if isinstance(layer, nn.Conv2d):
-        padding: Any = layer.padding
-        windows = nn.functional.unfold(inputs, layer.kernel_size, layer.dilation, padding, layer.stride)
+        # Filled up first, as the layer does it: `padding` may be a word, such as "same", and the fill no zeros.
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        filled = nn.functional.pad(inputs, layer._reversed_padding_repeated_twice, mode)
+        windows = nn.functional.unfold(filled, layer.kernel_size, layer.dilation, 0, layer.stride)
         return windows.transpose(1, 2).reshape(-1, windows.shape[1])
     return inputs.reshape(-1, inputs.shape[-1])
 
@@ -178,4 +184,4 @@ def _by_slot(model: nn.Module, values: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _cut(values: Tensor, atom: Atom) -> Tensor:
-    return values.reshape(-1)[atom.start : atom.start + math.prod(atom.shape)].reshape(atom.shape).detach().clone()
+    return values.reshape(-1)[places_of(atom)].reshape(atom.shape).detach().clone()

@@ -15,11 +15,11 @@ from torch.func import functional_call
 from torchvision.ops import FrozenBatchNorm2d
 
 from hf_lwmm.calibration.merged_network import load_merged, pixels_of
-from hf_lwmm.data.rows import first_line
 from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
+from hf_lwmm.evaluation.inference import naming_size
 from hf_lwmm.evaluation.report import EvaluationReport
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.files.scratch import scratch_folder
@@ -104,14 +104,8 @@ class NetworkTrials:
         others = weights[:, [model for model in range(len(self.names)) if model != self.anchor]].to(pixels.device)
         tensors = {name: blend.at(others) for name, blend in self._blends.items()}
         model: nn.Module = self._anchor_network.model
-        try:
+        with naming_size(self._anchor_network, pixels, f"--method {self._plan.method.name}: "):
             logits: Tensor = with_background(functional_call(model, tensors, (pixels,)).logits)
-        except RuntimeError as error:  # too few pixels, or too many
-            height, width = pixels.shape[-2:]
-            raise PlanError(
-                f"--method {self._plan.method.name}: {self._anchor_network.label} cannot see {height} x {width} "
-                f"pixels: {first_line(error)}"
-            ) from None
         check_outputs(self._anchor_network, logits, pixels)
         return logits
 

@@ -260,7 +260,7 @@ def _is_label2id(value: Any) -> bool:
     )
 
 
-# What of a config.json is used here, besides the network's own settings, with its check and the type in words.
+# The entries of a config.json that are used here, besides the network's own: the check of each, and its type in words.
 _CONFIG_ENTRIES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "model_type": (lambda value: isinstance(value, str), "a text"),
     "architectures": (is_texts, "a list of texts"),

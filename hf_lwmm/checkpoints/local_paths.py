@@ -31,9 +31,9 @@ _OF_USER = re.compile(r"[\\/](home|Users)[\\/]+[^\\/]+$", re.IGNORECASE)
 def without_local_paths(content: Any) -> Any:
     """Return the content of a JSON file without paths of somebody's machine and without secrets, at any depth.
 
-    `_name_or_path`, which says where a model was loaded from, is left out, and so are passwords, tokens and
-    keys. Of any other path that is absolute, in a home, or leads upwards, the last part stays, so that
-    each setting is still there; nothing stays of one that ends in a slash, or in the name of a user.
+    `_name_or_path`, which says where a model was loaded from, is left out, and so are passwords, tokens and keys. Any
+    other path that is absolute, in a home, or leads upwards is cut to its last part, so that each setting is still
+    there; nothing stays of one that ends in a slash, or in the name of a user.
     """
     if isinstance(content, Mapping):
         kept: dict[Any, Any] = {}

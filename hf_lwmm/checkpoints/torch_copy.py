@@ -14,7 +14,7 @@ from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, WORD_SIZES
 from hf_lwmm.checkpoints.readers import TensorReader
 from hf_lwmm.checkpoints.torch_archive import data_start
 from hf_lwmm.checkpoints.torch_tensors import StoredTensor, TorchReader
-from hf_lwmm.files.byte_file import LocalFile
+from hf_lwmm.files.byte_file import LocalFile, write_all
 
 _STEP = 1 << 22  # bytes
 _DESCRIBED = 1 << 3  # flag of a zip entry whose checksum stands behind its content
@@ -39,7 +39,7 @@ def copy_with_tensors(reader: TorchReader, names: Collection[str], values: Tenso
         for start in range(0, reader.file.size, _STEP):
             piece = memoryview(buffer)[: reader.file.size - start]
             reader.file.read(start, piece)
-            _write(descriptor, piece, start)
+            write_all(descriptor, piece, start)
         for name in names:
             if (tensor := reader.tensors[name]).info.count:
                 _replace(descriptor, reader, name, tensor, values)
@@ -62,12 +62,12 @@ def _replace(descriptor: int, reader: TorchReader, name: str, tensor: StoredTens
         strides = [stride * item for stride in tensor.strides]
         view = np.lib.stride_tricks.as_strided(span.view(f"u{item}"), tensor.info.shape, strides)
         view[...] = new
-        _write(descriptor, span.data, place)
+        write_all(descriptor, span.data, place)
         return
     for start in range(0, tensor.info.nbytes, _STEP):
         buffer = bytearray(min(_STEP, tensor.info.nbytes - start))
         values.read(name, start, memoryview(buffer))
-        _write(descriptor, memoryview(buffer), place + start)
+        write_all(descriptor, memoryview(buffer), place + start)
 
 
 def _write_checksums(target: Path, descriptor: int, reader: TorchReader) -> None:
@@ -84,10 +84,10 @@ def _write_checksums(target: Path, descriptor: int, reader: TorchReader) -> None
             [flags] = struct.unpack("<H", os.pread(descriptor, 2, block.start + 6))
             behind = start + block.size
             if not flags & _DESCRIBED:
-                _write(descriptor, fresh[block.start], block.start + 14)
+                write_all(descriptor, fresh[block.start], block.start + 14)
             else:  # the signature before it may be missing
                 signed = os.pread(descriptor, 4, behind) == b"PK\7\x08"
-                _write(descriptor, fresh[block.start], behind + 4 * signed)
+                write_all(descriptor, fresh[block.start], behind + 4 * signed)
     finally:
         file.close()
     _write_directory(descriptor, reader.archive.directory, fresh)
@@ -103,7 +103,7 @@ def _write_directory(descriptor: int, start: int, fresh: Mapping[int, bytes]) ->
         if header == 0xFFFFFFFF:
             header = _wide_offset(raw[position + 46 + sizes[0] :][: sizes[1]], raw[position : position + 46])
         if header in fresh:
-            _write(descriptor, fresh[header], start + position + 16)
+            write_all(descriptor, fresh[header], start + position + 16)
         position += 46 + sum(sizes)
 
 
@@ -116,9 +116,3 @@ def _wide_offset(extra: bytes, entry: bytes) -> int:
             return int(struct.unpack_from("<Q", extra, 4 + 8 * missing)[0])
         extra = extra[4 + size :]
     return -1
-
-
-def _write(descriptor: int, data: memoryview | bytes, position: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], position + done)

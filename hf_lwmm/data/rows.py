@@ -12,7 +12,7 @@ from typing import Any
 
 from hf_lwmm.data.decoding import SUFFIXES, UNREAD_SUFFIXES
 from hf_lwmm.data.folders import check_kinds
-from hf_lwmm.errors import DatasetError
+from hf_lwmm.errors import DatasetError, first_line
 from hf_lwmm.files.nearest import or_nearest
 from hf_lwmm.files.walking import files_below
 from hf_lwmm.hub import is_inside
@@ -211,12 +211,6 @@ def _check_pictures(folder: Path) -> None:
 def file_of(value: Mapping[str, Any] | None) -> str:
     """Return the name of an undecoded picture's file, empty if it has none."""
     return Path(value["path"]).name if value and value.get("path") else ""
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, with a full stop."""
-    text = str(error).splitlines()[0].strip() if str(error).strip() else type(error).__name__
-    return text if text.endswith(".") else text + "."
 
 
 class _Stream:

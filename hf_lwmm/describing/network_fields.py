@@ -175,13 +175,14 @@ def hrda_fields(slot_map: SlotMap, classes: Sequence[str]) -> Fields:
     return {**_backbone_fields(slot_map), **_head_fields(slot_map), **labels, "attention_hidden_size": width}
 
 
-def edaps_fields(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str] | None = None) -> Fields:
+def edaps_fields(slot_map: SlotMap, classes: Sequence[str]) -> Fields:
     """Return the fields of the configuration of a checkpoint's network, with the published thresholds.
+
+    The rows of the box classifier are the countable classes of Cityscapes.
 
     Args:
         slot_map: the checkpoint's slots.
         classes: names of the classifier's rows.
-        things: names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if None.
 
     Raises:
         LayoutError: saying what is missing, has another shape, or does not fit the classes.
@@ -199,7 +200,7 @@ def edaps_fields(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str
             "mask_depth": _count(shapes, "edaps_instance.mask.conv{}.weight"),
         }
     labels = _label_fields(slot_map, "daformer.classifier.weight", classes)
-    ids = _thing_ids(classes, label_sets()["cityscapes19"].things if things is None else things)
+    ids = _thing_ids(classes, label_sets()["cityscapes19"].things)
     return {**fields, **_backbone_fields(slot_map), **_head_fields(slot_map), **labels, "thing_ids": ids}
 
 

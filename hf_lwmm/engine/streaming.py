@@ -24,6 +24,7 @@ from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, Array, Bytes, accumulator, by
 from hf_lwmm.checkpoints.safetensors_file import MAX_SHARD_SIZE, encode_header
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import MergeError
+from hf_lwmm.files.byte_file import write_all
 from hf_lwmm.layouts import is_variance
 from hf_lwmm.planning.plan import MergePlan
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term, WeightNorm, tensor_recipes
@@ -85,7 +86,7 @@ def write_tensors(
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
             descriptors.append(descriptor)
             _reserve(descriptor, len(head) + sum(tensor.info.nbytes for tensor in group))
-            _write(descriptor, memoryview(head), 0)
+            write_all(descriptor, head, 0)
             places |= {tensor: (descriptor, start) for tensor, start in starts.items()}
         _carry_out(sources, tensors, places, allow_nonfinite, progress)
     except OSError as error:
@@ -97,7 +98,7 @@ def write_tensors(
         return tuple(shards)
     index = {
         "metadata": {"total_size": sum(tensor.info.nbytes for tensor in tensors)},
-        "weight_map": {t.name: name for name, group in shards.items() for t in sorted(group, key=lambda t: t.name)},
+        "weight_map": {tensor.name: name for name, group in shards.items() for tensor in group},
     }
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     return (*shards, "model.safetensors.index.json")
@@ -176,7 +177,7 @@ def _carry_out(
             if stop.is_set():
                 return
             written = _in_file_order(run.tensor, _merge_run(sources, run, local.buffers, allow_nonfinite))
-            _write(run.descriptor, written, run.position)
+            write_all(run.descriptor, written, run.position)
             advance(len(written))
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -372,9 +373,3 @@ def _check_variances(sources: Sources, run: _Run, dtypes: list[str], buffers: _B
                     f"{source.label}: tensor {term.tensor!r} is a variance, and has a value below 0. Nothing was kept. "
                     "Repair the checkpoint, or merge anyway with --allow-nonfinite."
                 )
-
-
-def _write(descriptor: int, data: memoryview, position: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], position + done)

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_lwmm.data.annotations import Boxes
-from hf_lwmm.data.rows import first_line
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, first_line
 from hf_lwmm.evaluation.class_map import ClassMap, Logits, Size, average, best_classes
 from hf_lwmm.evaluation.pictures import PLAIN, Picture, View, prepared
 from hf_lwmm.labels import matching_rows, normalise
@@ -95,8 +94,10 @@ def window_logits(
 
 
 @contextmanager
-def naming_size(loaded: LoadedModel, pixels: Tensor) -> Iterator[None]:
+def naming_size(loaded: LoadedModel, pixels: Tensor, where: str = "") -> Iterator[None]:
     """Name the network and the size of (N, 3, H, W) pixels if it cannot take them: too few, or too many.
+
+    `where` begins the message.
 
     Raises:
         PlanError: in place of torch's RuntimeError.
@@ -105,7 +106,8 @@ def naming_size(loaded: LoadedModel, pixels: Tensor) -> Iterator[None]:
         yield
     except RuntimeError as error:
         height, width = pixels.shape[-2:]
-        raise PlanError(f"{loaded.label} cannot take {height} x {width} pixels: {first_line(error)}") from error
+        size = f"{loaded.label} cannot take {height} x {width} pixels"
+        raise PlanError(f"{where}{size}: {first_line(error)}") from error
 
 
 def _mirrored(found: Logits) -> Logits:

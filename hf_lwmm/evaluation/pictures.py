@@ -9,8 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from hf_lwmm.data.rows import first_line
-from hf_lwmm.errors import PlanError
+from hf_lwmm.errors import PlanError, first_line
 from hf_lwmm.evaluation.class_map import Size
 from hf_lwmm.networks.loaded_model import LoadedModel
 

@@ -1,4 +1,4 @@
-"""Read the bytes of a file by position, wherever the file is."""
+"""Read the bytes of a file by position, wherever the file is, and write those of an open one."""
 
 from __future__ import annotations
 
@@ -97,6 +97,13 @@ def fill(buffer: memoryview, descriptor: int, start: int) -> bool:
             return False
         done += count
     return True
+
+
+def write_all(descriptor: int, data: memoryview | bytes, start: int) -> None:
+    """Write bytes to an open file from `start` on, however many the system takes at a time. Raises OSError."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], start + done)
 
 
 def read_bytes(file: ByteFile, start: int, count: int) -> bytes:

@@ -45,13 +45,13 @@ def read_yaml(path: Path, where: str) -> Any:
     return parse_yaml(_read(path, where, MAX_YAML_SIZE), where)
 
 
-def read_text(path: Path, where: str, *, max_size: int = MAX_SIZE) -> str:
+def read_text(path: Path, where: str) -> str:
     """Return the text of a UTF-8 file; `where` is what messages call it.
 
     Raises:
-        DocumentError: if the file cannot be read, is larger than `max_size` bytes, or is no text.
+        DocumentError: if the file cannot be read, is larger than `MAX_SIZE` bytes, or is no text.
     """
-    return _decode(_read(path, where, max_size), where, max_size)
+    return _decode(_read(path, where, MAX_SIZE), where, MAX_SIZE)
 
 
 def parse_json(text: bytes | str, where: str, *, max_size: int = MAX_SIZE) -> Any:
@@ -207,9 +207,8 @@ def _with_pairs_joined(text: str, error: yaml.MarkedYAMLError) -> str | None:
 
     None if it was something else that stopped it.
     """
-    start = (
-        error.problem_mark.index - 2 if error.problem_mark else -1
-    )  # the mark is behind the backslash and the letter
+    # The mark is behind the backslash and the letter.
+    start = error.problem_mark.index - 2 if error.problem_mark else -1
     if start < 0 or not ((first := _ESCAPE.match(text, start)) and first[1]):
         return None
     rest = _REST_OF_QUOTED.match(text, start)

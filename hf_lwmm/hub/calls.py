@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeVar
 
-from hf_lwmm.errors import HubError
+from hf_lwmm.errors import HubError, first_line
 from hf_lwmm.files.nearest import nearest_path
 from hf_lwmm.hub.refs import ModelRef
 
@@ -127,8 +127,9 @@ def readable(what: str) -> Iterator[None]:
     try:
         yield
     except _SENSELESS as error:
+        why = first_line(error).rstrip(".")
         raise HubError(
-            f"{what}: the answer of {_endpoint()} cannot be read ({_first_line(error)}). Check HF_ENDPOINT and proxies."
+            f"{what}: the answer of {_endpoint()} cannot be read ({why}). Check HF_ENDPOINT and proxies."
         ) from error
 
 
@@ -139,7 +140,7 @@ def disk_errors(what: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise HubError(
-            f"{what}: the cache cannot be used ({error.strerror or _first_line(error)}). "
+            f"{what}: the cache cannot be used ({error.strerror or first_line(error).rstrip('.')}). "
             "Free some space, or set HF_HUB_CACHE to a folder on another disk."
         ) from error
 
@@ -148,10 +149,6 @@ def _endpoint() -> str:
     from huggingface_hub import constants
 
     return constants.ENDPOINT
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 def _misspelt(ref: ModelRef) -> str:

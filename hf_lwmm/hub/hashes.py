@@ -34,7 +34,7 @@ def sha256(path: Path) -> str:
 def file_hashes(paths: Mapping[_K, Path]) -> dict[_K, str]:
     """Return the SHA-256 of each file, in hexadecimal, under the same keys; few are read at a time.
 
-    Whoever makes this call in a daemon thread does not wait for it at the end of the process.
+    The threads that read are daemons: a process that ends does not wait for them.
 
     Raises:
         CheckpointError: if a file cannot be read.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hf_lwmm.errors import HubError, MergeError
 from hf_lwmm.files.atomic import atomic
-from hf_lwmm.files.byte_file import fill
+from hf_lwmm.files.byte_file import fill, write_all
 from hf_lwmm.files.damaged import set_aside
 from hf_lwmm.hub.calls import disk_errors
 from hf_lwmm.hub.ranges import Span, cut
@@ -148,9 +148,7 @@ class PartialFile:
     def write(self, start: int, data: bytes) -> None:
         """Write bytes of the file; `keep` makes them count. Raises HubError if the disk does not take them."""
         with disk_errors(self.path):
-            while data:
-                count = os.pwrite(self._descriptor, data, start)
-                start, data = start + count, data[count:]
+            write_all(self._descriptor, data, start)
 
     def keep(self, start: int, end: int) -> int:
         """Record that the whole blocks from `start`, where one begins, up to `end` are there, once the disk has them.
@@ -165,7 +163,7 @@ class PartialFile:
             marks += self._checksums(begin // BLOCK, _blocks(stop))
         with disk_errors(self.path):
             _sync(self._descriptor)
-            os.pwrite(self._descriptor, marks.tobytes(), self.size + first * _MARK)
+            write_all(self._descriptor, marks.tobytes(), self.size + first * _MARK)
         self._marks[first:last] = marks
         self._states[first:last] = bytes(_CHECKED[0] if mark else _ABSENT[0] for mark in marks)
         return last * BLOCK

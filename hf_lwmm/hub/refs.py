@@ -14,7 +14,7 @@ from hf_lwmm.files.nearest import or_nearest
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _NO_REVISION = re.compile(r"[\s~^:?*\[\\]|\.\.|^/|/$|//")  # none of these is in the name of a branch or a tag
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
-# The path of an address: a repository, or it at a revision, or a file in it.
+# The path of an address: a repository, or it at a revision, or a file or folder in it.
 _PAGE = re.compile(
     r"(?P<repo>[^/]+(?:/[^/]+)?)"
     r"(?:/(?P<view>tree|blob|resolve|raw|commit)/(?P<revision>refs/pr/\d+|[^/]+)(?:/(?P<file>.+))?)?"
@@ -189,10 +189,8 @@ def _split(text: str) -> SplitResult:
 
 def _of_page(found: re.Match[str], text: str) -> ModelRef:
     """A reference from the path of an address, such as org/name/blob/main/model.safetensors."""
-    revision, file = unquote(found["revision"] or ""), unquote(found["file"] or "")
-    if found["view"] == "tree" and file:
-        raise RefError(f"{text}: a folder. Name a file in it: {found['repo']}@{revision}:{file}/FILE")
-    if found["view"] in ("blob", "resolve", "raw"):
+    revision, file = unquote(found["revision"] or ""), unquote(found["file"] or "").rstrip("/")
+    if file or found["view"] in ("blob", "resolve", "raw"):
         check_inside(file, text)
     return ModelRef(found["repo"], _revision(revision, text), files=(file,) if file else ())
 

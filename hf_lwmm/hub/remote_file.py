@@ -131,7 +131,7 @@ class RemoteFile:
 
         Raises:
             HubError: if a span lies outside, the file is closed or has changed, the disk is full, or the Hub cannot be
-                reached. What has arrived is kept, except of a file that has changed.
+                reached. What has arrived is kept, unless the file has changed.
         """
         for start, end in spans:
             self._check(start, end)

@@ -14,8 +14,8 @@ from hf_lwmm.labels.named_ids import class_names
 REMEDY = "Write one class a line, or give a config.json with id2label."
 
 _UNDER = ("id2label", "names")  # where a config.json and the data.yaml of Ultralytics have them
-_NUMBERED = re.compile(r"(\d+)(?:\s+-\s+|\s+|\s*[,;:=|.)]\s*)(\S.*)")
-_HYPHENATED = re.compile(r"(\d+)[-_](\S.*)")  # an id and a name if the ids count, and else a name, such as 2-wheeler
+_NUMBERED = re.compile(r"(\d{1,9})(?:\s+-\s+|\s+|\s*[,;:=|.)]\s*)(\S.*)")
+_HYPHENATED = re.compile(r"(\d{1,9})[-_](\S.*)")  # an id and a name if the ids count, else a name, such as 2-wheeler
 _IN_YAML = re.compile(r"\d+\s*:\s.*")
 _MARKED = re.compile(r"['\"]|\s#")  # what YAML takes for more than a part of a name
 _MARKS = (re.compile(r"[*+\u2022]\s+(\S.*)"), re.compile(r"'([^']+)'"), re.compile(r'"([^"]+)"'))

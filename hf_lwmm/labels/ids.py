@@ -51,7 +51,7 @@ def id_schemes() -> tuple[str, ...]:
 def without_ignored(numbers: Mapping[int, str], where: str) -> dict[int, str]:
     """Return the names of the ids of class maps without those of 0 and 255, if they are named for what is ignored.
 
-    Of two names either may be a class, as in masks of 0 and 255; `where` is what messages call the names.
+    If there are only two, each may be a class, as in masks of 0 and 255. `where` is what messages call the names.
 
     Raises:
         DatasetError: if 255 has the name of a class although there are others.

@@ -45,7 +45,7 @@ def is_variance(name: str) -> bool:
 _OUTPUT = re.compile(
     r"classifier|class_?embed|cls(_seg)?|fc|logits?|conv_seg|linear_pred|seg(mentation)?_?head|score|head", re.I
 )
-# Of detectors in transformers, whose classifier may be several layers. These have a row for what is no object.
+# Modules of detectors in transformers, whose classifier may be several layers. These have a row for what is no object.
 _WITH_NO_OBJECT = {"class_labels_classifier", "class_predictor", "denoising_class_embed"}
 _OF_DETECTORS = {*_WITH_NO_OBJECT, "enc_score_head"}
 

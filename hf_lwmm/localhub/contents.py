@@ -39,7 +39,7 @@ class Draft:
 class Contents:
     """The content that repositories hold (`blobs`), and that users have uploaded and not committed yet (`uploads`).
 
-    Who names a hash does not have the content: an upload counts for the user who sent it.
+    To know a hash is not to have its content: an upload counts only for the user who sent it.
     """
 
     def __init__(self, disk: Disk) -> None:

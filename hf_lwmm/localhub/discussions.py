@@ -53,8 +53,8 @@ class Discussions:
             raise StoreError(
                 403,
                 f"{repo.id} has {len(authors):,} discussions and pull requests, {own:,} of them by {user.name}. "
-                f"It takes {MOST_OF_A_WRITER:,} by a user who may write to it at most, {MOST_OF_A_USER} by one who may "
-                f"not, and these only up to {MOST:,} in all.",
+                f"A user who may write to it can open at most {MOST_OF_A_WRITER:,}, any other {MOST_OF_A_USER}, and "
+                f"those only while there are fewer than {MOST:,} in all.",
             )
         pulls = [int(ref.rpartition("/")[2]) for ref in repo.refs if re.fullmatch("refs/pr/[0-9]{1,9}", ref)]
         number = max([*authors, *pulls], default=0) + 1

@@ -158,5 +158,6 @@ def _bind(port: int) -> socket.socket:
         bound.bind((HOST, port))
         bound.listen()  # from now on clients wait, and nobody else gets the port
     except OSError as error:
+        bound.close()
         raise HubError(f"Port {port} cannot be used ({error.strerror}). Choose another with --port.") from None
     return bound

@@ -108,7 +108,7 @@ async def lfs_batch(hub: Hub, request: Request) -> Response:
 
 
 def _wanted(store: Store, request: Request, user: User, body: bodies.Batch) -> Response:
-    """Where to send the content that the Hub does not have of this user."""
+    """Where this user is to send the content that the Hub lacks."""
     store.contents.expire()
     readable, objects = store.readable_content(user), []
     for entry in body.objects:
@@ -168,7 +168,7 @@ async def commit(hub: Hub, request: Request) -> Response:
     async with entered(request, hub.store.draft()) as draft:
         header, changes = await _changes(hub, request, user, draft)
         if len(changes.added) > _MOST_OF_OTHERS and not user.may_write(repo.namespace):
-            message = f"Who may not write to {repo.id} adds {_MOST_OF_OTHERS:,} files at most in a pull request."
+            message = f"A pull request of one who may not write to {repo.id} adds at most {_MOST_OF_OTHERS:,} files."
             raise StoreError(413, message)
         add = partial(hub.store.add_commit, expected_parent=header.parentCommit, as_pull_request=as_pull_request)
         commit, number = await aside(request, add, repo, revision(request), user, header.summary, changes, draft)

@@ -10,6 +10,8 @@ import numpy as np
 from hf_lwmm.methods.base import Method, Slot, Values, register
 from hf_lwmm.options import option
 
+_LEAST = 1e-60  # below any float32: with a floor of 0, elements that are 0 in all models are averaged
+
 
 @register
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Fisher(Method):
     def merge(self, slot: Slot) -> Values:
         total, weight = np.zeros_like(slot.values[0]), np.zeros_like(slot.values[0])
         for value, fisher in zip(slot.values, slot.measurements, strict=True):
-            floored = np.maximum(fisher, self.floor)
+            floored = np.maximum(fisher, max(self.floor, _LEAST))
             # Summing differences from the anchor returns equal inputs exactly.
             total += floored * (value - slot.values[0])
             weight += floored

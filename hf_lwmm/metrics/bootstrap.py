@@ -61,7 +61,7 @@ def score_resamples(
         return score(counts, _draws(len(counts), resamples, seed))
     if len(groups) != len(counts):
         raise MetricError(f"There are groups of {len(groups)} images, but counts of {len(counts)}.")
-    return score(counts, _draws(int(groups.max()) + 1, resamples, seed)[:, groups])
+    return score(counts, _draws(int(groups.max(initial=-1)) + 1, resamples, seed)[:, groups])
 
 
 def interval(scores: Values) -> Interval:

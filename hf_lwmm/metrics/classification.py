@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from hf_lwmm.errors import MetricError
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, chosen, mean, ratio
-
-
-@dataclass(frozen=True)
-class ClassificationScores:
-    """Accuracies as fractions.
-
-    `accuracy` is that of each class, (classes,), nan for a class without images. `average` is the mean over classes,
-    and `overall` the fraction of all images that are right.
-    """
-
-    accuracy: Values
-    average: float
-    overall: float
 
 
 def classification_counts(
@@ -44,15 +29,6 @@ def classification_counts(
     counts = np.zeros((labels.size, classes, 2), dtype=np.int64)
     counts[np.arange(labels.size), labels, (labels != predictions).astype(np.intp)] = 1
     return counts
-
-
-def classification_scores(counts: Counts, classes: Classes | None = None) -> ClassificationScores:
-    """Return the scores of a data set from its (C, 2) counts, summed over images, for some classes or all."""
-    return ClassificationScores(
-        class_accuracy(counts, classes),
-        float(average_accuracy(counts, classes)),
-        float(overall_accuracy(counts, classes)),
-    )
 
 
 def class_accuracy(counts: Counts, classes: Classes | None = None) -> Values:

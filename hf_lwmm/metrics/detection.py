@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hf_lwmm.data.annotations import Boxes
-from hf_lwmm.errors import MetricError
+from hf_lwmm.errors import MetricError, naming_extras
 from hf_lwmm.metrics.ratios import Classes, Counts, Values, mean
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of IoU
@@ -32,17 +32,16 @@ def detection_counts(truth: Boxes, prediction: Boxes, classes: int) -> Values:
         classes: the number of classes.
 
     Raises:
-        MetricError: if the prediction lacks scores, a class is outside 0..classes - 1, or pycocotools is not installed.
+        MetricError: if the prediction lacks scores, or a class is outside 0..classes - 1.
+        ExtraError: if pycocotools is not installed.
     """
     if prediction.scores is None:
         raise MetricError("Average precision ranks boxes by their scores; the prediction has none.")
     for name, boxes in (("truth", truth), ("prediction", prediction)):
         if boxes.labels.size and not 0 <= boxes.labels.min() <= boxes.labels.max() < classes:
             raise MetricError(f"A box of the {name} has a class outside 0 to {classes - 1}.")
-    try:
+    with naming_extras("Average precision"):
         coco, cocoeval = import_module("pycocotools.coco"), import_module("pycocotools.cocoeval")
-    except ModuleNotFoundError:
-        raise MetricError("Average precision needs pycocotools: pip install 'hf-lwmm[eval]'.") from None
     present = np.union1d(truth.labels, prediction.labels).tolist()
     with redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
         evaluation = cocoeval.COCOeval(_indexed(coco, truth, present), _indexed(coco, prediction, present), "bbox")

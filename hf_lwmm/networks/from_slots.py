@@ -53,13 +53,9 @@ def hrda_config(slot_map: SlotMap, classes: Sequence[str]) -> HRDAConfig:
     return config
 
 
-def edaps_config(slot_map: SlotMap, classes: Sequence[str], things: Sequence[str] | None = None) -> EDAPSConfig:
-    """Return the configuration of EDAPS, with the published thresholds.
-
-    `things` are the names of the countable classes, in the order of the box classifier's rows; those of Cityscapes if
-    None.
-    """
-    config = EDAPSConfig(**network_fields.edaps_fields(slot_map, classes, things))
+def edaps_config(slot_map: SlotMap, classes: Sequence[str]) -> EDAPSConfig:
+    """Return the configuration of EDAPS, with the published thresholds."""
+    config = EDAPSConfig(**network_fields.edaps_fields(slot_map, classes))
     _check_slots(EDAPSForPanopticSegmentation, config, slot_map)
     return config
 

@@ -18,7 +18,7 @@ from hf_lwmm.checkpoints.companions import CONFIG, placeholders
 from hf_lwmm.checkpoints.local_paths import without_local_paths
 from hf_lwmm.checkpoints.weight_files import PREFERRED
 from hf_lwmm.describing.network_slots import misfits
-from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError
+from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError, first_line
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.networks.module_slots import slots_of
 
@@ -72,8 +72,8 @@ def built(checkpoint: Checkpoint, make: Callable[[], nn.Module], name: str) -> n
     except HfLwmmError:
         raise
     except Exception as error:  # a contradictory configuration fails wherever the library first meets it
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {name}: {why}") from None
+        why = f"its config.json does not make a {name}: {first_line(error)}"
+        raise CheckpointError(f"{checkpoint.label}: {why}") from None
     if faults:
         raise LayoutError(f"{checkpoint.label} does not fit the {name} of its config.json: {faults}.")
     return module

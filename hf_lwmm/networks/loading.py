@@ -28,7 +28,7 @@ from hf_lwmm.describing.kinds import check_no_system
 from hf_lwmm.describing.libraries import SMP, TIMM, library_of
 from hf_lwmm.describing.network_slots import misfits, some
 from hf_lwmm.describing.stated_names import foreign_parts
-from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError, PlanError
+from hf_lwmm.errors import CheckpointError, HfLwmmError, LayoutError, PlanError, first_line
 from hf_lwmm.files.documents import shortened
 from hf_lwmm.hub import Ref, parse_ref
 from hf_lwmm.labels import read_label_set
@@ -132,10 +132,8 @@ def unfilled_network(checkpoint: Checkpoint, network: NetworkOptions = NetworkOp
     except HfLwmmError:
         raise
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
-        why = _reason(error)
-        raise CheckpointError(
-            f"{checkpoint.label}: its config.json does not make a {model_class.__name__}: {why}"
-        ) from None
+        why = f"its config.json does not make a {model_class.__name__}: {first_line(error)}"
+        raise CheckpointError(f"{checkpoint.label}: {why}") from None
     raise CheckpointError(
         f"{checkpoint.label}: its config.json makes a {model_class.__name__} of {size:,} weights, more than its own."
     )
@@ -180,7 +178,7 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise PlanError(f"--device {name}: cannot be used here: {_reason(error)}") from None
+        raise PlanError(f"--device {name}: cannot be used here: {first_line(error)}") from None
     return f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" and "LOCAL_RANK" in os.environ else name
 
 
@@ -223,8 +221,8 @@ def _stored_network(checkpoint: Checkpoint, family: Family, notes: list[str]) ->
         if not faults:
             return family.model_class(config)
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
-        why = _reason(error)
-        raise CheckpointError(f"{checkpoint.label}: its config.json does not make a {family.name}: {why}") from None
+        why = f"its config.json does not make a {family.name}: {first_line(error)}"
+        raise CheckpointError(f"{checkpoint.label}: {why}") from None
     raise LayoutError(f"{checkpoint.label} does not fit the {family.name} of its config.json: {faults}.")
 
 
@@ -255,11 +253,6 @@ def _check_layers(content: Mapping[str, Any], checkpoint: Checkpoint) -> None:
                 )
 
 
-def _reason(error: Exception) -> str:
-    """The first line of an error's text, or its name."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _config_of_slots(checkpoint: Checkpoint, family: Family, system: str | None, notes: list[str]) -> PreTrainedConfig:
     """The configuration that follows from the slots; assumptions are added to the notes."""
     classes = checkpoint.classes or _placeholders(checkpoint, notes)
@@ -268,7 +261,7 @@ def _config_of_slots(checkpoint: Checkpoint, family: Family, system: str | None,
     except LayoutError as error:
         raise LayoutError(f"{checkpoint.label}: {error}") from None
     except Exception as error:  # tensors of impossible shapes fail wherever they are first computed with
-        raise LayoutError(f"{checkpoint.label}: its shapes do not make a {family.name}: {_reason(error)}") from None
+        raise LayoutError(f"{checkpoint.label}: its shapes do not make a {family.name}: {first_line(error)}") from None
     if (assumed := getattr(config, "system", None)) and system is None:
         notes.append(f"{checkpoint.label}: assumed to be {assumed}'s; --system chooses another")
     return config
@@ -346,7 +339,7 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
             model, found = model_class.from_pretrained(None, state_dict=state_of(checkpoint), **how)
         else:
             model, found = model_class.from_pretrained(hub.fetch(source, path).parent, local_files_only=True, **how)
-    except LayoutError:
+    except HfLwmmError:
         raise
     except Exception as error:  # a contradictory configuration fails wherever the network's code first meets it
         if "ignore_mismatched_sizes" in str(error):  # what transformers names then is a remedy that loses weights
@@ -355,7 +348,7 @@ def _from_pretrained(checkpoint: Checkpoint, family: Family) -> LoadedModel:
                 f"{model_class.__name__}. If those of the classifier have, give id2label as many classes as it has "
                 "rows."
             ) from None
-        raise CheckpointError(f"{checkpoint.label}: {_reason(error)}") from None
+        raise CheckpointError(f"{checkpoint.label}: {first_line(error)}") from None
     if missing := sorted(name for name in found["missing_keys"] if not name.endswith("num_batches_tracked")):
         faults = f"{len(missing)} tensors are missing ({some(missing)})"  # which transformers fills at random
         raise LayoutError(f"{checkpoint.label} does not fit {model_class.__name__}: {faults}.")

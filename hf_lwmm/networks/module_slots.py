@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -9,7 +12,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.torch_tensors import TORCH_DTYPES
 from hf_lwmm.describing.network_slots import misfits, some, surplus
 from hf_lwmm.errors import LayoutError
-from hf_lwmm.layouts import SlotMap, map_slots
+from hf_lwmm.layouts import Atom, SlotMap, map_slots
 
 _TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() if hasattr(torch, name)}
 
@@ -17,6 +20,14 @@ _TORCH = {stored: getattr(torch, name) for name, stored in TORCH_DTYPES.items() 
 def slots_of(module: nn.Module) -> SlotMap:
     """Return the slots of a module's state dict; its tensors may be on any device, also on "meta"."""
     return map_slots({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()})
+
+
+def places_of(atom: Atom) -> slice | torch.Tensor:
+    """Return where the elements of a slot are in a flattened tensor of a module, in the order of the slot."""
+    count = math.prod(atom.shape)
+    if atom.order is None:
+        return slice(atom.start, atom.start + count)
+    return torch.from_numpy(atom.order.to_slot(np.arange(count)))
 
 
 def fill(module: nn.Module, checkpoint: Checkpoint) -> list[str]:
@@ -40,7 +51,7 @@ def fill(module: nn.Module, checkpoint: Checkpoint) -> list[str]:
             if atom.slot in given:
                 stored = checkpoint.tensors[given[atom.slot].tensor].dtype
                 values = torch.from_numpy(checkpoint.slot_bytes(atom.slot)).view(_TORCH[stored])
-                flat[atom.start : atom.start + len(values)] = values
+                flat[places_of(atom)] = values.to(flat.device, flat.dtype)
     unused = surplus(own.shapes, checkpoint.slot_map.shapes)
     return [f"{checkpoint.label}: {len(unused)} tensors are not used ({some(unused)})"] if unused else []
 

@@ -16,7 +16,7 @@ from transformers.models.auto.image_processing_auto import (
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import PROCESSORS, ProcessorSettings
 from hf_lwmm.describing.image_settings import image_settings
-from hf_lwmm.errors import CheckpointError
+from hf_lwmm.errors import CheckpointError, first_line
 from hf_lwmm.networks.image_processing import SegmentationImageProcessor
 
 _KIND = re.compile(r"(\w+ImageProcessor)(?:Pil|Fast)?")
@@ -102,5 +102,5 @@ def _made(found: type[BaseImageProcessor], settings: ProcessorSettings, label: s
     try:
         return found.from_dict(dict(settings.content))
     except Exception as error:  # settings that contradict each other fail wherever the class first meets them
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{label}: its {settings.file} does not make a {found.__name__}: {why}") from None
+        why = f"its {settings.file} does not make a {found.__name__}: {first_line(error)}"
+        raise CheckpointError(f"{label}: {why}") from None

@@ -10,7 +10,7 @@ from transformers import TimmWrapperImageProcessor
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.describing.libraries import TimmConfig, timm_config
-from hf_lwmm.errors import CheckpointError, LayoutError, naming_extras
+from hf_lwmm.errors import CheckpointError, LayoutError, first_line, naming_extras
 from hf_lwmm.labels import LabelSet, labels_of_rows
 from hf_lwmm.networks.class_logits import ClassLogits
 from hf_lwmm.networks.library_models import LibraryModel, built, check_rows, names_of_rows
@@ -75,8 +75,8 @@ def timm_model(checkpoint: Checkpoint, label_sets: Sequence[LabelSet]) -> Librar
     try:
         processor = TimmWrapperImageProcessor(dict(module.pretrained_cfg), config.architecture)
     except Exception as error:  # settings that contradict each other fail wherever timm first meets them
-        why = next(iter(str(error).splitlines()), type(error).__name__)
-        raise CheckpointError(f"{checkpoint.label}: its pretrained_cfg makes no image transforms: {why}") from None
+        why = f"its pretrained_cfg makes no image transforms: {first_line(error)}"
+        raise CheckpointError(f"{checkpoint.label}: {why}") from None
     module.register_forward_hook(_as_logits)
     return LibraryModel(module, processor, classes, "classification", name, config.content, tuple(notes))
 

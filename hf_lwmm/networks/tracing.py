@@ -14,7 +14,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import is_float
-from hf_lwmm.errors import HfLwmmError, PlanError
+from hf_lwmm.errors import HfLwmmError, PlanError, first_line
 from hf_lwmm.layouts import map_slots
 from hf_lwmm.networks.loading import unfilled_network
 from hf_lwmm.planning.inputs import NetworkOptions
@@ -94,8 +94,8 @@ def _on_some_picture(module: nn.Module, checkpoint: Checkpoint) -> dict[int, int
         except HfLwmmError:
             raise
         except Exception as error:  # of any network's code, about a picture that it cannot take
-            fault = fault or next(iter(str(error).splitlines()), type(error).__name__)
-    raise PlanError(f"--order traced: {checkpoint.label}: its network does not run on a picture: {fault}. {_INSTEAD}")
+            fault = fault or first_line(error)
+    raise PlanError(f"--order traced: {checkpoint.label}: its network does not run on a picture: {fault} {_INSTEAD}")
 
 
 def _sizes(module: Any) -> Iterator[tuple[int, int]]:

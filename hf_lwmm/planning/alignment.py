@@ -12,7 +12,7 @@ from typing import NoReturn
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError, PlanError
-from hf_lwmm.layouts import depth_order, in_backbone, place_of, registration_order
+from hf_lwmm.layouts import Shape, depth_order, in_backbone, place_of, registration_order
 from hf_lwmm.planning.classifiers import is_classifier, label_notes
 from hf_lwmm.planning.groups import ADAPTER, TIED, WEIGHT_NORM, sentence
 from hf_lwmm.planning.members import GroupedModels, fixed_reason, is_under, members_of
@@ -274,9 +274,15 @@ def _check_enough(checkpoints: Sequence[Checkpoint], alignment: Alignment) -> No
     of_it = sum(math.prod(each.shape) for each in alignment.shared if in_backbone(each.slot))
     part = max(alignment.shared_parameters / max(alignment.anchor_parameters, 1), of_it / max(backbone, 1))
     if len(checkpoints) > 1 and part < MIN_SHARED:
-        other = 1 if alignment.anchor == 0 else 0
+        others = [model for model in range(len(checkpoints)) if model != alignment.anchor]
+        odd = max(others, key=lambda model: len(_differing(ours, checkpoints[model].slot_map.shapes)))
         share = f"share {alignment.shared_parameters:,} of {alignment.anchor_parameters:,} weights"
-        _refuse(checkpoints, alignment.anchor, other, share)
+        _refuse(checkpoints, alignment.anchor, odd, share)
+
+
+def _differing(ours: Mapping[str, Shape], theirs: Mapping[str, Shape]) -> list[str]:
+    """The slots that only one of two models has, or both in different shapes."""
+    return [slot for slot in {**ours, **theirs} if ours.get(slot) != theirs.get(slot)]
 
 
 def _refuse(checkpoints: Sequence[Checkpoint], anchor: int, model: int, what: str) -> NoReturn:
@@ -284,11 +290,9 @@ def _refuse(checkpoints: Sequence[Checkpoint], anchor: int, model: int, what: st
     ours, theirs = checkpoints[anchor], checkpoints[model]
     lines = [f"{ours.label} and {theirs.label} {what}; merging needs the same architecture."]
     lines += [f"  {c.label}: {c.slot_map.architecture} ({c.slot_map.layout})" for c in (ours, theirs)]
-    mine, other = ours.slot_map.slots, theirs.slot_map.slots
-    differing = [
-        (slot, list(mine[slot].shape) if slot in mine else None, list(other[slot].shape) if slot in other else None)
-        for slot in [*depth_order(mine), *(s for s in depth_order(other) if s not in mine)]
-        if slot not in mine or slot not in other or mine[slot].shape != other[slot].shape
-    ]
-    lines += [f"  {slot}: {a or 'no such slot'} against {b or 'no such slot'}" for slot, a, b in differing[:4]]
+    shapes = [each.slot_map.shapes for each in (ours, theirs)]
+    differing = _differing(*shapes)
+    for slot in depth_order(differing)[:4]:
+        found = (str(list(each[slot])) if slot in each else "no such slot" for each in shapes)
+        lines.append(f"  {slot}: {' against '.join(found)}")
     raise AlignmentError(*lines, f"  ({len(differing):,} slots differ) Look with `hf-lwmm inspect`.")

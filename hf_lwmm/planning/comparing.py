@@ -33,10 +33,8 @@ def compare_labels(
     if our_names == their_names and mine == other:
         return None, None
     if mine[0] != other[0] and 1 in (mine[0], other[0]):  # a row that is compared with others is no sigmoid
-        return (
-            f"one row of {theirs.label if other[0] == 1 else ours.label} is a sigmoid, and rows of a softmax are none",
-            None,
-        )
+        one = theirs.label if other[0] == 1 else ours.label
+        return f"the one row of {one} is for a sigmoid, the rows of the other for a softmax", None
     if head != "by-label":
         return f"{theirs.label} has another label set (--head by-label matches rows by name)", None
     rows = matching_rows(our_names, their_names)

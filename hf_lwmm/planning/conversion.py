@@ -27,6 +27,7 @@ from hf_lwmm.layouts import (
 )
 from hf_lwmm.methods import Values
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
+from hf_lwmm.text import first_few
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _layout_for(checkpoint: Checkpoint, component: Component, slots: Sequence[st
     what = f"{checkpoint.label}: {to} cannot hold its {component.title} ({len(slots):,} slots"
     if named:
         lacking = _lacking(named[0], slots, checkpoint.slot_map.shapes)
-        raise LayoutError(f"{what}): {named[0].name} has no name for {lacking[0]} and {len(lacking) - 1} more.")
+        raise LayoutError(f"{what}): {named[0].name} has no name for {first_few(lacking, 1)}.")
     others = dict.fromkeys(code_base for layout in possible for code_base in layout.code_bases if "-" not in code_base)
     hint = " --backbone-only leaves heads out." if component.kind == "head" else ""
     raise LayoutError(f"{what}, such as {slots[0]}). Layouts that can: {', '.join(others)}.{hint}")

@@ -212,9 +212,12 @@ def compare(
     if not taus or not all(0 < tau < math.inf for tau in taus):
         raise PlanError("--tau takes positive numbers, such as 10: changed by a tenth of the first model's norm.")
     alignment = align((first, second), 0, granularity=granularity)
+    # What is tied in the first model may be stored once in the second: it is compared under the name that both have.
+    both = [shared for shared in alignment.shared if shared.slot in second.slot_map.slots]
+    copies = [shared.slot for shared in alignment.shared if shared.slot not in second.slot_map.slots]
     tensors = []
-    for done, shared in enumerate(alignment.shared):
-        progress("Comparing", done, len(alignment.shared))
+    for done, shared in enumerate(both):
+        progress("Comparing", done, len(both))
         sums = np.zeros(4)
         for a, b in _pairs(first, second, shared.slot):
             difference = a - b
@@ -229,11 +232,10 @@ def compare(
             )
         )
     names = model_names(first, second)
-    uncompared = tuple(
-        (entry.slot, names[entry.model], _reason(first, entry, names[0])) for entry in alignment.unshared
-    )
+    uncompared = [(entry.slot, names[entry.model], _reason(first, entry, names[0])) for entry in alignment.unshared]
+    uncompared += [(slot, names[0], f"{names[1]} has no such slot") for slot in copies]
     verdict = same_pretraining(first, second)
-    return Discrepancy(names, tuple(map(float, taus)), granularity, tuple(tensors), uncompared, verdict)
+    return Discrepancy(names, tuple(map(float, taus)), granularity, tuple(tensors), tuple(uncompared), verdict)
 
 
 def _reason(first: Checkpoint, entry: Unshared, name: str) -> str:

@@ -51,7 +51,7 @@ OTHER_NORM = Kind("weight-normalised otherwise than row by row", _PLAIN.format("
 COMPUTED = Kind(
     "computed from several stored tensors",
     _PLAIN.format("parametrize.remove_parametrizations, remove_spectral_norm or prune.remove")
-    + " Of a layer of other code, save the weight that it computes.",
+    + " For a layer of other code, save the weight that it computes.",
 )
 ADAPTER = Kind(
     "part of an adapter",

@@ -34,7 +34,7 @@ def _other_heads(plan: MergePlan) -> Iterator[str]:
 def _other_classifiers(plan: MergePlan) -> Iterator[str]:
     """A note for each reason why classifiers that others have, too, are not merged.
 
-    Of what cannot be merged for what it is in the anchor, notes of the alignment tell.
+    Notes of the alignment tell of what the anchor has in a form that cannot be merged.
     """
     anchor, others = plan.anchor, [each for each in plan.checkpoints if each is not plan.anchor]
     reasons = (

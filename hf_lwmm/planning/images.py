@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_lwmm.errors import DatasetError, PlanError
+from hf_lwmm.files.documents import shortened
 from hf_lwmm.files.nearest import or_nearest
 from hf_lwmm.hub.refs import data_set_name, is_repo_id
 from hf_lwmm.labels import id_schemes
@@ -37,6 +38,10 @@ class ImageSource(Options):
         if not self.data:
             raise self.error(f"{self.flag('data')} is missing: org/name on the Hub, or a folder of images.")
         object.__setattr__(self, "data", data_set_name(self.data))
+        try:
+            Path(self.data).is_dir()
+        except OSError as error:  # a name that is too long, or a folder that this user may not look into
+            raise self.error(f"{self.flag('data')} {shortened(self.data)}: {error.strerror}.") from None
 
     def __str__(self) -> str:
         return self.data + (f", split {self.split}" if self.split else "")

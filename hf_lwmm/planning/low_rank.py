@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
-
-Shape = tuple[int, ...]
+from hf_lwmm.layouts import Shape
 
 # Factors under plain names, as layers or parameters: LoRA's, and those of a decomposition into singular vectors, but
 # not the two biases of relative attention.
@@ -49,7 +48,7 @@ def _products(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[list[str], bo
         stem, mark, tail = found.groups()
         layer = stem.rstrip("._")
         weight = tensors.get(layer if re.search(r"(^|\.)weight$", layer) else f"{layer}.weight")
-        # Of state space models A and B are factors of nothing.
+        # The A and B of state space models are factors of nothing.
         lone = mark not in _COMMON and mark + tail not in _COMMON and f"{stem}C{tail}" not in tensors
         for last in (stem + each + tail for each in _LAST[mark] if stem + each + tail in tensors):
             shapes = _product_shapes(info.shape, tensors[last].shape, mark in _VECTORS and not tail)

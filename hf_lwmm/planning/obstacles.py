@@ -10,6 +10,7 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.inert_pickle import shown
 from hf_lwmm.errors import AlignmentError
 from hf_lwmm.planning.groups import WEIGHT_NORM, Groups, Kind, sentence
+from hf_lwmm.text import first_few
 
 # Above this part of the anchor's weights, what cannot be merged makes the result too much the anchor for a merge.
 MAX_OBSTRUCTED = 0.25
@@ -65,9 +66,9 @@ def norm_notes(checkpoints: Sequence[Checkpoint], groups: Sequence[Groups], anch
             normed, plain = checkpoints[one].label, checkpoints[other].label
             layers = [slot for slot in groups[one].products if slot in checkpoints[other].slot_map.slots]
             if layers and theirs is not checkpoints[anchor]:
-                others = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
+                some = first_few(list(map(shown, layers)), 1)
                 yield (
-                    f"{normed} has {shown(layers[0])}{others} {WEIGHT_NORM.name}, {plain} as it is used: such layers "
-                    f"stay the anchor's. To merge them, make {normed}'s plain first: "
+                    f"{normed} has {some} {WEIGHT_NORM.name}, {plain} as it is used: such layers stay the anchor's. To "
+                    f"merge them, make {normed}'s plain first: "
                     "torch.nn.utils.parametrize.remove_parametrizations, or remove_weight_norm."
                 )

@@ -6,6 +6,7 @@ must move together are a group: a residual stream, the hidden units of one MLP, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,8 +18,9 @@ from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.dtypes import ITEM_SIZES, is_float
 from hf_lwmm.checkpoints.readers import MemoryReader
 from hf_lwmm.errors import PlanError, naming_extras
-from hf_lwmm.layouts import Atom, depth_order, is_bn_stat
+from hf_lwmm.layouts import depth_order, is_bn_stat
 from hf_lwmm.layouts.language import Pattern
+from hf_lwmm.planning.alignment import SharedSlot
 from hf_lwmm.progress import Progress, silent
 
 Order = NDArray[np.intp]
@@ -166,7 +168,7 @@ class Matching:
         return "its units match the anchor's where they are, and none changes places"
 
 
-def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Matching:
+def match_units(anchor: Checkpoint, other: Checkpoint, shared: Sequence[str]) -> Matching:
     """Return the permutations of the other model's units that bring its shared slots nearest to the anchor's.
 
     Coordinate ascent on the inner product of the two models' weights, one linear assignment for each group in turn,
@@ -178,8 +180,10 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Mat
     with naming_extras("Permuting units"):
         from scipy.optimize import linear_sum_assignment
 
-    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in set(shared) and not is_bn_stat(slot)}
-    shapes = {slot: atom.shape for slot, atom in anchor.slot_map.slots.items()}
+    shapes, other_shapes = anchor.slot_map.shapes, other.slot_map.shapes
+    # With --share any, a model may lack what others share.
+    alike = {slot for slot in shared if other_shapes.get(slot) == shapes[slot] and not is_bn_stat(slot)}
+    axes = {slot: where for slot, where in axes_of(anchor).items() if slot in alike}
     mine, theirs = (
         {slot: each.slot_values(slot).astype(np.float32).reshape(shapes[slot]) for slot in axes}
         for each in (anchor, other)
@@ -210,14 +214,14 @@ def match_units(anchor: Checkpoint, other: Checkpoint, shared: list[str]) -> Mat
 def permute_to_anchor(
     checkpoints: Sequence[Checkpoint],
     anchor: int,
-    shared: Sequence[str],
+    shared: Sequence[SharedSlot],
     matchings: MutableMapping[tuple[str, ...], Matching] | None = None,
     progress: Progress = silent,
 ) -> tuple[Checkpoint, ...]:
     """Return the checkpoints with the units of all others where the anchor's are.
 
-    `shared` are the slots that the matching looks at. `matchings` keeps what was found, for further merges of the same
-    models.
+    The matching looks at the `shared` slots, except those whose rows are matched by label. `matchings` keeps what was
+    found, for further merges of the same models.
 
     Raises:
         PlanError: for a family without a table.
@@ -228,9 +232,10 @@ def permute_to_anchor(
         progress("Matching units", index, len(checkpoints))
         if index == anchor:
             continue
-        key = (str(checkpoints[anchor].source.ref), str(checkpoint.source.ref), *shared)
+        slots = [each.slot for each in shared if index not in (each.rows or ())]
+        key = (str(checkpoints[anchor].source.ref), str(checkpoint.source.ref), *slots)
         if key not in known:
-            known[key] = match_units(checkpoints[anchor], checkpoint, list(shared))
+            known[key] = match_units(checkpoints[anchor], checkpoint, slots)
         moved = permuted_checkpoint(checkpoint, known[key])
         permuted[index] = replace(moved, notes=(*moved.notes, f"{checkpoint.label}: {known[key]}"))
     return tuple(permuted)
@@ -246,7 +251,7 @@ def permuted_checkpoint(checkpoint: Checkpoint, matching: Matching) -> Checkpoin
         for atom in checkpoint.slot_map.atoms[name] if is_float(info.dtype) else ():
             item = ITEM_SIZES[info.dtype]
             if where := axes.get(atom.slot):
-                part = raw[atom.start * item : (atom.start + _count(atom)) * item]
+                part = raw[atom.start * item : (atom.start + math.prod(atom.shape)) * item]
                 values = part.reshape(*atom.shape, item)
                 orders = (matching.orders.get(where.rows or ""), matching.orders.get(where.columns or ""))
                 part[...] = permute(values, *orders).reshape(-1)
@@ -263,7 +268,3 @@ def permute(values: NDArray[np.generic], rows: Order | None, columns: Order | No
 
 def _by_columns(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
-
-
-def _count(atom: Atom) -> int:
-    return int(np.prod(atom.shape))

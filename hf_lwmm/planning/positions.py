@@ -15,6 +15,7 @@ from hf_lwmm.checkpoints.readers import TensorReader
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
 from hf_lwmm.errors import PlanError
 from hf_lwmm.layouts import Atom, place_of
+from hf_lwmm.text import first_few
 
 _REGISTERS = ".embed.registers"
 _OF_CLASS_TOKEN = 3  # relative positions of BEiT's class token: to patches, from them, and to itself
@@ -28,7 +29,7 @@ def position_notes(checkpoints: Sequence[Checkpoint], anchor: int) -> Iterator[s
         yield from _register_notes(ours, theirs)
         for (old, new), slots in _other_grids(ours, theirs).items():
             yield (
-                f"{theirs.label} has {old}, {ours.label} of {new.size}: the anchor's are kept ({_some(slots)}). "
+                f"{theirs.label} has {old}, {ours.label} of {new.size}: the anchor's are kept ({first_few(slots, 1)}). "
                 "--resize-position interpolates those of the other models instead."
             )
 
@@ -54,9 +55,8 @@ def resize_positions(
     def resized(theirs: Checkpoint) -> Checkpoint:
         found = _other_grids(ours, theirs)
         for (old, new), slots in found.items():
-            notes.append(
-                f"{theirs.label}: its {old} are interpolated (bicubic) to the anchor's {new.size} ({_some(slots)})."
-            )
+            some = first_few(slots, 1)
+            notes.append(f"{theirs.label}: its {old} are interpolated (bicubic) to the anchor's {new.size} ({some}).")
         sides = {slot: new.side for (_, new), slots in found.items() for slot in slots}
         return _resized(theirs, sides) if found else theirs
 
@@ -142,10 +142,6 @@ def _other_grids(ours: Checkpoint, theirs: Checkpoint) -> dict[tuple[_Grid, _Gri
         if old and new and alike and is_float(theirs.tensors[other[slot].tensor].dtype):
             found.setdefault((old, new), []).append(slot)
     return found
-
-
-def _some(slots: Sequence[str]) -> str:
-    return slots[0] + (f" and {len(slots) - 1} more" if len(slots) > 1 else "")
 
 
 def _register_notes(ours: Checkpoint, theirs: Checkpoint) -> Iterator[str]:

@@ -178,7 +178,11 @@ def _merged(plan: MergePlan, shared: SharedSlot, atom: Atom) -> list[Segment]:
     for row in range(shared.shape[0]):
         rows = {model: shared.rows[model][row] if model in shared.rows else row for model in shared.members}
         members = tuple(model for model in shared.members if rows[model] >= 0)
-        segments.append(_segment(plan, shared, atom, members, rows, atom.start + row * width, width))
+        start = atom.start + row * width
+        alone = len(members) == 1  # the anchor: no method has anything to merge it with
+        segments.append(
+            _own(plan, atom, start, width) if alone else _segment(plan, shared, atom, members, rows, start, width)
+        )
     return segments
 
 

@@ -277,8 +277,8 @@ class CandidateScorer:
         """The plan over models whose units stand where the anchor's do; they are matched once for each two models."""
         if not plan.permutes:
             return plan
-        shared = [slot.slot for slot in plan.alignment.shared]
-        checkpoints = permute_to_anchor(plan.checkpoints, plan.alignment.anchor, shared, self._matchings)
+        alignment = plan.alignment
+        checkpoints = permute_to_anchor(plan.checkpoints, alignment.anchor, alignment.shared, self._matchings)
         return replace(plan, checkpoints=checkpoints)
 
     def _workplace(self, candidate: Candidate) -> Path | None:

@@ -74,7 +74,7 @@ def _bytes(size: int) -> str:
     """A file's size, as the Hub gives it."""
     number = float(size)
     for unit in ("bytes", "kB", "MB", "GB"):
-        if number < 1000:
+        if number < 999.5:  # what three digits round up to is one of the next unit
             return f"{number:.3g} {unit}"
         number /= 1000
     return f"{number:,.1f} TB"
