@@ -16,9 +16,9 @@ from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, obj
 from hf_lwmm.data.decoding import decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
-from hf_lwmm.data.rows import Rows, file_of, first_line, open_rows
+from hf_lwmm.data.rows import Rows, file_of, open_rows
 from hf_lwmm.data.runs import Ids
-from hf_lwmm.errors import DatasetError, DocumentError
+from hf_lwmm.errors import DatasetError, DocumentError, first_line
 from hf_lwmm.files.documents import read_json
 from hf_lwmm.labels import FROM_ZERO, IGNORE, LEFT_OUT, colours_of_ids, named_ids, raw_label_set, without_ignored
 from hf_lwmm.planning.images import ImageSource, as_images
