@@ -46,6 +46,7 @@ TINY = {
     "decoder_hidden_size": 8,
     "num_labels": 5,
 }
+THINGS = TINY | {"num_labels": 19, "thing_ids": list(range(11, 19))}
 TINY_NETWORKS = {
     "daformer": (DAFormerForSemanticSegmentation, DAFormerConfig(**TINY, embedding_size=12)),
     "hrda": (
@@ -61,13 +62,11 @@ TINY_NETWORKS = {
     "segformer-mmseg": (SegformerMMSegForSemanticSegmentation, SegformerMMSegConfig(**TINY)),
     "edaps": (
         EDAPSForPanopticSegmentation,
-        EDAPSConfig(
-            **TINY, embedding_size=12, thing_ids=[3, 4], fpn_hidden_size=8, box_hidden_size=16, mask_hidden_size=8
-        ),
+        EDAPSConfig(**THINGS, embedding_size=12, fpn_hidden_size=8, box_hidden_size=16, mask_hidden_size=8),
     ),
     "edaps-bottomup": (
         EDAPSForPanopticSegmentation,
-        EDAPSConfig(**TINY, embedding_size=12, instance_decoder="centers", thing_ids=[3, 4]),
+        EDAPSConfig(**THINGS, embedding_size=12, instance_decoder="centers"),
     ),
 }
 FAMILIES = {
@@ -231,9 +230,8 @@ def test_the_configuration_follows_from_the_slots(family: str, system: str) -> N
 def test_the_configuration_of_a_small_network_follows_from_its_slots(network: str) -> None:
     model = tiny(network)
     config_for = FAMILIES[network.removesuffix("-bottomup")]
-    things = {"things": ["d", "e"]} if config_for is from_slots.edaps_config else {}
-    found = config_for(slots_of(model), list("abcde"), **things)
     made = TINY_NETWORKS[network][1]
+    found = config_for(slots_of(model), CITYSCAPES[: made.num_labels])
     names = set(made.to_dict()) - {"id2label", "label2id", "detail_crop_size", "detail_crop_stride"}
     assert {n: _listed(getattr(found, n, None)) for n in names} == {n: _listed(getattr(made, n, None)) for n in names}
 

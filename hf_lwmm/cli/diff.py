@@ -11,7 +11,6 @@ import hf_lwmm
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import completed
 from hf_lwmm.cli.terminal import console, note, print_json, progress_bar, say
-from hf_lwmm.planning.alignment import GRANULARITIES
 from hf_lwmm.text import near_one
 
 EXAMPLES = """Examples:
@@ -23,7 +22,7 @@ hf-lwmm diff org/a org/b --tau 10 --tau 100 --plot diff.png
 hf-lwmm diff org/a org/b:latest.pth --headers"""
 
 _ROWS = 40
-_GRAINS = GRANULARITIES[1:]
+_GRAINS = ("module", "block", "stage")
 
 
 def diff(

@@ -8,7 +8,6 @@ from typing import Annotated, Optional
 import typer
 
 import hf_lwmm
-from hf_lwmm.api.measure import KINDS
 from hf_lwmm.cli import options
 from hf_lwmm.cli.expand import Group, completed
 from hf_lwmm.cli.terminal import notes, progress_bar, say
@@ -34,10 +33,10 @@ def measure(
     kind: Annotated[
         str,
         typer.Option(
-            metavar="|".join(KINDS),
+            metavar="fisher|grams",
             help="Fisher information (labelled images), or Gram matrices.",
             rich_help_panel="Method",
-            autocompletion=completed(KINDS),
+            autocompletion=completed(("fisher", "grams")),
         ),
     ] = "fisher",
     protocol: Annotated[
