@@ -51,6 +51,9 @@ def wide(config, classes):
 def plain(config, classes):
     return Net(6, len(classes))
 
+def bare(config, classes):
+    return Net(6, len(classes))
+
 def broken(config, classes):
     raise KeyError("depth")
 
@@ -304,6 +307,20 @@ def test_a_merge_takes_names_of_outputs_from_labels_that_its_recipe_does_not_nee
     assert hf_lwmm.reproduce(tmp_path / "merged", models).same
     with pytest.raises(PlanError, match="fits no model"):
         hf_lwmm.merge(models, knobs=knobs, output=tmp_path / "again")
+
+
+def test_labels_name_the_outputs_wherever_a_merge_runs_the_network(
+    models: tuple[Path, Path], run: Run, code: Path
+) -> None:
+    data = tree(code / "data")
+    options = ["--network", "mine:bare", "--labels", ",".join(OUTPUTS)]
+    for name, extra in {
+        "recalibrated": ["--bn-stats", "recalibrate", "--bn-data", data, "--bn-split", "all"],
+        "tuned": ["--method", "adaptive", "--tune-data", data, "--tune-split", "all", "--option", "passes=1"],
+        "traced": ["--order", "traced"],
+    }.items():
+        assert run("merge", *models, *options, *extra, "--output", code / name)[0] == 0, name
+    assert run("plan", *models, *options, "--order", "traced")[0] == 0
 
 
 def test_it_is_neither_exported_nor_permuted(models: tuple[Path, Path], tmp_path: Path) -> None:

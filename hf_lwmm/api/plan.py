@@ -150,7 +150,7 @@ def traced(anchor: Checkpoint, knobs: Knobs, network: NetworkOptions) -> TensorO
     with naming_extras("--order traced"):
         from hf_lwmm.networks.tracing import traced_order
 
-    return traced_order(anchor, network)
+    return traced_order(anchor, replace(network, labels=knobs.labels))
 
 
 @contextlib.contextmanager

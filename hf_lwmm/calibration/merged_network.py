@@ -18,12 +18,13 @@ from hf_lwmm.planning.plan import MergePlan
 def load_merged(plan: MergePlan, folder: Path, network: NetworkOptions = NetworkOptions()) -> LoadedModel:
     """Load the network that `write_network` wrote for a plan, under the anchor's name and with its classes.
 
-    `network` gives system, device and type; its labels and branch are about files of parents, not about this one.
+    Where the anchor states no classes, they are those of the plan's `labels`. `network` gives system, device and type;
+    its own labels and branch are about files of parents, not about this one.
 
     Raises:
         LayoutError: if there is no network for the anchor.
     """
-    labels = (plan.anchor.classes,) if plan.anchor.classes else ()
+    labels = (plan.anchor.classes,) if plan.anchor.classes else plan.knobs.labels
     return load(folder, replace(network, labels=labels, branch="student"), plan.anchor.label)
 
 
