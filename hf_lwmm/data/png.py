@@ -28,7 +28,8 @@ def plain_values(picture: Image.Image, content: bytes) -> NDArray[Any] | None:
         content: the bytes of the file.
 
     Returns:
-        The values, or None for a PNG of another kind or one with a wrong checksum, of which Pillow says what is wrong.
+        The values, or None for a PNG of another kind or a damaged one, of which Pillow says what is wrong. The checksum
+        of each chunk tells damage; that of the compressed bytes within, which Pillow checks too, is not looked at.
     """
     decode, channels, depth = _DECODERS.get(picture.mode, (None, "", 0))
     if decode is None or content[_DEPTH] != depth:
