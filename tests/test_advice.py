@@ -52,7 +52,7 @@ def model(folder: Path, seed: int, card: dict[str, Any] | None = None, frozen: b
         (Known(target="new", data=(GTA, NONE)), "isotropic", "of which their cards say nothing"),
         (Known(target="new", data=(GTA, SYNTHIA), starts=(GTA, SYNTHIA)), "layerwise", "different base models"),
         (Known(target="new", data=(GTA, SYNTHIA), starts=(GTA, GTA)), "isotropic", ""),
-        (Known(target="new", has_base=True), "wise", "a base is given"),
+        (Known(target="new", has_base=True), "wise", "--method isotropic without it gained more"),
         (Known(has_base=True), "wise", "a base is given"),
     ],
 )

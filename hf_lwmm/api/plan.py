@@ -109,7 +109,8 @@ def check_network(inputs: MergeInputs, knobs: Knobs) -> None:
             raise PlanError(f"inputs.network.{name}: a merge takes it from its knobs, as Knobs({name}=...).")
     if not any((inputs.tune_images, inputs.bn_images, inputs.eval_images, inputs.tuning)):
         for name in changed.keys() - {"system"} - traced:  # a configuration may rest on the system
-            raise PlanError(f"{inputs.network.flag(name)} needs --eval-data, --tune-data or --bn-data.")
+            needed = "--order traced, " * (name == "network") + "--eval-data, --tune-data or --bn-data"
+            raise PlanError(f"{inputs.network.flag(name)} needs {needed}.")
 
 
 @contextlib.contextmanager

@@ -310,7 +310,9 @@ def _check_given(method: Method, base: Checkpoint | None, measurements: int, mod
     if "base" in method.needs and base is None:
         raise PlanError(f"--method {method.name} needs --base, the pre-training that all models share.")
     if "base" not in method.needs and base is not None:
-        raise PlanError(f"--method {method.name} makes no use of --base; leave it out.")
+        raise PlanError(
+            f"--method {method.name} makes no use of --base; leave it out, or choose one that does, as wise and auto."
+        )
     wanted = models if method.measured else 0
     if measurements != wanted:
         what = f"one file of measurements for each of the {models} models" if wanted else "no measurements"

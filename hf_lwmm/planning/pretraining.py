@@ -68,9 +68,7 @@ class Verdict:
         if self.families is not None:
             remedy = f"{first} is a {self.families[0]}, {other} a {self.families[1]}: merge models fine-tuned from one."
         else:
-            remedy = (
-                "Merge models fine-tuned from one. --permute may help MiTs and ResNets with units in another order."
-            )
+            remedy = "Merge models fine-tuned from one. --permute helps MiTs and ResNets with units in another order."
         return (
             f"{first} and {other} do not look like they come from the same pre-training ({figures}; {SAME} or more is "
             f"usual), so the merge may be useless. {remedy}"
