@@ -119,6 +119,14 @@ def test_evaluate_counts_no_other_file_beside_a_merge_as_the_merge(merged: Path,
     assert not hf_lwmm.load("merged:best.safetensors").is_merge and hf_lwmm.load("merged").is_merge
 
 
+def test_evaluate_says_that_parents_of_a_merge_were_not_scored(merged: Path, run: Run, tmp_path: Path) -> None:
+    data = tree(tmp_path / "data", 1)
+    parents = [merged.parent / "1", merged.parent / "2"]
+    note = "merges 2 models, of which at most 1 was scored"
+    assert note in run("evaluate", merged, parents[0], "--data", data)[2]
+    assert note not in run("evaluate", merged, *parents, "--data", data)[2]
+
+
 def test_a_card_tells_of_the_files_that_a_repository_is_loaded_from(merged: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(merged.parent / "1", tmp_path / "other"))
     (folder / "README.md").write_text("---\nbase_model_relation: merge\n---\n")

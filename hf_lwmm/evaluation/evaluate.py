@@ -113,7 +113,7 @@ def evaluate(
         *assumed,
         *group_notes(opened, spec.groups),
         *(note for each in models for note in each.notes),
-        *(_other_than_recipes(models) if parents is None else ()),
+        *((*_other_than_recipes(models), *_parents_left_out(models)) if parents is None else ()),
         *unknown_classes(scored, classes),
     ]
     others = range(parents or 1, len(models))
@@ -165,6 +165,19 @@ def _other_than_recipes(models: Sequence[LoadedModel]) -> list[str]:
     """Notes on models that are not the merges that recipes beside them make."""
     claims = [(each.label, each.claim.fault) for each in models if each.claim is not None]
     return [f"{label}: {fault}, so it was not compared as that merge" for label, fault in claims if fault]
+
+
+def _parents_left_out(models: Sequence[LoadedModel]) -> list[str]:
+    """Notes on merges of more models than stand beside them, of which the best one may be missing."""
+    singles = sum(not each.is_merge for each in models)
+    counts = {
+        each.label: len(each.claim.recipe.models)
+        for each in models
+        if singles and each.is_merge and each.claim is not None and each.claim.recipe is not None
+    }
+    were = "was" if singles == 1 else "were"
+    what = f"of which at most {singles} {were} scored: a parent that is missing may be better"
+    return [f"{label}: merges {count} models, {what}" for label, count in counts.items() if count > singles]
 
 
 def _scoring_plan(

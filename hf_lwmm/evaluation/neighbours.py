@@ -3,7 +3,8 @@
 torch rounds the product with the neighbour after, and then once more when the one with the neighbour before has been
 added to it (a fused multiplication and addition). In double precision both steps can be followed: a product of two
 single-precision numbers is exact there. So two classes that differ in the last digit are told apart as a loop that
-enlarges all logits does, but for maps of 128 pixels or less in height and width together, which torch rounds otherwise.
+enlarges all logits does, but for maps of 128 pixels or less in height and width together, and for logits of 3 classes,
+which torch rounds otherwise.
 """
 
 from __future__ import annotations
