@@ -72,6 +72,21 @@ def test_runs_of_frames_are_neighbours_in_one_film() -> None:
         assert 7 <= len(run) <= 14
 
 
+def test_films_in_folders_of_their_own_are_several(tmp_path: Path) -> None:
+    for place in ("north", "south"):
+        for kind in ("images", "labels"):
+            (tmp_path / "val" / kind / place).mkdir(parents=True)
+        for frame in range(4):
+            image, label = scene(frame)
+            image.save(tmp_path / "val/images" / place / f"frame_{frame}.png")
+            Image.fromarray(label).save(tmp_path / "val/labels" / place / f"frame_{frame}.png")
+    images = open_images(ImageSource(str(tmp_path), split="val"))
+    found = groups_of(images, "films")
+    assert found is not None and found.count == 4
+    folders = [Path(name).parent.name for name in images.values()]
+    assert all(len({folders[place] for place in np.flatnonzero(found.of_images == run)}) == 1 for run in range(4))
+
+
 @given(st.lists(st.integers(1, 40), min_size=2, max_size=5))
 def test_every_film_is_cut_into_about_its_root(lengths: list[int]) -> None:
     names = [name for place, length in enumerate(lengths) for name in film(f"film{place}", range(length))]

@@ -61,7 +61,7 @@ def groups_of(images: LabelledImages, by: str | None) -> Groups | None:
         if unlike := [name for name in names if _frame(name) is None]:
             raise DatasetError(
                 f"{images.name}: --groups {FILMS} takes files named by film and number, such as 0016E5_07959.png, not "
-                f"{unlike[0]!r}. Name a column of the data set that says which images belong together."
+                f"{PurePath(unlike[0]).name!r}. Name a column of the data set that says which images belong together."
             )
         found = Groups(_runs(names), "runs of frames")
     else:
@@ -91,9 +91,10 @@ def group_notes(images: LabelledImages, by: str | None) -> list[str]:
 
 
 def _frame(name: str) -> tuple[str, int] | None:
-    """The film and the number of a frame, by the name of its file; None if it is not named so."""
-    found = _FRAME.fullmatch(PurePath(name).stem)
-    return (found[1], int(found[2])) if found else None
+    """The film, with its folder, and the number of a frame by the name of its file; None if it is not named so."""
+    path = PurePath(name)
+    found = _FRAME.fullmatch(path.stem)
+    return (str(path.parent / found[1]), int(found[2])) if found else None
 
 
 def _runs(names: Sequence[str]) -> NDArray[np.intp]:

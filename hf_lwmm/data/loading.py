@@ -96,7 +96,7 @@ class LabelledImages:
         return self.source is not None and self.source.streaming
 
     def values(self, column: str | None = None) -> tuple[str, ...]:
-        """Return the images' values in a column as texts, or the names of their files if None.
+        """Return the images' values in a column as texts, or the names of their files, with the folders, if None.
 
         Raises:
             DatasetError: if there is no such column, or it cannot be read.
@@ -206,7 +206,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
         ids=ids,
         notes=tree.notes,
         has_splits=tree.has_splits,
-        listed=_file_names([picture for picture, _ in tree.pairs]),
+        listed=_file_paths([picture for picture, _ in tree.pairs]),
     )
 
 
@@ -220,12 +220,12 @@ def _of_list(listed: Listed, name: str) -> LabelledImages:
         segments = panoptic_map(label, entries, str(label))
         return Sample(index, picture.name, image, segments.class_map(), segments, files=(picture, label))
 
-    names = _file_names(listed.images)
+    names = _file_paths(listed.images)
     return LabelledImages(name, len(listed.images), read, listed.task, listed.classes, listed=names)
 
 
-def _file_names(paths: Sequence[Path]) -> Callable[[str | None, int], Sequence[str]]:
-    return lambda column, count: [path.name for path in paths[:count]]
+def _file_paths(paths: Sequence[Path]) -> Callable[[str | None, int], Sequence[str]]:
+    return lambda column, count: [path.as_posix() for path in paths[:count]]
 
 
 # The Hub, and folders that `datasets` reads
