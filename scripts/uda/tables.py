@@ -115,8 +115,8 @@ def table3(bench: Bench, on: str) -> list[str]:
         rows.append((", ".join(map(_short, subset)), *numbers(found), "; ".join(by_anchor)))
     singles = ", ".join(f"{_short(model)} {alone(bench, model, on).mean:.1f}" for model in models)
     lines += [
-        f"Seed {bench.seeds[0]}. Alone: {singles}. The first of a row is the anchor; the last column has layer-wise merges "
-        "with each model of the row as the anchor, and what that adds to it.",
+        f"Seed {bench.seeds[0]}. Alone: {singles}. The first of a row is the anchor; the last column has layer-wise "
+        "merges with each model of the row as the anchor, and what that adds to it.",
         "",
         *table(["models", *METHODS, "layer-wise by anchor"], rows),
         "The paper prints 21 subsets with one figure each: layer-wise is at least as good as isotropic and Fisher "
