@@ -338,3 +338,22 @@ def test_partial_results_are_of_this_code_alone(models: tuple[Path, Path], code:
         importlib.invalidate_caches()
         texts.append(hf_lwmm.load(models[0], NAMED).own_code)
     assert texts[0] != texts[1]
+
+
+def test_results_are_of_the_code_of_the_modules_too(models: tuple[Path, Path], code: Path) -> None:
+    data, axes = tree(code / "data"), hf_lwmm.SweepAxes(methods=("isotropic",))
+    head, factories = CODE.split("def build")
+    (code / "mine.py").write_text(f"import hf_lwmm\nfrom parts import Net\n\ndef build{factories}")
+    texts = []
+    for source in (head, head.replace(".relu()", ".tanh()")):
+        (code / "parts.py").write_text(source)
+        for name in ("mine", "parts"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        texts.append(hf_lwmm.load(models[0], NAMED).own_code)
+        if len(texts) == 1:
+            hf_lwmm.sweep(models, data, code / "sweep.parquet", axes=axes, network=NAMED)
+    assert texts[0] != texts[1]
+    with pytest.raises(HfLwmmError, match="way of loading"):
+        hf_lwmm.sweep(models, data, code / "sweep.parquet", axes=axes, network=NAMED)
+    sys.modules.pop("parts")

@@ -76,7 +76,7 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
     if not next(module.parameters(), None) is not None:
         raise PlanError(f"--network {name}: returns a module without parameters.")
     module.register_forward_hook(_reader(name, len(outputs), described.rows))
-    identity = f"{name} {_code_hash(factory)} {described} {outputs}"
+    identity = f"{name} {_code_hash(factory, module)} {described} {outputs}"
     processor = _processor(described)
     return OwnNetwork(module, processor, described.classes or outputs, name, identity, tuple(notes))
 
@@ -157,13 +157,22 @@ def _processor(described: NetworkDescription) -> SegmentationImageProcessor:
     )
 
 
-def _code_hash(factory: Factory) -> str:
-    """A hash of the file that has the factory; empty if it is in none, as in a notebook."""
+def _code_hash(factory: Factory, module: nn.Module) -> str:
+    """A hash of the files that have the factory and the classes of its modules; of those that are in files."""
+    files = {_source_file(each) for each in (inspect.unwrap(factory), *map(type, module.modules()))}
+    digest = hashlib.sha256()
+    for path in sorted(path for path in files if path):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _source_file(code: Any) -> str | None:
+    """The file of a function or class; None if it is in none, as in a notebook."""
     try:
-        path = inspect.getsourcefile(inspect.unwrap(factory))
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path else ""
-    except (TypeError, OSError):
-        return ""
+        path = inspect.getsourcefile(code)
+    except TypeError:
+        return None
+    return path if path and Path(path).is_file() else None
 
 
 def _reason(error: Exception) -> str:

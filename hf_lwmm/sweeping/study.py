@@ -8,6 +8,7 @@ from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.checkpoints.companions import COMPANIONS, companion
+from hf_lwmm.networks.own_code import own_network
 from hf_lwmm.options import Options
 from hf_lwmm.sweeping.scorer import CandidateScorer, SweepData
 
@@ -29,9 +30,15 @@ def study_of(scorer: CandidateScorer, data: SweepData) -> dict[str, Any]:
         "base": _identity(base) if base else None,
         "measurements": [_identity(checkpoint) for checkpoint in measurements] or None,
         "data set": [data.name, data.images, data.identity, list(data.classes.every), list(data.classes.rows), reading],
-        "way of loading": _changed(setup.network),
+        "way of loading": _changed(setup.network) | _own_code(scorer),
         "way of scoring": _changed(setup.evaluation),
     }
+
+
+def _own_code(scorer: CandidateScorer) -> dict[str, Any]:
+    """The code of a network of the user's own, by its hash."""
+    network = scorer.setup.network
+    return {"code": own_network(scorer.models[0], network).identity} if network.network else {}
 
 
 def _identity(checkpoint: Checkpoint) -> str:
