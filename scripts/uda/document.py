@@ -41,7 +41,7 @@ The paper's experiments (arXiv 2409.15813) at a size that a CPU trains, on rende
 with labels, by one strategy, until it is good at that style; what the strategies adapt to without labels is CamVid.
 BatchNorm keeps the statistics of the pre-training. Networks have less than 2 % of the published weights, and runs
 hundreds of steps: figures can be compared with the paper's in sign and order, not in height. Runs and their knobs are
-in `scripts/uda/bench.yaml`.
+in `scripts/uda/bench.yaml`, what they logged in `uda-bench/train.log`.
 
 mIoU in per cent over 11 classes. In brackets are 95 % intervals of the difference, paired, over images, for CamVid over
 runs of 10 or 12 frames of the film; gains with an interval above 0 are bold. After ± is the standard deviation over
