@@ -46,9 +46,9 @@ over training seeds, and means are over the seeds that were scored.
 Where the anchor is of film-c, as with its halves, "known" is val: 26 frames in 3 runs, whose intervals tell little.
 The pairs of one film are of its seeds 1 and 2, 2 and 3, 3 and 1, which share models.
 
-Settings are in `scripts/uda/real/real.yaml`, losses in `uda-bench/real/train.log`. Only the rate was chosen, on val, with a single model. The pair of
-film-c and film-b was added after the first pair had been scored on test, for a target of which neither model knows
-anything. Every merge that was scored is here; the last section lists what was not run.
+Settings are in `scripts/uda/real/real.yaml`, losses in `uda-bench/real/train.log`. Only the rate was chosen, on val,
+with a single model. The pair of film-c and film-b was added after the first pair had been scored on test, for a target
+of which neither model knows anything. Every merge that was scored is here; the last section lists what was not run.
 """
 
 HOLDS = f"""In how many cases, over steps and seeds. "By {GOAL}, clear" is a gain of at least {GOAL} mIoU over the best
