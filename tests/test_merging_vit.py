@@ -136,7 +136,7 @@ def test_towers_of_two_families_merge_with_a_warning_that_names_both(tmp_path: P
     says = "a CLIP ViT, model1/model.safetensors a DINOv2 ViT: merge models fine-tuned from one."
     assert any("the merge may be useless" in each and says in each for each in result.warnings)
     _, result = merged(tmp_path, plain(0), plain(1))
-    assert any("Merge models fine-tuned from one. If only" in each for each in result.warnings)
+    assert any("Merge models fine-tuned from one. --permute" in each for each in result.warnings)
 
 
 def test_a_bias_of_keys_is_merged_where_the_network_uses_it(tmp_path: Path) -> None:
