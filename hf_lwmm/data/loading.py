@@ -220,8 +220,8 @@ def _of_list(listed: Listed, name: str) -> LabelledImages:
         segments = panoptic_map(label, entries, str(label))
         return Sample(index, picture.name, image, segments.class_map(), segments, files=(picture, label))
 
-    names = _file_paths(listed.images)
-    return LabelledImages(name, len(listed.images), read, listed.task, listed.classes, listed=names)
+    paths = _file_paths(listed.images)
+    return LabelledImages(name, len(listed.images), read, listed.task, listed.classes, listed=paths)
 
 
 def _file_paths(paths: Sequence[Path]) -> Callable[[str | None, int], Sequence[str]]:
@@ -263,13 +263,8 @@ def _of_rows(source: ImageSource) -> LabelledImages:
 
     classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
     columns = tuple(name for name in rows.features if name not in (image, *maps))
-
-    def listed(column: str | None, count: int) -> Sequence[Any]:
-        return rows.values(column or image, count)
-
-    return LabelledImages(
-        rows.shown, rows.count, read, task, classes, scheme, rows.commit, columns=columns, listed=listed
-    )
+    known = (rows.shown, rows.count, read, task, classes, scheme, rows.commit)
+    return LabelledImages(*known, columns=columns, listed=lambda column, count: rows.values(column or image, count))
 
 
 def _labelled_rows(source: ImageSource) -> Rows:
