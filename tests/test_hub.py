@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.hub.hashes import git_blob_id
+from hf_lwmm.localhub import Fault, LocalHub
 
 WEIGHTS = save({f"tensor{index}": np.zeros(3, np.float32) for index in range(2000)}, metadata={"format": "pt"})
 
@@ -50,6 +51,13 @@ def test_files_are_those_of_the_commit_even_if_the_branch_moves_meanwhile(
     monkeypatch.setattr(HfApi, "model_info", info)
     new = hub.resolve(hub.parse_ref(repo))
     assert new.sha != old.sha and set(new.files) - set(old.files) == {"more.json"}
+
+
+def test_answers_that_break_off_bring_no_older_commit(repo: str, api: HfApi, _served: LocalHub) -> None:
+    old = hub.resolve(hub.parse_ref(repo))
+    api.upload_file(path_or_fileobj=b"{}", path_in_repo="another.json", repo_id=repo)
+    _served.faults.append(Fault(f"/api/models/{repo}$", status=503, times=2))
+    assert hub.resolve(hub.parse_ref(repo)).sha != old.sha
 
 
 def test_a_long_header_is_read_without_its_data(repo: str) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run
@@ -74,13 +75,14 @@ def test_a_token_that_may_not_write_is_found_out_before_any_work(
         Fault(path="/api/models/", status=429, retry_after=1, times=2),
         Fault(path="/api/models/", status=500, times=2),
         Fault(path=r"resolve/.*model\.safetensors", status=503, times=1),
+        Fault(path=r"resolve/.*model\.safetensors", method="HEAD", status=503, times=2),
         Fault(path="/commit/", method="POST", status=500, times=1),
         Fault(path="/commit/", method="POST", status=429, retry_after=1, times=2),
         Fault(path=r"resolve/.*model\.safetensors", drop_after_bytes=20_000, times=2),
         Fault(path="/lfs/", method="PUT", status=500, times=1),
         Fault(path="/api/", delay=0.3, times=4),
     ],
-    ids=["429", "500", "503 file", "500 commit", "429 commit", "cut file", "500 upload", "slow"],
+    ids=["429", "500", "503 file", "503 head", "500 commit", "429 commit", "cut file", "500 upload", "slow"],
 )
 def test_a_hub_that_stumbles_is_waited_for(fault: Fault, run: Run, hub_models: tuple[str, str], hub: LocalHub) -> None:
     hub.faults.append(fault)
@@ -88,6 +90,16 @@ def test_a_hub_that_stumbles_is_waited_for(fault: Fault, run: Run, hub_models: t
     code, out, err = run("merge", *hub_models, "--push", repo)
     assert code == 0 and repo in out, err
     assert fault.times == 0, "the fault never happened"
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"drop_after_bytes": 0}], ids=["503", "cut"])
+def test_a_model_whose_first_answers_fail_is_asked_for_again(
+    fault: dict[str, Any], run: Run, hub_models: tuple[str, str], hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    hub.faults.append(Fault(path=f"/api/models/{hub_models[0]}$", times=4, **fault))
+    code, _, err = run("inspect", hub_models[0])
+    assert code == 0 and hub.faults[-1].times == 0, err
 
 
 def test_a_hub_that_stays_down_is_reported(

@@ -63,25 +63,42 @@ def retry(function: Callable[[], _T]) -> _T:
     Rate limits are waited for as long as the Hub asks; server errors and broken connections are tried again after a
     pause that doubles each time. After the fifth attempt the error is raised as it is.
     """
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return function()
-        except HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", None)
-            if status not in _RETRIED or attempt == _ATTEMPTS:
+        except Exception as error:
+            pause = _pause(error, 0.5 * 2**attempt) if attempt < _ATTEMPTS else None
+            if pause is None:
                 raise
-            asked = error.response.headers.get("Retry-After", "")
-            delay = float(asked) if asked.isdecimal() else 0.5 * 2**attempt
-        except (LocalEntryNotFoundError, OfflineModeIsEnabled):
-            raise
-        except transport_errors():
-            if attempt == _ATTEMPTS:
-                raise
-            delay = 0.5 * 2**attempt
-        time.sleep(min(delay, _LONGEST_WAIT))
+        time.sleep(min(pause, _LONGEST_WAIT))
     raise AssertionError
+
+
+def _pause(error: BaseException | None, usual: float) -> float | None:
+    """The seconds before another attempt, as many as the Hub asks for or else the usual; None if none would help."""
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RevisionResolutionError,
+    )
+
+    if isinstance(error, (LocalEntryNotFoundError, RevisionResolutionError)):  # of what the client met on its way
+        return None if _is_away(error.__cause__) else _pause(error.__cause__, usual)
+    if isinstance(error, HfHubHTTPError):
+        if getattr(error.response, "status_code", None) not in _RETRIED:
+            return None
+        asked = error.response.headers.get("Retry-After", "")
+        return float(asked) if asked.isdecimal() else usual
+    passing = isinstance(error, transport_errors()) and not isinstance(error, OfflineModeIsEnabled)
+    return usual if passing else None
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """True if nobody answers at the Hub's address: a machine without a connection need not wait for the cache."""
+    import httpx2
+
+    return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
 
 
 def transport_errors() -> tuple[type[Exception], ...]:

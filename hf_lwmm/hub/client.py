@@ -80,12 +80,18 @@ def resolve(ref: ModelRef) -> Source:
     api, repo_id = client(), _repo_id(ref)
     # To wait for one answer in place of two: what the revision lists is, as good as always, what its commit lists.
     asking = None if is_offline_mode() else in_background(lambda: api.model_info(repo_id, revision=ref.revision))
-    sha = read(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
+
+    def commit() -> str:
+        return read(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
+
+    sha = commit()
     if ref.revision is not None and _COMMIT.fullmatch(ref.revision) and sha != ref.revision:
         raise HubError(f"{ref}: a branch or a tag of this name hides the commit; it leads to {sha}.")
     if asking is None:
         return _cached_source(ref, sha)
     listed = asking.result() if asking.exception() is None else None
+    if listed is None or listed.sha != sha:
+        sha = commit()  # after a connection that broke, the client may have taken an older one from its cache
     if listed is None or listed.sha != sha:
         listed = read(ref, lambda: api.model_info(repo_id, revision=sha))
     return _listed_source(ref, listed)
