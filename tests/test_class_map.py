@@ -109,7 +109,17 @@ def test_two_classes_that_another_network_has_as_one() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 150])
-def test_no_pixel_of_a_large_map_differs(classes: int) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_no_pixel_of_a_large_map_differs(classes: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     logits = logits_of(1, classes, (64, 96))
-    expected = enlarged(logits, (250, 390)).argmax(0).numpy()
-    assert np.array_equal(best_classes([Logits((logits,))], (250, 390)), expected)
+    for size in ((250, 390), (701, 800)):
+        expected = enlarged(logits, size).argmax(0).numpy()
+        assert np.array_equal(best_classes([Logits((logits,))], size), expected)
+
+
+@given(st.integers(0, 2**32), st.lists(st.integers(-20, 20), min_size=5, max_size=5), st.booleans())
+def test_no_pixel_differs_between_logits_of_other_magnitudes(seed: int, powers: list[int], corners: bool) -> None:
+    logits = logits_of(seed, 5, (16, 24)) * 10.0 ** torch.tensor(powers)[:, None, None]
+    expected = enlarged(logits, (110, 170), corners).argmax(0).numpy()
+    assert np.array_equal(best_classes([Logits((logits,), corners)], (110, 170)), expected)

@@ -8,6 +8,7 @@ a class is the best of each. Only the other pixels are computed, at their places
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ ClassMap = NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
 _UNKNOWN = -1
 _VALUES = 1 << 22  # of pixels and classes, that are computed at a time
+_PIXELS = 1 << 18  # that are worth a thread
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,20 @@ class _Resized:
         """Return the best class of each pixel, to the last digit; None if it takes another way to find it."""
         if self._neighbours is None or self.classes > 256:
             return None
+        logits, width, tops, bottoms, downs, *across = self._neighbours
         out = np.empty(self.size, np.uint8)
-        best_between(*self._neighbours, np.empty(len(self._neighbours[0]), np.uint8), out)
+
+        def fill(rows: slice) -> None:
+            best = np.empty(len(logits), np.uint8)
+            best_between(logits, width, tops[rows], bottoms[rows], downs[rows], *across, best, out[rows])
+
+        parts = min(torch.get_num_threads(), -(-out.size // _PIXELS))
+        if parts == 1:
+            fill(slice(None))
+            return out
+        ends = [len(out) * part // parts for part in range(parts + 1)]
+        with ThreadPoolExecutor(parts) as pool:
+            list(pool.map(fill, map(slice, ends, ends[1:])))
         return out
 
     @cached_property

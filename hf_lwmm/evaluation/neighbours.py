@@ -82,29 +82,46 @@ def best_between(
         best: (h * w,) uint8, which is overwritten.
         out: the map. Of classes with the same value the first is taken.
     """
-    classes = logits.shape[1]
+    classes, most = logits.shape[1], np.float32(0)
     for place in range(len(best)):
         which = 0
         for k in range(1, classes):
             if logits[place, k] > logits[place, which]:
                 which = k
         best[place] = which
-    values = np.empty(classes, np.float32)
+        for k in range(classes):
+            most = max(most, abs(logits[place, k]))
+    rounding = np.float32(1e-6) * most  # by which a value between neighbours may lie beyond them
+    ends = np.empty(out.shape[1], np.int32)  # where the columns end that have the same neighbours as one
+    ends[-1] = len(ends)
+    for x in range(len(ends) - 2, -1, -1):
+        ends[x] = ends[x + 1] if lefts[x] == lefts[x + 1] and rights[x] == rights[x + 1] else x + 1
+    near = np.empty(classes, np.int32)
     for y in range(out.shape[0]):
         top, bottom = tops[y] * width, bottoms[y] * width
         down, up = np.float64(downs[y]), np.float64(np.float32(1) - downs[y])
-        for x in range(out.shape[1]):
-            left, right = lefts[x], rights[x]
+        end = 0
+        while end < len(ends):
+            start, end = end, ends[end]
+            left, right = lefts[start], rights[start]
             agreed = best[top + left]
             if agreed == best[top + right] and agreed == best[bottom + left] and agreed == best[bottom + right]:
-                out[y, x] = agreed
+                out[y, start:end] = agreed
                 continue
-            along, back = np.float64(alongs[x]), np.float64(np.float32(1) - alongs[x])
             a, b, c, d = logits[top + left], logits[top + right], logits[bottom + left], logits[bottom + right]
+            least, count = -most, 0
             for k in range(classes):
-                values[k] = _between(a[k], b[k], c[k], d[k], along, back, down, up)
-            which = 0
-            for k in range(1, classes):
-                if values[k] > values[which]:
-                    which = k
-            out[y, x] = which
+                least = max(least, min(min(a[k], b[k]), min(c[k], d[k])))
+            for k in range(classes):  # a class that is above the least value of no other is the best nowhere
+                if max(max(a[k], b[k]), max(c[k], d[k])) >= least - rounding:
+                    near[count] = k
+                    count += 1
+            for x in range(start, end):
+                along, back = np.float64(alongs[x]), np.float64(np.float32(1) - alongs[x])
+                which, value = 0, np.float32(-np.inf)
+                for n in range(count):
+                    k = near[n]
+                    other = _between(a[k], b[k], c[k], d[k], along, back, down, up)
+                    if other > value:
+                        which, value = k, other
+                out[y, x] = which

@@ -70,7 +70,13 @@ def _class_maps(samples: Sequence[PreparedSample], plan: ScoringPlan) -> list[li
     pictures = [sample.picture for sample in samples]
     sizes = [(np.shape(sample.label)[0], np.shape(sample.label)[1]) for sample in samples]
     pairs = zip(plan.models, plan.tables, strict=True)
-    return [[table[each] for each in segment(model.members, pictures, sizes, plan.views)] for model, table in pairs]
+    found = []
+    for model, table in pairs:
+        maps = segment(model.members, pictures, sizes, plan.views)
+        own = table[: len(model.members[0].classes)]
+        same = np.array_equal(own, np.arange(len(own)))  # ids of the data set, as they are
+        found.append(maps if same else [table[each] for each in maps])
+    return found
 
 
 def _score_maps(samples: Sequence[PreparedSample], plan: ScoringPlan) -> list[ImageScores]:
@@ -79,7 +85,7 @@ def _score_maps(samples: Sequence[PreparedSample], plan: ScoringPlan) -> list[Im
         label = np.asarray(sample.label)
         tables = np.stack([confusion(label, guess, len(plan.classes)) for guess in maps])
         labelled = max(int(tables[0].sum()), 1)
-        differs = [int(((guess != maps[0]) & (label != IGNORE)).sum()) / labelled for guess in maps]
+        differs = [0.0, *(int(((each != maps[0]) & (label != IGNORE)).sum()) / labelled for each in maps[1:])]
         scores.append(ImageScores(semantic_counts(tables), np.array(differs), tables))
     return scores
 
