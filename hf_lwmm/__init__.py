@@ -45,8 +45,8 @@ if TYPE_CHECKING:  # the public face: every name under its own name, and the mod
     from hf_lwmm.api.search import Search as Search
     from hf_lwmm.api.search import search as search
     from hf_lwmm.api.sweep import sweep as sweep
-    from hf_lwmm.data.loading import LabelledImages as LabelledImages
     from hf_lwmm.data.loading import open_images as open_images
+    from hf_lwmm.data.samples import LabelledImages as LabelledImages
     from hf_lwmm.describing.network_description import NetworkDescription as NetworkDescription
     from hf_lwmm.engine.write_options import WriteOptions as WriteOptions
     from hf_lwmm.errors import (

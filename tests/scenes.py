@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from hf_lwmm.data.loading import LabelledImages
+from hf_lwmm.data.samples import LabelledImages
 
 
 def scene(seed: int, classes: int = 4) -> tuple[Image.Image, np.ndarray]:

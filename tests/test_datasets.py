@@ -18,7 +18,8 @@ from PIL import Image
 from scenes import check, scene
 from tiny import tree
 
-from hf_lwmm.data.loading import LabelledImages, open_images
+from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.data.unlabelled import UnlabelledImages, open_unlabelled_images
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.labels import label_sets, match_classes
@@ -191,7 +192,7 @@ def test_label_files_that_cannot_be_ids_are_refused(tmp_path: Path) -> None:
 
     def refusal() -> str:
         with pytest.raises(DatasetError) as error:
-            open_images(tmp_path).read(0)
+            open_images(tmp_path).read(0).image.load()
         return str(error.value)
 
     label.write_bytes(b"\x89PNG\r\n\x1a\nshort")

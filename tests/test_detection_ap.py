@@ -13,7 +13,8 @@ from PIL import Image
 from reference import reference
 
 from hf_lwmm.data.annotations import Boxes
-from hf_lwmm.data.loading import LabelledImages, open_images
+from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.evaluation.per_image import padded
 from hf_lwmm.labels import label_sets
 from hf_lwmm.metrics.detection import average_precision, detection_counts

@@ -19,7 +19,8 @@ from tiny import NAMES, scene, segformer, tree
 import hf_lwmm
 from hf_lwmm import EvaluationSpec, ImageSource
 from hf_lwmm.data.groups import group_notes, groups_of
-from hf_lwmm.data.loading import LabelledImages, Sample, open_images
+from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.samples import LabelledImages, Sample
 from hf_lwmm.errors import DatasetError, MetricError
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.report import report

@@ -11,7 +11,8 @@ import pytest
 from tiny import scene, segformer, tree
 
 import hf_lwmm
-from hf_lwmm.data.loading import LabelledImages, Sample, open_images
+from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.samples import LabelledImages, Sample
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.evaluate import evaluate
 from hf_lwmm.evaluation.reading import SampleCache

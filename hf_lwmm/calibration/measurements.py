@@ -17,7 +17,7 @@ from hf_lwmm import hub
 from hf_lwmm._version import __version__
 from hf_lwmm.calibration.merged_network import pixels_of
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.data.loading import LabelledImages
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.data.unlabelled import ImageSequence
 from hf_lwmm.errors import OutputError, PlanError
 from hf_lwmm.evaluation.inference import naming_size

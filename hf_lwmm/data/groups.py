@@ -17,7 +17,7 @@ from pathlib import PurePath
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm.data.loading import LabelledImages
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.errors import DatasetError
 
 FILMS = "films"

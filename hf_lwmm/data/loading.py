@@ -1,23 +1,23 @@
-"""Open labelled images of the Hub or of a folder as numbered samples, of which any process can take its part."""
+"""Open labelled images of the Hub or of a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hf_lwmm import hub
-from hf_lwmm.data.annotations import Boxes, PanopticMap
 from hf_lwmm.data.columns import SEGMENTS, category_field, labelled_columns, object_classes, object_fields
 from hf_lwmm.data.decoding import decode_rgb, label_ids, panoptic_map
 from hf_lwmm.data.folders import FOLDERS, Tree, find_tree
 from hf_lwmm.data.listed import Listed, boxes_of, find_listed
 from hf_lwmm.data.rows import Rows, file_of, open_rows
 from hf_lwmm.data.runs import Ids
+from hf_lwmm.data.samples import LabelledImages, Sample
 from hf_lwmm.errors import DatasetError, DocumentError, first_line
 from hf_lwmm.files.documents import read_json
 from hf_lwmm.labels import FROM_ZERO, IGNORE, LEFT_OUT, colours_of_ids, named_ids, raw_label_set, without_ignored
@@ -26,105 +26,6 @@ from hf_lwmm.planning.images import ImageSource, as_images
 _NAMES = "id2label.json"
 _OF_ROWS = ("config", "streaming", "image_column", "label_column")  # options without a meaning for trees of files
 _OF_MAPS = ("ids", "ignore_index")  # for labels that are class maps; the first also for segments of the Hub
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image with its annotations.
-
-    `image` is 8-bit RGB. `label` is a (height, width) array of class ids, or the class id of the whole image.
-    `segments` are there in panoptic data sets, `boxes` in data sets of objects. `files` are those that were read of a
-    folder of this machine.
-    """
-
-    index: int
-    name: str
-    image: Image.Image = field(repr=False)
-    label: Ids | int = field(repr=False)
-    segments: PanopticMap | None = field(default=None, repr=False)
-    boxes: Boxes | None = field(default=None, repr=False)
-    files: tuple[Path, ...] = field(default=(), repr=False)
-
-    def label_place(self, data: str) -> str:
-        """Return what messages call the label: its file, or the image's name in the data set `data`."""
-        return f"{self.files[1]}: the label" if len(self.files) > 1 else f"{data}, {self.name}: its label"
-
-    def check_size(self, data: str) -> None:
-        """Refuse a map that is neither as large as its image nor larger or smaller by a whole factor.
-
-        Raises:
-            DatasetError: naming the data set as `data`, and both sizes.
-        """
-        mine = np.shape(self.label) if self.segments is None else self.segments.runs.shape
-        image = (self.image.height, self.image.width)
-        larger, smaller = max(mine, image), min(mine, image)
-        if larger[0] * smaller[1] != larger[1] * smaller[0] or larger[0] % smaller[0]:
-            sizes = f"the label is {mine[1]}x{mine[0]}, but the image {image[1]}x{image[0]}"
-            hint = " Images are turned as their EXIF says, labels never." if mine == image[::-1] else ""
-            raise DatasetError(f"{data}, {self.name}: {sizes}.{hint}")
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """A split of a data set.
-
-    `read` gives the sample with a number from 0 to `count` - 1. `task` is what the labels are for: "semantic",
-    "panoptic", "classification" or "detection". `classes` are the names of the ids, where the data set has them, and
-    `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of
-    the data set on the Hub, and `identity` a text that changes when the data do. `source` is what was opened, with the
-    split that was chosen; None for images that were not opened by `open_images`. `columns` are the names of further
-    values that each image has; trees of files have none. `notes` say what was passed over.
-    """
-
-    name: str
-    count: int
-    read: Callable[[int], Sample] = field(repr=False)
-    task: str = "semantic"
-    classes: tuple[str, ...] | None = field(default=None, repr=False)
-    ids: str | None = None
-    commit: str | None = None
-    identity: str = ""
-    source: ImageSource | None = field(default=None, repr=False)
-    columns: tuple[str, ...] = field(default=(), repr=False)
-    listed: Callable[[str | None, int], Sequence[Any]] | None = field(default=None, repr=False)
-    notes: tuple[str, ...] = ()
-    has_splits: bool = True
-
-    @property
-    def streamed(self) -> bool:
-        """True if rows are read as they are needed, so that a list of them is not at hand."""
-        return self.source is not None and self.source.streaming
-
-    def values(self, column: str | None = None) -> tuple[str, ...]:
-        """Return the images' values in a column as texts, or the names of their files, with the folders, if None.
-
-        Raises:
-            DatasetError: if there is no such column, or it cannot be read.
-        """
-        if column is not None and column not in self.columns:
-            known = f"it has {', '.join(self.columns)}" if self.columns else "its images have names alone"
-            raise DatasetError(f"{self.name}: has no column {column!r}; {known}.")
-        found = self.listed(column, self.count) if self.listed else [self.read(i).name for i in range(self.count)]
-        return tuple(map(str, found[: self.count]))
-
-    def part(self, rank: int, world: int, batch: int = 1) -> list[range]:
-        """Return a process's batches of sample numbers; the batches are the same for any number of processes.
-
-        Args:
-            rank: the number of the process, from 0.
-            world: the number of processes.
-            batch: the number of samples in a batch; the last batch may be smaller.
-        """
-        starts = range(0, self.count, batch)[rank::world]
-        return [range(start, min(start + batch, self.count)) for start in starts]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self.read(index) for index in range(self.count))
-
-    def leads_out(self, sample: Sample) -> bool:
-        """Return True if a file of a sample is in another place than the folder that was opened, by way of a link."""
-        root = Path(self.source.data) if self.source is not None else None
-        return root is not None and root.is_dir() and not all(hub.is_inside(root, file) for file in sample.files)
 
 
 def open_images(images: ImageSource | str | Path, *, task: str = "semantic") -> LabelledImages:
@@ -194,7 +95,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
     def read(index: int) -> Sample:
         picture, label = tree.pairs[index]
         values = _numbered(_without(source.ignore_index, label_ids(label, str(label), colours)), named, str(label))
-        return Sample(index, picture.name, decode_rgb(picture, str(picture)), values, files=(picture, label))
+        return Sample(index, picture.name, partial(decode_rgb, picture, str(picture)), values, files=(picture, label))
 
     classes = tree.classes or tuple(numbers.values()) or None
     ids = scheme or _settled(numbers)
@@ -213,7 +114,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
 def _of_list(listed: Listed, name: str) -> LabelledImages:
     def read(index: int) -> Sample:
         picture = listed.images[index]
-        image = decode_rgb(picture, str(picture))
+        image = partial(decode_rgb, picture, str(picture))
         if listed.task == "detection":
             return Sample(index, picture.name, image, 0, boxes=listed.boxes[index](), files=(picture,))
         label, entries = listed.segments[index]
@@ -246,7 +147,7 @@ def _of_rows(source: ImageSource) -> LabelledImages:
         where, row = f"{rows.shown}, image {index}", read_row(index)
         file = file_of(row[image])
         source_of = [rows.stored(row[image], where)]
-        picture = decode_rgb(source_of[0], f"{where} ({file})")
+        picture = partial(decode_rgb, source_of[0], f"{where} ({file})")
         where = f"{where}, its label"
         segments, boxes, found = None, None, row[label]
         if maps:
@@ -263,8 +164,13 @@ def _of_rows(source: ImageSource) -> LabelledImages:
 
     classes, scheme = tuple(numbers.values()) or None, source.ids or (_settled(numbers) if task == "semantic" else None)
     columns = tuple(name for name in rows.features if name not in (image, *maps))
-    known = (rows.shown, rows.count, read, task, classes, scheme, rows.commit)
-    return LabelledImages(*known, columns=columns, listed=lambda column, count: rows.values(column or image, count))
+
+    def listed(column: str | None, count: int) -> Sequence[Any]:
+        return rows.values(column or image, count)
+
+    return LabelledImages(
+        rows.shown, rows.count, read, task, classes, scheme, rows.commit, columns=columns, listed=listed
+    )
 
 
 def _labelled_rows(source: ImageSource) -> Rows:

@@ -33,7 +33,7 @@ class HasImage(Protocol):
 
 
 class ImageSequence(Protocol):
-    """Numbered images, labelled or not: `UnlabelledImages`, and `LabelledImages` of `hf_lwmm.data.loading`."""
+    """Numbered images, labelled or not: `UnlabelledImages`, and `LabelledImages` of `hf_lwmm.data.samples`."""
 
     @property
     def name(self) -> str: ...

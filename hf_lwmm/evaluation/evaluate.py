@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hf_lwmm._version import __version__
 from hf_lwmm.data.groups import group_notes, groups_of
-from hf_lwmm.data.loading import LabelledImages, open_images
+from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.errors import DatasetError, PlanError, keeping, noting
 from hf_lwmm.evaluation.examples import draw_example
 from hf_lwmm.evaluation.per_image import score

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from hf_lwmm.data.annotations import PanopticMap
-from hf_lwmm.data.loading import Sample
+from hf_lwmm.data.samples import Sample
 from hf_lwmm.evaluation.inference import classify
 from hf_lwmm.evaluation.keys import with_key
 from hf_lwmm.evaluation.overlays import boxed, class_colours, confident, save_picture

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm.data.loading import LabelledImages
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.labels import BINARY, FROM_ZERO, IGNORE, LEFT_OUT, LabelIds

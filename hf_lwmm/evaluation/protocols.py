@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_lwmm.data.loading import LabelledImages
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.labels import (
     FROM_ONE,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_lwmm.data.annotations import Boxes, PanopticMap
-from hf_lwmm.data.loading import LabelledImages, Sample
+from hf_lwmm.data.samples import LabelledImages, Sample
 from hf_lwmm.errors import DatasetError, PlanError
 from hf_lwmm.evaluation.numbering import label_ids
 from hf_lwmm.evaluation.pictures import Picture

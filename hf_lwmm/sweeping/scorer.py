@@ -14,7 +14,8 @@ from hf_lwmm import hub
 from hf_lwmm.calibration.merged_network import load_merged
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, open_checkpoint, with_labels
 from hf_lwmm.data.groups import Groups, group_notes, groups_of
-from hf_lwmm.data.loading import LabelledImages, open_images
+from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.samples import LabelledImages
 from hf_lwmm.engine.network_folder import write_network
 from hf_lwmm.engine.write_options import WriteOptions
 from hf_lwmm.errors import DatasetError, LayoutError, MergeError, OutputError, PlanError

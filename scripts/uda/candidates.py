@@ -26,8 +26,8 @@ from safetensors.torch import load_file, save_file
 import hf_lwmm
 from hf_lwmm.calibration.measurements import fisher, save_measurements
 from hf_lwmm.data.annotations import PanopticMap
-from hf_lwmm.data.loading import LabelledImages, Sample
 from hf_lwmm.data.runs import Runs
+from hf_lwmm.data.samples import LabelledImages, Sample
 from hf_lwmm.demo.streets import CLASSES, IGNORE
 from hf_lwmm.evaluation.class_map import Logits, best_classes
 from hf_lwmm.evaluation.inference import predict_logits, rows_of_classes
@@ -290,7 +290,7 @@ def _sample(frames: Frames, index: int) -> Sample:
             labels == IGNORE, IGNORE * _DIVISOR, labels.astype(np.int64) * _DIVISOR + frames.instances[index]
         )
         segments = PanopticMap.of_codes(Runs.of(codes), _DIVISOR, IGNORE * _DIVISOR)
-    return Sample(index, str(index), image, labels if labels.ndim else int(labels), segments)
+    return Sample(index, str(index), lambda: image, labels if labels.ndim else int(labels), segments)
 
 
 def panoptic_means(scored: Scored) -> tuple[float, float, float]:
