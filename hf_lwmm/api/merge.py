@@ -12,10 +12,9 @@ from urllib.parse import quote
 from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.destination import destination
 from hf_lwmm.api.merged_files import hash_inputs, write_model
-from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, with_bn_distance
+from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, warnings_of, with_bn_distance
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.describing.hosting import HostedNetwork, host
-from hf_lwmm.describing.promised_parts import lacking_warning
 from hf_lwmm.engine.network_folder import (
     check_format,
     code_files,
@@ -29,14 +28,12 @@ from hf_lwmm.files.atomic import atomic
 from hf_lwmm.hub import Pushed, PushOptions, Ref
 from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.labels import raw_label_set
-from hf_lwmm.planning.bn_distance import bn_warnings
 from hf_lwmm.planning.heads import kept_heads
 from hf_lwmm.planning.images import check_place, naming_options
 from hf_lwmm.planning.inputs import MergeInputs
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.local_inputs import local_inputs
 from hf_lwmm.planning.plan import MergePlan
-from hf_lwmm.planning.preparation import preparation_warnings
 from hf_lwmm.planning.provenance import check_measurements
 from hf_lwmm.progress import Progress, silent
 from hf_lwmm.publishing.card import CardExtras, render_card
@@ -138,8 +135,7 @@ def merge(
         opened = with_bn_distance(fetched(decided, progress, whole=looks, whole_anchor=writing.format == "torch"))
         hashing = hash_inputs(opened)
         measured = check_measurements(opened.measurements, opened.checkpoints)
-        prepared = preparation_warnings(opened.checkpoints, opened.alignment.anchor)
-        doubts = (*measured, *prepared, *bn_warnings(opened), *lacking_warning(opened.anchor))
+        doubts = (*measured, *warnings_of(opened))
         _check_numbering(opened, inputs, evaluation)
         found = hosting.result() if hosting is not None else None
         hosted = found if isinstance(found, HostedNetwork) else None

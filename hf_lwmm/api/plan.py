@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
 from hf_lwmm.checkpoints.checkpoint import Checkpoint, fetch_together, open_checkpoint, with_labels
+from hf_lwmm.describing.promised_parts import lacking_warning
 from hf_lwmm.errors import PlanError, naming_extras
 from hf_lwmm.hub import ModelRef, Ref, parse_ref
 from hf_lwmm.hub.concurrently import concurrently
@@ -20,11 +21,12 @@ from hf_lwmm.layouts import is_bn_stat
 from hf_lwmm.methods.auto import Auto
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.advice import advise, known_of, resolved
-from hf_lwmm.planning.bn_distance import bn_distance
+from hf_lwmm.planning.bn_distance import bn_distance, bn_warnings
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import permute_to_anchor
 from hf_lwmm.planning.plan import MergePlan, make_plan
+from hf_lwmm.planning.preparation import preparation_warnings
 from hf_lwmm.planning.tensor_order import TensorOrder
 from hf_lwmm.planning.tensor_recipes import tensors_read
 from hf_lwmm.plots.layers import plot_layer_weights
@@ -39,7 +41,9 @@ _SHORT_COMMIT = re.compile("[0-9a-f]{7,40}")  # as labels have it
 
 @dataclass(frozen=True, repr=False)
 class PlanReport(MergePlan):
-    """A plan that draws itself, and is a table of pandas."""
+    """A plan that draws itself, and is a table of pandas. `warnings` are what to know before it is carried out."""
+
+    warnings: tuple[str, ...] = ()
 
     def plot(self) -> Plot:
         """Draw the layer weights over depth, as `plot_layer_weights`.
@@ -78,7 +82,7 @@ def plan(
     inputs: MergeInputs = MergeInputs(),
     progress: Progress = silent,
 ) -> PlanReport:
-    """Decide a merge without carrying it out. Of files on the Hub only headers are read.
+    """Decide a merge without carrying it out. Of files on the Hub only headers are read, of others running statistics.
 
     Layer weights that a method decides on images stay undecided, unless `inputs.tuning` has them. The plan's
     checkpoints are closed: it says what would be merged, and `merge` does it.
@@ -97,7 +101,16 @@ def plan(
     expect(inputs, MergeInputs, "inputs")
     check_network(inputs, knobs)
     with planned(models, anchor, knobs, inputs, progress) as decided:
-        return PlanReport(**{each.name: getattr(decided, each.name) for each in fields(decided)})
+        if not any(checkpoint.recorded for checkpoint in decided.sources):
+            decided = with_bn_distance(decided)
+        found = {each.name: getattr(decided, each.name) for each in fields(decided)}
+        return PlanReport(**found, warnings=(*warnings_of(decided), *decided.alignment.notes))
+
+
+def warnings_of(decided: MergePlan) -> tuple[str, ...]:
+    """Return warnings on what the models of a plan do not have in common, and on what its anchor lacks."""
+    prepared = preparation_warnings(decided.checkpoints, decided.alignment.anchor)
+    return (*prepared, *bn_warnings(decided), *lacking_warning(decided.anchor))
 
 
 def check_network(inputs: MergeInputs, knobs: Knobs) -> None:

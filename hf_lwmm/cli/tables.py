@@ -64,11 +64,11 @@ def _cell(members: tuple[int, ...], weights: dict[int, float] | None, model: int
     return f"{weights[model]:.4f}" if weights else "*"
 
 
-def note_plan(plan: hf_lwmm.MergePlan) -> None:
+def note_plan(plan: hf_lwmm.PlanReport) -> None:
     """Say what is to be known of a plan besides its table: notes on its models, advice, and what is not decided yet."""
     for checkpoint in plan.sources:
         notes(checkpoint.notes)
-    for warning in plan.alignment.notes:
+    for warning in plan.warnings:
         warn(warning)
     if plan.advice_line:
         note(plan.advice_line)

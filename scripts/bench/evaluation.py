@@ -343,8 +343,9 @@ def stages(model: Path, data: Path, threads: int, frames: int = 8) -> dict[str, 
     for index in [0, *range(min(frames, images.count))]:
         marks = [time.perf_counter()]
         sample = images.read(index)
+        image = sample.image
         marks.append(time.perf_counter())
-        picture = Picture.of(sample.image, [loaded])
+        picture = Picture.of(image, [loaded])
         marks.append(time.perf_counter())
         logits = predict_logits(loaded, [picture])
         marks.append(time.perf_counter())
