@@ -82,10 +82,11 @@ def plan(
     inputs: MergeInputs = MergeInputs(),
     progress: Progress = silent,
 ) -> PlanReport:
-    """Decide a merge without carrying it out. Of files on the Hub only headers are read, of others running statistics.
+    """Decide a merge without carrying it out. Of files on the Hub only headers are read.
 
-    Layer weights that a method decides on images stay undecided, unless `inputs.tuning` has them. The plan's
-    checkpoints are closed: it says what would be merged, and `merge` does it.
+    Running statistics of models on this machine are compared. Layer weights that a method decides on images stay
+    undecided, unless `inputs.tuning` has them. The plan's checkpoints are closed: it says what would be merged, and
+    `merge` does it.
 
     Args:
         models: two or more references (`org/name[@revision][:file]`, a local file or folder); one is enough for a

@@ -3,13 +3,12 @@
     pip install torchmetrics evaluate cityscapesscripts
     python scripts/bench/evaluation.py [--runs 5] [--row NETWORK/KIND ...] [--way WAY ...] [--place FOLDER]
 
-Frames of 1024x2048 pixels with 19 classes go through networks in float32, whose weights are random but for the last
-layer: it is fitted to two frames by least squares, so that class maps look like those of a trained network. Ways take
-turns, in another order each time. A run's start is the time from the beginning of its process to its first frame,
-imports and loading included; its rate is that of all frames after that, the report included. The loops decode with
-Pillow, prepare with the repository's own image processor, enlarge the logits with `interpolate`, and take `argmax`;
-they differ in who counts. Ways that cannot be used are listed with the reason. `evaluate` fetches its `mean_iou` script
-from the Hub, unless MEAN_IOU is the path of a copy.
+Frames of 1024x2048 pixels with 19 classes go through networks in float32 (`frames.py` makes both). Ways take turns, in
+another order each time. A run's start is the time from the beginning of its process to its first frame, imports and
+loading included; its rate is that of all frames after that, the report included. The loops decode with Pillow, prepare
+with the repository's own image processor, enlarge the logits with `interpolate`, and take `argmax`; they differ in who
+counts. Ways that cannot be used are listed with the reason. `evaluate` fetches its `mean_iou` script from the Hub,
+unless MEAN_IOU is the path of a copy.
 """
 
 from __future__ import annotations
@@ -29,20 +28,14 @@ import statistics  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
 import tempfile  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
+from frames import CLASSES, SIZE, read_frames, save_frames, save_network  # noqa: E402
 from PIL import Image  # noqa: E402
 
-SIZE, CLASSES, CELLS = (1024, 2048), 19, 40
-NAMES = {index: f"class {index}" for index in range(CLASSES)}
-TINY: dict[str, Any] = {
-    "depths": [1] * 4, "hidden_sizes": [4, 8, 8, 16], "num_attention_heads": [1, 1, 1, 1], "mlp_ratios": [1] * 4,
-    "decoder_hidden_size": 16, "id2label": NAMES,
-}  # fmt: skip
-SMALL_EDAPS = {"embedding_size": 8, "fpn_hidden_size": 8, "box_hidden_size": 16, "mask_hidden_size": 8}
 MIOU = ("hf-lwmm", "loop", "loop, mmseg's counts", "loop, torchmetrics", "loop, evaluate", "pipeline")
 PQ = ("hf-lwmm", "loop, cityscapesScripts", "loop, torchmetrics")
 # Each row's frames, and who runs it.
@@ -55,119 +48,6 @@ ROWS: dict[str, tuple[int, tuple[str, ...]]] = {
     "deeplab-r101/png": (2, MIOU[:2]),
     "deeplab-r101/jpg": (2, MIOU[:2]),
 }
-
-# Networks and frames
-
-
-def save_network(name: str, folder: Path, data: Path) -> None:
-    """Save a network and its image processor."""
-    import torch
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
-
-    from hf_lwmm import networks
-
-    torch.manual_seed(0)
-    size = dict(zip(("height", "width"), (256, 512) if name.startswith("nothing") else (512, 1024), strict=True))
-    processor: Any = SegformerImageProcessor(size=size)
-    if name == "deeplab-r101":
-        model: Any = networks.DeepLabV2ForSemanticSegmentation(networks.DeepLabV2Config(id2label=NAMES))
-        head = model.layer6.conv2d_list[0]
-        for convolution in model.layer6.conv2d_list:
-            torch.nn.init.zeros_(convolution.weight)
-            torch.nn.init.zeros_(convolution.bias)
-    elif name == "nothing-pq":
-        model = networks.EDAPSForPanopticSegmentation(networks.EDAPSConfig(**TINY, **SMALL_EDAPS, thing_ids=(18,)))
-        head, processor = model.decode_head.conv_seg, networks.SegmentationImageProcessor(size=size)
-    else:
-        settings = TINY if name == "nothing" else {"id2label": NAMES}
-        model = SegformerForSemanticSegmentation(SegformerConfig(**settings))
-        head = model.decode_head.classifier
-    _fit(model, head, processor, data)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-
-
-def _fit(model: Any, head: Any, processor: Any, data: Path) -> None:
-    """Measure BatchNorm on the first frame, and fit the classifier's middle weights to two frames."""
-    import torch
-
-    features: list[Any] = []
-    head.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
-    norms = [each for each in model.modules() if isinstance(each, torch.nn.BatchNorm2d)]
-    targets = []
-    with torch.no_grad():
-        for image, label in _frames(data, limit=2):
-            pixels = processor(image, return_tensors="pt")["pixel_values"]
-            if norms:
-                for norm in norms:
-                    norm.train().momentum = 1.0
-                model(pixels)
-                model.eval()
-                norms = []
-                features.clear()
-            model.eval()(pixels)
-            small = torch.tensor(label)[None, None].float()
-            targets.append(torch.nn.functional.interpolate(small, features[-1].shape[-2:]).flatten().long())
-        inputs = torch.cat([each[0].flatten(1).T for each in features]).double()
-        known = torch.cat(targets) != 255
-        middle = inputs.mean(0)
-        inputs = (inputs - middle)[known]
-        wanted = torch.nn.functional.one_hot(torch.cat(targets)[known], CLASSES).double()
-        square = inputs.T @ inputs
-        fitted = torch.linalg.solve(
-            square + square.diagonal().mean() * 1e-4 * torch.eye(len(square)), inputs.T @ wanted
-        )
-        centre = head.weight.shape[-1] // 2
-        head.weight.zero_()[:, :, centre, centre] = 20 * fitted.T
-        head.bias.copy_(20 * (wanted.mean(0) - middle @ fitted))
-
-
-def save_frames(folder: Path, kind: str, count: int, segments: bool) -> None:
-    """Save pictures of wavy, textured cells, their classes and, if asked for, their segments in COCO's format."""
-    generator = np.random.default_rng(0)
-    height, width = SIZE
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    palette = generator.integers(30, 220, (CLASSES, 3))
-    annotations = folder / "annotations" / "panoptic_val"
-    for place in [*((folder / "val" / part) for part in ("images", "labels")), *([annotations] if segments else [])]:
-        place.mkdir(parents=True)
-    listed: dict[str, list[Any]] = {"images": [], "annotations": []}
-    for index in range(count):
-        wave = 6 * np.sin(x / 17 + index) + 4 * np.sin(y / 9 + x / 31)
-        centres = generator.uniform(0, 1, (CELLS, 2)) * SIZE
-        small = [1.5 * np.abs(y - a + wave)[::2, ::2] + np.abs(x - b + wave)[::2, ::2] for a, b in centres]
-        cells = np.argmin(small, axis=0).repeat(2, 0).repeat(2, 1)
-        colours = palette[np.arange(CELLS) % CLASSES] + generator.normal(0, 4, (CELLS, 3))
-        picture = colours[cells] + generator.normal(0, 3, (height, width, 1))
-        name = f"{index:03}.{kind}"
-        image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
-        image.save(folder / "val" / "images" / name, **({"quality": 92} if kind == "jpg" else {}))
-        label = np.where(cells == CELLS - 1, 255, cells % CLASSES).astype(np.uint8)
-        Image.fromarray(label).save(folder / "val" / "labels" / f"{index:03}.png")
-        if segments:
-            ids = np.stack([np.where(label == 255, 0, cells + 1), 0 * cells, 0 * cells], -1).astype(np.uint8)
-            Image.fromarray(ids).save(annotations / f"{index:03}.png")
-            found = [
-                {"id": cell + 1, "category_id": cell % CLASSES, "iscrowd": 0, "area": int((cells == cell).sum())}
-                for cell in np.unique(cells).tolist()
-            ]
-            listed["images"].append({"id": index, "file_name": f"images/{name}", "height": height, "width": width})
-            one = {
-                "image_id": index,
-                "file_name": f"{index:03}.png",
-                "segments_info": [s for s in found if s["id"] < CELLS],
-            }
-            listed["annotations"].append(one)
-    if segments:
-        categories = [{"id": index, "name": name, "isthing": int(index == 18)} for index, name in NAMES.items()]
-        Path(f"{annotations}.json").write_text(json.dumps({**listed, "categories": categories}))
-
-
-def _frames(data: Path, limit: int | None = None) -> Iterator[tuple[Image.Image, np.ndarray]]:
-    for path in sorted((data / "val" / "images").iterdir())[:limit]:
-        label = data / "val" / "labels" / f"{path.stem}.png"
-        yield Image.open(path).convert("RGB"), np.asarray(Image.open(label))
-
 
 # One way in a process of its own
 
@@ -211,7 +91,7 @@ def _loop(way: str, folder: Path, data: Path) -> tuple[float, float, float]:
     corners = bool(getattr(processor, "align_corners", False))
     first = time.time()
     with torch.inference_mode():
-        for image, truth in _frames(data):
+        for image, truth in read_frames(data):
             pixels = processor(image, return_tensors="pt")["pixel_values"]
             logits = model(pixels).logits
             guess = interpolate(logits, truth.shape, mode="bilinear", align_corners=corners).argmax(1)[0]
@@ -226,7 +106,7 @@ def _pipeline(way: str, folder: Path, data: Path) -> tuple[float, float, float]:
     pipe = transformers.pipeline("image-segmentation", model=str(folder))
     add, result = _counter(way)
     first = time.time()
-    for image, truth in _frames(data):
+    for image, truth in read_frames(data):
         guess = np.full(truth.shape, 255, np.uint8)
         for part in pipe(image, subtask="semantic"):
             guess[np.asarray(part["mask"]) > 0] = int(part["label"].split()[-1])
@@ -298,7 +178,7 @@ def _panoptic_loop(way: str, folder: Path, data: Path) -> tuple[float, float, fl
         total = scripts.PQStat()
     first = time.time()
     with tempfile.TemporaryDirectory() as place, torch.inference_mode():
-        for (image, truth), entry in zip(_frames(data), listed["annotations"], strict=True):
+        for (image, truth), entry in zip(read_frames(data), listed["annotations"], strict=True):
             outputs = model(processor(image, return_tensors="pt")["pixel_values"])
             codes = model.post_process_panoptic(outputs, [truth.shape])[0]
             if way == "loop, torchmetrics":

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from evaluation import save_frames, save_network
+from frames import save_frames, save_network
 
 
 def save_noisy(model: Path, folder: Path) -> None:
