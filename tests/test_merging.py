@@ -260,6 +260,16 @@ def test_the_same_model_twice_is_merged_with_a_warning(tmp_path: Path) -> None:
     assert any("named twice" in warning for warning in result.warnings)
 
 
+def test_a_base_that_is_one_of_the_models_is_warned_of(tmp_path: Path) -> None:
+    one, two = (write(tmp_path / f"{seed}.safetensors", tiny(seed)) for seed in (1, 2))
+    result = calls.merge([one, two], method="task-arithmetic", base=one, output=tmp_path / "out")
+    assert any("is the base and also a model to merge" in warning for warning in result.warnings)
+    apart = calls.merge(
+        [one, two], method="task-arithmetic", base=write(tmp_path / "b.safetensors", tiny(3)), output=tmp_path / "apart"
+    )
+    assert not any("is the base" in warning for warning in apart.warnings)
+
+
 def test_one_model_or_a_foreign_anchor_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", tiny(1))
     other = write(tmp_path / "b.safetensors", tiny(2))

@@ -264,8 +264,15 @@ def test_names_that_do_not_fit_are_listed_on_both_sides(models: tuple[Path, Path
         ({"groups": {"road": "lane"}}, "the group 'road' must be a list of outputs"),
         ({"outputs": ()}, "groups are of outputs, and outputs has no names"),
         ({"channel_order": "RBG"}, "channel_order is RGB or BGR, not 'RBG'"),
+        ({"outputs": "lane", "groups": {}}, "outputs must be different texts, not 'lane'"),
+        ({"outputs": 5, "groups": {}}, "outputs must be different texts"),
         ({"size": (240,)}, r"size is \(height, width\)"),
+        ({"size": 512}, r"size is \(height, width\), not 512"),
+        ({"size": ("512", 512)}, r"size is \(height, width\)"),
         ({"image_std": (0.2, 0.2, 0)}, "image_std above 0"),
+        ({"image_std": 0.2}, "image_std above 0"),
+        ({"image_mean": (float("nan"), 0.5, 0.5)}, "image_mean and image_std are 3 numbers"),
+        ({"image_mean": "0.5"}, "image_mean and image_std are 3 numbers"),
     ],
 )
 def test_descriptions_are_checked(changed: dict[str, Any], message: str) -> None:

@@ -160,7 +160,7 @@ def merge(
             pushed = goal.push(folder, message, progress) if goal.path is None else None
         if goal.path is not None:  # only now, so that a push that fails does not cost the finished merge
             pushed = goal.push(goal.path, message, progress)
-    warnings = (*_duplicates(ready.checkpoints), *doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
+    warnings = (*_duplicates(ready), *doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
     renamed = hosted is not None and hosted.conversion is not None
     named = names_note(ready.anchor) if writing.format != "torch" and not renamed else ()
     described = found.notes if found is not None else ()
@@ -203,19 +203,27 @@ def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationS
             raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
 
 
-def _duplicates(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
-    """Warnings about models that are named twice."""
-    seen: set[object] = set()
-    warnings = []
-    for checkpoint in checkpoints:
-        source = checkpoint.source
-        local = source.ref.is_local  # a folder may be named, or a file in it
-        files = sorted(path.resolve() for path in checkpoint.paths.values()) if local else checkpoint.files
-        key = (source.ref.repo_id, source.sha, tuple(files))
-        if key in seen:
-            warnings.append(f"{checkpoint.label} is merged with itself: the same model is named twice.")
-        seen.add(key)
+def _duplicates(plan: MergePlan) -> tuple[str, ...]:
+    """Warnings about models that are named twice, or as the base as well."""
+    places = [_place(checkpoint) for checkpoint in plan.checkpoints]
+    warnings = [
+        f"{checkpoint.label} is merged with itself: the same model is named twice."
+        for index, checkpoint in enumerate(plan.checkpoints)
+        if places[index] in places[:index]
+    ]
+    if plan.base is not None and _place(plan.base) in places:
+        warnings.append(
+            f"{plan.base.label} is the base and also a model to merge, which so differs from it in nothing."
+        )
     return tuple(warnings)
+
+
+def _place(checkpoint: Checkpoint) -> tuple[object, ...]:
+    """The files that a checkpoint was read from, however they were named."""
+    source = checkpoint.source
+    local = source.ref.is_local  # a folder may be named, or a file in it
+    files = sorted(path.resolve() for path in checkpoint.paths.values()) if local else checkpoint.files
+    return source.ref.repo_id, source.sha, tuple(files)
 
 
 def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, progress: Progress) -> MergePlan:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
+from typing import Any
 
 from hf_lwmm.errors import PlanError
 from hf_lwmm.files.documents import shortened
@@ -38,14 +41,15 @@ class NetworkDescription:
     align_corners: bool = False
 
     def __post_init__(self) -> None:
-        names = list(self.outputs)
-        if not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
-            raise PlanError(f"A network's description: outputs must be different texts, not {shortened(names)}.")
+        names = _listed(self.outputs, str)
+        if names is None or len({*names}) < len(names):
+            raise PlanError(f"A network's description: outputs must be different texts, not {shortened(self.outputs)}.")
         if self.channel_order not in ("RGB", "BGR"):
             raise PlanError(f"A network's description: channel_order is RGB or BGR, not {self.channel_order!r}.")
-        if self.size is not None and (len(self.size) != 2 or not all(isinstance(x, int) and x > 0 for x in self.size)):
+        if self.size is not None and [side > 0 for side in _listed(self.size, int) or ()] != [True] * 2:
             raise PlanError(f"A network's description: size is (height, width), not {shortened(self.size)}.")
-        if len(self.image_mean) != 3 or len(self.image_std) != 3 or not all(value > 0 for value in self.image_std):
+        mean, std = (_listed(values, Real) or () for values in (self.image_mean, self.image_std))
+        if (len(mean), len(std)) != (3, 3) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
             raise PlanError("A network's description: image_mean and image_std are 3 numbers each, image_std above 0.")
         self._check_groups(names)
 
@@ -73,3 +77,9 @@ class NetworkDescription:
         """The rows of each group's outputs; () if there are no groups."""
         places = {name: row for row, name in enumerate(self.outputs)}
         return tuple(tuple(places[member] for member in members) for members in self.groups.values())
+
+
+def _listed(values: Any, kind: type) -> list[Any] | None:
+    """The values as a list; None if they are a text or no series at all, or one is of another kind."""
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [None]
+    return found if all(isinstance(each, kind) for each in found) else None
