@@ -16,7 +16,6 @@ from safetensors.numpy import save
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
-from hf_lwmm.hub.hashes import git_blob_id
 from hf_lwmm.localhub import Fault, LocalHub
 
 WEIGHTS = save({f"tensor{index}": np.zeros(3, np.float32) for index in range(2000)}, metadata={"format": "pt"})
@@ -71,8 +70,11 @@ def test_a_file_has_the_names_that_the_hub_gives_its_content(repo: str, api: HfA
     (tmp_path / "config.json").write_bytes(b"{}")
     (tmp_path / "w.safetensors").write_bytes(WEIGHTS)
     [config, weights] = api.get_paths_info(repo, ["config.json", "w.safetensors"])
-    assert git_blob_id(tmp_path / "config.json") == config.blob_id
-    assert hub.sha256(tmp_path / "w.safetensors") == weights.lfs.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert hub.content_names(tmp_path / "config.json")[1] == config.blob_id
+    assert hub.content_names(tmp_path / "w.safetensors")[0] == weights.lfs.sha256 == hashlib.sha256(WEIGHTS).hexdigest()
+    assert hub.sha256(tmp_path / "w.safetensors") == weights.lfs.sha256
+    (tmp_path / "empty").write_bytes(b"")
+    assert hub.content_names(tmp_path / "empty")[1] == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # as git names it
 
 
 def test_a_stamp_changes_with_any_file(tmp_path: Path) -> None:

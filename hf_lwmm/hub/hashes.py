@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,14 +22,38 @@ _AT_A_TIME = 2 if (os.cpu_count() or 1) > 3 else 1  # files; a merge goes on bes
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal. Raises CheckpointError if the file cannot be read."""
     digest = hashlib.sha256()
+    with _opened(path) as (_, blocks):
+        for block in blocks:
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def content_names(path: Path) -> tuple[str, str]:
+    """Return what the Hub may call the content of a file: its SHA-256 if it is large, git's name otherwise.
+
+    That name is the SHA-1 of a short header and the content. Both are in hexadecimal.
+
+    Raises:
+        CheckpointError: if the file cannot be read.
+    """
+    with _opened(path) as (size, blocks):
+        large, small = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        for block in blocks:
+            large.update(block)
+            small.update(block)
+    return large.hexdigest(), small.hexdigest()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[int, Iterator[memoryview]]]:
+    """The size of a file, and its content in blocks, of which each takes the place of the last in memory."""
     try:
         with path.open("rb", buffering=0) as file:
-            buffer = memoryview(bytearray(min(_BLOCK, os.fstat(file.fileno()).st_size)))
-            while count := file.readinto(buffer):
-                digest.update(buffer[:count])
+            size = os.fstat(file.fileno()).st_size
+            buffer = memoryview(bytearray(min(_BLOCK, size)))
+            yield size, (buffer[:count] for count in iter(lambda: file.readinto(buffer), 0))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    return digest.hexdigest()
 
 
 def file_hashes(paths: Mapping[_K, Path]) -> dict[_K, str]:
@@ -46,24 +71,6 @@ def file_hashes(paths: Mapping[_K, Path]) -> dict[_K, str]:
 
     found = {key: digest for part in concurrently([some] * _AT_A_TIME) for key, digest in part.result().items()}
     return {key: found[key] for key in paths}
-
-
-def git_blob_id(path: Path) -> str:
-    """Return git's name for the content of a file: the SHA-1 of a short header and the bytes, in hexadecimal."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def content_names(path: Path) -> tuple[str, str]:
-    """Return what the Hub may call the content of a file: its SHA-256 if it is large, git's name otherwise.
-
-    Raises:
-        CheckpointError: if the file cannot be read.
-    """
-    return sha256(path), git_blob_id(path)
 
 
 def stamp(path: Path) -> str:
