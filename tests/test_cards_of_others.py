@@ -70,11 +70,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cards")
 
 
+@pytest.fixture(scope="module")
+def harmless(root: Path) -> str:
+    return card_with(root, dict.fromkeys(FIELDS, "word"))
+
+
 @settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(names=st.fixed_dictionaries({field: texts.filter(lambda text: "\0" not in text) for field in FIELDS}))
-def test_a_card_has_the_structure_that_it_has_with_harmless_names(names: dict[str, str], root: Path) -> None:
+def test_a_card_has_the_structure_that_it_has_with_harmless_names(
+    names: dict[str, str], root: Path, harmless: str
+) -> None:
     assume(not re.match(r"\w+:", names["code"]))  # behind "two:", of which no renderer makes a picture (:1:)
-    card, harmless = (card_with(root, each) for each in (names, dict.fromkeys(FIELDS, "word")))
+    card = card_with(root, names)
     parsed = ModelCard(card)
     assert structure(parsed.text) == structure(ModelCard(harmless).text)
     assert all(line.isprintable() for line in card.split("\n"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,11 @@ def test_a_token_that_may_not_write_is_found_out_before_any_work(
     ],
     ids=["429", "500", "503 file", "503 head", "500 commit", "429 commit", "cut file", "500 upload", "slow"],
 )
-def test_a_hub_that_stumbles_is_waited_for(fault: Fault, run: Run, hub_models: tuple[str, str], hub: LocalHub) -> None:
+def test_a_hub_that_stumbles_is_waited_for(
+    fault: Fault, run: Run, hub_models: tuple[str, str], hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = time.sleep
+    monkeypatch.setattr("time.sleep", lambda seconds: sleep(seconds / 20))
     hub.faults.append(fault)
     repo = f"local/{hub_models[0].split('/')[1]}"[:80].rstrip("-")
     code, out, err = run("merge", *hub_models, "--push", repo)

@@ -61,7 +61,8 @@ class _Transfer:
 
     def run(self, progress: Callable[[int], None]) -> None:
         """Transfer all; `progress` is told the bytes as they come. Raises the first error of a thread."""
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
+        most = len(self._left) + self._unasked // _LEAST  # requests: of local files there is none, and no thread
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(_THREADS, most))]
         for thread in threads:
             thread.start()
         try:

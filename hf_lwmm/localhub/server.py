@@ -152,7 +152,7 @@ def _open(root: Path, port: int) -> tuple[Store, RootLock, socket.socket]:
 def _bind(port: int) -> socket.socket:
     if not 0 <= port < 1 << 16:
         raise HubError(f"--port {port} must be at least 0 and at most 65535.")
-    bound = socket.socket()
+    bound = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio sends at once what it knows to go over TCP
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((HOST, port))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from fuzz.changes import TEXTS, changed_bytes, changed_json, changed_yaml
-from fuzz.harness import Target
+from fuzz.harness import Target, write_anew
 
 from hf_lwmm.labels import normalise, read_label_set
 from hf_lwmm.recipes.recipe import read_recipe
@@ -75,7 +75,7 @@ def labels(folder: Path) -> Target:
         return changed_bytes(content, draw, other, TEXTS)
 
     def check(content: bytes) -> str:
-        path.write_bytes(content)
+        write_anew(path, content)
         classes = read_label_set(path).classes
         assert classes and all(isinstance(name, str) and name for name in classes), "classes without names"
         assert len({normalise(name) for name in classes}) == len(classes), "classes of one name"
@@ -102,7 +102,7 @@ def objects(folder: Path) -> Target:
     }
 
     def check(content: bytes) -> str:
-        (folder / "annotations" / "instances_val.json").write_bytes(content)
+        write_anew(folder / "annotations" / "instances_val.json", content)
         images = open_images(folder, task="detection")
         for sample in images:
             assert sample.boxes is not None

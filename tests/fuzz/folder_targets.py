@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz.changes import TEXTS, changed_bytes, changed_json, changed_yaml
-from fuzz.harness import Target
+from fuzz.harness import Target, write_anew
 from safetensors.numpy import save_file
 
 import hf_lwmm
@@ -57,7 +57,7 @@ def index(folder: Path) -> Target:
     seeds = [json.dumps({"metadata": {"total_size": 100}, "weight_map": listed}).encode()]
 
     def check(content: bytes) -> str:
-        (model / "model.safetensors.index.json").write_bytes(content)
+        write_anew(model / "model.safetensors.index.json", content)
         checkpoint = open_checkpoint(hub.resolve(hub.parse_ref(model)))
         try:
             stated = json.loads(content.decode("utf-8-sig"))["weight_map"]
@@ -78,7 +78,7 @@ def config(folder: Path) -> Target:
     wanted = [(slot.slot, slot.position) for slot in hf_lwmm.plan([plain, changed]).alignment.shared]
 
     def check(content: bytes) -> str:
-        (changed / "config.json").write_bytes(content)
+        write_anew(changed / "config.json", content)
         info = hf_lwmm.inspect(changed)
         plan = hf_lwmm.plan([plain, changed])
         twice = info.classes is not None and len(set(info.classes)) < len(info.classes)
@@ -117,7 +117,7 @@ def card(folder: Path) -> Target:
 
     def check(content: bytes) -> str:
         for model in models:  # the anchor's offers pictures to try, too
-            (model / "README.md").write_bytes(content)
+            write_anew(model / "README.md", content)
         sources = [hub.resolve(hub.parse_ref(model)) for model in models]
         parents = tuple(
             replace(parent, source=source) for parent, source in zip(plan.checkpoints, sources, strict=True)

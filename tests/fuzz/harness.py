@@ -82,6 +82,12 @@ def case(target: Target, name: str) -> bytes:
     return target.change(draw.choice(target.seeds), draw, draw.choice(target.seeds))
 
 
+def write_anew(path: Path, content: bytes) -> None:
+    """Write a file in place of one that a case before wrote; to cut that one short would wait for the disk."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
 def fuzz(target: Target, count: int, seed: int, log: Path | None = None) -> dict[str, Any]:
     """Read `count` changed files; gives what came of them, the longest case and the peak of memory."""
     for content in target.seeds:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from fuzz.changes import changed_json
-from fuzz.harness import Target
+from fuzz.harness import Target, write_anew
 from PIL import Image
 from tiny import TWO_STAGES, segformer
 
@@ -39,7 +39,7 @@ def config(folder: Path) -> Target:
     seed = (model / "config.json").read_bytes()
 
     def check(content: bytes) -> str:
-        (model / "config.json").write_bytes(content)
+        write_anew(model / "config.json", content)
         loaded = hf_lwmm.load(model)
         try:
             theirs = AutoConfig.from_pretrained(model)
@@ -73,7 +73,7 @@ def processor(folder: Path) -> Target:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8))
 
     def check(content: bytes) -> str:
-        (model / "preprocessor_config.json").write_bytes(content)
+        write_anew(model / "preprocessor_config.json", content)
         checkpoint, notes = open_checkpoint(hub.resolve(hub.parse_ref(model))), list[str]()
         checkpoint.close()
         found = image_processor(checkpoint, network, notes)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 from fuzz.changes import changed_bytes, changed_json
-from fuzz.harness import Target
+from fuzz.harness import Target, write_anew
 from safetensors.numpy import save
 
 from hf_lwmm import hub
@@ -44,7 +44,7 @@ def safetensors_file(folder: Path) -> Target:
     path = folder / "model.safetensors"
 
     def check(content: bytes) -> str:
-        path.write_bytes(content)
+        write_anew(path, content)
         checkpoint = open_checkpoint(hub.resolve(hub.parse_ref(path)))
         try:
             theirs = {(tuple(t["shape"]), bytes(t["data"])) for _, t in safetensors.deserialize(content)}
@@ -68,7 +68,7 @@ def measurements(folder: Path) -> Target:
     seeds = [save({"mit.patch.weight": np.ones((2, 2), np.float32)}, record)]
 
     def check(content: bytes) -> str:
-        path.write_bytes(content)
+        write_anew(path, content)
         found = measured_model(path)
         if found is None:
             return "no record"
