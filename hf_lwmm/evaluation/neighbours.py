@@ -58,10 +58,10 @@ def values_between(
             out[n, k] = _between(a[k], b[k], c[k], d[k], along, back, down, up)
 
 
-def rounding_of(logits: NDArray[np.float32]) -> np.float32:
+def rounding_of(logits: NDArray[np.float32]) -> float:
     """Return by how much values between neighbours may lie beyond them, for the smallest numbers of all, too."""
     most = max(-float(logits.min()), float(logits.max()))
-    return np.float32(1e-6 * most + 1e-43)
+    return 1e-6 * most + 1e-43
 
 
 @compiled(*_GRID, Argument("float32"), Argument("int16", 1), Argument("uint8", 2), using=(_between,))

@@ -101,6 +101,12 @@ def _is_away(error: BaseException | None) -> bool:
     return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
 
 
+def raise_if_away(error: BaseException | None) -> None:
+    """Raise the error of a call if nobody answers at the Hub's address, so that no other call need be made."""
+    if error is not None and _is_away(error):
+        raise error
+
+
 def transport_errors() -> tuple[type[Exception], ...]:
     """Return the errors of connections, which may pass with time; the stock client does not wrap httpx2's."""
     import httpx2
