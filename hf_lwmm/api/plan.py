@@ -101,7 +101,8 @@ def plan(
     expect(inputs, MergeInputs, "inputs")
     check_network(inputs, knobs)
     with planned(models, anchor, knobs, inputs, progress) as decided:
-        if not any(checkpoint.recorded for checkpoint in decided.sources):
+        # Units that a merge moves move their statistics with them.
+        if not decided.permutes and not any(checkpoint.recorded for checkpoint in decided.sources):
             decided = with_bn_distance(decided)
         found = {each.name: getattr(decided, each.name) for each in fields(decided)}
         return PlanReport(**found, warnings=(*warnings_of(decided), *decided.alignment.notes))
