@@ -131,6 +131,8 @@ def test_keeping_the_anchors_statistics_is_warned_of_only_where_they_differ(tmp_
     frozen = [model(tmp_path / f"frozen{seed}", seed, frozen=True) for seed in (1, 2)]
     assert "--bn-stats anchor keeps the anchor's BatchNorm statistics" in warned(*apart)
     assert "--bn-stats anchor keeps" in lwmm("merge", *apart, "--bn-stats", "anchor", "--dry-run").stderr
+    planned = json.loads(lwmm("plan", *apart, "--bn-stats", "anchor", "--json").stdout)
+    assert planned["warnings"] == [*hf_lwmm.plan(apart, knobs=Knobs(bn_stats="anchor")).warnings] != []
     assert "BatchNorm" not in warned(*frozen) and "BatchNorm" not in warned(*apart, bn_stats="linear")
     same, other = hf_lwmm.diff(*frozen).advice, hf_lwmm.diff(*apart).advice
     assert same is not None and "best merged with the weights (they are the same in all models)" in same.why

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -123,3 +123,17 @@ def test_no_pixel_differs_between_logits_of_other_magnitudes(seed: int, powers: 
     logits = logits_of(seed, 5, (16, 24)) * 10.0 ** torch.tensor(powers)[:, None, None]
     expected = enlarged(logits, (110, 170), corners).argmax(0).numpy()
     assert np.array_equal(best_classes([Logits((logits,), corners)], (110, 170)), expected)
+
+
+@given(
+    st.integers(0, 2**32), st.integers(1, 0x7149F2CA), st.integers(2, 20).filter(lambda each: each != 3), st.booleans()
+)
+@example(seed=0, bits=1, classes=4, corners=False)
+def test_no_pixel_differs_where_the_last_digit_decides(seed: int, bits: int, classes: int, corners: bool) -> None:
+    """Logits of any magnitude, from the smallest number of all to 1e30."""
+    generator = torch.Generator().manual_seed(seed)
+    digits = torch.randint(0, 3, (classes, 1, 1), generator=generator, dtype=torch.int32)
+    places = torch.randint(0, 40, (1, 8, 9), generator=generator, dtype=torch.int32)
+    logits = (bits + digits + places).view(torch.float32)
+    expected = enlarged(logits, (90, 110), corners).argmax(0).numpy()
+    assert np.array_equal(best_classes([Logits((logits,), corners)], (90, 110)), expected)

@@ -16,6 +16,7 @@ from safetensors.numpy import save
 
 from hf_lwmm import hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
+from hf_lwmm.errors import HubError
 from hf_lwmm.localhub import Fault, LocalHub
 
 WEIGHTS = save({f"tensor{index}": np.zeros(3, np.float32) for index in range(2000)}, metadata={"format": "pt"})
@@ -41,22 +42,48 @@ def test_files_are_those_of_the_commit_even_if_the_branch_moves_meanwhile(
     repo: str, api: HfApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, asked = hub.resolve(hub.parse_ref(repo)), HfApi.model_info
+    before = [old.sha]  # what the branch leads to when it is first listed
     api.upload_file(path_or_fileobj=b"{}", path_in_repo="more.json", repo_id=repo)
 
     def info(own: HfApi, repo_id: str, *, revision: str | None = None, **more: Any) -> ModelInfo:
         # The client asks with a token when it looks for the commit, of which it is told the new one.
-        return asked(own, repo_id, revision=revision or (None if more else old.sha), **more)
+        return asked(own, repo_id, revision=revision or (None if more or not before else before.pop()), **more)
 
     monkeypatch.setattr(HfApi, "model_info", info)
     new = hub.resolve(hub.parse_ref(repo))
     assert new.sha != old.sha and set(new.files) - set(old.files) == {"more.json"}
 
 
-def test_answers_that_break_off_bring_no_older_commit(repo: str, api: HfApi, _served: LocalHub) -> None:
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+@pytest.mark.parametrize("fault", [{"status": 503}, {"drop_after_bytes": 0}], ids=["503", "cut"])
+def test_answers_that_break_off_bring_no_older_commit(
+    fault: dict[str, Any], times: int, repo: str, api: HfApi, _served: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     old = hub.resolve(hub.parse_ref(repo))
     api.upload_file(path_or_fileobj=b"{}", path_in_repo="another.json", repo_id=repo)
-    _served.faults.append(Fault(f"/api/models/{repo}$", status=503, times=2))
-    assert hub.resolve(hub.parse_ref(repo)).sha != old.sha
+    _served.faults.append(Fault(f"/api/models/{repo}$", times=times, **fault))
+    new = hub.resolve(hub.parse_ref(repo))
+    assert new.sha != old.sha and "another.json" in new.files
+
+
+def test_a_branch_that_hides_a_commit_is_refused(repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, asked = hub.resolve(hub.parse_ref(repo)), HfApi.model_info
+    hidden = f"{repo}@{'0' * 40}"
+    monkeypatch.setattr(HfApi, "model_info", lambda own, repo_id, **more: asked(own, repo_id))
+    with pytest.raises(HubError, match=f"hides the commit; it leads to {old.sha}"):
+        hub.resolve(hub.parse_ref(hidden))
+
+
+def test_a_hub_that_is_away_is_not_waited_for(repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody answers at the address, although the cache knows the model."""
+    known, pauses = hub.resolve(hub.parse_ref(repo)), list[float]()
+    monkeypatch.setattr("time.sleep", pauses.append)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    for ref in (repo, f"{repo}@{known.sha}"):
+        with pytest.raises(HubError, match="cannot be reached"):
+            hub.resolve(hub.parse_ref(ref))
+    assert not pauses
 
 
 def test_a_long_header_is_read_without_its_data(repo: str) -> None:

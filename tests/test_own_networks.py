@@ -169,6 +169,22 @@ def test_a_network_of_ones_own_is_scored_as_counted_by_hand(models: tuple[Path, 
         np.testing.assert_allclose(scored.by_class, iou_by_hand(path, 5), rtol=1e-12)
 
 
+def test_a_network_that_overwrites_its_pixels_leaves_them_to_the_next(
+    models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    given = list[Tensor]()
+
+    class Overwriting(Net):
+        def forward(self, pixels: Tensor) -> Tensor:
+            given.append(pixels.clone())
+            return super().forward(pixels.neg_())
+
+    own: Any = lambda config, classes: Overwriting()  # noqa: E731
+    own.description = described(channel_order="RGB").description
+    hf_lwmm.evaluate(models, tree(tmp_path / "data", 1), network=hf_lwmm.NetworkOptions(network=own))
+    assert len(given) == 2 and torch.equal(*given)
+
+
 def test_the_command_line_finds_the_code_in_the_working_directory(
     models: tuple[Path, Path], run: Run, code: Path
 ) -> None:

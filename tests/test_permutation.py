@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import calls
@@ -13,7 +14,8 @@ from manifests import Arrays, stored, write
 from merged import merged, tiny
 from safetensors.numpy import load_file
 
-from hf_lwmm import hub
+import hf_lwmm
+from hf_lwmm import Knobs, hub
 from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.errors import PlanError
 from hf_lwmm.hub.refs import parse_ref
@@ -46,6 +48,18 @@ def test_a_note_says_whether_permutation_found_anything_to_move(run: Run, tmp_pa
     code, _, err = run("merge", *paths, "--method", "permutation", "--output", "out")
     assert code == 0 and "b.safetensors: its units match the anchor's where they are, and none changes places" in err
     assert str(Matching({"stage": np.array([1, 0, 2, 3])})) == "50.0% of its units change places"
+
+
+def test_statistics_that_units_take_along_are_not_warned_of(tmp_path: Path) -> None:
+    model = stored("nvlabs_segformer_b0", 1)
+    other, _ = shuffled(tmp_path, "", model, 2)
+    paths = [write(tmp_path / "a.safetensors", model), write(tmp_path / "b.safetensors", other)]
+    keeping = Knobs(bn_stats="anchor")
+    assert "BatchNorm" in " ".join(hf_lwmm.plan(paths, knobs=keeping).warnings)
+    moving = replace(keeping, permute=True)
+    warned = hf_lwmm.plan(paths, knobs=moving).warnings
+    assert set(warned) <= set(hf_lwmm.merge(paths, knobs=moving, output=tmp_path / "out").warnings)
+    assert "BatchNorm" not in " ".join(warned)
 
 
 @pytest.mark.parametrize("system", NARROW)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hf_lwmm import hub
 from hf_lwmm.api.arguments import expect, expect_list
@@ -44,6 +44,10 @@ class PlanReport(MergePlan):
     """A plan that draws itself, and is a table of pandas. `warnings` are what to know before it is carried out."""
 
     warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, with its warnings."""
+        return {**super().to_dict(), "warnings": list(self.warnings)}
 
     def plot(self) -> Plot:
         """Draw the layer weights over depth, as `plot_layer_weights`.
@@ -102,7 +106,8 @@ def plan(
     expect(inputs, MergeInputs, "inputs")
     check_network(inputs, knobs)
     with planned(models, anchor, knobs, inputs, progress) as decided:
-        if not any(checkpoint.recorded for checkpoint in decided.sources):
+        # Units that a merge moves move their statistics with them.
+        if not decided.permutes and not any(checkpoint.recorded for checkpoint in decided.sources):
             decided = with_bn_distance(decided)
         found = {each.name: getattr(decided, each.name) for each in fields(decided)}
         return PlanReport(**found, warnings=(*warnings_of(decided), *decided.alignment.notes))

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hf_lwmm.evaluation.neighbours import best_between, values_between
+from hf_lwmm.evaluation.neighbours import best_between, rounding_of, values_between
 from hf_lwmm.networks.windows import Box
 
 ClassMap = NDArray[np.uint8]
@@ -163,11 +163,11 @@ class _Resized:
         if self._neighbours is None or self.classes > 256:
             return None
         logits, width, tops, bottoms, downs, *across = self._neighbours
-        out = np.empty(self.size, np.uint8)
+        out, rounding = np.empty(self.size, np.uint8), rounding_of(logits)
 
         def fill(rows: slice) -> None:
-            best = np.empty(len(logits), np.uint8)
-            best_between(logits, width, tops[rows], bottoms[rows], downs[rows], *across, best, out[rows])
+            best = np.empty(len(logits), np.int16)
+            best_between(logits, width, tops[rows], bottoms[rows], downs[rows], *across, rounding, best, out[rows])
 
         parts = min(torch.get_num_threads(), -(-out.size // _PIXELS))
         if parts == 1:

@@ -121,12 +121,8 @@ def _batches(loaded: LoadedModel, pictures: Sequence[Picture], view: View) -> li
     sizes: dict[Size, list[int]] = {}
     for index, each in enumerate(pixels):
         sizes.setdefault((each.shape[-2], each.shape[-1]), []).append(index)
-    together = ([pixels[index] for index in members] for members in sizes.values())
-    # To join one alone would copy it.
-    return [
-        (members, torch.cat(parts) if len(parts) > 1 else parts[0])
-        for members, parts in zip(sizes.values(), together, strict=True)
-    ]
+    # Joined, they are a copy, even of one: networks of others may overwrite what they are given.
+    return [(members, torch.cat([pixels[index] for index in members])) for members in sizes.values()]
 
 
 def segment(

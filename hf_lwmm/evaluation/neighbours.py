@@ -3,8 +3,8 @@
 torch rounds the product with the neighbour after, and then once more when the one with the neighbour before has been
 added to it (a fused multiplication and addition). In double precision both steps can be followed: a product of two
 single-precision numbers is exact there. So two classes that differ in the last digit are told apart as a loop that
-enlarges all logits does, but for maps of 128 pixels or less in height and width together, and for logits of 3 classes,
-which torch rounds otherwise.
+enlarges all logits does, but for maps of 128 pixels or less in height and width together, and for logits of 3 classes
+or of a single place, which torch rounds otherwise.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_lwmm.data.compiled import Argument, compiled
 
@@ -57,7 +58,13 @@ def values_between(
             out[n, k] = _between(a[k], b[k], c[k], d[k], along, back, down, up)
 
 
-@compiled(*_GRID, Argument("uint8", 1), Argument("uint8", 2), using=(_between,))
+def rounding_of(logits: NDArray[np.float32]) -> float:
+    """Return by how much values between neighbours may lie beyond them, for the smallest numbers of all, too."""
+    most = max(-float(logits.min()), float(logits.max()))
+    return 1e-6 * most + 1e-43
+
+
+@compiled(*_GRID, Argument("float32"), Argument("int16", 1), Argument("uint8", 2), using=(_between,))
 def best_between(
     logits: Any,
     width: Any,
@@ -67,6 +74,7 @@ def best_between(
     lefts: Any,
     rights: Any,
     alongs: Any,
+    rounding: Any,
     best: Any,
     out: Any,
 ) -> None:
@@ -79,19 +87,18 @@ def best_between(
         bottoms: the row of those below.
         downs: the weight of those below, float32.
         lefts, rights, alongs: the same for columns.
-        best: (h * w,) uint8, which is overwritten.
+        rounding: by how much a value between neighbours may lie beyond them, as `rounding_of` gives it.
+        best: (h * w,) int16, which is overwritten.
         out: the map. Of classes with the same value the first is taken.
     """
-    classes, most = logits.shape[1], np.float32(0)
+    classes, least_of_all = logits.shape[1], np.float32(-np.inf)
     for place in range(len(best)):
-        which = 0
+        which, earlier = 0, least_of_all
         for k in range(1, classes):
             if logits[place, k] > logits[place, which]:
-                which = k
-        best[place] = which
-        for k in range(classes):
-            most = max(most, abs(logits[place, k]))
-    rounding = np.float32(1e-6) * most  # by which a value between neighbours may lie beyond them
+                which, earlier = k, logits[place, which]
+        # An earlier class that is hardly less may be rounded to the same value between places, and is then the best.
+        best[place] = which if logits[place, which] - earlier > rounding else -1
     ends = np.empty(out.shape[1], np.int32)  # where the columns end that have the same neighbours as one
     ends[-1] = len(ends)
     for x in range(len(ends) - 2, -1, -1):
@@ -105,11 +112,12 @@ def best_between(
             start, end = end, ends[end]
             left, right = lefts[start], rights[start]
             agreed = best[top + left]
-            if agreed == best[top + right] and agreed == best[bottom + left] and agreed == best[bottom + right]:
+            same = agreed == best[top + right] and agreed == best[bottom + left] and agreed == best[bottom + right]
+            if same and agreed >= 0:
                 out[y, start:end] = agreed
                 continue
             a, b, c, d = logits[top + left], logits[top + right], logits[bottom + left], logits[bottom + right]
-            least, count = -most, 0
+            least, count = least_of_all, 0
             for k in range(classes):
                 least = max(least, min(min(a[k], b[k]), min(c[k], d[k])))
             for k in range(classes):  # a class that is above the least value of no other is the best nowhere
@@ -118,7 +126,7 @@ def best_between(
                     count += 1
             for x in range(start, end):
                 along, back = np.float64(alongs[x]), np.float64(np.float32(1) - alongs[x])
-                which, value = 0, np.float32(-np.inf)
+                which, value = 0, least_of_all
                 for n in range(count):
                     k = near[n]
                     other = _between(a[k], b[k], c[k], d[k], along, back, down, up)

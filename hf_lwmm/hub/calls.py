@@ -19,6 +19,7 @@ from hf_lwmm.hub.refs import ModelRef
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
 _T = TypeVar("_T")
 _ATTEMPTS = 5
@@ -99,6 +100,12 @@ def _is_away(error: BaseException | None) -> bool:
     import httpx2
 
     return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
+
+
+def raise_if_away(error: BaseException | None) -> None:
+    """Raise the error of a call if nobody answers at the Hub's address, so that no other call need be made."""
+    if error is not None and _is_away(error):
+        raise error
 
 
 def transport_errors() -> tuple[type[Exception], ...]:
@@ -203,6 +210,8 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
                 raise HubError(
                     f"{near} As a model of the Hub it is not in the cache, and the Hub is out of reach."
                 ) from error
+            if isinstance(error.__cause__, errors.HfHubHTTPError):
+                raise HubError(_answered(what, error.__cause__)) from error
             raise HubError(
                 f"{what}: no file or folder of this machine, not in the cache, and the Hub cannot be reached (offline "
                 "mode?)."
@@ -212,11 +221,16 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
         except errors.HFValidationError as error:
             raise HubError(f"{ref}: not a valid model id: {error}") from error
         except errors.HfHubHTTPError as error:
-            status = getattr(error.response, "status_code", "no")
-            if status == 412:
+            if getattr(error.response, "status_code", None) == 412:
                 raise HubError(
                     f"{ref}: somebody else changed it meanwhile, so nothing was committed. Push again."
                 ) from error
-            text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
-            remedy = " Log in with `hf auth login`, or set HF_TOKEN." if status == 401 else ""
-            raise HubError(f"{ref}: the Hub answered {status}: {text}.{remedy}") from error
+            raise HubError(_answered(str(ref), error)) from error
+
+
+def _answered(what: str, error: HfHubHTTPError) -> str:
+    """The message of an answer that is an error of the Hub."""
+    status = getattr(error.response, "status_code", "no")
+    text = (error.server_message or str(error).splitlines()[0]).rstrip(".")
+    remedy = " Log in with `hf auth login`, or set HF_TOKEN." if status == 401 else ""
+    return f"{what}: the Hub answered {status}: {text}.{remedy}"

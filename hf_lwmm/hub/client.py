@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_lwmm.errors import CheckpointError, HubError
-from hf_lwmm.hub.calls import client, reaching, read, readable
+from hf_lwmm.hub.calls import client, raise_if_away, reaching, read, readable
 from hf_lwmm.hub.card import README, card_metadata, read_card
 from hf_lwmm.hub.concurrently import in_background
 from hf_lwmm.hub.local_folder import file_of, files_of
@@ -78,22 +78,28 @@ def resolve(ref: ModelRef) -> Source:
     from huggingface_hub import is_offline_mode
 
     api, repo_id = client(), _repo_id(ref)
-    # To wait for one answer in place of two: what the revision lists is, as good as always, what its commit lists.
-    asking = None if is_offline_mode() else in_background(lambda: api.model_info(repo_id, revision=ref.revision))
 
     def commit() -> str:
         return read(ref, lambda: api.resolve_revision(repo_id, revision=ref.revision)).resolved
 
+    def listing() -> ModelInfo:
+        return api.model_info(repo_id, revision=ref.revision)
+
+    if is_offline_mode():
+        return _cached_source(ref, commit())
+    # To wait for one answer in place of two: what the revision lists is, as good as always, what its commit lists.
+    asking = in_background(listing)
     sha = commit()
-    if ref.revision is not None and _COMMIT.fullmatch(ref.revision) and sha != ref.revision:
-        raise HubError(f"{ref}: a branch or a tag of this name hides the commit; it leads to {sha}.")
-    if asking is None:
-        return _cached_source(ref, sha)
     listed = asking.result() if asking.exception() is None else None
     if listed is None or listed.sha != sha:
-        sha = commit()  # after a connection that broke, the client may have taken an older one from its cache
-    if listed is None or listed.sha != sha:
-        listed = read(ref, lambda: api.model_info(repo_id, revision=sha))
+        # Where the Hub fails, the client takes the commit from its cache, an older one perhaps: only a listing is sure.
+        with reaching(str(ref)):
+            raise_if_away(asking.exception())
+        listed = read(ref, listing)
+    if ref.revision is not None and _COMMIT.fullmatch(ref.revision) and listed.sha != ref.revision:
+        raise HubError(f"{ref}: a branch or a tag of this name hides the commit; it leads to {listed.sha}.")
+    if listed.sha != sha:
+        commit()  # for the client's cache, where offline mode finds it
     return _listed_source(ref, listed)
 
 
