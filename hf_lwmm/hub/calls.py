@@ -212,6 +212,8 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
                 raise HubError(
                     f"{near} As a model of the Hub it is not in the cache, and the Hub is out of reach."
                 ) from error
+            if cause is not None and not _is_away(cause) and _pause(cause, 0) is not None:
+                raise cause from None  # answers that break off, or do not come: `reaching` says which
             raise HubError(
                 f"{what}: no file or folder of this machine, not in the cache, and the Hub cannot be reached (offline "
                 "mode?)."
