@@ -37,7 +37,7 @@ def merge(models: Any, anchor: Any = None, **options: Any) -> hf_lwmm.MergeResul
     )
 
 
-def plan(models: Any, anchor: Any = None, **options: Any) -> hf_lwmm.MergePlan:
+def plan(models: Any, anchor: Any = None, **options: Any) -> hf_lwmm.PlanReport:
     """Call `hf_lwmm.plan`, whose knobs and inputs are options here."""
     own = knobs(options)
     inputs = hf_lwmm.MergeInputs(**_taken(hf_lwmm.MergeInputs, options))

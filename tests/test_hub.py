@@ -65,6 +65,7 @@ def test_answers_that_break_off_bring_no_older_commit(
     _served.faults.append(Fault(f"/api/models/{repo}$", times=times, **fault))
     new = hub.resolve(hub.parse_ref(repo))
     assert new.sha != old.sha and "another.json" in new.files
+    assert api.resolve_revision(repo, local_files_only=True).resolved == new.sha  # offline mode finds it, too
 
 
 def test_a_branch_that_hides_a_commit_is_refused(repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,11 +77,11 @@ def test_a_branch_that_hides_a_commit_is_refused(repo: str, monkeypatch: pytest.
 
 
 def test_a_hub_that_is_away_is_not_waited_for(repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody answers at the address, although the cache knows the model."""
+    """Nobody answers at the address, whether the cache knows the model or not."""
     known, pauses = hub.resolve(hub.parse_ref(repo)), list[float]()
     monkeypatch.setattr("time.sleep", pauses.append)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    for ref in (repo, f"{repo}@{known.sha}"):
+    for ref in (repo, f"{repo}@{known.sha}", f"{repo}-unknown"):
         with pytest.raises(HubError, match="cannot be reached"):
             hub.resolve(hub.parse_ref(ref))
     assert not pauses

@@ -114,6 +114,13 @@ def test_a_hub_that_stays_down_is_reported(
     hub.faults.append(Fault(path="/api/models/", status=500, times=999))
     code, _, err = run("merge", *hub_models)
     assert code == 1 and "the Hub answered 500" in err and "offline" not in err
+    hub.faults[-1] = Fault(path="/api/models/", drop_after_bytes=0, times=999)
+    code, _, err = run("inspect", hub_models[0])
+    assert code == 1 and "the Hub cannot be reached (" in err and "offline" not in err
+    hub.faults[-1] = Fault(path="/api/models/", status=500, times=999)
+    Path("streets.pth").touch()
+    code, _, err = run("inspect", "streats.pth")
+    assert code == 1 and "did you mean streets.pth? streats.pth: the Hub answered 500" in err and "reach" not in err
 
 
 def offline(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

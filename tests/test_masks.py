@@ -12,6 +12,7 @@ from PIL import Image
 from tiny import masks, mean, segformer
 
 import hf_lwmm
+from hf_lwmm.data import loading
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.evaluation.spec import EvaluationSpec
 from hf_lwmm.planning.images import ImageSource
@@ -37,6 +38,16 @@ def test_masks_of_0_and_255_are_two_classes(form: str, two: Path, tmp_path: Path
     said = "hold only 0 and 255, which was read as foreground (--ids from-0 ignores it)"
     assert any(said in note for note in found.notes) == (form != "1")  # one bit is 0 and 1
     assert np.array_equal(mean(two, ImageSource(data, ids="binary")), expected.models[0].mean)
+
+
+def test_pictures_are_decoded_once_however_many_labels_tell_what_ids_mean(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, decode = list[str](), loading.decode_rgb
+    monkeypatch.setattr(loading, "decode_rgb", lambda source, where: decoded.append(where) or decode(source, where))
+    data = masks(tmp_path / "data", [0, 255], 3)
+    hf_lwmm.evaluate([two], data)
+    assert sorted(decoded) == sorted(map(str, (data / "images").iterdir()))
 
 
 def test_a_model_that_finds_nothing_has_no_perfect_score(two: Path, tmp_path: Path) -> None:

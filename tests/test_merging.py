@@ -257,17 +257,28 @@ def test_the_anchor_may_stand_anywhere(tmp_path: Path) -> None:
 def test_the_same_model_twice_is_merged_with_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path / "a.safetensors", tiny(1))
     result = calls.merge([path, path], output=tmp_path / "out")
-    assert any("named twice" in warning for warning in result.warnings)
+    planned = calls.plan([path, path])
+    assert [any("named twice" in warning for warning in each.warnings) for each in (result, planned)] == [True] * 2
 
 
 def test_a_base_that_is_one_of_the_models_is_warned_of(tmp_path: Path) -> None:
     one, two = (write(tmp_path / f"{seed}.safetensors", tiny(seed)) for seed in (1, 2))
-    result = calls.merge([one, two], method="task-arithmetic", base=one, output=tmp_path / "out")
-    assert any("is the base and also a model to merge" in warning for warning in result.warnings)
+    options = {"method": "task-arithmetic", "base": one}
+    for found in (calls.plan([one, two], **options), calls.merge([one, two], output=tmp_path / "out", **options)):
+        assert any("is the base and also a model to merge" in warning for warning in found.warnings)
     apart = calls.merge(
         [one, two], method="task-arithmetic", base=write(tmp_path / "b.safetensors", tiny(3)), output=tmp_path / "apart"
     )
     assert not any("is the base" in warning for warning in apart.warnings)
+
+
+def test_a_base_that_is_another_branch_of_a_model_is_no_model(tmp_path: Path) -> None:
+    both = {f"{branch}.{name}": value for branch, seed in (("student", 1), ("teacher", 2))
+            for name, value in tiny(seed).items()}  # fmt: skip
+    path = write(tmp_path / "a.safetensors", both)
+    for branch, same in (("student", True), ("teacher", False)):
+        found = calls.plan([path, path], method="task-arithmetic", base=path, branch=branch)
+        assert any("is the base" in warning for warning in found.warnings) == same
 
 
 def test_one_model_or_a_foreign_anchor_is_refused(tmp_path: Path) -> None:

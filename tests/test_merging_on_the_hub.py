@@ -168,7 +168,10 @@ def test_a_recipe_written_by_hand_is_followed_and_a_wrong_one_refused(run: Run, 
     assert run("merge", "--recipe", "none.yaml")[0] == 1
 
 
-def test_plans_and_inspections_download_no_weights(run: Run, hub_models: tuple[str, str]) -> None:
+def test_plans_and_inspections_download_no_weights(
+    run: Run, hub_models: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("hf_lwmm.checkpoints.checkpoint.Checkpoint.slot_values")  # statistics are not compared either
     code, out, _ = run("plan", *hub_models)
     assert code == 0 and "mit.stage0.embed.proj.weight" in out and "segformer.classifier.bias" in out
     code, out, _ = run("plan", *hub_models, "--json")

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, constants, try_to_load_from_cache
 from safetensors.torch import save_file
 
 import hf_lwmm
+from hf_lwmm.hub.transfer import transfer
 from hf_lwmm.localhub import Fault, LocalHub
 
 pytestmark = pytest.mark.usefixtures("without_plots")
@@ -131,6 +132,11 @@ def test_images_mean_whole_files_since_networks_are_loaded_from_them(repos: list
     with pytest.raises(hf_lwmm.HfLwmmError):  # there is no network of this kind
         hf_lwmm.merge(repos, inputs=hf_lwmm.MergeInputs(eval_images="org/nothing"), output=files[0].parent / "out")
     assert all(map(whole_in_cache, repos))
+
+
+def test_where_nothing_is_fetched_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("threading.Thread.start")
+    transfer([], print)
 
 
 def test_of_a_model_with_another_head_the_shared_backbone_is_fetched(

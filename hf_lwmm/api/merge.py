@@ -13,7 +13,6 @@ from hf_lwmm.api.arguments import expect
 from hf_lwmm.api.destination import destination
 from hf_lwmm.api.merged_files import hash_inputs, write_model
 from hf_lwmm.api.plan import anchor_index, check_network, fetched, planned, read_models, warnings_of, with_bn_distance
-from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.describing.hosting import HostedNetwork, host
 from hf_lwmm.engine.network_folder import (
     check_format,
@@ -160,7 +159,7 @@ def merge(
             pushed = goal.push(folder, message, progress) if goal.path is None else None
         if goal.path is not None:  # only now, so that a push that fails does not cost the finished merge
             pushed = goal.push(goal.path, message, progress)
-    warnings = (*_duplicates(ready), *doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
+    warnings = (*doubts, *written.doubts, *licence.warnings, *ready.alignment.notes)
     renamed = hosted is not None and hosted.conversion is not None
     named = names_note(ready.anchor) if writing.format != "torch" and not renamed else ()
     described = found.notes if found is not None else ()
@@ -201,29 +200,6 @@ def _check_evaluation(knobs: Knobs, inputs: MergeInputs, evaluation: EvaluationS
     for name in evaluation.changed() if inputs.eval_images is None else ():
         if not tried or name in ("ensemble", "examples", "groups"):
             raise PlanError(f"{evaluation.flag(name)} needs --eval-data.")
-
-
-def _duplicates(plan: MergePlan) -> tuple[str, ...]:
-    """Warnings about models that are named twice, or as the base as well."""
-    places = [_place(checkpoint) for checkpoint in plan.checkpoints]
-    warnings = [
-        f"{checkpoint.label} is merged with itself: the same model is named twice."
-        for index, checkpoint in enumerate(plan.checkpoints)
-        if places[index] in places[:index]
-    ]
-    if plan.base is not None and _place(plan.base) in places:
-        warnings.append(
-            f"{plan.base.label} is the base and also a model to merge, which so differs from it in nothing."
-        )
-    return tuple(warnings)
-
-
-def _place(checkpoint: Checkpoint) -> tuple[object, ...]:
-    """The files that a checkpoint was read from, however they were named."""
-    source = checkpoint.source
-    local = source.ref.is_local  # a folder may be named, or a file in it
-    files = sorted(path.resolve() for path in checkpoint.paths.values()) if local else checkpoint.files
-    return source.ref.repo_id, source.sha, tuple(files)
 
 
 def _tuned(ready: MergePlan, inputs: MergeInputs, evaluation: EvaluationSpec, progress: Progress) -> MergePlan:

@@ -22,6 +22,7 @@ from hf_lwmm.methods.auto import Auto
 from hf_lwmm.options import did_you_mean
 from hf_lwmm.planning.advice import advise, known_of, resolved
 from hf_lwmm.planning.bn_distance import bn_distance, bn_warnings
+from hf_lwmm.planning.duplicates import duplicate_warnings
 from hf_lwmm.planning.inputs import MergeInputs, NetworkOptions
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.permutation import permute_to_anchor
@@ -114,9 +115,9 @@ def plan(
 
 
 def warnings_of(decided: MergePlan) -> tuple[str, ...]:
-    """Return warnings on what the models of a plan do not have in common, and on what its anchor lacks."""
+    """Return warnings on models that are one, on what they do not have in common, and on what the anchor lacks."""
     prepared = preparation_warnings(decided.checkpoints, decided.alignment.anchor)
-    return (*prepared, *bn_warnings(decided), *lacking_warning(decided.anchor))
+    return (*duplicate_warnings(decided), *prepared, *bn_warnings(decided), *lacking_warning(decided.anchor))
 
 
 def check_network(inputs: MergeInputs, knobs: Knobs) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
@@ -44,23 +44,36 @@ class NetworkDescription:
         names = _listed(self.outputs, str)
         if names is None or len({*names}) < len(names):
             raise PlanError(f"A network's description: outputs must be different texts, not {shortened(self.outputs)}.")
-        if self.channel_order not in ("RGB", "BGR"):
-            raise PlanError(f"A network's description: channel_order is RGB or BGR, not {self.channel_order!r}.")
+        if not isinstance(self.channel_order, str) or self.channel_order not in ("RGB", "BGR"):
+            raise PlanError(
+                f"A network's description: channel_order is RGB or BGR, not {shortened(self.channel_order)}."
+            )
+        if not isinstance(self.align_corners, bool):
+            raise PlanError(
+                f"A network's description: align_corners is True or False, not {shortened(self.align_corners)}."
+            )
         if self.size is not None and [side > 0 for side in _listed(self.size, int) or ()] != [True] * 2:
             raise PlanError(f"A network's description: size is (height, width), not {shortened(self.size)}.")
         mean, std = (_listed(values, Real) or () for values in (self.image_mean, self.image_std))
-        if (len(mean), len(std)) != (3, 3) or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        if (len(mean), len(std)) != (3, 3) or not all(map(_is_finite, (*mean, *std))) or min(std) <= 0:
             raise PlanError("A network's description: image_mean and image_std are 3 numbers each, image_std above 0.")
         self._check_groups(names)
 
     def _check_groups(self, names: Sequence[str]) -> None:
+        if not isinstance(self.groups, Mapping) or _listed([*self.groups], str) is None:
+            raise PlanError(
+                f"A network's description: groups are lists of outputs by names, not {shortened(self.groups)}."
+            )
         if self.groups and not names:
             raise PlanError("A network's description: groups are of outputs, and outputs has no names.")
         seen: dict[str, str] = {}
         for name, members in self.groups.items():
-            if isinstance(members, str) or not members:
+            listed = _listed(members, str)
+            if not listed:
                 raise PlanError(f"A network's description: the group {name!r} must be a list of outputs.")
-            for member in members:
+            if len({*listed}) < len(listed):
+                raise PlanError(f"A network's description: the group {name!r} has an output twice.")
+            for member in listed:
                 if member not in names:
                     raise PlanError(f"A network's description: {member!r} in the group {name!r} is no output of it.")
                 if seen.setdefault(member, name) != name:
@@ -80,6 +93,18 @@ class NetworkDescription:
 
 
 def _listed(values: Any, kind: type) -> list[Any] | None:
-    """The values as a list; None if they are a text or no series at all, or one is of another kind."""
-    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [None]
-    return found if all(isinstance(each, kind) for each in found) else None
+    """The values as a list; None if they are a text or no series with an order, or one is of another kind.
+
+    What can be gone through once alone would be used up, and a set has an order by chance.
+    """
+    unordered = isinstance(values, str | set | frozenset | Mapping | Iterator)
+    found = list(values) if isinstance(values, Iterable) and not unordered else [None]
+    return found if all(isinstance(each, kind) and not isinstance(each, bool) for each in found) else None
+
+
+def _is_finite(value: Any) -> bool:
+    """True for a number that is finite in double precision."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -57,15 +57,14 @@ def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, 
     class is ignored. Labels are read until one holds another id, which is the first as a rule.
 
     Raises:
-        DatasetError: if labels hold nothing but 0 and 255 although there are not two classes, or nothing but 255; or
-            one does not fit its image.
+        DatasetError: if labels hold nothing but 0 and 255 although there are not two classes, or nothing but 255; if
+            one of these does not fit its image, that is said.
     """
     count = len(classes.every)
     if images.task != "semantic" or classes.ids is not None:
         return LabelIds(count, classes.ids or FROM_ZERO), ()
     first, last, both = False, False, dict[str, NDArray[Any]]()
     for sample in images:
-        sample.check_size(images.name)
         label = np.asarray(sample.label)
         if sample.segments is not None or ((label != 0) & (label != IGNORE) & (label != LEFT_OUT)).any():
             return LabelIds(count), _mixed(classes, {**both, sample.label_place(images.name): label})
@@ -73,13 +72,15 @@ def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, 
         if has_first and has_last and not both:
             both[sample.label_place(images.name)] = label
         first, last = first or has_first, last or has_last
+    found = f"{images.name}: its labels hold only 0 and {IGNORE}"
+    if first and not last:
+        return LabelIds(count), ()
+    if first and count == 2:
+        return LabelIds(count, BINARY), (f"{found}, which was read as {classes.every[1]} (--ids from-0 ignores it)",)
+    for sample in images:  # of labels that do not fit their images, that is said; only here are pictures decoded
+        sample.check_size(images.name)
     if not first:
         raise DatasetError(f"{images.name}: has no labelled pixel: all ids are {IGNORE}, which stands for no class.")
-    if not last:
-        return LabelIds(count), ()
-    found = f"{images.name}: its labels hold only 0 and {IGNORE}"
-    if count == 2:
-        return LabelIds(count, BINARY), (f"{found}, which was read as {classes.every[1]} (--ids from-0 ignores it)",)
     raise DatasetError(
         f"{found}, and {IGNORE} stands for no class, so that only {classes.every[0]} would be scored. If {IGNORE} is "
         f"the second of two classes, name both with --protocol; --ids {FROM_ZERO} ignores it."

@@ -205,13 +205,15 @@ def _translated(ref: ModelRef, file: str | None) -> Iterator[None]:
         except errors.RevisionNotFoundError as error:
             raise HubError(f"{ref}: the repository has no revision {ref.revision!r}.") from error
         except (errors.LocalEntryNotFoundError, errors.RevisionResolutionError, errors.OfflineModeIsEnabled) as error:
-            what = f"{ref}{f' ({file})' if file else ''}"
-            if near := _misspelt(ref):
+            what, near, cause = f"{ref}{f' ({file})' if file else ''}", _misspelt(ref), error.__cause__
+            if isinstance(cause, errors.HfHubHTTPError):
+                raise HubError(f"{near} {_answered(what, cause)}".lstrip()) from error
+            if near:
                 raise HubError(
                     f"{near} As a model of the Hub it is not in the cache, and the Hub is out of reach."
                 ) from error
-            if isinstance(error.__cause__, errors.HfHubHTTPError):
-                raise HubError(_answered(what, error.__cause__)) from error
+            if cause is not None and not _is_away(cause) and _pause(cause, 0) is not None:
+                raise cause from None  # answers that break off, or do not come: `reaching` says which
             raise HubError(
                 f"{what}: no file or folder of this machine, not in the cache, and the Hub cannot be reached (offline "
                 "mode?)."
