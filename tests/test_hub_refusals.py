@@ -138,3 +138,9 @@ def test_offline_mode_works_from_the_cache_and_says_when_it_cannot(
     within = offline(["merge", *hub_models, "--output", "offline"], tmp_path)
     assert within.returncode == 0, within.stderr
     assert Path("online/model.safetensors").read_bytes() == Path("offline/model.safetensors").read_bytes()
+
+
+def test_offline_mode_says_what_the_cache_lacks(run: Run, hub_models: tuple[str, str], tmp_path: Path) -> None:
+    run("inspect", hub_models[0])  # reads headers, and keeps the configuration
+    within = offline(["inspect", hub_models[0]], tmp_path)
+    assert within.returncode == 1 and "This is what the cache holds. Unset HF_HUB_OFFLINE" in within.stderr

@@ -113,7 +113,7 @@ def test_what_makes_no_groups_is_refused(tmp_path: Path) -> None:
         groups_of(named(["f_1.png", "cat.png"]), "films")
     with pytest.raises(DatasetError, match="puts all images into one group"):
         groups_of(named(film("f", range(2))), "films")
-    with pytest.raises(DatasetError, match="has no column 'city'; its images have names alone"):
+    with pytest.raises(DatasetError, match="has no column 'city'; a folder of files has none"):
         groups_of(open_images(tree(tmp_path / "tree")), "city")
 
 

@@ -57,8 +57,13 @@ def choose_files(source: Source) -> ChosenFiles:
         return _choose_in(source, named[0])
     if missing:
         have = ", ".join(_candidates(source, "")[:10]) or "no weights at all"
-        raise CheckpointError(f"{source.label}: has no file {missing[0]!r}. It has {have}.")
+        raise CheckpointError(f"{source.label}: has no file {missing[0]!r}. It has {have}.{_online(source)}")
     return _named(source, named)
+
+
+def _online(source: Source) -> str:
+    """What to do where the repository may have more files than the cache; "" where all are known."""
+    return " This is what the cache holds. Unset HF_HUB_OFFLINE to download the rest." if source.cached else ""
 
 
 def default_files(source: Source, folder: str) -> tuple[str, ...]:
@@ -106,9 +111,8 @@ def _choose_in(source: Source, folder: str) -> ChosenFiles:
         return replace(chosen, notes=(*note, *adapters))
     if not candidates:
         have = ", ".join(source.files[:10]) or "nothing"
-        raise CheckpointError(
-            f"{source.label}: no weights found (looked for {', '.join(WEIGHT_SUFFIXES)}); it has {have}."
-        )
+        sought = ", ".join(WEIGHT_SUFFIXES)
+        raise CheckpointError(f"{source.label}: no weights found (looked for {sought}); it has {have}.{_online(source)}")
     own = _folder(candidates)
     if own.startswith(_join(folder, "")) and own != folder:
         chosen = _choose_in(source, own)

@@ -97,7 +97,7 @@ class LabelledImages:
             DatasetError: if there is no such column, or it cannot be read.
         """
         if column is not None and column not in self.columns:
-            known = f"it has {', '.join(self.columns)}" if self.columns else "its images have names alone"
+            known = f"it has {', '.join(self.columns)}" if self.columns else "a folder of files has none"
             raise DatasetError(f"{self.name}: has no column {column!r}; {known}.")
         found = self.listed(column, self.count) if self.listed else [self.read(i).name for i in range(self.count)]
         return tuple(map(str, found[: self.count]))

@@ -28,6 +28,7 @@ class Source:
 
     `files` are the names of its files, and `card` is the metadata of its README, of which `notes` say what cannot be
     used. `sha` is None for local models. `name` replaces the reference in messages and reports if it is not empty.
+    `cached` is True if offline mode is on, so that `files` are those in the cache alone.
     """
 
     ref: ModelRef
@@ -36,6 +37,7 @@ class Source:
     card: Mapping[str, Any] = field(default_factory=dict, repr=False)
     name: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
+    cached: bool = False
 
     @property
     def label(self) -> str:
@@ -178,7 +180,7 @@ def _cached_source(ref: ModelRef, sha: str) -> Source:
             f"{ref}: not in the cache, and offline mode is on. Unset HF_HUB_OFFLINE to download it."
         ) from None
     files = tuple(sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()))
-    return _described(Source(ref, sha, files), folder)
+    return _described(Source(ref, sha, files, cached=True), folder)
 
 
 def _described(source: Source, folder: Path) -> Source:
