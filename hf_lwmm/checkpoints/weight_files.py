@@ -111,8 +111,8 @@ def _choose_in(source: Source, folder: str) -> ChosenFiles:
         return replace(chosen, notes=(*note, *adapters))
     if not candidates:
         have = ", ".join(source.files[:10]) or "nothing"
-        sought = ", ".join(WEIGHT_SUFFIXES)
-        raise CheckpointError(f"{source.label}: no weights found (looked for {sought}); it has {have}.{_online(source)}")
+        sought, hint = ", ".join(WEIGHT_SUFFIXES), _online(source)
+        raise CheckpointError(f"{source.label}: no weights found (looked for {sought}); it has {have}.{hint}")
     own = _folder(candidates)
     if own.startswith(_join(folder, "")) and own != folder:
         chosen = _choose_in(source, own)
