@@ -8,7 +8,7 @@ import pytest
 from fuzz.harness import MEGABYTES, SECONDS, TARGETS, fuzz, make
 
 SLOW = ("network", "processor", "card", "config")  # milliseconds a case: half of them here, all in the marked test
-COUNTS = [(target, 1000 if target in SLOW else 2000) for target in TARGETS]
+COUNTS = [(target, 500 if target in SLOW else 1000) for target in TARGETS]
 
 
 @pytest.mark.filterwarnings("ignore")  # what torch and Pillow say of damage
