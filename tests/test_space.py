@@ -5,56 +5,63 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import numpy as np
 import pytest
 import yaml
-
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-
-import gradio as gr
-from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 from huggingface_hub import HfApi
 from PIL import Image
 
 from hf_lwmm.demo import MODELS, upload_model
 from hf_lwmm.demo.streets import render
 from hf_lwmm.localhub import LocalHub
-from scripts.space import app as space_app
-from scripts.space.app import CSS, PAIRS, build, can_sign_in, may_push, offered
+
+if TYPE_CHECKING:
+    from gradio_client import Client
 
 TOKEN = "token-of-a-visitor"
 KNOBS = {"anchor": "first", "method": "layerwise", "start": 0.5, "ramp": "linear"}
 
 
 @pytest.fixture(scope="module")
-def models(_served: LocalHub) -> dict[str, str]:
+def space() -> ModuleType:
+    """The Space's module, imported by the process that runs its tests alone: gradio takes long."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+    return import_module("scripts.space.app")
+
+
+@pytest.fixture(scope="module")
+def models(space: ModuleType, _served: LocalHub) -> dict[str, str]:
     """The quick start's two small SegFormers."""
     _served.add_user("visitor", token=TOKEN)
-    can_sign_in.cache_clear()
+    space.can_sign_in.cache_clear()
     api = HfApi(endpoint=_served.endpoint, token=TOKEN)
     day, synthia = (upload_model(api, folder, "visitor") for folder in sorted(MODELS.iterdir()))
     return {"first": day, "second": synthia}
 
 
 @pytest.fixture(scope="module")
-def app(models: dict[str, str]) -> Iterator[str]:
+def app(space: ModuleType, models: dict[str, str]) -> Iterator[str]:
     """The running app's address, on a machine that is logged in as the visitor."""
-    space_app.FRAMES = 1
+    space.FRAMES = 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_TOKEN", TOKEN)
-        space = build()
-        _, address, _ = space.launch(prevent_thread_lock=True, quiet=True, css=CSS)
+        blocks = space.build()
+        _, address, _ = blocks.launch(prevent_thread_lock=True, quiet=True, css=space.CSS)
         yield address
-        space.close()
+        blocks.close()
 
 
 @pytest.fixture(scope="module")
 def client(app: str) -> Client:
+    from gradio_client import Client
+
     return Client(app, verbose=False)
 
 
@@ -76,6 +83,8 @@ def test_the_plan_is_told_drawn_and_listed(client: Client, models: dict[str, str
 
 
 def test_the_merge_is_tried_beside_its_parents(client: Client, models: dict[str, str], street: Path) -> None:
+    from gradio_client import handle_file
+
     *pairs, legend = client.predict(**models, **KNOBS, picture=handle_file(street), api_name="/try")
     (anchor, merge), (other, same) = ([Image.open(path) for path in pair] for pair in pairs)
     assert {picture.size for picture in (anchor, other, merge)} == {Image.open(street).size}
@@ -95,13 +104,13 @@ def test_the_merge_is_scored_with_a_verdict(client: Client, models: dict[str, st
     assert "pedestrian" in [row[0] for row in of_classes["data"]]
 
 
-def test_the_pair_that_is_there_shows_what_the_readme_shows(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pair_that_is_there_shows_what_the_readme_shows(client: Client, space: ModuleType) -> None:
     # The README's merge is the method that is chosen here at first, and its 32 frames are those that are drawn here.
     fields = {each["label"]: each.get("parameter_default") for each in _parameters(client, "/score")}
     assert fields["Method"] == "isotropic"
-    first, second = (Image.open(path) for path in sorted(space_app._streets("fog", frames=2).glob("images/*")))
+    first, second = (Image.open(path) for path in sorted(space._streets("fog", frames=2).glob("images/*")))
     assert np.array_equal(first, render("fog", 200_000).image) and np.array_equal(second, render("fog", 200_001).image)
-    names = [path.name for path in sorted(space_app._streets("evening", "fog", frames=11).glob("images/*"))]
+    names = [path.name for path in sorted(space._streets("evening", "fog", frames=11).glob("images/*"))]
     assert names[9:12] == ["evening-09.png", "evening-10.png", "fog-00.png"]  # which give the README's intervals, too
 
 
@@ -112,24 +121,26 @@ def _parameters(client: Client, endpoint: str) -> list[dict[str, Any]]:
     return parameters
 
 
-def test_pairs_are_offered_that_are_there(models: dict[str, str]) -> None:
+def test_pairs_are_offered_that_are_there(space: ModuleType, models: dict[str, str]) -> None:
     pair = list(models.values())
-    assert offered([*PAIRS, pair]) == [PAIRS[0], pair]  # the local Hub has none of NVIDIA's
+    assert space.offered([*space.PAIRS, pair]) == [space.PAIRS[0], pair]  # the local Hub has none of NVIDIA's
 
 
-def test_the_app_starts_without_a_token_and_says_how_to_push(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(space_app, "get_token", lambda: None)
-    can_sign_in.cache_clear()
-    space = build()
-    assert not space.expects_oauth
-    why, button = may_push(None)
+def test_the_app_starts_without_a_token_and_says_how_to_push(
+    space: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(space, "get_token", lambda: None)
+    space.can_sign_in.cache_clear()
+    blocks = space.build()
+    assert not blocks.expects_oauth
+    why, button = space.may_push(None)
     assert "hf auth login" in why and not button.interactive
-    can_sign_in.cache_clear()
-    space.close()
+    space.can_sign_in.cache_clear()
+    blocks.close()
 
 
-def test_models_that_come_with_the_package_are_known_by_their_names(client: Client) -> None:
-    summary, _, _ = client.predict(*PAIRS[0], **KNOBS, api_name="/plan")
+def test_models_that_come_with_the_package_are_known_by_their_names(client: Client, space: ModuleType) -> None:
+    summary, _, _ = client.predict(*space.PAIRS[0], **KNOBS, api_name="/plan")
     assert "anchor: streets-gta" in summary and str(MODELS) not in summary
 
 
@@ -149,16 +160,18 @@ def test_the_second_model_may_be_the_anchor(client: Client, models: dict[str, st
     ],
 )
 def test_what_cannot_be_merged_is_said(client: Client, models: dict[str, str], first: str, message: str) -> None:
+    from gradio_client.exceptions import AppError
+
     with pytest.raises(AppError, match=message):
         client.predict(first, models["second"], **KNOBS, api_name="/plan")
 
 
-def test_a_push_needs_a_signed_in_user(client: Client, models: dict[str, str], app: str) -> None:
-    why, button = may_push(None)
+def test_a_push_needs_a_signed_in_user(client: Client, space: ModuleType, models: dict[str, str], app: str) -> None:
+    why, button = space.may_push(None)
     assert "Sign in" in why and not button.interactive
     arguments = {**models, **KNOBS, "repo": "visitor/pushed", "private": True}
     assert "**Not pushed.** Sign in first" in client.predict(**arguments, api_name="/push")
-    signed_in = Client(app, verbose=False, headers={"Cookie": _session(app)})
+    signed_in = type(client)(app, verbose=False, headers={"Cookie": _session(app)})
     text = signed_in.predict(**arguments, api_name="/push")
     assert "Pushed to" in text and "visitor/pushed" in text
     info = HfApi(token=TOKEN).model_info("visitor/pushed")
@@ -181,7 +194,7 @@ def test_the_folder_is_a_space(tmp_path: Path) -> None:
     head = yaml.safe_load((folder / "README.md").read_text().split("---")[1])
     assert head["sdk"] == "gradio" and (folder / head["app_file"]).is_file()
     assert head["hf_oauth"] is True and head["hf_oauth_scopes"] == ["contribute-repos"]  # no more than a push needs
-    assert gr.__version__.split(".")[0] == head["sdk_version"].split(".")[0]
+    assert version("gradio").split(".")[0] == head["sdk_version"].split(".")[0]
     assert "hf-lwmm" in (folder / "requirements.txt").read_text()
 
 
