@@ -62,7 +62,7 @@ def choose_files(source: Source) -> ChosenFiles:
 
 
 def _online(source: Source) -> str:
-    """What to do where the repository may have more files than the cache; "" where all are known."""
+    """A hint where the repository may have more files than the cache; "" where all are known."""
     return " This is what the cache holds. Unset HF_HUB_OFFLINE to download the rest." if source.cached else ""
 
 
