@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import sys
@@ -13,23 +12,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, constants, hf_hub_download
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from remote import CONTENT, FILE, MIB, MOST, OTHER, SCATTERED, SHA256, Wire, ignored, left, read
 
 from hf_lwmm.errors import HubError
 from hf_lwmm.hub import RangesRefusedError, RemoteFile, fetch_together, open_remote, parse_ref, resolve
 from hf_lwmm.localhub import Fault, LocalHub
 
-MIB = 1 << 20
-CONTENT = np.random.default_rng(0).bytes(4 * MIB + 1234)
-OTHER = CONTENT[::-1]
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-FILE = r"/model\.bin$"
-SCATTERED = [(start, start + 70_000) for start in range(10_000, 4 * MIB, 400_000)]
-MOST = [(0, int(0.6 * len(CONTENT)))]
 Opened = Callable[[], RemoteFile]
 
 
@@ -63,36 +55,6 @@ def opened(repo: str) -> Iterator[Opened]:
 def folder(repo: str) -> Path:
     """The repository's folder in the cache."""
     return Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
-
-
-def left(folder: Path) -> list[str]:
-    """The contents, whole or not, that the cache holds of a repository."""
-    return sorted(path.name.replace(SHA256, "sha256") for path in (folder / "blobs").glob("*"))
-
-
-def read(file: RemoteFile, start: int, end: int) -> bytes:
-    buffer = bytearray(end - start)
-    file.read(start, memoryview(buffer))
-    return bytes(buffer)
-
-
-def ignored(count: int) -> None:
-    """Take no notice of progress."""
-
-
-class Wire:
-    """The bytes of answers, and the requests, since it was made."""
-
-    def __init__(self, hub: LocalHub) -> None:
-        self._line, self._bytes, self._requests = hub.throttle, hub.throttle.bytes_sent, hub.throttle.requests
-
-    @property
-    def bytes(self) -> int:
-        return self._line.bytes_sent - self._bytes
-
-    @property
-    def requests(self) -> int:
-        return self._line.requests - self._requests
 
 
 def test_bytes_are_read_without_leaving_anything_on_disk(opened: Opened, folder: Path) -> None:

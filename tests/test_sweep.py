@@ -14,10 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from calls import merge
-from tiny import NAMES, tree
-from transformers import SegformerConfig, SegformerForSemanticSegmentation
+from sweeps import paths, write_world
+from tiny import NAMES
 from typer.testing import CliRunner
 
 import hf_lwmm
@@ -33,42 +32,16 @@ from hf_lwmm import (
     sweeping,
 )
 from hf_lwmm.cli import app
-from hf_lwmm.errors import CheckpointError, ExtraError, MergeError, PlanError, SweepError
+from hf_lwmm.errors import CheckpointError, PlanError, SweepError
 from hf_lwmm.hub import ModelRef
 from hf_lwmm.sweeping.executor import Processes
 from hf_lwmm.sweeping.grid import read_candidate, singles
 from hf_lwmm.sweeping.scorer import SweepSetup
 
 
-def model(folder: Path, seed: int) -> Path:
-    """A network of the same beginnings as the others, with a classifier that sees more than one class."""
-    torch.manual_seed(0)
-    config = SegformerConfig(
-        num_encoder_blocks=2, depths=[1, 1], hidden_sizes=[8, 16], num_attention_heads=[1, 2], sr_ratios=[4, 2],
-        patch_sizes=[7, 3], strides=[4, 2], mlp_ratios=[2, 2], decoder_hidden_size=8, layer_norm_eps=1e-6,
-        id2label=dict(enumerate(NAMES)),
-    )  # fmt: skip
-    network = SegformerForSemanticSegmentation(config)
-    torch.manual_seed(seed)
-    for parameter in network.parameters():
-        parameter.data += 0.2 * torch.randn_like(parameter)
-    network.decode_head.classifier.bias.data.zero_()
-    network.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three models, their base, and data."""
-    folder = tmp_path_factory.mktemp("world")
-    for seed, name in enumerate(("base", "one", "two", "three")):
-        model(folder / name, seed)
-    tree(folder / "data", 4)
-    return folder
-
-
-def paths(world: Path, *names: str) -> list[Path]:
-    return [world / name for name in names or ("one", "two", "three")]
+    return write_world(tmp_path_factory.mktemp("world"))
 
 
 def rows(found: SweepReport) -> list[tuple[Any, ...]]:
@@ -301,77 +274,6 @@ def test_a_search_is_seeded_and_goes_on(world: Path, tmp_path: Path) -> None:
     assert rows(fresh) == rows(more)
     other = hf_lwmm.sweep(models, data, tmp_path / "c.parquet", run=SweepRun(search=2, seed=2))
     assert len({row.name for row in other.rows} - {row.name for row in more.rows}) == 1
-
-
-def test_bad_input_is_refused_in_one_line(world: Path, tmp_path: Path) -> None:
-    data, file, search, ties = world / "data", tmp_path / "x.parquet", SweepRun(search=2), SweepAxes(methods=("ties",))
-    given: tuple[tuple[str, int, dict[str, Any]], ...] = (
-        ("A sweep needs at least two models", 1, {}),
-        ("None of these merges can be carried out: --method ties needs --base", 2, {"axes": ties}),
-        ("--search tries start, alpha and ramp of layerwise", 2, {"run": search, "axes": SweepAxes(start=(0.5,))}),
-        ("--search tries start", 2, {"run": search, "axes": SweepAxes(bn_stats=("linear", "anchor"))}),
-        ("--keep no.slot fits no slot of one", 2, {"run": search, "axes": SweepAxes(fixed=Knobs(keep=("no.slot",)))}),
-        (
-            "--measurements takes one file for each of the 2 models, not 1", 2,
-            {"inputs": MergeInputs(measurements=(world / "base",))},
-        ),
-        ("A sweep makes no use of tune_images", 2, {"inputs": MergeInputs(tune_images=data)}),
-        (
-            "no use of the network options in its inputs",
-            2,
-            {"inputs": MergeInputs(network=hf_lwmm.NetworkOptions(device="cuda"))},
-        ),
-        (
-            "--method adaptive needs images of its own", 2, {"axes": SweepAxes(methods=("isotropic", "adaptive"))},
-        ),
-        (
-            "--bn-stats recalibrate needs images of its own", 2,
-            {"axes": SweepAxes(bn_stats=("linear", "recalibrate"))},
-        ),
-    )  # fmt: skip
-    for message, count, options in given:
-        with pytest.raises(PlanError, match=re.escape(message)) as caught:
-            hf_lwmm.sweep(paths(world)[:count], data, file, **options)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(MergeError, match="is a folder"):
-        hf_lwmm.sweep(paths(world), data, tmp_path)
-    assert not any(tmp_path.iterdir())
-
-
-def test_without_ray_its_cluster_is_refused(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(
-        ExtraError, match=re.escape("--ray needs ray, which is not installed: pip install 'hf-lwmm[ray]'")
-    ):
-        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", run=SweepRun(ray="nowhere:1"))
-    assert not any(tmp_path.iterdir())
-
-
-def test_without_optuna_a_search_is_refused(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ExtraError, match=re.escape("--search needs optuna, which is not installed: pip install")):
-        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", run=SweepRun(search=1))
-    assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_a_cluster_that_is_not_there_is_refused(world: Path, tmp_path: Path) -> None:
-    with pytest.raises(SweepError, match="--ray nowhere:1: no cluster there"):
-        hf_lwmm.sweep(paths(world), world / "data", tmp_path / "x.parquet", run=SweepRun(ray="nowhere:1"))
-    assert not any(tmp_path.iterdir())
-
-
-def test_models_that_name_their_classes_differently_need_a_protocol(world: Path, tmp_path: Path) -> None:
-    network = SegformerForSemanticSegmentation.from_pretrained(world / "two")
-    network.config.id2label = {0: "car", 1: "road", 2: "sky"}
-    network.save_pretrained(tmp_path / "turned")
-    with pytest.raises(hf_lwmm.HfLwmmError, match="--protocol says which classes"):
-        hf_lwmm.sweep(
-            [world / "one", tmp_path / "turned"],
-            ImageSource(world / "data", limit=1),
-            tmp_path / "x.parquet",
-            axes=SweepAxes(fixed=Knobs(head="anchor")),
-        )
 
 
 def test_labels_of_the_fixed_knobs_are_those_of_the_networks(world: Path, tmp_path: Path) -> None:

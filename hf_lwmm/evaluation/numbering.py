@@ -57,8 +57,8 @@ def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, 
     class is ignored. Labels are read until one holds another id, which is the first as a rule.
 
     Raises:
-        DatasetError: if labels hold nothing but 0 and 255 although there are not two classes, or nothing but 255; if
-            one of these does not fit its image, that is said.
+        DatasetError: if labels hold nothing but 0 and 255 although there are not two classes, or nothing but 255. The
+            message is about a label that does not fit its image if there is one.
     """
     count = len(classes.every)
     if images.task != "semantic" or classes.ids is not None:
@@ -77,7 +77,7 @@ def _guessed(images: LabelledImages, classes: ScoredClasses) -> tuple[LabelIds, 
         return LabelIds(count), ()
     if first and count == 2:
         return LabelIds(count, BINARY), (f"{found}, which was read as {classes.every[1]} (--ids from-0 ignores it)",)
-    for sample in images:  # of labels that do not fit their images, that is said; only here are pictures decoded
+    for sample in images:  # a label that does not fit its image may be why; this decodes the pictures, too
         sample.check_size(images.name)
     if not first:
         raise DatasetError(f"{images.name}: has no labelled pixel: all ids are {IGNORE}, which stands for no class.")
