@@ -95,6 +95,28 @@ def test_auto_takes_the_advice_of_the_cards_and_the_recipe_records_what_it_took(
     assert "--method isotropic" in card and "The method was advised, since the target is new to all models" in card
 
 
+@pytest.mark.parametrize(
+    ("entry", "one", "other", "same"),
+    [
+        ("datasets", ["org/GTA"], "org/gta ", True),
+        ("datasets", "Caf\u00e9", ["Cafe\u0301"], True),
+        ("datasets", ["org/gta", "org/gta"], ["org/gta"], True),
+        ("datasets", [""], [""], None),
+        ("datasets", ["org/gta"], ["org/gta", "org/synthia"], False),
+        ("base_model", [None], ["org/base"], None),
+        ("base_model", {"name": "org/base"}, ["org/base"], None),
+        ("base_model", "Org/Base", "org/base", True),
+    ],
+)
+def test_names_in_cards_are_compared_as_the_hub_does(
+    entry: str, one: Any, other: Any, same: bool | None, tmp_path: Path
+) -> None:
+    models = [model(tmp_path / str(place), place, {entry: stated}) for place, stated in enumerate((one, other))]
+    advice = hf_lwmm.plan(models, inputs=MergeInputs(target="new")).advice
+    assert advice is not None
+    assert (advice.known.same_data if entry == "datasets" else advice.known.same_start) is same
+
+
 def test_the_commands_advise_in_one_line(tmp_path: Path) -> None:
     one, two = (model(tmp_path / str(seed), seed) for seed in (1, 2))
     planned = lwmm("plan", one, two, "--target", "mixed")

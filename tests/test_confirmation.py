@@ -87,12 +87,61 @@ def test_a_confirmation_says_at_which_commit_the_data_were(hub: LocalHub, world:
 
 def test_images_that_choose_confirm_nothing(world: Path, tmp_path: Path) -> None:
     models, output = [world / "one", world / "two"], tmp_path / "a.parquet"
-    with pytest.raises(PlanError, match=r"--confirm validation: .* holds the images that choose the winner"):
+    with pytest.raises(
+        PlanError, match=r"--confirm validation: 4 of the 4 images of data, split validation choose the winner"
+    ):
         images = ImageSource(world / "data", split="val")
         hf_lwmm.sweep(models, images, output, run=SweepRun(confirm="validation"))
     with pytest.raises(DatasetError, match="no images with labels of the split dev"):
         hf_lwmm.sweep(models, ImageSource(world / "data", split="val"), output, run=SweepRun(confirm="dev"))
     assert not output.exists()
+
+
+def test_slices_and_sums_of_splits_confirm_with_rows_of_their_own_alone(world: Path, tmp_path: Path) -> None:
+    models, folder = [world / "one", world / "two"], tmp_path / "rows"
+    folder.mkdir()
+    for split, seeds in {"validation": range(6), "test": range(6, 9)}.items():
+        scenes = [scene(seed) for seed in seeds]
+        columns = {"image": [image for image, _ in scenes], "label": [Image.fromarray(label) for _, label in scenes]}
+        features = Features({"image": ImageFeature(), "label": ImageFeature()})
+        Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}.parquet")
+
+    def swept(split: str, confirm: str, limit: int | None = None) -> Confirmation | None:
+        images = ImageSource(folder, split=split, limit=limit)
+        return hf_lwmm.sweep(
+            models,
+            images,
+            tmp_path / "a.parquet",
+            axes=SweepAxes(methods=("isotropic",)),
+            run=SweepRun(confirm=confirm),
+        ).confirmation
+
+    refused = {
+        "validation[4:]": "2 of the 2",
+        "test+validation[:1]": "1 of the 4",
+        "validation+validation": "12 of the 12",
+    }
+    for confirm, shared in refused.items():
+        with pytest.raises(PlanError, match=f"{shared} images of .* choose the winner"):
+            swept("validation", confirm)
+    with pytest.raises(PlanError, match="1 of the 3 images"):
+        swept("validation[:50%]", "validation[2:5]")
+    halves = swept("validation[:50%]", "validation[50%:]")
+    assert halves is not None and halves.report.images == 3
+    (tmp_path / "a.parquet").unlink()
+    rest = swept("validation", "validation[2:]", limit=2)
+    assert rest is not None and rest.report.images == 2
+
+
+def test_links_to_images_that_choose_confirm_nothing(world: Path, tmp_path: Path) -> None:
+    tree(tmp_path / "data", 3, "images/val", "labels/val")
+    tree(tmp_path / "data", 2, "images/test", "labels/test")
+    for kind in ("images", "labels"):
+        (tmp_path / "data" / kind / "test" / "1.png").unlink()
+        (tmp_path / "data" / kind / "test" / "9.png").symlink_to(tmp_path / "data" / kind / "val" / "2.png")
+    with pytest.raises(PlanError, match="--confirm test: 1 of the 2 images of data, split test choose the winner"):
+        images, run = ImageSource(tmp_path / "data", split="val"), SweepRun(confirm="test")
+        hf_lwmm.sweep([world / "one", world / "two"], images, tmp_path / "a.parquet", run=run)
 
 
 def test_a_folder_without_splits_confirms_nothing_and_says_which_folders_would(world: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def film(name: str, frames: range) -> list[str]:
     return [f"{name}_{frame:06}.png" for frame in frames]
 
 
-def table(folder: Path, count: int = 4) -> Path:
+def table(folder: Path, count: int = 4, **columns: list[Any]) -> Path:
     """A data set with a column of places beside images and labels."""
 
     def png(picture: Image.Image) -> dict[str, bytes]:
@@ -55,8 +56,9 @@ def table(folder: Path, count: int = 4) -> Path:
         "place": ["north", "south"] * (count // 2),
     }
     kinds = Features({"image": ImageFeature(), "label": ImageFeature(), "place": Value("string")})
+    kinds |= {name: Value("float64" if name == "number" else "string") for name in columns}
     folder.mkdir()
-    Dataset.from_dict(rows, features=kinds).to_parquet(folder / "validation.parquet")
+    Dataset.from_dict({**rows, **columns}, features=Features(kinds)).to_parquet(folder / "validation.parquet")
     return folder
 
 
@@ -115,6 +117,17 @@ def test_what_makes_no_groups_is_refused(tmp_path: Path) -> None:
         groups_of(named(film("f", range(2))), "films")
     with pytest.raises(DatasetError, match="has no column 'city'; a folder of files has none"):
         groups_of(open_images(tree(tmp_path / "tree")), "city")
+
+
+def test_images_without_a_group_are_none(tmp_path: Path) -> None:
+    """They would be drawn as one, though nothing says that they belong together."""
+    film, number = ["a", None, " ", "b"], [1.0, 2.0, float("nan"), 1.0]
+    images = open_images(table(tmp_path / "data", film=film, number=number))
+    assert images.values("film") == ("a", "", " ", "b") and images.values("number") == ("1.0", "2.0", "", "1.0")
+    with pytest.raises(DatasetError, match=r"2 of 4 images have no film, .* Fill the column"):
+        groups_of(images, "film")
+    with pytest.raises(DatasetError, match="1 of 4 images have no number"):
+        groups_of(images, "number")
 
 
 def test_frames_that_are_drawn_one_by_one_get_a_note() -> None:

@@ -185,6 +185,22 @@ def test_a_network_that_overwrites_its_pixels_leaves_them_to_the_next(
     assert len(given) == 2 and torch.equal(*given)
 
 
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), TypeError("t"), AssertionError("not a multiple of 32"), MemoryError()]
+)
+def test_a_forward_pass_that_fails_is_told_in_one_line(
+    error: Exception, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    class Failing(Net):
+        def forward(self, pixels: Tensor) -> Tensor:
+            raise error
+
+    own: Any = lambda config, classes: Failing()  # noqa: E731
+    own.description = described().description
+    with pytest.raises(PlanError, match=rf"--network .*its forward pass fails: {type(error).__name__}"):
+        hf_lwmm.evaluate(models, tree(tmp_path / "data", 1), network=hf_lwmm.NetworkOptions(network=own))
+
+
 def test_the_command_line_finds_the_code_in_the_working_directory(
     models: tuple[Path, Path], run: Run, code: Path
 ) -> None:
@@ -233,6 +249,10 @@ def test_weights_are_tuned_and_statistics_estimated_again(models: tuple[Path, Pa
 def test_a_sweep_runs_it_by_name(models: tuple[Path, Path], code: Path) -> None:
     data, axes = tree(code / "data"), hf_lwmm.SweepAxes(methods=("isotropic",))
     found = hf_lwmm.sweep(models, data, code / "sweep.parquet", axes=axes, network=NAMED)
+    assert not any("--bn-stats anchor" in note for note in found.data.notes)
+    kept = hf_lwmm.SweepAxes(methods=("isotropic",), bn_stats=("linear", "anchor"))
+    warned = hf_lwmm.sweep(models, data, code / "kept.parquet", axes=kept, network=NAMED).data.notes
+    assert any("--bn-stats anchor keeps the anchor's BatchNorm statistics, but" in note for note in warned)
     singles = {row.name: row.score for row in found.rows if len(row.candidate.models) == 1}
     assert sorted(singles.values()) == pytest.approx(sorted(iou_by_hand(path, 5).mean() for path in models))
     with pytest.raises(PlanError, match="for its other processes: network='module:function'"):

@@ -117,7 +117,12 @@ def plan(
 def warnings_of(decided: MergePlan) -> tuple[str, ...]:
     """Return warnings on models that are one, on what they do not have in common, and on what the anchor lacks."""
     prepared = preparation_warnings(decided.checkpoints, decided.alignment.anchor)
-    return (*duplicate_warnings(decided), *prepared, *bn_warnings(decided), *lacking_warning(decided.anchor))
+    return (
+        *duplicate_warnings(decided),
+        *prepared,
+        *bn_warnings(decided.advice, [decided.knobs.bn_stats]),
+        *lacking_warning(decided.anchor),
+    )
 
 
 def check_network(inputs: MergeInputs, knobs: Knobs) -> None:

@@ -52,7 +52,8 @@ def groups_of(images: LabelledImages, by: str | None) -> Groups | None:
             tell (0016E5_07959.png); or None.
 
     Raises:
-        DatasetError: if there is no such column, the files are not named like frames, or all images are one group.
+        DatasetError: if there is no such column, an image has no value in it, the files are not named like frames, or
+            all images are one group.
     """
     if by is None:
         return None
@@ -66,6 +67,11 @@ def groups_of(images: LabelledImages, by: str | None) -> Groups | None:
         found = Groups(_runs(names), "runs of frames")
     else:
         values = images.values(by)
+        if without := sum(not value.strip() for value in values):
+            raise DatasetError(
+                f"{images.name}: {without} of {len(values)} images have no {by}, so that nothing says which belong "
+                "together. Fill the column, or name another one."
+            )
         number = {value: place for place, value in enumerate(dict.fromkeys(values))}
         found = Groups(np.array([number[value] for value in values], np.intp), f"groups of one {by}")
     if found.count < 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -107,7 +107,7 @@ def _of_tree(tree: Tree, root: Path, name: str, source: ImageSource) -> Labelled
         ids=ids,
         notes=tree.notes,
         has_splits=tree.has_splits,
-        listed=_file_paths([picture for picture, _ in tree.pairs]),
+        **_files([picture for picture, _ in tree.pairs]),
     )
 
 
@@ -121,12 +121,15 @@ def _of_list(listed: Listed, name: str) -> LabelledImages:
         segments = panoptic_map(label, entries, str(label))
         return Sample(index, picture.name, image, segments.class_map(), segments, files=(picture, label))
 
-    paths = _file_paths(listed.images)
-    return LabelledImages(name, len(listed.images), read, listed.task, listed.classes, listed=paths)
+    return LabelledImages(name, len(listed.images), read, listed.task, listed.classes, **_files(listed.images))
 
 
-def _file_paths(paths: Sequence[Path]) -> Callable[[str | None, int], Sequence[str]]:
-    return lambda column, count: [path.as_posix() for path in paths[:count]]
+def _files(pictures: Sequence[Path]) -> dict[str, Any]:
+    """The fields of images that say which files they are."""
+    return {
+        "listed": lambda column, count: [path.as_posix() for path in pictures[:count]],
+        "origins": lambda: [path.resolve() for path in pictures],
+    }
 
 
 # The Hub, and folders that `datasets` reads
@@ -169,7 +172,16 @@ def _of_rows(source: ImageSource) -> LabelledImages:
         return rows.values(column or image, count)
 
     return LabelledImages(
-        rows.shown, rows.count, read, task, classes, scheme, rows.commit, columns=columns, listed=listed
+        rows.shown,
+        rows.count,
+        read,
+        task,
+        classes,
+        scheme,
+        rows.commit,
+        columns=columns,
+        listed=listed,
+        origins=lambda: rows.origins,
     )
 
 

@@ -59,6 +59,21 @@ class Rows:
             return None
 
     @property
+    def origins(self) -> Sequence[tuple[str, int]]:
+        """The split and the number there of each row as the data set stores it; empty if its sizes are unknown.
+
+        Splits may be slices of stored ones and sums of them, such as `train[:50]+validation`.
+        """
+        import datasets
+
+        sizes = {name: info.num_examples for name, info in (self.table.info.splits or {}).items()}
+        try:
+            parts = datasets.ReadInstruction.from_spec(self.split).to_absolute(sizes)
+        except (ValueError, TypeError):  # another split than those of the card, of no stated size
+            return ()
+        return [(part.splitname, row) for part in parts for row in range(part.from_, part.to)]
+
+    @property
     def count(self) -> int:
         """The number of rows.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +69,9 @@ class LabelledImages:
     `ids` is the scheme of raw ids that its label files follow, or a way in which they are numbered. `commit` is that of
     the data set on the Hub, and `identity` a text that changes when the data do. `source` is what was opened, with the
     split that was chosen; None for images that were not opened by `open_images`. `columns` are the names of further
-    values that each image has; trees of files have none. `notes` say what was passed over.
+    values that each image has; trees of files have none. `origins` gives for each sample, also beyond `count`, what
+    tells its image from all others of the data set, whatever the split; nothing if that is unknown. `notes` say what
+    was passed over.
     """
 
     name: str
@@ -82,6 +85,7 @@ class LabelledImages:
     source: ImageSource | None = field(default=None, repr=False)
     columns: tuple[str, ...] = field(default=(), repr=False)
     listed: Callable[[str | None, int], Sequence[Any]] | None = field(default=None, repr=False)
+    origins: Callable[[], Sequence[Hashable]] = field(default=tuple, repr=False)
     notes: tuple[str, ...] = ()
     has_splits: bool = True
 
@@ -93,6 +97,8 @@ class LabelledImages:
     def values(self, column: str | None = None) -> tuple[str, ...]:
         """Return the images' values in a column as texts, or the names of their files, with the folders, if None.
 
+        An image without a value, or with one that is no number, has an empty text.
+
         Raises:
             DatasetError: if there is no such column, or it cannot be read.
         """
@@ -100,7 +106,8 @@ class LabelledImages:
             known = f"it has {', '.join(self.columns)}" if self.columns else "a folder of files has none"
             raise DatasetError(f"{self.name}: has no column {column!r}; {known}.")
         found = self.listed(column, self.count) if self.listed else [self.read(i).name for i in range(self.count)]
-        return tuple(map(str, found[: self.count]))
+        missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in found]
+        return tuple("" if none else str(value) for none, value in zip(missing, found, strict=True))[: self.count]
 
     def part(self, rank: int, world: int, batch: int = 1) -> list[range]:
         """Return a process's batches of sample numbers; the batches are the same for any number of processes.

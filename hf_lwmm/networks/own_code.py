@@ -5,6 +5,7 @@ The code is on the user's machine and named by the user; no reference, recipe or
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import sys
@@ -75,6 +76,7 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
         raise PlanError(f"--network {name}: must return a torch.nn.Module, not a {type(module).__name__}.")
     if not next(module.parameters(), None) is not None:
         raise PlanError(f"--network {name}: returns a module without parameters.")
+    module.forward = _guarded(name, module.forward)
     module.register_forward_hook(_reader(name, len(outputs), described.rows))
     identity = f"{name} {_code_hash(factory, module)} {described} {outputs}"
     processor = _processor(described)
@@ -143,6 +145,21 @@ def _reader(name: str, outputs: int, rows: tuple[tuple[int, ...], ...]) -> Calla
         return ClassLogits(grouped(logits, rows) if rows else logits)
 
     return read
+
+
+def _guarded(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward pass whose errors are told in one line; torch's own are left to who knows the size of the pixels."""
+
+    @functools.wraps(forward)
+    def guarded(*inputs: Any, **options: Any) -> Any:
+        try:
+            return forward(*inputs, **options)
+        except (HfLwmmError, RuntimeError):
+            raise
+        except Exception as error:  # of the user's code, which may raise anything
+            raise PlanError(f"--network {name}: its forward pass fails: {_reason(error)}") from error
+
+    return guarded
 
 
 def _processor(described: NetworkDescription) -> SegmentationImageProcessor:

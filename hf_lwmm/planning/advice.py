@@ -14,6 +14,7 @@ figures are in docs/evidence.md.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,9 +156,10 @@ def known_of(checkpoints: Sequence[Checkpoint], anchor: int, target: str | None,
 
 
 def _named(card: Mapping[str, Any], entry: str) -> frozenset[str]:
-    """The names in an entry of a card, which may be one text or a list."""
-    stated = card.get(entry) or ()
-    return frozenset(map(str, [stated] if isinstance(stated, str) else stated if isinstance(stated, list) else ()))
+    """The names in an entry of a card, one text or a list, without what the Hub does not tell apart in names."""
+    stated = card.get(entry)
+    texts = (each for each in (stated if isinstance(stated, list) else [stated]) if isinstance(each, str))
+    return frozenset(name for text in texts if (name := unicodedata.normalize("NFC", text).strip().casefold()))
 
 
 def _same(named: Sequence[frozenset[str]]) -> bool | None:

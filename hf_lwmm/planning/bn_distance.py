@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.layouts import is_bn_stat
-from hf_lwmm.planning.advice import BN_DIFFERENT
-from hf_lwmm.planning.plan import MergePlan
+from hf_lwmm.planning.advice import BN_DIFFERENT, Advice
 from hf_lwmm.planning.pretraining import relative_of
 
 
@@ -26,10 +25,13 @@ def bn_distance(checkpoints: Sequence[Checkpoint], anchor: int, shared: Iterable
     return max((distance for distance in distances if distance is not None), default=None)
 
 
-def bn_warnings(plan: MergePlan) -> tuple[str, ...]:
-    """Return a warning if a merge keeps the anchor's running statistics although another model's differ."""
-    distance = plan.advice.known.bn_distance if plan.advice else None
-    if plan.knobs.bn_stats != "anchor" or distance is None or distance < BN_DIFFERENT:
+def bn_warnings(advice: Advice | None, choices: Collection[str]) -> tuple[str, ...]:
+    """Return a warning if a choice of `bn_stats` keeps the anchor's running statistics although another model's differ.
+
+    `advice` is that on the models.
+    """
+    distance = advice.known.bn_distance if advice else None
+    if "anchor" not in choices or distance is None or distance < BN_DIFFERENT:
         return ()
     return (
         f"--bn-stats anchor keeps the anchor's BatchNorm statistics, but another model's are {distance:.2g} away "

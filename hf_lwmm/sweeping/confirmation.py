@@ -80,6 +80,12 @@ def confirming_images(images: ImageSource, split: str, task: str) -> ImageSource
         )
     others = replace(images, split=split)
     found = open_images(others, task=task)
+    used = {*chosen.origins()[: chosen.count]}
+    if shared := sum(origin in used for origin in found.origins()[: found.count]):
+        raise PlanError(
+            f"--confirm {split}: {shared} of the {found.count} images of {found.name} choose the winner; name another "
+            "split."
+        )
     ends = (0, chosen.count - 1)
     same = chosen.count == found.count and all(
         np.array_equal(np.asarray(chosen.read(end).image), np.asarray(found.read(end).image)) for end in ends

@@ -10,6 +10,7 @@ from hf_lwmm.errors import HfLwmmError, PlanError, keeping
 from hf_lwmm.evaluation.evaluate import SCORES_KEPT
 from hf_lwmm.evaluation.task_metrics import METRICS
 from hf_lwmm.methods import METHODS
+from hf_lwmm.planning.bn_distance import bn_warnings
 from hf_lwmm.planning.images import ImageSource
 from hf_lwmm.planning.knobs import Knobs
 from hf_lwmm.planning.provenance import check_measurements
@@ -59,7 +60,7 @@ def run_sweep(
         if search is not None:  # where these models do not merge, no trial can help
             scorer.plan(Candidate("merge", tuple(range(count)), 0, fixed))
         advice = scorer.advice()
-        doubts = check_measurements(scorer.measurements, scorer.models)
+        doubts = (*check_measurements(scorer.measurements, scorer.models), *bn_warnings(advice, axes.bn_stats))
         data = scorer.data()
         data = replace(data, notes=(*doubts, *data.notes))
         confirming = _confirming(scorer, run.confirm)
