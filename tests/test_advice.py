@@ -52,13 +52,20 @@ def model(folder: Path, seed: int, card: dict[str, Any] | None = None, frozen: b
         (Known(target="new", data=(GTA, NONE)), "isotropic", "of which their cards say nothing"),
         (Known(target="new", data=(GTA, SYNTHIA), starts=(GTA, SYNTHIA)), "layerwise", "different base models"),
         (Known(target="new", data=(GTA, SYNTHIA), starts=(GTA, GTA)), "isotropic", ""),
+        (Known(target="new", data=(GTA, GTA), starts=(GTA, SYNTHIA)), "layerwise", "different base models"),
         (Known(target="new", has_base=True), "wise", "--method isotropic without it gained more"),
+        (Known(target="new", has_base=True, data=(GTA, GTA)), "wise", "keeps more of what all models can do"),
+        (Known(has_bn_stats=True, bn_distance=0.009), "layerwise", "(they are the same in all models)"),
+        (Known(has_bn_stats=True, bn_distance=0.011), "layerwise", "(they differ by 0.011)"),
         (Known(has_base=True), "wise", "a base is given"),
     ],
 )
 def test_advice_follows_from_what_is_known(known: Known, method: str, why: str) -> None:
     found = advise(known)
     assert found.method == method and why in found.why
+    assert ("--method isotropic without it" in found.why) == (
+        known.has_base and known.target == "new" and not known.data
+    )
 
 
 def test_all_advice_is_one_line_and_can_be_taken() -> None:
@@ -163,6 +170,8 @@ def test_keeping_the_anchors_statistics_is_warned_of_only_where_they_differ(tmp_
         a, b = (stored("nvlabs_segformer_b0", seed, shrink=8)[BN_MEAN.replace("running_mean", leaf)] for seed in (1, 2))
         distances.append(np.linalg.norm(a - b) / np.linalg.norm(a))
     assert other is not None and other.known.bn_distance == pytest.approx(np.mean(distances))
+    among = hf_lwmm.plan([*frozen, apart[0]]).advice  # of several models it is the one farthest away that counts
+    assert among is not None and (among.known.bn_distance or 0) > 0.1
 
 
 def test_digits_tell_near_models_apart(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tiny import segformer, tensors, tree
 
 import hf_lwmm
 from hf_lwmm import ImageSource, Knobs
-from hf_lwmm.calibration.bn_choice import mean_entropy
+from hf_lwmm.calibration.bn_choice import better_bn_stats, mean_entropy
 from hf_lwmm.data.unlabelled import open_unlabelled_images
 from hf_lwmm.errors import PlanError
 from hf_lwmm.recipes.recipe import read_recipe
@@ -69,6 +69,14 @@ def test_the_better_statistics_by_score_are_kept_where_there_are_labels(world: P
     knobs = recorded(world / "decided")["knobs"]
     assert (knobs["bn_stats"], knobs["bn_mix"]) == (("recalibrate", 1.0) if better == "estimated" else ("linear", None))
     assert ("bn_images" in recorded(world / "decided")) == (better == "estimated")
+
+
+def test_of_equal_statistics_the_merged_ones_are_kept(world: Path) -> None:
+    for folder in ("labelled", "bare/pictures"):
+        source = ImageSource(world / folder)
+        network = hf_lwmm.load(world / "linear")
+        found = better_bn_stats(network, network, open_unlabelled_images(source), source)
+        assert not found.estimated and "merged" in found.note
 
 
 def test_without_labels_the_surer_network_is_kept(world: Path) -> None:

@@ -144,6 +144,21 @@ def test_links_to_images_that_choose_confirm_nothing(world: Path, tmp_path: Path
         hf_lwmm.sweep([world / "one", world / "two"], images, tmp_path / "a.parquet", run=run)
 
 
+def test_copies_of_the_images_that_choose_confirm_nothing_but_one_like_them_does(world: Path, tmp_path: Path) -> None:
+    tree(tmp_path / "data", 3, "images/val", "labels/val")
+    tree(tmp_path / "data", 3, "images/test", "labels/test")
+    models, images = [world / "one", world / "two"], ImageSource(tmp_path / "data", split="val")
+    with pytest.raises(PlanError, match="split test holds the images that choose the winner"):
+        hf_lwmm.sweep(models, images, tmp_path / "a.parquet", run=SweepRun(confirm="test"))
+    for split, count, scenes in (("longer", 4, (0, 5, 2, 6)), ("other", 3, (0, 1, 7))):
+        tree(tmp_path / "data", count, f"images/{split}", f"labels/{split}")
+        for place, seed in enumerate(scenes):
+            scene(seed)[0].save(tmp_path / "data" / "images" / split / f"{place}.png")
+        axes, run = SweepAxes(methods=("isotropic",), anchors="first"), SweepRun(confirm=split)
+        found = hf_lwmm.sweep(models, images, tmp_path / f"{split}.parquet", axes=axes, run=run)
+        assert found.confirmation is not None and found.confirmation.report.images == count
+
+
 def test_a_folder_without_splits_confirms_nothing_and_says_which_folders_would(world: Path, tmp_path: Path) -> None:
     models, flat, output = [world / "one", world / "two"], world / "one tree", tmp_path / "a.parquet"
     with pytest.raises(PlanError, match=r"--confirm test: .*one tree has no splits, so .* all its images") as raised:

@@ -134,6 +134,7 @@ def test_frames_that_are_drawn_one_by_one_get_a_note() -> None:
     frames = named(film("a", range(9)))
     (note,) = group_notes(frames, None)
     assert "--groups films" in note
+    assert group_notes(named(film("a", range(3))), None) and not group_notes(named(film("a", range(2))), None)
     assert group_notes(frames, "films") == [] == group_notes(named([f"{i:06}.png" for i in range(9)]), None)
 
 

@@ -186,10 +186,10 @@ def test_a_network_that_overwrites_its_pixels_leaves_them_to_the_next(
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("x"), TypeError("t"), AssertionError("not a multiple of 32"), MemoryError()]
+    "error", [KeyError("x"), TypeError("t"), AssertionError("not a multiple of 32"), MemoryError(), SystemExit(3)]
 )
 def test_a_forward_pass_that_fails_is_told_in_one_line(
-    error: Exception, models: tuple[Path, Path], tmp_path: Path
+    error: BaseException, models: tuple[Path, Path], tmp_path: Path
 ) -> None:
     class Failing(Net):
         def forward(self, pixels: Tensor) -> Tensor:
@@ -273,6 +273,7 @@ def test_a_sweep_runs_it_by_name(models: tuple[Path, Path], code: Path) -> None:
         ("mine:nothing", "must return a torch.nn.Module, not a NoneType"),
         ("unready:build", "unready needs the module absent_package, which is missing"),
         ("faulty:build", "importing faulty fails: ZeroDivisionError: division by zero"),
+        ("leaving:build", "importing leaving fails: SystemExit: 3"),
     ],
 )
 def test_what_is_wrong_with_the_code_is_said(
@@ -280,6 +281,7 @@ def test_what_is_wrong_with_the_code_is_said(
 ) -> None:
     (code / "unready.py").write_text("import absent_package\n")
     (code / "faulty.py").write_text("1 / 0\n")
+    (code / "leaving.py").write_text("import sys; sys.exit(3)\n")
     with pytest.raises(HfLwmmError, match=message):
         hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=given))
 
@@ -341,6 +343,15 @@ def test_outputs_of_another_number_or_kind_are_refused(models: tuple[Path, Path]
     flat.description = described().description
     with pytest.raises(PlanError, match=r"must return logits \(N, outputs, h, w\), or have .logits, not 2 dimensions"):
         hf_lwmm.evaluate([models[0]], data, network=hf_lwmm.NetworkOptions(network=flat))
+
+    class Twice(Net):
+        def forward(self, pixels: Tensor) -> Tensor:
+            return super().forward(pixels.repeat(2, 1, 1, 1))
+
+    twice: Any = lambda config, classes: Twice()  # noqa: E731
+    twice.description = described().description
+    with pytest.raises(PlanError, match=r"returns 2 rows of logits for 1 pictures"):
+        hf_lwmm.evaluate([models[0]], tree(tmp_path / "one", 1), network=hf_lwmm.NetworkOptions(network=twice))
 
 
 def test_names_of_outputs_come_from_labels_where_nothing_else_has_them(models: tuple[Path, Path]) -> None:

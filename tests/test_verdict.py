@@ -55,6 +55,7 @@ def test_a_merge_is_taken_where_its_whole_interval_is_above_the_best_parent() ->
 def test_a_parent_is_kept_where_no_merge_is_shown_to_beat_it() -> None:
     below = "Keep b: no merge beats it (closest merge2, -10.0, -10.0 to -10.0)."
     assert sentence(a=[1, 1], b=[5, 5], merge=[3, 3], merge2=[4, 4]) == below
+    assert sentence(a=[5, 6], merge=[6, 5]) == "Keep a: no merge beats it (closest +0.0, -10.0 to 10.0)."
     near = sentence(a=[5, 6] * 4, merge=[5, 5, 7, 6] * 2)
     assert near == "Keep a: no merge is shown to beat it by these 8 images (closest +2.5, -3.8 to 10.0)."
 

@@ -70,7 +70,7 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
         module = factory(dict(checkpoint.config), outputs)
     except HfLwmmError:
         raise
-    except Exception as error:  # of the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
         raise PlanError(f"--network {name}: {checkpoint.label}: the factory fails: {_reason(error)}") from error
     if not isinstance(module, nn.Module):
         raise PlanError(f"--network {name}: must return a torch.nn.Module, not a {type(module).__name__}.")
@@ -109,7 +109,7 @@ def _found(given: str | Factory) -> tuple[str, Factory]:
                 "Run this in the folder that has it, or name that folder in PYTHONPATH."
             ) from None
         raise PlanError(f"--network {given}: {module_name} needs the module {error.name}, which is missing.") from None
-    except Exception as error:  # of the user's code, which may raise anything
+    except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
         raise PlanError(f"--network {given}: importing {module_name} fails: {_reason(error)}") from error
     factory = getattr(module, attribute, None)
     if factory is None:
@@ -142,6 +142,8 @@ def _reader(name: str, outputs: int, rows: tuple[tuple[int, ...], ...]) -> Calla
             raise PlanError(f"--network {name}: must return logits (N, outputs, h, w), or have .logits, not {kind}.")
         if logits.shape[1] != outputs:
             raise PlanError(f"--network {name}: returns {logits.shape[1]} outputs, but {outputs} are named.")
+        if len(logits) != len(inputs[0]):
+            raise PlanError(f"--network {name}: returns {len(logits)} rows of logits for {len(inputs[0])} pictures.")
         return ClassLogits(grouped(logits, rows) if rows else logits)
 
     return read
@@ -156,7 +158,7 @@ def _guarded(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
             return forward(*inputs, **options)
         except (HfLwmmError, RuntimeError):
             raise
-        except Exception as error:  # of the user's code, which may raise anything
+        except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
             raise PlanError(f"--network {name}: its forward pass fails: {_reason(error)}") from error
 
     return guarded
@@ -192,6 +194,6 @@ def _source_file(code: Any) -> str | None:
     return path if path and Path(path).is_file() else None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The kind of an error and the first line of its text."""
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
