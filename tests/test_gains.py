@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import tree
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.uda import gains, real_gains  # noqa: E402
+from scripts.uda import document, gains, real_gains  # noqa: E402
 from scripts.uda.candidates import Scored  # noqa: E402
 
 
@@ -21,11 +23,25 @@ def counts(seed: int, blocks: int = 6) -> np.ndarray:
 
 
 def test_frames_of_a_film_are_resampled_in_blocks() -> None:
-    films = [Scored(np.repeat(counts(seed), 4, axis=0), block=4) for seed in (1, 2)]
+    films = [Scored(np.repeat(counts(seed), 4, axis=0), runs=range(0, 24, 4)) for seed in (1, 2)]
     gain = films[0].gain(films[1])
     assert gain == pytest.approx(Scored(counts(1)).gain(Scored(counts(2))))  # four frames alike say no more than one
     low, high = Scored(films[0].counts).gain(Scored(films[1].counts))[1:]
     assert high - low < gain[2] - gain[1]
+
+
+def test_no_run_has_frames_of_two_films(tmp_path: Path) -> None:
+    for split, films in (("val", {"a": 21}), ("test", {"a": 62, "b": 30})):
+        for film, count in films.items():
+            tree(tmp_path / split, 1)
+            for kind in ("images", "labels"):
+                picture = tmp_path / split / kind / "0.png"
+                for frame in range(count):
+                    shutil.copy(picture, picture.with_name(f"{film}_{frame:05}.png"))
+        for kind in ("images", "labels"):
+            (tmp_path / split / kind / "0.png").unlink()
+    # Of every second frame of one film, five make a run; of every fourth of two films with 16 and 7, three.
+    assert document.runs_of_films(tmp_path) == {"camvid": [0, 5, 10], "camvid test": [0, 3, 6, 9, 12, 15, 16, 19, 22]}
 
 
 @pytest.fixture

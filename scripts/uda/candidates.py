@@ -72,29 +72,31 @@ class Candidate:
 class Scored:
     """The counts of a candidate, (images, classes, K), and its score in per cent, a mean over classes.
 
-    The images of a film are resampled in runs of `block`, because neighbouring frames are alike.
+    The images of films are resampled in runs, because neighbouring frames are alike; `runs` are the numbers of the
+    images that begin one, and without any each image stands by itself.
     """
 
     counts: Counts = field(repr=False)
-    block: int = 1
+    runs: Sequence[int] = field(default=(), repr=False)
 
     @property
     def mean(self) -> float:
         return 100 * float(MEANS[self.counts.shape[-1]](self.counts.sum(axis=0)))
 
     def part(self, images: slice) -> Scored:
-        """The same candidate on some of the images."""
-        return Scored(self.counts[images], self.block)
+        """The same candidate on some of the images, which are of no film."""
+        assert not self.runs
+        return Scored(self.counts[images])
 
     def gain(self, over: Scored) -> tuple[float, float, float]:
-        """The difference to another candidate on the same images, and its 95 % interval over them or their blocks."""
+        """The difference to another candidate on the same images, and its 95 % interval over them or their runs."""
         mean = summed(MEANS[self.counts.shape[-1]])
-        own, others = self._blocks(), over._blocks()
+        own, others = self._summed(), over._summed()
         low, high = interval(score_resamples(own, mean) - score_resamples(others, mean))
         return self.mean - over.mean, 100 * low, 100 * high
 
-    def _blocks(self) -> Counts:
-        return np.add.reduceat(self.counts, range(0, len(self.counts), self.block), axis=0)
+    def _summed(self) -> Counts:
+        return np.add.reduceat(self.counts, self.runs or range(len(self.counts)), axis=0)
 
 
 # The score of summed counts, by how many numbers they have for a class.
@@ -105,14 +107,14 @@ MEANS: Mapping[int, Callable[[Counts], Any]] = {2: average_accuracy, 3: mean_iou
 class Bench:
     """Trained runs under a folder, and the data that they are scored on by name.
 
-    `data` gives, for each name, labelled frames, or crops with a class each; `blocks` gives the length of the runs in
-    which those of a film are resampled. Tables are over `seeds` of the training.
+    `data` gives, for each name, labelled frames, or crops with a class each; `runs` gives, of frames of films, the
+    numbers of those that begin a run. Tables are over `seeds` of the training.
     """
 
     out: Path
     data: Mapping[str, Callable[[], Frames]]
     seeds: tuple[int, ...] = (1, 2, 3)
-    blocks: Mapping[str, int] = field(default_factory=dict)
+    runs: Mapping[str, Sequence[int]] = field(default_factory=dict)
     _frames: dict[str, Frames] = field(default_factory=dict, repr=False)
     _logits: dict[tuple[str, str], list[Logits]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -158,7 +160,7 @@ class Bench:
             np.savez_compressed(working, counts=counts, candidate=str(candidate))
             working.replace(stored)
             log.info("%s on %s: %.1f s", candidate, on, time.perf_counter() - started)
-        return Scored(counts, self.blocks.get(on, 1))
+        return Scored(counts, self.runs.get(on, ()))
 
     def _key(self, candidate: Candidate, on: str, task: str) -> str:
         digests = [self._digest(model) for model in candidate.models]

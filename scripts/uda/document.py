@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 
@@ -22,14 +23,13 @@ from scripts.uda.candidates import FISHER_IMAGES, Bench
 from scripts.uda.cells import CLAIM, FRAMES, NEW, STYLES, TARGETS, table
 from scripts.uda.data import Frames, folder_of_images, joined, rendered
 from scripts.uda.figures import figure2, figure3, figure5
+from scripts.uda.real.films import blocks, read_split
 from scripts.uda.specialists import specialists
 from scripts.uda.tables import controls, on_test, seeds, table2, table3, table4, table5, table6, table9
 from scripts.uda.train import read_runs
 
-BLOCKS = {
-    "camvid": 5,
-    "camvid test": 3,
-}  # every second and every fourth frame of a film, of which one a second is there
+# Of CamVid, which has a frame a second: the split, every which frame is scored, and how many of these make a run.
+FILMS = {"camvid": ("val", 2, 5), "camvid test": ("test", 4, 3)}
 BENCH = Path(__file__).parent / "bench.yaml"
 OBJECT_CROPS = 80  # crops of each class to score on
 log = logging.getLogger("document")
@@ -131,7 +131,8 @@ def data_of(target: Path, cache: Path) -> Mapping[str, Callable[[], Frames]]:
     def styles(names: Sequence[str], first: int, count: int = FRAMES) -> Frames:
         return joined([rendered(cache, style, first, count) for style in names])
 
-    def film(split: str, step: int) -> Frames:
+    def film(on: str) -> Frames:
+        split, step, _ = FILMS[on]
         frames = folder_of_images(target / split, labelled=True)
         return Frames(frames.images[::step], None if frames.labels is None else frames.labels[::step])
 
@@ -141,12 +142,21 @@ def data_of(target: Path, cache: Path) -> Mapping[str, Callable[[], Frames]]:
         "mixed test": lambda: styles(STYLES, 300_000),
         "new": lambda: styles(NEW, 100_000),
         "new test": lambda: styles(NEW, 300_000),
-        "camvid": lambda: film("val", 2),
-        "camvid test": lambda: film("test", 4),
+        "camvid": lambda: film("camvid"),
+        "camvid test": lambda: film("camvid test"),
         "source": lambda: styles(STYLES, 400_000, -(-FISHER_IMAGES // len(STYLES))),
         "objects": lambda: objects.object_crops(rendered(cache, objects.TARGET, 100_000, 60), OBJECT_CROPS),
         "source objects": lambda: objects.object_crops(rendered(cache, objects.SOURCE, 400_000, FISHER_IMAGES), crops),
     }
+
+
+def runs_of_films(target: Path) -> dict[str, list[int]]:
+    """Return, for the data sets that are films, the numbers of the frames that begin a run; no run has two films."""
+    found = {}
+    for on, (split, step, length) in FILMS.items():
+        runs = blocks(read_split(target / split).films[::step], length)
+        found[on] = np.flatnonzero(np.diff(runs, prepend=-1)).tolist()
+    return found
 
 
 def main() -> None:
@@ -161,7 +171,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(options.threads)
-    bench = Bench(options.out, data_of(options.target, options.cache), blocks=BLOCKS)
+    bench = Bench(options.out, data_of(options.target, options.cache), runs=runs_of_films(options.target))
     text = document(bench, options.document.with_suffix(""), test=options.test)
     options.document.parent.mkdir(parents=True, exist_ok=True)
     options.document.write_text(text, encoding="utf-8")
