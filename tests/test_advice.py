@@ -130,6 +130,11 @@ def test_the_commands_advise_in_one_line(tmp_path: Path) -> None:
     assert [line for line in planned.stderr.splitlines() if line.startswith("Advice: --method isotropic")]
     data = json.loads(lwmm("plan", one, two, "--target", "mixed", "--json").stdout)
     assert data["advice"]["method"] == "isotropic" and data["advice"]["target"] == "mixed"
+    for command in ("plan", "merge"):
+        refused = lwmm(command, one, two, "--target", "new", "--base", one)
+        assert refused.exit_code == 1 and "take --method wise, which is advised where there is" in str(
+            refused.exception
+        )
     compared = lwmm("diff", one, two, "--target", "new", "--base", one)
     assert compared.stdout.splitlines()[-1].startswith("Advice: --method wise --bn-stats linear: ")
     assert json.loads(lwmm("diff", one, two, "--json").stdout)["advice"]["method"] == "layerwise"
