@@ -132,9 +132,7 @@ def test_the_commands_advise_in_one_line(tmp_path: Path) -> None:
     assert data["advice"]["method"] == "isotropic" and data["advice"]["target"] == "mixed"
     for command in ("plan", "merge"):
         refused = lwmm(command, one, two, "--target", "new", "--base", one)
-        assert refused.exit_code == 1 and "take --method wise, which is advised where there is" in str(
-            refused.exception
-        )
+        assert refused.exit_code == 1 and "take --method wise, which is advised where" in str(refused.exception)
     compared = lwmm("diff", one, two, "--target", "new", "--base", one)
     assert compared.stdout.splitlines()[-1].startswith("Advice: --method wise --bn-stats linear: ")
     assert json.loads(lwmm("diff", one, two, "--json").stdout)["advice"]["method"] == "layerwise"

@@ -311,8 +311,8 @@ def _check_given(method: Method, base: Checkpoint | None, measurements: int, mod
         raise PlanError(f"--method {method.name} needs --base, the pre-training that all models share.")
     if "base" not in method.needs and base is not None:
         raise PlanError(
-            f"--method {method.name} makes no use of --base. Leave it out, or take --method wise, which is advised where "
-            "there is a base: a step back towards it keeps more of what all models can do."
+            f"--method {method.name} makes no use of --base. Leave it out, or take --method wise, which is advised "
+            "where there is a base: a step back towards it keeps more of what all models can do."
         )
     wanted = models if method.measured else 0
     if measurements != wanted:
