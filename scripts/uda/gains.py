@@ -26,7 +26,7 @@ SHARING = "segformer-all"  # which saw a third of its data together with each sp
 BATCHNORM = (("segformer-gta-free", "segformer-night-free"), ("cnn-gta-frozen", "cnn-night-frozen"),
              ("cnn-gta-free", "cnn-night-free"))  # fmt: skip
 PREDICTORS = {
-    "overlap": "overlap of the training data",
+    "overlap": "overlap of the labelled training data",
     "relative": "relative L2 distance",
     "cosine": "1 - cosine of the weights",
     "agreement": "cosine of the changes",
@@ -42,7 +42,7 @@ class Gain:
 
     bench: str
     models: tuple[str, str]
-    overlap: float  # training images that both saw, as a share of those that either saw
+    overlap: float  # labelled training images that both saw, as a share of those that either saw
     relative: float  # L2 distance of the weights, relative to the first model's norm
     cosine: float  # 1 - cosine of the weights
     agreement: float | None  # cosine of the two models' changes from their start
