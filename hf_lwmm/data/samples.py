@@ -97,7 +97,7 @@ class LabelledImages:
     def values(self, column: str | None = None) -> tuple[str, ...]:
         """Return the images' values in a column as texts, or the names of their files, with the folders, if None.
 
-        An image without a value, or with one that is no number, has an empty text.
+        An image whose value is missing, or NaN, has an empty text.
 
         Raises:
             DatasetError: if there is no such column, or it cannot be read.

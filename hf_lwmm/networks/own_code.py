@@ -74,7 +74,7 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
         raise PlanError(f"--network {name}: {checkpoint.label}: the factory fails: {_reason(error)}") from error
     if not isinstance(module, nn.Module):
         raise PlanError(f"--network {name}: must return a torch.nn.Module, not a {type(module).__name__}.")
-    if not next(module.parameters(), None) is not None:
+    if next(module.parameters(), None) is None:
         raise PlanError(f"--network {name}: returns a module without parameters.")
     module.forward = _guarded(name, module.forward)
     module.register_forward_hook(_reader(name, len(outputs), described.rows))
