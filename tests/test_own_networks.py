@@ -19,7 +19,6 @@ from torch import Tensor, nn
 import hf_lwmm
 from hf_lwmm.errors import HfLwmmError, LayoutError, PlanError
 
-
 OUTPUTS = ("lane", "kerb", "sky", "car", "bonnet")
 GROUPS = {"road": ["lane", "kerb"], "sky": ["sky"], "car": ["car"]}
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
