@@ -120,6 +120,7 @@ def test_slices_and_sums_of_splits_confirm_with_rows_of_their_own_alone(world: P
         "validation[4:]": "2 of the 2",
         "test+validation[:1]": "1 of the 4",
         "validation+validation": "12 of the 12",
+        "all": "6 of the 9",
     }
     for confirm, shared in refused.items():
         with pytest.raises(PlanError, match=f"{shared} images of .* choose the winner"):

@@ -68,7 +68,8 @@ class Rows:
 
         sizes = {name: info.num_examples for name, info in (self.table.info.splits or {}).items()}
         try:
-            parts = datasets.ReadInstruction.from_spec(self.split).to_absolute(sizes)
+            spec = "+".join(sizes) if self.split == "all" else self.split
+            parts = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
         except (ValueError, TypeError):  # another split than those of the card, of no stated size
             return ()
         return [(part.splitname, row) for part in parts for row in range(part.from_, part.to)]

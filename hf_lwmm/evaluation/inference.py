@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_lwmm.data.annotations import Boxes
-from hf_lwmm.errors import PlanError, first_line
+from hf_lwmm.errors import HfLwmmError, PlanError, first_line
 from hf_lwmm.evaluation.class_map import ClassMap, Logits, Size, average, best_classes
 from hf_lwmm.evaluation.pictures import PLAIN, Picture, View, prepared
 from hf_lwmm.labels import matching_rows, normalise
@@ -100,14 +100,21 @@ def naming_size(loaded: LoadedModel, pixels: Tensor, where: str = "") -> Iterato
     `where` begins the message.
 
     Raises:
-        PlanError: in place of torch's RuntimeError.
+        PlanError: in place of torch's RuntimeError, and of any error of a network of the user's own code.
     """
+    height, width = pixels.shape[-2:]
+    size = f"{height} x {width} pixels"
     try:
         yield
     except RuntimeError as error:
-        height, width = pixels.shape[-2:]
-        size = f"{loaded.label} cannot take {height} x {width} pixels"
-        raise PlanError(f"{where}{size}: {first_line(error)}") from error
+        raise PlanError(f"{where}{loaded.label} cannot take {size}: {first_line(error)}") from error
+    except HfLwmmError:
+        raise
+    except Exception as error:
+        if not loaded.own_code:
+            raise
+        why = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
+        raise PlanError(f"{where}{loaded.label}: its network fails on {size}: {why}") from error
 
 
 def _mirrored(found: Logits) -> Logits:

@@ -5,7 +5,6 @@ The code is on the user's machine and named by the user; no reference, recipe or
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import sys
@@ -76,7 +75,6 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
         raise PlanError(f"--network {name}: must return a torch.nn.Module, not a {type(module).__name__}.")
     if next(module.parameters(), None) is None:
         raise PlanError(f"--network {name}: returns a module without parameters.")
-    module.forward = _guarded(name, module.forward)
     module.register_forward_hook(_reader(name, len(outputs), described.rows))
     identity = f"{name} {_code_hash(factory, module)} {described} {outputs}"
     processor = _processor(described)
@@ -142,26 +140,11 @@ def _reader(name: str, outputs: int, rows: tuple[tuple[int, ...], ...]) -> Calla
             raise PlanError(f"--network {name}: must return logits (N, outputs, h, w), or have .logits, not {kind}.")
         if logits.shape[1] != outputs:
             raise PlanError(f"--network {name}: returns {logits.shape[1]} outputs, but {outputs} are named.")
-        if len(logits) != len(inputs[0]):
+        if inputs and len(logits) != len(inputs[0]):
             raise PlanError(f"--network {name}: returns {len(logits)} rows of logits for {len(inputs[0])} pictures.")
         return ClassLogits(grouped(logits, rows) if rows else logits)
 
     return read
-
-
-def _guarded(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A forward pass whose errors are told in one line; torch's own are left to who knows the size of the pixels."""
-
-    @functools.wraps(forward)
-    def guarded(*inputs: Any, **options: Any) -> Any:
-        try:
-            return forward(*inputs, **options)
-        except (HfLwmmError, RuntimeError):
-            raise
-        except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
-            raise PlanError(f"--network {name}: its forward pass fails: {_reason(error)}") from error
-
-    return guarded
 
 
 def _processor(described: NetworkDescription) -> SegmentationImageProcessor:
