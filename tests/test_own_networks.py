@@ -180,6 +180,13 @@ def test_a_forward_pass_that_fails_is_told_in_one_line(
     assert re.search(told, why)
 
 
+def test_a_compiled_module_is_refused(models: tuple[Path, Path]) -> None:
+    own: Any = lambda config, classes: torch.jit.trace(Net(), torch.zeros(1, 3, 8, 8))  # noqa: E731
+    own.description = described().description
+    with pytest.raises(PlanError, match=r"must return the module itself, not one that torch\.jit has compiled"):
+        hf_lwmm.load(models[0], hf_lwmm.NetworkOptions(network=own))
+
+
 def test_a_copy_is_a_network_of_its_own_and_takes_pixels_by_name(models: tuple[Path, Path]) -> None:
     class Named(Net):
         def forward(self, pixel_values: Tensor) -> Tensor:

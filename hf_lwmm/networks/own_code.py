@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
@@ -73,6 +74,8 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
         raise PlanError(f"--network {name}: {checkpoint.label}: the factory fails: {_reason(error)}") from error
     if not isinstance(module, nn.Module):
         raise PlanError(f"--network {name}: must return a torch.nn.Module, not a {type(module).__name__}.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise PlanError(f"--network {name}: must return the module itself, not one that torch.jit has compiled.")
     if next(module.parameters(), None) is None:
         raise PlanError(f"--network {name}: returns a module without parameters.")
     module.register_forward_hook(_reader(name, len(outputs), described.rows))
