@@ -70,7 +70,7 @@ class Rows:
         try:
             spec = "+".join(sizes) if self.split == "all" else self.split
             parts = datasets.ReadInstruction.from_spec(spec).to_absolute(sizes)
-        except (ValueError, TypeError):  # another split than those of the card, of no stated size
+        except (ValueError, TypeError):  # a split that the card does not have, or states no size of
             return ()
         return [(part.splitname, row) for part in parts for row in range(part.from_, part.to)]
 

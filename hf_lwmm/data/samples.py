@@ -106,8 +106,7 @@ class LabelledImages:
             known = f"it has {', '.join(self.columns)}" if self.columns else "a folder of files has none"
             raise DatasetError(f"{self.name}: has no column {column!r}; {known}.")
         found = self.listed(column, self.count) if self.listed else [self.read(i).name for i in range(self.count)]
-        missing = [value is None or (isinstance(value, float) and math.isnan(value)) for value in found]
-        return tuple("" if none else str(value) for none, value in zip(missing, found, strict=True))[: self.count]
+        return tuple(map(_text, found[: self.count]))
 
     def part(self, rank: int, world: int, batch: int = 1) -> list[range]:
         """Return a process's batches of sample numbers; the batches are the same for any number of processes.
@@ -127,3 +126,9 @@ class LabelledImages:
         """Return True if a file of a sample is in another place than the folder that was opened, by way of a link."""
         root = Path(self.source.data) if self.source is not None else None
         return root is not None and root.is_dir() and not all(hub.is_inside(root, file) for file in sample.files)
+
+
+def _text(value: Any) -> str:
+    """A value of a column as a text, empty if it is missing or NaN."""
+    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    return "" if missing else str(value)
