@@ -26,7 +26,7 @@ def test_patterns_read_what_they_write(stage: int, block: int, leaf: str) -> Non
     pattern = Pattern("block{s+1}.{b}.attn.kv")
     name = pattern.write({"s": stage, "b": block}, leaf)
     assert pattern.read(name) == ({"s": stage, "b": block}, leaf)
-    assert generic(name) in set(pattern.generics())
+    assert generic(name) in set(pattern.generics)
 
 
 @pytest.mark.parametrize("name", ["block0.1.attn.kv.weight", "block1.01.attn.kv.weight", "block1.1.attn.kvx.weight"])

@@ -64,6 +64,8 @@ _FLAG = (
 _LINE = re.compile(rf"^(?:(?P<optional>\?) |(?P<absent>no) )?(?P<body>.*?)(?P<flags>(?:\s+\((?:{_FLAG})\))*)$")
 _LOOP = re.compile(r"^for (?P<name>[a-z]+)(?: (?P<kind>reversed|together))?:$")
 _NUMBER = re.compile(r"\d+")
+_VARIABLE_OR_NUMBER = re.compile(rf"{_VARIABLE.pattern}|\d+")
+_DIGITS = 9  # of a number in a name, at most
 _KERNEL = re.compile(r"\d+x\d+\??")
 
 Key = tuple[int, ...]
@@ -74,9 +76,9 @@ def generic(name: str) -> str:
     return _NUMBER.sub("#", name)
 
 
-def _group(match: re.Match[str]) -> str:
-    """A name for a variable that a regular expression takes."""
-    return match["name"].partition(":")[0].replace(",", "_")
+def _variable(match: re.Match[str]) -> str:
+    """The name of a variable, without the sizes of a row of blocks."""
+    return match["name"].partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -127,23 +129,16 @@ class Pattern:
         return self.text if "{leaf}" in self.text else self.text + ".{leaf}"
 
     @cached_property
-    def _regex(self) -> re.Pattern[str]:
-        parts, end = [], 0
-        for match in _VARIABLE.finditer(self._full):
-            parts.append(re.escape(self._full[end : match.start()]))
-            name, written = _group(match), match[0]
-            if name == "leaf":
-                parts.append(f"(?P<leaf>{'|'.join(LEAVES)})")
-            else:  # a number that is written twice in one way is the same number
-                parts.append(f"(?P={name})" if written in self._full[: match.start()] else rf"(?P<{name}>0|[1-9]\d*)")
-            end = match.end()
-        return re.compile("".join([*parts, re.escape(self._full[end:])]) + r"\Z")
+    def _numbers(self) -> tuple[str, ...]:
+        """The numbers of a name in their order: the names of variables, and others as they are written."""
+        found = (match for match in _VARIABLE_OR_NUMBER.finditer(self._full) if match["name"] != "leaf")
+        return tuple(_variable(match) if match["name"] else match[0] for match in found)
 
     @cached_property
     def _shifts(self) -> dict[str, tuple[int, int]]:
         """The sign and offset of each variable: the written number is offset + sign * value."""
         return {
-            _group(m): (-1, int(m["from"])) if m["from"] else (1, int(m["plus"] or 0))
+            _variable(m): (-1, int(m["from"])) if m["from"] else (1, int(m["plus"] or 0))
             for m in _VARIABLE.finditer(self._full)
             if m["name"] != "leaf"
         }
@@ -151,22 +146,31 @@ class Pattern:
     @cached_property
     def _rows(self) -> dict[str, Row]:
         """The rows of blocks that variables number."""
-        return {_group(m): Row.read(m["name"]) for m in _VARIABLE.finditer(self._full) if m["row"]}
+        return {_variable(m): Row.read(m["name"]) for m in _VARIABLE.finditer(self._full) if m["row"]}
 
-    def generics(self) -> Iterator[str]:
-        """Yield the `generic` form of every name that the pattern can match."""
+    @cached_property
+    def generics(self) -> Mapping[str, str]:
+        """The `generic` form of every name that the pattern can match, with the leaf of these names."""
         form = generic(_VARIABLE.sub(lambda match: "{leaf}" if match["name"] == "leaf" else "0", self._full))
-        for leaf in LEAVES if "{leaf}" in form else ("",):
-            yield form.replace("{leaf}", leaf)
+        return {form.replace("{leaf}", leaf): leaf for leaf in (LEAVES if "{leaf}" in form else ("",))}
 
     def read(self, name: str) -> tuple[dict[str, int], str] | None:
         """Return the numbers in a name and its leaf ('' for a parameter itself), or None if it does not match."""
-        match = self._regex.match(name)
-        if match is None:
+        leaf = self.generics.get(generic(name))
+        if leaf is None:
             return None
-        found = match.groupdict()
-        leaf = found.pop("leaf", "")
-        numbers = {key: sign * (int(found[key]) - offset) for key, (sign, offset) in self._shifts.items()}
+        numbers: dict[str, int] = {}
+        for own, text in zip(self._numbers, _NUMBER.findall(name), strict=True):
+            if own not in self._shifts:
+                if own != text:
+                    return None
+                continue
+            if len(text) > _DIGITS or str(int(text)) != text:  # 01 is no number of a block
+                return None
+            sign, offset = self._shifts[own]
+            value = sign * (int(text) - offset)
+            if numbers.setdefault(own, value) != value:
+                return None
         for key, row in self._rows.items():
             if (both := row.split(numbers.pop(key))) is None:
                 return None
@@ -179,17 +183,17 @@ class Pattern:
 
     def write(self, numbers: Mapping[str, int], leaf: str) -> str:
         """Return the name with these numbers, which must fit, and this leaf."""
-
-        def number(match: re.Match[str]) -> str:
-            if match["name"] == "leaf":
-                return leaf
-            key = _group(match)
+        written = {"leaf": leaf}
+        for key, (sign, offset) in self._shifts.items():
             value = self._rows[key].join(numbers) if key in self._rows else numbers[key]
             assert value is not None
-            sign, offset = self._shifts[key]
-            return str(offset + sign * value)
+            written[key] = str(offset + sign * value)
+        return self._template % written
 
-        return _VARIABLE.sub(number, self._full)
+    @cached_property
+    def _template(self) -> str:
+        """The name with `%(s)s` for each variable s."""
+        return _VARIABLE.sub(lambda match: f"%({_variable(match)})s", self._full)
 
 
 def row(sizes: Sequence[int], meant: Collection[int], first: int = 0) -> str:
@@ -252,7 +256,11 @@ def read_table(text: str) -> tuple[Line, ...]:
     Raises:
         LayoutError: for a line that does not belong to the language.
     """
-    lines: list[Line] = []
+    return tuple(read_lines(text))
+
+
+def read_lines(text: str) -> Iterator[Line]:
+    """Yield the lines of a table, each as soon as it is read. Raises LayoutError as `read_table`."""
     counters = [0]
     places: list[tuple[int | str, ...]] = [()]
     for raw in text.splitlines():
@@ -270,8 +278,7 @@ def read_table(text: str) -> tuple[Line, ...]:
             counters.append(0)
             places.append((*place, *variable))
         else:
-            lines.append(_read_line(content.strip(), place))
-    return tuple(lines)
+            yield _read_line(content.strip(), place)
 
 
 def _read_line(content: str, place: tuple[int | str, ...]) -> Line:
@@ -294,6 +301,6 @@ def index_by_generic(entries: list[tuple[Pattern, Line]]) -> PatternIndex:
     """Index patterns and their lines by the `generic` forms of the names that they can match."""
     index: PatternIndex = {}
     for pattern, line in entries:
-        for name in pattern.generics():
+        for name in pattern.generics:
             index.setdefault(name, []).append((pattern, line))
     return index

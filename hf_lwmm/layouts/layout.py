@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from hf_lwmm.layouts.forms import Form, Shape
 from hf_lwmm.layouts.language import (
@@ -15,12 +15,14 @@ from hf_lwmm.layouts.language import (
     PatternIndex,
     generic,
     index_by_generic,
+    read_lines,
     read_table,
 )
 
 ShapeTest = Callable[[Callable[[str], Shape]], bool]
 # The direction and the length of a weight-normalised layer make up one weight, so they share a depth position.
 _DEPTH_RANK = {leaf: LEAVES.index(leaf) for leaf in LEAVES} | {"weight_g": 0, "weight_v": 0}
+_REMEMBERED = 1 << 14  # names of a layout; networks have up to some thousand
 
 
 @dataclass(frozen=True)
@@ -136,18 +138,24 @@ class Layout:
         This quick test rules out most layouts.
         """
         beginning = generic(prefix)
-        return all(any(beginning + form in forms for form in each) for each in self.required)
+        likely = any(beginning + form in forms for form in self.first_required)
+        return likely and all(any(beginning + form in forms for form in each) for each in self.required)
+
+    @cached_property
+    def first_required(self) -> tuple[str, ...]:
+        """The first of `required`, for which most of the table stays unread."""
+        return next(_required(read_lines(self.table)))
 
     @cached_property
     def required(self) -> tuple[tuple[str, ...], ...]:
         """The `generic` names of each line that is not optional."""
-        return tuple(tuple(line.left[0].generics()) for line in self.lines if not (line.optional or line.absent))
+        return tuple(_required(self.lines))
 
     def suits(self, slots: Iterable[str]) -> bool:
         """Return False if slots lack a line that is not optional."""
         forms = {generic(found[0]) for slot in slots if (found := self.stored(slot))}
         needed = (line.left[0] for line in self.lines if line.right and not (line.optional or line.absent))
-        return all(any(form in forms for form in pattern.generics()) for pattern in needed)
+        return all(any(form in forms for form in pattern.generics) for pattern in needed)
 
     def agrees(self, tensors: Mapping[str, Shape], prefix: str) -> bool:
         """Return False if the shapes of a file's tensors tell that another table with these names is meant."""
@@ -167,7 +175,12 @@ class Layout:
         found = self._read(name)
         return found[0] if found else None
 
-    def _read(self, name: str) -> tuple[Line, dict[str, int], str] | None:
+    @cached_property
+    def _read(self) -> Callable[[str], tuple[Line, dict[str, int], str] | None]:
+        """`_match`, which remembers its answers: a merge asks several times for each name."""
+        return lru_cache(_REMEMBERED)(self._match)
+
+    def _match(self, name: str) -> tuple[Line, dict[str, int], str] | None:
         for pattern, line in self._index.get(generic(name), ()):
             if (found := pattern.read(name)) is not None:
                 return (line, *found)
@@ -187,14 +200,12 @@ class Layout:
 
     def stored(self, slot: str) -> tuple[str, tuple[SlotPart, ...]] | None:
         """Return the name (without prefix) of the tensor that holds a slot, and all its slots; None if none does."""
-        if (known := self._stored.get(slot)) is None and (known := self._find(slot)) is not None:
-            self._stored[slot] = known
-        return known
+        return self._stored(slot)
 
     @cached_property
-    def _stored(self) -> dict[str, tuple[str, tuple[SlotPart, ...]]]:
-        """The answers of `stored` so far: a conversion asks several times for each slot."""
-        return {}
+    def _stored(self) -> Callable[[str], tuple[str, tuple[SlotPart, ...]] | None]:
+        """`_find`, which remembers its answers: a conversion asks several times for each slot."""
+        return lru_cache(_REMEMBERED)(self._find)
 
     def _find(self, slot: str) -> tuple[str, tuple[SlotPart, ...]] | None:
         inner = slot.removeprefix(self.component.name + ".")
@@ -210,3 +221,8 @@ class Layout:
         assert found is not None
         line, numbers, leaf = found
         return (*line.key(numbers), LEAVES.index(leaf) if leaf else 0)
+
+
+def _required(lines: Iterable[Line]) -> Iterator[tuple[str, ...]]:
+    """The `generic` names of each line that is not optional."""
+    return (tuple(line.left[0].generics) for line in lines if not (line.optional or line.absent))

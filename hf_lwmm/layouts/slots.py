@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -17,6 +17,7 @@ from hf_lwmm.layouts.registry import COMPONENTS, LAYOUTS
 
 # What may stand before a network's names and is told apart by a number: `teacher2.`, `models.0.`.
 _NUMBERED = re.compile(r"[^.\d]*\d[^.]*\.|[^.]+\.\d+\.")
+_RANKS = {name: rank for rank, name in enumerate(COMPONENTS)}  # networks with several heads register them so
 _FEWEST = 20  # tensors of a backbone; a block of one has fewer
 
 
@@ -165,7 +166,7 @@ def backbone_prefixes(names: Iterable[str]) -> tuple[str, ...]:
                 listed = (p for p in match.layout.prefixes if ("." + match.prefix).endswith("." + p))
                 prefix = before + match.prefix
                 outer = prefix[: len(prefix) - len(max(listed, key=len, default=""))]
-                first = prefix + match.layout.required[0][0]
+                first = prefix + match.layout.first_required[0]
                 copies = found.setdefault(match.layout.component.name, {})
                 # Several tables may fit one network, and may begin at several prefixes.
                 same = next((one for one in copies if prefix == one[0] or first == one[1]), (prefix, first))
@@ -254,7 +255,7 @@ def _other_prefixes(layout: Layout, endings: Mapping[str, Sequence[str]]) -> lis
     own = "" if layout.component.kind == "backbone" else layout.prefixes[0]
     if layout.component.kind != "backbone" and not own:
         return []
-    firsts = (own + form for form in layout.required[0])
+    firsts = (own + form for form in layout.first_required)
     found = {beginning + own for first in firsts for beginning in endings.get(first, ())}
     return sorted(prefix for prefix in found if prefix not in layout.prefixes and "#" not in prefix)
 
@@ -287,11 +288,17 @@ def _atoms(match: LayoutMatch, name: str, shape: Shape) -> tuple[Atom, ...]:
 
 def registration_order(slot_map: SlotMap) -> list[str]:
     """Return the stored names in the order in which the layouts' code registers them, unknown ones last."""
+    return in_registration_order(slot_map.atoms, slot_map.matches)
+
+
+def in_registration_order(names: Collection[str], matches: Iterable[LayoutMatch]) -> list[str]:
+    """Return names in the order in which the code of layouts registers them, layout by layout, unknown ones last."""
     keys: dict[str, tuple[int, Key]] = {}
-    for rank, match in enumerate(slot_map.matches):
-        for name in slot_map.atoms:
+    known = sorted(matches, key=lambda match: _RANKS[match.layout.component.name])
+    for rank, match in enumerate(known):
+        for name in names:
             if name not in keys and name.startswith(match.prefix):
                 inner = name[len(match.prefix) :]
                 if match.layout.line_of(inner):
                     keys[name] = (rank, match.layout.registration_key(inner))
-    return sorted(slot_map.atoms, key=lambda name: keys.get(name, (len(slot_map.matches), ())))
+    return sorted(names, key=lambda name: keys.get(name, (len(known), ())))

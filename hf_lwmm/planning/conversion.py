@@ -18,12 +18,12 @@ from hf_lwmm.layouts import (
     Component,
     Form,
     Layout,
+    LayoutMatch,
     Shape,
     companion_of,
     depth_order,
-    map_slots,
+    in_registration_order,
     place_of,
-    registration_order,
 )
 from hf_lwmm.methods import Values
 from hf_lwmm.planning.tensor_recipes import Segment, TensorRecipe, Term
@@ -71,7 +71,7 @@ def plan_conversion(checkpoint: Checkpoint, to: str | Mapping[str, str], *, back
             name, parts, form = _stored(checkpoint, layout, slot)
             pieces[name] = (parts, form)
         notes = (*notes, *(f"Left out {s}, which only pre-training uses." for s in slots if _is_spare(s, held)))
-    names = registration_order(map_slots({name: _stacked_shape(*stack) for name, stack in pieces.items()}))
+    names = in_registration_order(pieces, [LayoutMatch(layout, layout.prefixes[0]) for layout in layouts])
     tensors = tuple(_recipe(checkpoint, name, *pieces[name]) for name in names)
     used = {atom.slot for parts, _ in pieces.values() for part in parts for atom in part.atoms}
     left_out = frozenset(checkpoint.slot_map.slots) - used

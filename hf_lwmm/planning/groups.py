@@ -21,7 +21,7 @@ from hf_lwmm.checkpoints.weight_files import ADAPTER_FILE
 from hf_lwmm.errors import CheckpointError
 from hf_lwmm.layouts import depth_order
 from hf_lwmm.planning.low_rank import added_products, factorised_weights
-from hf_lwmm.planning.quantised import quantised_weights, quantisers
+from hf_lwmm.planning.quantised import Related, quantised_weights, quantisers
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,11 @@ def _adapters(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
 
 
 def _quantised(checkpoint: Checkpoint) -> Iterator[tuple[Kind, list[str]]]:
-    coded = list(quantised_weights(checkpoint.tensors))
+    tensors, related = checkpoint.tensors, Related.of(checkpoint.tensors)
+    coded = list(quantised_weights(tensors, related))
     yield from ((QUANTISED, names) for names in coded)
     known = {name for names in coded for name in names}
-    yield from ((QUANTISER, names) for names in quantisers(checkpoint.tensors) if known.isdisjoint(names))
+    yield from ((QUANTISER, names) for names in quantisers(tensors, related) if known.isdisjoint(names))
 
 
 _PARAMETRISED = re.compile(r"^(.*parametrizations\.[^.]+)\.(.+)$")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from hf_lwmm.checkpoints.dtypes import is_float, is_minifloat
 from hf_lwmm.checkpoints.safetensors_file import TensorInfo
@@ -30,14 +32,49 @@ _BOOKS = re.compile(r"(codebook|centroid|(^|[._])lut)[^.]*$", re.I)  # in which 
 _OF_QUANTISERS = re.compile(r"(|.*_)(zero_?point|zp|histogram)s?", re.I)
 
 
-def quantised_weights(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
-    """Yield codes, each with the tensors that decode it.
+@dataclass(frozen=True)
+class Related:
+    """The tensors inside each module, "" for those in none, and the scales that have a tensor's or module's name.
+
+    bitsandbytes keeps what belongs to `weight` under its name (`weight.absmax`), others add to it (`weight_scale`).
+    """
+
+    inside: Mapping[str, Sequence[str]]
+    beside: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Related:
+        """Relate tensors by their names."""
+        inside: dict[str, list[str]] = {}
+        beside: dict[str, list[str]] = {}
+        for name in names:
+            module, dot, part = name.rpartition(".")
+            if not dot:
+                inside.setdefault("", []).append(name)
+            for _ in range(_NEAR):
+                if dot:
+                    inside.setdefault(module, []).append(name)
+                if stem := _scaled(part):
+                    beside.setdefault(module + dot + stem, []).append(name)
+                module, dot, part = module.rpartition(".")
+        return cls(inside, beside)
+
+
+@lru_cache(1 << 12)  # blocks of a network have parts of the same names
+def _scaled(part: str) -> str:
+    """What a part of a name says that it scales, '' if it names no scale, or nothing beside it."""
+    found = _SCALE.search(part)
+    return part[: found.start()].rstrip("_") if found else ""
+
+
+def quantised_weights(tensors: Mapping[str, TensorInfo], related: Related) -> Iterator[list[str]]:
+    """Yield codes, each with the tensors that decode it; `related` is of all tensors.
 
     Floats of few bits are codes, and so are integers of up to 16 bits with scales in their module, and any with scales
     of their own name. Where a weight is of integers, all else in its module decodes it, whatever it is called, but for
     the bias, which is added to the product.
     """
-    inside, beside = _related(tensors)
+    inside, beside = related.inside, related.beside
     scales: dict[str, list[str]] = {}  # by the module that they are in
     for name in tensors:
         module, _, leaf = name.rpartition(".")
@@ -66,18 +103,17 @@ def quantised_weights(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
             yield group
 
 
-def quantisers(tensors: Mapping[str, TensorInfo]) -> Iterator[list[str]]:
+def quantisers(names: Iterable[str], related: Related) -> Iterator[list[str]]:
     """Yield what belongs to each quantiser that floats pass in training: its scale, zero point, range and switches."""
-    inside, _ = _related(tensors)
-    for name in tensors:
+    for name in names:
         module, _, leaf = name.rpartition(".")
         if found := _OF_QUANTISERS.fullmatch(leaf):
             cut = len(module) + bool(module)
-            own = {each: each[cut:] for each in inside[module] if each.startswith(found[1], cut)}
+            own = {each: each[cut:] for each in related.inside[module] if each.startswith(found[1], cut)}
             layer = any(_WEIGHT.fullmatch(rest) or _BIAS.fullmatch(rest) for rest in own.values())
-            names = [each for each, rest in own.items() if each == name or not layer or _SCALE.search(rest)]
-            if len(names) > 1:
-                yield names
+            group = [each for each, rest in own.items() if each == name or not layer or _SCALE.search(rest)]
+            if len(group) > 1:
+                yield group
 
 
 def _values_at(name: str, tensors: Mapping[str, TensorInfo]) -> list[str]:
@@ -93,24 +129,3 @@ def _decodes(rest: str, stem: str) -> bool:
     if "." in rest or _SCALE.search(rest):
         return _SCALE.search(rest) is not None
     return rest.startswith(stem) and not _BIAS.fullmatch(rest)
-
-
-def _related(tensors: Mapping[str, TensorInfo]) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
-    """The tensors inside each module, "" for those in none, and the scales that have a tensor's or module's name.
-
-    bitsandbytes keeps what belongs to `weight` under its name (`weight.absmax`), others add to it (`weight_scale`).
-    """
-    inside: dict[str, list[str]] = {}
-    beside: dict[str, list[str]] = {}
-    for name in tensors:
-        module, dot, part = name.rpartition(".")
-        if not dot:
-            inside.setdefault("", []).append(name)
-        for _ in range(_NEAR):
-            if dot:
-                inside.setdefault(module, []).append(name)
-            found = _SCALE.search(part)
-            if found and (stem := part[: found.start()].rstrip("_")):
-                beside.setdefault(module + dot + stem, []).append(name)
-            module, dot, part = module.rpartition(".")
-    return inside, beside
