@@ -6,7 +6,7 @@ import sys
 
 def main() -> None:
     """Run the command line; Ctrl-C ends it quietly even while it is being imported."""
-    gc.set_threshold(100_000)  # imports and plans make many objects that stay; to look through them again takes time
+    gc.set_threshold(250_000)  # imports and plans make so many objects that stay; to look through them takes time
     try:
         from hf_lwmm import cli
 

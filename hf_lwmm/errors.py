@@ -163,6 +163,7 @@ EXTRAS = {
     "pandas": "eval",
     "pyarrow": "eval",
     "pycocotools": "eval",
+    "pydantic": "hub",
     "ray": "ray",
     "safetensors": "networks",
     "scipy": "permute",

@@ -207,5 +207,7 @@ def test_values_refuse_what_does_not_fit_when_they_are_made(made: Callable[[], o
 
 def test_values_take_what_means_the_same() -> None:
     assert hf_lwmm.Dare(seed=np.int64(3)) == hf_lwmm.Dare(seed=3)
+    assert hf_lwmm.Layerwise(start=np.float32(0.5)) == hf_lwmm.Layerwise(start=0.5)
+    assert type(hf_lwmm.Dare(scale=np.float32(0.5)).scale) is type(hf_lwmm.Dare(scale=1).scale) is float
     given = hf_lwmm.MergeInputs(base=Path("org/a"), measurements=["f", Path("g")], bn_images="org/d")
     assert given == hf_lwmm.MergeInputs(base="org/a", measurements=("f", "g"), bn_images=hf_lwmm.ImageSource("org/d"))

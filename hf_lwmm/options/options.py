@@ -46,14 +46,12 @@ class Options:
         flag, given = self.flag(name), values.plain(getattr(self, name))
         hint = _hints(type(self))[name]  # type: ignore[arg-type]
         wrong = self.error(f"{flag} must be {values.type_name(hint)}, not {shortened(values.as_written(given))}.")
-        if declared is None:  # the field holds what checks itself, such as other options
-            if not values.is_instance(given, hint):
-                raise wrong
-            return given
         try:
-            value = values.adapter(hint)(given)
-        except ValueError:  # pydantic's ValidationError is one
+            value = values.typed(given, hint)
+        except TypeError:
             raise wrong from None
+        if declared is None:  # the field holds what checks itself, such as other options
+            return value
         for one in value if isinstance(value, tuple) else (value,):
             if one is None:
                 continue

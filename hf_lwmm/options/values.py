@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable
-from functools import cache
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import PurePath
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 from hf_lwmm.errors import DocumentError, PlanError
 from hf_lwmm.files.documents import parse_json
@@ -58,32 +57,38 @@ def parse_size(size: int | str, name: str, minimum: int = 1) -> int:
     return int(count)
 
 
-@cache
-def adapter(hint: Any) -> Callable[[Any], Any]:
-    """Return a function that returns a value in a type, or raises ValueError."""
-    from pydantic import TypeAdapter
+def typed(value: Any, hint: Any) -> Any:
+    """Return a value in a type: a whole number as a float where the type is float, anything else as it is.
 
-    adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    return lambda value: adapter.validate_python(value, strict=True)
-
-
-def is_instance(value: Any, hint: Any) -> bool:
-    """Return True for a value, or a tuple of values, of a class that a type names."""
-    parts = get_args(hint)
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(is_instance(each, parts[0]) for each in value)
-    return any(is_instance(value, part) for part in parts) if parts else isinstance(value, hint)
+    Raises:
+        TypeError: if it is not of the type; True and False are no numbers.
+    """
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind is tuple and isinstance(value, tuple):
+        return tuple(typed(each, parts[0]) for each in value)
+    if kind in (Union, UnionType):
+        for part in parts:
+            with contextlib.suppress(TypeError):
+                return typed(value, part)
+    elif isinstance(value, bool) and kind in (int, float):
+        pass
+    elif kind is float and isinstance(value, int):
+        with contextlib.suppress(OverflowError):
+            return float(value)
+    elif kind is not tuple and isinstance(value, kind):
+        return value
+    raise TypeError(f"{value!r} is not of the type {hint}")
 
 
 def plain(value: Any) -> Any:
     """Normalise a value for an option.
 
-    Lists, as YAML and command lines give them, become tuples, paths become texts, and NumPy's whole numbers Python's.
+    Lists, as YAML and command lines give them, become tuples, paths become texts, and NumPy's numbers Python's.
     """
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return int(value) if isinstance(value, Integral) else float(value)
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
