@@ -236,3 +236,20 @@ def test_a_setting_of_the_environment_that_cannot_be_used_is_named(
     finally:
         close_session()
     assert code == 1 and not out and said in err and "secret" not in err and err.count("\n") == 1
+
+
+def test_a_hub_that_takes_requests_and_never_answers_is_not_waited_for(
+    cache: Path, hub: LocalHub, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    hub.faults.append(Fault(r"^/api/models/", times=99, delay=5))
+    code, _, err = run("inspect", REPOS[0])
+    assert code == 1 and f"{REPOS[0]}: the Hub cannot be reached (timed out)." in err
+
+
+def test_an_answer_that_comes_late_is_asked_for_again(
+    cache: Path, hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    hub.faults.append(Fault(r"^/api/models/", times=1, delay=2))
+    assert resolve(parse_ref(REPOS[0])).files

@@ -10,8 +10,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hf_lwmm.errors import HubError, first_line
 from hf_lwmm.files.nearest import nearest_path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _ATTEMPTS = 5
+_ATTEMPTS_IN_SILENCE = 2  # each takes as long as the client waits for an answer
 _LONGEST_WAIT = 60.0  # seconds
 # How names of files end, and those of repositories do not.
 _OF_FILES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".json", ".yaml", ".yml", ".md", ".txt")
@@ -32,10 +34,20 @@ _SENSELESS = (ValueError, TypeError, LookupError, AttributeError, AssertionError
 
 
 def client() -> HfApi:
-    """Return the stock client, which introduces itself as hf-lwmm."""
-    from huggingface_hub import HfApi
+    """Return the stock client, which introduces itself as hf-lwmm and does not wait for a silent Hub without end."""
+    return _client_class()(library_name="hf-lwmm")
 
-    return HfApi(library_name="hf-lwmm")
+
+@cache
+def _client_class() -> type[HfApi]:
+    from huggingface_hub import HfApi, ModelInfo, constants
+
+    class Client(HfApi):
+        def model_info(self, repo_id: str, *, timeout: float | None = None, **options: Any) -> ModelInfo:
+            """Return what the Hub says of a model, within the time that downloads have if no other is given."""
+            return super().model_info(repo_id, timeout=timeout or constants.HF_HUB_DOWNLOAD_TIMEOUT, **options)
+
+    return Client
 
 
 def call(ref: ModelRef, function: Callable[[], _T], file: str | None = None) -> _T:
@@ -62,13 +74,15 @@ def retry(function: Callable[[], _T]) -> _T:
     """Call a function until it succeeds or fails for good.
 
     Rate limits are waited for as long as the Hub asks; server errors and broken connections are tried again after a
-    pause that doubles each time. After the fifth attempt the error is raised as it is.
+    pause that doubles each time. After the fifth attempt, or the second without an answer, the error is raised as it
+    is.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return function()
         except Exception as error:
-            pause = _pause(error, 0.5 * 2**attempt) if attempt < _ATTEMPTS else None
+            most = _ATTEMPTS_IN_SILENCE if _is_silence(error) else _ATTEMPTS
+            pause = _pause(error, 0.5 * 2**attempt) if attempt < most else None
             if pause is None:
                 raise
         time.sleep(min(pause, _LONGEST_WAIT))
@@ -100,6 +114,13 @@ def _is_away(error: BaseException | None) -> bool:
     import httpx2
 
     return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
+
+
+def _is_silence(error: BaseException) -> bool:
+    """True if a server took a request and did not answer it in time."""
+    import httpx2
+
+    return any(isinstance(each, httpx2.ReadTimeout) for each in (error, error.__cause__))
 
 
 def raise_if_away(error: BaseException | None) -> None:
