@@ -143,9 +143,19 @@ def noting(what: str, notes: list[str]) -> Iterator[None]:
         notes.append(f"{what}: {' '.join(reason.split())}")
 
 
-def first_line(error: Exception) -> str:
+def reason(error: BaseException) -> str:
+    """Return the kind of an error of a user's code and the first line of its text, with a full stop."""
+    kind, text = type(error).__name__, first_line(error)
+    return text if text == f"{kind}." else f"{kind}: {text}"
+
+
+def first_line(error: BaseException) -> str:
     """Return the first line of the text of an error of other code, or else its kind, with a full stop."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    try:
+        lines = str(error).splitlines()
+    except Exception:  # an error of a user's own class, whose text fails itself
+        lines = []
+    text = next((line.strip() for line in lines if line.strip()), type(error).__name__)
     return text if text.endswith(".") else text + "."
 
 

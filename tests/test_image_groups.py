@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from calls import lwmm
-from datasets import Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 from datasets import Image as ImageFeature
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +41,15 @@ def film(name: str, frames: range) -> list[str]:
     return [f"{name}_{frame:06}.png" for frame in frames]
 
 
+COLUMNS = {
+    "film": Value("string"),
+    "number": Value("float64"),
+    "tags": List(Value("string")),
+    "weather": ClassLabel(names=["dry", "wet"]),
+    "key": Value("binary"),
+}
+
+
 def table(folder: Path, count: int = 4, **columns: list[Any]) -> Path:
     """A data set with a column of places beside images and labels."""
 
@@ -56,7 +65,7 @@ def table(folder: Path, count: int = 4, **columns: list[Any]) -> Path:
         "place": ["north", "south"] * (count // 2),
     }
     kinds = Features({"image": ImageFeature(), "label": ImageFeature(), "place": Value("string")})
-    kinds |= {name: Value("float64" if name == "number" else "string") for name in columns}
+    kinds |= {name: COLUMNS[name] for name in columns}
     folder.mkdir()
     Dataset.from_dict({**rows, **columns}, features=Features(kinds)).to_parquet(folder / "validation.parquet")
     return folder
@@ -128,6 +137,18 @@ def test_images_without_a_group_are_none(tmp_path: Path) -> None:
         groups_of(images, "film")
     with pytest.raises(DatasetError, match="1 of 4 images have no number"):
         groups_of(images, "number")
+
+
+def test_empty_lists_and_no_classes_are_no_groups(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {
+        "tags": [["a"], [], ["b"], ["a"]],
+        "weather": [0, -1, 1, -1],
+        "key": [b"a", b"", b"b", b"b"],
+    }
+    images = open_images(table(tmp_path / "data", **columns))
+    for column, without in (("tags", 1), ("weather", 2), ("key", 1)):
+        with pytest.raises(DatasetError, match=f"{without} of 4 images have no {column}"):
+            groups_of(images, column)
 
 
 def test_frames_that_are_drawn_one_by_one_get_a_note() -> None:

@@ -151,6 +151,8 @@ class Rows:
                 found = [{"path": path} for path in _paths(values)] if pictures else values.to_pylist()
         except Exception as error:  # a connection that datasets has given up on, a damaged file
             raise DatasetError(f"{self.shown}, column {column}: cannot be read: {first_line(error)}") from None
+        if isinstance(self.features[column], datasets.ClassLabel):
+            return [None if value == -1 else value for value in found]  # which is how `datasets` writes no class
         return [file_of(value) or str(place) for place, value in enumerate(found)] if pictures else found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +97,7 @@ class LabelledImages:
     def values(self, column: str | None = None) -> tuple[str, ...]:
         """Return the images' values in a column as texts, or the names of their files, with the folders, if None.
 
-        An image whose value is missing, or NaN, has an empty text.
+        An image whose value is missing, NaN or an empty list has an empty text.
 
         Raises:
             DatasetError: if there is no such column, or it cannot be read.
@@ -129,6 +129,8 @@ class LabelledImages:
 
 
 def _text(value: Any) -> str:
-    """A value of a column as a text, empty if it is missing or NaN."""
-    missing = value is None or (isinstance(value, float) and math.isnan(value))
+    """A value of a column as a text, empty if it is missing, NaN or itself empty."""
+    missing = (
+        math.isnan(value) if isinstance(value, float) else value is None or (isinstance(value, Sized) and not value)
+    )
     return "" if missing else str(value)

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_lwmm.data.annotations import Boxes
-from hf_lwmm.errors import HfLwmmError, PlanError, first_line
+from hf_lwmm.errors import HfLwmmError, PlanError, first_line, reason
 from hf_lwmm.evaluation.class_map import ClassMap, Logits, Size, average, best_classes
 from hf_lwmm.evaluation.pictures import PLAIN, Picture, View, prepared
 from hf_lwmm.labels import matching_rows, normalise
@@ -113,8 +113,7 @@ def naming_size(loaded: LoadedModel, pixels: Tensor, where: str = "") -> Iterato
     except Exception as error:
         if not loaded.own_code:
             raise
-        why = f"{type(error).__name__}: {first_line(error)}".rstrip(": ")
-        raise PlanError(f"{where}{loaded.label}: its network fails on {size}: {why}") from error
+        raise PlanError(f"{where}{loaded.label}: its network fails on {size}: {reason(error)}") from error
 
 
 def _mirrored(found: Logits) -> Logits:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from hf_lwmm.checkpoints.checkpoint import Checkpoint
 from hf_lwmm.describing.network_description import NetworkDescription
-from hf_lwmm.errors import HfLwmmError, PlanError
+from hf_lwmm.errors import HfLwmmError, PlanError, reason
 from hf_lwmm.labels import read_label_set
 from hf_lwmm.networks.class_logits import ClassLogits
 from hf_lwmm.networks.grouping import grouped
@@ -71,7 +71,7 @@ def own_network(checkpoint: Checkpoint, network: NetworkOptions) -> OwnNetwork:
     except HfLwmmError:
         raise
     except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
-        raise PlanError(f"--network {name}: {checkpoint.label}: the factory fails: {_reason(error)}") from error
+        raise PlanError(f"--network {name}: {checkpoint.label}: the factory fails: {reason(error)}") from error
     if not isinstance(module, nn.Module):
         raise PlanError(f"--network {name}: must return a torch.nn.Module, not a {type(module).__name__}.")
     if isinstance(module, torch.jit.ScriptModule):
@@ -111,7 +111,7 @@ def _found(given: str | Factory) -> tuple[str, Factory]:
             ) from None
         raise PlanError(f"--network {given}: {module_name} needs the module {error.name}, which is missing.") from None
     except (Exception, SystemExit) as error:  # of the user's code, which may raise anything
-        raise PlanError(f"--network {given}: importing {module_name} fails: {_reason(error)}") from error
+        raise PlanError(f"--network {given}: importing {module_name} fails: {reason(error)}") from error
     factory = getattr(module, attribute, None)
     if factory is None:
         names = [name for name, value in vars(module).items() if callable(value)]
@@ -178,8 +178,3 @@ def _source_file(code: Any) -> str | None:
     except TypeError:
         return None
     return path if path and Path(path).is_file() else None
-
-
-def _reason(error: BaseException) -> str:
-    """The kind of an error and the first line of its text."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}".rstrip(": ")
