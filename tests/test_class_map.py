@@ -137,3 +137,15 @@ def test_no_pixel_differs_where_the_last_digit_decides(seed: int, bits: int, cla
     logits = (bits + digits + places).view(torch.float32)
     expected = enlarged(logits, (90, 110), corners).argmax(0).numpy()
     assert np.array_equal(best_classes([Logits((logits,), corners)], (90, 110)), expected)
+
+
+@pytest.mark.parametrize("bits", [12678840, 1070584066, 1072226475, 1073679020])  # 1.8e-38, 1.62, 1.82 and 1.99
+def test_a_class_is_the_best_by_rounding_alone(bits: int) -> None:
+    """At no corner it has as much as another class has at all four, and yet a loop finds it the best between them."""
+    generator = torch.Generator().manual_seed(bits)
+    lower = torch.randint(17, 20, (1, 64, 72), generator=generator, dtype=torch.int32)
+    higher = torch.randint(20, 22, (1, 64, 72), generator=generator, dtype=torch.int32)
+    logits = (bits + torch.cat([lower, higher, torch.zeros(2, 64, 72, dtype=torch.int32)])).view(torch.float32)
+    expected = enlarged(logits, (720, 880)).argmax(0).numpy()
+    assert (expected == 0).any()
+    assert np.array_equal(best_classes([Logits((logits,))], (720, 880)), expected)
