@@ -28,10 +28,7 @@ hf-lwmm convert timm/resnet101.a1_in1k resnet101.pth --to advent --backbone-only
 @Group("network", hf_lwmm.NetworkOptions, "Models", skip=("network", "device", "compute_dtype"))
 @click.argument("source", type=options.PLACE, help=options.MODEL)
 @click.argument(
-    "output",
-    required=False,
-    type=options.PATH,
-    help="Folder or file to write (.safetensors, .pth, .pt, .bin, .ckpt).",
+    "output", required=False, type=options.PATH, help="Folder or file to write (.safetensors, .pth, .pt, .bin, .ckpt)."
 )
 @option("--to", help="Code base whose names to use: transformers, nvidia, smp, advent, ...")
 @option("--backbone-only", is_flag=True, help="Leave the heads out.")

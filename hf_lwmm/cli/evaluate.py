@@ -14,15 +14,7 @@ from hf_lwmm.cli.following import following, repository_name, scoring_merge
 from hf_lwmm.cli.help import option
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push
-from hf_lwmm.cli.terminal import (
-    note,
-    notes,
-    print_json,
-    print_table,
-    print_verdict,
-    progress_bar,
-    say,
-)
+from hf_lwmm.cli.terminal import note, notes, print_json, print_table, print_verdict, progress_bar, say
 from hf_lwmm.text import operand, shell_line
 
 EXAMPLES = """Examples:
@@ -47,11 +39,7 @@ accelerate launch --num_processes 4 -m hf_lwmm evaluate org/merged --data org/ci
 @Group("network", hf_lwmm.NetworkOptions, "Models", usual=("labels", "device"), panels={"device": "Evaluation"})
 @options.models
 @option(
-    "--plot",
-    type=options.PATH,
-    metavar="FOLDER",
-    help="Draw scores by class, confusions and examples.",
-    panel="Output",
+    "--plot", type=options.PATH, metavar="FOLDER", help="Draw scores by class, confusions and examples.", panel="Output"
 )
 @option("--output", type=options.PATH, help="Also write the report here, as .json or .md.", panel="Output")
 @options.overwrite

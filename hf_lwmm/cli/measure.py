@@ -30,11 +30,7 @@ hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measure
     key="data",
 )
 @Group(
-    "network",
-    hf_lwmm.NetworkOptions,
-    "Models",
-    usual=("labels", "branch", "device"),
-    panels={"device": "Evaluation"},
+    "network", hf_lwmm.NetworkOptions, "Models", usual=("labels", "branch", "device"), panels={"device": "Evaluation"}
 )
 @click.argument("model", type=options.PLACE, help=options.MODEL)
 @option("--output", type=options.PATH, required=True, help="File to write, .safetensors.", panel="Output")
@@ -47,9 +43,7 @@ hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measure
     shell_complete=completed(("fisher", "grams")),
 )
 @option(
-    "--protocol",
-    help="Label set that the images' ids stand for, if the data set does not name it.",
-    panel="Evaluation",
+    "--protocol", help="Label set that the images' ids stand for, if the data set does not name it.", panel="Evaluation"
 )
 @options.overwrite
 def measure(

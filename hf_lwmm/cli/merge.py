@@ -93,12 +93,7 @@ _TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
 @Group("reading", hf_lwmm.MergeInputs, "Hub", usual=(), skip=("target",), partial=True)
 @options.models
 @options.anchor
-@option(
-    "--output",
-    type=options.PATH,
-    help="Folder to write; <anchor>-lwmm if nothing is pushed.",
-    panel="Output",
-)
+@option("--output", type=options.PATH, help="Folder to write; <anchor>-lwmm if nothing is pushed.", panel="Output")
 @option("--recipe", type=options.PATH, help="Recipe (hf_lwmm.yaml) of what is not given here.", panel="Models")
 @option("--dry-run", is_flag=True, help="Print the plan and write nothing.", panel="Output")
 @options.as_json

@@ -20,7 +20,7 @@ _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
 PORT = 8765  # of local Hubs
 USUAL_IMAGES = ("data", "split", "ids", "limit")  # the options of images that a short help shows
 MODEL = "org/name[@revision][:file[+file]], or a local path."
-# What these name is checked where it is used; a shell completes it.
+# A path, and a path or a repository; whether they exist is checked where they are used.
 PATH = click.Path(readable=False, path_type=Path)
 PLACE = click.Path(readable=False)
 

@@ -13,15 +13,7 @@ from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.following import following, scoring_merge, with_free_output
 from hf_lwmm.cli.help import option
 from hf_lwmm.cli.predict import predict
-from hf_lwmm.cli.terminal import (
-    note,
-    notes,
-    print_json,
-    print_table,
-    print_verdict,
-    progress_bar,
-    say,
-)
+from hf_lwmm.cli.terminal import note, notes, print_json, print_table, print_verdict, progress_bar, say
 
 EXAMPLES = """Examples:
 
@@ -46,12 +38,7 @@ SWEPT = "sweep.parquet"  # the results, unless --output names another file
 )
 @Group("fixed", hf_lwmm.Knobs, "Method", usual=(), skip=("bn_stats", "bn_mix", "dtype"), partial=True)
 @Group(
-    "images",
-    hf_lwmm.ImageSource,
-    "Evaluation",
-    usual=options.USUAL_IMAGES,
-    shown={"split": "validation"},
-    key="data",
+    "images", hf_lwmm.ImageSource, "Evaluation", usual=options.USUAL_IMAGES, shown={"split": "validation"}, key="data"
 )
 @Group("evaluation", hf_lwmm.EvaluationSpec, "Evaluation", usual=("protocol",), skip=("ensemble", "examples"))
 @Group("network", hf_lwmm.NetworkOptions, "Evaluation", usual=(), skip=("labels", "branch"))
@@ -61,24 +48,12 @@ SWEPT = "sweep.parquet"  # the results, unless --output names another file
 @options.base
 @options.target
 @options.measurements
+@option("--report", type=options.PATH, help="Also write the ranked table here, as .json or .md.", panel="Output")
 @option(
-    "--report",
-    type=options.PATH,
-    help="Also write the ranked table here, as .json or .md.",
-    panel="Output",
+    "--plot", type=options.PATH, metavar="FOLDER", help="Draw scores by subset and anchor, and by knob.", panel="Output"
 )
 @option(
-    "--plot",
-    type=options.PATH,
-    metavar="FOLDER",
-    help="Draw scores by subset and anchor, and by knob.",
-    panel="Output",
-)
-@option(
-    "--overwrite/--no-overwrite",
-    show_default=False,
-    help="Replace an existing --report, and plots.",
-    panel="Output",
+    "--overwrite/--no-overwrite", show_default=False, help="Replace an existing --report, and plots.", panel="Output"
 )
 @options.as_json
 def sweep(
