@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import hf_lwmm
-from hf_lwmm.cli import COMMANDS, load_command
+from hf_lwmm.cli import COMMANDS, app, load_command
 from hf_lwmm.recipes.recipe import read_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -106,10 +106,8 @@ def find(words: list[str]) -> tuple[Any, list[str]]:
 
 def parse(line: str) -> None:
     command, words = find(shlex.split(line))
-    arguments: list[str] = []
-    for word, following in zip(words, [*words, "-"][1:], strict=True):  # --push may stand without a value
-        arguments += [word, ""] if word == "--push" and following.startswith("-") else [word]
-    command.make_context("hf-lwmm", arguments)  # parses, and runs nothing
+    parent = app.make_context("hf-lwmm", [])  # whose settings a command inherits
+    command.make_context("hf-lwmm", words, parent)  # parses, and runs nothing
 
 
 @pytest.mark.parametrize(

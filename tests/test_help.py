@@ -12,7 +12,7 @@ import pytest
 from conftest import Run
 
 from hf_lwmm.cli import COMMANDS, load_command
-from hf_lwmm.cli.help import ADVANCED, PANELS
+from hf_lwmm.cli.help import ADVANCED, PANELS, panel_of
 
 SCREEN = 41  # lines of 80 characters
 
@@ -22,7 +22,7 @@ def test_help_fits_a_screen_and_names_the_rest(command: str, run: Run, monkeypat
     monkeypatch.setenv("COLUMNS", "80")
     code, short, _ = run(command, "--help")
     assert code == 0 and len(short.splitlines()) <= SCREEN
-    advanced = [each for each in load_command(command).params if getattr(each, "rich_help_panel", None) == ADVANCED]
+    advanced = [each for each in load_command(command).params if panel_of(each) == ADVANCED]
     assert (f"Show {len(advanced)} advanced options" in short) == bool(advanced)
     whole = run(command, "--help-all")[1]
     for option in advanced:
@@ -44,31 +44,44 @@ def test_a_switch_that_is_on_shows_how_to_turn_it_off(run: Run) -> None:
 
 def test_every_panel_is_known() -> None:
     for command in COMMANDS:
-        assert {getattr(each, "rich_help_panel", None) for each in load_command(command).params} <= {None, *PANELS}
+        assert {panel_of(each) for each in load_command(command).params} <= set(PANELS)
 
 
-def completions(words: str) -> list[str]:
-    """What Bash offers for the last of these words."""
-    environment = {**os.environ, "_HF_LWMM_COMPLETE": "complete_bash", "COMP_WORDS": words}
-    environment["COMP_CWORD"] = str(len(words.split(" ")) - 1)
+def completing(**settings: str) -> str:
+    """What the command prints for a shell with these settings."""
+    environment = {**os.environ, **settings}
     code = "import sys; sys.argv[0] = 'hf-lwmm'; from hf_lwmm.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return done.stdout
+
+
+def completions(words: str) -> list[str]:
+    """What Bash is told of the last of these words: types and values."""
+    cword = str(len(words.split(" ")) - 1)
+    return completing(_HF_LWMM_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=cword).split()
 
 
 def test_commands_options_and_choices_are_completed() -> None:
-    assert completions("hf-lwmm mer") == ["merge"]
-    assert "--eval-data" in completions("hf-lwmm merge --eval-")
-    assert completions("hf-lwmm merge --method sl") == ["slerp"]
-    assert completions("hf-lwmm plan --head by") == ["by-label"]
-    assert completions("hf-lwmm sweep --methods ties,d") == ["ties,dare"]
-    assert completions("hf-lwmm evaluate --protocol camv") == ["camvid11", "camvid32"]
-    assert completions("hf-lwmm evaluate --ids from-") == ["from-0", "from-1"]
+    assert completions("hf-lwmm mer") == ["plain,merge"]
+    assert "plain,--eval-data" in completions("hf-lwmm merge --eval-")
+    assert completions("hf-lwmm merge --method sl") == ["plain,slerp"]
+    assert completions("hf-lwmm plan --head by") == ["plain,by-label"]
+    assert completions("hf-lwmm sweep --methods ties,d") == ["plain,ties,dare"]
+    assert completions("hf-lwmm evaluate --protocol camv") == ["plain,camvid11", "plain,camvid32"]
+    assert completions("hf-lwmm evaluate --ids from-") == ["plain,from-0", "plain,from-1"]
+    assert completions("hf-lwmm hub ser") == ["plain,serve"]
 
 
-def test_completion_can_be_installed(run: Run) -> None:
-    assert "--install-completion" in run("--help")[1]
+def test_files_are_completed_where_no_values_are_known() -> None:
+    for words in ("merge ./a", "merge --output ./a", "merge --eval-data ./a", "evaluate --protocol ./a"):
+        assert completions(f"hf-lwmm {words}") == ["file,./a"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_set_up_by_what_the_command_prints(shell: str) -> None:
+    script = completing(_HF_LWMM_COMPLETE=f"{shell}_source")
+    assert f"_HF_LWMM_COMPLETE={shell}_complete" in script and "hf-lwmm" in script
 
 
 @pytest.mark.parametrize(

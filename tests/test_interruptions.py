@@ -136,7 +136,7 @@ def test_a_stalled_look_at_several_models_at_once_ends(way: Stalling, repos: lis
 def test_a_stalled_upload_ends(way: Stalling, repos: list[str], api: HfApi, tmp_path: Path) -> None:
     start(way, tmp_path, "merge", *repos, "--output", "out").communicate(timeout=60)
     way.sent, way.limit = 0, 3_000
-    script = "import hf_lwmm.cli, hf_lwmm.cli.hub as at; at.app.command('push')(lambda: __import__('hf_lwmm').push"
+    script = "import hf_lwmm.cli, hf_lwmm.cli.hub as at; at.hub.command('push')(lambda: __import__('hf_lwmm').push"
     script += "('out', 'org/interrupted-upload')); hf_lwmm.cli.main()"
     environment = {**os.environ, "HF_ENDPOINT": way.endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / ".hf")}
     process = subprocess.Popen(

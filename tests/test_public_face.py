@@ -12,9 +12,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
-import typer
 import yaml
 
 import hf_lwmm
@@ -71,7 +71,7 @@ def test_a_traceback_names_an_option_as_python_has_it(tmp_path: Path) -> None:
 
 
 def test_importing_the_package_imports_nothing_else() -> None:
-    code = "import sys, hf_lwmm; print(sorted({'numpy', 'huggingface_hub', 'torch', 'typer'} & set(sys.modules)))"
+    code = "import sys, hf_lwmm; print(sorted({'numpy', 'huggingface_hub', 'torch', 'click'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -174,7 +174,7 @@ def test_arguments_of_another_type_are_named(tmp_path: Path) -> None:
 def test_no_command_builds_options_twice() -> None:
     for command in COMMANDS:
         built = load_command(command)
-        assert isinstance(built, typer.core.TyperCommand | typer.core.TyperGroup)
+        assert isinstance(built, click.Command)
         flags = [flag for parameter in built.params for flag in parameter.opts]
         assert len(flags) == len(set(flags)), command
 

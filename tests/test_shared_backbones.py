@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import nn
 from transformers import SwinConfig
-from typer.testing import CliRunner
 
 from hf_lwmm.cli import app
 from hf_lwmm.layouts import in_backbone, map_slots, place_of

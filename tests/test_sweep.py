@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from calls import merge
+from click.testing import CliRunner
 from sweeps import paths, write_world
 from tiny import NAMES
-from typer.testing import CliRunner
 
 import hf_lwmm
 from hf_lwmm import (

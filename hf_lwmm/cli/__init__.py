@@ -9,14 +9,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from functools import cache
 from importlib import import_module
-from itertools import zip_longest
 from types import FrameType
 from typing import Any
 
-import typer
-from typer.core import TyperGroup
+import click
 
 from hf_lwmm._version import __version__
 from hf_lwmm.errors import HfLwmmError, held, kept, naming_extras
@@ -42,19 +39,22 @@ COMMANDS = {
 }
 _PATIENCE = 1.5  # seconds that an interrupted command has to put things in order
 _told = threading.Event()  # set when the user was told that the command was interrupted
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class _LazyGroup(TyperGroup):
+class _LazyGroup(click.Group):
     """A group that imports a command's module only to run that command."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] in COMMANDS:
-            self.commands[args[0]] = load_command(args[0])
-        return super().resolve_command(ctx, args)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command. Raises _InterruptedError after Ctrl-C, of which typer would say nothing."""
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else command, rest
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command. Raises _InterruptedError after Ctrl-C, of which click would say no more than "Aborted!"."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stopped:
@@ -65,61 +65,26 @@ class _InterruptedError(Exception):
     """A command was interrupted. Its arguments say what is kept."""
 
 
-@cache
-def load_command(name: str) -> Any:
-    """Import a command and return it in click's form, which is made once in a process."""
-    from hf_lwmm.cli.every_command import with_common_options
-    from hf_lwmm.cli.expand import expanded
-    from hf_lwmm.cli.help import GroupedCommand
-
-    module = import_module(f"hf_lwmm.cli.{name}")
-    if hasattr(module, "app"):
-        return typer.main.get_command(module.app)
-    own = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=SETTINGS)
-    command = with_common_options(expanded(getattr(module, name)))
-    own.command(name, cls=GroupedCommand, epilog=getattr(module, "EXAMPLES", None))(command)
-    return typer.main.get_command(own)
+def load_command(name: str) -> click.Command:
+    """Import a command."""
+    command: click.Command = getattr(import_module(f"hf_lwmm.cli.{name}"), name)
+    return command
 
 
-def _stub() -> None: ...
-
-
-app = typer.Typer(
-    name="hf-lwmm",
+@click.group(
+    "hf-lwmm",
     cls=_LazyGroup,
-    help="Merge vision models of the Hugging Face Hub, layer by layer.",
+    commands={name: click.Command(name, help=line) for name, line in COMMANDS.items()},
     epilog="Example: hf-lwmm merge org/a org/b --anchor org/a --push",
     invoke_without_command=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # a plain list: rich alone takes longer to import than all else
-    context_settings=SETTINGS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
 )
-for _name, _line in COMMANDS.items():
-    app.command(_name, help=_line)(_stub)
-
-
-def _print_version(wanted: bool) -> None:
-    from hf_lwmm.cli.terminal import say
-
-    if wanted:
-        say(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    ctx: typer.Context,
-    version: bool = typer.Option(
-        False, "--version", "-V", callback=_print_version, is_eager=True, help="Print the version."
-    ),
-) -> None:
+@click.version_option(__version__, "--version", "-V", message="%(version)s", help="Print the version.")
+@click.pass_context
+def app(ctx: click.Context) -> None:
+    """Merge vision models of the Hugging Face Hub, layer by layer."""
     if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
-
-
-@cache
-def _command_line() -> Any:
-    return typer.main.get_command(app)
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
@@ -135,7 +100,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        _run(_with_bare_push(sys.argv[1:]))
+        _run()
     except HfLwmmError as error:
         for place, line in enumerate(error.lines):
             complain(line if place else f"Error: {line}")
@@ -148,14 +113,13 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run(arguments: Sequence[str]) -> None:
-    """Run a command. Raises HfLwmmError also if what typer itself prints, such as help, cannot be printed."""
+def _run() -> None:
+    """Run the command. Raises HfLwmmError also if what click itself prints, such as help, cannot be printed."""
     from hf_lwmm.cli.terminal import say
 
     try:
         with naming_extras():
-            # Completion is installed for the command, however it is run.
-            _command_line()(arguments, prog_name="hf-lwmm")
+            app(sys.argv[1:], prog_name="hf-lwmm")  # for which completion is set up, however the command is run
     except BrokenPipeError:
         raise
     except OSError:
@@ -167,18 +131,10 @@ def run_command(arguments: Sequence[str]) -> None:
     """Run a command from within another.
 
     Raises:
-        typer.Exit: if its exit code is not 0.
+        click.exceptions.Exit: if its exit code is not 0.
     """
-    if code := _command_line()(_with_bare_push(arguments), standalone_mode=False):
-        raise typer.Exit(code)
-
-
-def _with_bare_push(arguments: Sequence[str]) -> list[str]:
-    """Give `--push` an empty value where it stands without one, since typer knows no such options."""
-    expanded = []
-    for argument, following in zip_longest(arguments, arguments[1:], fillvalue="-"):
-        expanded += [argument, ""] if argument == "--push" and following.startswith("-") else [argument]
-    return expanded
+    if code := app(arguments, standalone_mode=False):
+        raise click.exceptions.Exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

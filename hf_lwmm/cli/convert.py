@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Any
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Group
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.terminal import notes, print_json, print_pushed, progress_bar, say
 
 EXAMPLES = """Examples:
@@ -21,22 +23,28 @@ hf-lwmm convert nvidia/segformer-b5-finetuned-cityscapes-1024-1024 segformer.b5.
 hf-lwmm convert timm/resnet101.a1_in1k resnet101.pth --to advent --backbone-only"""
 
 
+@command(EXAMPLES)
+@Group("push", hf_lwmm.PushOptions, "Hub", usual=("repo", "private"), key="repo")
+@Group("network", hf_lwmm.NetworkOptions, "Models", skip=("network", "device", "compute_dtype"))
+@click.argument("source", type=options.PLACE, help=options.MODEL)
+@click.argument(
+    "output", required=False, type=options.PATH, help="Folder or file to write (.safetensors, .pth, .pt, .bin, .ckpt)."
+)
+@option("--to", help="Code base whose names to use: transformers, nvidia, smp, advent, ...")
+@option("--backbone-only", is_flag=True, help="Leave the heads out.")
+@option("--license", help="License to state in place of the source's.")
+@options.overwrite
+@options.as_json
 def convert(
-    push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Models", skip=("network", "device", "compute_dtype"))],
-    source: Annotated[str, typer.Argument(help=options.MODEL)],
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Argument(help="Folder or file to write (.safetensors, .pth, .pt, .bin, .ckpt).", show_default=False),
-    ] = None,
-    to: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="Code base whose names to use: transformers, nvidia, smp, advent, ...", show_default=False),
-    ] = None,
-    backbone_only: Annotated[bool, typer.Option("--backbone-only", help="Leave the heads out.")] = False,
-    license: options.License = None,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
+    push: hf_lwmm.PushOptions | None,
+    network: hf_lwmm.NetworkOptions,
+    source: str,
+    output: Path | None,
+    to: str | None,
+    backbone_only: bool,
+    license: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Convert a model for transformers or another code base.
 

@@ -10,13 +10,14 @@ import tempfile
 import threading
 import webbrowser
 from pathlib import Path
-from typing import Annotated
 from urllib.parse import urlsplit
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options, run_command
+from hf_lwmm.cli.every_command import command
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.terminal import say
 from hf_lwmm.text import shell_line
 
@@ -40,12 +41,12 @@ _STEPS = (
 )  # fmt: skip
 
 
-def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the Hub; made if missing.")] = Path("hf-lwmm-demo"),
-    port: options.Port = options.PORT,
-    frames: Annotated[int, typer.Option(min=1, help="Pictures of each style to score on.")] = 16,
-    open_card: Annotated[bool, typer.Option("--open/--no-open", help="Show the card in the browser.")] = True,
-) -> None:
+@command(EXAMPLES)
+@option("--output", type=options.PATH, default=Path("hf-lwmm-demo"), help="Folder for the Hub; made if missing.")
+@options.port
+@option("--frames", type=click.IntRange(min=1), default=16, help="Pictures of each style to score on.")
+@option("--open/--no-open", "open_card", default=True, help="Show the card in the browser.")
+def demo(output: Path, port: int, frames: int, open_card: bool) -> None:
     """Merge two small models on a local Hub, and score the merge.
 
     It shows a merge that wins and one that does not. It needs neither a network nor an account, and keeps nothing
@@ -60,11 +61,11 @@ def demo(
         from hf_lwmm import demo  # after the addresses are set, which the stock clients read when they are imported
 
         demo.fill(output, _DATA, frames)
-        for text, command in _STEPS:
+        for text, line in _STEPS:
             say(text)
             say()
-            say(f"$ hf-lwmm {command}")
-            run_command(shlex.split(command))
+            say(f"$ hf-lwmm {line}")
+            run_command(shlex.split(line))
             say()
         page = f"{hub.endpoint}/{_MERGED}"
         if open_card and _has_display() and webbrowser.open(page):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Any
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import completed
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.terminal import console, note, print_json, progress_bar, say
 from hf_lwmm.text import near_one
 
@@ -25,37 +27,44 @@ _ROWS = 40
 _GRAINS = ("module", "block", "stage")
 
 
+@command(EXAMPLES)
+@click.argument("first", type=options.PLACE, help=options.MODEL)
+@click.argument("second", type=options.PLACE, help="Model that the first is compared with.")
+@option(
+    "--tau",
+    type=float,
+    metavar="TAU",
+    multiple=True,
+    help="Count a tensor as changed if it moved by 1/TAU of its norm; 10 if not given. Repeatable.",
+)
+@option(
+    "--granularity",
+    default="module",
+    metavar="|".join(_GRAINS),
+    help="Size of a layer.",
+    shell_complete=completed(_GRAINS),
+)
+@option("--plot", type=options.PATH, help="Draw the differences over depth (.png, .svg, .pdf).")
+@options.overwrite
+@options.branch
+@options.target
+@options.base
+@option("--headers", is_flag=True, help="Compare names, shapes and types alone; nothing is downloaded.")
+@option("--full", is_flag=True, help="Print every layer, however many.")
+@options.as_json
 def diff(
-    first: Annotated[str, typer.Argument(help=options.MODEL)],
-    second: Annotated[str, typer.Argument(help="Model that the first is compared with.")],
-    tau: Annotated[
-        Optional[list[float]],  # noqa: UP045
-        typer.Option(
-            metavar="TAU",
-            help="Count a tensor as changed if it moved by 1/TAU of its norm; 10 if not given. Repeatable.",
-        ),
-    ] = None,
-    granularity: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(_GRAINS),
-            help="Size of a layer.",
-            autocompletion=completed(_GRAINS),
-        ),
-    ] = "module",
-    plot: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Draw the differences over depth (.png, .svg, .pdf).", show_default=False),
-    ] = None,
-    overwrite: options.Overwrite = False,
-    branch: options.Branch = "student",
-    target: options.Target = None,
-    base: options.Base = None,
-    headers: Annotated[
-        bool, typer.Option("--headers", help="Compare names, shapes and types alone; nothing is downloaded.")
-    ] = False,
-    full: Annotated[bool, typer.Option("--full", help="Print every layer, however many.")] = False,
-    as_json: options.Json = False,
+    first: str,
+    second: str,
+    tau: tuple[float, ...],
+    granularity: str,
+    plot: Path | None,
+    overwrite: bool,
+    branch: str,
+    target: str | None,
+    base: str | None,
+    headers: bool,
+    full: bool,
+    as_json: bool,
 ) -> None:
     """Compare two models layer by layer.
 

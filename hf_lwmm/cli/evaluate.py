@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
-
-import typer
+from typing import Any
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Group
 from hf_lwmm.cli.following import following, repository_name, scoring_merge
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push
-from hf_lwmm.cli.terminal import (
-    note,
-    notes,
-    print_json,
-    print_table,
-    print_verdict,
-    progress_bar,
-    say,
-)
+from hf_lwmm.cli.terminal import note, notes, print_json, print_table, print_verdict, progress_bar, say
 from hf_lwmm.text import operand, shell_line
 
 EXAMPLES = """Examples:
@@ -34,33 +26,33 @@ hf-lwmm evaluate a.pth b.pth --data cityscapes/ --split val --labels cityscapes1
 accelerate launch --num_processes 4 -m hf_lwmm evaluate org/merged --data org/cityscapes"""
 
 
+@command(EXAMPLES)
+@Group(
+    "images",
+    hf_lwmm.ImageSource,
+    "Evaluation",
+    usual=(*options.USUAL_IMAGES, "ignore_index"),
+    shown={"split": "validation"},
+    key="data",
+)
+@Group("evaluation", hf_lwmm.EvaluationSpec, "Evaluation", usual=("protocol", "ensemble", "flip", "examples"))
+@Group("network", hf_lwmm.NetworkOptions, "Models", usual=("labels", "device"), panels={"device": "Evaluation"})
+@options.models
+@option(
+    "--plot", type=options.PATH, metavar="FOLDER", help="Draw scores by class, confusions and examples.", panel="Output"
+)
+@option("--output", type=options.PATH, help="Also write the report here, as .json or .md.", panel="Output")
+@options.overwrite
+@options.as_json
 def evaluate(
-    images: Annotated[
-        hf_lwmm.ImageSource | None,
-        Group("Evaluation", usual=(*options.USUAL_IMAGES, "ignore_index"), shown={"split": "validation"}),
-    ],
-    evaluation: Annotated[
-        hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol", "ensemble", "flip", "examples"))
-    ],
-    network: Annotated[
-        hf_lwmm.NetworkOptions, Group("Models", usual=("labels", "device"), panels={"device": "Evaluation"})
-    ],
-    models: options.Models = None,
-    plot: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            metavar="FOLDER",
-            help="Draw scores by class, confusions and examples.",
-            show_default=False,
-            rich_help_panel="Output",
-        ),
-    ] = None,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Also write the report here, as .json or .md.", show_default=False, rich_help_panel="Output"),
-    ] = None,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
+    images: hf_lwmm.ImageSource | None,
+    evaluation: hf_lwmm.EvaluationSpec,
+    network: hf_lwmm.NetworkOptions,
+    models: tuple[str, ...],
+    plot: Path | None,
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Score models on a labelled data set.
 
@@ -70,11 +62,11 @@ def evaluate(
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
     if evaluation.examples and plot is None:
         raise hf_lwmm.PlanError("--examples draws into a folder: name it with --plot FOLDER.")
-    read = (*(models or ()), images, evaluation, network)
+    read: tuple[Any, ...] = (*models, images, evaluation, network)
     target = hf_lwmm.check_report_name(output, *read, overwrite=overwrite) if output is not None else None
     folder = hf_lwmm.check_score_plots(plot, *read, overwrite=overwrite) if plot is not None else None
     with progress_bar() as progress:
-        found = hf_lwmm.evaluate(models or [], images, evaluation=evaluation, network=network, progress=progress)
+        found = hf_lwmm.evaluate(models, images, evaluation=evaluation, network=network, progress=progress)
     if found is None:
         return  # another process answers
     notes(found.notes)
@@ -91,7 +83,7 @@ def evaluate(
         print_table(*found.of_classes(), named=True)
         say()
         say(f"{found.images_per_second:.2f} images/s")
-        print_verdict(found.verdict, _next(found, models or [], network, images, evaluation))
+        print_verdict(found.verdict, _next(found, models, network, images, evaluation))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in (*hf_lwmm.save_score_plots(found, folder), *hf_lwmm.save_examples(found, folder)):
             note(f"Drew {path}")
@@ -99,7 +91,7 @@ def evaluate(
 
 def _next(
     found: hf_lwmm.EvaluationReport,
-    models: list[str],
+    models: tuple[str, ...],
     network: hf_lwmm.NetworkOptions,
     images: hf_lwmm.ImageSource,
     evaluation: hf_lwmm.EvaluationSpec,
@@ -119,7 +111,7 @@ def _next(
     return following(predict, chosen, "PICTURE", given=(network,)) if segments else ""
 
 
-def _merge_again(folder: Path, recipe: hf_lwmm.Recipe, models: list[str]) -> str:
+def _merge_again(folder: Path, recipe: hf_lwmm.Recipe, models: tuple[str, ...]) -> str:
     """The line that makes a merge once more, with a note if it names what was local and is not among the models."""
     if not recipe.local:
         return shell_line(["hf-lwmm", "merge", "--recipe", operand(str(folder))])

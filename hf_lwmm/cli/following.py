@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+
+import click
 
 import hf_lwmm
 from hf_lwmm.cli.expand import groups_of
@@ -14,18 +15,18 @@ from hf_lwmm.options import Options, declarations, option_arguments
 from hf_lwmm.text import operand, shell_line
 
 
-def following(command: Callable[..., None], *arguments: object, given: tuple[Options, ...] = ()) -> str:
+def following(command: click.Command, *arguments: object, given: tuple[Options, ...] = ()) -> str:
     """Return a line that runs a command with those of the given options that it has, too.
 
     An option is the same where both classes have it from one declaration, whatever prefix the other command gave it. A
     path that begins with a dash begins with `./-` in the line.
     """
-    words = ["hf-lwmm", command.__name__, *(operand(str(each)) for each in arguments)]
+    words = ["hf-lwmm", str(command.name), *(operand(str(each)) for each in arguments)]
     for group in groups_of(command):
         for options in given:
             declared = declarations(type(options))
             shared = {name for name, own in group.declared.items() if declared.get(name) is own}
-            words += option_arguments(options, group.group.prefix, shared)
+            words += option_arguments(options, group.prefix, shared)
     return shell_line(words)
 
 

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
-from hf_lwmm.cli.help import GroupedCommand
+from hf_lwmm.cli.help import GroupedCommand, option
 from hf_lwmm.cli.terminal import note
 
 EXAMPLES = """Example:
 
 hf-lwmm hub serve --root ~/local-hub"""
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    help="Run a local Hub for tests and offline sites.",
+
+@click.group()
+def hub() -> None:
+    """Run a local Hub for tests and offline sites."""
+
+
+@hub.command(cls=GroupedCommand, epilog=EXAMPLES)
+@option("--root", type=options.PATH, required=True, help="Folder that holds the repositories; made if missing.")
+@options.port
+@option(
+    "--allowed-host",
+    metavar="NAME",
+    multiple=True,
+    help="Another name under which requests may come, beside localhost. Repeatable.",
 )
-
-
-@app.callback()
-def _hub() -> None: ...
-
-
-@app.command(cls=GroupedCommand, epilog=EXAMPLES)
-def serve(
-    root: Annotated[Path, typer.Option(help="Folder that holds the repositories; made if missing.")],
-    port: options.Port = options.PORT,
-    allowed_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Another name under which requests may come, beside localhost. Repeatable."),
-    ] = None,
-) -> None:
+def serve(root: Path, port: int, allowed_host: tuple[str, ...]) -> None:
     """Serve a folder as a Hub on this machine.
 
     The stock clients work with it. Only this machine reaches it, until the command is interrupted.
@@ -48,4 +42,4 @@ def serve(
         note(f"  export HF_ENDPOINT={endpoint} HF_TOKEN={token} HF_HUB_DISABLE_XET=1")
         note(f"In a browser: {endpoint}. Ctrl-C stops it; what was pushed stays.")
 
-    hf_lwmm.serve(root, port, announce, allowed_host or ())
+    hf_lwmm.serve(root, port, announce, allowed_host)

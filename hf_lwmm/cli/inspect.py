@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.terminal import notes, print_json, say
 
 EXAMPLES = """Examples:
@@ -15,7 +16,11 @@ hf-lwmm inspect org/a org/b
 hf-lwmm inspect latest.pth --branch teacher --json"""
 
 
-def inspect(models: options.Models = None, branch: options.Branch = "student", as_json: options.Json = False) -> None:
+@command(EXAMPLES)
+@options.models
+@options.branch
+@options.as_json
+def inspect(models: tuple[str, ...], branch: str, as_json: bool) -> None:
     """Describe models: layout, architecture, classes, size.
 
     Weights on the Hub are not downloaded.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Group, completed
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.terminal import notes, progress_bar, say
 
 EXAMPLES = """Examples:
@@ -19,34 +20,40 @@ hf-lwmm measure org/a --data org/cityscapes --split train --output a.safetensors
 hf-lwmm merge org/a org/b --method fisher --measurements a.safetensors --measurements b.safetensors"""
 
 
+@command(EXAMPLES)
+@Group(
+    "images",
+    hf_lwmm.ImageSource,
+    "Evaluation",
+    usual=options.USUAL_IMAGES,
+    shown={"split": "train", "limit": "64"},
+    key="data",
+)
+@Group(
+    "network", hf_lwmm.NetworkOptions, "Models", usual=("labels", "branch", "device"), panels={"device": "Evaluation"}
+)
+@click.argument("model", type=options.PLACE, help=options.MODEL)
+@option("--output", type=options.PATH, required=True, help="File to write, .safetensors.", panel="Output")
+@option(
+    "--kind",
+    default="fisher",
+    metavar="fisher|grams",
+    help="Fisher information (labelled images), or Gram matrices.",
+    panel="Method",
+    shell_complete=completed(("fisher", "grams")),
+)
+@option(
+    "--protocol", help="Label set that the images' ids stand for, if the data set does not name it.", panel="Evaluation"
+)
+@options.overwrite
 def measure(
-    images: Annotated[
-        hf_lwmm.ImageSource | None,
-        Group("Evaluation", usual=options.USUAL_IMAGES, shown={"split": "train", "limit": "64"}),
-    ],
-    network: Annotated[
-        hf_lwmm.NetworkOptions,
-        Group("Models", usual=("labels", "branch", "device"), panels={"device": "Evaluation"}),
-    ],
-    model: Annotated[str, typer.Argument(help=options.MODEL)],
-    output: Annotated[Path, typer.Option(help="File to write, .safetensors.", rich_help_panel="Output")],
-    kind: Annotated[
-        str,
-        typer.Option(
-            metavar="fisher|grams",
-            help="Fisher information (labelled images), or Gram matrices.",
-            rich_help_panel="Method",
-            autocompletion=completed(("fisher", "grams")),
-        ),
-    ] = "fisher",
-    protocol: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            help="Label set that the images' ids stand for, if the data set does not name it.",
-            rich_help_panel="Evaluation",
-        ),
-    ] = None,
-    overwrite: options.Overwrite = False,
+    images: hf_lwmm.ImageSource | None,
+    network: hf_lwmm.NetworkOptions,
+    model: str,
+    output: Path,
+    kind: str,
+    protocol: str | None,
+    overwrite: bool,
 ) -> None:
     """Measure a model on images for fisher and regmean.
 

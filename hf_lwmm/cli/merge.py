@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Optional
-
-import typer
+from typing import Any
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.following import following, repository_name, with_free_output
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.push import push as push_command
 from hf_lwmm.cli.sweep import SWEPT, sweep
@@ -48,93 +48,91 @@ _OF_FILES: dict[str, Any] = {"dtype": None, "bn_stats": "linear", "bn_mix": None
 _TUNE_SPLIT = {"split": "train; validation if the method needs labels"}
 
 
+@command(EXAMPLES)
+@Group("knobs", hf_lwmm.Knobs, "Method", usual=("bn_stats",), panels={"bn_stats": "BatchNorm"}, partial=True)
+@options.method
+@options.method_option
+@options.base
+@options.target
+@options.measurements
+@Group("layerwise", hf_lwmm.Layerwise, "Method", usual=("start", "ramp"), partial=True)
+@Group("writing", hf_lwmm.WriteOptions, "Output", usual=("overwrite",), partial=True)
+@Group("push", hf_lwmm.PushOptions, "Hub", usual=("repo", "private"), key="repo")
+@Group(
+    "tune_images",
+    hf_lwmm.ImageSource,
+    "Method",
+    "tune-",
+    usual=(),
+    shown=_TUNE_SPLIT,
+    purposes={"data": "To decide weights on (adaptive, greedy-soup): "},
+    key="data",
+)
+@Group(
+    "bn_images",
+    hf_lwmm.ImageSource,
+    "BatchNorm",
+    "bn-",
+    usual=(),
+    shown={"split": "train"},
+    purposes={"data": "To recalibrate on: "},
+    partial=True,
+)
+@Group(
+    "eval_images",
+    hf_lwmm.ImageSource,
+    "Evaluation",
+    "eval-",
+    usual=("data",),
+    shown={"split": "validation"},
+    purposes={"data": "To score on: "},
+    key="data",
+)
+@Group("evaluation", hf_lwmm.EvaluationSpec, "Evaluation", usual=("protocol",), skip=("ensemble",))
+@Group("network", hf_lwmm.NetworkOptions, "Evaluation", usual=(), skip=("labels", "branch"))
+@Group("reading", hf_lwmm.MergeInputs, "Hub", usual=(), skip=("target",), partial=True)
+@options.models
+@options.anchor
+@option("--output", type=options.PATH, help="Folder to write; <anchor>-lwmm if nothing is pushed.", panel="Output")
+@option("--recipe", type=options.PATH, help="Recipe (hf_lwmm.yaml) of what is not given here.", panel="Models")
+@option("--dry-run", is_flag=True, help="Print the plan and write nothing.", panel="Output")
+@options.as_json
 def merge(
-    *,
-    knobs: Annotated[
-        Given,
-        Group(
-            "Method",
-            usual=("bn_stats",),
-            panels={"bn_stats": "BatchNorm"},
-            options=hf_lwmm.Knobs,
-        ),
-    ],
-    method: options.MethodName = None,
-    option: options.MethodOption = None,
-    base: options.Base = None,
-    target: options.Target = None,
-    measurements: options.Measurements = None,
-    layerwise: Annotated[Given, Group("Method", usual=("start", "ramp"), options=hf_lwmm.Layerwise)],
-    writing: Annotated[Given, Group("Output", usual=("overwrite",), options=hf_lwmm.WriteOptions)],
-    push: Annotated[Optional[hf_lwmm.PushOptions], Group("Hub", usual=("repo", "private"))],  # noqa: UP045
-    tune_images: Annotated[
-        hf_lwmm.ImageSource | None,
-        Group(
-            "Method",
-            "tune-",
-            usual=(),
-            shown=_TUNE_SPLIT,
-            purposes={"data": "To decide weights on (adaptive, greedy-soup): "},
-        ),
-    ],
-    bn_images: Annotated[
-        Given,
-        Group(
-            "BatchNorm",
-            "bn-",
-            usual=(),
-            options=hf_lwmm.ImageSource,
-            shown={"split": "train"},
-            purposes={"data": "To recalibrate on: "},
-        ),
-    ],
-    eval_images: Annotated[
-        hf_lwmm.ImageSource | None,
-        Group(
-            "Evaluation",
-            "eval-",
-            usual=("data",),
-            shown={"split": "validation"},
-            purposes={"data": "To score on: "},
-        ),
-    ],
-    evaluation: Annotated[hf_lwmm.EvaluationSpec, Group("Evaluation", usual=("protocol",), skip=("ensemble",))],
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
-    reading: Annotated[Given, Group("Hub", usual=(), skip=("target",), options=hf_lwmm.MergeInputs)],
-    models: options.Models = None,
-    anchor: options.Anchor = None,
-    output: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            help="Folder to write; <anchor>-lwmm if nothing is pushed.", show_default=False, rich_help_panel="Output"
-        ),
-    ] = None,
-    recipe: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            help="Recipe (hf_lwmm.yaml) of what is not given here.",
-            show_default=False,
-            rich_help_panel="Models",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and write nothing.", rich_help_panel="Output")
-    ] = False,
-    as_json: options.Json = False,
+    knobs: Given,
+    method: str | None,
+    option: tuple[str, ...],
+    base: str | None,
+    target: str | None,
+    measurements: tuple[str, ...],
+    layerwise: Given,
+    writing: Given,
+    push: hf_lwmm.PushOptions | None,
+    tune_images: hf_lwmm.ImageSource | None,
+    bn_images: Given,
+    eval_images: hf_lwmm.ImageSource | None,
+    evaluation: hf_lwmm.EvaluationSpec,
+    network: hf_lwmm.NetworkOptions,
+    reading: Given,
+    models: tuple[str, ...],
+    anchor: str | None,
+    output: Path | None,
+    recipe: Path | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Merge models layer by layer into a folder or a repository."""
     if recipe and output and any(_is_same(place, output) for place in (recipe, *recipe.resolve().parents)):
         relation = "is" if _is_same(recipe, output) else "holds"
         raise hf_lwmm.PlanError(f"{output} {relation} {recipe}, which the output is made of. Choose another output.")
-    start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(tuple(models or ()), anchor or "")
-    chosen = options.chosen_method(method, option or (), layerwise, start.knobs.method)
+    start = hf_lwmm.load_recipe(recipe) if recipe else hf_lwmm.Recipe(models, anchor or "")
+    chosen = options.chosen_method(method, option, layerwise, start.knobs.method)
     if knobs.get("bn_stats", start.knobs.bn_stats) != "recalibrate":  # a recipe's mix means nothing to another choice
         knobs = {"bn_mix": None, **knobs}
     own = replace(start.knobs, **knobs, method=chosen)
     tuning = None if models or anchor or not _same_weights(own, start.knobs) else start.tuning
     inputs = hf_lwmm.MergeInputs(
         base=base or (start.base if "base" in chosen.needs else None),
-        measurements=tuple(measurements or (start.measurements if chosen.measured else ())),
+        measurements=measurements or (start.measurements if chosen.measured else ()),
         tune_images=tune_images,
         bn_images=_bn_images(bn_images, start.inputs.bn_images if own.bn_stats == "recalibrate" else None),
         eval_images=eval_images,
@@ -146,7 +144,7 @@ def merge(
     inputs = replace(inputs, network=_with_recorded_system(network, start.system, inputs))
     if recipe and not models:
         start.check_told_apart(str(recipe))
-    sources, wanted = list(models or start.models), anchor or (None if models else start.anchor)
+    sources, wanted = models or start.models, anchor or (None if models else start.anchor)
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
         print_plan(decided, as_json=as_json)

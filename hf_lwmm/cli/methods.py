@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.terminal import console, print_json
 
 
-def methods(as_json: options.Json = False) -> None:
+@command()
+@options.as_json
+def methods(as_json: bool) -> None:
     """List the merge methods with their needs and options."""
     if as_json:
         print_json([_data(method) for method in hf_lwmm.list_methods()])

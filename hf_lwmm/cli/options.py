@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Optional, get_type_hints
+from pathlib import Path
+from typing import Any, get_type_hints
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli.expand import completed
-from hf_lwmm.cli.help import ADVANCED
+from hf_lwmm.cli.help import ADVANCED, option
 from hf_lwmm.errors import PlanError
 from hf_lwmm.options import declarations, parsed
 
@@ -19,77 +20,47 @@ _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
 PORT = 8765  # of local Hubs
 USUAL_IMAGES = ("data", "split", "ids", "limit")  # the options of images that a short help shows
 MODEL = "org/name[@revision][:file[+file]], or a local path."
+# A path, and a path or a repository; whether they exist is checked where they are used.
+PATH = click.Path(readable=False, path_type=Path)
+PLACE = click.Path(readable=False)
 
-Models = Annotated[
-    Optional[list[str]],  # noqa: UP045  (typer reads it at run time, also on Python 3.10)
-    typer.Argument(help=MODEL, show_default=False, rich_help_panel="Models"),
-]
-Anchor = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        metavar="MODEL|NUMBER",
-        help="Gives task, head and layout.  [default: the first]",
-        show_default=False,
-        rich_help_panel="Models",
-    ),
-]
-MethodName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--method",
-        metavar="NAME",
-        help="As in `hf-lwmm methods`, or auto.  [default: layerwise]",
-        show_default=False,
-        rich_help_panel="Method",
-        autocompletion=lambda: ["auto", *(method.name for method in hf_lwmm.list_methods())],
-    ),
-]
-MethodOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--option",
-        metavar="NAME=VALUE",
-        help="Option of the method: density=0.2, ... Repeatable.",
-        rich_help_panel="Method",
-    ),
-]
-Base = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        metavar="MODEL",
-        help="Pre-training of all models, for methods that need it.",
-        show_default=False,
-        rich_help_panel=ADVANCED,
-    ),
-]
-Target = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        metavar="|".join(_TARGET.choices),
-        help=_TARGET.help,
-        show_default=False,
-        rich_help_panel=ADVANCED,
-        autocompletion=completed(_TARGET.choices),
-    ),
-]
-Measurements = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        metavar="FILE",
-        help="Measurements of a model (fisher, regmean); one file for each model, in their order.",
-        rich_help_panel=ADVANCED,
-    ),
-]
-Branch = Annotated[str, typer.Option(metavar=_BRANCH.metavar, help=_BRANCH.help, rich_help_panel="Models")]
-Overwrite = Annotated[
-    bool, typer.Option(help="Replace an existing output.", show_default=False, rich_help_panel="Output")
-]
-Port = Annotated[int, typer.Option(help="Port of the Hub on 127.0.0.1; 0 is any free one.")]
-License = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(help="License to state in place of the source's.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+models = click.argument("models", nargs=-1, type=PLACE, help=MODEL)
+anchor = option(
+    "--anchor", metavar="MODEL|NUMBER", help="Gives task, head and layout.  [default: the first]", panel="Models"
+)
+method = option(
+    "--method",
+    metavar="NAME",
+    help="As in `hf-lwmm methods`, or auto.  [default: layerwise]",
+    panel="Method",
+    shell_complete=completed(lambda: ["auto", *(method.name for method in hf_lwmm.list_methods())]),
+)
+method_option = option(
+    "--option",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Option of the method: density=0.2, ... Repeatable.",
+    panel="Method",
+)
+base = option("--base", metavar="MODEL", help="Pre-training of all models, for methods that need it.", panel=ADVANCED)
+target = option(
+    "--target",
+    metavar="|".join(_TARGET.choices),
+    help=_TARGET.help,
+    panel=ADVANCED,
+    shell_complete=completed(_TARGET.choices),
+)
+measurements = option(
+    "--measurements",
+    metavar="FILE",
+    multiple=True,
+    help="Measurements of a model (fisher, regmean); one file for each model, in their order.",
+    panel=ADVANCED,
+)
+branch = option("--branch", default="student", metavar=_BRANCH.metavar, help=_BRANCH.help, panel="Models")
+overwrite = option("--overwrite/--no-overwrite", show_default=False, help="Replace an existing output.", panel="Output")
+port = option("--port", type=int, default=PORT, help="Port of the Hub on 127.0.0.1; 0 is any free one.")
+as_json = option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
 
 
 def chosen_method(

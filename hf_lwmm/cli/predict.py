@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Group
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.terminal import note, notes, print_json, progress_bar, say, warn
 
 EXAMPLES = """Examples:
@@ -19,20 +20,30 @@ hf-lwmm predict org/merged street.jpg
 hf-lwmm predict org/daformer:latest.pth photos/ --labels cityscapes19 --output seen"""
 
 
+@command(EXAMPLES)
+@Group("network", hf_lwmm.NetworkOptions, "Models", usual=("labels", "branch", "device"))
+@click.argument("model", type=options.PLACE, help=options.MODEL)
+@click.argument("pictures", nargs=-1, required=True, type=options.PATH, help="Pictures, or folders of pictures.")
+@option("--output", type=options.PATH, default=Path("predictions"), help="Folder to write into.", panel="Output")
+@option(
+    "--opacity",
+    type=click.FloatRange(0, 1),
+    default=0.6,
+    help="Opacity of the colours over the picture.",
+    panel="Output",
+)
+@option("--key/--no-key", default=True, help="Write the classes that were found below overlays.", panel="Output")
+@options.overwrite
+@options.as_json
 def predict(
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Models", usual=("labels", "branch", "device"))],
-    model: Annotated[str, typer.Argument(help=options.MODEL)],
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    output: Annotated[Path, typer.Option(help="Folder to write into.", rich_help_panel="Output")] = Path("predictions"),
-    opacity: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Opacity of the colours over the picture.", rich_help_panel="Output"),
-    ] = 0.6,
-    key: Annotated[
-        bool, typer.Option(help="Write the classes that were found below overlays.", rich_help_panel="Output")
-    ] = True,
-    overwrite: options.Overwrite = False,
-    as_json: options.Json = False,
+    network: hf_lwmm.NetworkOptions,
+    model: str,
+    pictures: tuple[Path, ...],
+    output: Path,
+    opacity: float,
+    key: bool,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Segment pictures or find objects, and write overlays.
 
@@ -60,4 +71,4 @@ def predict(
             say(f"{one.picture}: {most} -> {one.files[0]}")
     if found.failed:
         note(f"{len(found.failed)} of {len(found.failed) + len(found.done)} pictures could not be read.")
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)

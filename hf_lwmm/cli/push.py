@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Group
 from hf_lwmm.cli.terminal import print_json, print_pushed
 
@@ -17,12 +17,12 @@ EXAMPLES = """Example:
 hf-lwmm push merged me/merged --private"""
 
 
-def push(
-    push: Annotated[hf_lwmm.PushOptions, Group("Hub", skip=("repo",))],
-    folder: Annotated[Path, typer.Argument(help="Folder that merge wrote.")],
-    repo: Annotated[str, typer.Argument(help="Repository, as org/name, or a name in your own namespace.")],
-    as_json: options.Json = False,
-) -> None:
+@command(EXAMPLES)
+@Group("push", hf_lwmm.PushOptions, "Hub", skip=("repo",))
+@click.argument("folder", type=options.PATH, help="Folder that merge wrote.")
+@click.argument("repo", help="Repository, as org/name, or a name in your own namespace.")
+@options.as_json
+def push(push: hf_lwmm.PushOptions, folder: Path, repo: str, as_json: bool) -> None:
     """Push a merged folder to a repository.
 
     It takes the place of an earlier merge there; files of others stay.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Optional
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.terminal import print_json, progress_bar, say
 
 EXAMPLES = """Examples:
@@ -18,22 +19,22 @@ hf-lwmm reproduce org/merged
 hf-lwmm reproduce org/merged --models runs/a/best --models runs/b/best"""
 
 
-def reproduce(
-    repo: Annotated[str, typer.Argument(help="Merged repository or folder, with an hf_lwmm.yaml.")],
-    models: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(
-            metavar="PATH", help="File or folder of a model that was local; found by its SHA-256. Repeatable."
-        ),
-    ] = None,
-    as_json: options.Json = False,
-) -> None:
+@command(EXAMPLES)
+@click.argument("repo", type=options.PLACE, help="Merged repository or folder, with an hf_lwmm.yaml.")
+@option(
+    "--models",
+    metavar="PATH",
+    multiple=True,
+    help="File or folder of a model that was local; found by its SHA-256. Repeatable.",
+)
+@options.as_json
+def reproduce(repo: str, models: tuple[str, ...], as_json: bool) -> None:
     """Make a merge again from its recipe and compare the bytes.
 
     The exit code is 1 if they differ.
     """
     with progress_bar() as progress:
-        result = hf_lwmm.reproduce(repo, models or (), progress=progress)
+        result = hf_lwmm.reproduce(repo, models, progress=progress)
     if as_json:
         print_json(asdict(result))
     elif result.same:
@@ -53,4 +54,4 @@ def reproduce(
             for what in ("recorded", "stored", "merged"):
                 say(f"    {what:<9} {getattr(result, what).get(name, 'missing')}")
     if not result.same:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Optional
+from typing import Literal
 
-import typer
+import click
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.terminal import console, note, print_json, progress_bar
 
 EXAMPLES = """Examples:
@@ -20,25 +22,14 @@ _NAMES = 5
 _WIDE = 140  # columns that the table takes with whole names
 
 
-def search(
-    backbone: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            metavar="NAME", help="Backbone: a size such as mit-b5 or resnet-101, or a family: mit.", show_default=False
-        ),
-    ] = None,
-    like: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="MODEL", help="Model that the others can merge with.", show_default=False),
-    ] = None,
-    labels: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(metavar="SET|FILE", help="Compare classes with this label set.", show_default=False),
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Stop when this many models are found.")] = 20,
-    scan: Annotated[int, typer.Option(min=1, help="Look at this many repositories at most.")] = 200,
-    as_json: options.Json = False,
-) -> None:
+@command(EXAMPLES)
+@option("--backbone", metavar="NAME", help="Backbone: a size such as mit-b5 or resnet-101, or a family: mit.")
+@option("--like", metavar="MODEL", help="Model that the others can merge with.")
+@option("--labels", metavar="SET|FILE", help="Compare classes with this label set.")
+@option("--limit", type=click.IntRange(min=1), default=20, help="Stop when this many models are found.")
+@option("--scan", type=click.IntRange(min=1), default=200, help="Look at this many repositories at most.")
+@options.as_json
+def search(backbone: str | None, like: str | None, labels: str | None, limit: int, scan: int, as_json: bool) -> None:
     """Find models on the Hub that can be merged.
 
     They can merge with a backbone (--backbone) or a model (--like). Weights are not downloaded.

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Optional
-
-import typer
+from typing import Any
 
 import hf_lwmm
 from hf_lwmm.cli import options
+from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.following import following, scoring_merge, with_free_output
+from hf_lwmm.cli.help import option
 from hf_lwmm.cli.predict import predict
-from hf_lwmm.cli.terminal import (
-    note,
-    notes,
-    print_json,
-    print_table,
-    print_verdict,
-    progress_bar,
-    say,
-)
+from hf_lwmm.cli.terminal import note, notes, print_json, print_table, print_verdict, progress_bar, say
 
 EXAMPLES = """Examples:
 
@@ -36,57 +28,50 @@ hf-lwmm sweep org/a org/b --data org/cityscapes --search 50 --jobs 4"""
 SWEPT = "sweep.parquet"  # the results, unless --output names another file
 
 
+@command(EXAMPLES)
+@Group(
+    "axes",
+    hf_lwmm.SweepAxes,
+    "Method",
+    usual=("subsets", "anchors", "methods", "start", "bn_stats", "options", "ensemble"),
+    partial=True,
+)
+@Group("fixed", hf_lwmm.Knobs, "Method", usual=(), skip=("bn_stats", "bn_mix", "dtype"), partial=True)
+@Group(
+    "images", hf_lwmm.ImageSource, "Evaluation", usual=options.USUAL_IMAGES, shown={"split": "validation"}, key="data"
+)
+@Group("evaluation", hf_lwmm.EvaluationSpec, "Evaluation", usual=("protocol",), skip=("ensemble", "examples"))
+@Group("network", hf_lwmm.NetworkOptions, "Evaluation", usual=(), skip=("labels", "branch"))
+@Group("run", hf_lwmm.SweepRun, "Method", usual=())
+@options.models
+@option("--output", type=options.PATH, default=Path(SWEPT), help="Parquet file, also to go on with.", panel="Output")
+@options.base
+@options.target
+@options.measurements
+@option("--report", type=options.PATH, help="Also write the ranked table here, as .json or .md.", panel="Output")
+@option(
+    "--plot", type=options.PATH, metavar="FOLDER", help="Draw scores by subset and anchor, and by knob.", panel="Output"
+)
+@option(
+    "--overwrite/--no-overwrite", show_default=False, help="Replace an existing --report, and plots.", panel="Output"
+)
+@options.as_json
 def sweep(
-    axes: Annotated[
-        Given,
-        Group(
-            "Method",
-            usual=("subsets", "anchors", "methods", "start", "bn_stats", "options", "ensemble"),
-            options=hf_lwmm.SweepAxes,
-        ),
-    ],
-    fixed: Annotated[
-        Given,
-        Group("Method", usual=(), skip=("bn_stats", "bn_mix", "dtype"), options=hf_lwmm.Knobs),
-    ],
-    images: Annotated[
-        Optional[hf_lwmm.ImageSource],  # noqa: UP045
-        Group("Evaluation", usual=options.USUAL_IMAGES, shown={"split": "validation"}),
-    ],
-    evaluation: Annotated[
-        hf_lwmm.EvaluationSpec,
-        Group("Evaluation", usual=("protocol",), skip=("ensemble", "examples")),
-    ],
-    network: Annotated[hf_lwmm.NetworkOptions, Group("Evaluation", usual=(), skip=("labels", "branch"))],
-    run: Annotated[hf_lwmm.SweepRun, Group("Method", usual=())],
-    models: options.Models = None,
-    output: Annotated[
-        Path,
-        typer.Option(help="Parquet file, also to go on with.", rich_help_panel="Output"),
-    ] = Path(SWEPT),
-    base: options.Base = None,
-    target: options.Target = None,
-    measurements: options.Measurements = None,
-    report: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            help="Also write the ranked table here, as .json or .md.", show_default=False, rich_help_panel="Output"
-        ),
-    ] = None,
-    plot: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            metavar="FOLDER",
-            help="Draw scores by subset and anchor, and by knob.",
-            show_default=False,
-            rich_help_panel="Output",
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(help="Replace an existing --report, and plots.", show_default=False, rich_help_panel="Output"),
-    ] = False,
-    as_json: options.Json = False,
+    axes: Given,
+    fixed: Given,
+    images: hf_lwmm.ImageSource | None,
+    evaluation: hf_lwmm.EvaluationSpec,
+    network: hf_lwmm.NetworkOptions,
+    run: hf_lwmm.SweepRun,
+    models: tuple[str, ...],
+    output: Path,
+    base: str | None,
+    target: str | None,
+    measurements: tuple[str, ...],
+    report: Path | None,
+    plot: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Merge and score many combinations, and rank them.
 
@@ -95,13 +80,13 @@ def sweep(
     if images is None:
         raise hf_lwmm.PlanError("--data is missing: org/name on the Hub, or a folder of images and labels.")
     knobs = hf_lwmm.Knobs(**fixed)
-    inputs = hf_lwmm.MergeInputs(base=base, measurements=tuple(measurements or ()), target=target)
-    read = (*(models or ()), inputs, images, knobs, evaluation)
+    inputs = hf_lwmm.MergeInputs(base=base, measurements=measurements, target=target)
+    read: tuple[Any, ...] = (*models, inputs, images, knobs, evaluation)
     place = hf_lwmm.check_report_name(report, *read, overwrite=overwrite) if report is not None else None
     folder = hf_lwmm.check_sweep_plots(plot, *read, overwrite=overwrite) if plot is not None else None
     with progress_bar() as progress:
         found = hf_lwmm.sweep(
-            models or [],
+            models,
             images,
             output,
             axes=hf_lwmm.SweepAxes(**axes, fixed=knobs),
@@ -124,7 +109,7 @@ def sweep(
         _print(found)
         if found.confirmation is not None:
             images = replace(images, split=found.confirmation.split)
-        print_verdict(found.verdict, _next(found, models or [], inputs, network, knobs, images, evaluation))
+        print_verdict(found.verdict, _next(found, models, inputs, network, knobs, images, evaluation))
     if folder is not None:  # last, so that no scores are lost where it fails
         for path in hf_lwmm.save_sweep_plots(found.records(), folder, found.metric):
             note(f"Drew {path}")
@@ -154,7 +139,7 @@ def _print(found: hf_lwmm.SweepReport) -> None:
 
 def _next(
     found: hf_lwmm.SweepReport,
-    models: list[str],
+    models: tuple[str, ...],
     inputs: hf_lwmm.MergeInputs,
     network: hf_lwmm.NetworkOptions,
     fixed: hf_lwmm.Knobs,

@@ -16,7 +16,8 @@ class Declaration:
     `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
     line if it differs from the field's. With `commas`, the command line takes several values as one text with commas
     between them; without, an option of several values is repeated. `metavar` stands for the value in help texts, and
-    `shown` for the default. `known` are values that a shell completes where others are allowed, too.
+    `shown` for the default. Where `metavar` is in brackets, the option may stand without a value, and means the
+    default. `known` are values that a shell completes where others are allowed, too.
     """
 
     help: str

@@ -118,7 +118,7 @@ def _command(name: str, command: Any) -> str:
     lines += [*_table(("argument", "meaning"), rows), ""] if rows else []
     panels: dict[str, list[Any]] = {}
     for option in options:
-        panels.setdefault(option.rich_help_panel or "", []).append(option)
+        panels.setdefault(option.panel.removesuffix("Options"), []).append(option)
     for panel in sorted(panels, key=bool):  # options of the command itself, then those that are declared elsewhere
         rows = [(f"`{', '.join((*each.opts, *each.secondary_opts))}`", _option_help(each)) for each in panels[panel]]
         lines += [*([f"**{panel}**", ""] if panel else []), *_table(("option", "meaning"), rows), ""]
@@ -134,10 +134,8 @@ def _metavar(argument: Any) -> str:
 
 def _option_help(option: Any) -> str:
     text = _prose(option.help or "")
-    default = option.show_default if isinstance(option.show_default, str) else option.default
-    if option.is_flag or option.multiple or not option.show_default or default in (None, ""):
-        return text
-    return f"{text} Default: `{default}`."
+    default = option.to_info_dict()["default"]
+    return text if option.is_flag or default is None else f"{text} Default: `{default}`."
 
 
 def recipe() -> str:

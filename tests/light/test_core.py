@@ -21,7 +21,7 @@ MODELS = Path(__file__).parents[2] / "hf_lwmm" / "demo" / "models"
 MERGED = "f4a341eb66e9038707481d5f737822948ab6aa0e1d9f896dd1122e597e11605e"
 
 _BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({list(EXTRAS)})); "
-_DEPENDENCIES = "import huggingface_hub.hf_api, jinja2, numpy, rich.table, typer, yaml"
+_DEPENDENCIES = "import click, huggingface_hub.hf_api, jinja2, numpy, rich.table, yaml"
 Core = Callable[..., Ran]
 
 
