@@ -21,9 +21,6 @@ from tiny import segformer, tree
 
 import hf_lwmm
 from hf_lwmm.cli.following import following, repository_name
-from hf_lwmm.cli.predict import predict
-from hf_lwmm.cli.push import push
-from hf_lwmm.cli.sweep import sweep
 from hf_lwmm.evaluation.protocols import ScoredClasses
 from hf_lwmm.evaluation.report import EvaluationReport, report
 from hf_lwmm.evaluation.task_metrics import METRICS
@@ -295,14 +292,14 @@ def test_the_next_command_has_those_of_the_options_that_it_takes() -> None:
     given = (hf_lwmm.ImageSource("org/d", ids="gta"), scoring, network, knobs)
     run_alike = ["--system", "maxsquare", "--network", "own:make", "--device", "cuda"]
     shared = ["--branch", "teacher", "--labels", "cityscapes19"]
-    words = shlex.split(following(predict, "a", "PICTURE", given=given))
+    words = shlex.split(following("predict", "a", "PICTURE", given=given))
     assert words == ["hf-lwmm", "predict", "a", "PICTURE", *run_alike, *shared]
-    assert following(predict, "-x", "PICTURE") == "hf-lwmm predict ./-x PICTURE"
-    words = shlex.split(following(sweep, "a", "b", given=given))
+    assert following("predict", "-x", "PICTURE") == "hf-lwmm predict ./-x PICTURE"
+    words = shlex.split(following("sweep", "a", "b", given=given))
     of_images, scored_so = ["--data", "org/d", "--ids", "gta"], ["--groups", "films", "--scales", "0.5,1.0"]
     fixed = ["--share", "any", *shared]
     assert words == ["hf-lwmm", "sweep", "a", "b", *fixed, *of_images, *scored_so, "--edaps-void", *run_alike]
-    assert shlex.split(following(push, "a", "b", given=given)) == ["hf-lwmm", "push", "a", "b"]
+    assert shlex.split(following("push", "a", "b", given=given)) == ["hf-lwmm", "push", "a", "b"]
 
 
 @given(

@@ -12,8 +12,6 @@ from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Group
 from hf_lwmm.cli.following import following, repository_name, scoring_merge
 from hf_lwmm.cli.help import option
-from hf_lwmm.cli.predict import predict
-from hf_lwmm.cli.push import push
 from hf_lwmm.cli.terminal import note, notes, print_json, print_table, print_verdict, progress_bar, say
 from hf_lwmm.text import operand, shell_line
 
@@ -104,11 +102,11 @@ def _next(
     if done is not None:
         name = repository_name(Path(chosen))
         if done.is_scored or done.recipe.converted is not None:
-            return following(push, chosen, name)
+            return following("push", chosen, name)
         again = _merge_again(Path(chosen), done.recipe, models)  # its card says that nobody scored it; this scores it
         return scoring_merge(again, images, evaluation, network, "--push", name)
     segments = found.metric.task in ("semantic", "panoptic")
-    return following(predict, chosen, "PICTURE", given=(network,)) if segments else ""
+    return following("predict", chosen, "PICTURE", given=(network,)) if segments else ""
 
 
 def _merge_again(folder: Path, recipe: hf_lwmm.Recipe, models: tuple[str, ...]) -> str:

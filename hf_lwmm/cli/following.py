@@ -7,22 +7,21 @@ import re
 from itertools import count
 from pathlib import Path
 
-import click
-
 import hf_lwmm
+from hf_lwmm.cli import load_command
 from hf_lwmm.cli.expand import groups_of
 from hf_lwmm.options import Options, declarations, option_arguments
 from hf_lwmm.text import operand, shell_line
 
 
-def following(command: click.Command, *arguments: object, given: tuple[Options, ...] = ()) -> str:
-    """Return a line that runs a command with those of the given options that it has, too.
+def following(name: str, *arguments: object, given: tuple[Options, ...] = ()) -> str:
+    """Return a line that runs the command of a name with those of the given options that it has, too.
 
     An option is the same where both classes have it from one declaration, whatever prefix the other command gave it. A
     path that begins with a dash begins with `./-` in the line.
     """
-    words = ["hf-lwmm", str(command.name), *(operand(str(each)) for each in arguments)]
-    for group in groups_of(command):
+    words = ["hf-lwmm", name, *(operand(str(each)) for each in arguments)]
+    for group in groups_of(load_command(name)):
         for options in given:
             declared = declarations(type(options))
             shared = {name for name, own in group.declared.items() if declared.get(name) is own}

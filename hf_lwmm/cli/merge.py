@@ -13,9 +13,6 @@ from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.following import following, repository_name, with_free_output
 from hf_lwmm.cli.help import option
-from hf_lwmm.cli.predict import predict
-from hf_lwmm.cli.push import push as push_command
-from hf_lwmm.cli.sweep import SWEPT, sweep
 from hf_lwmm.cli.tables import note_plan, print_plan
 from hf_lwmm.cli.terminal import (
     note,
@@ -252,11 +249,11 @@ def _next(
     knobs = replace(result.recipe.knobs, labels=result.plan.knobs.labels)  # of own code, too, which no recipe has
     if verdict is not None and not verdict.merged and len(models) > 1:
         axes = hf_lwmm.SweepAxes(methods=("layerwise", "isotropic"))  # between which advice chooses
-        line = following(sweep, *models, given=(axes, inputs.eval_images, evaluation, inputs.network, knobs))
-        return with_free_output(line, SWEPT)
+        line = following("sweep", *models, given=(axes, inputs.eval_images, evaluation, inputs.network, knobs))
+        return with_free_output(line, options.SWEPT)
     if result.folder is not None and result.pushed is None:
-        return following(push_command, result.folder, repository_name(result.folder))
+        return following("push", result.folder, repository_name(result.folder))
     if not segments:
         return ""
     where = result.folder or (result.pushed.ref if result.pushed else "")
-    return following(predict, where, "PICTURE", given=(inputs.network, knobs))
+    return following("predict", where, "PICTURE", given=(inputs.network, knobs))

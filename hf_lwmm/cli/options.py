@@ -18,6 +18,7 @@ from hf_lwmm.options import declarations, parsed
 _BRANCH = declarations(hf_lwmm.Knobs)["branch"]
 _TARGET = declarations(hf_lwmm.MergeInputs)["target"]
 PORT = 8765  # of local Hubs
+SWEPT = "sweep.parquet"  # a sweep's results, unless --output names another file
 USUAL_IMAGES = ("data", "split", "ids", "limit")  # the options of images that a short help shows
 MODEL = "org/name[@revision][:file[+file]], or a local path."
 # A path, and a path or a repository; whether they exist is checked where they are used.

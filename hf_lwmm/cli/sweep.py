@@ -12,7 +12,6 @@ from hf_lwmm.cli.every_command import command
 from hf_lwmm.cli.expand import Given, Group
 from hf_lwmm.cli.following import following, scoring_merge, with_free_output
 from hf_lwmm.cli.help import option
-from hf_lwmm.cli.predict import predict
 from hf_lwmm.cli.terminal import note, notes, print_json, print_table, print_verdict, progress_bar, say
 
 EXAMPLES = """Examples:
@@ -24,8 +23,6 @@ hf-lwmm sweep a.pth b.pth --data cityscapes/ --split val --methods layerwise,iso
 hf-lwmm sweep org/a org/b --data org/cityscapes --methods ties,dare --base org/mit-b5 --option density=0.2,0.5
 
 hf-lwmm sweep org/a org/b --data org/cityscapes --search 50 --jobs 4"""
-
-SWEPT = "sweep.parquet"  # the results, unless --output names another file
 
 
 @command(EXAMPLES)
@@ -44,7 +41,9 @@ SWEPT = "sweep.parquet"  # the results, unless --output names another file
 @Group("network", hf_lwmm.NetworkOptions, "Evaluation", usual=(), skip=("labels", "branch"))
 @Group("run", hf_lwmm.SweepRun, "Method", usual=())
 @options.models
-@option("--output", type=options.PATH, default=Path(SWEPT), help="Parquet file, also to go on with.", panel="Output")
+@option(
+    "--output", type=options.PATH, default=Path(options.SWEPT), help="Parquet file, also to go on with.", panel="Output"
+)
 @options.base
 @options.target
 @options.measurements
@@ -152,7 +151,7 @@ def _next(
     chosen = found.chosen.candidate
     if chosen.knobs is None:
         segments = found.task in ("semantic", "panoptic")
-        return following(predict, models[chosen.anchor], "PICTURE", given=(network, fixed)) if segments else ""
+        return following("predict", models[chosen.anchor], "PICTURE", given=(network, fixed)) if segments else ""
     method, measurements = chosen.knobs.method, inputs.measurements
     recipe = hf_lwmm.Recipe(
         tuple(models[index] for index in chosen.models),
