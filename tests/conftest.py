@@ -19,6 +19,9 @@ gc.disable()  # until all is collected: what is imported stays, and looking thro
 
 # The stock client reads these when it is imported, so they are set before anything imports it.
 _HOME = Path(tempfile.mkdtemp(prefix="hf-lwmm-tests-"))
+# What the tested code leaves among temporary files goes with it; pytest's own folders, of failed tests, stay.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+os.environ["TMPDIR"] = tempfile.tempdir = str(_HOME)
 with socket.socket() as _probe:
     _probe.bind(("127.0.0.1", 0))
     _PORT = _probe.getsockname()[1]
@@ -60,6 +63,10 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def _served() -> Iterator[LocalHub]:
     with LocalHub(_HOME / "hub", port=_PORT) as hub:
@@ -67,7 +74,6 @@ def _served() -> Iterator[LocalHub]:
         hub.add_user("reader", token="hf_reader", role="read", orgs=("org",))
         hub.add_user("stranger", token="hf_stranger")
         yield hub
-    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture
