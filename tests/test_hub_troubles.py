@@ -223,6 +223,7 @@ def test_a_push_without_the_hub_is_one_line(cache: Path, run: Run, monkeypatch: 
         ("ALL_PROXY", "socks5://user:secret@127.0.0.1:1", "ALL_PROXY: a SOCKS proxy needs socksio"),
         ("HTTP_PROXY", "http://user:secret@[::1", "HTTP_PROXY: not an address of a proxy"),
         ("HF_HUB_ETAG_TIMEOUT", "abc", "HF_HUB_ETAG_TIMEOUT: must be a whole number of seconds, not 'abc'"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "-5", "HF_HUB_DOWNLOAD_TIMEOUT: must be a whole number of seconds, not '-5'"),
         ("HF_HUB_DOWNLOAD_TIMEOUT", "", "HF_HUB_DOWNLOAD_TIMEOUT: must be a whole number of seconds, not ''"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from itertools import combinations
 
 import numpy as np
@@ -235,3 +236,10 @@ def test_depth_order_is_the_order_of_a_forward_pass(system: str) -> None:
 def test_seeded_weights_equal_those_drawn_elsewhere(name: str, values: tuple[float, float]) -> None:
     shape = (2, 3) if name == "a.weight" else (2,)
     assert seeded(name, shape).reshape(-1)[:2] == pytest.approx(values, abs=1e-8)
+
+
+def test_what_was_found_can_be_sent_to_another_process() -> None:
+    found = slot_map("nvlabs_segformer_b0")
+    order = registration_order(found)
+    sent = pickle.loads(pickle.dumps(found))
+    assert sent.atoms == found.atoms and registration_order(sent) == order

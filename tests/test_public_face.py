@@ -9,6 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +200,14 @@ def test_the_bare_command_shows_help() -> None:
         (lambda: hf_lwmm.Knobs(method=None), "method must be of type Method, not None"),
         (lambda: hf_lwmm.Knobs(method=hf_lwmm.Slerp), "method must be of type Method, not <class"),
         (lambda: hf_lwmm.TaskArithmetic(scale=math.nan), "--option scale nan must be a finite number"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=True), "--option scale must be a number, not True"),
+        (lambda: hf_lwmm.TaskArithmetic(scale="1"), "--option scale must be a number, not '1'"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=10**400), "--option scale must be a number"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=Fraction(10**400)), "--option scale must be a number"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=np.array([1.0, 2.0])), "--option scale must be a number"),
+        (lambda: hf_lwmm.Dare(seed=1.0), r"--option seed must be a whole number, not 1\.0"),
+        (lambda: hf_lwmm.Dare(seed=True), "--option seed must be a whole number, not True"),
+        (lambda: hf_lwmm.Knobs(permute=1), "--permute must be true or false, not 1"),
         (lambda: hf_lwmm.TaskArithmetic(scale=math.inf), "--option scale inf must be a finite number"),
     ],
 )
@@ -205,9 +216,18 @@ def test_values_refuse_what_does_not_fit_when_they_are_made(made: Callable[[], o
         made()
 
 
+class Ramp(str, Enum):
+    LINEAR = "linear"
+
+
 def test_values_take_what_means_the_same() -> None:
     assert hf_lwmm.Dare(seed=np.int64(3)) == hf_lwmm.Dare(seed=3)
     assert hf_lwmm.Layerwise(start=np.float32(0.5)) == hf_lwmm.Layerwise(start=0.5)
-    assert type(hf_lwmm.Dare(scale=np.float32(0.5)).scale) is type(hf_lwmm.Dare(scale=1).scale) is float
+    for half in (np.float32(0.5), np.float64(0.5), np.array(0.5), Decimal("0.5"), Fraction(1, 2)):
+        assert type(hf_lwmm.Dare(scale=half).scale) is float and hf_lwmm.Dare(scale=half) == hf_lwmm.Dare(scale=0.5)
+    assert type(hf_lwmm.Dare(scale=1).scale) is float
+    for text in (np.str_("linear"), Ramp.LINEAR):
+        assert type(hf_lwmm.Layerwise(ramp=text).ramp) is str and hf_lwmm.Layerwise(ramp=text) == hf_lwmm.Layerwise()
+    assert type(hf_lwmm.Knobs(keep=[np.str_("head")]).keep[0]) is str
     given = hf_lwmm.MergeInputs(base=Path("org/a"), measurements=["f", Path("g")], bn_images="org/d")
     assert given == hf_lwmm.MergeInputs(base="org/a", measurements=("f", "g"), bn_images=hf_lwmm.ImageSource("org/d"))

@@ -29,9 +29,11 @@ def test_patterns_read_what_they_write(stage: int, block: int, leaf: str) -> Non
     assert generic(name) in set(pattern.generics)
 
 
-@pytest.mark.parametrize("name", ["block0.1.attn.kv.weight", "block1.01.attn.kv.weight", "block1.1.attn.kvx.weight"])
-def test_patterns_read_nothing_else(name: str) -> None:
-    assert Pattern("block{s+1}.{b}.attn.kv").read(name) is None
+@pytest.mark.parametrize("block", ["0.1", "1.01", "1.\u0661", "#.1", "1.#", "#.#", "1.-1", "1.", f"1.{'9' * 5000}"])
+def test_patterns_read_nothing_else(block: str) -> None:
+    assert Pattern("block{s+1}.{b}.attn.kv").read("block1.1.attn.kv.weight") == ({"s": 0, "b": 1}, "weight")
+    assert Pattern("block{s+1}.{b}.attn.kv").read("block1.1.attn.kvx.weight") is None
+    assert Pattern("block{s+1}.{b}.attn.kv").read(f"block{block}.attn.kv.weight") is None
 
 
 def test_a_line_with_no_rules_a_layout_out() -> None:

@@ -156,11 +156,11 @@ class Pattern:
 
     def read(self, name: str) -> tuple[dict[str, int], str] | None:
         """Return the numbers in a name and its leaf ('' for a parameter itself), or None if it does not match."""
-        leaf = self.generics.get(generic(name))
-        if leaf is None:
+        leaf, texts = self.generics.get(generic(name)), _NUMBER.findall(name)
+        if leaf is None or len(texts) != len(self._numbers):  # a # of the name itself is no number
             return None
         numbers: dict[str, int] = {}
-        for own, text in zip(self._numbers, _NUMBER.findall(name), strict=True):
+        for own, text in zip(self._numbers, texts, strict=True):
             if own not in self._shifts:
                 if own != text:
                     return None

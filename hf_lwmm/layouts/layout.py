@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
+from typing import TypeVar
 
 from hf_lwmm.layouts.forms import Form, Shape
 from hf_lwmm.layouts.language import (
@@ -23,6 +24,7 @@ ShapeTest = Callable[[Callable[[str], Shape]], bool]
 # The direction and the length of a weight-normalised layer make up one weight, so they share a depth position.
 _DEPTH_RANK = {leaf: LEAVES.index(leaf) for leaf in LEAVES} | {"weight_g": 0, "weight_v": 0}
 _REMEMBERED = 1 << 14  # names of a layout; networks have up to some thousand
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,12 @@ class Layout:
         found = self._read(name)
         return found[0] if found else None
 
+    def _read(self, name: str) -> tuple[Line, dict[str, int], str] | None:
+        return _remembered(self._known, name, self._match)
+
     @cached_property
-    def _read(self) -> Callable[[str], tuple[Line, dict[str, int], str] | None]:
-        """`_match`, which remembers its answers: a merge asks several times for each name."""
-        return lru_cache(_REMEMBERED)(self._match)
+    def _known(self) -> dict[str, tuple[Line, dict[str, int], str]]:
+        return {}
 
     def _match(self, name: str) -> tuple[Line, dict[str, int], str] | None:
         for pattern, line in self._index.get(generic(name), ()):
@@ -200,12 +204,11 @@ class Layout:
 
     def stored(self, slot: str) -> tuple[str, tuple[SlotPart, ...]] | None:
         """Return the name (without prefix) of the tensor that holds a slot, and all its slots; None if none does."""
-        return self._stored(slot)
+        return _remembered(self._stored, slot, self._find)
 
     @cached_property
-    def _stored(self) -> Callable[[str], tuple[str, tuple[SlotPart, ...]] | None]:
-        """`_find`, which remembers its answers: a conversion asks several times for each slot."""
-        return lru_cache(_REMEMBERED)(self._find)
+    def _stored(self) -> dict[str, tuple[str, tuple[SlotPart, ...]]]:
+        return {}
 
     def _find(self, slot: str) -> tuple[str, tuple[SlotPart, ...]] | None:
         inner = slot.removeprefix(self.component.name + ".")
@@ -221,6 +224,15 @@ class Layout:
         assert found is not None
         line, numbers, leaf = found
         return (*line.key(numbers), LEAVES.index(leaf) if leaf else 0)
+
+
+def _remembered(known: dict[str, _T], name: str, find: Callable[[str], _T | None]) -> _T | None:
+    """Return what `find` finds for a name, from `known` if it was asked for before: a merge asks several times."""
+    if (found := known.get(name)) is None and (found := find(name)) is not None:
+        if len(known) >= _REMEMBERED:
+            known.clear()
+        known[name] = found
+    return found
 
 
 def _required(lines: Iterable[Line]) -> Iterator[tuple[str, ...]]:

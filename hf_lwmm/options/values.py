@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import PurePath
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, SupportsFloat, Union, get_args, get_origin
 
 from hf_lwmm.errors import DocumentError, PlanError
 from hf_lwmm.files.documents import parse_json
@@ -83,12 +83,18 @@ def typed(value: Any, hint: Any) -> Any:
 def plain(value: Any) -> Any:
     """Normalise a value for an option.
 
-    Lists, as YAML and command lines give them, become tuples, paths become texts, and NumPy's numbers Python's.
+    Lists, as YAML and command lines give them, become tuples, and paths texts. Texts and numbers of other classes, such
+    as NumPy's, torch's and enumerations', become Python's own.
     """
     if isinstance(value, PurePath):
         return str(value)
-    if isinstance(value, Real) and not isinstance(value, bool):
-        return int(value) if isinstance(value, Integral) else float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if isinstance(value, SupportsFloat) and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):  # an array of several, or too large
+            return float(value)
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
