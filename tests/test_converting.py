@@ -16,9 +16,12 @@ from manifests import stored as stored_in_full
 from safetensors.numpy import load_file
 
 import hf_lwmm
+from hf_lwmm import hub
+from hf_lwmm.checkpoints.checkpoint import open_checkpoint
 from hf_lwmm.errors import LayoutError, MergeError
 from hf_lwmm.layouts import LAYOUTS
 from hf_lwmm.methods.layerwise import Layerwise
+from hf_lwmm.planning.conversion import plan_conversion
 from hf_lwmm.planning.knobs import Knobs
 
 pytestmark = pytest.mark.usefixtures("without_plots")
@@ -67,6 +70,14 @@ def test_tensors_come_in_the_order_in_which_the_code_registers_them(tmp_path: Pa
     assert [tensor.name for tensor in conversion.tensors] == names
     state = torch.load(tmp_path / "nvidia.pth", weights_only=True)
     assert same({name: tensor.numpy() for name, tensor in state.items()}, _used(stored("nvlabs_segformer_b0")))
+
+
+def test_heads_come_in_the_order_in_which_the_code_registers_them(tmp_path: Path) -> None:
+    source = write(tmp_path / "source.safetensors", stored("edaps_mitb5"))
+    checkpoint = open_checkpoint(hub.resolve(hub.parse_ref(source)))
+    to = {"mit": "nvidia", "edaps_instance": "edaps", "daformer": "daformer"}
+    found = [tensor.name for tensor in plan_conversion(checkpoint, to).tensors]
+    assert found == [name for name, _, _ in manifest("edaps_mitb5") if name in found] and len(found) > 1_000
 
 
 def _used(arrays: Arrays) -> Arrays:

@@ -19,6 +19,7 @@ from PIL import Image
 from scenes import check, scene
 
 from hf_lwmm.data.loading import open_images
+from hf_lwmm.data.rows import open_rows
 from hf_lwmm.data.unlabelled import open_unlabelled_images
 from hf_lwmm.errors import DatasetError
 from hf_lwmm.localhub import Fault, LocalHub
@@ -55,6 +56,13 @@ def test_rows_without_their_labels_are_the_same_images(pushed: str, streaming: b
     images = open_unlabelled_images(ImageSource(pushed, "validation", limit=4, streaming=streaming))
     assert images.count == 4 and images.commit == open_images(pushed).commit
     assert all(np.array_equal(images.read(i).image, scene(i)[0]) for i in range(4))
+
+
+def test_a_commit_that_the_hub_does_not_tell_is_unknown(pushed: str, hub: LocalHub) -> None:
+    rows = open_rows(pushed, "validation", streaming=True)
+    told = rows.commit
+    hub.faults.append(Fault(r"^/api/datasets/", times=99, drop_after_bytes=0))
+    assert told is not None and rows.commit is None
 
 
 def test_a_revision_is_what_it_was(pushed: str, api: HfApi) -> None:

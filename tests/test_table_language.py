@@ -36,6 +36,12 @@ def test_patterns_read_nothing_else(block: str) -> None:
     assert Pattern("block{s+1}.{b}.attn.kv").read(f"block{block}.attn.kv.weight") is None
 
 
+def test_a_number_that_is_written_twice_is_the_same() -> None:
+    pattern = Pattern("stage{s}.block{b}.{s}")
+    assert pattern.read("stage1.block2.1.bias") == ({"s": 1, "b": 2}, "bias")
+    assert pattern.read("stage1.block2.2.bias") is None
+
+
 def test_a_line_with_no_rules_a_layout_out() -> None:
     (line,) = read_table("no blocks.{b}.attn.q_bias!")
     assert line.absent and not line.optional and line.left[0].read("blocks.1.attn.q_bias") == ({"b": 1}, "")

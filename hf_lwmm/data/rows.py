@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from hf_lwmm.errors import DatasetError, first_line
 from hf_lwmm.files.nearest import or_nearest
 from hf_lwmm.files.walking import files_below
 from hf_lwmm.hub import is_inside
+from hf_lwmm.hub.calls import client, transport_errors
 from hf_lwmm.planning.images import check_place
 
 _COMMIT = re.compile("[0-9a-f]{40}")  # by which datasets calls the folder of what it keeps of a repository
@@ -45,7 +47,7 @@ class Rows:
     @property
     def commit(self) -> str | None:
         """The commit of the data set on the Hub; None for a folder, and for a stream without a connection."""
-        from huggingface_hub import HfApi
+        from huggingface_hub import constants
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         if Path(self.name).is_dir():
@@ -53,10 +55,10 @@ class Rows:
         kept = () if self.streaming else (Path(file["filename"]).parent.name for file in self.table.cache_files)
         if (found := next(filter(_COMMIT.fullmatch, kept), None)) is not None:
             return found
-        try:
-            return HfApi().dataset_info(self.name, revision=self.revision).sha
-        except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-            return None
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # the client itself would wait for a silent Hub without end
+        with contextlib.suppress(HfHubHTTPError, OfflineModeIsEnabled, OSError, *transport_errors()):
+            return client().dataset_info(self.name, revision=self.revision, timeout=timeout).sha
+        return None
 
     @property
     def origins(self) -> Sequence[tuple[str, int]]:

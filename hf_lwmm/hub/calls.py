@@ -150,6 +150,10 @@ def reaching(what: str) -> Iterator[None]:
         if isinstance(error, ModuleNotFoundError):
             raise
         raise HubError(f"{what}: {_no_proxy()}") from error
+    except httpx2.ReadTimeout as error:
+        raise HubError(
+            f"{what}: the Hub does not answer. Try again later, or set HF_HUB_DOWNLOAD_TIMEOUT to more seconds."
+        ) from error
     except (httpx2.RequestError, ConnectionError, TimeoutError) as error:  # redirections without end are one, too
         raise HubError(
             f"{what}: the Hub cannot be reached ({str(error).rstrip('.')}). Check the connection and HF_ENDPOINT."
