@@ -72,3 +72,11 @@ def test_small_networks_run_in_the_order_that_is_guessed(name: str) -> None:
 @pytest.mark.parametrize("slots", [["a"], ["0"], ["a..b", ".", "x.0.0"], ["1x1.weight", "_.weight", "3d", "é.1"]])
 def test_odd_names_have_some_order(slots: list[str]) -> None:
     assert sorted(guessed_order(slots)) == sorted(slots)
+
+
+def test_numbers_of_any_length_are_put_in_order() -> None:
+    long = "9" * 5000
+    assert (
+        depth_order(["head.weight", f"layer{long}.weight", f"blocks.{long}.weight", "blocks.1.weight"])[-1]
+        == "head.weight"
+    )

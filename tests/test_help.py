@@ -36,6 +36,19 @@ def test_help_stands_in_panels(run: Run) -> None:
     assert re.search(rf"^{ADVANCED}:$", run("merge", "--help-all")[1], re.MULTILINE)
 
 
+def test_a_number_is_shown_as_one(run: Run) -> None:
+    whole = run("evaluate", "--help-all")[1]
+    assert re.search(r"--batch-size N ", whole) and re.search(r"--limit N ", whole)
+    assert re.search(r"--start NUMBER ", run("merge", "--help")[1])
+
+
+def test_a_repository_that_begins_with_a_dash_is_refused(run: Run) -> None:
+    """It would be read as another option, and the merge be pushed where nobody asked for."""
+    for value in ("-q", "--private"):
+        code, _, err = run("merge", "a", "b", f"--push={value}")
+        assert code == 2 and "'--push' takes no value that begins with a dash" in err
+
+
 def test_a_switch_that_is_on_shows_how_to_turn_it_off(run: Run) -> None:
     assert "--key / --no-key" in run("predict", "--help")[1]
     assert "--open / --no-open" in run("demo", "--help")[1]

@@ -34,6 +34,14 @@ option = partial(click.option, cls=Option)
 class GroupedCommand(click.Command):
     """A command whose help lists its options by panel; those of the panel "Advanced" are counted unless asked for."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments. Raises UsageError for `--push=-x`, which click would read as `--push -x`."""
+        bare = {flag for each in self.params if (each.metavar or "").startswith("[") for flag in each.opts}
+        for name, _, value in (arg.partition("=") for arg in args):
+            if name in bare and value.startswith("-"):
+                raise click.BadOptionUsage(name, f"Option {name!r} takes no value that begins with a dash.", ctx)
+        return super().parse_args(ctx, args)
+
     def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write nothing: arguments stand in the panel of the models."""
 

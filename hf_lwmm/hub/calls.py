@@ -81,8 +81,7 @@ def retry(function: Callable[[], _T]) -> _T:
         try:
             return function()
         except Exception as error:
-            most = _ATTEMPTS_IN_SILENCE if _is_silence(error) else _ATTEMPTS
-            pause = _pause(error, 0.5 * 2**attempt) if attempt < most else None
+            pause = _pause(error, 0.5 * 2**attempt) if attempt < _most_attempts(error) else None
             if pause is None:
                 raise
         time.sleep(min(pause, _LONGEST_WAIT))
@@ -116,11 +115,15 @@ def _is_away(error: BaseException | None) -> bool:
     return isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout))
 
 
-def _is_silence(error: BaseException) -> bool:
-    """True if a server took a request and did not answer it in time."""
+def _most_attempts(error: BaseException) -> int:
+    """The number of attempts, fewer where a server took a request and did not answer it in time."""
     import httpx2
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    return any(isinstance(each, httpx2.ReadTimeout) for each in (error, error.__cause__))
+    if not any(isinstance(each, httpx2.ReadTimeout) for each in (error, error.__cause__)):
+        return _ATTEMPTS
+    # For a file the client itself has asked several times, for minutes.
+    return 1 if isinstance(error, LocalEntryNotFoundError) else _ATTEMPTS_IN_SILENCE
 
 
 def raise_if_away(error: BaseException | None) -> None:

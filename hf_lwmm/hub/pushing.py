@@ -220,7 +220,7 @@ def _has_opened(ref: ModelRef, user: Mapping[str, Any]) -> bool:
 
 def _pull_request(revision: str | None) -> int | None:
     """The number of the pull request that a revision is, None if it is none."""
-    found = re.fullmatch(r"refs/pr/(\d+)", revision or "", re.ASCII)
+    found = re.fullmatch(r"refs/pr/(\d{1,18})", revision or "", re.ASCII)
     return int(found[1]) if found else None
 
 

@@ -18,7 +18,7 @@ _FIRST_CLASSIFIER = re.compile(
     r"^(classifier|class|fc|cls|conv_seg|linear_pred|logits?|out|last|segmentation_head)", re.IGNORECASE
 )
 _NO_NUMBER = re.compile(r"(?<=conv)[123]d|_?\d+x\d+", re.IGNORECASE)  # Conv2d_1a_3x3
-_NUMBER = re.compile(r"_?(\d+)([a-z]?)(?=_|$)")  # conv1, conv2_1, Mixed_5b
+_NUMBER = re.compile(r"_?(\d{1,18})([a-z]?)(?=_|$)")  # conv1, conv2_1, Mixed_5b
 
 # What a part without a number is called that runs before or behind those of the same module, in its role's order.
 _ROLES = tuple(
