@@ -137,10 +137,10 @@ def noting(what: str, notes: list[str]) -> Iterator[None]:
     except Exception as error:  # whatever a drawing library raises
         disk = error.__cause__ if isinstance(error, MergeError) else error
         if isinstance(disk, OSError) and disk.strerror:
-            reason = disk.strerror
+            why = disk.strerror
         else:
-            reason = str(error) if isinstance(error, HfLwmmError) else f"{type(error).__name__}: {error}"
-        notes.append(f"{what}: {' '.join(reason.split())}")
+            why = str(error) if isinstance(error, HfLwmmError) else f"{type(error).__name__}: {error}"
+        notes.append(f"{what}: {' '.join(why.split())}")
 
 
 def reason(error: BaseException) -> str:

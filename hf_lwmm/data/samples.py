@@ -130,7 +130,6 @@ class LabelledImages:
 
 def _text(value: Any) -> str:
     """A value of a column as a text, empty if it is missing, NaN or itself empty."""
-    missing = (
-        math.isnan(value) if isinstance(value, float) else value is None or (isinstance(value, Sized) and not value)
-    )
-    return "" if missing else str(value)
+    if value is None or (isinstance(value, Sized) and not value):
+        return ""
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)

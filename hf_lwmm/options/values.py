@@ -64,18 +64,17 @@ def typed(value: Any, hint: Any) -> Any:
         TypeError: if it is not of the type; True and False are no numbers.
     """
     kind, parts = get_origin(hint) or hint, get_args(hint)
-    if kind is tuple and isinstance(value, tuple):
-        return tuple(typed(each, parts[0]) for each in value)
-    if kind in (Union, UnionType):
+    if kind is tuple:
+        if isinstance(value, tuple):
+            return tuple(typed(each, parts[0]) for each in value)
+    elif kind in (Union, UnionType):
         for part in parts:
             with contextlib.suppress(TypeError):
                 return typed(value, part)
-    elif isinstance(value, bool) and kind in (int, float):
-        pass
-    elif kind is float and isinstance(value, int):
+    elif kind is float and type(value) is int:
         with contextlib.suppress(OverflowError):
             return float(value)
-    elif kind is not tuple and isinstance(value, kind):
+    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise TypeError(f"{value!r} is not of the type {hint}")
 
