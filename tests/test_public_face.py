@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, IntEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -205,6 +205,10 @@ def test_the_bare_command_shows_help() -> None:
         (lambda: hf_lwmm.TaskArithmetic(scale=10**400), "--option scale must be a number"),
         (lambda: hf_lwmm.TaskArithmetic(scale=Fraction(10**400)), "--option scale must be a number"),
         (lambda: hf_lwmm.TaskArithmetic(scale=np.array([1.0, 2.0])), "--option scale must be a number"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=np.complex128(1)), "--option scale must be a number"),
+        (lambda: hf_lwmm.TaskArithmetic(scale=b"1"), "--option scale must be a number"),
+        (lambda: hf_lwmm.Dare(seed=np.array(1.0)), "--option seed must be a whole number"),
+        (lambda: hf_lwmm.Dare(seed="3"), "--option seed must be a whole number, not '3'"),
         (lambda: hf_lwmm.Dare(seed=1.0), r"--option seed must be a whole number, not 1\.0"),
         (lambda: hf_lwmm.Dare(seed=True), "--option seed must be a whole number, not True"),
         (lambda: hf_lwmm.Knobs(permute=1), "--permute must be true or false, not 1"),
@@ -214,6 +218,10 @@ def test_the_bare_command_shows_help() -> None:
 def test_values_refuse_what_does_not_fit_when_they_are_made(made: Callable[[], object], message: str) -> None:
     with pytest.raises(PlanError, match=message):
         made()
+
+
+class Place(IntEnum):
+    THIRD = 3
 
 
 class Ramp(str, Enum):
@@ -226,6 +234,8 @@ def test_values_take_what_means_the_same() -> None:
     for half in (np.float32(0.5), np.float64(0.5), np.array(0.5), Decimal("0.5"), Fraction(1, 2)):
         assert type(hf_lwmm.Dare(scale=half).scale) is float and hf_lwmm.Dare(scale=half) == hf_lwmm.Dare(scale=0.5)
     assert type(hf_lwmm.Dare(scale=1).scale) is float
+    for three in (np.int64(3), np.array(3), Place.THIRD):
+        assert type(hf_lwmm.Dare(seed=three).seed) is int and hf_lwmm.Dare(seed=three) == hf_lwmm.Dare(seed=3)
     for text in (np.str_("linear"), Ramp.LINEAR):
         assert type(hf_lwmm.Layerwise(ramp=text).ramp) is str and hf_lwmm.Layerwise(ramp=text) == hf_lwmm.Layerwise()
     assert type(hf_lwmm.Knobs(keep=[np.str_("head")]).keep[0]) is str

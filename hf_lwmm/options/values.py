@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from numbers import Integral
+from operator import index
 from pathlib import PurePath
 from types import UnionType
-from typing import Any, SupportsFloat, Union, get_args, get_origin
+from typing import Any, SupportsFloat, SupportsIndex, Union, get_args, get_origin
 
 from hf_lwmm.errors import DocumentError, PlanError
 from hf_lwmm.files.documents import parse_json
@@ -57,8 +57,14 @@ def parse_size(size: int | str, name: str, minimum: int = 1) -> int:
     return int(count)
 
 
+_CONVERTED: dict[type[Any], type[Any]] = {int: SupportsIndex, float: SupportsFloat}
+
+
 def typed(value: Any, hint: Any) -> Any:
-    """Return a value in a type: a whole number as a float where the type is float, anything else as it is.
+    """Return a value in a type.
+
+    Numbers of other classes, such as NumPy's and torch's, become Python's own, and whole ones floats where the type is
+    float. Anything else stays as it is.
 
     Raises:
         TypeError: if it is not of the type; True and False are no numbers.
@@ -71,10 +77,11 @@ def typed(value: Any, hint: Any) -> Any:
         for part in parts:
             with contextlib.suppress(TypeError):
                 return typed(value, part)
-    elif kind is float and type(value) is int:
-        with contextlib.suppress(OverflowError):
-            return float(value)
-    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    elif kind in (int, float):
+        if isinstance(value, _CONVERTED[kind]) and not isinstance(value, bool | complex):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):  # an array of several, or too large
+                return index(value) if kind is int else float(value)
+    elif isinstance(value, kind):
         return value
     raise TypeError(f"{value!r} is not of the type {hint}")
 
@@ -82,18 +89,13 @@ def typed(value: Any, hint: Any) -> Any:
 def plain(value: Any) -> Any:
     """Normalise a value for an option.
 
-    Lists, as YAML and command lines give them, become tuples, and paths texts. Texts and numbers of other classes, such
-    as NumPy's, torch's and enumerations', become Python's own.
+    Lists, as YAML and command lines give them, become tuples, and paths and texts of other classes, such as NumPy's,
+    Python's own texts.
     """
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    if isinstance(value, SupportsFloat) and not isinstance(value, bool):
-        with contextlib.suppress(TypeError, ValueError, OverflowError):  # an array of several, or too large
-            return float(value)
     return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
 
 
