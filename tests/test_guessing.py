@@ -76,6 +76,8 @@ def test_odd_names_have_some_order(slots: list[str]) -> None:
 
 def test_numbers_of_any_length_are_put_in_order() -> None:
     long = "9" * 5000
+    old = [f"layer{long}.weight", "a.1\u00b22.weight"]  # with a 2 above the line, which is a digit and no decimal
+    assert first_guessed_keys(old).keys() == {*old}
     assert (
         depth_order(["head.weight", f"layer{long}.weight", f"blocks.{long}.weight", "blocks.1.weight"])[-1]
         == "head.weight"

@@ -47,6 +47,8 @@ def test_a_repository_that_begins_with_a_dash_is_refused(run: Run) -> None:
     for value in ("-q", "--private"):
         code, _, err = run("merge", "a", "b", f"--push={value}")
         assert code == 2 and "'--push' takes no value that begins with a dash" in err
+    assert "--push=-q" in run("merge", "a", "--", "--push=-q")[2]  # there it is a model
+    assert "plain,--method" in completions("hf-lwmm merge --push=-q --me")
 
 
 def test_a_switch_that_is_on_shows_how_to_turn_it_off(run: Run) -> None:

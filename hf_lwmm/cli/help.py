@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import click
@@ -37,8 +38,8 @@ class GroupedCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments. Raises UsageError for `--push=-x`, which click would read as `--push -x`."""
         bare = {flag for each in self.params if (each.metavar or "").startswith("[") for flag in each.opts}
-        for name, _, value in (arg.partition("=") for arg in args):
-            if name in bare and value.startswith("-"):
+        for name, _, value in (arg.partition("=") for arg in takewhile(lambda arg: arg != "--", args)):
+            if name in bare and value.startswith("-") and not ctx.resilient_parsing:
                 raise click.BadOptionUsage(name, f"Option {name!r} takes no value that begins with a dash.", ctx)
         return super().parse_args(ctx, args)
 

@@ -18,7 +18,8 @@ _FIRST_CLASSIFIER = re.compile(
     r"^(classifier|class|fc|cls|conv_seg|linear_pred|logits?|out|last|segmentation_head)", re.IGNORECASE
 )
 _NO_NUMBER = re.compile(r"(?<=conv)[123]d|_?\d+x\d+", re.IGNORECASE)  # Conv2d_1a_3x3
-_NUMBER = re.compile(r"_?(\d{1,18})([a-z]?)(?=_|$)")  # conv1, conv2_1, Mixed_5b
+_DIGITS = 18  # of a number, at most
+_NUMBER = re.compile(rf"_?(\d{{1,{_DIGITS}}})([a-z]?)(?=_|$)")  # conv1, conv2_1, Mixed_5b
 
 # What a part without a number is called that runs before or behind those of the same module, in its role's order.
 _ROLES = tuple(
@@ -93,7 +94,8 @@ def first_guessed_keys(slots: Iterable[str]) -> dict[str, Key]:
         module, _, leaf = slot.rpartition(".")
         top = module.split(".")[0]
         role = 2 if _FIRST_CLASSIFIER.match(top) else 1 if _FIRST_HEAD.match(top) else 0
-        pieces = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", module) if p)
+        split = (p for p in re.split(r"(\d+)", module) if p)
+        pieces = tuple((0, int(p), "") if p.isdecimal() and len(p) <= _DIGITS else (1, 0, p) for p in split)
         keys[slot] = ((role, pieces), _LEAF_ORDER.get(leaf, 9), leaf)
     return keys
 
