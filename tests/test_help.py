@@ -36,6 +36,11 @@ def test_help_stands_in_panels(run: Run) -> None:
     assert re.search(rf"^{ADVANCED}:$", run("merge", "--help-all")[1], re.MULTILINE)
 
 
+def test_a_model_that_push_has_taken_for_its_repository_is_named(run: Run) -> None:
+    code, _, err = run("merge", "--push", "org/a", "org/b")
+    assert code == 1 and "--push took org/a for the repository to push to, so that org/b alone is left to merge." in err
+
+
 def test_a_number_is_shown_as_one(run: Run) -> None:
     whole = run("evaluate", "--help-all")[1]
     assert re.search(r"--batch-size N ", whole) and re.search(r"--limit N ", whole)

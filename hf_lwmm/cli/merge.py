@@ -142,6 +142,11 @@ def merge(
     if recipe and not models:
         start.check_told_apart(str(recipe))
     sources, wanted = models or start.models, anchor or (None if models else start.anchor)
+    if push and push.repo and len(sources) == 1 and inputs.base is None:
+        raise hf_lwmm.PlanError(
+            f"--push took {push.repo} for the repository to push to, so that {sources[0]} alone is left to merge. Put "
+            "--push behind the models."
+        )
     if dry_run:
         decided = hf_lwmm.plan(sources, wanted, knobs=own, inputs=inputs)
         print_plan(decided, as_json=as_json)
