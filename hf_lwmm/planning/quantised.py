@@ -62,7 +62,7 @@ class Related:
 
 @lru_cache(1 << 12)  # blocks of a network have parts of the same names
 def _scaled(part: str) -> str:
-    """What a part of a name says that it scales, '' if it names no scale, or nothing beside it."""
+    """The name beside it that a part of a name scales, '' if it is no scale's or scales no single tensor."""
     found = _SCALE.search(part)
     return part[: found.start()].rstrip("_") if found else ""
 
