@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from PIL import Image
 from scenes import check, scene
 
@@ -58,10 +58,14 @@ def test_rows_without_their_labels_are_the_same_images(pushed: str, streaming: b
     assert all(np.array_equal(images.read(i).image, scene(i)[0]) for i in range(4))
 
 
-def test_a_commit_that_the_hub_does_not_tell_is_unknown(pushed: str, hub: LocalHub) -> None:
+@pytest.mark.parametrize("fault", [{"drop_after_bytes": 0}, {"delay": 3.0}], ids=["broken", "silent"])
+def test_a_commit_that_the_hub_does_not_tell_is_unknown(
+    fault: dict[str, Any], pushed: str, hub: LocalHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = open_rows(pushed, "validation", streaming=True)
     told = rows.commit
-    hub.faults.append(Fault(r"^/api/datasets/", times=99, drop_after_bytes=0))
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    hub.faults.append(Fault(r"^/api/datasets/", times=99, **fault))
     assert told is not None and rows.commit is None
 
 

@@ -253,5 +253,5 @@ def test_an_answer_that_comes_late_is_asked_for_again(
     cache: Path, hub: LocalHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
-    hub.faults.append(Fault(r"^/api/models/", times=1, delay=2))
+    hub.faults.append(Fault(r"^/api/models/", times=2, delay=2))
     assert resolve(parse_ref(REPOS[0])).files

@@ -47,7 +47,6 @@ class Rows:
     @property
     def commit(self) -> str | None:
         """The commit of the data set on the Hub; None for a folder, and for a stream without a connection."""
-        from huggingface_hub import constants
         from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
         if Path(self.name).is_dir():
@@ -55,9 +54,8 @@ class Rows:
         kept = () if self.streaming else (Path(file["filename"]).parent.name for file in self.table.cache_files)
         if (found := next(filter(_COMMIT.fullmatch, kept), None)) is not None:
             return found
-        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # the client itself would wait for a silent Hub without end
         with contextlib.suppress(HfHubHTTPError, OfflineModeIsEnabled, OSError, *transport_errors()):
-            return client().dataset_info(self.name, revision=self.revision, timeout=timeout).sha
+            return client().dataset_info(self.name, revision=self.revision).sha
         return None
 
     @property

@@ -40,12 +40,16 @@ def client() -> HfApi:
 
 @cache
 def _client_class() -> type[HfApi]:
-    from huggingface_hub import HfApi, ModelInfo, constants
+    from huggingface_hub import DatasetInfo, HfApi, ModelInfo, constants
 
     class Client(HfApi):
         def model_info(self, repo_id: str, *, timeout: float | None = None, **options: Any) -> ModelInfo:
             """Return what the Hub says of a model, within the time that downloads have if no other is given."""
             return super().model_info(repo_id, timeout=timeout or constants.HF_HUB_DOWNLOAD_TIMEOUT, **options)
+
+        def dataset_info(self, repo_id: str, *, timeout: float | None = None, **options: Any) -> DatasetInfo:
+            """Return what the Hub says of a data set, as `model_info`."""
+            return super().dataset_info(repo_id, timeout=timeout or constants.HF_HUB_DOWNLOAD_TIMEOUT, **options)
 
     return Client
 
