@@ -95,7 +95,6 @@ class Group:
         metavar = declared.metavar or _choices(name, declared)
         is_hidden = 0 < _width(declared) <= 60 and "|" not in str(metavar)
         listed = f" One of {', '.join(declared.choices)}." if is_hidden else ""
-        bare = {"is_flag": False, "flag_value": default} if (metavar or "").startswith("[") else {}
         return option(
             self._single(name),
             f"{flag}/--no-{flag.removeprefix('--')}" if kind is bool else flag,
@@ -108,8 +107,8 @@ class Group:
             + (f"  [default: {shown}]" if shown and kind is not bool else ""),
             metavar=metavar,
             panel=self._panel(name),
+            bare=default if declared.bare else None,
             shell_complete=completed(declared.choices or declared.known),
-            **bare,
         )
 
     def _argument(self, given: Given) -> Any:

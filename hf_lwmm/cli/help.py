@@ -17,11 +17,16 @@ _METAVARS = {"integer": "N", "integer range": "N", "float": "NUMBER", "float ran
 
 
 class Option(click.Option):
-    """An option that stands in a panel of the help; where no values are known, a shell completes it to files."""
+    """An option that stands in a panel of the help; where no values are known, a shell completes it to files.
 
-    def __init__(self, *declarations: Any, panel: str = "Options", **settings: Any) -> None:
+    With `bare` it may stand without a value, and has that one then.
+    """
+
+    def __init__(self, *declarations: Any, panel: str = "Options", bare: Any = None, **settings: Any) -> None:
+        if bare is not None:
+            settings |= {"is_flag": False, "flag_value": bare}
         super().__init__(*declarations, **settings)
-        self.panel = panel
+        self.panel, self.bare = panel, bare
         self.metavar = self.metavar or _METAVARS.get(self.type.name)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -37,7 +42,8 @@ class GroupedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments. Raises UsageError for `--push=-x`, which click would read as `--push -x`."""
-        bare = {flag for each in self.params if (each.metavar or "").startswith("[") for flag in each.opts}
+        options = (each for each in self.params if isinstance(each, Option) and each.bare is not None)
+        bare = {flag for each in options for flag in each.opts}
         for name, _, value in (arg.partition("=") for arg in takewhile(lambda arg: arg != "--", args)):
             if name in bare and value.startswith("-") and not ctx.resilient_parsing:
                 raise click.BadOptionUsage(name, f"Option {name!r} takes no value that begins with a dash.", ctx)

@@ -31,7 +31,9 @@ class PushOptions(Options):
     `repo` is a repository id, a name in the user's own namespace, or empty for the default name.
     """
 
-    repo: str = option("", "Push to the Hub, to the default name if no REPO follows.", name="push", metavar="[REPO]")
+    repo: str = option(
+        "", "Push to the Hub, to the default name if no REPO follows.", name="push", metavar="[REPO]", bare=True
+    )
     private: bool = option(False, "Make a new repository private.")
     create_pr: bool = option(False, "Open a pull request instead of committing.")
     revision: str | None = option(None, "Branch, or refs/pr/N of a pull request, to push to.")

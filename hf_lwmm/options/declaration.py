@@ -16,8 +16,8 @@ class Declaration:
     `minimum` and `maximum` are inclusive, `above` and `below` exclusive. `name` is the option's name on the command
     line if it differs from the field's. With `commas`, the command line takes several values as one text with commas
     between them; without, an option of several values is repeated. `metavar` stands for the value in help texts, and
-    `shown` for the default. Where `metavar` is in brackets, the option may stand without a value, and means the
-    default. `known` are values that a shell completes where others are allowed, too.
+    `shown` for the default. `known` are values that a shell completes where others are allowed, too. With `bare`, the
+    option may stand without a value, and means the default.
     """
 
     help: str
@@ -31,6 +31,7 @@ class Declaration:
     metavar: str | None = None
     shown: str = ""
     known: Iterable[str] | Callable[[], Iterable[str]] = ()
+    bare: bool = False
 
 
 def option(
@@ -47,9 +48,12 @@ def option(
     metavar: str | None = None,
     shown: str = "",
     known: Iterable[str] | Callable[[], Iterable[str]] = (),
+    bare: bool = False,
 ) -> _T:
     """Declare a field of an `Options` class; the arguments are those of `Declaration`."""
-    declared = Declaration(help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, shown, known)
+    declared = Declaration(
+        help, tuple(choices), minimum, maximum, above, below, name, commas, metavar, shown, known, bare
+    )
     # For mypy this is a value of the field's type; the dataclass sees its field.
     return field(default=default, metadata={"option": declared})
 
